@@ -1,0 +1,4 @@
+//! Bytes to trace messages: sources, detection, framing, and one decoder per encoding.
+
+mod decode;
+mod wire;

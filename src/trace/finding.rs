@@ -1,0 +1,99 @@
+//! What is wrong or remarkable in a trace, with its place.
+
+use std::fmt;
+
+/// How much a [`Finding`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing; nothing is lost.
+    Note,
+    /// Something is missing or made up; `--strict` makes it count as an error.
+    Warning,
+    /// The trace is damaged: status 1.
+    Error,
+}
+
+impl Severity {
+    /// The word that people and machines read.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The kind of a [`Finding`]: a stable code, one severity each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Code {
+    /// Bytes that are not the message they should be.
+    Undecodable,
+    /// The file ends inside a message.
+    CutOff,
+    /// The source could not be read on.
+    ReadFailed,
+    /// An HTTP tap trace where a socket trace is needed.
+    HttpTrace,
+    /// A port outside 0 to 65535.
+    BadPort,
+    /// An address that is neither IPv4 nor IPv6.
+    BadAddress,
+    /// An event without a time, or with one that no capture can hold.
+    BadTime,
+    /// An event that is neither read, write nor closed.
+    EmptyEvent,
+}
+
+impl Code {
+    /// The name that scripts rely on.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Undecodable => "undecodable",
+            Self::CutOff => "cut-off",
+            Self::ReadFailed => "read-failed",
+            Self::HttpTrace => "http-trace",
+            Self::BadPort => "bad-port",
+            Self::BadAddress => "bad-address",
+            Self::BadTime => "bad-time",
+            Self::EmptyEvent => "empty-event",
+        }
+    }
+
+    /// Every finding of one code is of one severity.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Undecodable
+            | Self::CutOff
+            | Self::ReadFailed
+            | Self::HttpTrace
+            | Self::BadPort
+            | Self::BadAddress
+            | Self::BadTime => Severity::Error,
+            Self::EmptyEvent => Severity::Note,
+        }
+    }
+}
+
+/// One finding: what, and where in the source. The source's name is its holder's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind.
+    pub code: Code,
+    /// Byte offset in the (decompressed) source.
+    pub offset: u64,
+    /// Index of the message, from 0.
+    pub message: u64,
+    /// What and why, for people. May quote the trace, so escape it before it reaches a terminal.
+    pub detail: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {}, message {}: {}", self.offset, self.message, self.detail)
+    }
+}

@@ -1,0 +1,207 @@
+//! One `TraceWrapper`, as records that a decoder fills and a timeline reads.
+
+use super::{Connection, Nanos, TimeError, UnknownFields};
+
+/// Which field of `TraceWrapper.trace` is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TraceKind {
+    /// `http_buffered_trace` = 1.
+    HttpBuffered,
+    /// `http_streamed_trace_segment` = 2.
+    HttpStreamed,
+    /// `socket_buffered_trace` = 3.
+    SocketBuffered,
+    /// `socket_streamed_trace_segment` = 4.
+    SocketStreamed,
+}
+
+impl TraceKind {
+    /// All kinds, by field number.
+    pub const ALL: [Self; 4] = [Self::HttpBuffered, Self::HttpStreamed, Self::SocketBuffered, Self::SocketStreamed];
+
+    /// The field's name in `TraceWrapper`.
+    #[must_use]
+    pub fn field_name(self) -> &'static str {
+        match self {
+            Self::HttpBuffered => "http_buffered_trace",
+            Self::HttpStreamed => "http_streamed_trace_segment",
+            Self::SocketBuffered => "socket_buffered_trace",
+            Self::SocketStreamed => "socket_streamed_trace_segment",
+        }
+    }
+
+    /// The kind behind a field number of `TraceWrapper`.
+    #[must_use]
+    pub fn from_field_number(number: u32) -> Option<Self> {
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        Self::ALL.get(index).copied()
+    }
+
+    /// Whether the trace comes from the HTTP tap filter.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::HttpBuffered | Self::HttpStreamed)
+    }
+}
+
+/// Bytes of a payload: in the window that the message was decoded from, or, where the encoding had to be undone, in
+/// the message's own scratch space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: usize,
+    len: usize,
+    in_scratch: bool,
+}
+
+impl Span {
+    /// `len` bytes from `start`, counted from the first byte of the message.
+    #[inline]
+    #[must_use]
+    pub fn in_window(start: usize, len: usize) -> Self {
+        Self { start, len, in_scratch: false }
+    }
+
+    /// Bytes.
+    #[inline]
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds nothing.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// `SocketEvent.event_selector`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventKind {
+    /// Nothing set, as in the overwritten connection segment of a streamed JSON_BODY_AS_STRING trace.
+    #[default]
+    Absent,
+    /// Envoy received bytes from the peer.
+    Read,
+    /// Envoy sent bytes to the peer.
+    Write,
+    /// The connection ended.
+    Closed,
+}
+
+/// `envoy.data.tap.v3.Body`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Body {
+    /// The bytes that are there.
+    pub payload: Span,
+    /// Envoy kept fewer bytes than there were.
+    pub truncated: bool,
+    /// `as_string` rather than `as_bytes`: binary data is not what it was.
+    pub as_string: bool,
+}
+
+/// `envoy.data.tap.v3.SocketEvent`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// `timestamp`; `None` where absent.
+    pub time: Option<Nanos>,
+    /// What happened.
+    pub kind: EventKind,
+    /// The bytes of a read or write.
+    pub body: Body,
+    /// `write.end_stream`: Envoy closed its direction.
+    pub end_stream: bool,
+    /// Position of the first byte in the counter of both directions, from 1; 0 where absent.
+    pub seq_num: u64,
+    /// Index of this event's own `connection` in [`Message::event_connections`].
+    pub connection: Option<u32>,
+}
+
+/// One decoded message. Decoders call [`Message::clear`] and fill it; nothing in it is freed between messages.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// Byte offset of the message in its source.
+    pub offset: u64,
+    /// Index of the message in its source, from 0.
+    pub index: u64,
+    /// `None` while nothing of the oneof was seen.
+    pub kind: Option<TraceKind>,
+    /// `trace_id`, 0 where absent.
+    pub trace_id: u64,
+    /// The connection of the whole trace (buffered) or of this segment (streamed).
+    pub connection: Option<Connection>,
+    /// Events in the order of the trace.
+    pub events: Vec<Event>,
+    /// Connections of single events (`set_connection_per_event`).
+    pub event_connections: Vec<Connection>,
+    /// Buffered: recording of reads stopped at the limit.
+    pub read_truncated: bool,
+    /// Buffered: recording of writes stopped at the limit.
+    pub write_truncated: bool,
+    /// The encoding ended inside this message; what is here was complete, or is marked as truncated.
+    pub cut: bool,
+    /// The first time that no capture can hold.
+    pub bad_time: Option<TimeError>,
+    /// Unknown fields of the whole source so far; not cleared.
+    pub unknown: UnknownFields,
+    scratch: Vec<u8>,
+}
+
+impl Message {
+    /// Forgets the message, keeps the memory.
+    pub fn clear(&mut self) {
+        self.kind = None;
+        self.trace_id = 0;
+        self.connection = None;
+        self.events.clear();
+        self.event_connections.clear();
+        self.read_truncated = false;
+        self.write_truncated = false;
+        self.cut = false;
+        self.bad_time = None;
+        self.scratch.clear();
+    }
+
+    /// Where decoders put bytes that had to be unescaped.
+    pub fn scratch(&mut self) -> &mut Vec<u8> {
+        &mut self.scratch
+    }
+
+    /// The span of all scratch bytes from `start` on.
+    #[must_use]
+    pub fn scratch_span(&self, start: usize) -> Span {
+        Span { start, len: self.scratch.len() - start, in_scratch: true }
+    }
+}
+
+/// A message together with the bytes it was decoded from.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageView<'a> {
+    message: &'a Message,
+    window: &'a [u8],
+}
+
+impl<'a> MessageView<'a> {
+    /// `window` starts at the first byte of the message.
+    #[inline]
+    #[must_use]
+    pub fn new(message: &'a Message, window: &'a [u8]) -> Self {
+        Self { message, window }
+    }
+
+    /// The records.
+    #[inline]
+    #[must_use]
+    pub fn message(self) -> &'a Message {
+        self.message
+    }
+
+    /// The bytes of a span of this message.
+    #[inline]
+    #[must_use]
+    pub fn bytes(self, span: Span) -> &'a [u8] {
+        let all = if span.in_scratch { self.message.scratch.as_slice() } else { self.window };
+        &all[span.start..span.start + span.len]
+    }
+}

@@ -1,0 +1,16 @@
+//! The model of a trace: messages, events and addresses as Envoy recorded them, whatever the encoding they came in.
+//!
+//! A [`Message`] is one `TraceWrapper`. It is a buffer that a decoder fills again and again: events are plain records
+//! and payloads are spans of the bytes they were read from, so that reading a trace allocates nothing per event.
+
+mod address;
+mod finding;
+mod message;
+mod time;
+mod unknown;
+
+pub use address::{Address, Connection};
+pub use finding::{Code, Finding, Severity};
+pub use message::{Body, Event, EventKind, Message, MessageView, Span, TraceKind};
+pub use time::{Nanos, TimeError, nanos_from_timestamp};
+pub use unknown::{FieldId, UnknownField, UnknownFields};

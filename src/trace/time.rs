@@ -1,0 +1,51 @@
+//! Times of a trace: nanoseconds since the Unix epoch.
+
+use thiserror::Error;
+
+/// Nanoseconds since the Unix epoch, as pcapng counts them with an `if_tsresol` of 9. Reaches the year 2554.
+pub type Nanos = u64;
+
+/// A `google.protobuf.Timestamp` that no capture can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TimeError {
+    /// Before 1970 or after the year 2554.
+    #[error("a time of {0} seconds since 1970 does not fit a capture")]
+    OutOfRange(i64),
+    /// The protobuf rule is 0 to 999,999,999.
+    #[error("{0} nanoseconds within a second")]
+    BadNanos(i64),
+}
+
+/// Turns the two fields of a `google.protobuf.Timestamp` into [`Nanos`].
+///
+/// # Errors
+/// [`TimeError`] where the pair is not a time between 1970 and 2554.
+#[inline]
+pub fn nanos_from_timestamp(seconds: i64, nanos: i64) -> Result<Nanos, TimeError> {
+    if !(0..1_000_000_000).contains(&nanos) {
+        return Err(TimeError::BadNanos(nanos));
+    }
+    u64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| seconds.checked_mul(1_000_000_000))
+        .and_then(|whole| whole.checked_add(nanos.unsigned_abs()))
+        .ok_or(TimeError::OutOfRange(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_every_nanosecond() {
+        assert_eq!(nanos_from_timestamp(1_525_207_293, 216_737_962), Ok(1_525_207_293_216_737_962));
+    }
+
+    #[test]
+    fn refuses_what_a_capture_cannot_hold() {
+        assert_eq!(nanos_from_timestamp(-1, 0), Err(TimeError::OutOfRange(-1)));
+        assert_eq!(nanos_from_timestamp(i64::MAX, 0), Err(TimeError::OutOfRange(i64::MAX)));
+        assert_eq!(nanos_from_timestamp(0, 1_000_000_000), Err(TimeError::BadNanos(1_000_000_000)));
+        assert_eq!(nanos_from_timestamp(0, -1), Err(TimeError::BadNanos(-1)));
+    }
+}
