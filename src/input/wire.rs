@@ -1,0 +1,501 @@
+//! The protobuf wire format of a `TraceWrapper`, scanned by hand.
+//!
+//! This is the hot path of the binary encodings: a generated decoder spends most of its time on allocations that a
+//! trace of small events does not need. Payloads stay where they are, as spans. The slow twin is prost with the
+//! messages of [`crate::proto`]; a property test holds the two together.
+//!
+//! A scanner is either strict, or lax for a message that the source cut off: a field that claims more bytes than are
+//! left then gets what is there, and [`Message::cut`] is set.
+
+use thiserror::Error;
+
+use crate::trace::{
+    Address, Body, Connection, Event, EventKind, Message, Nanos, Span, TimeError, TraceKind, nanos_from_timestamp,
+};
+
+/// Groups may nest as deep as protobuf's own parsers allow.
+const MAX_DEPTH: u32 = 100;
+
+/// Protobuf messages are smaller than 2 GiB.
+pub(crate) const MAX_LEN: u64 = (1 << 31) - 1;
+
+/// Why bytes are not a message, and where.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub(crate) struct WireError {
+    /// Offset in the window.
+    pub at: usize,
+    /// What is wrong there.
+    pub reason: Reason,
+}
+
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(crate) enum Reason {
+    #[error("the message ends inside a field")]
+    EndInField,
+    #[error("a number of more than ten bytes")]
+    LongVarint,
+    #[error("a field number of 0")]
+    FieldZero,
+    #[error("wire type {0} does not exist")]
+    WireType(u8),
+    #[error("a field of {len} bytes where {available} are left")]
+    Overlong { len: u64, available: usize },
+    #[error("groups nested deeper than {MAX_DEPTH}")]
+    Depth,
+    #[error("a group that ends without having begun")]
+    StrayEndGroup,
+}
+
+type Result<T> = std::result::Result<T, WireError>;
+
+/// A field's number and wire type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag {
+    pub field: u32,
+    pub wire_type: u8,
+}
+
+const VARINT: u8 = 0;
+const FIXED64: u8 = 1;
+pub(crate) const LEN: u8 = 2;
+const START_GROUP: u8 = 3;
+const END_GROUP: u8 = 4;
+const FIXED32: u8 = 5;
+
+/// Walks the fields of one message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scanner<'a> {
+    rest: &'a [u8],
+    /// Offset in the window of the byte behind `rest`.
+    end: usize,
+    lax: bool,
+    /// The field claimed more bytes than there are.
+    clamped: bool,
+}
+
+impl<'a> Scanner<'a> {
+    /// Scans `window[start..end]`; the offsets of errors and spans count from the start of `window`.
+    pub(crate) fn new(window: &'a [u8], start: usize, end: usize, lax: bool) -> Self {
+        Self { rest: &window[start..end], end, lax, clamped: false }
+    }
+
+    #[inline]
+    pub(crate) fn position(&self) -> usize {
+        self.end - self.rest.len()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn error(&self, reason: Reason) -> WireError {
+        WireError { at: self.position(), reason }
+    }
+
+    #[inline]
+    pub(crate) fn varint(&mut self) -> Result<u64> {
+        if let [byte, rest @ ..] = self.rest
+            && *byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64> {
+        let mut value = 0_u64;
+        for (index, byte) in self.rest.iter().enumerate().take(10) {
+            // The tenth byte holds one bit; like protobuf's own parsers, the rest of it is dropped.
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if *byte < 0x80 {
+                self.rest = &self.rest[index + 1..];
+                return Ok(value);
+            }
+        }
+        let reason = if self.rest.len() < 10 { Reason::EndInField } else { Reason::LongVarint };
+        Err(self.error(reason))
+    }
+
+    #[inline]
+    pub(crate) fn tag(&mut self) -> Result<Tag> {
+        let before = *self;
+        let key = self.varint()?;
+        let tag = Tag { field: (key >> 3) as u32, wire_type: (key & 7) as u8 };
+        if key < 8 || key > u64::from(u32::MAX) {
+            return Err(before.error(Reason::FieldZero));
+        }
+        Ok(tag)
+    }
+
+    /// The bytes of a length-delimited field, as a scanner of their own.
+    #[inline]
+    pub(crate) fn delimited(&mut self, out: &mut Message) -> Result<Self> {
+        let before = *self;
+        let len = self.varint()?;
+        let Some((field, rest)) = usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len)) else {
+            if self.lax {
+                out.cut = true;
+                let field = Self { clamped: true, ..*self };
+                self.rest = &[];
+                return Ok(field);
+            }
+            return Err(before.error(Reason::Overlong { len, available: self.rest.len() }));
+        };
+        self.rest = rest;
+        Ok(Self { rest: field, end: self.end - rest.len(), lax: self.lax, clamped: false })
+    }
+
+    fn span(&self) -> Span {
+        Span::in_window(self.position(), self.rest.len())
+    }
+
+    /// A string field. Protobuf promises UTF-8; what is not becomes replacement characters.
+    fn text(self) -> String {
+        String::from_utf8_lossy(self.rest).into_owned()
+    }
+
+    pub(crate) fn skip(&mut self, tag: Tag) -> Result<()> {
+        self.skip_nested(tag, 0)
+    }
+
+    fn skip_nested(&mut self, tag: Tag, depth: u32) -> Result<()> {
+        match tag.wire_type {
+            VARINT => self.varint().map(drop),
+            FIXED64 => self.skip_bytes(8),
+            FIXED32 => self.skip_bytes(4),
+            LEN => {
+                let before = *self;
+                let len = self.varint()?;
+                match usize::try_from(len).ok().and_then(|len| self.rest.get(len..)) {
+                    Some(rest) => self.rest = rest,
+                    None if self.lax => self.rest = &[],
+                    None => return Err(before.error(Reason::Overlong { len, available: self.rest.len() })),
+                }
+                Ok(())
+            }
+            START_GROUP if depth == MAX_DEPTH => Err(self.error(Reason::Depth)),
+            START_GROUP => loop {
+                let inner = self.tag()?;
+                if inner.wire_type == END_GROUP {
+                    return if inner.field == tag.field { Ok(()) } else { Err(self.error(Reason::StrayEndGroup)) };
+                }
+                self.skip_nested(inner, depth + 1)?;
+            },
+            END_GROUP => Err(self.error(Reason::StrayEndGroup)),
+            other => Err(self.error(Reason::WireType(other))),
+        }
+    }
+
+    fn skip_bytes(&mut self, count: usize) -> Result<()> {
+        self.rest = self.rest.get(count..).ok_or_else(|| self.error(Reason::EndInField))?;
+        Ok(())
+    }
+
+    /// Skips a field that `message` is not known to have, and counts it.
+    #[cold]
+    fn unknown(&mut self, tag: Tag, message: &'static str, out: &mut Message) -> Result<()> {
+        out.unknown.count_number(message, tag.field);
+        self.skip(tag)
+    }
+}
+
+/// Scans the fields of one `TraceWrapper` that was framed from outside.
+pub(crate) fn wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (TraceKind::from_field_number(tag.field), tag.wire_type) {
+            (Some(kind), LEN) => {
+                let field = scan.delimited(out)?;
+                trace(kind, field, out)?;
+            }
+            _ => wrapper_extra(&mut scan, tag, out)?,
+        }
+    }
+    Ok(())
+}
+
+/// Skips a field of `TraceWrapper` that is not its oneof.
+pub(crate) fn wrapper_extra(scan: &mut Scanner<'_>, tag: Tag, out: &mut Message) -> Result<()> {
+    match (tag.field, tag.wire_type) {
+        // configured_sample_rate
+        (5, LEN) => scan.skip(tag),
+        _ => scan.unknown(tag, "TraceWrapper", out),
+    }
+}
+
+/// Scans one field of the oneof `TraceWrapper.trace`.
+pub(crate) fn trace(kind: TraceKind, scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    out.kind = Some(kind);
+    match kind {
+        TraceKind::SocketBuffered => socket_buffered_trace(scan, out),
+        TraceKind::SocketStreamed => socket_streamed_trace_segment(scan, out),
+        TraceKind::HttpBuffered | TraceKind::HttpStreamed => http_trace(kind, scan, out),
+    }
+}
+
+/// Checks the framing of an HTTP tap trace, whose content is not wanted.
+fn http_trace(kind: TraceKind, mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (kind, tag.field, tag.wire_type) {
+            (TraceKind::HttpStreamed, 1, VARINT) => out.trace_id = scan.varint()?,
+            (TraceKind::HttpBuffered, 1..=4, LEN) | (TraceKind::HttpStreamed, 2..=7, LEN) => scan.skip(tag)?,
+            _ => scan.unknown(tag, kind.message_name(), out)?,
+        }
+    }
+    Ok(())
+}
+
+fn socket_buffered_trace(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1, VARINT) => out.trace_id = scan.varint()?,
+            (2, LEN) => {
+                let field = scan.delimited(out)?;
+                out.connection = Some(connection(field, out)?);
+            }
+            (3, LEN) => {
+                let field = scan.delimited(out)?;
+                socket_event(field, out)?;
+            }
+            (4, VARINT) => out.read_truncated = scan.varint()? != 0,
+            (5, VARINT) => out.write_truncated = scan.varint()? != 0,
+            _ => scan.unknown(tag, "SocketBufferedTrace", out)?,
+        }
+    }
+    Ok(())
+}
+
+fn socket_streamed_trace_segment(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1, VARINT) => out.trace_id = scan.varint()?,
+            (2, LEN) => {
+                let field = scan.delimited(out)?;
+                out.connection = Some(connection(field, out)?);
+            }
+            (3, LEN) => {
+                let field = scan.delimited(out)?;
+                socket_event(field, out)?;
+            }
+            (4, LEN) => {
+                let mut events = scan.delimited(out)?;
+                while !events.is_empty() {
+                    let tag = events.tag()?;
+                    if (tag.field, tag.wire_type) == (1, LEN) {
+                        let field = events.delimited(out)?;
+                        socket_event(field, out)?;
+                    } else {
+                        events.unknown(tag, "SocketEvents", out)?;
+                    }
+                }
+            }
+            _ => scan.unknown(tag, "SocketStreamedTraceSegment", out)?,
+        }
+    }
+    Ok(())
+}
+
+/// Scans an event and keeps it if it is complete, or if the source ended after part of its payload.
+#[inline]
+fn socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    let lax = scan.lax;
+    let mut event = Event::default();
+    let result = socket_event_fields(scan, &mut event, out);
+    let whole = result.is_ok() && !out.cut;
+    let readable = lax
+        && match event.kind {
+            EventKind::Absent => false,
+            EventKind::Read | EventKind::Write => !event.body.payload.is_empty(),
+            EventKind::Closed => true,
+        };
+    if whole || readable {
+        out.events.push(event);
+    }
+    result
+}
+
+#[inline]
+fn socket_event_fields(mut scan: Scanner<'_>, event: &mut Event, out: &mut Message) -> Result<()> {
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1, LEN) => {
+                let field = scan.delimited(out)?;
+                match timestamp(field, out)? {
+                    Ok(time) => event.time = Some(time),
+                    // A time that was cut is no fault of its own.
+                    Err(_) if out.cut => {}
+                    Err(error) => {
+                        out.bad_time.get_or_insert(error);
+                    }
+                }
+            }
+            (2, LEN) => {
+                event.kind = EventKind::Read;
+                let mut read = scan.delimited(out)?;
+                while !read.is_empty() {
+                    let tag = read.tag()?;
+                    if (tag.field, tag.wire_type) == (1, LEN) {
+                        let field = read.delimited(out)?;
+                        body(field, &mut event.body, out)?;
+                    } else {
+                        read.unknown(tag, "Read", out)?;
+                    }
+                }
+            }
+            (3, LEN) => {
+                event.kind = EventKind::Write;
+                let mut write = scan.delimited(out)?;
+                while !write.is_empty() {
+                    let tag = write.tag()?;
+                    match (tag.field, tag.wire_type) {
+                        (1, LEN) => {
+                            let field = write.delimited(out)?;
+                            body(field, &mut event.body, out)?;
+                        }
+                        (2, VARINT) => event.end_stream = write.varint()? != 0,
+                        _ => write.unknown(tag, "Write", out)?,
+                    }
+                }
+            }
+            (4, LEN) => {
+                event.kind = EventKind::Closed;
+                let mut closed = scan.delimited(out)?;
+                while !closed.is_empty() {
+                    let tag = closed.tag()?;
+                    closed.unknown(tag, "Closed", out)?;
+                }
+            }
+            (5, LEN) => {
+                let field = scan.delimited(out)?;
+                let connection = connection(field, out)?;
+                // An event's bytes outnumber its connections, so the index fits where the message does.
+                event.connection = u32::try_from(out.event_connections.len()).ok();
+                out.event_connections.push(connection);
+            }
+            (6, VARINT) => event.seq_num = scan.varint()?,
+            _ => scan.unknown(tag, "SocketEvent", out)?,
+        }
+    }
+    Ok(())
+}
+
+#[inline]
+fn timestamp(mut scan: Scanner<'_>, out: &mut Message) -> Result<std::result::Result<Nanos, TimeError>> {
+    let mut seconds = 0_i64;
+    let mut nanos = 0_i64;
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1, VARINT) => seconds = scan.varint()?.cast_signed(),
+            // int32 on the wire is sign-extended to 64 bits and truncated by parsers.
+            (2, VARINT) => nanos = i64::from(scan.varint()? as i32),
+            _ => scan.unknown(tag, "Timestamp", out)?,
+        }
+    }
+    Ok(nanos_from_timestamp(seconds, nanos))
+}
+
+#[inline]
+fn body(mut scan: Scanner<'_>, body: &mut Body, out: &mut Message) -> Result<()> {
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1 | 2, LEN) => {
+                let field = scan.delimited(out)?;
+                body.payload = field.span();
+                body.as_string = tag.field == 2;
+                body.truncated |= field.clamped;
+            }
+            (3, VARINT) => body.truncated = scan.varint()? != 0,
+            _ => scan.unknown(tag, "Body", out)?,
+        }
+    }
+    Ok(())
+}
+
+fn connection(mut scan: Scanner<'_>, out: &mut Message) -> Result<Connection> {
+    let (mut first, mut second, mut third) = (None, None, None);
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1, LEN) => first = address(scan.delimited(out)?, out)?,
+            (2, LEN) => second = address(scan.delimited(out)?, out)?,
+            (3, LEN) => third = address(scan.delimited(out)?, out)?,
+            _ => scan.unknown(tag, "Connection", out)?,
+        }
+    }
+    Ok(match (first, third) {
+        // Before Envoy 1.28, and in envoy.data.tap.v2alpha: local_address = 2, remote_address = 3.
+        (None, third @ Some(_)) => Connection { local: second, remote: third },
+        (first, third) => {
+            if third.is_some() {
+                out.unknown.count_number("Connection", 3);
+            }
+            Connection { local: first, remote: second }
+        }
+    })
+}
+
+fn address(mut scan: Scanner<'_>, out: &mut Message) -> Result<Option<Address>> {
+    let mut address = None;
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1, LEN) => address = Some(socket_address(scan.delimited(out)?, out)?),
+            (2, LEN) => address = Some(pipe(scan.delimited(out)?, out)?),
+            (3, LEN) => address = Some(internal_address(scan.delimited(out)?, out)?),
+            _ => scan.unknown(tag, "Address", out)?,
+        }
+    }
+    Ok(address)
+}
+
+fn socket_address(mut scan: Scanner<'_>, out: &mut Message) -> Result<Address> {
+    let mut address = String::new();
+    let mut port = None;
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (2, LEN) => address = scan.delimited(out)?.text(),
+            (3, VARINT) => port = Some(u32::try_from(scan.varint()?).unwrap_or(u32::MAX)),
+            // protocol, named_port, resolver_name, ipv4_compat, network_namespace_filepath: known, of no use here.
+            (1 | 6, VARINT) | (4 | 5 | 7, LEN) => scan.skip(tag)?,
+            _ => scan.unknown(tag, "SocketAddress", out)?,
+        }
+    }
+    Ok(Address::Socket { address, port })
+}
+
+fn pipe(mut scan: Scanner<'_>, out: &mut Message) -> Result<Address> {
+    let mut path = String::new();
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1, LEN) => path = scan.delimited(out)?.text(),
+            // mode
+            (2, VARINT) => scan.skip(tag)?,
+            _ => scan.unknown(tag, "Pipe", out)?,
+        }
+    }
+    Ok(Address::Pipe(path))
+}
+
+fn internal_address(mut scan: Scanner<'_>, out: &mut Message) -> Result<Address> {
+    let (mut listener, mut endpoint) = (String::new(), String::new());
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1, LEN) => listener = scan.delimited(out)?.text(),
+            (2, LEN) => endpoint = scan.delimited(out)?.text(),
+            _ => scan.unknown(tag, "EnvoyInternalAddress", out)?,
+        }
+    }
+    Ok(Address::Internal { listener, endpoint })
+}

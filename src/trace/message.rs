@@ -30,6 +30,17 @@ impl TraceKind {
         }
     }
 
+    /// The message's name, without its package.
+    #[must_use]
+    pub fn message_name(self) -> &'static str {
+        match self {
+            Self::HttpBuffered => "HttpBufferedTrace",
+            Self::HttpStreamed => "HttpStreamedTraceSegment",
+            Self::SocketBuffered => "SocketBufferedTrace",
+            Self::SocketStreamed => "SocketStreamedTraceSegment",
+        }
+    }
+
     /// The kind behind a field number of `TraceWrapper`.
     #[must_use]
     pub fn from_field_number(number: u32) -> Option<Self> {

@@ -1,0 +1,131 @@
+//! Packets to captures: pcap and pcapng, into files that are complete or absent, or into pipes.
+
+mod output;
+mod pcap;
+mod pcapng;
+
+use std::{io, net::IpAddr};
+
+pub use output::{Destination, OutputError, TEMPORARY_PREFIX};
+
+use self::output::Output;
+use crate::synth::{Packet, PacketSink};
+
+/// A capture's file format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// libpcap's classic format, with nanoseconds.
+    Pcap,
+    /// The pcapng draft, with comments, directions, interface names and name resolution.
+    Pcapng,
+}
+
+/// The snap length that captures declare. One value for all interfaces, because libpcap refuses different ones; above
+/// any packet, because none is cut for its length.
+pub(crate) const SNAP_LENGTH: u32 = 262_144;
+
+/// Bytes that are gathered before they go to the destination.
+const CHUNK: usize = 256 * 1024;
+
+/// A capture being written.
+#[derive(Debug)]
+pub struct Capture {
+    format: Format,
+    buffer: Vec<u8>,
+    output: Output,
+    interfaces: u32,
+    packets: u64,
+}
+
+impl Capture {
+    /// Begins a capture at `destination`.
+    ///
+    /// # Errors
+    /// [`OutputError`] where the destination cannot be created.
+    pub fn create(destination: &Destination, format: Format) -> Result<Self, OutputError> {
+        let output = Output::create(destination)?;
+        let mut buffer = Vec::with_capacity(CHUNK + CHUNK / 2);
+        match format {
+            Format::Pcap => pcap::append_file_header(&mut buffer),
+            Format::Pcapng => pcapng::append_section_header(&mut buffer),
+        }
+        Ok(Self { format, buffer, output, interfaces: 0, packets: 0 })
+    }
+
+    /// Adds an interface, named after a trace file, and returns its number. pcap has no interfaces.
+    pub fn add_interface(&mut self, name: &str) -> u32 {
+        if self.format == Format::Pcapng {
+            pcapng::append_interface(&mut self.buffer, name);
+        }
+        self.interfaces += 1;
+        self.interfaces - 1
+    }
+
+    /// Adds the true names of made-up addresses. pcap has no place for them.
+    pub fn add_names(&mut self, names: &[(IpAddr, String)]) {
+        if self.format == Format::Pcapng && !names.is_empty() {
+            pcapng::append_names(&mut self.buffer, names);
+        }
+    }
+
+    /// A sink for the packets of one interface.
+    pub fn interface(&mut self, number: u32) -> Interface<'_> {
+        Interface { capture: self, number }
+    }
+
+    /// Packets so far.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Hands everything so far to the destination: for live streams.
+    ///
+    /// # Errors
+    /// [`OutputError`] where the destination cannot be written.
+    pub fn flush(&mut self) -> Result<(), OutputError> {
+        if !self.buffer.is_empty() {
+            self.output.write(&mut self.buffer)?;
+        }
+        self.output.flush()
+    }
+
+    /// Completes the capture; a file appears under its name only now.
+    ///
+    /// # Errors
+    /// [`OutputError`] where the destination cannot be written.
+    pub fn finish(self) -> Result<(), OutputError> {
+        self.output.finish(&self.buffer)
+    }
+
+    /// Gives the capture up; a file never appears.
+    pub fn abandon(self) {
+        drop(self);
+    }
+
+    fn append(&mut self, interface: u32, packet: &Packet<'_>) -> io::Result<()> {
+        match self.format {
+            Format::Pcap => pcap::append_packet(&mut self.buffer, packet)?,
+            Format::Pcapng => pcapng::append_packet(&mut self.buffer, interface, packet),
+        }
+        self.packets += 1;
+        if self.buffer.len() >= CHUNK {
+            self.output.write(&mut self.buffer).map_err(OutputError::into_io)?;
+        }
+        Ok(())
+    }
+}
+
+/// One interface of a capture, as a sink of packets.
+#[derive(Debug)]
+pub struct Interface<'a> {
+    capture: &'a mut Capture,
+    number: u32,
+}
+
+impl PacketSink for Interface<'_> {
+    #[inline]
+    fn packet(&mut self, packet: &Packet<'_>) -> io::Result<()> {
+        self.capture.append(self.number, packet)
+    }
+}

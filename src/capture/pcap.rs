@@ -1,0 +1,40 @@
+//! The classic format: a file header, then a 16-byte header before each packet. Little-endian, nanoseconds.
+
+use std::io;
+
+use pcap_file::{DataLink, Endianness, TsResolution, pcap::PcapHeader};
+
+use super::SNAP_LENGTH;
+use crate::synth::Packet;
+
+pub(super) fn append_file_header(buffer: &mut Vec<u8>) {
+    let header = PcapHeader {
+        version_major: 2,
+        version_minor: 4,
+        ts_correction: 0,
+        ts_accuracy: 0,
+        snaplen: SNAP_LENGTH,
+        datalink: DataLink::ETHERNET,
+        ts_resolution: TsResolution::NanoSecond,
+        endianness: Endianness::Little,
+    };
+    header.write_to(buffer).expect("writing to memory cannot fail");
+}
+
+pub(super) fn append_packet(buffer: &mut Vec<u8>, packet: &Packet<'_>) -> io::Result<()> {
+    let seconds = u32::try_from(packet.time / 1_000_000_000).map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidData, "a time after the year 2106 does not fit pcap; write pcapng")
+    })?;
+    let nanos = (packet.time % 1_000_000_000) as u32;
+    // Headers are at most 86 bytes and a segment fits an IP packet.
+    let captured = (packet.headers.len() + packet.payload.len()) as u32;
+    let original = packet.headers.len() as u32 + packet.payload_len;
+    let mut header = [0; 16];
+    for (field, value) in header.as_chunks_mut::<4>().0.iter_mut().zip([seconds, nanos, captured, original]) {
+        *field = value.to_le_bytes();
+    }
+    buffer.extend_from_slice(&header);
+    buffer.extend_from_slice(packet.headers);
+    buffer.extend_from_slice(packet.payload);
+    Ok(())
+}

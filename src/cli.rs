@@ -1,0 +1,161 @@
+//! The command line: types only. What they mean is settled in `commands/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{timeline::Mapping, trace::Nanos};
+
+/// Convert Envoy tap traces to captures that Wireshark, tshark and tcpdump open.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tap2pcap",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    max_term_width = 100,
+    override_usage = "tap2pcap [OPTIONS] <INPUT>... <OUTPUT>",
+    after_help = "\
+INPUT is a trace file or `-` (standard input). OUTPUT is a capture file or `-` (standard output).
+
+Exit status: 0 done; 1 done, but some input was damaged; 2 not done, and no output was written.
+
+Examples:
+  tap2pcap path_0.pb path_0.pcapng           convert a trace
+  tap2pcap path_0.pb - | tshark -r -         look at it without a file"
+)]
+pub struct Cli {
+    /// Another thing to do than convert.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// What to convert.
+    #[command(flatten)]
+    pub convert: ConvertArgs,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {}
+
+/// Arguments of a conversion.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Trace files, `-` for standard input; last, the capture, `-` for standard output
+    #[arg(required = true, num_args = 2.., value_names = ["INPUT", "OUTPUT"])]
+    pub paths: Vec<PathBuf>,
+
+    /// Encoding of the input; auto looks at its content
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = From::Auto)]
+    pub from: From,
+
+    /// Format of the capture [default: by OUTPUT's suffix, pcapng for `-`]
+    #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+
+    /// How much TCP to make up around the tapped bytes
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Tcp::Full)]
+    pub tcp: Tcp,
+
+    /// Cut payload into segments of at most N bytes [default: what one IP packet holds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub mss: Option<u16>,
+
+    /// What to write where bytes are missing from the trace
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Truncated::Snap)]
+    pub truncated: Truncated,
+
+    /// Who opened the connections
+    #[arg(long, value_enum, value_name = "ROLE", default_value_t = Role::Auto)]
+    pub role: Role,
+
+    /// Rewrite an address or address:port (repeatable). OLD may also be a socket path, or `local` or `remote` for an
+    /// address that the trace lacks
+    #[arg(long, value_name = "OLD=NEW")]
+    pub map: Vec<Mapping>,
+
+    /// Time (RFC 3339) for traces that carry none [default: the Unix epoch]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub start_time: Option<Nanos>,
+
+    /// A warning counts as an error
+    #[arg(long)]
+    pub strict: bool,
+
+    /// How much to say.
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+}
+
+/// `-q` and `-v`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Verbosity {
+    /// Say nothing but why a file was not converted
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say what was done
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `--from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum From {
+    /// By content
+    Auto,
+    /// PROTO_BINARY: messages back to back
+    Binary,
+    /// PROTO_BINARY_LENGTH_DELIMITED
+    Delimited,
+    /// PROTO_TEXT
+    Text,
+    /// JSON_BODY_AS_BYTES or JSON_BODY_AS_STRING
+    Json,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// libpcap's classic format, with nanoseconds
+    Pcap,
+    /// With comments, directions and names
+    Pcapng,
+}
+
+/// `--tcp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tcp {
+    /// Handshake, acknowledgements, close
+    Full,
+    /// One packet per tapped event and nothing else
+    Bare,
+}
+
+/// `--truncated`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Truncated {
+    /// Captured length below original length, as with a snap length
+    Snap,
+    /// Skip sequence numbers
+    Gap,
+    /// Fill with zero bytes
+    Zero,
+}
+
+/// `--role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// By what the trace shows
+    Auto,
+    /// The remote side
+    Downstream,
+    /// Envoy
+    Upstream,
+}
+
+fn parse_time(text: &str) -> Result<Nanos, String> {
+    let time: prost_types::Timestamp =
+        text.parse().map_err(|_| "expected an RFC 3339 time such as 2026-01-31T12:00:00Z".to_owned())?;
+    crate::trace::nanos_from_timestamp(time.seconds, i64::from(time.nanos)).map_err(|error| error.to_string())
+}

@@ -1,0 +1,154 @@
+//! PROTO_BINARY: `TraceWrapper` messages back to back with nothing between them.
+//!
+//! A plain parse would merge them all into one. But each wrapper starts with a field of its oneof, so the top-level
+//! fields, read one by one, are the messages again; what follows such a field, up to the next, belongs to it.
+
+use super::{
+    decode::{Decode, Fault, Step},
+    wire::{self, MAX_LEN, Reason, Scanner, Tag, WireError},
+};
+use crate::trace::{Code, Message, TraceKind};
+
+/// Decodes PROTO_BINARY.
+#[derive(Debug, Default)]
+pub(crate) struct BinaryDecoder {
+    /// Set where the framing is lost: nothing after it can be read.
+    lost: bool,
+}
+
+/// A top-level field whose head is complete.
+struct Field {
+    tag: Tag,
+    /// Where the bytes of a length-delimited field start.
+    body: usize,
+    /// Their number.
+    len: u64,
+}
+
+impl Decode for BinaryDecoder {
+    fn step(&mut self, window: &[u8], at_end: bool, out: &mut Message) -> Step {
+        if self.lost {
+            return Step::End;
+        }
+        let mut start = 0;
+        while start < window.len() {
+            let error = match head(window, start) {
+                Ok(field) => match TraceKind::from_field_number(field.tag.field) {
+                    Some(kind) if field.tag.wire_type == wire::LEN => {
+                        return self.trace(kind, &field, window, start, at_end, out);
+                    }
+                    _ => {
+                        let mut scan = Scanner::new(window, start, window.len(), false);
+                        // A head that was just read parses again.
+                        match scan.tag().and_then(|tag| wire::wrapper_extra(&mut scan, tag, out)) {
+                            Ok(()) => {
+                                start = scan.position();
+                                continue;
+                            }
+                            Err(error) => error,
+                        }
+                    }
+                },
+                Err(error) => error,
+            };
+            let incomplete = match error.reason {
+                Reason::EndInField => true,
+                Reason::Overlong { len, .. } => len <= MAX_LEN,
+                _ => false,
+            };
+            if incomplete && !at_end {
+                return Step::NeedMore { skip: start, wanted: window.len() - start + 1 };
+            }
+            self.lost = true;
+            let code = if incomplete { Code::CutOff } else { Code::Undecodable };
+            out.cut = incomplete;
+            let fault = Fault { at: error.at, code, detail: describe(&error, code) };
+            return Step::Damaged { start, end: window.len(), fault };
+        }
+        if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } }
+    }
+}
+
+impl BinaryDecoder {
+    fn trace(
+        &mut self,
+        kind: TraceKind,
+        field: &Field,
+        window: &[u8],
+        start: usize,
+        at_end: bool,
+        out: &mut Message,
+    ) -> Step {
+        let scan = |end, lax| Scanner::new(window, field.body, end, lax);
+        match frame(window, field.body, field.len, at_end) {
+            Frame::Whole(end) => match wire::trace(kind, scan(end, false), out) {
+                Ok(()) => Step::Message { start, end },
+                Err(error) => Step::Damaged { start, end, fault: undecodable(&error) },
+            },
+            Frame::NeedMore(wanted) => Step::NeedMore { skip: start, wanted: wanted - start },
+            Frame::Cut { missing } => {
+                self.lost = true;
+                // What can be read of it is in `out`; why the rest cannot is the cut.
+                let _ = wire::trace(kind, scan(window.len(), true), out);
+                out.cut = true;
+                Step::Damaged { start, end: window.len(), fault: cut_off(window.len(), missing) }
+            }
+            Frame::TooLong => {
+                self.lost = true;
+                Step::Damaged { start, end: window.len(), fault: too_long(start, field.len) }
+            }
+        }
+    }
+}
+
+fn head(window: &[u8], start: usize) -> Result<Field, WireError> {
+    let mut scan = Scanner::new(window, start, window.len(), false);
+    let tag = scan.tag()?;
+    let len = if tag.wire_type == wire::LEN { scan.varint()? } else { 0 };
+    Ok(Field { tag, body: scan.position(), len })
+}
+
+/// Whether `len` bytes from `body` on are there.
+pub(super) enum Frame {
+    /// They end here.
+    Whole(usize),
+    /// The window must reach this far.
+    NeedMore(usize),
+    /// The source ends this many bytes earlier.
+    Cut { missing: u64 },
+    /// No protobuf message is that long.
+    TooLong,
+}
+
+pub(super) fn frame(window: &[u8], body: usize, len: u64, at_end: bool) -> Frame {
+    if len > MAX_LEN {
+        return Frame::TooLong;
+    }
+    let available = (window.len() - body) as u64;
+    // The bound above makes the sum fit.
+    let end = body + len as usize;
+    if available >= len {
+        Frame::Whole(end)
+    } else if at_end {
+        Frame::Cut { missing: len - available }
+    } else {
+        Frame::NeedMore(end)
+    }
+}
+
+fn describe(error: &WireError, code: Code) -> String {
+    if code == Code::CutOff { "cut off in the middle of a field".into() } else { error.to_string() }
+}
+
+pub(super) fn undecodable(error: &WireError) -> Fault {
+    Fault { at: error.at, code: Code::Undecodable, detail: error.to_string() }
+}
+
+pub(super) fn cut_off(at: usize, missing: u64) -> Fault {
+    Fault { at, code: Code::CutOff, detail: format!("cut off: {missing} more bytes of the message should follow") }
+}
+
+pub(super) fn too_long(at: usize, len: u64) -> Fault {
+    let detail = format!("a message of {len} bytes; protobuf allows {MAX_LEN}");
+    Fault { at, code: Code::Undecodable, detail }
+}

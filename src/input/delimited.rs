@@ -1,0 +1,60 @@
+//! PROTO_BINARY_LENGTH_DELIMITED: each `TraceWrapper` behind its length as a varint.
+
+use super::{
+    binary::{Frame, cut_off, frame, too_long, undecodable},
+    decode::{Decode, Fault, Step},
+    wire::{self, Reason, Scanner},
+};
+use crate::trace::{Code, Message};
+
+/// Decodes PROTO_BINARY_LENGTH_DELIMITED.
+#[derive(Debug, Default)]
+pub(crate) struct DelimitedDecoder {
+    /// Set where the framing is lost: nothing after it can be read.
+    lost: bool,
+}
+
+impl Decode for DelimitedDecoder {
+    fn step(&mut self, window: &[u8], at_end: bool, out: &mut Message) -> Step {
+        if self.lost || (window.is_empty() && at_end) {
+            return Step::End;
+        }
+        let mut scan = Scanner::new(window, 0, window.len(), false);
+        let len = match scan.varint() {
+            Ok(len) => len,
+            Err(error) if error.reason == Reason::EndInField => {
+                if !at_end {
+                    return Step::NeedMore { skip: 0, wanted: window.len() + 1 };
+                }
+                self.lost = true;
+                out.cut = true;
+                let detail = "cut off in the length of a message".to_owned();
+                let fault = Fault { at: window.len(), code: Code::CutOff, detail };
+                return Step::Damaged { start: 0, end: window.len(), fault };
+            }
+            Err(error) => {
+                self.lost = true;
+                return Step::Damaged { start: 0, end: window.len(), fault: undecodable(&error) };
+            }
+        };
+        let body = scan.position();
+        match frame(window, body, len, at_end) {
+            Frame::Whole(end) => match wire::wrapper(Scanner::new(window, body, end, false), out) {
+                Ok(()) => Step::Message { start: 0, end },
+                Err(error) => Step::Damaged { start: 0, end, fault: undecodable(&error) },
+            },
+            Frame::NeedMore(wanted) => Step::NeedMore { skip: 0, wanted },
+            Frame::Cut { missing } => {
+                self.lost = true;
+                // What can be read of it is in `out`; why the rest cannot is the cut.
+                let _ = wire::wrapper(Scanner::new(window, body, window.len(), true), out);
+                out.cut = true;
+                Step::Damaged { start: 0, end: window.len(), fault: cut_off(window.len(), missing) }
+            }
+            Frame::TooLong => {
+                self.lost = true;
+                Step::Damaged { start: 0, end: window.len(), fault: too_long(0, len) }
+            }
+        }
+    }
+}

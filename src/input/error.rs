@@ -1,0 +1,34 @@
+//! Why a source gives nothing at all.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// A source that cannot be opened or recognised. What is wrong inside a recognised source is a
+/// [`Finding`](crate::trace::Finding) instead, because what came before it is kept.
+#[derive(Debug, Error)]
+pub enum InputError {
+    /// The file cannot be opened or read.
+    #[error("{path}: cannot read", path = path.display())]
+    Read {
+        /// The file, `-` for standard input.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing in it.
+    #[error("{path}: empty, not an Envoy tap trace", path = path.display())]
+    Empty {
+        /// The file, `-` for standard input.
+        path: PathBuf,
+    },
+    /// None of the five encodings.
+    #[error("{path}: byte 0, message 0: not an Envoy tap trace: {looks_like}", path = path.display())]
+    Unrecognised {
+        /// The file, `-` for standard input.
+        path: PathBuf,
+        /// What it is instead, as far as its first bytes tell.
+        looks_like: &'static str,
+    },
+}

@@ -1,0 +1,304 @@
+//! One source of trace messages: a reader, the window that slides over it, and the decoder of its encoding.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    binary::BinaryDecoder,
+    decode::{Decode, Fault, Step},
+    delimited::DelimitedDecoder,
+    detect::{Detected, Encoding, detect},
+    error::InputError,
+    json::JsonDecoder,
+    text::TextDecoder,
+};
+use crate::trace::{Code, Finding, Message, MessageView, UnknownFields};
+
+/// Bytes that one read asks for: what a pipe holds several times over, and what fits a core's cache.
+const READ: usize = 256 * 1024;
+
+/// Bytes that detection looks at. More are never needed: the first message of a trace shows its shape early.
+const HEAD: usize = 64 * 1024;
+
+/// What [`Source::advance`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// [`Source::message`] is the next message.
+    Message,
+    /// The next message is not complete: [`Source::fill`] reads on, and may block.
+    NeedInput,
+    /// No message is left.
+    End,
+}
+
+/// Trace messages of one file or stream, one at a time, from a buffer of a few hundred KiB or of the largest message.
+///
+/// Damage never stops a source before it must: what is wrong becomes a [`Finding`], what is readable a message.
+pub struct Source {
+    path: PathBuf,
+    reader: Box<dyn Read + Send>,
+    at_end: bool,
+    buffer: Vec<u8>,
+    /// The unread bytes are `buffer[start..end]`.
+    start: usize,
+    end: usize,
+    /// Offset in the source of `buffer[start]`.
+    offset: u64,
+    encoding: Encoding,
+    decoder: Box<dyn Decode + Send>,
+    message: Message,
+    /// Bytes at `start` that belong to the current message; they are given up by the next `advance`.
+    taken: usize,
+    next_index: u64,
+    wanted: usize,
+    decoded: u64,
+    findings: Vec<Finding>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("path", &self.path)
+            .field("encoding", &self.encoding)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Opens a trace file, or standard input for `-`. Without `encoding`, its first bytes decide.
+    ///
+    /// # Errors
+    /// [`InputError`] where the file cannot be read, is empty, or is no trace.
+    pub fn open(path: &Path, encoding: Option<Encoding>) -> Result<Self, InputError> {
+        let reader: Box<dyn Read + Send> = if path == Path::new("-") {
+            Box::new(io::stdin())
+        } else {
+            let failed = |source| InputError::Read { path: path.to_owned(), source };
+            let file = File::open(path).map_err(failed)?;
+            // Opening a directory succeeds; only reading it fails, with a message that helps nobody.
+            if file.metadata().map_err(failed)?.is_dir() {
+                return Err(failed(io::ErrorKind::IsADirectory.into()));
+            }
+            Box::new(file)
+        };
+        Self::from_reader(path, reader, encoding)
+    }
+
+    /// Reads a trace from `reader`; `path` names it in messages and breaks ties of detection.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn from_reader(
+        path: &Path,
+        reader: Box<dyn Read + Send>,
+        encoding: Option<Encoding>,
+    ) -> Result<Self, InputError> {
+        let mut source = Self {
+            path: path.to_owned(),
+            reader,
+            at_end: false,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            offset: 0,
+            encoding: Encoding::Binary,
+            decoder: Box::new(BinaryDecoder::default()),
+            message: Message::default(),
+            taken: 0,
+            next_index: 0,
+            wanted: 1,
+            decoded: 0,
+            findings: Vec::new(),
+        };
+        source.encoding = source.detect(encoding)?;
+        source.decoder = match source.encoding {
+            Encoding::Binary => Box::new(BinaryDecoder::default()),
+            Encoding::Delimited => Box::new(DelimitedDecoder::default()),
+            Encoding::Text => Box::new(TextDecoder::default()),
+            Encoding::Json => Box::new(JsonDecoder::default()),
+        };
+        Ok(source)
+    }
+
+    /// Looks at the first bytes without consuming them. On a live stream it waits for no more than it needs.
+    fn detect(&mut self, given: Option<Encoding>) -> Result<Encoding, InputError> {
+        let failed = |path: &Path, source| InputError::Read { path: path.to_owned(), source };
+        let mut looks_like = "";
+        while !self.at_end && self.end < HEAD {
+            self.read().map_err(|source| failed(&self.path, source))?;
+            if self.end > 0
+                && let Some(given) = given
+            {
+                return Ok(given);
+            }
+            match detect(&self.buffer[..self.end], &self.path) {
+                Detected::Trace(encoding) => return Ok(encoding),
+                Detected::Other(other) => looks_like = other,
+            }
+        }
+        let path = self.path.clone();
+        Err(if self.end == 0 { InputError::Empty { path } } else { InputError::Unrecognised { path, looks_like } })
+    }
+
+    /// The name the source was opened under.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The encoding that was given or detected.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Messages decoded so far, damaged ones of which something was readable included.
+    #[must_use]
+    pub fn decoded(&self) -> u64 {
+        self.decoded
+    }
+
+    /// Bytes of the source behind which the next message starts.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset + self.taken as u64
+    }
+
+    /// Unknown fields so far.
+    #[must_use]
+    pub fn unknown_fields(&self) -> &UnknownFields {
+        &self.message.unknown
+    }
+
+    /// Takes the findings since the last call, in order.
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
+    /// Whether there are findings to take.
+    #[inline]
+    #[must_use]
+    pub fn has_findings(&self) -> bool {
+        !self.findings.is_empty()
+    }
+
+    /// Adds what a later stage found.
+    pub fn add_finding(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Adds a finding about the current message.
+    pub(crate) fn find(&mut self, code: Code, detail: String) {
+        self.findings.push(Finding { code, offset: self.message.offset, message: self.message.index, detail });
+    }
+
+    /// The message that the last [`Source::advance`] decoded.
+    #[inline]
+    #[must_use]
+    pub fn message(&self) -> MessageView<'_> {
+        MessageView::new(&self.message, &self.buffer[self.start..self.end])
+    }
+
+    /// Decodes the next message from the bytes that are there. Never blocks.
+    pub fn advance(&mut self) -> Advance {
+        loop {
+            self.give_up(self.taken);
+            self.taken = 0;
+            self.message.clear();
+            let window = &self.buffer[self.start..self.end];
+            if window.len() < self.wanted && !self.at_end {
+                return Advance::NeedInput;
+            }
+            match self.decoder.step(window, self.at_end, &mut self.message) {
+                Step::Message { start, end } => {
+                    self.take(start, end);
+                    return Advance::Message;
+                }
+                Step::Damaged { start, end, fault } => {
+                    self.take(start, end);
+                    self.findings.push(self.finding(fault));
+                    if self.message.connection.is_some() || !self.message.events.is_empty() {
+                        return Advance::Message;
+                    }
+                    self.decoded -= 1;
+                }
+                Step::NeedMore { skip, wanted } => {
+                    self.give_up(skip);
+                    self.wanted = wanted.max(1);
+                }
+                Step::End => return Advance::End,
+            }
+        }
+    }
+
+    fn take(&mut self, start: usize, end: usize) {
+        self.message.offset = self.offset + start as u64;
+        self.message.index = self.next_index;
+        self.next_index += 1;
+        self.decoded += 1;
+        self.taken = end;
+        self.wanted = 1;
+        if let Some(error) = self.message.bad_time {
+            self.find(Code::BadTime, error.to_string());
+        }
+    }
+
+    fn finding(&self, fault: Fault) -> Finding {
+        Finding {
+            code: fault.code,
+            offset: self.offset + fault.at as u64,
+            message: self.message.index,
+            detail: fault.detail,
+        }
+    }
+
+    #[inline]
+    fn give_up(&mut self, count: usize) {
+        self.start += count;
+        self.offset += count as u64;
+    }
+
+    /// Reads on after [`Advance::NeedInput`]; may block. A source that cannot be read any further ends there, with a
+    /// finding.
+    pub fn fill(&mut self) {
+        let wanted = self.wanted;
+        while !self.at_end && self.end - self.start < wanted {
+            if let Err(error) = self.read() {
+                self.at_end = true;
+                self.findings.push(Finding {
+                    code: Code::ReadFailed,
+                    offset: self.offset + (self.end - self.start) as u64,
+                    message: self.next_index,
+                    detail: format!("cannot read on: {error}"),
+                });
+            }
+        }
+    }
+
+    /// One read behind the bytes that are there, after making room for it.
+    fn read(&mut self) -> io::Result<()> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        // Growing with what really arrived, not with what a message claims: a length is only a claim.
+        if self.buffer.len() - self.end < READ / 2 {
+            self.buffer.resize((self.end * 2).max(READ), 0);
+        }
+        loop {
+            match self.reader.read(&mut self.buffer[self.end..]) {
+                Ok(0) => self.at_end = true,
+                Ok(count) => self.end += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            return Ok(());
+        }
+    }
+}

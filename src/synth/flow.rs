@@ -1,0 +1,408 @@
+//! One connection as packets.
+//!
+//! The two directions are halves with a sequence number each. Every packet acknowledges all that the other half has
+//! sent, so that acknowledgements ride on data where the other side speaks next; a pure one is sent where it does not.
+
+use std::{fmt::Write as _, io};
+
+use super::{
+    Options, Packet, PacketSink, SeqNumber, TcpMode, TruncatedMode,
+    headers::{ACK, FIN, Fields, PSH, SYN, Template, max_segment},
+};
+use crate::{
+    timeline::{Data, Direction, Endpoints, Opening, Role, TrueLength, stable_hash},
+    trace::Nanos,
+    untrusted,
+};
+
+/// Lost bytes that are shown as such for one event or gap. A hostile trace can claim any number; past this, sequence
+/// numbers are skipped.
+const MAX_LOSS_SHOWN: u64 = 64 << 20;
+
+/// How long a receiver waits for data to carry its acknowledgement, in nanoseconds: what Linux does. RFC 1122 section
+/// 4.2.3.2 allows 500 ms.
+const DELAYED_ACK: Nanos = 40_000_000;
+
+/// Comments stay well below the 65,535 bytes that a pcapng option holds.
+const MAX_COMMENT: usize = 16 * 1024;
+
+/// What a connection's packets are derived from, and what its first packet's comment says of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The trace file as it was named, for the comment.
+    pub trace_file: &'a str,
+    /// The trace file's name without directory and trace suffix: the same however it was named and encoded.
+    pub source: &'a str,
+    /// What the timeline knows.
+    pub opening: &'a Opening,
+    /// The addresses.
+    pub endpoints: &'a Endpoints,
+    /// The time of the first entry.
+    pub time: Nanos,
+}
+
+#[derive(Debug)]
+struct Half {
+    headers: Template,
+    next: SeqNumber,
+    /// Up to here the other half has acknowledged.
+    acknowledged: SeqNumber,
+    /// When the first byte that is not acknowledged was sent.
+    unacknowledged_since: Nanos,
+    closed: bool,
+}
+
+/// A connection being written.
+#[derive(Debug)]
+pub struct Flow {
+    options: Options,
+    halves: [Half; 2],
+    client: Direction,
+    segment: u16,
+    /// For the first packet, whichever it is.
+    first_comment: Option<String>,
+    zeros: Vec<u8>,
+}
+
+impl Flow {
+    /// A connection, before its first packet.
+    #[must_use]
+    pub fn new(options: Options, identity: &Identity<'_>) -> Self {
+        let Endpoints { local, remote, .. } = identity.endpoints;
+        let v6 = local.is_ipv6();
+        let segment = options.mss.unwrap_or(u16::MAX).clamp(1, max_segment(v6));
+        let half = |direction: Direction| {
+            let (from, to) = match direction {
+                Direction::Inbound => (*remote, *local),
+                Direction::Outbound => (*local, *remote),
+            };
+            let first = initial_sequence_number(identity, direction);
+            Half {
+                headers: Template::new(from, to, segment),
+                next: first,
+                acknowledged: first,
+                unacknowledged_since: identity.time,
+                closed: false,
+            }
+        };
+        Self {
+            options,
+            halves: [half(Direction::Inbound), half(Direction::Outbound)],
+            client: identity.opening.role.client_direction(),
+            segment,
+            first_comment: Some(first_comment(&options, identity)),
+            zeros: Vec::new(),
+        }
+    }
+
+    /// The three packets that open the connection.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn open(&mut self, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
+        if self.options.tcp == TcpMode::Bare {
+            return Ok(());
+        }
+        let server = self.client.reverse();
+        self.control(self.client, time, SYN, sink)?;
+        self.control(server, time, SYN | ACK, sink)?;
+        self.control(self.client, time, ACK, sink)
+    }
+
+    /// An event with its bytes.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
+        self.acknowledge_if_due(data.direction, time, sink)?;
+        let present = data.payload.len() as u64;
+        let length = match data.length {
+            TrueLength::Known(length) => length.max(present),
+            // One lost byte stands for all, so that what follows is not taken for the continuation.
+            TrueLength::MoreThan(present) => present + 1,
+        };
+        if length == 0 && self.options.tcp == TcpMode::Full {
+            // A half-close without data; the FIN below says it all.
+        } else if length == present {
+            self.segments(data.direction, time, data.payload, length, "", sink)?;
+        } else {
+            let comment = cut_comment(data, present);
+            self.incomplete(data.direction, time, data.payload, length, &comment, sink)?;
+        }
+        if data.end_stream && self.options.tcp == TcpMode::Full && !self.half(data.direction).closed {
+            self.finish(data.direction, time, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of which the trace has nothing.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn gap(
+        &mut self,
+        time: Nanos,
+        direction: Direction,
+        bytes: u64,
+        certain: bool,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
+        if self.options.tcp == TcpMode::Bare {
+            self.half(direction).next += bytes;
+            return Ok(());
+        }
+        self.acknowledge_if_due(direction, time, sink)?;
+        let mut comment = format!("{bytes} bytes are missing here: the trace has no event for them");
+        if !certain {
+            comment.push_str("; whether Envoy read or wrote them is not known");
+        }
+        self.incomplete(direction, time, &[], bytes, &comment, sink)
+    }
+
+    /// `length` bytes, of which only the first are in `present`.
+    fn incomplete(
+        &mut self,
+        direction: Direction,
+        time: Nanos,
+        present: &[u8],
+        length: u64,
+        comment: &str,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
+        let present_len = present.len() as u64;
+        match self.options.truncated {
+            TruncatedMode::Snap => self.segments(direction, time, present, length, comment, sink),
+            TruncatedMode::Gap => {
+                if !present.is_empty() {
+                    self.segments(direction, time, present, present_len, comment, sink)?;
+                }
+                self.half(direction).next += length - present_len;
+                Ok(())
+            }
+            TruncatedMode::Zero => {
+                let shown = (length - present_len).min(MAX_LOSS_SHOWN);
+                let mut filled = std::mem::take(&mut self.zeros);
+                filled.clear();
+                filled.extend_from_slice(present);
+                // The bytes that are there plus the bound above: both fit memory.
+                filled.resize(present.len() + shown as usize, 0);
+                self.segments(direction, time, &filled, present_len + shown, comment, sink)?;
+                self.zeros = filled;
+                self.half(direction).next += length - present_len - shown;
+                Ok(())
+            }
+        }
+    }
+
+    /// The end of the connection: each half that is open sends its FIN, and both are acknowledged.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn close(&mut self, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
+        if self.options.tcp == TcpMode::Bare {
+            return Ok(());
+        }
+        let server = self.client.reverse();
+        let first = if self.half(server).closed { server } else { self.client };
+        if !self.half(first).closed {
+            self.finish(first, time, sink)?;
+        }
+        if !self.half(first.reverse()).closed {
+            self.finish(first.reverse(), time, sink)?;
+        }
+        self.control(first, time, ACK, sink)
+    }
+
+    /// The trace stops before the connection ended: what was sent is acknowledged, and nothing more is known.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn abandon(&mut self, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            if self.options.tcp == TcpMode::Full && self.unacknowledged(direction) > 0 {
+                self.control(direction.reverse(), time, ACK, sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn half(&mut self, direction: Direction) -> &mut Half {
+        &mut self.halves[direction.index()]
+    }
+
+    #[inline]
+    fn unacknowledged(&self, direction: Direction) -> u32 {
+        let half = &self.halves[direction.index()];
+        half.next - half.acknowledged
+    }
+
+    fn finish(&mut self, direction: Direction, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
+        self.half(direction).closed = true;
+        self.control(direction, time, FIN | ACK, sink)
+    }
+
+    /// Sends a pure acknowledgement before more data of the same direction, where a receiver would have.
+    #[inline]
+    fn acknowledge_if_due(&mut self, direction: Direction, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
+        let unacknowledged = self.unacknowledged(direction);
+        if unacknowledged == 0 || self.options.tcp == TcpMode::Bare {
+            return Ok(());
+        }
+        // RFC 5681 section 4.2: at the latest for every second full-sized segment, and after a short delay.
+        let waited = time.saturating_sub(self.half(direction).unacknowledged_since);
+        if unacknowledged >= 2 * u32::from(self.segment) || waited > DELAYED_ACK {
+            self.control(direction.reverse(), time, ACK, sink)?;
+        }
+        Ok(())
+    }
+
+    /// A packet without payload. SYN and FIN take one sequence number each.
+    fn control(&mut self, direction: Direction, time: Nanos, flags: u8, sink: &mut impl PacketSink) -> io::Result<()> {
+        self.emit(direction, time, flags, &[], 0, "", sink)?;
+        if flags & (SYN | FIN) != 0 {
+            self.half(direction).next += 1;
+        }
+        Ok(())
+    }
+
+    /// Cuts `length` bytes, of which the first are in `captured`, into segments.
+    fn segments(
+        &mut self,
+        direction: Direction,
+        time: Nanos,
+        captured: &[u8],
+        length: u64,
+        comment: &str,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
+        let segment = u64::from(self.segment);
+        if length <= segment {
+            // The common case: fits one packet, so it fits the field's type.
+            return self.emit(direction, time, PSH | ACK, captured, length as u16, comment, sink);
+        }
+        let present = captured.len() as u64;
+        let shown = match self.options.tcp {
+            TcpMode::Full => length.min(present + MAX_LOSS_SHOWN),
+            // Nothing but the tapped event: lost bytes behind its last packet are only counted.
+            TcpMode::Bare => length.min(present.div_ceil(segment).max(1) * segment),
+        };
+        let mut sent = 0;
+        let mut comment = comment;
+        while sent < shown {
+            let len = segment.min(shown - sent);
+            let last = sent + len == length;
+            // Both ends are within `captured`, so they fit its index type.
+            let part = &captured[sent.min(present) as usize..(sent + len).min(present) as usize];
+            let cut = (part.len() as u64) < len;
+            // The cut packet gets the comment, and only the first of them.
+            let this_comment = if cut || length == present { std::mem::take(&mut comment) } else { "" };
+            let flags = if last { PSH | ACK } else { ACK };
+            self.acknowledge_if_due(direction, time, sink)?;
+            self.emit(direction, time, flags, part, len as u16, this_comment, sink)?;
+            sent += len;
+        }
+        self.half(direction).next += length - shown;
+        Ok(())
+    }
+
+    #[inline]
+    fn emit(
+        &mut self,
+        direction: Direction,
+        time: Nanos,
+        flags: u8,
+        captured: &[u8],
+        payload_len: u16,
+        comment: &str,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
+        let [inbound, outbound] = &mut self.halves;
+        let (half, other) = match direction {
+            Direction::Inbound => (inbound, outbound),
+            Direction::Outbound => (outbound, inbound),
+        };
+        // The first SYN has nothing to acknowledge yet.
+        let ack = if flags & ACK == 0 { SeqNumber(0) } else { other.next };
+        if flags & ACK != 0 {
+            other.acknowledged = other.next;
+        }
+        if half.next == half.acknowledged {
+            half.unacknowledged_since = time;
+        }
+        let fields = Fields { flags, seq: half.next, ack, payload_len };
+        half.next += u64::from(payload_len);
+        let headers = half.headers.packet(&fields, captured);
+        let mut packet =
+            Packet { time, direction, headers, payload: captured, payload_len: u32::from(payload_len), comment };
+        if let Some(mut first) = self.first_comment.take() {
+            if !comment.is_empty() {
+                first.push('\n');
+                first.push_str(comment);
+            }
+            packet.comment = &first;
+            return sink.packet(&packet);
+        }
+        sink.packet(&packet)
+    }
+}
+
+/// No randomness: from what tells this connection from every other, so that a tuple used again starts elsewhere.
+fn initial_sequence_number(identity: &Identity<'_>, direction: Direction) -> SeqNumber {
+    let hash = stable_hash(&[
+        identity.source.as_bytes(),
+        &identity.opening.trace_id.to_le_bytes(),
+        &identity.time.to_le_bytes(),
+        &[direction as u8],
+    ]);
+    SeqNumber(hash as u32)
+}
+
+fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
+    let Opening { trace_id, buffered, role, role_given, timeless, .. } = identity.opening;
+    let mut comment = format!(
+        "trace {}, trace_id {trace_id}, {}, {}",
+        untrusted::cap(&untrusted::escape(identity.trace_file), 4096),
+        if *buffered { "buffered" } else { "streamed" },
+        match (role, role_given) {
+            (Role::Downstream, false) => "downstream (the remote side opened the connection)",
+            (Role::Downstream, true) => "downstream (--role: the remote side opened the connection)",
+            (Role::Upstream, false) => "upstream (Envoy opened the connection)",
+            (Role::Upstream, true) => "upstream (--role: Envoy opened the connection)",
+        },
+    );
+    comment.push_str("\nsynthesized: Ethernet, IP and TCP headers, sequence numbers");
+    if options.tcp == TcpMode::Full {
+        comment.push_str(", handshake, acknowledgements, close");
+    }
+    if *timeless {
+        comment.push_str("\nthe trace has no time for this connection; its times are made up");
+    }
+    for note in &identity.endpoints.notes {
+        // Writing to a String cannot fail.
+        let _ = write!(comment, "\n{}", untrusted::escape(note));
+    }
+    untrusted::cap(&comment, MAX_COMMENT).into_owned()
+}
+
+fn cut_comment(data: &Data<'_>, present: u64) -> String {
+    let verb = match data.direction {
+        Direction::Inbound => "read",
+        Direction::Outbound => "wrote",
+    };
+    let mut comment = match data.length {
+        TrueLength::Known(length) if data.as_string => format!(
+            "{present} of the {length} bytes that Envoy {verb} are here; JSON_BODY_AS_STRING replaced runs of binary \
+             data by spaces, so bytes may stand before their true place"
+        ),
+        TrueLength::Known(length) => format!("{present} of the {length} bytes that Envoy {verb} are here"),
+        TrueLength::MoreThan(_) => format!(
+            "{present} of the bytes that Envoy {verb} are here; how many there were is not known, one lost byte stands \
+             for the rest"
+        ),
+    };
+    if data.recording_stopped {
+        comment.push_str("; recording of this direction stopped here");
+    }
+    comment
+}

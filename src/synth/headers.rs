@@ -1,0 +1,204 @@
+//! The headers of one direction of a connection: built once by etherparse, then patched from packet to packet.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader};
+
+use super::{SeqNumber, checksum::Sum};
+
+const ETHERNET: usize = 14;
+const IPV4: usize = 20;
+const IPV6: usize = 40;
+const TCP: usize = 20;
+
+/// Handshake options: MSS, window scale, SACK-permitted, padded to words.
+const SYN_OPTIONS: usize = 12;
+
+/// The longest headers: IPv6 with the options of a SYN.
+pub const MAX_HEADER_LEN: usize = ETHERNET + IPV6 + TCP + SYN_OPTIONS;
+
+/// With this shift, the window of 65,535 is one GiB: more than is ever unacknowledged, so that no tool reports a full
+/// window. 14 is the largest that RFC 7323 section 2.3 allows.
+const WINDOW_SHIFT: u8 = 14;
+
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const PSH: u8 = 0x08;
+pub(crate) const ACK: u8 = 0x10;
+
+/// The most payload that one IP packet holds: 65,535 bytes less the headers that its length field counts. An IPv6
+/// header does not count itself.
+#[must_use]
+pub fn max_segment(v6: bool) -> u16 {
+    u16::MAX - TCP as u16 - if v6 { 0 } else { IPV4 as u16 }
+}
+
+/// The varying fields of one packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields {
+    pub flags: u8,
+    pub seq: SeqNumber,
+    pub ack: SeqNumber,
+    /// Payload on the wire, in bytes; at most [`max_segment`].
+    pub payload_len: u16,
+}
+
+/// Headers from one address to another.
+#[derive(Clone, Debug)]
+pub(crate) struct Template {
+    bytes: [u8; MAX_HEADER_LEN],
+    ip_len: usize,
+    mss: u16,
+    ip_id: u16,
+    /// Addresses and protocol of the pseudo header (RFC 9293 section 3.1); the length comes with each packet.
+    pseudo: Sum,
+}
+
+impl Template {
+    /// `mss` is what a SYN announces.
+    pub(crate) fn new(from: SocketAddr, to: SocketAddr, mss: u16) -> Self {
+        let ethernet = Ethernet2Header {
+            source: mac(from.ip()),
+            destination: mac(to.ip()),
+            ether_type: if from.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 },
+        };
+        let mut tcp = TcpHeader::new(from.port(), to.port(), 0, u16::MAX);
+        tcp.ack = true;
+        let mut bytes = [0; MAX_HEADER_LEN];
+        bytes[..ETHERNET].copy_from_slice(&ethernet.to_bytes());
+        let (ip_len, pseudo) = match (from.ip(), to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let mut ip = Ipv4Header { source: from.octets(), destination: to.octets(), ..Ipv4Header::default() };
+                ip.time_to_live = 64;
+                ip.protocol = IpNumber::TCP;
+                ip.dont_fragment = true;
+                bytes[ETHERNET..ETHERNET + IPV4].copy_from_slice(&ip.to_bytes());
+                (IPV4, Sum::default().add(&from.octets()).add(&to.octets()))
+            }
+            (from, to) => {
+                let [from, to] = [from, to].map(|ip| match ip {
+                    IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                    IpAddr::V6(v6) => v6,
+                });
+                let ip = Ipv6Header {
+                    traffic_class: 0,
+                    flow_label: Ipv6FlowLabel::ZERO,
+                    payload_length: 0,
+                    next_header: IpNumber::TCP,
+                    hop_limit: 64,
+                    source: from.octets(),
+                    destination: to.octets(),
+                };
+                bytes[ETHERNET..ETHERNET + IPV6].copy_from_slice(&ip.to_bytes());
+                (IPV6, Sum::default().add(&from.octets()).add(&to.octets()))
+            }
+        };
+        let start = ETHERNET + ip_len;
+        bytes[start..start + TCP].copy_from_slice(&tcp.to_bytes());
+        Self { bytes, ip_len, mss, ip_id: 0, pseudo: pseudo.add_u16(u16::from(IpNumber::TCP.0)) }
+    }
+
+    /// Patches the headers for one packet and returns them. `captured` is the payload that is there; what is missing
+    /// of `fields.payload_len` counts as zeros, because nobody can know its sum.
+    #[inline]
+    pub(crate) fn packet(&mut self, fields: &Fields, captured: &[u8]) -> &[u8] {
+        let options = if fields.flags & SYN == 0 { 0 } else { SYN_OPTIONS };
+        let tcp_start = ETHERNET + self.ip_len;
+        let tcp_len = TCP + options;
+        let end = tcp_start + tcp_len;
+        // Fits: a segment is at most 65,535 bytes less the headers, and a SYN carries none.
+        let segment_len = tcp_len as u16 + fields.payload_len;
+
+        let tcp = &mut self.bytes[tcp_start..end];
+        tcp[4..8].copy_from_slice(&fields.seq.0.to_be_bytes());
+        tcp[8..12].copy_from_slice(&fields.ack.0.to_be_bytes());
+        tcp[12] = ((tcp_len / 4) as u8) << 4;
+        tcp[13] = fields.flags;
+        tcp[16..18].copy_from_slice(&[0, 0]);
+        if options > 0 {
+            let [high, low] = self.mss.to_be_bytes();
+            // Kinds 2 (MSS, RFC 9293), 3 (window scale, RFC 7323), 4 (SACK-permitted, RFC 2018), 1 (no operation).
+            tcp[TCP..].copy_from_slice(&[2, 4, high, low, 1, 3, 3, WINDOW_SHIFT, 1, 1, 4, 2]);
+        }
+        let checksum = self.pseudo.add_u16(segment_len).add(tcp).add(captured).finish();
+        tcp[16..18].copy_from_slice(&checksum);
+
+        let ip = &mut self.bytes[ETHERNET..tcp_start];
+        if self.ip_len == IPV4 {
+            ip[2..4].copy_from_slice(&(IPV4 as u16 + segment_len).to_be_bytes());
+            ip[4..6].copy_from_slice(&self.ip_id.to_be_bytes());
+            ip[10..12].copy_from_slice(&[0, 0]);
+            let checksum = Sum::default().add(ip).finish();
+            ip[10..12].copy_from_slice(&checksum);
+            self.ip_id = self.ip_id.wrapping_add(1);
+        } else {
+            ip[4..6].copy_from_slice(&segment_len.to_be_bytes());
+        }
+        &self.bytes[..end]
+    }
+}
+
+/// A locally administered address from the last four bytes of an IP address, so that each host has its own.
+fn mac(ip: IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match ip {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(v6) => {
+            let octets = v6.octets();
+            [octets[12], octets[13], octets[14], octets[15]]
+        }
+    };
+    [0x02, 0x00, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::SlicedPacket;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(from: &str, to: &str, fields: &Fields, payload: &[u8]) {
+        let mut template = Template::new(from.parse().unwrap(), to.parse().unwrap(), 1460);
+        let mut bytes = template.packet(fields, payload).to_vec();
+        bytes.extend_from_slice(payload);
+        let packet = SlicedPacket::from_ethernet(&bytes).unwrap();
+        let Some(etherparse::TransportSlice::Tcp(tcp)) = packet.transport else { panic!("no TCP") };
+        let header = tcp.to_header();
+        let expected = match packet.net.unwrap() {
+            etherparse::NetSlice::Ipv4(ip) => {
+                assert_eq!(ip.header().to_header().calc_header_checksum(), ip.header().header_checksum());
+                header.calc_checksum_ipv4(&ip.header().to_header(), payload).unwrap()
+            }
+            etherparse::NetSlice::Ipv6(ip) => header.calc_checksum_ipv6(&ip.header().to_header(), payload).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(tcp.payload(), payload);
+        assert_eq!(header.checksum, expected);
+        assert_eq!(header.sequence_number, fields.seq.0);
+        assert_eq!(header.acknowledgment_number, fields.ack.0);
+    }
+
+    proptest! {
+        #[test]
+        fn headers_are_those_of_the_slow_twin(seq: u32, ack: u32, payload: Vec<u8>, syn: bool) {
+            let payload = if syn { &[][..] } else { &payload };
+            let fields = Fields {
+                flags: if syn { SYN } else { PSH | ACK },
+                seq: SeqNumber(seq),
+                ack: SeqNumber(ack),
+                payload_len: payload.len() as u16,
+            };
+            check("10.0.0.1:80", "192.0.2.9:50000", &fields, payload);
+            check("[2001:db8::1]:80", "[2001:db8::2]:50000", &fields, payload);
+        }
+    }
+
+    #[test]
+    fn the_largest_segment_fits_one_ip_packet() {
+        for (from, to) in [("10.0.0.1:1", "10.0.0.2:2"), ("[::1]:1", "[::2]:2")] {
+            let len = max_segment(from.starts_with('['));
+            let fields = Fields { flags: ACK, seq: SeqNumber(0), ack: SeqNumber(0), payload_len: len };
+            check(from, to, &fields, &vec![7; usize::from(len)]);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Timelines to TCP/IP packets: headers, sequence numbers, segmentation. No clock and no randomness: the same timeline
+//! gives the same packets.
+
+mod checksum;
+mod flow;
+mod headers;
+mod seq;
+
+use std::io;
+
+pub use flow::{Flow, Identity};
+pub use headers::{MAX_HEADER_LEN, max_segment};
+pub use seq::SeqNumber;
+
+use crate::{timeline::Direction, trace::Nanos};
+
+/// How much TCP to make up around the tapped bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TcpMode {
+    /// Handshake, acknowledgements, close.
+    #[default]
+    Full,
+    /// One packet per tapped event and nothing else.
+    Bare,
+}
+
+/// What to write where bytes are missing from the trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TruncatedMode {
+    /// The captured length is below the original length, as a snap length does it.
+    #[default]
+    Snap,
+    /// Sequence numbers are skipped.
+    Gap,
+    /// Zero bytes stand for them.
+    Zero,
+}
+
+/// How packets are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// How much TCP.
+    pub tcp: TcpMode,
+    /// Missing bytes.
+    pub truncated: TruncatedMode,
+    /// Largest payload of a segment in bytes; `None`: what one IP packet holds.
+    pub mss: Option<u16>,
+}
+
+/// One packet, ready for a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// Nanoseconds since the Unix epoch.
+    pub time: Nanos,
+    /// Which way it went, as Envoy saw it.
+    pub direction: Direction,
+    /// Ethernet, IP and TCP headers.
+    pub headers: &'a [u8],
+    /// The captured payload.
+    pub payload: &'a [u8],
+    /// Bytes of payload on the wire, [`Packet::payload`] included.
+    pub payload_len: u32,
+    /// For whoever reads the capture; empty for most packets.
+    pub comment: &'a str,
+}
+
+/// Where packets go.
+pub trait PacketSink {
+    /// Takes one packet.
+    ///
+    /// # Errors
+    /// The sink's own: the capture could not be written.
+    fn packet(&mut self, packet: &Packet<'_>) -> io::Result<()>;
+}

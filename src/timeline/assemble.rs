@@ -1,0 +1,680 @@
+//! Timelines of one source: messages in, entries of connections out, one at a time.
+//!
+//! A source may interleave many connections; a `trace_id` tells them apart, and a connection is forgotten when it
+//! closes. Nothing is copied but an event whose true length only the next one tells.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{Direction, Role, RoleChoice, role_from_ports};
+use crate::{
+    input::{Advance, Source},
+    trace::{Address, Code, Connection, Event, EventKind, Nanos, Span, TraceKind},
+};
+
+/// How timelines are assembled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Who opened the connections.
+    pub role: RoleChoice,
+    /// The time of events before the first that has one: nanoseconds since the Unix epoch.
+    pub start_time: Nanos,
+    /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
+    pub eager: bool,
+}
+
+/// How many bytes an event really had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrueLength {
+    /// Exactly this many.
+    Known(u64),
+    /// More than this many; Envoy did not record how many.
+    MoreThan(u64),
+}
+
+/// Bytes that crossed the tapped socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Data<'a> {
+    /// Which way.
+    pub direction: Direction,
+    /// The bytes that are there: the first ones of the event.
+    pub payload: &'a [u8],
+    /// How many there were, [`Data::payload`] included.
+    pub length: TrueLength,
+    /// JSON_BODY_AS_STRING: what is missing is not the end but runs of bytes that became spaces, anywhere.
+    pub as_string: bool,
+    /// Envoy closed its direction after these bytes.
+    pub end_stream: bool,
+    /// Buffered trace: recording of this direction stopped here, whatever followed.
+    pub recording_stopped: bool,
+}
+
+/// One entry of a connection's timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Which connection: dense, and used again after the connection's last entry.
+    pub slot: usize,
+    /// When, in nanoseconds since the Unix epoch.
+    pub time: Nanos,
+    /// What.
+    pub kind: EntryKind<'a>,
+}
+
+/// What an [`Entry`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind<'a> {
+    /// The connection's first entry; [`Timelines::opening`] tells about it.
+    Opened,
+    /// Bytes.
+    Data(Data<'a>),
+    /// Bytes that were there and of which the trace has nothing. `certain` is false where they may as well have gone
+    /// the other way.
+    Gap {
+        /// Which way, as far as known.
+        direction: Direction,
+        /// How many.
+        bytes: u64,
+        /// Whether the direction is known.
+        certain: bool,
+    },
+    /// The last entry of a connection that ended. `recorded` is false where a buffered trace implies it.
+    Closed {
+        /// Whether the trace has an event for it.
+        recorded: bool,
+    },
+    /// The last entry of a connection whose trace stops before it ended.
+    Abandoned,
+}
+
+/// What is known of a connection when its first entry comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// `trace_id`.
+    pub trace_id: u64,
+    /// A buffered trace rather than a streamed one.
+    pub buffered: bool,
+    /// The two ends.
+    pub connection: Connection,
+    /// Who opened it.
+    pub role: Role,
+    /// Whether the role was given by the user.
+    pub role_given: bool,
+    /// Byte offset in the source of the message that brought the connection.
+    pub offset: u64,
+    /// Index of that message.
+    pub message: u64,
+    /// No event of the connection has a time: all of its times are made up.
+    pub timeless: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    opening: Opening,
+    /// The connection segment had a remote address and no local one.
+    local_missing: bool,
+    opened: bool,
+    last_time: Option<Nanos>,
+    /// The position that the next event has if nothing is missing; 0 while unknown, as in a source that starts in the
+    /// middle of a connection.
+    expected: u64,
+    /// The direction of the event before, if its length is unknown.
+    open_ended: Option<Direction>,
+}
+
+/// Where the payload of a pending entry is.
+#[derive(Clone, Copy, Debug)]
+enum PayloadPlace {
+    Message(Span),
+    Held,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PendingData {
+    direction: Direction,
+    place: PayloadPlace,
+    length: TrueLength,
+    as_string: bool,
+    end_stream: bool,
+    recording_stopped: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum PendingKind {
+    Opened,
+    Data(PendingData),
+    Gap { direction: Direction, bytes: u64, certain: bool },
+    Closed { recorded: bool },
+    Abandoned,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    slot: usize,
+    time: Nanos,
+    kind: PendingKind,
+}
+
+/// An event whose true length the next one tells.
+#[derive(Debug)]
+struct Held {
+    slot: usize,
+    time: Nanos,
+    direction: Direction,
+    seq_num: u64,
+    as_string: bool,
+    truncated: bool,
+    end_stream: bool,
+}
+
+/// The timelines of one source, entry by entry, in the order of the trace.
+#[derive(Debug)]
+pub struct Timelines {
+    source: Source,
+    options: Options,
+    slots: Vec<Option<State>>,
+    free: Vec<usize>,
+    by_trace_id: HashMap<u64, usize>,
+    /// The connection of the event before: most traces hold only one.
+    last: Option<(u64, usize)>,
+    /// Slot of the buffered trace that is being read.
+    buffered_slot: Option<usize>,
+    next_event: usize,
+    in_message: bool,
+    last_time: Option<Nanos>,
+    pending: VecDeque<Pending>,
+    current: Option<Pending>,
+    held: Option<Held>,
+    held_bytes: Vec<u8>,
+    /// The bytes of the held event that `pending` or `current` refers to.
+    released_bytes: Vec<u8>,
+    ended: bool,
+    opened: u64,
+}
+
+impl Timelines {
+    /// Assembles the timelines of `source`.
+    #[must_use]
+    pub fn new(source: Source, options: Options) -> Self {
+        Self {
+            source,
+            options,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_trace_id: HashMap::new(),
+            last: None,
+            buffered_slot: None,
+            next_event: 0,
+            in_message: false,
+            last_time: None,
+            pending: VecDeque::new(),
+            current: None,
+            held: None,
+            held_bytes: Vec::new(),
+            released_bytes: Vec::new(),
+            ended: false,
+            opened: 0,
+        }
+    }
+
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The source, to fill it and to take its findings.
+    pub fn source_mut(&mut self) -> &mut Source {
+        &mut self.source
+    }
+
+    /// Connections seen so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.opened
+    }
+
+    /// What is known of the connection in `slot`; valid while an entry of it is the current one.
+    #[must_use]
+    pub fn opening(&self, slot: usize) -> Option<&Opening> {
+        self.slots.get(slot)?.as_ref().map(|state| &state.opening)
+    }
+
+    /// The entry that the last [`Timelines::advance`] reached.
+    #[inline]
+    #[must_use]
+    pub fn entry(&self) -> Option<Entry<'_>> {
+        let Pending { slot, time, kind } = self.current?;
+        let kind = match kind {
+            PendingKind::Opened => EntryKind::Opened,
+            PendingKind::Gap { direction, bytes, certain } => EntryKind::Gap { direction, bytes, certain },
+            PendingKind::Closed { recorded } => EntryKind::Closed { recorded },
+            PendingKind::Abandoned => EntryKind::Abandoned,
+            PendingKind::Data(data) => EntryKind::Data(Data {
+                direction: data.direction,
+                payload: match data.place {
+                    PayloadPlace::Message(span) => self.source.message().bytes(span),
+                    PayloadPlace::Held => &self.released_bytes,
+                },
+                length: data.length,
+                as_string: data.as_string,
+                end_stream: data.end_stream,
+                recording_stopped: data.recording_stopped,
+            }),
+        };
+        Some(Entry { slot, time, kind })
+    }
+
+    /// Goes to the next entry. [`Advance::NeedInput`]: fill the source and call again.
+    pub fn advance(&mut self) -> Advance {
+        self.forget_ended();
+        loop {
+            if let Some(pending) = self.pending.pop_front() {
+                self.current = Some(pending);
+                return Advance::Message;
+            }
+            if self.in_message {
+                self.next_in_message();
+                continue;
+            }
+            if self.ended {
+                self.current = None;
+                return Advance::End;
+            }
+            match self.source.advance() {
+                Advance::Message => self.begin_message(),
+                Advance::NeedInput => return Advance::NeedInput,
+                Advance::End => {
+                    self.release_held(None);
+                    self.ended = true;
+                    self.abandon_open();
+                }
+            }
+        }
+    }
+
+    /// A connection whose last entry was read gives its slot back.
+    fn forget_ended(&mut self) {
+        if let Some(Pending { slot, kind: PendingKind::Closed { .. } | PendingKind::Abandoned, .. }) = self.current {
+            if let Some(state) = self.slots[slot].take()
+                && self.by_trace_id.get(&state.opening.trace_id) == Some(&slot)
+            {
+                self.by_trace_id.remove(&state.opening.trace_id);
+            }
+            self.last = self.last.filter(|(_, last)| *last != slot);
+            self.free.push(slot);
+        }
+        self.current = None;
+    }
+
+    /// Streamed connections that the source leaves open end in the order they came.
+    fn abandon_open(&mut self) {
+        let mut open: Vec<_> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, state)| state.as_ref().map(|state| (state.opening.message, slot)))
+            .collect();
+        open.sort_unstable();
+        for (_, slot) in open {
+            self.end_connection(slot, PendingKind::Abandoned);
+        }
+    }
+
+    fn begin_message(&mut self) {
+        let message = self.source.message().message();
+        match message.kind {
+            Some(TraceKind::SocketBuffered) => {
+                self.release_held(None);
+                let slot = self.open_slot(true);
+                self.buffered_slot = Some(slot);
+                self.next_event = 0;
+                self.in_message = true;
+            }
+            Some(TraceKind::SocketStreamed) => {
+                let trace_id = message.trace_id;
+                let brings_connection = message.connection.is_some();
+                if self.held.as_ref().is_some_and(|held| !self.is_slot_of(held.slot, trace_id) || brings_connection) {
+                    self.release_held(None);
+                }
+                if brings_connection {
+                    self.begin_streamed(trace_id);
+                }
+                self.buffered_slot = None;
+                self.next_event = 0;
+                self.in_message = true;
+            }
+            Some(kind @ (TraceKind::HttpBuffered | TraceKind::HttpStreamed)) => {
+                let name = kind.field_name();
+                let detail = format!("an HTTP tap trace ({name}); this version converts socket traces only");
+                self.source.find(Code::HttpTrace, detail);
+            }
+            None => {}
+        }
+    }
+
+    fn is_slot_of(&self, slot: usize, trace_id: u64) -> bool {
+        self.slots[slot].as_ref().is_some_and(|state| state.opening.trace_id == trace_id)
+    }
+
+    /// A connection segment: a new connection, unless the one before it under this id has shown nothing yet.
+    fn begin_streamed(&mut self, trace_id: u64) {
+        let fresh = match self.by_trace_id.get(&trace_id) {
+            Some(slot) if self.slots[*slot].as_ref().is_some_and(|state| state.opened) => {
+                self.end_connection(*slot, PendingKind::Abandoned);
+                None
+            }
+            Some(slot) => Some(*slot),
+            None => None,
+        };
+        let slot = fresh.unwrap_or_else(|| self.open_slot(false));
+        let connection = self.source.message().message().connection.clone().unwrap_or_default();
+        if let Some(state) = &mut self.slots[slot] {
+            state.local_missing = connection.local.is_none() && connection.remote.is_some();
+            state.opening.connection = connection;
+            state.expected = 1;
+        }
+        self.by_trace_id.insert(trace_id, slot);
+        self.last = Some((trace_id, slot));
+    }
+
+    fn open_slot(&mut self, buffered: bool) -> usize {
+        let message = self.source.message().message();
+        let connection = if buffered { message.connection.clone().unwrap_or_default() } else { Connection::default() };
+        let state = State {
+            local_missing: connection.local.is_none() && connection.remote.is_some(),
+            opening: Opening {
+                trace_id: message.trace_id,
+                buffered,
+                connection,
+                role: Role::Downstream,
+                role_given: false,
+                offset: message.offset,
+                message: message.index,
+                timeless: false,
+            },
+            opened: false,
+            last_time: None,
+            expected: 0,
+            open_ended: None,
+        };
+        self.opened += 1;
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot] = Some(state);
+            slot
+        } else {
+            self.slots.push(Some(state));
+            self.slots.len() - 1
+        }
+    }
+
+    /// The slot of a streamed event. A source may start in the middle of a connection.
+    fn streamed_slot(&mut self, trace_id: u64) -> usize {
+        if let Some((last_id, slot)) = self.last
+            && last_id == trace_id
+        {
+            return slot;
+        }
+        let slot = match self.by_trace_id.get(&trace_id) {
+            Some(slot) => *slot,
+            None => {
+                let slot = self.open_slot(false);
+                self.by_trace_id.insert(trace_id, slot);
+                slot
+            }
+        };
+        self.last = Some((trace_id, slot));
+        slot
+    }
+
+    fn next_in_message(&mut self) {
+        let message = self.source.message().message();
+        let Some(event) = message.events.get(self.next_event).copied() else {
+            self.end_message();
+            return;
+        };
+        self.next_event += 1;
+        match event.kind {
+            // What is left of a connection segment that JSON_BODY_AS_STRING overwrote, or nothing at all: the
+            // connection exists, and that is all it says.
+            EventKind::Absent => {
+                if self.buffered_slot.is_none() {
+                    self.streamed_slot(message.trace_id);
+                }
+            }
+            EventKind::Read => self.data(event, Direction::Inbound),
+            EventKind::Write => self.data(event, Direction::Outbound),
+            EventKind::Closed => self.closed(event),
+        }
+    }
+
+    fn end_message(&mut self) {
+        self.in_message = false;
+        if let Some(slot) = self.buffered_slot.take() {
+            let cut = self.source.message().message().cut;
+            let kind = if cut { PendingKind::Abandoned } else { PendingKind::Closed { recorded: false } };
+            self.end_connection(slot, kind);
+        }
+    }
+
+    fn slot_of_event(&mut self, event: &Event) -> usize {
+        let message = self.source.message().message();
+        let slot = match self.buffered_slot {
+            Some(slot) => slot,
+            None => self.streamed_slot(message.trace_id),
+        };
+        if let Some(index) = event.connection {
+            self.merge_event_connection(slot, index as usize);
+        }
+        slot
+    }
+
+    /// A `connection` of a single event supplies what the connection segment lacked.
+    fn merge_event_connection(&mut self, slot: usize, index: usize) {
+        let message = self.source.message().message();
+        if let (Some(more), Some(state)) = (message.event_connections.get(index), &mut self.slots[slot]) {
+            let known = &mut state.opening.connection;
+            if known.local.is_none() {
+                known.local.clone_from(&more.local);
+            }
+            if known.remote.is_none() {
+                known.remote.clone_from(&more.remote);
+            }
+        }
+    }
+
+    fn state(&mut self, slot: usize) -> &mut State {
+        self.slots[slot].as_mut().expect("a slot holds its state until its last entry was read")
+    }
+
+    fn time_of(&mut self, event: &Event, slot: usize) -> Nanos {
+        let known = event.time;
+        if known.is_none() && self.source.message().message().bad_time.is_none() {
+            self.source.find(Code::BadTime, "an event without a time; the time of the event before it is used".into());
+        }
+        let source_time = self.last_time;
+        let start_time = self.options.start_time;
+        let state = self.state(slot);
+        let time = known.or(state.last_time).or(source_time).unwrap_or(start_time);
+        state.last_time = Some(time);
+        self.last_time = Some(time);
+        time
+    }
+
+    fn data(&mut self, event: Event, direction: Direction) {
+        let slot = self.slot_of_event(&event);
+        let time = self.time_of(&event, slot);
+        self.place(slot, time, event.seq_num, Some(direction));
+        let len = event.body.payload.len() as u64;
+        let unsure = event.body.truncated || (event.body.as_string && event.seq_num != 0);
+        let mut length = if event.body.truncated { TrueLength::MoreThan(len) } else { TrueLength::Known(len) };
+        if unsure && event.seq_num != 0 {
+            match self.next_seq_num_in_message() {
+                Some(next) => length = true_length(event.seq_num, next, len, event.body.truncated),
+                None if !self.options.eager && self.buffered_slot.is_none() => {
+                    self.hold(slot, time, direction, &event);
+                    return;
+                }
+                None => {}
+            }
+        }
+        self.count(slot, event.seq_num, length, direction, event.body.truncated || event.body.as_string);
+        let data = PendingData {
+            direction,
+            place: PayloadPlace::Message(event.body.payload),
+            length,
+            as_string: event.body.as_string,
+            end_stream: event.end_stream,
+            recording_stopped: event.body.truncated && self.buffered_slot.is_some(),
+        };
+        self.pending.push_back(Pending { slot, time, kind: PendingKind::Data(data) });
+    }
+
+    fn closed(&mut self, event: Event) {
+        let slot = self.slot_of_event(&event);
+        let time = self.time_of(&event, slot);
+        self.place(slot, time, first_missing(&event), None);
+        self.end_connection(slot, PendingKind::Closed { recorded: true });
+    }
+
+    /// Begins an event at `seq_num`: what waited for it goes first, then the connection's opening, then a gap if
+    /// bytes are missing in between.
+    fn place(&mut self, slot: usize, time: Nanos, seq_num: u64, direction: Option<Direction>) {
+        if self.held.is_some() {
+            self.release_held((seq_num != 0).then_some(seq_num));
+        }
+        self.open(slot, time, direction);
+        let state = self.state(slot);
+        if seq_num == 0 || state.expected == 0 {
+            return;
+        }
+        // A position that goes back says nothing about loss.
+        let bytes = seq_num.saturating_sub(state.expected);
+        if bytes > 0 {
+            let certain = state.open_ended.is_some();
+            let direction = state.open_ended.or(direction).unwrap_or(Direction::Outbound);
+            self.pending.push_back(Pending { slot, time, kind: PendingKind::Gap { direction, bytes, certain } });
+        }
+    }
+
+    fn count(&mut self, slot: usize, seq_num: u64, length: TrueLength, direction: Direction, unsure: bool) {
+        let state = self.state(slot);
+        let (bytes, open_ended) = match length {
+            TrueLength::Known(bytes) => (bytes, unsure.then_some(direction)),
+            // One lost byte stands for all where the number is not known.
+            TrueLength::MoreThan(bytes) => (bytes + 1, Some(direction)),
+        };
+        state.open_ended = open_ended;
+        if seq_num != 0 {
+            state.expected = seq_num.saturating_add(bytes);
+        }
+    }
+
+    fn next_seq_num_in_message(&self) -> Option<u64> {
+        let next = self.source.message().message().events.get(self.next_event)?;
+        Some(first_missing(next)).filter(|seq_num| *seq_num != 0)
+    }
+
+    fn hold(&mut self, slot: usize, time: Nanos, direction: Direction, event: &Event) {
+        let payload = self.source.message().bytes(event.body.payload);
+        self.held_bytes.clear();
+        self.held_bytes.extend_from_slice(payload);
+        self.held = Some(Held {
+            slot,
+            time,
+            direction,
+            seq_num: event.seq_num,
+            as_string: event.body.as_string,
+            truncated: event.body.truncated,
+            end_stream: event.end_stream,
+        });
+    }
+
+    /// Lets the held event go. `next` is the position of the event that follows it on its connection, where known.
+    fn release_held(&mut self, next: Option<u64>) {
+        let Some(held) = self.held.take() else { return };
+        std::mem::swap(&mut self.held_bytes, &mut self.released_bytes);
+        let len = self.released_bytes.len() as u64;
+        let length = match next {
+            Some(next) => true_length(held.seq_num, next, len, held.truncated),
+            None if held.truncated => TrueLength::MoreThan(len),
+            None => TrueLength::Known(len),
+        };
+        self.count(held.slot, held.seq_num, length, held.direction, held.truncated || held.as_string);
+        let data = PendingData {
+            direction: held.direction,
+            place: PayloadPlace::Held,
+            length,
+            as_string: held.as_string,
+            end_stream: held.end_stream,
+            recording_stopped: false,
+        };
+        self.pending.push_back(Pending { slot: held.slot, time: held.time, kind: PendingKind::Data(data) });
+    }
+
+    /// The first entry of a connection, when all that can be known of it is known.
+    fn open(&mut self, slot: usize, time: Nanos, first: Option<Direction>) {
+        let choice = self.options.role;
+        let state = self.state(slot);
+        if state.opened {
+            return;
+        }
+        state.opened = true;
+        state.opening.role_given = matches!(choice, RoleChoice::Always(_));
+        state.opening.role = match choice {
+            RoleChoice::Always(role) => role,
+            RoleChoice::Auto => guess_role(&state.opening.connection, state.local_missing, first),
+        };
+        self.pending.push_back(Pending { slot, time, kind: PendingKind::Opened });
+    }
+
+    fn end_connection(&mut self, slot: usize, kind: PendingKind) {
+        let (source_time, start_time) = (self.last_time, self.options.start_time);
+        let state = self.state(slot);
+        state.opening.timeless |= state.last_time.is_none();
+        let time = state.last_time.or(source_time).unwrap_or(start_time);
+        let trace_id = state.opening.trace_id;
+        self.open(slot, time, None);
+        self.pending.push_back(Pending { slot, time, kind });
+        // What comes under this id from now on is another connection, even before the entry was read.
+        if self.by_trace_id.get(&trace_id) == Some(&slot) {
+            self.by_trace_id.remove(&trace_id);
+        }
+        self.last = self.last.filter(|(_, last)| *last != slot);
+    }
+}
+
+/// The position up to which bytes must have come before this event; 0 where the trace has no positions. Envoy counts
+/// one more before it numbers `closed`.
+fn first_missing(event: &Event) -> u64 {
+    match event.kind {
+        EventKind::Closed => event.seq_num.saturating_sub(1),
+        _ => event.seq_num,
+    }
+}
+
+/// The length of an event that starts at `seq_num`, when the next one starts at `next`.
+fn true_length(seq_num: u64, next: u64, present: u64, truncated: bool) -> TrueLength {
+    match next.checked_sub(seq_num) {
+        Some(length) if length >= present => TrueLength::Known(length),
+        // The positions contradict the bytes: the bytes are there.
+        _ if truncated => TrueLength::MoreThan(present),
+        _ => TrueLength::Known(present),
+    }
+}
+
+fn guess_role(connection: &Connection, local_missing: bool, first: Option<Direction>) -> Role {
+    // Envoy's upstream socket is not connected yet when the trace begins, so its own address is not known then.
+    if local_missing {
+        return Role::Upstream;
+    }
+    let port = |address: &Option<Address>| match address {
+        Some(Address::Socket { port: Some(port), .. }) => u16::try_from(*port).ok(),
+        _ => None,
+    };
+    port(&connection.local)
+        .zip(port(&connection.remote))
+        .and_then(|(local, remote)| role_from_ports(local, remote))
+        .unwrap_or(match first {
+            Some(Direction::Outbound) => Role::Upstream,
+            Some(Direction::Inbound) | None => Role::Downstream,
+        })
+}

@@ -1,0 +1,444 @@
+//! Addresses for packets: those of the trace, rewritten as the user asked, and made-up ones where the trace has none.
+//!
+//! Made-up addresses come from the ranges reserved for benchmarking, 198.18.0.0/15 (RFC 2544) and 2001:2::/48
+//! (RFC 5180): servers from the lower half, by name, so that the same socket path always gets the same address;
+//! clients from the upper half, by connection.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
+
+use thiserror::Error;
+
+use super::{Opening, Role, stable_hash};
+use crate::trace::{Address, Code};
+
+/// The made-up port of a server without one. No dissector of Wireshark claims it, so its heuristics decide.
+const SERVER_PORT: u16 = 25_000;
+
+/// RFC 6335: dynamic ports begin here.
+const FIRST_DYNAMIC_PORT: u16 = 49_152;
+
+/// The two ends of a connection, as packets carry them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Envoy's end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// What was made up or rewritten, for people.
+    pub notes: Vec<String>,
+    /// True names of made-up addresses.
+    pub names: Vec<(IpAddr, String)>,
+    /// What is wrong with the addresses of the trace.
+    pub faults: Vec<(Code, String)>,
+}
+
+impl Endpoints {
+    /// Client and server.
+    #[must_use]
+    pub fn tuple(&self, role: Role) -> (SocketAddr, SocketAddr) {
+        match role {
+            Role::Downstream => (self.remote, self.local),
+            Role::Upstream => (self.local, self.remote),
+        }
+    }
+}
+
+/// One `--map OLD=NEW`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    old: Old,
+    new_address: IpAddr,
+    new_port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Old {
+    Address(IpAddr),
+    AddressAndPort(SocketAddr),
+    /// The path of a unix socket, or any other name that a trace has in the place of an address.
+    Name(String),
+    /// The local or remote address where the trace has none.
+    MissingLocal,
+    MissingRemote,
+}
+
+/// Why a `--map` cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ParseMappingError {
+    /// No `=`.
+    #[error("expected OLD=NEW, such as 10.0.0.7=192.0.2.1 or 127.0.0.1:8080=192.0.2.1:80")]
+    NoEquals,
+    /// The right side is neither an address nor address:port.
+    #[error("'{0}' is neither an address nor address:port")]
+    NotAnAddress(String),
+    /// Nothing on the left side.
+    #[error("nothing stands before the '='")]
+    NoOld,
+}
+
+impl FromStr for Mapping {
+    type Err = ParseMappingError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // A socket path may hold a '='; an address cannot.
+        let (old, new) = text.rsplit_once('=').ok_or(ParseMappingError::NoEquals)?;
+        let (new_address, new_port) =
+            parse_address(new).ok_or_else(|| ParseMappingError::NotAnAddress(new.to_owned()))?;
+        let old = match (old, parse_address(old)) {
+            ("", _) => return Err(ParseMappingError::NoOld),
+            ("local", _) => Old::MissingLocal,
+            ("remote", _) => Old::MissingRemote,
+            (_, Some((address, None))) => Old::Address(address),
+            (_, Some((address, Some(port)))) => Old::AddressAndPort(SocketAddr::new(address, port)),
+            (name, None) => Old::Name(name.to_owned()),
+        };
+        Ok(Self { old, new_address, new_port })
+    }
+}
+
+fn parse_address(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some((address.ip(), Some(address.port())));
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().map(|address| (address, None))
+}
+
+/// One end of a connection before both are brought to one family.
+struct End {
+    address: SocketAddr,
+    made_up: bool,
+}
+
+/// Gives connections their endpoints, and keeps those that exist at the same time apart.
+#[derive(Debug, Default)]
+pub struct Resolver {
+    mappings: Vec<Mapping>,
+    /// Tuples of connections that are open now, the lower address first, and how many have them.
+    open: HashMap<(SocketAddr, SocketAddr), u32>,
+}
+
+impl Resolver {
+    /// A resolver that rewrites as `mappings` say; the first that fits counts.
+    #[must_use]
+    pub fn new(mappings: Vec<Mapping>) -> Self {
+        Self { mappings, open: HashMap::new() }
+    }
+
+    /// Endpoints for a connection of the source that is called `source`, until [`Resolver::close`].
+    pub fn open(&mut self, source: &str, opening: &Opening) -> Endpoints {
+        let mut endpoints = self.resolve(source, opening);
+        self.keep_apart(source, opening, &mut endpoints);
+        *self.open.entry(ordered(&endpoints)).or_default() += 1;
+        endpoints
+    }
+
+    /// The connection with these endpoints is over.
+    pub fn close(&mut self, endpoints: &Endpoints) {
+        let key = ordered(endpoints);
+        if let Some(count) = self.open.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.open.remove(&key);
+            }
+        }
+    }
+
+    fn resolve(&self, source: &str, opening: &Opening) -> Endpoints {
+        let mut endpoints = Endpoints {
+            local: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            notes: Vec::new(),
+            names: Vec::new(),
+            faults: Vec::new(),
+        };
+        let connection = &opening.connection;
+        let local_ip = known_ip(connection.local.as_ref());
+        let remote_ip = known_ip(connection.remote.as_ref());
+        let connection_hash =
+            stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &opening.message.to_le_bytes()]);
+        let mut end = |name: &'static str, address: Option<&Address>, other: Option<IpAddr>, is_client: bool| {
+            let made_up = MadeUp { is_client, v6: other.is_some_and(|ip| ip.is_ipv6()), connection_hash };
+            self.end(name, address, &made_up, &mut endpoints)
+        };
+        let upstream = opening.role == Role::Upstream;
+        let local = end("local", connection.local.as_ref(), remote_ip, upstream);
+        let remote = end("remote", connection.remote.as_ref(), local_ip, !upstream);
+        (endpoints.local, endpoints.remote) = (local.address, remote.address);
+        let local_ip = local.address.ip().to_canonical();
+        let remote_ip = remote.address.ip().to_canonical();
+        if local_ip.is_ipv4() == remote_ip.is_ipv4() {
+            endpoints.local.set_ip(local_ip);
+            endpoints.remote.set_ip(remote_ip);
+        } else {
+            endpoints.local.set_ip(mapped(local_ip));
+            endpoints.remote.set_ip(mapped(remote_ip));
+            endpoints.notes.push("the IPv4 side is written as an IPv4-mapped IPv6 address".into());
+        }
+        endpoints
+    }
+
+    fn end(&self, name: &str, address: Option<&Address>, made_up: &MadeUp, out: &mut Endpoints) -> End {
+        let mut end = match address {
+            None => {
+                let address = made_up.endpoint("");
+                out.notes.push(format!("{name} address missing in the trace, made up: {address}"));
+                End { address, made_up: true }
+            }
+            Some(Address::Socket { address: text, port }) => made_up.socket(name, text, *port, out),
+            Some(named @ (Address::Pipe(_) | Address::Internal { .. })) => {
+                let true_name = named.to_string();
+                let address = made_up.endpoint(&true_name);
+                out.notes.push(format!("{name} address is {true_name}, made up for it: {address}"));
+                out.names.push((address.ip(), true_name));
+                End { address, made_up: true }
+            }
+        };
+        if let Some(mapping) = self.mappings.iter().find(|mapping| mapping.fits(name, address, &end)) {
+            let old = end.address;
+            end.address = SocketAddr::new(mapping.new_address, mapping.new_port.unwrap_or(old.port()));
+            end.made_up = false;
+            out.names.retain(|(ip, _)| *ip != old.ip());
+            out.notes.push(format!("{name} address rewritten with --map: {old} to {}", end.address));
+        }
+        end
+    }
+
+    /// Gives a connection another client port while one with the same four addresses is open: two Envoys may have
+    /// tapped one connection from both ends, and the two recordings are not one TCP stream.
+    fn keep_apart(&self, source: &str, opening: &Opening, endpoints: &mut Endpoints) {
+        let old = endpoints.tuple(opening.role).0;
+        let mut attempt = 0_u64;
+        while self.open.contains_key(&ordered(endpoints)) {
+            let hash = stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &attempt.to_le_bytes()]);
+            let client = match opening.role {
+                Role::Downstream => &mut endpoints.remote,
+                Role::Upstream => &mut endpoints.local,
+            };
+            client.set_port(dynamic_port(hash));
+            attempt += 1;
+            // All dynamic ports taken by connections that never end: beyond what a capture can tell apart.
+            if attempt == 1 << 16 {
+                break;
+            }
+        }
+        if attempt > 0 {
+            let port = endpoints.tuple(opening.role).0.port();
+            endpoints.notes.push(format!(
+                "another connection with these addresses is open at the same time; client port made up: {port} for {}",
+                old.port()
+            ));
+        }
+    }
+}
+
+impl Mapping {
+    fn fits(&self, name: &str, address: Option<&Address>, end: &End) -> bool {
+        match &self.old {
+            Old::Address(old) => end.address.ip().to_canonical() == old.to_canonical(),
+            Old::AddressAndPort(old) => {
+                end.address.ip().to_canonical() == old.ip().to_canonical() && end.address.port() == old.port()
+            }
+            Old::Name(old) => end.made_up && address.is_some_and(|address| address.to_string() == *old),
+            Old::MissingLocal => name == "local" && address.is_none(),
+            Old::MissingRemote => name == "remote" && address.is_none(),
+        }
+    }
+}
+
+/// Makes addresses up for one end of a connection.
+struct MadeUp {
+    is_client: bool,
+    v6: bool,
+    connection_hash: u64,
+}
+
+impl MadeUp {
+    fn hash(&self, name: &str) -> u64 {
+        if self.is_client { self.connection_hash } else { stable_hash(&[name.as_bytes()]) }
+    }
+
+    fn endpoint(&self, name: &str) -> SocketAddr {
+        SocketAddr::new(self.ip(name), self.port())
+    }
+
+    fn ip(&self, name: &str) -> IpAddr {
+        let hash = self.hash(name);
+        let half = u8::from(self.is_client);
+        if self.v6 {
+            let [a, b, c, d] = [48, 32, 16, 0].map(|shift| (hash >> shift) as u16);
+            IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, u16::from(half), a, b, c, d))
+        } else {
+            // No .0 and no .255, which people take for networks and broadcasts.
+            let [third, fourth] = [(hash >> 8) as u8, (hash % 254) as u8 + 1];
+            IpAddr::V4(Ipv4Addr::new(198, 18 + half, third, fourth))
+        }
+    }
+
+    fn port(&self) -> u16 {
+        if self.is_client { dynamic_port(self.connection_hash >> 32) } else { SERVER_PORT }
+    }
+
+    fn socket(&self, name: &str, text: &str, port: Option<u32>, out: &mut Endpoints) -> End {
+        let valid_port = port.and_then(|port| u16::try_from(port).ok());
+        let port_number = valid_port.unwrap_or_else(|| self.port());
+        match (port, valid_port) {
+            (_, Some(_)) => {}
+            (Some(port), None) => {
+                out.faults.push((Code::BadPort, format!("{name} port {port} is above 65535; {port_number} is used")));
+                out.notes.push(format!("{name} port {port} does not exist, made up: {port_number}"));
+            }
+            (None, None) => out.notes.push(format!("{name} port missing in the trace, made up: {port_number}")),
+        }
+        if let Some(ip) = parse_ip(text) {
+            return End { address: SocketAddr::new(ip, port_number), made_up: false };
+        }
+        let ip = self.ip(text);
+        out.faults.push((Code::BadAddress, format!("{name} address '{text}' is not an IP address; {ip} is used")));
+        out.notes.push(format!("{name} address '{text}' is not an IP address, made up: {ip}"));
+        out.names.push((ip, text.to_owned()));
+        End { address: SocketAddr::new(ip, port_number), made_up: true }
+    }
+}
+
+fn dynamic_port(hash: u64) -> u16 {
+    FIRST_DYNAMIC_PORT + (hash % u64::from(u16::MAX - FIRST_DYNAMIC_PORT)) as u16
+}
+
+/// An address of a trace, IPv4-mapped IPv6 as the IPv4 that is on the wire. A zone says which interface; packets
+/// carry none.
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    let text = text.split_once('%').map_or(text, |(address, _zone)| address);
+    text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+fn known_ip(address: Option<&Address>) -> Option<IpAddr> {
+    match address {
+        Some(Address::Socket { address, .. }) => parse_ip(address),
+        _ => None,
+    }
+}
+
+fn mapped(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) => IpAddr::V6(v4.to_ipv6_mapped()),
+        v6 @ IpAddr::V6(_) => v6,
+    }
+}
+
+fn ordered(endpoints: &Endpoints) -> (SocketAddr, SocketAddr) {
+    (endpoints.local.min(endpoints.remote), endpoints.local.max(endpoints.remote))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::Connection;
+
+    fn socket(address: &str, port: u32) -> Option<Address> {
+        Some(Address::Socket { address: address.into(), port: Some(port) })
+    }
+
+    fn opening(local: Option<Address>, remote: Option<Address>, role: Role) -> Opening {
+        Opening {
+            trace_id: 7,
+            buffered: false,
+            connection: Connection { local, remote },
+            role,
+            role_given: false,
+            offset: 0,
+            message: 0,
+            timeless: false,
+        }
+    }
+
+    fn open(local: Option<Address>, remote: Option<Address>, role: Role) -> Endpoints {
+        Resolver::default().open("path_7", &opening(local, remote, role))
+    }
+
+    #[test]
+    fn real_addresses_stay() {
+        let endpoints = open(socket("10.0.0.1", 443), socket("192.0.2.9", 50_123), Role::Downstream);
+        assert_eq!(endpoints.local, "10.0.0.1:443".parse().unwrap());
+        assert_eq!(endpoints.remote, "192.0.2.9:50123".parse().unwrap());
+        assert!(endpoints.notes.is_empty() && endpoints.names.is_empty() && endpoints.faults.is_empty());
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_that_was_on_the_wire() {
+        let endpoints = open(socket("::ffff:10.0.0.1", 443), socket("::ffff:192.0.2.9", 1), Role::Downstream);
+        assert_eq!(endpoints.local, "10.0.0.1:443".parse().unwrap());
+        let endpoints = open(socket("::ffff:10.0.0.1", 443), socket("2001:db8::1%eth0", 1), Role::Downstream);
+        assert_eq!(endpoints.local, "[::ffff:10.0.0.1]:443".parse().unwrap());
+        assert_eq!(endpoints.remote, "[2001:db8::1]:1".parse().unwrap());
+    }
+
+    #[test]
+    fn a_missing_address_is_of_the_other_sides_family() {
+        let v4 = open(None, socket("192.0.2.9", 80), Role::Upstream).local;
+        assert!(matches!(v4.ip(), IpAddr::V4(ip) if ip.octets()[..2] == [198, 19]), "{v4}");
+        assert!(v4.port() >= FIRST_DYNAMIC_PORT);
+        let v6 = open(None, socket("2001:db8::9", 80), Role::Upstream).local;
+        assert!(matches!(v6.ip(), IpAddr::V6(ip) if ip.segments()[..4] == [0x2001, 2, 0, 1]), "{v6}");
+    }
+
+    #[test]
+    fn the_same_socket_path_always_gets_the_same_address() {
+        let pipe = || Some(Address::Pipe("/run/app.sock".into()));
+        let first = open(pipe(), pipe(), Role::Downstream);
+        let second = Resolver::default().open("other_9", &opening(None, pipe(), Role::Upstream));
+        assert_eq!(first.local, second.remote);
+        assert_ne!(first.remote.ip(), first.local.ip());
+        assert!(first.names.contains(&(first.local.ip(), "/run/app.sock".into())));
+    }
+
+    #[test]
+    fn bad_addresses_are_faults_and_get_made_up_ones() {
+        let endpoints = open(socket("db.example", 5432), socket("192.0.2.9", 70_000), Role::Downstream);
+        let codes: Vec<_> = endpoints.faults.iter().map(|(code, _)| *code).collect();
+        assert_eq!(codes, [Code::BadAddress, Code::BadPort]);
+        assert_eq!(endpoints.local.port(), 5432);
+        assert_eq!(endpoints.names, [(endpoints.local.ip(), "db.example".to_owned())]);
+    }
+
+    #[test]
+    fn mappings_rewrite_addresses_ports_names_and_missing_ones() {
+        let map = |text: &str| Resolver::new(vec![text.parse().unwrap()]);
+        let both = || opening(socket("10.0.0.1", 443), socket("10.0.0.2", 5000), Role::Downstream);
+        assert_eq!(map("10.0.0.1=192.0.2.1").open("s", &both()).local, "192.0.2.1:443".parse().unwrap());
+        assert_eq!(map("10.0.0.1:443=192.0.2.1:80").open("s", &both()).local, "192.0.2.1:80".parse().unwrap());
+        assert_eq!(map("10.0.0.1:444=192.0.2.1:80").open("s", &both()).local, "10.0.0.1:443".parse().unwrap());
+        let pipe = opening(None, Some(Address::Pipe("/a=b".into())), Role::Upstream);
+        assert_eq!(map("/a=b=192.0.2.1:80").open("s", &pipe).remote, "192.0.2.1:80".parse().unwrap());
+        assert_eq!(map("local=192.0.2.1:999").open("s", &pipe).local, "192.0.2.1:999".parse().unwrap());
+        let v6 = map("10.0.0.1=[2001:db8::1]").open("s", &both());
+        assert_eq!((v6.local.port(), v6.remote), (443, "[::ffff:10.0.0.2]:5000".parse().unwrap()));
+    }
+
+    #[test]
+    fn mappings_that_cannot_be_understood() {
+        assert_eq!("10.0.0.1".parse::<Mapping>(), Err(ParseMappingError::NoEquals));
+        assert_eq!("=10.0.0.1".parse::<Mapping>(), Err(ParseMappingError::NoOld));
+        let not_an_address = ParseMappingError::NotAnAddress("host".into());
+        assert_eq!("10.0.0.1=host".parse::<Mapping>(), Err(not_an_address));
+    }
+
+    #[test]
+    fn connections_with_the_same_addresses_are_kept_apart_while_both_are_open() {
+        let mut resolver = Resolver::default();
+        let first = resolver.open("a", &opening(socket("10.0.0.1", 80), socket("10.0.0.2", 5000), Role::Downstream));
+        // The other end's Envoy: local and remote swapped.
+        let second = resolver.open("b", &opening(socket("10.0.0.2", 5000), socket("10.0.0.1", 80), Role::Upstream));
+        assert_ne!(second.local.port(), 5000);
+        assert_eq!(second.remote, first.local);
+        assert_eq!(second.notes.len(), 1);
+        resolver.close(&first);
+        resolver.close(&second);
+        let third = resolver.open("c", &opening(socket("10.0.0.1", 80), socket("10.0.0.2", 5000), Role::Downstream));
+        assert_eq!((third.local, third.remote), (first.local, first.remote));
+    }
+}

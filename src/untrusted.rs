@@ -1,0 +1,66 @@
+//! Text that comes out of a trace or a file name: an attacker may have written it.
+
+use std::borrow::Cow;
+
+/// Escapes what a terminal or a viewer could act on: control characters, bidirectional and invisible format
+/// characters, and the replacement character's friends. Everything else, `\` included, stays as it is.
+#[must_use]
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if is_harmful(char) {
+            escaped.extend(char.escape_unicode());
+        } else {
+            escaped.push(char);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn is_harmful(char: char) -> bool {
+    char.is_control()
+        || matches!(char,
+            // Soft hyphen, Arabic letter mark, Mongolian vowel separator.
+            '\u{ad}' | '\u{61c}' | '\u{180e}'
+            // Zero width, and the marks, embeddings, overrides and isolates of the bidirectional algorithm.
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            // Tags: invisible copies of ASCII.
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The first bytes of `text`, at most `max` and whole characters, with `…` where something was left out.
+#[must_use]
+pub fn cap(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(max.saturating_sub('…'.len_utf8()));
+    Cow::Owned(format!("{}…", &text[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_stays() {
+        assert!(matches!(escape("/run/é/日本.sock"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn what_a_terminal_could_act_on_is_escaped() {
+        assert_eq!(escape("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\u{a}");
+        assert_eq!(escape("x\u{202e}fdp.exe"), "x\\u{202e}fdp.exe");
+    }
+
+    #[test]
+    fn capping_keeps_whole_characters() {
+        assert_eq!(cap("日本語", 9), "日本語");
+        assert_eq!(cap("日本語", 8), "日…");
+        assert_eq!(cap("abc", 0), "…");
+    }
+}
