@@ -304,11 +304,11 @@ fn socket_streamed_trace_segment(mut scan: Scanner<'_>, out: &mut Message) -> Re
 /// Scans an event and keeps it if it is complete, or if the source ended after part of its payload.
 #[inline]
 fn socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
-    let lax = scan.lax;
+    let clamped = scan.clamped;
     let mut event = Event::default();
     let result = socket_event_fields(scan, &mut event, out);
-    let whole = result.is_ok() && !out.cut;
-    let readable = lax
+    let whole = result.is_ok() && !clamped;
+    let readable = clamped
         && match event.kind {
             EventKind::Absent => false,
             EventKind::Read | EventKind::Write => !event.body.payload.is_empty(),
@@ -327,10 +327,11 @@ fn socket_event_fields(mut scan: Scanner<'_>, event: &mut Event, out: &mut Messa
         match (tag.field, tag.wire_type) {
             (1, LEN) => {
                 let field = scan.delimited(out)?;
+                let cut = field.clamped;
                 match timestamp(field, out)? {
                     Ok(time) => event.time = Some(time),
                     // A time that was cut is no fault of its own.
-                    Err(_) if out.cut => {}
+                    Err(_) if cut => {}
                     Err(error) => {
                         out.bad_time.get_or_insert(error);
                     }
@@ -499,3 +500,6 @@ fn internal_address(mut scan: Scanner<'_>, out: &mut Message) -> Result<Address>
     }
     Ok(Address::Internal { listener, endpoint })
 }
+
+#[cfg(test)]
+mod tests;

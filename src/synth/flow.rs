@@ -52,6 +52,16 @@ struct Half {
     closed: bool,
 }
 
+/// One packet's own part.
+#[derive(Clone, Copy, Debug, Default)]
+struct Segment<'a> {
+    flags: u8,
+    captured: &'a [u8],
+    /// Bytes of payload on the wire.
+    payload_len: u16,
+    comment: &'a str,
+}
+
 /// A connection being written.
 #[derive(Debug)]
 pub struct Flow {
@@ -259,7 +269,7 @@ impl Flow {
 
     /// A packet without payload. SYN and FIN take one sequence number each.
     fn control(&mut self, direction: Direction, time: Nanos, flags: u8, sink: &mut impl PacketSink) -> io::Result<()> {
-        self.emit(direction, time, flags, &[], 0, "", sink)?;
+        self.emit(direction, time, &Segment { flags, ..Segment::default() }, sink)?;
         if flags & (SYN | FIN) != 0 {
             self.half(direction).next += 1;
         }
@@ -279,7 +289,8 @@ impl Flow {
         let segment = u64::from(self.segment);
         if length <= segment {
             // The common case: fits one packet, so it fits the field's type.
-            return self.emit(direction, time, PSH | ACK, captured, length as u16, comment, sink);
+            let whole = Segment { flags: PSH | ACK, captured, payload_len: length as u16, comment };
+            return self.emit(direction, time, &whole, sink);
         }
         let present = captured.len() as u64;
         let shown = match self.options.tcp {
@@ -299,7 +310,8 @@ impl Flow {
             let this_comment = if cut || length == present { std::mem::take(&mut comment) } else { "" };
             let flags = if last { PSH | ACK } else { ACK };
             self.acknowledge_if_due(direction, time, sink)?;
-            self.emit(direction, time, flags, part, len as u16, this_comment, sink)?;
+            let part = Segment { flags, captured: part, payload_len: len as u16, comment: this_comment };
+            self.emit(direction, time, &part, sink)?;
             sent += len;
         }
         self.half(direction).next += length - shown;
@@ -311,12 +323,10 @@ impl Flow {
         &mut self,
         direction: Direction,
         time: Nanos,
-        flags: u8,
-        captured: &[u8],
-        payload_len: u16,
-        comment: &str,
+        segment: &Segment<'_>,
         sink: &mut impl PacketSink,
     ) -> io::Result<()> {
+        let Segment { flags, captured, payload_len, comment } = *segment;
         let [inbound, outbound] = &mut self.halves;
         let (half, other) = match direction {
             Direction::Inbound => (inbound, outbound),

@@ -1,0 +1,256 @@
+//! The scanner against its slow twin, prost.
+
+use proptest::{collection::vec, option, prelude::*};
+use prost::Message as _;
+
+use super::*;
+use crate::{
+    proto::{
+        envoy::config::core::v3::{self as core, address::Address as AddressKind},
+        tap,
+    },
+    trace::MessageView,
+};
+
+fn any_address() -> impl Strategy<Value = core::Address> {
+    let socket = ("[0-9.:a-z]{0,20}", 0..100_000_u32).prop_map(|(address, port)| {
+        AddressKind::SocketAddress(core::SocketAddress {
+            address,
+            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(port)),
+            resolver_name: "resolver".into(),
+            ..Default::default()
+        })
+    });
+    let pipe = "[/a-z]{0,20}".prop_map(|path| AddressKind::Pipe(core::Pipe { path, mode: 0o644 }));
+    let internal = "[a-z]{0,9}".prop_map(|name| {
+        AddressKind::EnvoyInternalAddress(core::EnvoyInternalAddress {
+            endpoint_id: "1".into(),
+            address_name_specifier: Some(core::envoy_internal_address::AddressNameSpecifier::ServerListenerName(name)),
+        })
+    });
+    option::of(prop_oneof![socket, pipe, internal]).prop_map(|address| core::Address { address })
+}
+
+fn any_connection() -> impl Strategy<Value = tap::Connection> {
+    (option::of(any_address()), option::of(any_address()))
+        .prop_map(|(local_address, remote_address)| tap::Connection { local_address, remote_address })
+}
+
+fn any_body() -> impl Strategy<Value = tap::Body> {
+    let bytes = vec(any::<u8>(), 0..300).prop_map(tap::body::BodyType::AsBytes);
+    let string = "\\PC{0,50}".prop_map(tap::body::BodyType::AsString);
+    (option::of(prop_oneof![bytes, string]), any::<bool>())
+        .prop_map(|(body_type, truncated)| tap::Body { body_type, truncated })
+}
+
+fn event() -> impl Strategy<Value = tap::SocketEvent> {
+    use tap::socket_event::{Closed, EventSelector, Read, Write};
+    let selector = prop_oneof![
+        option::of(any_body()).prop_map(|data| EventSelector::Read(Read { data })),
+        (option::of(any_body()), any::<bool>())
+            .prop_map(|(data, end_stream)| EventSelector::Write(Write { data, end_stream })),
+        Just(EventSelector::Closed(Closed {})),
+    ];
+    let timestamp = (0..4_000_000_000_i64, 0..1_000_000_000_i32)
+        .prop_map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos });
+    (option::of(timestamp), option::of(selector), option::of(any_connection()), any::<u64>()).prop_map(
+        |(timestamp, event_selector, connection, seq_num)| tap::SocketEvent {
+            timestamp,
+            event_selector,
+            connection,
+            seq_num,
+        },
+    )
+}
+
+/// Random socket traces.
+pub(crate) fn wrapper_strategy() -> impl Strategy<Value = tap::TraceWrapper> {
+    use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
+    let buffered = (any::<u64>(), option::of(any_connection()), vec(event(), 0..5), any::<bool>(), any::<bool>())
+        .prop_map(|(trace_id, connection, events, read_truncated, write_truncated)| {
+            Trace::SocketBufferedTrace(tap::SocketBufferedTrace {
+                trace_id,
+                connection,
+                events,
+                read_truncated,
+                write_truncated,
+            })
+        });
+    let piece = prop_oneof![
+        any_connection().prop_map(MessagePiece::Connection),
+        event().prop_map(MessagePiece::Event),
+        vec(event(), 0..4).prop_map(|events| MessagePiece::Events(tap::SocketEvents { events })),
+    ];
+    let streamed = (any::<u64>(), option::of(piece)).prop_map(|(trace_id, message_piece)| {
+        Trace::SocketStreamedTraceSegment(tap::SocketStreamedTraceSegment { trace_id, message_piece })
+    });
+    prop_oneof![buffered, streamed]
+        .prop_map(|trace| tap::TraceWrapper { trace: Some(trace), configured_sample_rate: None })
+}
+
+fn expected_connection(connection: &tap::Connection) -> Connection {
+    let address = |address: &Option<core::Address>| {
+        Some(match address.as_ref()?.address.as_ref()? {
+            AddressKind::SocketAddress(socket) => Address::Socket {
+                address: socket.address.clone(),
+                port: match socket.port_specifier {
+                    Some(core::socket_address::PortSpecifier::PortValue(port)) => Some(port),
+                    _ => None,
+                },
+            },
+            AddressKind::Pipe(pipe) => Address::Pipe(pipe.path.clone()),
+            AddressKind::EnvoyInternalAddress(internal) => Address::Internal {
+                listener: match &internal.address_name_specifier {
+                    Some(core::envoy_internal_address::AddressNameSpecifier::ServerListenerName(name)) => name.clone(),
+                    None => String::new(),
+                },
+                endpoint: internal.endpoint_id.clone(),
+            },
+        })
+    };
+    Connection { local: address(&connection.local_address), remote: address(&connection.remote_address) }
+}
+
+fn check_event(view: MessageView<'_>, event: &Event, expected: &tap::SocketEvent) {
+    use tap::socket_event::EventSelector;
+    let time = expected.timestamp.as_ref().map(|time| nanos_from_timestamp(time.seconds, time.nanos.into()).unwrap());
+    assert_eq!(event.time, time);
+    assert_eq!(event.seq_num, expected.seq_num);
+    let own = event.connection.map(|index| view.message().event_connections[index as usize].clone());
+    assert_eq!(own, expected.connection.as_ref().map(expected_connection));
+    let (kind, body, end_stream) = match &expected.event_selector {
+        None => (EventKind::Absent, None, false),
+        Some(EventSelector::Read(read)) => (EventKind::Read, read.data.as_ref(), false),
+        Some(EventSelector::Write(write)) => (EventKind::Write, write.data.as_ref(), write.end_stream),
+        Some(EventSelector::Closed(_)) => (EventKind::Closed, None, false),
+    };
+    assert_eq!((event.kind, event.end_stream), (kind, end_stream));
+    let (bytes, as_string): (&[u8], bool) = match body.and_then(|body| body.body_type.as_ref()) {
+        None => (&[], false),
+        Some(tap::body::BodyType::AsBytes(bytes)) => (bytes, false),
+        Some(tap::body::BodyType::AsString(text)) => (text.as_bytes(), true),
+    };
+    assert_eq!(view.bytes(event.body.payload), bytes);
+    assert_eq!(event.body.as_string, as_string);
+    assert_eq!(event.body.truncated, body.is_some_and(|body| body.truncated));
+}
+
+/// Holds a decoded message against the prost message that it was encoded from.
+pub(crate) fn check_message(view: MessageView<'_>, expected: &tap::TraceWrapper) {
+    use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
+    let message = view.message();
+    let (kind, trace_id, connection, events) = match expected.trace.as_ref().unwrap() {
+        Trace::SocketBufferedTrace(trace) => {
+            assert_eq!(message.read_truncated, trace.read_truncated);
+            assert_eq!(message.write_truncated, trace.write_truncated);
+            (TraceKind::SocketBuffered, trace.trace_id, trace.connection.as_ref(), trace.events.as_slice())
+        }
+        Trace::SocketStreamedTraceSegment(segment) => {
+            let (connection, events) = match &segment.message_piece {
+                Some(MessagePiece::Connection(connection)) => (Some(connection), &[][..]),
+                Some(MessagePiece::Event(event)) => (None, std::slice::from_ref(event)),
+                Some(MessagePiece::Events(events)) => (None, events.events.as_slice()),
+                None => (None, &[][..]),
+            };
+            (TraceKind::SocketStreamed, segment.trace_id, connection, events)
+        }
+        other => panic!("no socket trace: {other:?}"),
+    };
+    assert_eq!((message.kind, message.trace_id), (Some(kind), trace_id));
+    assert_eq!(message.connection, connection.map(expected_connection));
+    assert_eq!(message.events.len(), events.len());
+    for (event, expected) in message.events.iter().zip(events) {
+        check_event(view, event, expected);
+    }
+    assert_eq!(message.unknown.total(), 0);
+}
+
+proptest! {
+    #[test]
+    fn scans_what_prost_encodes(expected in wrapper_strategy()) {
+        let bytes = expected.encode_to_vec();
+        let mut message = Message::default();
+        wrapper(Scanner::new(&bytes, 0, bytes.len(), false), &mut message).unwrap();
+        check_message(MessageView::new(&message, &bytes), &expected);
+    }
+
+    /// A cut message gives the events that were complete, and of a half one the payload that is there.
+    #[test]
+    fn a_cut_message_gives_what_came_before(expected in wrapper_strategy(), cut in any::<proptest::sample::Index>()) {
+        let bytes = expected.encode_to_vec();
+        let cut = cut.index(bytes.len() + 1);
+        let mut whole = Message::default();
+        wrapper(Scanner::new(&bytes, 0, bytes.len(), false), &mut whole).unwrap();
+        let mut part = Message::default();
+        let _ = wrapper(Scanner::new(&bytes, 0, cut, true), &mut part);
+        prop_assert!(part.events.len() <= whole.events.len());
+        let (part_view, whole_view) = (MessageView::new(&part, &bytes), MessageView::new(&whole, &bytes));
+        for (index, (event, complete)) in part.events.iter().zip(&whole.events).enumerate() {
+            let (present, all) = (part_view.bytes(event.body.payload), whole_view.bytes(complete.body.payload));
+            prop_assert!(all.starts_with(present));
+            let last = index + 1 == part.events.len();
+            prop_assert!(present.len() == all.len() || (last && event.body.truncated));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes: Vec<u8>, lax: bool) {
+        let mut message = Message::default();
+        let _ = wrapper(Scanner::new(&bytes, 0, bytes.len(), lax), &mut message);
+        for event in &message.events {
+            let _ = MessageView::new(&message, &bytes).bytes(event.body.payload);
+        }
+    }
+
+    #[test]
+    fn no_flipped_byte_makes_it_panic(expected in wrapper_strategy(), at in any::<proptest::sample::Index>(), to: u8) {
+        let mut bytes = expected.encode_to_vec();
+        if !bytes.is_empty() {
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+        }
+        let mut message = Message::default();
+        let _ = wrapper(Scanner::new(&bytes, 0, bytes.len(), false), &mut message);
+        for event in &message.events {
+            let _ = MessageView::new(&message, &bytes).bytes(event.body.payload);
+        }
+    }
+}
+
+#[test]
+fn the_layout_before_1_28_is_told_by_field_3_without_field_1() {
+    // socket_address { address: "a" } behind field 2, { address: "b" } behind field 3.
+    let bytes = [0x12, 5, 0x0a, 3, 0x12, 1, b'a', 0x1a, 5, 0x0a, 3, 0x12, 1, b'b'];
+    let mut message = Message::default();
+    let old = connection_of(&bytes, &mut message);
+    let named = |name: &str| Some(Address::Socket { address: name.into(), port: None });
+    assert_eq!(old, Connection { local: named("a"), remote: named("b") });
+    assert_eq!(message.unknown.total(), 0);
+
+    // Field 2 alone is today's remote address: the first segment of an upstream tap.
+    let new = connection_of(&bytes[..7], &mut message);
+    assert_eq!(new, Connection { local: None, remote: named("a") });
+}
+
+fn connection_of(bytes: &[u8], out: &mut Message) -> Connection {
+    connection(Scanner::new(bytes, 0, bytes.len(), false), out).unwrap()
+}
+
+#[test]
+fn unknown_fields_are_skipped_and_counted() {
+    // trace_id, then field 9 as varint, 32 bit, 64 bit, bytes, and a group that holds a field.
+    let bytes = [8, 1, 0x48, 1, 0x4d, 1, 2, 3, 4, 0x49, 1, 2, 3, 4, 5, 6, 7, 8, 0x4a, 1, 0, 0x4b, 8, 1, 0x4c];
+    let mut message = Message::default();
+    trace(TraceKind::SocketStreamed, Scanner::new(&bytes, 0, bytes.len(), false), &mut message).unwrap();
+    assert_eq!(message.trace_id, 1);
+    assert_eq!(message.unknown.total(), 5);
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let bytes = vec![0x4b; 10_000];
+    let mut message = Message::default();
+    let error =
+        trace(TraceKind::SocketStreamed, Scanner::new(&bytes, 0, bytes.len(), false), &mut message).unwrap_err();
+    assert_eq!(error.reason, Reason::Depth);
+}
