@@ -1,9 +1,469 @@
-use super::decode::{Decode, Step};
-use crate::trace::Message;
+//! `PROTO_TEXT`: `TraceWrapper` messages in the protobuf text format, one field of the oneof after another.
+//!
+//! Nothing marks where one wrapper ends and the next starts, but each holds one field of the oneof, so each such field
+//! starts a message, and every other top-level field belongs to the message before it. That is also why a message is
+//! known to be over only when the next one starts or the source ends.
+
+mod lexer;
+mod split;
+#[cfg(test)]
+mod tests;
+mod unescape;
+
+use memchr::memchr;
+
+use self::{
+    lexer::{Lexer, Parse, Stop, Text},
+    split::{Split, kind_of},
+};
+use super::decode::{Decode, Fault, Step};
+use crate::trace::{
+    Address, Body, Code, Connection, Event, EventKind, Message, Nanos, Span, TraceKind, nanos_from_timestamp,
+};
+
+/// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
-pub(crate) struct TextDecoder;
+pub(crate) struct TextDecoder {
+    /// The search for the end of a message that crossed the end of the window.
+    split: Option<Split>,
+    /// Bytes to wait for before decoding is tried again, where the search found an end that was none.
+    patience: usize,
+    /// The window starts inside a comment between messages.
+    in_comment: bool,
+    /// Unknown fields of the message that start before this were counted when decoding it was first tried.
+    counted: usize,
+}
+
 impl Decode for TextDecoder {
-    fn step(&mut self, _: &[u8], _: bool, _: &mut Message) -> Step {
-        Step::End
+    fn step(&mut self, window: &[u8], at_end: bool, out: &mut Message) -> Step {
+        let start = self.skip_between(window);
+        if start == window.len() {
+            return if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } };
+        }
+        if let Some(split) = &mut self.split
+            && !at_end
+            && (window.len() < self.patience || split.find(window, at_end).is_none())
+        {
+            return self.more(window, start);
+        }
+        let mut parser = Parser::new(window, start, at_end, self.counted, out);
+        let outcome = parser.trace_wrapper();
+        let Parser { lex, counted, .. } = parser;
+        match outcome {
+            Ok(end) => {
+                *self = Self::default();
+                Step::Message { start, end }
+            }
+            Err(Stop::End) if at_end => {
+                *self = Self::default();
+                out.cut = true;
+                let detail = "the text ends inside a message".into();
+                let fault = Fault { at: window.len(), code: Code::CutOff, detail };
+                Step::Damaged { start, end: window.len(), fault }
+            }
+            Err(Stop::End) => {
+                // The search takes a value for a name, so one that found an end too early may do so again and again.
+                self.patience = if self.split.is_some() { (window.len() - start) * 2 } else { 0 };
+                let split = Split::new(lex.pos, lex.depth, out.kind.is_some());
+                self.wait(split, counted, start, out);
+                self.more(window, start)
+            }
+            Err(Stop::Bad) => {
+                let mut split = Split::new(lex.pos, lex.depth, true);
+                let Some(end) = split.find(window, at_end).or(at_end.then_some(window.len())) else {
+                    self.wait(split, counted, start, out);
+                    return self.more(window, start);
+                };
+                *self = Self::default();
+                let (at, detail) = lex.fault;
+                Step::Damaged { start, end, fault: Fault { at, code: Code::Undecodable, detail } }
+            }
+        }
+    }
+}
+
+impl TextDecoder {
+    /// Skips white space and comments before a message.
+    fn skip_between(&mut self, window: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            if self.in_comment {
+                let Some(newline) = memchr(b'\n', &window[at..]) else { return window.len() };
+                at += newline;
+                self.in_comment = false;
+            }
+            match window.get(at) {
+                Some(b' ' | b'\n' | b'\t' | b'\r' | 0x0b | 0x0c) => at += 1,
+                Some(b'#') => self.in_comment = true,
+                _ => return at,
+            }
+        }
+    }
+
+    /// Keeps what was learnt of a message that has to be decoded again. The next window starts at the message.
+    fn wait(&mut self, mut split: Split, counted: usize, start: usize, out: &mut Message) {
+        split.shift(start);
+        self.split = Some(split);
+        self.counted = counted;
+        out.clear();
+    }
+
+    fn more(&self, window: &[u8], start: usize) -> Step {
+        Step::NeedMore { skip: start, wanted: self.patience.max(window.len() - start + 1) }
+    }
+}
+
+/// One pass over one message: a method for each message type, which reads from behind the opening brace to behind
+/// the closing one.
+struct Parser<'w, 'm> {
+    lex: Lexer<'w>,
+    out: &'m mut Message,
+    /// Where the message starts in the window.
+    start: usize,
+    /// See [`TextDecoder::counted`].
+    counted: usize,
+}
+
+impl<'w, 'm> Parser<'w, 'm> {
+    fn new(window: &'w [u8], start: usize, at_end: bool, counted: usize, out: &'m mut Message) -> Self {
+        Self { lex: Lexer::new(window, start, at_end), out, start, counted }
+    }
+
+    /// Answers where the message ends.
+    fn trace_wrapper(&mut self) -> Parse<usize> {
+        let mut end = self.start;
+        loop {
+            self.lex.skip_blank()?;
+            if self.lex.pos == self.lex.window.len() {
+                return if self.lex.at_end { Ok(end) } else { Err(Stop::End) };
+            }
+            let before = self.lex.pos;
+            let name = match self.lex.name() {
+                Err(Stop::End) if self.starts_next(before) => return Ok(end),
+                name => name?,
+            };
+            match kind_of(name) {
+                Some(_) if self.out.kind.is_some() => {
+                    self.lex.pos = before;
+                    return Ok(end);
+                }
+                Some(kind) => {
+                    self.out.kind = Some(kind);
+                    self.trace(kind)?;
+                }
+                None if name == b"configured_sample_rate" => self.lex.skip_message()?,
+                None => self.unknown("TraceWrapper", name)?,
+            }
+            end = self.lex.field_end()?;
+        }
+    }
+
+    /// Whether the source ends in the name that starts the next message, so that it is that one which is cut.
+    fn starts_next(&self, at: usize) -> bool {
+        let word = &self.lex.window[at..];
+        let names = || TraceKind::ALL.into_iter().map(TraceKind::field_name);
+        self.lex.at_end && self.out.kind.is_some() && names().any(|name| name.as_bytes().starts_with(word))
+    }
+
+    fn trace(&mut self, kind: TraceKind) -> Parse<()> {
+        if kind.is_http() {
+            return self.lex.skip_message();
+        }
+        let close = self.lex.open()?;
+        match kind {
+            TraceKind::SocketBuffered => self.socket_buffered_trace(close),
+            _ => self.socket_streamed_trace_segment(close),
+        }
+    }
+
+    fn socket_buffered_trace(&mut self, close: u8) -> Parse<()> {
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"trace_id" => self.out.trace_id = self.lex.uint64()?,
+                b"connection" => self.out.connection = Some(self.connection()?),
+                b"events" => self.each(Self::socket_event)?,
+                b"read_truncated" => self.out.read_truncated = self.lex.boolean()?,
+                b"write_truncated" => self.out.write_truncated = self.lex.boolean()?,
+                _ => self.unknown("SocketBufferedTrace", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn socket_streamed_trace_segment(&mut self, close: u8) -> Parse<()> {
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"trace_id" => self.out.trace_id = self.lex.uint64()?,
+                b"connection" => self.out.connection = Some(self.connection()?),
+                b"event" => {
+                    let close = self.lex.open()?;
+                    self.socket_event(close)?;
+                }
+                b"events" => {
+                    let close = self.lex.open()?;
+                    self.socket_events(close)?;
+                }
+                _ => self.unknown("SocketStreamedTraceSegment", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn socket_events(&mut self, close: u8) -> Parse<()> {
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"events" => self.each(Self::socket_event)?,
+                _ => self.unknown("SocketEvents", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn socket_event(&mut self, close: u8) -> Parse<()> {
+        let mut event = Event::default();
+        let connections = self.out.event_connections.len();
+        let outcome = self.socket_event_fields(close, &mut event);
+        // Of an event that the end of the source cuts, a payload is worth having.
+        let half = outcome == Err(Stop::End) && self.lex.at_end && !event.body.payload.is_empty();
+        if outcome.is_ok() || half {
+            self.out.events.push(event);
+        } else {
+            self.out.event_connections.truncate(connections);
+        }
+        outcome
+    }
+
+    fn socket_event_fields(&mut self, close: u8, event: &mut Event) -> Parse<()> {
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"timestamp" => event.time = self.timestamp()?,
+                b"read" => {
+                    (event.kind, event.body, event.end_stream) = (EventKind::Read, Body::default(), false);
+                    let close = self.lex.open()?;
+                    self.read(close, event)?;
+                }
+                b"write" => {
+                    (event.kind, event.body, event.end_stream) = (EventKind::Write, Body::default(), false);
+                    let close = self.lex.open()?;
+                    self.write(close, event)?;
+                }
+                b"closed" => {
+                    (event.kind, event.body, event.end_stream) = (EventKind::Closed, Body::default(), false);
+                    let close = self.lex.open()?;
+                    self.closed(close)?;
+                }
+                b"connection" => {
+                    let connection = self.connection()?;
+                    event.connection = u32::try_from(self.out.event_connections.len()).ok();
+                    self.out.event_connections.push(connection);
+                }
+                b"seq_num" => event.seq_num = self.lex.uint64()?,
+                _ => self.unknown("SocketEvent", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, close: u8, event: &mut Event) -> Parse<()> {
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"data" => self.body(&mut event.body)?,
+                _ => self.unknown("Read", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, close: u8, event: &mut Event) -> Parse<()> {
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"data" => self.body(&mut event.body)?,
+                b"end_stream" => event.end_stream = self.lex.boolean()?,
+                _ => self.unknown("Write", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, close: u8) -> Parse<()> {
+        while let Some(name) = self.lex.next(close)? {
+            self.unknown("Closed", name)?;
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, body: &mut Body) -> Parse<()> {
+        *body = Body::default();
+        let close = self.lex.open()?;
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"as_bytes" => self.payload(body, false)?,
+                b"as_string" => self.payload(body, true)?,
+                b"truncated" => body.truncated = self.lex.boolean()?,
+                _ => self.unknown("Body", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn payload(&mut self, body: &mut Body, as_string: bool) -> Parse<()> {
+        let mut text = Text::default();
+        let outcome = self.lex.string(self.out.scratch(), &mut text);
+        body.as_string = as_string;
+        body.payload = if text.in_scratch {
+            self.out.scratch_span(text.start)
+        } else {
+            Span::in_window(text.start.saturating_sub(self.start), text.len)
+        };
+        body.truncated |= text.open;
+        outcome
+    }
+
+    fn timestamp(&mut self) -> Parse<Option<Nanos>> {
+        let (mut seconds, mut nanos) = (0, 0);
+        let close = self.lex.open()?;
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"seconds" => seconds = self.signed()?,
+                b"nanos" => nanos = self.signed()?,
+                _ => self.unknown("Timestamp", name)?,
+            }
+        }
+        let time = nanos_from_timestamp(seconds, nanos);
+        if let Err(error) = time {
+            self.out.bad_time.get_or_insert(error);
+        }
+        Ok(time.ok())
+    }
+
+    /// The nearest number is enough: one that does not fit makes no time either.
+    fn signed(&mut self) -> Parse<i64> {
+        self.lex.colon()?;
+        Ok(self.lex.integer()?.saturate_i64())
+    }
+
+    fn connection(&mut self) -> Parse<Connection> {
+        let mut connection = Connection::default();
+        let close = self.lex.open()?;
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"local_address" => connection.local = self.address()?,
+                b"remote_address" => connection.remote = self.address()?,
+                _ => self.unknown("Connection", name)?,
+            }
+        }
+        Ok(connection)
+    }
+
+    fn address(&mut self) -> Parse<Option<Address>> {
+        let mut address = None;
+        let close = self.lex.open()?;
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"socket_address" => address = Some(self.socket_address()?),
+                b"pipe" => address = Some(self.pipe()?),
+                b"envoy_internal_address" => address = Some(self.envoy_internal_address()?),
+                _ => self.unknown("Address", name)?,
+            }
+        }
+        Ok(address)
+    }
+
+    fn socket_address(&mut self) -> Parse<Address> {
+        let (mut address, mut port) = (String::new(), None);
+        let close = self.lex.open()?;
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"address" => address = self.text()?,
+                b"port_value" => {
+                    self.lex.colon()?;
+                    port = Some(self.lex.integer()?.saturate_u32());
+                }
+                b"named_port" => {
+                    // The other side of the oneof that holds the port.
+                    port = None;
+                    self.lex.skip_field()?;
+                }
+                b"protocol" | b"resolver_name" | b"ipv4_compat" | b"network_namespace_filepath" => {
+                    self.lex.skip_field()?;
+                }
+                _ => self.unknown("SocketAddress", name)?,
+            }
+        }
+        Ok(Address::Socket { address, port })
+    }
+
+    fn pipe(&mut self) -> Parse<Address> {
+        let mut path = String::new();
+        let close = self.lex.open()?;
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"path" => path = self.text()?,
+                b"mode" => self.lex.skip_field()?,
+                _ => self.unknown("Pipe", name)?,
+            }
+        }
+        Ok(Address::Pipe(path))
+    }
+
+    fn envoy_internal_address(&mut self) -> Parse<Address> {
+        let (mut listener, mut endpoint) = (String::new(), String::new());
+        let close = self.lex.open()?;
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"server_listener_name" => listener = self.text()?,
+                b"endpoint_id" => endpoint = self.text()?,
+                _ => self.unknown("EnvoyInternalAddress", name)?,
+            }
+        }
+        Ok(Address::Internal { listener, endpoint })
+    }
+
+    /// The value of a `string` field that is no payload.
+    fn text(&mut self) -> Parse<String> {
+        let mut text = Text::default();
+        self.lex.string(self.out.scratch(), &mut text)?;
+        if !text.in_scratch {
+            return Ok(String::from_utf8_lossy(&self.lex.window[text.start..text.start + text.len]).into_owned());
+        }
+        let scratch = self.out.scratch();
+        let value = String::from_utf8_lossy(&scratch[text.start..]).into_owned();
+        scratch.truncate(text.start);
+        Ok(value)
+    }
+
+    /// The messages of a repeated field, which may stand in a short list.
+    fn each(&mut self, message: fn(&mut Self, u8) -> Parse<()>) -> Parse<()> {
+        if self.lex.peek()? == b':' {
+            self.lex.pos += 1;
+        }
+        if self.lex.peek()? != b'[' {
+            let close = self.lex.open_bare()?;
+            return message(self, close);
+        }
+        self.lex.pos += 1;
+        let mut first = true;
+        while self.lex.element(first)? {
+            let close = self.lex.open_bare()?;
+            message(self, close)?;
+            first = false;
+        }
+        Ok(())
+    }
+
+    /// Skips a field that this version does not know, and counts it.
+    #[cold]
+    fn unknown(&mut self, message: &'static str, name: &[u8]) -> Parse<()> {
+        self.lex.refuse_top_level(name)?;
+        let end = self.lex.pos - self.start;
+        if end > self.counted {
+            self.counted = end;
+            let number = str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+            match number {
+                Some(number) => self.out.unknown.count_number(message, number),
+                None => self.out.unknown.count_name(message, &String::from_utf8_lossy(name)),
+            }
+        }
+        self.lex.skip_value()
     }
 }

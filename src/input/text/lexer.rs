@@ -1,0 +1,563 @@
+//! The tokens of the protobuf text format, and the values that need no schema.
+//!
+//! `pos` moves only behind whole tokens. Where reading stops, `pos` and `depth` are therefore a place from which a
+//! [`Split`](super::split::Split) can go on.
+
+use memchr::{memchr, memchr3};
+
+use super::{split::kind_of, unescape::unescape};
+
+/// Messages within messages; protobuf's own parsers stop here too.
+pub(super) const MAX_DEPTH: usize = 100;
+/// Bytes of the text that a fault quotes.
+const QUOTED: usize = 20;
+const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
+
+/// Why reading stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The window ends.
+    End,
+    /// The text is wrong; [`Lexer::fault`] says where and how.
+    Bad,
+}
+
+pub(super) type Parse<T> = Result<T, Stop>;
+
+/// The contents of a string.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Text {
+    /// Where they start, in the window or in the scratch space; in the latter they are all that follows.
+    pub(super) start: usize,
+    /// Their length, in the window.
+    pub(super) len: usize,
+    pub(super) in_scratch: bool,
+    /// The window ended before the closing quote.
+    pub(super) open: bool,
+}
+
+/// An integer of any width.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Integer {
+    at: usize,
+    pub(super) negative: bool,
+    /// `None` where it needs more than 64 bits.
+    pub(super) magnitude: Option<u64>,
+}
+
+impl Integer {
+    /// As a signed number, or the nearest one.
+    pub(super) fn saturate_i64(self) -> i64 {
+        let magnitude = self.magnitude.unwrap_or(u64::MAX);
+        if self.negative { 0i64.saturating_sub_unsigned(magnitude) } else { 0i64.saturating_add_unsigned(magnitude) }
+    }
+
+    /// As a port; whatever cannot be one becomes the largest number, which is no port either.
+    pub(super) fn saturate_u32(self) -> u32 {
+        match self.magnitude {
+            Some(0) => 0,
+            Some(value) if !self.negative => u32::try_from(value).unwrap_or(u32::MAX),
+            _ => u32::MAX,
+        }
+    }
+}
+
+pub(super) struct Lexer<'a> {
+    pub(super) window: &'a [u8],
+    pub(super) pos: usize,
+    pub(super) depth: usize,
+    /// No bytes will follow the window.
+    pub(super) at_end: bool,
+    /// What [`Stop::Bad`] means: an offset in the window, and words.
+    pub(super) fault: (usize, String),
+    /// A message was opened and no field read yet, so a separator would be out of place.
+    fresh: bool,
+}
+
+impl<'a> Lexer<'a> {
+    pub(super) fn new(window: &'a [u8], pos: usize, at_end: bool) -> Self {
+        Self { window, pos, depth: 0, at_end, fault: (0, String::new()), fresh: true }
+    }
+
+    #[cold]
+    pub(super) fn bad<T>(&mut self, at: usize, detail: String) -> Parse<T> {
+        self.fault = (at, detail);
+        Err(Stop::Bad)
+    }
+
+    #[cold]
+    pub(super) fn expected<T>(&mut self, what: &str) -> Parse<T> {
+        let at = self.pos;
+        let detail = format!("expected {what}, found {}", self.quote(at));
+        self.bad(at, detail)
+    }
+
+    /// The token at `at`, or as much of it as a fault should show.
+    fn quote(&self, at: usize) -> String {
+        let end = word_end(self.window, at).clamp(at + 1, at + QUOTED).min(self.window.len());
+        format!("\"{}\"", self.window[at.min(end)..end].escape_ascii())
+    }
+
+    /// The first byte of the next token.
+    #[inline]
+    pub(super) fn peek(&mut self) -> Parse<u8> {
+        self.skip_blank()?;
+        self.window.get(self.pos).copied().ok_or(Stop::End)
+    }
+
+    /// Skips white space and comments.
+    #[inline]
+    pub(super) fn skip_blank(&mut self) -> Parse<()> {
+        while let Some(&byte) = self.window.get(self.pos) {
+            match byte {
+                b' ' => {
+                    // Envoy's indentation, all at once.
+                    self.pos += match self.window[self.pos..].first_chunk() {
+                        Some(chunk) => (u64::from_le_bytes(*chunk) ^ SPACES).trailing_zeros() as usize / 8,
+                        None => 1,
+                    };
+                }
+                b'\n' | b'\t' | b'\r' | 0x0b | 0x0c => self.pos += 1,
+                b'#' => match memchr(b'\n', &self.window[self.pos..]) {
+                    Some(newline) => self.pos += newline + 1,
+                    None if self.at_end => self.pos = self.window.len(),
+                    None => return Err(Stop::End),
+                },
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// A token that touches the end of the window may go on behind it. Where nothing follows, it is whole only
+    /// outside all messages: inside one, something is missing anyway.
+    #[inline]
+    fn whole(&self, end: usize) -> Parse<()> {
+        if end == self.window.len() && !(self.at_end && self.depth == 0) { Err(Stop::End) } else { Ok(()) }
+    }
+
+    /// Where a field ends: behind the separator that may follow it, else behind its value.
+    pub(super) fn field_end(&mut self) -> Parse<usize> {
+        let value_end = self.pos;
+        self.skip_blank()?;
+        if !matches!(self.window.get(self.pos), Some(b',' | b';')) {
+            return Ok(value_end);
+        }
+        self.pos += 1;
+        Ok(self.pos)
+    }
+
+    /// The next field's name within a message that `close` ends, or `None` behind `close`.
+    #[inline]
+    pub(super) fn next(&mut self, close: u8) -> Parse<Option<&'a [u8]>> {
+        let mut byte = self.peek()?;
+        if matches!(byte, b',' | b';') && !self.fresh {
+            self.pos += 1;
+            byte = self.peek()?;
+        }
+        self.fresh = false;
+        if byte == close {
+            self.pos += 1;
+            self.depth -= 1;
+            return Ok(None);
+        }
+        if is_word(byte) || byte == b'[' {
+            return self.name().map(Some);
+        }
+        self.expected(if close == b'}' { "a field name or '}'" } else { "a field name or '>'" })
+    }
+
+    /// A field's name: a word, `[an.extension]`, or the number by which a printer names a field it does not know.
+    #[inline]
+    pub(super) fn name(&mut self) -> Parse<&'a [u8]> {
+        let byte = self.peek()?;
+        if !is_word(byte) {
+            return if byte == b'[' { self.extension_name() } else { self.expected("a field name") };
+        }
+        let end = word_end(self.window, self.pos);
+        if end == self.window.len() {
+            return Err(Stop::End);
+        }
+        let name = &self.window[self.pos..end];
+        if byte.is_ascii_digit() && !name.iter().all(u8::is_ascii_digit) {
+            return self.expected("a field name");
+        }
+        self.pos = end;
+        Ok(name)
+    }
+
+    fn extension_name(&mut self) -> Parse<&'a [u8]> {
+        // Names of extensions have dots, those of Any types have the other marks of a URL too.
+        let inner = &self.window[self.pos + 1..];
+        let is_part = |&byte: &u8| {
+            is_word(byte) || byte.is_ascii_whitespace() || matches!(byte, b'.' | b'/' | b'-' | b'%' | b'~' | b'+')
+        };
+        let len = inner.iter().take_while(|byte| is_part(byte)).count();
+        let end = self.pos + 1 + len;
+        match inner.get(len) {
+            None => Err(Stop::End),
+            Some(b']') if inner[..len].iter().any(|&byte| is_word(byte)) => {
+                let name = &self.window[self.pos..=end];
+                self.pos = end + 1;
+                Ok(name)
+            }
+            Some(_) => {
+                let detail = format!("expected the name of an extension, found {}", self.quote(end));
+                self.bad(end, detail)
+            }
+        }
+    }
+
+    /// Opens the message that is a field's value; answers the byte that will close it.
+    #[inline]
+    pub(super) fn open(&mut self) -> Parse<u8> {
+        if self.peek()? == b':' {
+            self.pos += 1;
+        }
+        self.open_bare()
+    }
+
+    /// Opens a message where no colon may stand.
+    #[inline]
+    pub(super) fn open_bare(&mut self) -> Parse<u8> {
+        let close = match self.peek()? {
+            b'{' => b'}',
+            b'<' => b'>',
+            _ => return self.expected("'{'"),
+        };
+        if self.depth == MAX_DEPTH {
+            return self.bad(self.pos, format!("messages are nested more than {MAX_DEPTH} deep"));
+        }
+        self.pos += 1;
+        self.depth += 1;
+        self.fresh = true;
+        Ok(close)
+    }
+
+    /// Steps through the square brackets of a short list: whether another element follows.
+    pub(super) fn element(&mut self, first: bool) -> Parse<bool> {
+        match self.peek()? {
+            b']' => {
+                self.pos += 1;
+                Ok(false)
+            }
+            _ if first => Ok(true),
+            b',' => {
+                self.pos += 1;
+                if self.peek()? == b']' { self.expected("a value") } else { Ok(true) }
+            }
+            _ => self.expected("',' or ']'"),
+        }
+    }
+
+    #[inline]
+    pub(super) fn colon(&mut self) -> Parse<()> {
+        if self.peek()? != b':' {
+            return self.expected("':'");
+        }
+        self.pos += 1;
+        Ok(())
+    }
+
+    /// An integer: decimal, octal behind `0`, hexadecimal behind `0x`.
+    #[inline]
+    pub(super) fn integer(&mut self) -> Parse<Integer> {
+        let negative = self.peek()? == b'-';
+        let at = self.pos;
+        if negative {
+            self.pos += 1;
+            self.peek()?;
+        }
+        let end = word_end(self.window, self.pos);
+        self.whole(end)?;
+        let word = &self.window[self.pos..end];
+        let (digits, radix) = match word {
+            [b'0', b'x' | b'X', digits @ ..] => (digits, 16),
+            [b'0', digits @ ..] if !digits.is_empty() => (digits, 8),
+            digits => (digits, 10),
+        };
+        let is_digit = |byte: &u8| char::from(*byte).is_digit(radix);
+        if digits.is_empty() || !digits.iter().all(is_digit) || self.window.get(end) == Some(&b'.') {
+            return self.expected("an integer");
+        }
+        let magnitude = digits.iter().try_fold(0u64, |value, &digit| {
+            value.checked_mul(u64::from(radix))?.checked_add(u64::from(char::from(digit).to_digit(radix)?))
+        });
+        self.pos = end;
+        Ok(Integer { at, negative, magnitude })
+    }
+
+    /// The value of a `uint64` field.
+    #[inline]
+    pub(super) fn uint64(&mut self) -> Parse<u64> {
+        self.colon()?;
+        let integer = self.integer()?;
+        match integer.magnitude {
+            Some(0) => Ok(0),
+            Some(value) if !integer.negative => Ok(value),
+            _ => {
+                let detail = format!("{} does not fit an unsigned 64-bit field", self.quote_number(integer));
+                self.bad(integer.at, detail)
+            }
+        }
+    }
+
+    fn quote_number(&self, integer: Integer) -> String {
+        let end = self.pos.min(integer.at + QUOTED);
+        self.window[integer.at..end].escape_ascii().to_string()
+    }
+
+    /// The value of a `bool` field.
+    pub(super) fn boolean(&mut self) -> Parse<bool> {
+        self.colon()?;
+        self.peek()?;
+        let end = word_end(self.window, self.pos);
+        self.whole(end)?;
+        let value = match &self.window[self.pos..end] {
+            b"true" | b"True" | b"t" => true,
+            b"false" | b"False" | b"f" => false,
+            [b'0'..=b'9', ..] => {
+                let at = self.pos;
+                let integer = self.integer()?;
+                return match integer.magnitude {
+                    Some(0) => Ok(false),
+                    Some(1) => Ok(true),
+                    _ => {
+                        let detail = format!("expected a bool, found {}", self.quote_number(integer));
+                        self.bad(at, detail)
+                    }
+                };
+            }
+            _ => return self.expected("a bool"),
+        };
+        self.pos = end;
+        Ok(value)
+    }
+
+    /// The value of a `string` or `bytes` field. Whatever the outcome, `text` is what was readable.
+    #[inline]
+    pub(super) fn string(&mut self, scratch: &mut Vec<u8>, text: &mut Text) -> Parse<()> {
+        self.colon()?;
+        self.peek()?;
+        self.literals(scratch, text)
+    }
+
+    /// Literals, one or more, that make one string.
+    fn literals(&mut self, scratch: &mut Vec<u8>, text: &mut Text) -> Parse<()> {
+        let Some(&quote @ (b'"' | b'\'')) = self.window.get(self.pos) else {
+            return self.expected("a string");
+        };
+        let body = self.pos + 1;
+        *text = Text { start: body, len: 0, in_scratch: false, open: true };
+        let Some(len) = memchr3(quote, b'\\', b'\n', &self.window[body..]) else {
+            text.len = self.window.len() - body;
+            return Err(Stop::End);
+        };
+        text.len = len;
+        if self.window[body + len] == quote {
+            self.pos = body + len + 1;
+        } else {
+            self.move_to_scratch(scratch, text);
+            self.pos = self.unescape(quote, body + len, scratch)?;
+        }
+        text.open = false;
+        loop {
+            self.skip_blank()?;
+            match self.window.get(self.pos) {
+                Some(&quote @ (b'"' | b'\'')) => {
+                    self.move_to_scratch(scratch, text);
+                    text.open = true;
+                    self.pos = self.unescape(quote, self.pos + 1, scratch)?;
+                    text.open = false;
+                }
+                Some(_) => return Ok(()),
+                None => return self.whole(self.pos),
+            }
+        }
+    }
+
+    fn move_to_scratch(&self, scratch: &mut Vec<u8>, text: &mut Text) {
+        if !text.in_scratch {
+            let start = scratch.len();
+            scratch.extend_from_slice(&self.window[text.start..text.start + text.len]);
+            *text = Text { start, in_scratch: true, ..*text };
+        }
+    }
+
+    fn unescape(&mut self, quote: u8, from: usize, scratch: &mut Vec<u8>) -> Parse<usize> {
+        match unescape(self.window, quote, from, scratch) {
+            Ok(Some(end)) => Ok(end),
+            Ok(None) => Err(Stop::End),
+            Err(fault) => self.bad(fault.at, fault.detail),
+        }
+    }
+
+    /// Skips the value of a scalar field that is known and does not matter here.
+    pub(super) fn skip_field(&mut self) -> Parse<()> {
+        self.colon()?;
+        self.peek()?;
+        self.skip_scalar()
+    }
+
+    /// Skips the value of a message field that is known and does not matter here.
+    pub(super) fn skip_message(&mut self) -> Parse<()> {
+        let close = self.open()?;
+        self.skip_fields(close)
+    }
+
+    /// Skips whatever value the field has.
+    pub(super) fn skip_value(&mut self) -> Parse<()> {
+        let colon = self.peek()? == b':';
+        if colon {
+            self.pos += 1;
+        }
+        if self.peek()? != b'[' {
+            return self.skip_element(colon);
+        }
+        self.pos += 1;
+        let mut first = true;
+        while self.element(first)? {
+            self.skip_element(colon)?;
+            first = false;
+        }
+        Ok(())
+    }
+
+    fn skip_element(&mut self, colon: bool) -> Parse<()> {
+        match self.peek()? {
+            b'{' | b'<' => {
+                let close = self.open_bare()?;
+                self.skip_fields(close)
+            }
+            _ if colon => self.skip_scalar(),
+            _ => self.expected("':' or '{'"),
+        }
+    }
+
+    fn skip_fields(&mut self, close: u8) -> Parse<()> {
+        while let Some(name) = self.next(close)? {
+            self.refuse_top_level(name)?;
+            self.skip_value()?;
+        }
+        Ok(())
+    }
+
+    /// Envoy indents the fields of a message, so a trace that starts in the first column says that the message
+    /// before it was never closed. Taken for a field, it would swallow the rest of the source.
+    pub(super) fn refuse_top_level(&mut self, name: &[u8]) -> Parse<()> {
+        let at = self.pos - name.len();
+        let first_column = at.checked_sub(1).is_none_or(|before| self.window[before] == b'\n');
+        if self.depth == 0 || !first_column || kind_of(name).is_none() {
+            return Ok(());
+        }
+        self.pos = at;
+        self.expected("the end of the message before")
+    }
+
+    fn skip_scalar(&mut self) -> Parse<()> {
+        match self.window.get(self.pos) {
+            Some(b'"' | b'\'') => return self.skip_literals(),
+            Some(b'-') => {
+                self.pos += 1;
+                self.peek()?;
+            }
+            _ => {}
+        }
+        let end = scalar_end(self.window, self.pos);
+        self.whole(end)?;
+        let word = &self.window[self.pos..end];
+        let fine = match word.first() {
+            Some(b'0'..=b'9' | b'.') => is_number(word),
+            Some(_) => word.iter().all(|&byte| is_word(byte)),
+            None => false,
+        };
+        if !fine {
+            return self.expected("a value");
+        }
+        self.pos = end;
+        Ok(())
+    }
+
+    fn skip_literals(&mut self) -> Parse<()> {
+        // Escapes are checked on the way, which an unknown field's rarity allows.
+        self.literals(&mut Vec::new(), &mut Text::default())
+    }
+}
+
+/// A table, because words are most of what is not payload.
+static WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_';
+        byte += 1;
+    }
+    table
+};
+
+/// Letters, digits and `_`.
+#[inline]
+pub(super) fn is_word(byte: u8) -> bool {
+    WORD[usize::from(byte)]
+}
+
+/// The end of the word that starts at `from`; `from` itself where there is none.
+#[inline]
+pub(super) fn word_end(window: &[u8], from: usize) -> usize {
+    let mut end = from;
+    while window.get(end).is_some_and(|&byte| is_word(byte)) {
+        end += 1;
+    }
+    end
+}
+
+/// The end of a number or word, with the dot and the exponent's sign that a number may have.
+fn scalar_end(window: &[u8], from: usize) -> usize {
+    let is_number = window.get(from).is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.');
+    if !is_number {
+        return word_end(window, from);
+    }
+    let is_hex = matches!(window.get(from + 1), Some(b'x' | b'X'));
+    let mut end = from;
+    while let Some(&byte) = window.get(end) {
+        let signed = !is_hex && end > from && matches!(window[end - 1], b'e' | b'E');
+        if !(is_word(byte) || byte == b'.' || signed && matches!(byte, b'+' | b'-')) {
+            break;
+        }
+        end += 1;
+    }
+    end
+}
+
+/// Whether an unsigned number is one: an integer, or a float such as `1.5e-3f`.
+fn is_number(word: &[u8]) -> bool {
+    if let [b'0', b'x' | b'X', digits @ ..] = word {
+        return !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
+    }
+    let run = |from: usize| word[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let whole = run(0);
+    let mut at = whole;
+    let mut digits = whole;
+    if word.get(at) == Some(&b'.') {
+        let fraction = run(at + 1);
+        at += 1 + fraction;
+        digits += fraction;
+    }
+    if digits == 0 {
+        return false;
+    }
+    if matches!(word.get(at), Some(b'e' | b'E')) {
+        at += 1 + usize::from(matches!(word.get(at + 1), Some(b'+' | b'-')));
+        let exponent = run(at);
+        if exponent == 0 {
+            return false;
+        }
+        at += exponent;
+    }
+    if matches!(word.get(at), Some(b'f' | b'F')) {
+        at += 1;
+    }
+    // A leading zero makes an integer octal, and no float.
+    let octal = whole < 2 || word[0] != b'0' || at == whole && word[..whole].iter().all(|digit| *digit < b'8');
+    at == word.len() && octal
+}

@@ -1,0 +1,160 @@
+//! Finds where the next message starts without decoding anything.
+//!
+//! A message is decoded in one pass straight away. Only one that crosses the end of the window, and the rest of a
+//! damaged one, is looked through here first, and never the same byte twice.
+
+use memchr::{memchr, memchr2};
+
+use super::lexer::{is_word, word_end};
+use crate::trace::TraceKind;
+
+/// The longest name in [`TraceKind::ALL`]; a longer word cannot be one.
+const LONGEST: usize = 29;
+
+/// The oneof field of `TraceWrapper` with this name. Each starts a message.
+pub(super) fn kind_of(name: &[u8]) -> Option<TraceKind> {
+    TraceKind::ALL.into_iter().find(|kind| kind.field_name().as_bytes() == name)
+}
+
+/// How far the search has come.
+#[derive(Debug)]
+pub(super) struct Split {
+    at: usize,
+    /// Open braces and angle brackets. Square brackets do not matter: what stands in them is balanced.
+    depth: usize,
+    /// Whether the message's own oneof field lies behind `at`, so that the next one ends the message.
+    begun: bool,
+    inside: Inside,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Inside {
+    Tokens,
+    Comment,
+    /// `body` is the first byte behind the opening quote.
+    String {
+        quote: u8,
+        body: usize,
+    },
+}
+
+impl Split {
+    /// Goes on from the start of a token at `at`, `depth` messages deep.
+    pub(super) fn new(at: usize, depth: usize, begun: bool) -> Self {
+        Self { at, depth, begun, inside: Inside::Tokens }
+    }
+
+    /// Follows the window when its first `by` bytes are given up.
+    pub(super) fn shift(&mut self, by: usize) {
+        self.at -= by;
+        if let Inside::String { body, .. } = &mut self.inside {
+            *body -= by;
+        }
+    }
+
+    /// Where the next message starts: at one of the four names outside all braces, or, should a closing brace be
+    /// lost, at the start of a line, which Envoy indents at any depth.
+    pub(super) fn find(&mut self, window: &[u8], at_end: bool) -> Option<usize> {
+        loop {
+            match self.inside {
+                Inside::Tokens => {
+                    if let Some(found) = self.tokens(window, at_end)? {
+                        return Some(found);
+                    }
+                }
+                Inside::Comment => {
+                    let Some(newline) = memchr(b'\n', &window[self.at..]) else {
+                        self.at = window.len();
+                        return None;
+                    };
+                    self.at += newline;
+                    self.inside = Inside::Tokens;
+                }
+                Inside::String { quote, body } => {
+                    // A string cannot hold a line feed, so one that does was damaged and ends there.
+                    let Some(stop) = memchr2(quote, b'\n', &window[self.at..]) else {
+                        self.at = window.len();
+                        return None;
+                    };
+                    self.at += stop;
+                    let is_newline = window[self.at] == b'\n';
+                    let escapes = window[body..self.at].iter().rev().take_while(|&&byte| byte == b'\\').count();
+                    if is_newline || escapes % 2 == 0 {
+                        self.inside = Inside::Tokens;
+                    }
+                    // The line feed itself stays, for the rule about the start of a line.
+                    self.at += usize::from(!is_newline);
+                }
+            }
+        }
+    }
+
+    /// `None`: the window ends. `Some(None)`: a string or a comment starts. Else the next message.
+    #[expect(clippy::option_option, reason = "lets `find` leave with `?`")]
+    fn tokens(&mut self, window: &[u8], at_end: bool) -> Option<Option<usize>> {
+        while let Some(&byte) = window.get(self.at) {
+            match byte {
+                b'{' | b'<' => self.depth += 1,
+                b'}' | b'>' => self.depth = self.depth.saturating_sub(1),
+                b'#' => {
+                    self.inside = Inside::Comment;
+                    return Some(None);
+                }
+                b'"' | b'\'' => {
+                    self.at += 1;
+                    self.inside = Inside::String { quote: byte, body: self.at };
+                    return Some(None);
+                }
+                _ if is_word(byte) && (self.depth == 0 || self.at == 0 || window[self.at - 1] == b'\n') => {
+                    let end = word_end(window, self.at);
+                    if end == window.len() && !at_end {
+                        // More of the word may come. Of one that is already too long, enough is kept to know that.
+                        self.at = self.at.max(end.saturating_sub(LONGEST + 1));
+                        return None;
+                    }
+                    if kind_of(&window[self.at..end]).is_some() {
+                        if self.begun {
+                            return Some(Some(self.at));
+                        }
+                        self.begun = true;
+                    }
+                    self.at = end;
+                    continue;
+                }
+                _ => {}
+            }
+            self.at += 1;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longest_is_the_longest_name() {
+        assert_eq!(TraceKind::ALL.iter().map(|kind| kind.field_name().len()).max(), Some(LONGEST));
+    }
+
+    #[test]
+    fn finds_the_same_place_however_the_bytes_arrive() {
+        let texts: [&[u8]; 6] = [
+            b"socket_buffered_trace { a: \"}\\\"{\" # { \n b: '\\\\' } x: 1 socket_buffered_trace",
+            b"socket_buffered_trace { a { b <\nsocket_streamed_trace_segment {",
+            b"socket_buffered_trace { a: \"not closed\n} socket_buffered_trace {",
+            b"socket_buffered_trace { a: \"\\\nsocket_buffered_trace {",
+            b"socket_buffered_trace {}} aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaasocket_buffered_trace http_buffered_trace",
+            b"x { socket_buffered_trace {} } socket_buffered_trace { } http_buffered_trace {}",
+        ];
+        for text in texts {
+            let whole = Split::new(0, 0, false).find(text, true);
+            let last = text.windows(6).rposition(|six| six == b"socket" || six == b"http_b");
+            assert_eq!(whole, last, "{}", text.escape_ascii());
+            let mut split = Split::new(0, 0, false);
+            let found = (0..=text.len()).find_map(|end| split.find(&text[..end], end == text.len()));
+            assert_eq!(found, whole, "{}", text.escape_ascii());
+        }
+    }
+}
