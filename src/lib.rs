@@ -29,6 +29,7 @@ pub mod capture;
 pub mod cli;
 pub mod commands;
 pub mod input;
+pub mod interrupt;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
 pub mod report;

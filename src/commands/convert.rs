@@ -91,7 +91,7 @@ fn convert_one(
     // Nobody may wait for the next event where a reader follows the stream.
     timeline_options.eager = live && destination == Destination::Stdout;
 
-    let source = Source::open(input, settings.encoding)?;
+    let source = Source::open(input, crate::input::Options { encoding: settings.encoding, piece: None })?;
     let mut trace = Trace::new(Timelines::new(source, timeline_options), settings.synth);
     let mut resolver = Resolver::new(settings.mappings.clone());
     let mut reporter = Reporter::new(settings.verbosity);

@@ -4,12 +4,15 @@ mod binary;
 mod decode;
 mod delimited;
 mod detect;
+mod discover;
 mod error;
 mod json;
+mod reader;
 mod source;
 mod text;
 mod wire;
 
 pub use detect::{Detected, Encoding, detect};
+pub use discover::{Input, Unreadable, discover, trace_stem};
 pub use error::InputError;
-pub use source::{Advance, Source};
+pub use source::{Advance, Options, Source};

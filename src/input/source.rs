@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -14,6 +13,7 @@ use super::{
     detect::{Detected, Encoding, detect},
     error::InputError,
     json::JsonDecoder,
+    reader,
     text::TextDecoder,
 };
 use crate::trace::{Code, Finding, Message, MessageView, UnknownFields};
@@ -23,6 +23,15 @@ const READ: usize = 256 * 1024;
 
 /// Bytes that detection looks at. More are never needed: the first message of a trace shows its shape early.
 const HEAD: usize = 64 * 1024;
+
+/// How a source is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The encoding, where it is not to be detected.
+    pub encoding: Option<Encoding>,
+    /// Bytes that one read asks for, where many sources are open at once.
+    pub piece: Option<usize>,
+}
 
 /// What [`Source::advance`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +66,8 @@ pub struct Source {
     wanted: usize,
     decoded: u64,
     findings: Vec<Finding>,
+    /// Bytes that one read asks for.
+    piece: usize,
 }
 
 impl fmt::Debug for Source {
@@ -70,34 +81,22 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    /// Opens a trace file, or standard input for `-`. Without `encoding`, its first bytes decide.
+    /// Opens a trace file, or standard input for `-`, unpacking gzip and Zstandard. Without `encoding`, its first bytes
+    /// decide.
     ///
     /// # Errors
     /// [`InputError`] where the file cannot be read, is empty, or is no trace.
-    pub fn open(path: &Path, encoding: Option<Encoding>) -> Result<Self, InputError> {
-        let reader: Box<dyn Read + Send> = if path == Path::new("-") {
-            Box::new(io::stdin())
-        } else {
-            let failed = |source| InputError::Read { path: path.to_owned(), source };
-            let file = File::open(path).map_err(failed)?;
-            // Opening a directory succeeds; only reading it fails, with a message that helps nobody.
-            if file.metadata().map_err(failed)?.is_dir() {
-                return Err(failed(io::ErrorKind::IsADirectory.into()));
-            }
-            Box::new(file)
-        };
-        Self::from_reader(path, reader, encoding)
+    pub fn open(path: &Path, options: Options) -> Result<Self, InputError> {
+        let failed = |source| InputError::Read { path: path.to_owned(), source };
+        let reader = reader::open(path).and_then(reader::unpack).map_err(failed)?;
+        Self::from_reader(path, reader, options)
     }
 
     /// Reads a trace from `reader`; `path` names it in messages and breaks ties of detection.
     ///
     /// # Errors
     /// As [`Source::open`].
-    pub fn from_reader(
-        path: &Path,
-        reader: Box<dyn Read + Send>,
-        encoding: Option<Encoding>,
-    ) -> Result<Self, InputError> {
+    pub fn from_reader(path: &Path, reader: Box<dyn Read + Send>, options: Options) -> Result<Self, InputError> {
         let mut source = Self {
             path: path.to_owned(),
             reader,
@@ -114,8 +113,9 @@ impl Source {
             wanted: 1,
             decoded: 0,
             findings: Vec::new(),
+            piece: options.piece.unwrap_or(READ),
         };
-        source.encoding = source.detect(encoding)?;
+        source.encoding = source.detect(options.encoding)?;
         source.decoder = match source.encoding {
             Encoding::Binary => Box::new(BinaryDecoder::default()),
             Encoding::Delimited => Box::new(DelimitedDecoder::default()),
@@ -288,8 +288,8 @@ impl Source {
             self.start = 0;
         }
         // Growing with what really arrived, not with what a message claims: a length is only a claim.
-        if self.buffer.len() - self.end < READ / 2 {
-            self.buffer.resize((self.end * 2).max(READ), 0);
+        if self.buffer.len() - self.end < self.piece / 2 {
+            self.buffer.resize((self.end * 2).max(self.piece), 0);
         }
         loop {
             match self.reader.read(&mut self.buffer[self.end..]) {

@@ -40,6 +40,8 @@ pub struct Data<'a> {
     pub payload: &'a [u8],
     /// How many there were, [`Data::payload`] included.
     pub length: TrueLength,
+    /// Envoy cut the event to a size limit.
+    pub truncated: bool,
     /// JSON_BODY_AS_STRING: what is missing is not the end but runs of bytes that became spaces, anywhere.
     pub as_string: bool,
     /// Envoy closed its direction after these bytes.
@@ -132,6 +134,7 @@ struct PendingData {
     direction: Direction,
     place: PayloadPlace,
     length: TrueLength,
+    truncated: bool,
     as_string: bool,
     end_stream: bool,
     recording_stopped: bool,
@@ -255,6 +258,7 @@ impl Timelines {
                     PayloadPlace::Held => &self.released_bytes,
                 },
                 length: data.length,
+                truncated: data.truncated,
                 as_string: data.as_string,
                 end_stream: data.end_stream,
                 recording_stopped: data.recording_stopped,
@@ -521,6 +525,7 @@ impl Timelines {
             direction,
             place: PayloadPlace::Message(event.body.payload),
             length,
+            truncated: event.body.truncated,
             as_string: event.body.as_string,
             end_stream: event.end_stream,
             recording_stopped: event.body.truncated && self.buffered_slot.is_some(),
@@ -603,6 +608,7 @@ impl Timelines {
             direction: held.direction,
             place: PayloadPlace::Held,
             length,
+            truncated: held.truncated,
             as_string: held.as_string,
             end_stream: held.end_stream,
             recording_stopped: false,

@@ -4,12 +4,16 @@
 mod assemble;
 mod endpoint;
 mod hash;
+mod protocol;
 mod role;
+mod summary;
 
 pub use assemble::{Data, Entry, EntryKind, Opening, Options, Timelines, TrueLength};
 pub use endpoint::{Endpoints, Mapping, ParseMappingError, Resolver};
 pub use hash::stable_hash;
+pub use protocol::{Protocol, Sniffer};
 pub use role::{Role, RoleChoice, role_from_ports};
+pub use summary::{Side, Summaries, Summary, direction_name};
 
 /// Which way bytes went, as Envoy saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -43,8 +43,24 @@ pub enum Code {
     BadAddress,
     /// An event without a time, or with one that no capture can hold.
     BadTime,
-    /// An event that is neither read, write nor closed.
-    EmptyEvent,
+    /// Bytes behind the last message that are none.
+    TrailingBytes,
+    /// Socket and HTTP traces, or buffered and streamed ones, in one source.
+    MixedKinds,
+    /// No address of either side.
+    MissingConnection,
+    /// A streamed trace without its `closed` event.
+    MissingClose,
+    /// An event is older than the one before it.
+    TimeBackwards,
+    /// Whole events are missing, by `seq_num`.
+    LostBytes,
+    /// Bodies were cut to a size limit.
+    TruncatedBody,
+    /// JSON_BODY_AS_STRING replaced binary data by spaces.
+    BinaryDestroyed,
+    /// A field of a newer Envoy.
+    UnknownField,
 }
 
 impl Code {
@@ -59,7 +75,15 @@ impl Code {
             Self::BadPort => "bad-port",
             Self::BadAddress => "bad-address",
             Self::BadTime => "bad-time",
-            Self::EmptyEvent => "empty-event",
+            Self::TrailingBytes => "trailing-bytes",
+            Self::MixedKinds => "mixed-kinds",
+            Self::MissingConnection => "missing-connection",
+            Self::MissingClose => "missing-close",
+            Self::TimeBackwards => "time-backwards",
+            Self::LostBytes => "lost-bytes",
+            Self::TruncatedBody => "truncated-body",
+            Self::BinaryDestroyed => "binary-destroyed",
+            Self::UnknownField => "unknown-field",
         }
     }
 
@@ -73,8 +97,16 @@ impl Code {
             | Self::HttpTrace
             | Self::BadPort
             | Self::BadAddress
-            | Self::BadTime => Severity::Error,
-            Self::EmptyEvent => Severity::Note,
+            | Self::BadTime
+            | Self::TrailingBytes => Severity::Error,
+            Self::MixedKinds
+            | Self::MissingConnection
+            | Self::MissingClose
+            | Self::TimeBackwards
+            | Self::LostBytes
+            | Self::TruncatedBody
+            | Self::BinaryDestroyed => Severity::Warning,
+            Self::UnknownField => Severity::Note,
         }
     }
 }

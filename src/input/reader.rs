@@ -1,0 +1,146 @@
+//! Where the bytes of a source come from: files, of which there may be more than a process can keep open, standard
+//! input, and what gzip or Zstandard packed.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use crate::interrupt;
+
+/// Files that stay open between reads. Beyond that, a file is opened anew for each read: the usual soft limit of a
+/// process is 1,024 descriptors, but it may be as low as 256.
+const MAX_OPEN: usize = 64;
+
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A file that need not stay open.
+#[derive(Debug)]
+struct PooledFile {
+    path: PathBuf,
+    position: u64,
+    file: Option<File>,
+}
+
+impl PooledFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        // Opening a directory succeeds; only reading it fails, with a message that helps nobody.
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let mut pooled = Self { path: path.to_owned(), position: 0, file: None };
+        pooled.keep(file);
+        Ok(pooled)
+    }
+
+    /// Keeps the file open if there is room. A pipe or device with a name cannot be opened at a position, so it stays.
+    fn keep(&mut self, file: File) {
+        if OPEN.fetch_add(1, Ordering::Relaxed) < MAX_OPEN || !file.metadata().is_ok_and(|data| data.is_file()) {
+            self.file = Some(file);
+        } else {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Read for PooledFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = if let Some(file) = &mut self.file {
+            file.read(buffer)?
+        } else {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(self.position))?;
+            let count = file.read(buffer)?;
+            self.keep(file);
+            count
+        };
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Drop for PooledFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How a source is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    Plain,
+    Gzip,
+    Zstandard,
+}
+
+impl Packing {
+    /// By the magic numbers of RFC 1952 and RFC 8878; `None` if `head` is too short to tell.
+    fn detect(head: &[u8]) -> Option<Self> {
+        const GZIP: &[u8] = b"\x1f\x8b";
+        const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
+        if head.starts_with(GZIP) {
+            Some(Self::Gzip)
+        } else if head.starts_with(ZSTANDARD) {
+            Some(Self::Zstandard)
+        } else if GZIP.starts_with(head) || ZSTANDARD.starts_with(head) {
+            None
+        } else {
+            Some(Self::Plain)
+        }
+    }
+}
+
+/// Opens a file, or standard input for `-`.
+pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    if path == Path::new("-") { Ok(Box::new(interrupt::stdin())) } else { Ok(Box::new(PooledFile::open(path)?)) }
+}
+
+/// Unpacks `reader` if its first bytes say that it is packed, whatever its name.
+pub(super) fn unpack(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+    let mut head = [0; 4];
+    let mut len = 0;
+    let packing = loop {
+        match reader.read(&mut head[len..]) {
+            Ok(0) => break Packing::Plain,
+            Ok(count) => len += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if let Some(packing) = Packing::detect(&head[..len]) {
+            break packing;
+        }
+    };
+    let whole = Replay { head, at: 0, len, rest: reader };
+    Ok(match packing {
+        Packing::Plain => Box::new(whole),
+        // Multi: files that were packed piece by piece and concatenated are one stream.
+        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole))),
+        Packing::Zstandard => Box::new(zstd::Decoder::new(whole)?),
+    })
+}
+
+/// The bytes that were looked at, then the rest.
+struct Replay {
+    head: [u8; 4],
+    at: usize,
+    len: usize,
+    rest: Box<dyn Read + Send>,
+}
+
+impl Read for Replay {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at < self.len {
+            let mut head = &self.head[self.at..self.len];
+            let count = head.read(buffer)?;
+            self.at += count;
+            return Ok(count);
+        }
+        self.rest.read(buffer)
+    }
+}

@@ -1,0 +1,71 @@
+//! SIGINT and SIGTERM: they end a conversion in order. The first one sets a flag and wakes a read of standard input;
+//! the second one ends the process at once.
+
+use std::{
+    io::{self, Read},
+    os::{fd::AsFd, unix::net::UnixStream},
+    sync::{
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag, low_level,
+};
+
+static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// Becomes readable with the first signal.
+static WAKE: OnceLock<UnixStream> = OnceLock::new();
+
+/// Takes over the two signals.
+///
+/// # Errors
+/// Where the operating system refuses.
+pub fn install() -> io::Result<()> {
+    let (read, write) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        let again = Arc::new(AtomicBool::new(false));
+        // In the order of registration: a second signal exits with the status that a shell gives it.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
+        flag::register(signal, again)?;
+        flag::register_usize(signal, Arc::clone(&SIGNAL), signal.unsigned_abs() as usize)?;
+        low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    // Only set here, and a second call would be of no use.
+    let _ = WAKE.set(read);
+    Ok(())
+}
+
+/// The signal that arrived, if one did.
+#[inline]
+#[must_use]
+pub fn signal() -> Option<u8> {
+    u8::try_from(SIGNAL.load(Ordering::Relaxed)).ok().filter(|signal| *signal != 0)
+}
+
+/// Standard input that ends when a signal arrives.
+pub(crate) fn stdin() -> impl Read + Send {
+    Stdin
+}
+
+struct Stdin;
+
+impl Read for Stdin {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stdin = io::stdin();
+        if let Some(wake) = WAKE.get() {
+            let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) if !fds[1].revents().is_empty() => return Ok(0),
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Not io::stdin(): its buffer would hide bytes from the poll above.
+        Ok(rustix::io::read(stdin.as_fd(), buffer)?)
+    }
+}

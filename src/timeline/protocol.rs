@@ -1,0 +1,122 @@
+//! What a payload is, as far as its first bytes tell.
+
+use memchr::memmem;
+
+use super::Direction;
+
+/// Bytes of each direction that are looked at.
+const HEAD: usize = 32;
+
+/// Payloads of an HTTP/2 connection that are searched for a sign of gRPC.
+const GRPC_SEARCHES: u32 = 64;
+
+/// "application/grpc" as it is, and in HPACK's Huffman code (RFC 7541 appendix B) as nearly every encoder sends it.
+const GRPC_PLAIN: &[u8] = b"application/grpc";
+const GRPC_HUFFMAN: &[u8] = &[0x1d, 0x75, 0xd0, 0x62, 0x0d, 0x26, 0x3d, 0x4c, 0x4d, 0x65, 0x64];
+
+/// An application protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// None of the others.
+    #[default]
+    Unknown,
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// gRPC over HTTP/2.
+    Grpc,
+    /// TLS: the tap was outside of it.
+    Tls,
+}
+
+impl Protocol {
+    /// The name that people and machines read.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// Looks at the payloads of one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Sniffer {
+    heads: [Vec<u8>; 2],
+    searches: u32,
+    grpc: bool,
+}
+
+impl Sniffer {
+    /// Looks at one payload.
+    pub fn look(&mut self, direction: Direction, payload: &[u8]) {
+        let head = &mut self.heads[direction.index()];
+        if head.len() < HEAD {
+            head.extend_from_slice(&payload[..payload.len().min(HEAD - head.len())]);
+        }
+        if !self.grpc && self.searches < GRPC_SEARCHES && self.is_http2() {
+            self.searches += 1;
+            self.grpc = [GRPC_PLAIN, GRPC_HUFFMAN].iter().any(|sign| memmem::find(payload, sign).is_some());
+        }
+    }
+
+    /// What it was.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        if self.is_http2() {
+            if self.grpc { Protocol::Grpc } else { Protocol::Http2 }
+        } else if self.heads.iter().any(|head| is_http1(head)) {
+            Protocol::Http1
+        } else if self.heads.iter().any(|head| matches!(head.as_slice(), [20..=23, 3, 0..=4, ..])) {
+            Protocol::Tls
+        } else {
+            Protocol::Unknown
+        }
+    }
+
+    /// The client preface (RFC 9113 section 3.4).
+    fn is_http2(&self) -> bool {
+        self.heads.iter().any(|head| head.starts_with(b"PRI * HTTP/2.0\r\n"))
+    }
+}
+
+fn is_http1(head: &[u8]) -> bool {
+    const METHODS: [&[u8]; 9] =
+        [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH "];
+    head.starts_with(b"HTTP/1.") || METHODS.iter().any(|method| head.starts_with(method))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sniff(inbound: &[&[u8]], outbound: &[&[u8]]) -> Protocol {
+        let mut sniffer = Sniffer::default();
+        inbound.iter().for_each(|payload| sniffer.look(Direction::Inbound, payload));
+        outbound.iter().for_each(|payload| sniffer.look(Direction::Outbound, payload));
+        sniffer.protocol()
+    }
+
+    #[test]
+    fn by_first_bytes() {
+        assert_eq!(sniff(&[b"GET / HTTP/1.1\r\n"], &[]), Protocol::Http1);
+        assert_eq!(sniff(&[], &[b"HTTP/1.1 200 OK\r\n"]), Protocol::Http1);
+        assert_eq!(sniff(&[b"PRI * HT", b"TP/2.0\r\n\r\nSM\r\n\r\n"], &[]), Protocol::Http2);
+        assert_eq!(sniff(&[b"\x16\x03\x01\x02\x00\x01"], &[]), Protocol::Tls);
+        assert_eq!(sniff(&[b"SSH-2.0-x"], &[b"SSH-2.0-y"]), Protocol::Unknown);
+        assert_eq!(sniff(&[], &[]), Protocol::Unknown);
+    }
+
+    #[test]
+    fn grpc_by_its_content_type() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        assert_eq!(sniff(&[preface, &[&[0x5f, 0x8b], GRPC_HUFFMAN].concat()], &[]), Protocol::Grpc);
+        assert_eq!(sniff(&[preface], &[b"application/grpc+proto"]), Protocol::Grpc);
+        assert_eq!(sniff(&[b"application/grpc"], &[]), Protocol::Unknown);
+    }
+}

@@ -1,0 +1,215 @@
+//! What each connection of a source came to, and what is wrong with it.
+
+use super::{Direction, EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
+use crate::trace::{Code, Finding, Nanos, TraceKind};
+
+/// One direction of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Reads or writes.
+    pub events: u64,
+    /// Bytes in the trace.
+    pub bytes: u64,
+    /// Bytes known to be missing.
+    pub lost: u64,
+    /// Events of which more is missing, and nobody knows how much.
+    pub open_ended: u64,
+}
+
+/// One connection from its first entry to its last.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// What was known when it opened.
+    pub opening: Opening,
+    /// The time of the first entry.
+    pub first: Nanos,
+    /// The time of the last entry.
+    pub last: Nanos,
+    /// Inbound and outbound.
+    pub sides: [Side; 2],
+    /// Whether it ended within the trace.
+    pub closed: bool,
+    /// What was in it.
+    pub protocol: Protocol,
+    sniffer: Sniffer,
+    truncated: Count,
+    destroyed: Count,
+}
+
+/// How often something was seen, and where first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    times: u64,
+    bytes: u64,
+    offset: u64,
+    message: u64,
+}
+
+impl Count {
+    fn add(&mut self, bytes: u64, (offset, message): (u64, u64)) {
+        if self.times == 0 {
+            (self.offset, self.message) = (offset, message);
+        }
+        self.times += 1;
+        self.bytes += bytes;
+    }
+
+    fn finding(&self, code: Code, detail: String) -> Finding {
+        Finding { code, offset: self.offset, message: self.message, detail }
+    }
+}
+
+/// Follows the entries of one source.
+#[derive(Debug, Default)]
+pub struct Summaries {
+    by_slot: Vec<Option<Summary>>,
+    kinds: [bool; TraceKind::ALL.len()],
+    findings: Vec<Finding>,
+}
+
+impl Summaries {
+    /// Takes the findings since the last call.
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
+    /// Looks at the current entry of `timelines`. Answers the connection's summary with its last entry.
+    pub fn entry(&mut self, timelines: &Timelines) -> Option<Summary> {
+        let entry = timelines.entry()?;
+        let message = timelines.source().message().message();
+        let place = (message.offset, message.index);
+        if let EntryKind::Opened = entry.kind {
+            self.open(entry.slot, entry.time, timelines.opening(entry.slot)?);
+            return None;
+        }
+        let summary = self.by_slot.get_mut(entry.slot)?.as_mut()?;
+        if entry.time < summary.last {
+            let back = summary.last - entry.time;
+            self.findings.push(Finding {
+                code: Code::TimeBackwards,
+                offset: place.0,
+                message: place.1,
+                detail: format!("an event is {back} ns older than the one before it on its connection"),
+            });
+        }
+        summary.last = entry.time;
+        match entry.kind {
+            EntryKind::Opened => None,
+            EntryKind::Data(data) => {
+                summary.sniffer.look(data.direction, data.payload);
+                let present = data.payload.len() as u64;
+                let side = &mut summary.sides[data.direction.index()];
+                side.events += 1;
+                side.bytes += present;
+                let lost = match data.length {
+                    TrueLength::Known(length) => length - present,
+                    TrueLength::MoreThan(_) => {
+                        side.open_ended += 1;
+                        0
+                    }
+                };
+                side.lost += lost;
+                let complete = data.length == TrueLength::Known(present);
+                if !complete {
+                    let count =
+                        if data.as_string && !data.truncated { &mut summary.destroyed } else { &mut summary.truncated };
+                    count.add(lost, place);
+                }
+                None
+            }
+            EntryKind::Gap { direction, bytes, .. } => {
+                summary.sides[direction.index()].lost += bytes;
+                self.findings.push(Finding {
+                    code: Code::LostBytes,
+                    offset: place.0,
+                    message: place.1,
+                    detail: format!("{bytes} bytes before this event are missing, by seq_num"),
+                });
+                None
+            }
+            EntryKind::Closed { .. } => self.end(entry.slot, true),
+            EntryKind::Abandoned => self.end(entry.slot, false),
+        }
+    }
+
+    fn open(&mut self, slot: usize, time: Nanos, opening: &Opening) {
+        if opening.connection.is_empty() {
+            self.findings.push(Finding {
+                code: Code::MissingConnection,
+                offset: opening.offset,
+                message: opening.message,
+                detail: format!("trace_id {} has no addresses; a capture gets made-up ones", opening.trace_id),
+            });
+        }
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize_with(slot + 1, || None);
+        }
+        self.by_slot[slot] = Some(Summary {
+            opening: opening.clone(),
+            first: time,
+            last: time,
+            sides: [Side::default(); 2],
+            closed: false,
+            protocol: Protocol::Unknown,
+            sniffer: Sniffer::default(),
+            truncated: Count::default(),
+            destroyed: Count::default(),
+        });
+    }
+
+    fn end(&mut self, slot: usize, closed: bool) -> Option<Summary> {
+        let mut summary = self.by_slot.get_mut(slot)?.take()?;
+        summary.closed = closed;
+        summary.protocol = summary.sniffer.protocol();
+        let trace_id = summary.opening.trace_id;
+        if summary.truncated.times > 0 {
+            let Count { times, bytes, .. } = summary.truncated;
+            let open_ended: u64 = summary.sides.iter().map(|side| side.open_ended).sum();
+            let mut detail = format!("trace_id {trace_id}: {times} truncated bodies, {bytes} bytes missing");
+            if open_ended > 0 {
+                detail.push_str(&format!(", and {open_ended} times nobody knows how many"));
+            }
+            self.findings.push(summary.truncated.finding(Code::TruncatedBody, detail));
+        }
+        if summary.destroyed.times > 0 {
+            let Count { times, bytes, .. } = summary.destroyed;
+            let detail = format!(
+                "trace_id {trace_id}: JSON_BODY_AS_STRING destroyed binary data in {times} bodies, {bytes} bytes missing"
+            );
+            self.findings.push(summary.destroyed.finding(Code::BinaryDestroyed, detail));
+        }
+        if !closed {
+            self.findings.push(Finding {
+                code: Code::MissingClose,
+                offset: summary.opening.offset,
+                message: summary.opening.message,
+                detail: format!("trace_id {trace_id} ends without its closed event"),
+            });
+        }
+        Some(summary)
+    }
+
+    /// Notes the kind of the current message; the first one that differs is a finding.
+    pub fn kind(&mut self, timelines: &Timelines) {
+        let message = timelines.source().message().message();
+        let Some(kind) = message.kind else { return };
+        let new = !std::mem::replace(&mut self.kinds[kind as usize], true);
+        if new && self.kinds.iter().filter(|seen| **seen).count() > 1 {
+            self.findings.push(Finding {
+                code: Code::MixedKinds,
+                offset: message.offset,
+                message: message.index,
+                detail: format!("{} in a source that began with another kind", kind.field_name()),
+            });
+        }
+    }
+}
+
+/// The direction's name for people and machines.
+#[must_use]
+pub fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "read",
+        Direction::Outbound => "write",
+    }
+}
