@@ -1,4 +1,5 @@
 //! Bytes to trace messages: sources, detection, framing, and one decoder per encoding.
 
 mod decode;
+mod json;
 mod wire;
