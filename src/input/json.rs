@@ -1,9 +1,255 @@
-use super::decode::{Decode, Step};
-use crate::trace::Message;
+//! JSON traces (`JSON_BODY_AS_BYTES`, `JSON_BODY_AS_STRING`): objects back to back, without an array around them.
+//!
+//! serde_json reads each object straight into a [`Message`], so what stands before an error is kept. Where an object
+//! is not complete yet, a splitter that remembers how far it looked decides when parsing is worth another try.
+
+mod fields;
+mod frame;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use memchr::memchr_iter;
+use serde::de::{DeserializeSeed, IgnoredAny};
+use serde_json::{Deserializer, Error};
+
+use self::{
+    fields::{Fill, TraceWrapper},
+    frame::{Found, Search, close},
+    values::{Context, Times},
+};
+use super::decode::{Decode, Fault, Step};
+use crate::trace::{Code, EventKind, Message, UnknownFields};
+
+/// Windows editors write it; JSON does not allow it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Decodes JSON objects back to back, each a `TraceWrapper`.
 #[derive(Debug, Default)]
-pub(crate) struct JsonDecoder;
+pub(crate) struct JsonDecoder {
+    /// The place of a byte order mark lies behind.
+    begun: bool,
+    /// The object at the start of the window is not complete yet.
+    pending: Option<Pending>,
+    /// Damage whose end is not in sight yet.
+    lost: Option<Search>,
+    times: Times,
+}
+
 impl Decode for JsonDecoder {
-    fn step(&mut self, _: &[u8], _: bool, _: &mut Message) -> Step {
-        Step::End
+    fn step(&mut self, window: &[u8], at_end: bool, out: &mut Message) -> Step {
+        let mut start = 0;
+        if let Some(lost) = &mut self.lost {
+            match lost.find(window, at_end) {
+                Some(found) => start = found.offset(),
+                None if at_end => return Step::End,
+                None => {
+                    let skip = lost.give_up(window);
+                    return Step::NeedMore { skip, wanted: window.len() - skip + 1 };
+                }
+            }
+            self.lost = None;
+        }
+        if !self.begun {
+            if window.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(window) && !at_end {
+                return Step::NeedMore { skip: 0, wanted: BYTE_ORDER_MARK.len() };
+            }
+            self.begun = true;
+            if window.starts_with(BYTE_ORDER_MARK) {
+                start = BYTE_ORDER_MARK.len();
+            }
+        }
+        start += window[start..].iter().take_while(|byte| is_space(**byte)).count();
+        match &window[start..] {
+            [] if at_end => Step::End,
+            [] => Step::NeedMore { skip: start, wanted: 1 },
+            text @ [b'{', ..] => self.object(text, start, at_end, out),
+            text => {
+                let detail = format!("expected an object, found {}", shown(text[0]));
+                self.damaged(text, start, at_end, Search::in_garbage(), 0, detail)
+            }
+        }
     }
+}
+
+impl JsonDecoder {
+    /// Decodes the object that `text` starts with. `start` is the offset of `text` in the window.
+    fn object(&mut self, text: &[u8], start: usize, at_end: bool, out: &mut Message) -> Step {
+        let need_more = Step::NeedMore { skip: start, wanted: text.len() + 1 };
+        let mut complete = false;
+        if let Some(pending) = &mut self.pending {
+            complete = pending.is_complete(text);
+            if !complete && !at_end && !pending.is_due(text) {
+                return need_more;
+            }
+        }
+        let attempt = self.parse(text, out, None);
+        let error = match attempt.outcome {
+            Ok(len) => {
+                self.pending = None;
+                return Step::Message { start, end: start + len };
+            }
+            Err(ref error) => error,
+        };
+        let at = attempt.fault_at.unwrap_or_else(|| offset_of(error, text));
+        // A number that ends with the window may go on behind it, so that it is of the wrong type says nothing yet.
+        let is_open = error.is_eof() || error.is_data() && at + 1 >= text.len();
+        if is_open && !complete && !at_end {
+            attempt.undo(out);
+            self.pending.get_or_insert_with(|| Pending::new(text)).tried = text.len();
+            return need_more;
+        }
+        self.pending = None;
+        if error.is_eof() && at_end {
+            self.read_cut_event(text, out, attempt);
+            out.cut = true;
+            let end = start + text.len();
+            let detail = "the source ends inside a JSON object".to_owned();
+            return Step::Damaged { start, end, fault: Fault { at: end, code: Code::CutOff, detail } };
+        }
+        self.damaged(text, start, at_end, Search::in_object(at), at, detail_of(error))
+    }
+
+    /// Reports damage at `text[at]`. `search` finds where reading can go on, now or in a later step.
+    fn damaged(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        at_end: bool,
+        mut search: Search,
+        at: usize,
+        detail: String,
+    ) -> Step {
+        let end = match search.find(text, at_end) {
+            Some(found) => found.offset(),
+            None if at_end => text.len(),
+            None => {
+                let seen = search.give_up(text);
+                self.lost = Some(search);
+                seen
+            }
+        };
+        let fault = Fault { at: start + at, code: Code::Undecodable, detail };
+        Step::Damaged { start, end: start + end, fault }
+    }
+
+    /// Parses one object into `out`, which is clear. `cut_event` is the index of an event whose body was cut and closed
+    /// by force.
+    fn parse(&mut self, text: &[u8], out: &mut Message, cut_event: Option<usize>) -> Attempt {
+        let mut context = Context::new(text, out, &mut self.times, cut_event);
+        let mut json = Deserializer::from_slice(text);
+        let outcome = Fill { record: &mut TraceWrapper, context: &mut context }.deserialize(&mut json);
+        let (fault_at, unknown_before) = (context.fault_at, context.unknown_before);
+        let outcome = outcome.map(|_| json.into_iter::<IgnoredAny>().byte_offset());
+        Attempt { outcome, fault_at, unknown_before }
+    }
+
+    /// Parses a message that the end of the source cut once more, closed by force, to keep the payload of the event
+    /// that the cut went through.
+    fn read_cut_event(&mut self, text: &[u8], out: &mut Message, first: Attempt) {
+        let (whole, connections) = (out.events.len(), out.event_connections.len());
+        first.undo(out);
+        let (text, in_body) = close(text);
+        let is_readable = self.parse(&text, out, in_body.then_some(whole)).outcome.is_ok();
+        if let Some(event) = out.events.get_mut(whole)
+            && is_readable
+            && matches!(event.kind, EventKind::Read | EventKind::Write)
+            && event.time.is_some()
+            && !event.body.payload.is_empty()
+        {
+            event.body.truncated = true;
+        } else {
+            out.events.truncate(whole);
+            out.event_connections.truncate(connections);
+        }
+    }
+}
+
+/// An object whose end was not in the window when it was parsed.
+#[derive(Debug)]
+struct Pending {
+    search: Search,
+    /// The search met what looks like another object: a sign of damage in this one.
+    is_suspect: bool,
+    /// The length of the window at the last attempt.
+    tried: usize,
+}
+
+impl Pending {
+    fn new(text: &[u8]) -> Self {
+        Self { search: Search::in_object(text.len()), is_suspect: false, tried: text.len() }
+    }
+
+    /// Whether the object's end is in sight.
+    fn is_complete(&mut self, text: &[u8]) -> bool {
+        if !self.is_suspect {
+            match self.search.find(text, false) {
+                Some(Found::Next(_)) => self.is_suspect = true,
+                found => return found.is_some(),
+            }
+        }
+        self.search.find_end(text).is_some()
+    }
+
+    /// Whether to parse again before the end is in sight, since a lost quote may hide it. Every attempt costs the
+    /// whole text, so each takes at least twice as much text as the one before.
+    fn is_due(&self, text: &[u8]) -> bool {
+        self.is_suspect && text.len() / 2 >= self.tried
+    }
+}
+
+/// What became of parsing one object.
+struct Attempt {
+    /// The object's length.
+    outcome: Result<usize, Error>,
+    /// Where the error is, if known better than by serde_json.
+    fault_at: Option<usize>,
+    /// The unknown fields before the attempt, where it found any.
+    unknown_before: Option<UnknownFields>,
+}
+
+impl Attempt {
+    /// Takes back what the attempt wrote, so that another one does not count unknown fields twice.
+    fn undo(self, out: &mut Message) {
+        out.clear();
+        if let Some(unknown) = self.unknown_before {
+            out.unknown = unknown;
+        }
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// A byte of the trace, for people.
+fn shown(byte: u8) -> String {
+    if byte.is_ascii_graphic() { format!("`{}`", char::from(byte)) } else { format!("byte 0x{byte:02x}") }
+}
+
+/// The place that serde_json gives as an offset in `text`. Its lines count from 1, its columns count the bytes of the
+/// line up to and with the wrong one: none where that is the line break before.
+fn offset_of(error: &Error, text: &[u8]) -> usize {
+    let line_start = match error.line() {
+        0 | 1 => 0,
+        line => memchr_iter(b'\n', text).nth(line - 2).map_or(0, |newline| newline + 1),
+    };
+    (line_start + error.column()).saturating_sub(1).min(text.len())
+}
+
+/// serde_json's message without the place at its end (that is the window's, not the source's), and not longer than
+/// people read: it may quote a whole payload.
+fn detail_of(error: &Error) -> String {
+    const LONGEST: usize = 160;
+    let mut detail = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    if let Some(message) = detail.strip_suffix(&place) {
+        detail.truncate(message.len());
+    }
+    if let Some((end, _)) = detail.char_indices().nth(LONGEST) {
+        detail.truncate(end);
+        detail.push('…');
+    }
+    detail
 }

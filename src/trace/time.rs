@@ -14,6 +14,9 @@ pub enum TimeError {
     /// The protobuf rule is 0 to 999,999,999.
     #[error("{0} nanoseconds within a second")]
     BadNanos(i64),
+    /// JSON and text write a time as a string; this one is no RFC 3339 time.
+    #[error("a time that is not written as RFC 3339 says")]
+    Unreadable,
 }
 
 /// Turns the two fields of a `google.protobuf.Timestamp` into [`Nanos`].

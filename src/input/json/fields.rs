@@ -1,0 +1,440 @@
+//! The messages of a trace, field by field. Names are proto3 JSON's: the field's own, and its lowerCamelCase form.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::values::{Context, Flag, Name, Number, Payload, Text, TextPayload, Time};
+use crate::trace::{Address, Body, Connection, Event, EventKind, TraceKind};
+
+/// A protobuf message that is read from a JSON object.
+pub(super) trait Record {
+    /// Without the package, as unknown fields are counted.
+    const MESSAGE: &'static str;
+
+    /// Called once where the object begins.
+    fn begin(_context: &mut Context<'_>) {}
+
+    /// Reads the value of a field, or says false where the message has none of that name, and leaves the value unread.
+    fn field<'de, A: MapAccess<'de>>(
+        &mut self,
+        _name: &str,
+        _map: &mut A,
+        _context: &mut Context<'_>,
+    ) -> Result<bool, A::Error> {
+        Ok(false)
+    }
+}
+
+/// Implements [`Record`] by the names of the fields, and what to do with the value of each.
+macro_rules! record {
+    (
+        $record:ident, |$this:ident, $map:ident, $context:ident| { $($names:pat => $read:expr,)* }
+        $(, begin $begin:expr)?
+    ) => {
+        impl Record for $record {
+            const MESSAGE: &'static str = stringify!($record);
+
+            $(
+                fn begin(context: &mut Context<'_>) {
+                    $begin(context);
+                }
+            )?
+
+            #[inline]
+            fn field<'de, A: MapAccess<'de>>(
+                &mut $this,
+                name: &str,
+                $map: &mut A,
+                $context: &mut Context<'_>,
+            ) -> Result<bool, A::Error> {
+                match name {
+                    $($names => $read,)*
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+        }
+    };
+}
+
+/// Fills a record from an object. Says false, and leaves the record alone, where there is null instead.
+pub(super) struct Fill<'r, 'c, 'a, R> {
+    pub(super) record: &'r mut R,
+    pub(super) context: &'c mut Context<'a>,
+}
+
+impl<'de, R: Record> DeserializeSeed<'de> for Fill<'_, '_, '_, R> {
+    type Value = bool;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, R: Record> Visitor<'de> for Fill<'_, '_, '_, R> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object ({})", R::MESSAGE)
+    }
+
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    #[inline]
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        R::begin(self.context);
+        while let Some(name) = map.next_key_seed(Name)? {
+            if !self.record.field(&name, &mut map, self.context)? {
+                self.context.count_unknown(R::MESSAGE, &name);
+                skip(&mut map)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A field that is a message. None stands for null.
+#[inline]
+fn message<'de, R, A>(map: &mut A, context: &mut Context<'_>) -> Result<Option<R>, A::Error>
+where
+    R: Record + Default,
+    A: MapAccess<'de>,
+{
+    let mut record = R::default();
+    let is_set = map.next_value_seed(Fill { record: &mut record, context })?;
+    Ok(is_set.then_some(record))
+}
+
+/// A field of no interest.
+fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(drop)
+}
+
+/// A `uint64`.
+#[inline]
+fn number<'de, A: MapAccess<'de>>(map: &mut A) -> Result<u64, A::Error> {
+    Ok(map.next_value_seed(Number { saturate: false })?.unwrap_or(0))
+}
+
+/// A `string`.
+fn text<'de, A: MapAccess<'de>>(map: &mut A) -> Result<String, A::Error> {
+    Ok(map.next_value_seed(Text)?.unwrap_or_default())
+}
+
+/// The object that a trace consists of.
+pub(super) struct TraceWrapper;
+
+record!(TraceWrapper, |self, map, context| {
+    "http_buffered_trace" | "httpBufferedTrace" => message::<HttpBufferedTrace, A>(map, context).map(drop)?,
+    "http_streamed_trace_segment" | "httpStreamedTraceSegment" => {
+        message::<HttpStreamedTraceSegment, A>(map, context).map(drop)?;
+    },
+    "socket_buffered_trace" | "socketBufferedTrace" => {
+        message::<SocketBufferedTrace, A>(map, context).map(drop)?;
+    },
+    "socket_streamed_trace_segment" | "socketStreamedTraceSegment" => {
+        message::<SocketStreamedTraceSegment, A>(map, context).map(drop)?;
+    },
+    "configured_sample_rate" | "configuredSampleRate" => skip(map)?,
+});
+
+/// Starts over: of the fields of a oneof, the last one counts.
+fn begin_trace(kind: TraceKind, context: &mut Context<'_>) {
+    context.out.clear();
+    context.out.kind = Some(kind);
+}
+
+#[derive(Default)]
+struct HttpBufferedTrace;
+
+impl Record for HttpBufferedTrace {
+    const MESSAGE: &'static str = "HttpBufferedTrace";
+
+    fn begin(context: &mut Context<'_>) {
+        begin_trace(TraceKind::HttpBuffered, context);
+    }
+
+    fn field<'de, A: MapAccess<'de>>(
+        &mut self,
+        _name: &str,
+        map: &mut A,
+        _context: &mut Context<'_>,
+    ) -> Result<bool, A::Error> {
+        skip(map)?;
+        Ok(true)
+    }
+}
+
+#[derive(Default)]
+struct HttpStreamedTraceSegment;
+
+impl Record for HttpStreamedTraceSegment {
+    const MESSAGE: &'static str = "HttpStreamedTraceSegment";
+
+    fn begin(context: &mut Context<'_>) {
+        begin_trace(TraceKind::HttpStreamed, context);
+    }
+
+    fn field<'de, A: MapAccess<'de>>(
+        &mut self,
+        _name: &str,
+        map: &mut A,
+        _context: &mut Context<'_>,
+    ) -> Result<bool, A::Error> {
+        skip(map)?;
+        Ok(true)
+    }
+}
+
+#[derive(Default)]
+struct SocketBufferedTrace;
+
+record!(SocketBufferedTrace, |self, map, context| {
+    "trace_id" | "traceId" => context.out.trace_id = number(map)?,
+    "connection" => context.out.connection = message(map, context)?,
+    "events" => map.next_value_seed(Events(context))?,
+    "read_truncated" | "readTruncated" => context.out.read_truncated = map.next_value_seed(Flag)?,
+    "write_truncated" | "writeTruncated" => context.out.write_truncated = map.next_value_seed(Flag)?,
+}, begin |context| begin_trace(TraceKind::SocketBuffered, context));
+
+#[derive(Default)]
+struct SocketStreamedTraceSegment;
+
+record!(SocketStreamedTraceSegment, |self, map, context| {
+    "trace_id" | "traceId" => context.out.trace_id = number(map)?,
+    "connection" => {
+        if let Some(connection) = message(map, context)? {
+            context.out.connection = Some(connection);
+        }
+    },
+    "event" => {
+        if let Some(event) = message::<SocketEvent, A>(map, context)? {
+            clear_events(context);
+            event.push(context);
+        }
+    },
+    "events" => message::<SocketEvents, A>(map, context).map(drop)?,
+}, begin |context| begin_trace(TraceKind::SocketStreamed, context));
+
+#[derive(Default)]
+struct SocketEvents;
+
+record!(SocketEvents, |self, map, context| {
+    "events" => map.next_value_seed(Events(context))?,
+}, begin clear_events);
+
+/// A list of `SocketEvent`.
+struct Events<'c, 'a>(&'c mut Context<'a>);
+
+impl<'de> DeserializeSeed<'de> for Events<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Events<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of events")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        clear_events(self.0);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self(context) = self;
+        clear_events(context);
+        loop {
+            let mut event = SocketEvent::default();
+            if seq.next_element_seed(Fill { record: &mut event, context })?.is_none() {
+                return Ok(());
+            }
+            event.push(context);
+        }
+    }
+}
+
+fn clear_events(context: &mut Context<'_>) {
+    context.out.events.clear();
+    context.out.event_connections.clear();
+}
+
+#[derive(Default)]
+struct SocketEvent {
+    event: Event,
+    connection: Option<Connection>,
+}
+
+impl SocketEvent {
+    /// Adds the event to the message, now that it is complete.
+    #[inline]
+    fn push(mut self, context: &mut Context<'_>) {
+        let out = &mut *context.out;
+        if let Some(connection) = self.connection {
+            self.event.connection = u32::try_from(out.event_connections.len()).ok();
+            out.event_connections.push(connection);
+        }
+        out.events.push(self.event);
+    }
+
+    #[inline]
+    fn select(&mut self, kind: EventKind, body: Body, end_stream: bool) {
+        self.event.kind = kind;
+        self.event.body = body;
+        self.event.end_stream = end_stream;
+    }
+}
+
+record!(SocketEvent, |self, map, context| {
+    "timestamp" => self.event.time = map.next_value_seed(Time(context))?,
+    "read" => {
+        if let Some(Read { data }) = message(map, context)? {
+            self.select(EventKind::Read, data, false);
+        }
+    },
+    "write" => {
+        if let Some(Write { data, end_stream }) = message(map, context)? {
+            self.select(EventKind::Write, data, end_stream);
+        }
+    },
+    "closed" => {
+        if let Some(Closed) = message(map, context)? {
+            self.select(EventKind::Closed, Body::default(), false);
+        }
+    },
+    "connection" => self.connection = message(map, context)?,
+    "seq_num" | "seqNum" => self.event.seq_num = number(map)?,
+});
+
+#[derive(Default)]
+struct Read {
+    data: Body,
+}
+
+record!(Read, |self, map, context| {
+    "data" => self.data = message(map, context)?.unwrap_or_default(),
+});
+
+#[derive(Default)]
+struct Write {
+    data: Body,
+    end_stream: bool,
+}
+
+record!(Write, |self, map, context| {
+    "data" => self.data = message(map, context)?.unwrap_or_default(),
+    "end_stream" | "endStream" => self.end_stream = map.next_value_seed(Flag)?,
+});
+
+#[derive(Default)]
+struct Closed;
+
+impl Record for Closed {
+    const MESSAGE: &'static str = "Closed";
+}
+
+record!(Body, |self, map, context| {
+    "as_bytes" | "asBytes" => {
+        if let Some(payload) = map.next_value_seed(Payload(context))? {
+            self.payload = payload;
+            self.as_string = false;
+        }
+    },
+    "as_string" | "asString" => {
+        if let Some(payload) = map.next_value_seed(TextPayload(context))? {
+            self.payload = payload;
+            self.as_string = true;
+        }
+    },
+    "truncated" => self.truncated = map.next_value_seed(Flag)?,
+});
+
+record!(Connection, |self, map, context| {
+    "local_address" | "localAddress" => {
+        self.local = message(map, context)?.and_then(|OneAddress(address)| address);
+    },
+    "remote_address" | "remoteAddress" => {
+        self.remote = message(map, context)?.and_then(|OneAddress(address)| address);
+    },
+});
+
+/// `Address`; None while nothing of its oneof was seen.
+#[derive(Default)]
+struct OneAddress(Option<Address>);
+
+impl Record for OneAddress {
+    const MESSAGE: &'static str = "Address";
+
+    fn field<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        map: &mut A,
+        context: &mut Context<'_>,
+    ) -> Result<bool, A::Error> {
+        let address = match name {
+            "socket_address" | "socketAddress" => {
+                message(map, context)?.map(|SocketAddress { address, port }| Address::Socket { address, port })
+            }
+            "pipe" => message(map, context)?.map(|Pipe { path }| Address::Pipe(path)),
+            "envoy_internal_address" | "envoyInternalAddress" => message(map, context)?
+                .map(|EnvoyInternalAddress { listener, endpoint }| Address::Internal { listener, endpoint }),
+            _ => return Ok(false),
+        };
+        if address.is_some() {
+            self.0 = address;
+        }
+        Ok(true)
+    }
+}
+
+#[derive(Default)]
+struct SocketAddress {
+    address: String,
+    port: Option<u32>,
+}
+
+record!(SocketAddress, |self, map, _context| {
+    "address" => self.address = text(map)?,
+    "port_value" | "portValue" => {
+        if let Some(port) = map.next_value_seed(Number { saturate: true })? {
+            self.port = Some(u32::try_from(port).unwrap_or(u32::MAX));
+        }
+    },
+    "named_port" | "namedPort" => {
+        if map.next_value_seed(Text)?.is_some() {
+            self.port = None;
+        }
+    },
+    "protocol" | "resolver_name" | "resolverName" | "ipv4_compat" | "ipv4Compat"
+    | "network_namespace_filepath" | "networkNamespaceFilepath" => skip(map)?,
+});
+
+#[derive(Default)]
+struct Pipe {
+    path: String,
+}
+
+record!(Pipe, |self, map, _context| {
+    "path" => self.path = text(map)?,
+    "mode" => skip(map)?,
+});
+
+#[derive(Default)]
+struct EnvoyInternalAddress {
+    listener: String,
+    endpoint: String,
+}
+
+record!(EnvoyInternalAddress, |self, map, _context| {
+    "server_listener_name" | "serverListenerName" => self.listener = text(map)?,
+    "endpoint_id" | "endpointId" => self.endpoint = text(map)?,
+});

@@ -1,0 +1,893 @@
+use std::str::FromStr;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use proptest::{collection::vec, option, prelude::*};
+use prost::Message as _;
+use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_types::Timestamp;
+
+use super::{JsonDecoder, values::Times};
+use crate::{
+    input::decode::{Decode, Step},
+    proto::{
+        DESCRIPTORS,
+        envoy::config::core::v3::{self as core, address, envoy_internal_address, socket_address},
+        tap::{self, body::BodyType, socket_event::EventSelector, socket_streamed_trace_segment::MessagePiece},
+    },
+    trace::{
+        Address, Code, Connection, EventKind, FieldId, Message, MessageView, Nanos, TimeError, TraceKind,
+        nanos_from_timestamp,
+    },
+};
+
+const TRACES: [&[u8]; 4] = [
+    include_bytes!("../../../testdata/envoy/1.40.0/h1trunc_str_JSON_BODY_AS_STRING_118.json"),
+    include_bytes!("../../../testdata/envoy/1.40.0/h1up_str_JSON_BODY_AS_BYTES_103.json"),
+    include_bytes!("../../../testdata/envoy/1.40.0/h2_buf_JSON_BODY_AS_STRING_31.json"),
+    include_bytes!("../../../testdata/envoy/1.40.0/trunc_buf_JSON_BODY_AS_BYTES_5.json"),
+];
+
+/// An event with its bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Event {
+    time: Option<Nanos>,
+    kind: EventKind,
+    payload: Vec<u8>,
+    truncated: bool,
+    as_string: bool,
+    end_stream: bool,
+    seq_num: u64,
+    connection: Option<Connection>,
+}
+
+/// A decoded message, independent of the windows it came in.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Decoded {
+    kind: Option<TraceKind>,
+    trace_id: u64,
+    connection: Option<Connection>,
+    events: Vec<Event>,
+    read_truncated: bool,
+    write_truncated: bool,
+    cut: bool,
+    bad_time: Option<TimeError>,
+    /// Offset in the source, kind and text.
+    fault: Option<(usize, Code, String)>,
+}
+
+impl Decoded {
+    fn new(message: &Message, window: &[u8], fault: Option<(usize, Code, String)>) -> Self {
+        let view = MessageView::new(message, window);
+        let events = message.events.iter().map(|event| Event {
+            time: event.time,
+            kind: event.kind,
+            payload: view.bytes(event.body.payload).to_vec(),
+            truncated: event.body.truncated,
+            as_string: event.body.as_string,
+            end_stream: event.end_stream,
+            seq_num: event.seq_num,
+            connection: event.connection.map(|index| message.event_connections[index as usize].clone()),
+        });
+        Self {
+            kind: message.kind,
+            trace_id: message.trace_id,
+            connection: message.connection.clone(),
+            events: events.collect(),
+            read_truncated: message.read_truncated,
+            write_truncated: message.write_truncated,
+            cut: message.cut,
+            bad_time: message.bad_time,
+            fault,
+        }
+    }
+}
+
+/// Decodes a source that arrives `piece` bytes at a time, and holds the decoder to its contract.
+fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
+    let (mut decoder, mut out) = (JsonDecoder::default(), Message::default());
+    let (mut start, mut end) = (0, piece.min(source.len()));
+    // Where everything comes at once, the end is known at once, too.
+    let mut at_end = piece >= source.len();
+    let mut decoded = Vec::new();
+    loop {
+        out.clear();
+        let window = &source[start..end];
+        match decoder.step(window, at_end, &mut out) {
+            Step::Message { start: from, end: to } => {
+                assert!(from < to && to <= window.len(), "no progress");
+                decoded.push(Decoded::new(&out, &window[from..], None));
+                start += to;
+            }
+            Step::Damaged { start: from, end: to, fault } => {
+                assert!(from < to && to <= window.len(), "no progress");
+                assert!((from..=window.len()).contains(&fault.at), "fault outside of the window");
+                let fault = (start + fault.at, fault.code, fault.detail);
+                decoded.push(Decoded::new(&out, &window[from..], Some(fault)));
+                start += to;
+            }
+            Step::NeedMore { skip, wanted } => {
+                assert!(!at_end && skip <= window.len() && wanted > window.len() - skip, "wants what it has");
+                at_end = end == source.len();
+                end = source.len().min((end + piece).max(start + skip + wanted));
+                start += skip;
+            }
+            Step::End => {
+                assert!(at_end, "stops early");
+                return (decoded, out);
+            }
+        }
+    }
+}
+
+fn decode(source: &[u8]) -> Vec<Decoded> {
+    decode_in_pieces(source, usize::MAX).0
+}
+
+/// The only message of a sound source.
+fn decode_one(source: &str) -> Decoded {
+    let mut all = decode(source.as_bytes());
+    assert_eq!(all.len(), 1, "{all:?}");
+    let one = all.remove(0);
+    assert_eq!(one.fault, None);
+    one
+}
+
+fn buffered(events: &str) -> String {
+    format!(r#"{{"socket_buffered_trace":{{"trace_id":"7","events":[{events}]}}}}"#)
+}
+
+fn read_event(body: &str) -> String {
+    format!(r#"{{"timestamp":"1970-01-01T00:00:01Z","read":{{"data":{body}}}}}"#)
+}
+
+fn payload_of(body: &str) -> Vec<u8> {
+    decode_one(&buffered(&read_event(body))).events.remove(0).payload
+}
+
+fn wrapper_descriptor() -> MessageDescriptor {
+    DESCRIPTORS.get_message_by_name("envoy.data.tap.v3.TraceWrapper").unwrap()
+}
+
+/// What a prost message means in the model.
+fn expected(wrapper: &tap::TraceWrapper) -> Decoded {
+    let mut decoded = Decoded::default();
+    match &wrapper.trace {
+        None => {}
+        Some(tap::trace_wrapper::Trace::HttpBufferedTrace(_)) => decoded.kind = Some(TraceKind::HttpBuffered),
+        Some(tap::trace_wrapper::Trace::HttpStreamedTraceSegment(_)) => decoded.kind = Some(TraceKind::HttpStreamed),
+        Some(tap::trace_wrapper::Trace::SocketBufferedTrace(trace)) => {
+            decoded.kind = Some(TraceKind::SocketBuffered);
+            decoded.trace_id = trace.trace_id;
+            decoded.connection = trace.connection.as_ref().map(connection);
+            decoded.read_truncated = trace.read_truncated;
+            decoded.write_truncated = trace.write_truncated;
+            add_events(&mut decoded, &trace.events);
+        }
+        Some(tap::trace_wrapper::Trace::SocketStreamedTraceSegment(segment)) => {
+            decoded.kind = Some(TraceKind::SocketStreamed);
+            decoded.trace_id = segment.trace_id;
+            match &segment.message_piece {
+                None => {}
+                Some(MessagePiece::Connection(end)) => decoded.connection = Some(connection(end)),
+                Some(MessagePiece::Event(event)) => add_events(&mut decoded, std::slice::from_ref(event)),
+                Some(MessagePiece::Events(events)) => add_events(&mut decoded, &events.events),
+            }
+        }
+    }
+    decoded
+}
+
+fn add_events(decoded: &mut Decoded, events: &[tap::SocketEvent]) {
+    for event in events {
+        let mut is = Event { seq_num: event.seq_num, ..Event::default() };
+        is.connection = event.connection.as_ref().map(connection);
+        if let Some(time) = &event.timestamp {
+            match nanos_from_timestamp(time.seconds, time.nanos.into()) {
+                Ok(time) => is.time = Some(time),
+                Err(error) => decoded.bad_time = decoded.bad_time.or(Some(error)),
+            }
+        }
+        let body = match &event.event_selector {
+            None => None,
+            Some(EventSelector::Closed(_)) => {
+                is.kind = EventKind::Closed;
+                None
+            }
+            Some(EventSelector::Read(read)) => {
+                is.kind = EventKind::Read;
+                read.data.as_ref()
+            }
+            Some(EventSelector::Write(write)) => {
+                is.kind = EventKind::Write;
+                is.end_stream = write.end_stream;
+                write.data.as_ref()
+            }
+        };
+        if let Some(body) = body {
+            is.truncated = body.truncated;
+            match &body.body_type {
+                None => {}
+                Some(BodyType::AsBytes(bytes)) => is.payload = bytes.clone(),
+                Some(BodyType::AsString(text)) => {
+                    is.payload = text.clone().into_bytes();
+                    is.as_string = true;
+                }
+            }
+        }
+        decoded.events.push(is);
+    }
+}
+
+fn connection(connection: &tap::Connection) -> Connection {
+    let address = |address: &Option<core::Address>| match address.as_ref()?.address.as_ref()? {
+        address::Address::SocketAddress(socket) => Some(Address::Socket {
+            address: socket.address.clone(),
+            port: match socket.port_specifier {
+                Some(socket_address::PortSpecifier::PortValue(port)) => Some(port),
+                _ => None,
+            },
+        }),
+        address::Address::Pipe(pipe) => Some(Address::Pipe(pipe.path.clone())),
+        address::Address::EnvoyInternalAddress(internal) => Some(Address::Internal {
+            listener: match &internal.address_name_specifier {
+                Some(envoy_internal_address::AddressNameSpecifier::ServerListenerName(name)) => name.clone(),
+                None => String::new(),
+            },
+            endpoint: internal.endpoint_id.clone(),
+        }),
+    };
+    Connection { local: address(&connection.local_address), remote: address(&connection.remote_address) }
+}
+
+// Real traces.
+
+#[test]
+fn real_traces_mean_what_prost_reflect_reads() {
+    let options = DeserializeOptions::new().deny_unknown_fields(false);
+    for trace in TRACES {
+        let mut rest = trace;
+        let mut all = Vec::new();
+        while !rest.trim_ascii().is_empty() {
+            let mut json = serde_json::Deserializer::from_slice(rest);
+            let message = DynamicMessage::deserialize_with_options(wrapper_descriptor(), &mut json, &options).unwrap();
+            all.push(expected(&message.transcode_to().unwrap()));
+            rest = &rest[json.into_iter::<serde::de::IgnoredAny>().byte_offset()..];
+        }
+        let (decoded, out) = decode_in_pieces(trace, usize::MAX);
+        assert_eq!(decoded, all);
+        assert_eq!(out.unknown.total(), 0);
+    }
+}
+
+#[test]
+fn real_traces_decode_alike_in_any_pieces() {
+    for trace in TRACES {
+        let whole = decode(trace);
+        for piece in [1, 2, 3, 7, 100, 1021, 4096] {
+            assert_eq!(decode_in_pieces(trace, piece).0, whole, "{piece} bytes at a time");
+        }
+    }
+}
+
+#[test]
+fn the_overwritten_connection_segment_is_an_absent_event() {
+    let first = &decode(TRACES[0])[0];
+    assert_eq!(first.kind, Some(TraceKind::SocketStreamed));
+    assert_eq!((first.trace_id, &first.connection), (118, &None));
+    assert_eq!(first.events, [Event::default()]);
+    let bare = decode_one(r#"{"socket_streamed_trace_segment":{"trace_id":"1","event":{}}}"#);
+    assert_eq!(bare.events, [Event::default()]);
+}
+
+#[test]
+fn an_upstream_trace_starts_without_a_local_address() {
+    let first = &decode(TRACES[1])[0];
+    let remote = Address::Socket { address: "127.0.0.1".into(), port: Some(21004) };
+    assert_eq!(first.connection, Some(Connection { local: None, remote: Some(remote) }));
+    assert_eq!(first.events, []);
+}
+
+// Forms.
+
+#[test]
+fn both_spellings_of_names_and_any_order_are_read() {
+    let snake = r#"{"socket_buffered_trace":{"write_truncated":true,"read_truncated":true,"events":[{"seq_num":"5",
+        "write":{"end_stream":true,"data":{"truncated":true,"as_bytes":"AAEC"}},"timestamp":"1970-01-01T00:00:01.5Z"}],
+        "connection":{"remote_address":{"envoy_internal_address":{"endpoint_id":"e","server_listener_name":"l"}},
+        "local_address":{"socket_address":{"port_value":80,"address":"::1"}}},"trace_id":"9"}}"#;
+    let camel = r#"{"socketBufferedTrace":{"writeTruncated":true,"readTruncated":true,"events":[{"seqNum":5,
+        "write":{"endStream":true,"data":{"truncated":true,"asBytes":"AAEC"}},"timestamp":"1970-01-01T00:00:01.500Z"}],
+        "connection":{"remoteAddress":{"envoyInternalAddress":{"endpointId":"e","serverListenerName":"l"}},
+        "localAddress":{"socketAddress":{"portValue":"80","address":"::1"}}},"traceId":9}}"#;
+    let event = Event {
+        time: Some(1_500_000_000),
+        kind: EventKind::Write,
+        payload: vec![0, 1, 2],
+        truncated: true,
+        end_stream: true,
+        seq_num: 5,
+        ..Event::default()
+    };
+    let message = Decoded {
+        kind: Some(TraceKind::SocketBuffered),
+        trace_id: 9,
+        connection: Some(Connection {
+            local: Some(Address::Socket { address: "::1".into(), port: Some(80) }),
+            remote: Some(Address::Internal { listener: "l".into(), endpoint: "e".into() }),
+        }),
+        events: vec![event],
+        read_truncated: true,
+        write_truncated: true,
+        ..Decoded::default()
+    };
+    assert_eq!(decode_one(snake), message);
+    assert_eq!(decode_one(camel), message);
+}
+
+#[test]
+fn base64_of_either_alphabet_with_or_without_padding_is_read() {
+    for text in ["+/8=", "-_8=", "+/8", "-_8", "\\u002b\\/8="] {
+        assert_eq!(payload_of(&format!(r#"{{"as_bytes":"{text}"}}"#)), [0xfb, 0xff], "{text}");
+    }
+    assert_eq!(payload_of(r#"{"as_bytes":""}"#), b"");
+    assert_eq!(payload_of(r#"{"as_bytes":null}"#), b"");
+}
+
+#[test]
+fn strings_are_unescaped() {
+    assert_eq!(payload_of(r#"{"as_string":"plain"}"#), b"plain");
+    assert_eq!(payload_of(r#"{"as_string":"a\r\n\u0000\ud83d\ude00\"\\"}"#), "a\r\n\0😀\"\\".as_bytes());
+}
+
+#[test]
+fn numbers_may_be_strings_fractions_or_exponents() {
+    for (text, number) in [("7", 7), ("\"7\"", 7), ("7.0", 7), ("\"7e2\"", 700), ("null", 0), ("-0", 0)] {
+        let source = format!(r#"{{"socket_streamed_trace_segment":{{"trace_id":{text}}}}}"#);
+        assert_eq!(decode_one(&source).trace_id, number, "{text}");
+    }
+    let largest = r#"{"socket_streamed_trace_segment":{"trace_id":"18446744073709551615"}}"#;
+    assert_eq!(decode_one(largest).trace_id, u64::MAX);
+    for text in ["-1", "1.5", "\"\"", "\"x\"", "1e30", "\"18446744073709551616\"", "\"nan\"", "\"inf\"", "true", "[]"] {
+        let source = format!(r#"{{"socket_streamed_trace_segment":{{"trace_id":{text}}}}}"#);
+        assert!(decode(source.as_bytes())[0].fault.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn ports_saturate() {
+    let port = |text: &str| {
+        let source = format!(
+            r#"{{"socket_streamed_trace_segment":{{"connection":{{"local_address":{{"socket_address":{{{text}}}}}}}}}}}"#
+        );
+        match decode_one(&source).connection.unwrap().local.unwrap() {
+            Address::Socket { port, .. } => port,
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(port(r#""port_value":65536"#), Some(65_536));
+    assert_eq!(port(r#""port_value":4294967296"#), Some(u32::MAX));
+    assert_eq!(port(r#""port_value":"99999999999999999999""#), Some(u32::MAX));
+    assert_eq!(port(r#""port_value":1e40"#), Some(u32::MAX));
+    assert_eq!(port(r#""port_value":0"#), Some(0));
+    assert_eq!(port(r#""named_port":"http""#), None);
+    assert_eq!(port(r#""port_value":null"#), None);
+}
+
+#[test]
+fn null_is_the_default_and_the_last_of_equal_keys_wins() {
+    let nulls = r#"{"http_buffered_trace":null,"socket_streamed_trace_segment":{"trace_id":null,"connection":null,
+        "event":{"timestamp":null,"read":{"data":{"as_bytes":"AAEC","as_string":null,"truncated":null}},"write":null,
+        "closed":null,"seq_num":null,"connection":null},"events":null}}"#;
+    let message = decode_one(nulls);
+    assert_eq!((message.kind, message.trace_id, message.connection), (Some(TraceKind::SocketStreamed), 0, None));
+    let event = Event { kind: EventKind::Read, payload: vec![0, 1, 2], ..Event::default() };
+    assert_eq!(message.events, [event]);
+
+    let twice = r#"{"socket_buffered_trace":{"trace_id":"1","events":[{},{}]},"socket_buffered_trace":{"trace_id":"2",
+        "trace_id":"3","events":[{}],"events":[{"closed":{}}]}}"#;
+    let message = decode_one(twice);
+    assert_eq!(message.trace_id, 3);
+    assert_eq!(message.events, [Event { kind: EventKind::Closed, ..Event::default() }]);
+}
+
+#[test]
+fn several_events_of_a_segment_are_read() {
+    let source = r#"{"socketStreamedTraceSegment":{"events":{"events":[{"read":{}},{"connection":{"remote_address":
+        {"pipe":{"path":"@p","mode":0}}},"write":{}},{"closed":{}}]}}}"#;
+    let events = decode_one(source).events;
+    let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Read, EventKind::Write, EventKind::Closed]);
+    let connection = Connection { local: None, remote: Some(Address::Pipe("@p".into())) };
+    assert_eq!(events[1].connection, Some(connection));
+}
+
+#[test]
+fn http_traces_are_recognised() {
+    for (name, kind) in [
+        ("http_buffered_trace", TraceKind::HttpBuffered),
+        ("httpBufferedTrace", TraceKind::HttpBuffered),
+        ("http_streamed_trace_segment", TraceKind::HttpStreamed),
+        ("httpStreamedTraceSegment", TraceKind::HttpStreamed),
+    ] {
+        let source = format!(r#"{{"{name}":{{"request":{{"headers":[{{"key":"a"}}]}},"trace_id":"1"}}}}"#);
+        let (decoded, out) = decode_in_pieces(source.as_bytes(), usize::MAX);
+        assert_eq!(decoded, [Decoded { kind: Some(kind), ..Decoded::default() }]);
+        assert_eq!(out.unknown.total(), 0);
+    }
+}
+
+#[test]
+fn an_object_without_a_trace_is_a_message_of_no_kind() {
+    assert_eq!(decode_one("{}"), Decoded::default());
+    assert_eq!(decode_one(r#"{"configured_sample_rate":{"numerator":1,"denominator":"HUNDRED"}}"#), Decoded::default());
+}
+
+#[test]
+fn unknown_fields_are_counted_once_however_the_source_arrives() {
+    let body = r#"{"as_bytes":"AAEC","codec":{"a":[1,{"b":null}]}}"#;
+    let event = format!(r#"{{"span":"x","read":{{"data":{body},"more":1}},"closed":{{"why":""}},"span":2}}"#);
+    let source = format!(r#"{{"later":[],"socket_buffered_trace":{{"events":[{event}],"note":true}}}}"#);
+    for piece in [1, 2, 5, 50, usize::MAX] {
+        let (decoded, out) = decode_in_pieces(source.as_bytes(), piece);
+        assert_eq!(decoded.len(), 1);
+        let mut counts: Vec<_> =
+            out.unknown.fields().iter().map(|it| (it.message, it.field.clone(), it.count)).collect();
+        counts.sort_by_key(|(message, ..)| *message);
+        let name = |name: &str| FieldId::Name(name.to_owned());
+        let all = [
+            ("Body", name("codec"), 1),
+            ("Closed", name("why"), 1),
+            ("Read", name("more"), 1),
+            ("SocketBufferedTrace", name("note"), 1),
+            ("SocketEvent", name("span"), 2),
+            ("TraceWrapper", name("later"), 1),
+        ];
+        assert_eq!(counts, all, "{piece} bytes at a time");
+    }
+}
+
+#[test]
+fn an_unreadable_time_is_no_damage() {
+    let times = |text: &str| {
+        let message = decode_one(&buffered(&format!(r#"{{"timestamp":"{text}","closed":{{}}}}"#)));
+        (message.events[0].time, message.bad_time)
+    };
+    assert_eq!(times("2026-11-22T19:15:48.776883Z"), (Some(1_795_374_948_776_883_000), None));
+    assert_eq!(times("2026-11-22T20:15:48.776883+01:00"), (Some(1_795_374_948_776_883_000), None));
+    assert_eq!(times("yesterday"), (None, Some(TimeError::Unreadable)));
+    assert_eq!(times("2026-02-30T00:00:00Z"), (None, Some(TimeError::Unreadable)));
+    assert_eq!(times("1969-12-31T23:59:59Z"), (None, Some(TimeError::OutOfRange(-1))));
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_at_the_start_only() {
+    let source = "\u{feff}{\"socket_streamed_trace_segment\":{\"trace_id\":\"1\"}}";
+    for piece in [1, 2, 3, 4, usize::MAX] {
+        let (decoded, _) = decode_in_pieces(source.as_bytes(), piece);
+        assert_eq!(decoded.len(), 1);
+        assert_eq!((decoded[0].trace_id, &decoded[0].fault), (1, &None));
+    }
+    assert!(decode("{}\u{feff}{}".as_bytes())[1].fault.is_some());
+}
+
+#[test]
+fn white_space_holds_nothing() {
+    for source in ["", " ", "\r\n\t ", "\u{feff}", "\u{feff}\n"] {
+        for piece in [1, usize::MAX] {
+            assert_eq!(decode_in_pieces(source.as_bytes(), piece).0, [], "{source:?}");
+        }
+    }
+    let mut decoder = JsonDecoder::default();
+    let step = decoder.step(b" \n ", false, &mut Message::default());
+    assert_eq!(step, Step::NeedMore { skip: 3, wanted: 1 });
+}
+
+#[test]
+fn nesting_without_end_is_no_stack_overflow() {
+    let deep = "[".repeat(1_000_000);
+    for source in [
+        deep.clone(),
+        "{".repeat(1_000_000),
+        r#"{"a":"#.repeat(200_000),
+        format!(r#"{{"x":{deep}"#),
+        format!(r#"{{"socket_buffered_trace":{deep}"#),
+        buffered(&deep),
+    ] {
+        let decoded = decode(source.as_bytes());
+        assert!(decoded.iter().all(|it| it.fault.is_some()));
+        assert_eq!(decode_in_pieces(source.as_bytes(), 65_536).0.len(), decoded.len());
+    }
+}
+
+// Damage.
+
+/// `source` has damage at `at`; messages with the trace ids `after` follow it.
+fn assert_damage(source: &str, at: usize, detail: &str, after: &[u64]) -> Decoded {
+    let mut all = decode(source.as_bytes());
+    for piece in [1, 3, 20, 300] {
+        assert_eq!(decode_in_pieces(source.as_bytes(), piece).0, all, "{piece} bytes at a time");
+    }
+    let damaged = all.remove(0);
+    assert_eq!(damaged.fault, Some((at, Code::Undecodable, detail.to_owned())), "{source}");
+    assert!(!damaged.cut);
+    assert!(all.iter().all(|message| message.fault.is_none()), "{all:?}");
+    assert_eq!(all.iter().map(|message| message.trace_id).collect::<Vec<_>>(), after, "{source}");
+    damaged
+}
+
+const NEXT: &str = "{\n \"socket_streamed_trace_segment\": {\n  \"trace_id\": \"8\"\n }\n}\n";
+
+#[test]
+fn a_wrong_type_damages_one_message_and_keeps_the_events_before() {
+    let good = read_event(r#"{"as_bytes":"AAEC"}"#);
+    let source = buffered(&format!(r#"{good},{{"read":5}},{good}"#)) + NEXT + NEXT;
+    let at = source.find("5}").unwrap();
+    let detail = "invalid type: integer `5`, expected an object (Read)";
+    let damaged = assert_damage(&source, at, detail, &[8, 8]);
+    assert_eq!((damaged.kind, damaged.trace_id), (Some(TraceKind::SocketBuffered), 7));
+    assert_eq!(damaged.events.len(), 1);
+    assert_eq!(damaged.events[0].payload, [0, 1, 2]);
+}
+
+#[test]
+fn bad_base64_is_shown_at_the_byte() {
+    for (text, bad) in [("AA*C", 2), ("AAECA", 5), ("AA=C", 2), ("A===", 1), ("AA C", 2)] {
+        let source = buffered(&read_event(&format!(r#"{{"as_bytes":"{text}"}}"#))) + NEXT;
+        let at = source.find(text).unwrap() + bad;
+        assert_damage(&source, at, "invalid base64", &[8]);
+    }
+}
+
+#[test]
+fn a_syntax_error_is_shown_at_the_byte() {
+    let source = format!("{{\n \"socket_buffered_trace\": {{\n  \"trace_id\" \"7\"\n }}\n}}\n{NEXT}");
+    assert_damage(&source, source.find("\"7\"").unwrap(), "expected `:`", &[8]);
+    assert_damage(&format!("\n}}\n{NEXT}"), 1, "expected an object, found `}`", &[8]);
+}
+
+#[test]
+fn an_object_that_lost_its_end_does_not_take_the_next_one_along() {
+    let lost_brace = format!("{{\n \"socket_buffered_trace\": {{\n  \"trace_id\": \"7\"\n }}\n{NEXT}{NEXT}");
+    assert_damage(&lost_brace, lost_brace.find(NEXT).unwrap(), "expected `,` or `}`", &[8, 8]);
+
+    let lost_quote = format!("{{\n \"socket_buffered_trace\": {{\n  \"trace_id\": \"7\n }}\n}}\n{NEXT}{NEXT}");
+    let detail = "control character (\\u0000-\\u001F) found while parsing a string";
+    assert_damage(&lost_quote, lost_quote.find("\"7\n").unwrap() + 2, detail, &[8, 8]);
+
+    let in_body = format!("{}\n{NEXT}{NEXT}", buffered(&read_event("{\"as_bytes\":\"AAEC\n}")));
+    assert_damage(&in_body, in_body.find("AAEC\n").unwrap() + 4, "invalid base64", &[8, 8]);
+}
+
+#[test]
+fn damage_of_compact_objects_ends_with_the_object() {
+    let source = r#"{"socket_streamed_trace_segment":{"trace_id":[1,{"a":"}\"{"}]}} {"socketStreamedTraceSegment":{"trace_id":2}}"#;
+    let at = source.find('[').unwrap();
+    assert_damage(source, at, "invalid type: sequence, expected a whole number that is not negative", &[2]);
+}
+
+#[test]
+fn garbage_between_objects_is_one_damage() {
+    for (garbage, shown) in [(",", "`,`"), ("]", "`]`"), ("some { text\n", "`s`"), ("\0{\"a\":1}\n", "byte 0x00")] {
+        let detail = format!("expected an object, found {shown}");
+        assert_damage(&format!("{garbage}{NEXT}"), 0, &detail, &[8]);
+        assert_damage(&format!("{garbage}\n {NEXT}"), 0, &detail, &[8]);
+    }
+    let tail_of_another = format!("AA==\"\n    }},\n    \"connection\": {{\n    }}\n   }}\n }}\n}}\n{NEXT}");
+    assert_damage(&tail_of_another, 0, "expected an object, found `A`", &[8]);
+    assert_damage("no trace at all", 0, "expected an object, found `n`", &[]);
+}
+
+#[test]
+fn much_damage_takes_linear_time() {
+    for unit in
+        ["{1}", "{\"a\"\n{", "}{", "x\n{", "{\"socket_buffered_trace\":5}", "{\"socket_buffered_trace\":{\"x\":"]
+    {
+        let source = unit.repeat(300_000 / unit.len());
+        decode(source.as_bytes());
+        decode_in_pieces(source.as_bytes(), 65_536);
+    }
+}
+
+#[test]
+fn details_stay_short() {
+    let source = buffered(&format!(r#"{{"seq_num":"{}"}}"#, "é".repeat(10_000)));
+    let (_, _, detail) = decode(source.as_bytes()).remove(0).fault.unwrap();
+    assert!(detail.chars().count() < 200, "{detail}");
+}
+
+// Cuts.
+
+/// What is left of `source` cut at `len`: the messages before, and the cut one.
+fn decode_cut(source: &[u8], len: usize) -> (Vec<Decoded>, Option<Decoded>) {
+    let mut all = decode(&source[..len]);
+    assert_eq!(decode_in_pieces(&source[..len], 1500).0, all);
+    let cut = all.pop_if(|last| last.fault.is_some());
+    assert!(all.iter().all(|message| message.fault.is_none()));
+    if let Some(cut) = &cut {
+        assert!(cut.cut);
+        assert_eq!(cut.fault.as_ref().map(|(at, code, _)| (*at, *code)), Some((len, Code::CutOff)));
+    }
+    (all, cut)
+}
+
+/// `left` is the start of `all`, with the last event cut at most.
+fn assert_left_over(left: &[Event], all: &[Event], complete: usize) {
+    assert_eq!(&left[..complete], &all[..complete]);
+    assert!(left.len() <= complete + 1);
+    if let Some(partial) = left.get(complete) {
+        let whole = &all[complete];
+        assert!(partial.truncated && !partial.payload.is_empty() && whole.payload.starts_with(&partial.payload));
+        assert_eq!((partial.time, partial.kind), (whole.time, whole.kind));
+        assert!(partial.time.is_some() && matches!(partial.kind, EventKind::Read | EventKind::Write));
+    }
+}
+
+#[test]
+fn a_cut_anywhere_keeps_the_events_before_it() {
+    let bodies = [
+        r#"{"as_bytes":"AAECAwQFBgc=","truncated":false}"#,
+        r#"{ "truncated" : true, "as_string": "a\r\u00e9é😀\ud83d\ude00\"" }"#,
+        r#"{"as_bytes":"\/\/8","codec":[{"a":"}"}]}"#,
+    ];
+    let mut source = r#"{"socket_buffered_trace":{"trace_id":"7","events":["#.to_owned();
+    let mut ends = Vec::new();
+    for body in bodies {
+        source += &read_event(body);
+        ends.push(source.len());
+        source.push_str(", ");
+        source += r#"{"timestamp":"1970-01-01T00:00:01Z","closed":{},"connection":{"local_address":{}}}"#;
+        ends.push(source.len());
+        source.push_str(" , ");
+    }
+    source += "{}]}}";
+    let whole = decode_one(&source);
+    let source = source.as_bytes();
+    let mut partial_payloads = std::collections::BTreeSet::new();
+    for len in 1..source.len() {
+        let (before, cut) = decode_cut(source, len);
+        assert_eq!(before, []);
+        let left = cut.unwrap().events;
+        let complete = ends.iter().filter(|end| **end <= len).count();
+        if complete == ends.len() {
+            assert!(left.len() >= complete && left[..complete] == whole.events[..complete]);
+            continue;
+        }
+        assert_left_over(&left, &whole.events, complete);
+        partial_payloads.extend(left.get(complete).map(|event| event.payload.clone()));
+    }
+    let text = "a\réé😀😀\"";
+    let starts = text.char_indices().map(|(at, char)| text.as_bytes()[..at + char.len_utf8()].to_vec());
+    let bytes = [vec![0, 1, 2], vec![0, 1, 2, 3, 4, 5], vec![0, 1, 2, 3, 4, 5, 6, 7], vec![255, 255]];
+    assert_eq!(partial_payloads, starts.chain(bytes).collect());
+}
+
+#[test]
+fn a_cut_event_needs_its_time_and_kind() {
+    let late_time = r#"{"socket_buffered_trace":{"events":[{"read":{"data":{"as_bytes":"AAEC"#;
+    let (_, cut) = decode_cut(late_time.as_bytes(), late_time.len());
+    assert_eq!(cut.unwrap().events, []);
+    let other_string =
+        r#"{"socket_buffered_trace":{"events":[{"timestamp":"1970-01-01T00:00:01Z","read":{"as_bytes":"AAEC"#;
+    let (_, cut) = decode_cut(other_string.as_bytes(), other_string.len());
+    assert_eq!(cut.unwrap().events, []);
+}
+
+#[test]
+fn real_traces_can_be_cut_anywhere() {
+    for trace in TRACES {
+        let whole = decode(trace);
+        for len in 0..trace.len() {
+            let (before, cut) = decode_cut(trace, len);
+            assert_eq!(before, whole[..before.len()]);
+            if let Some(cut) = cut {
+                let from = &whole[before.len()];
+                assert!(cut.kind.is_none() || cut.kind == from.kind);
+                let complete = cut.events.iter().zip(&from.events).take_while(|(left, whole)| left == whole).count();
+                assert_left_over(&cut.events, &from.events, complete);
+            }
+        }
+    }
+}
+
+// Properties.
+
+fn any_timestamp() -> BoxedStrategy<Timestamp> {
+    // RFC 3339 has the years 1 to 9999; a capture ends in 2554.
+    let seconds = prop_oneof![1_700_000_000..1_800_000_000_i64, -62_135_596_800..=253_402_300_799_i64];
+    let nanos = prop_oneof![Just(0), (0..1_000_000).prop_map(|micros| micros * 1000), 0..1_000_000_000];
+    (seconds, nanos).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }).boxed()
+}
+
+fn any_address() -> BoxedStrategy<core::Address> {
+    use socket_address::PortSpecifier;
+    let port = prop_oneof![
+        (0..=65_535_u32).prop_map(PortSpecifier::PortValue),
+        any::<u32>().prop_map(PortSpecifier::PortValue),
+        any::<String>().prop_map(PortSpecifier::NamedPort),
+    ];
+    let socket = (any::<String>(), option::of(port), 0..2).prop_map(|(address, port_specifier, protocol)| {
+        address::Address::SocketAddress(core::SocketAddress { address, port_specifier, protocol, ..Default::default() })
+    });
+    let pipe =
+        (any::<String>(), any::<u32>()).prop_map(|(path, mode)| address::Address::Pipe(core::Pipe { path, mode }));
+    let internal = (option::of(any::<String>()), any::<String>()).prop_map(|(name, endpoint_id)| {
+        let address_name_specifier = name.map(envoy_internal_address::AddressNameSpecifier::ServerListenerName);
+        address::Address::EnvoyInternalAddress(core::EnvoyInternalAddress { address_name_specifier, endpoint_id })
+    });
+    option::of(prop_oneof![4 => socket, 1 => pipe, 1 => internal]).prop_map(|address| core::Address { address }).boxed()
+}
+
+fn any_connection() -> BoxedStrategy<tap::Connection> {
+    (option::of(any_address()), option::of(any_address()))
+        .prop_map(|(local_address, remote_address)| tap::Connection { local_address, remote_address })
+        .boxed()
+}
+
+fn any_event() -> BoxedStrategy<tap::SocketEvent> {
+    let body_type =
+        prop_oneof![vec(any::<u8>(), 0..80).prop_map(BodyType::AsBytes), any::<String>().prop_map(BodyType::AsString),];
+    let body = (option::of(body_type), any::<bool>())
+        .prop_map(|(body_type, truncated)| tap::Body { body_type, truncated })
+        .boxed();
+    let selector = prop_oneof![
+        option::of(body.clone()).prop_map(|data| EventSelector::Read(tap::socket_event::Read { data })),
+        (option::of(body), any::<bool>())
+            .prop_map(|(data, end_stream)| EventSelector::Write(tap::socket_event::Write { data, end_stream })),
+        Just(EventSelector::Closed(tap::socket_event::Closed {})),
+    ];
+    (option::of(any_timestamp()), option::of(selector), option::of(any_connection()), any::<u64>())
+        .prop_map(|(timestamp, event_selector, connection, seq_num)| tap::SocketEvent {
+            timestamp,
+            event_selector,
+            connection,
+            seq_num,
+        })
+        .boxed()
+}
+
+fn any_wrapper() -> BoxedStrategy<tap::TraceWrapper> {
+    use tap::trace_wrapper::Trace;
+    let buffered = (any::<u64>(), option::of(any_connection()), vec(any_event(), 0..4), any::<bool>(), any::<bool>())
+        .prop_map(|(trace_id, connection, events, read_truncated, write_truncated)| {
+            Trace::SocketBufferedTrace(tap::SocketBufferedTrace {
+                trace_id,
+                connection,
+                events,
+                read_truncated,
+                write_truncated,
+            })
+        });
+    let piece = prop_oneof![
+        any_connection().prop_map(MessagePiece::Connection),
+        any_event().prop_map(MessagePiece::Event),
+        vec(any_event(), 0..4).prop_map(|events| MessagePiece::Events(tap::SocketEvents { events })),
+    ];
+    let streamed = (any::<u64>(), option::of(piece)).prop_map(|(trace_id, message_piece)| {
+        Trace::SocketStreamedTraceSegment(tap::SocketStreamedTraceSegment { trace_id, message_piece })
+    });
+    let http = any_connection().prop_map(|connection| {
+        let downstream_connection = Some(connection);
+        Trace::HttpBufferedTrace(tap::HttpBufferedTrace { downstream_connection, ..Default::default() })
+    });
+    option::weighted(0.95, prop_oneof![4 => buffered, 4 => streamed, 1 => http])
+        .prop_map(|trace| tap::TraceWrapper { trace, configured_sample_rate: None })
+        .boxed()
+}
+
+/// How JSON may be printed.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    snake_case: bool,
+    defaults: bool,
+    pretty: bool,
+}
+
+fn any_layout() -> BoxedStrategy<Layout> {
+    any::<[bool; 3]>().prop_map(|[snake_case, defaults, pretty]| Layout { snake_case, defaults, pretty }).boxed()
+}
+
+fn print(wrapper: &tap::TraceWrapper, layout: Layout) -> Vec<u8> {
+    let options = SerializeOptions::new().use_proto_field_name(layout.snake_case).skip_default_fields(!layout.defaults);
+    let message = DynamicMessage::decode(wrapper_descriptor(), wrapper.encode_to_vec().as_slice()).unwrap();
+    let mut json = Vec::new();
+    if layout.pretty {
+        let mut serializer = serde_json::Serializer::pretty(&mut json);
+        message.serialize_with_options(&mut serializer, &options).unwrap();
+    } else {
+        let mut serializer = serde_json::Serializer::new(&mut json);
+        message.serialize_with_options(&mut serializer, &options).unwrap();
+    }
+    json.push(b'\n');
+    json
+}
+
+fn any_source() -> BoxedStrategy<(Vec<tap::TraceWrapper>, Vec<u8>)> {
+    (vec(any_wrapper(), 0..4), any_layout())
+        .prop_map(|(wrappers, layout)| {
+            let source = wrappers.iter().flat_map(|wrapper| print(wrapper, layout)).collect();
+            (wrappers, source)
+        })
+        .boxed()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_printed_trace_decodes_to_what_it_was((wrappers, source) in any_source(), piece in 1..300_usize) {
+        let all: Vec<_> = wrappers.iter().map(expected).collect();
+        prop_assert_eq!(&decode(&source), &all);
+        let (decoded, out) = decode_in_pieces(&source, piece);
+        prop_assert_eq!(&decoded, &all);
+        prop_assert_eq!(out.unknown.total(), 0);
+    }
+
+    #[test]
+    fn mutations_make_progress_and_do_not_depend_on_the_pieces(
+        (_, mut source) in any_source(),
+        changes in vec((any::<prop::sample::Index>(), 0..4, prop_oneof![any::<u8>(), prop::sample::select(&b"{}[]\",:\\\n 0-eu"[..])]), 1..6),
+        piece in 1..300_usize,
+    ) {
+        for (index, change, byte) in changes {
+            if source.is_empty() {
+                break;
+            }
+            let at = index.index(source.len());
+            match change {
+                0 => source[at] = byte,
+                1 => source.insert(at, byte),
+                2 => drop(source.remove(at)),
+                _ => source.truncate(at),
+            }
+        }
+        prop_assert_eq!(decode_in_pieces(&source, piece).0, decode(&source));
+    }
+
+    #[test]
+    fn any_bytes_make_progress(source in vec(any::<u8>(), 0..200), piece in 1..50_usize) {
+        prop_assert_eq!(decode_in_pieces(&source, piece).0, decode(&source));
+    }
+
+    #[test]
+    fn any_text_like_json_makes_progress(
+        source in r#"([{}\[\],:\n ]|"socket_buffered_trace"|"events"|"read"|"data"|"as_bytes"|"AAEC"|"x|1|null){0,40}"#,
+        piece in 1..50_usize,
+    ) {
+        prop_assert_eq!(decode_in_pieces(source.as_bytes(), piece).0, decode(source.as_bytes()));
+    }
+
+    #[test]
+    fn cuts_keep_what_was_complete((wrappers, source) in any_source(), cut in any::<prop::sample::Index>()) {
+        let len = cut.index(source.len() + 1);
+        let all: Vec<_> = wrappers.iter().map(expected).collect();
+        let (before, cut) = decode_cut(&source, len);
+        prop_assert_eq!(&before[..], &all[..before.len()]);
+        if let Some(cut) = cut {
+            let whole = &all[before.len()].events;
+            let complete = cut.events.iter().zip(whole).take_while(|(left, whole)| left == whole).count();
+            assert_left_over(&cut.events, whole, complete);
+        }
+    }
+
+    #[test]
+    fn base64_of_any_bytes_is_read(bytes in vec(any::<u8>(), 0..300)) {
+        let base64 = BASE64_STANDARD.encode(&bytes);
+        prop_assert_eq!(payload_of(&format!(r#"{{"as_bytes":"{base64}"}}"#)), &bytes[..]);
+        let other = base64.trim_end_matches('=').replace('+', "-").replace('/', "_");
+        prop_assert_eq!(payload_of(&format!(r#"{{"as_bytes":"{other}"}}"#)), &bytes[..]);
+    }
+
+    #[test]
+    fn times_are_what_prost_types_reads(
+        texts in vec("[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,11})?(Z|z|[+-]0[0-9]:00|)", 1..4),
+        sound in vec(any_timestamp(), 1..4),
+    ) {
+        let mut times = Times::default();
+        for text in texts.iter().cloned().chain(sound.iter().map(Timestamp::to_string)) {
+            let reference = Timestamp::from_str(&text)
+                .map_err(|_| TimeError::Unreadable)
+                .and_then(|time| nanos_from_timestamp(time.seconds, time.nanos.into()));
+            prop_assert_eq!(times.read(&text), reference, "{}", text);
+        }
+    }
+}
