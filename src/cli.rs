@@ -78,9 +78,17 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub start_time: Option<Nanos>,
 
+    /// Worker threads [default: all cores]
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
+    pub jobs: Option<usize>,
+
     /// A warning counts as an error
     #[arg(long)]
     pub strict: bool,
+
+    /// Show a progress bar
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ProgressMode::Auto)]
+    pub progress: ProgressMode,
 
     /// How much to say.
     #[command(flatten)]
@@ -123,6 +131,17 @@ pub enum Format {
     Pcapng,
 }
 
+/// `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// On a terminal
+    Auto,
+    /// Even if standard error is no terminal
+    Always,
+    /// Never
+    Never,
+}
+
 /// `--tcp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Tcp {
@@ -152,6 +171,13 @@ pub enum Role {
     Downstream,
     /// Envoy
     Upstream,
+}
+
+fn jobs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a number of threads, at least 1".to_owned()),
+        Ok(jobs) => Ok(jobs),
+    }
 }
 
 fn parse_time(text: &str) -> Result<Nanos, String> {

@@ -1,8 +1,23 @@
 //! Everything that a person reads, on standard error.
 
-use std::{error::Error, fmt::Display, path::Path};
+use std::{
+    error::Error,
+    fmt::Display,
+    fs,
+    io::{self, IsTerminal},
+    path::Path,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::{
+    cli::ProgressMode,
+    input::Input,
     trace::{Finding, Severity, UnknownFields},
     untrusted::{cap, escape},
 };
@@ -32,13 +47,14 @@ pub struct Reporter {
     printed: u64,
     errors: u64,
     warnings: u64,
+    muted: bool,
 }
 
 impl Reporter {
     /// A reporter that has seen nothing yet.
     #[must_use]
     pub fn new(verbosity: Verbosity) -> Self {
-        Self { verbosity, printed: 0, errors: 0, warnings: 0 }
+        Self { verbosity, printed: 0, errors: 0, warnings: 0, muted: false }
     }
 
     /// How much it says.
@@ -59,6 +75,16 @@ impl Reporter {
         self.warnings
     }
 
+    /// Reports nothing until [`Reporter::unmute`]: for a source that is only looked into.
+    pub fn mute(&mut self) {
+        self.muted = true;
+    }
+
+    /// Reports again.
+    pub fn unmute(&mut self) {
+        self.muted = false;
+    }
+
     /// Reports a finding in the source at `path`.
     pub fn finding(&mut self, path: &Path, finding: &Finding) {
         let severity = finding.code.severity();
@@ -67,8 +93,9 @@ impl Reporter {
             Severity::Warning => self.warnings += 1,
             Severity::Note => {}
         }
-        let needed = if severity == Severity::Note { Verbosity::Verbose } else { Verbosity::Normal };
-        if self.verbosity < needed {
+        // Warnings are for `validate`, unless they are what makes this run fail.
+        let needed = if severity == Severity::Error { Verbosity::Normal } else { Verbosity::Verbose };
+        if self.verbosity < needed || self.muted {
             return;
         }
         self.printed += 1;
@@ -118,5 +145,115 @@ pub fn print_error(error: &(dyn Error + 'static)) {
 /// Prints one line for people: escaped, because it may quote a trace, and capped.
 pub fn print_line(kind: &str, text: &dyn Display) {
     let text = text.to_string();
-    eprintln!("{kind}: {}", cap(&escape(&text), MAX_LINE));
+    let line = format!("{kind}: {}", cap(&escape(&text), MAX_LINE));
+    match BAR.get() {
+        // The bar is drawn anew below the line.
+        Some(bar) => bar.suspend(|| eprintln!("{line}")),
+        None => eprintln!("{line}"),
+    }
+}
+
+static BAR: OnceLock<ProgressBar> = OnceLock::new();
+
+/// How far a conversion has come: a bar on a terminal, a line now and then elsewhere.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    shown: Shown,
+    files: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
+    total_files: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Shown {
+    Nothing,
+    Bar(ProgressBar),
+    Lines(Arc<Mutex<Instant>>),
+}
+
+/// Time between two lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Progress {
+    /// Shows progress over `inputs`, if `when` and the terminal say so.
+    #[must_use]
+    pub fn new(when: ProgressMode, verbosity: Verbosity, inputs: &[Input]) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let shown = match (when, terminal) {
+            (ProgressMode::Never, _) | (ProgressMode::Auto, false) => Shown::Nothing,
+            (ProgressMode::Auto, true) if verbosity == Verbosity::Quiet => Shown::Nothing,
+            (ProgressMode::Always, false) => Shown::Lines(Arc::new(Mutex::new(Instant::now()))),
+            (ProgressMode::Auto | ProgressMode::Always, true) => Shown::Bar(bar(inputs)),
+        };
+        let progress = Self { shown, total_files: inputs.len(), ..Self::hidden() };
+        if let Shown::Bar(bar) = &progress.shown {
+            bar.set_message(progress.files_done());
+            // Set once: a process converts once.
+            let _ = BAR.set(bar.clone());
+        }
+        progress
+    }
+
+    /// Shows nothing.
+    #[must_use]
+    pub fn hidden() -> Self {
+        Self { shown: Shown::Nothing, files: Arc::default(), bytes: Arc::default(), total_files: 0 }
+    }
+
+    fn files_done(&self) -> String {
+        format!("{}/{} files", self.files.load(Ordering::Relaxed), self.total_files)
+    }
+
+    /// More bytes of input were read. Not for every event: it costs more than converting one.
+    pub fn bytes(&self, count: u64) {
+        match &self.shown {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.inc(count),
+            Shown::Lines(last) => {
+                self.bytes.fetch_add(count, Ordering::Relaxed);
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.elapsed() >= LINE_INTERVAL {
+                    *last = Instant::now();
+                    self.print();
+                }
+            }
+        }
+    }
+
+    /// One more file is done.
+    pub fn file(&self) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        if let Shown::Bar(bar) = &self.shown {
+            bar.set_message(self.files_done());
+        }
+    }
+
+    /// Takes the bar away, or prints the last line.
+    pub fn finish(&self) {
+        match &self.shown {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.finish_and_clear(),
+            Shown::Lines(_) => self.print(),
+        }
+    }
+
+    fn print(&self) {
+        let bytes = HumanBytes(self.bytes.load(Ordering::Relaxed));
+        print_line("progress", &format_args!("{}, {bytes}", self.files_done()));
+    }
+}
+
+fn bar(inputs: &[Input]) -> ProgressBar {
+    let sizes = inputs.iter().map(|input| fs::metadata(&input.path).ok().filter(fs::Metadata::is_file));
+    // The size of a pipe is not known, and then neither is the whole.
+    let total: Option<u64> = sizes.map(|metadata| metadata.map(|metadata| metadata.len())).sum();
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left, {msg}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec}, {msg}"),
+    };
+    bar.with_style(style(template))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -7,207 +7,125 @@ use std::{
 
 use anyhow::bail;
 
-use super::Status;
-use crate::{
-    capture::{Capture, Destination, Format},
-    cli::{self, ConvertArgs},
-    input::{Advance, Encoding, Source},
-    report::{Reporter, Verbosity, print_line},
-    synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{self, Endpoints, EntryKind, Resolver, Role, RoleChoice, Timelines},
-    trace::Finding,
+use super::{
+    Status,
+    merge::{Outcome, merge},
+    mirror::{Failed, mirror},
+    settings::Settings,
+    trace::Stop,
 };
-
-/// What the arguments come to.
-#[derive(Clone, Debug)]
-struct Settings {
-    encoding: Option<Encoding>,
-    timeline: timeline::Options,
-    synth: synth::Options,
-    mappings: Vec<timeline::Mapping>,
-    strict: bool,
-    verbosity: Verbosity,
-}
-
-impl Settings {
-    fn new(args: &ConvertArgs) -> Self {
-        let role = match args.role {
-            cli::Role::Auto => RoleChoice::Auto,
-            cli::Role::Downstream => RoleChoice::Always(Role::Downstream),
-            cli::Role::Upstream => RoleChoice::Always(Role::Upstream),
-        };
-        Self {
-            encoding: match args.from {
-                cli::From::Auto => None,
-                cli::From::Binary => Some(Encoding::Binary),
-                cli::From::Delimited => Some(Encoding::Delimited),
-                cli::From::Text => Some(Encoding::Text),
-                cli::From::Json => Some(Encoding::Json),
-            },
-            timeline: timeline::Options { role, start_time: args.start_time.unwrap_or(0), eager: false },
-            synth: synth::Options {
-                tcp: match args.tcp {
-                    cli::Tcp::Full => TcpMode::Full,
-                    cli::Tcp::Bare => TcpMode::Bare,
-                },
-                truncated: match args.truncated {
-                    cli::Truncated::Snap => TruncatedMode::Snap,
-                    cli::Truncated::Gap => TruncatedMode::Gap,
-                    cli::Truncated::Zero => TruncatedMode::Zero,
-                },
-                mss: args.mss,
-            },
-            mappings: args.map.clone(),
-            strict: args.strict,
-            verbosity: match args.verbosity {
-                cli::Verbosity { quiet: true, .. } => Verbosity::Quiet,
-                cli::Verbosity { verbose: true, .. } => Verbosity::Verbose,
-                cli::Verbosity { .. } => Verbosity::Normal,
-            },
-        }
-    }
-}
+use crate::{
+    capture::{Capture, Destination, Format, OutputError},
+    cli::{self, ConvertArgs},
+    input::{Input, discover},
+    interrupt,
+    report::{Progress, Verbosity, print_error, print_line},
+};
 
 pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     let settings = Settings::new(args);
     let Some((output, inputs)) = args.paths.split_last() else { bail!("an input and an output are needed") };
-    let [input] = inputs else { bail!("only one input is supported") };
-    convert_one(&settings, input, output, args.format)
-}
+    interrupt::install()?;
 
-fn convert_one(
-    settings: &Settings,
-    input: &Path,
-    output: &Path,
-    format: Option<cli::Format>,
-) -> anyhow::Result<Status> {
-    let format = capture_format(format, output);
-    let destination = if output == Path::new("-") { Destination::Stdout } else { Destination::File(output.to_owned()) };
-    if same_file(input, output) {
-        bail!("{}: is both input and output", input.display());
+    let into_directory = is_directory(output);
+    let exclude = into_directory.then_some(output.as_path());
+    let (found, unreadable) = discover(inputs, exclude);
+    for unreadable in &unreadable {
+        print_error(&unreadable.as_input_error());
     }
-    let live = input == Path::new("-");
-    let mut timeline_options = settings.timeline;
-    // Nobody may wait for the next event where a reader follows the stream.
-    timeline_options.eager = live && destination == Destination::Stdout;
-
-    let source = Source::open(input, crate::input::Options { encoding: settings.encoding, piece: None })?;
-    let mut trace = Trace::new(Timelines::new(source, timeline_options), settings.synth);
-    let mut resolver = Resolver::new(settings.mappings.clone());
-    let mut reporter = Reporter::new(settings.verbosity);
-    let mut capture = Capture::create(&destination, format)?;
-
-    let result = loop {
-        let step = match trace.timelines.advance() {
-            Advance::Message => trace.write_entry(&mut resolver, &mut capture),
-            Advance::NeedInput => {
-                let flushed = if live { capture.flush().map_err(|error| error.into_io()) } else { Ok(()) };
-                trace.timelines.source_mut().fill();
-                flushed
-            }
-            Advance::End => break Ok(()),
-        };
-        trace.report(&mut reporter);
-        if step.is_err() {
-            break step;
-        }
+    if found.iter().filter(|input| input.path == Path::new("-")).count() > 1 {
+        bail!("standard input can be read only once");
+    }
+    if found.is_empty() {
+        let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
+        bail!("{}: no trace files (.pb, .pb_length_delimited, .pb_text, .json, .gz or .zst)", named.join(", "));
+    }
+    let progress = Progress::new(args.progress, settings.verbosity, &found);
+    let format = capture_format(args.format, output);
+    let outcome = if into_directory {
+        mirror(&found, output, format, &settings, &progress).map_err(Ending::from)
+    } else {
+        one_capture(&found, output, format, &settings, &progress)
     };
-    trace.report(&mut reporter);
-    reporter.finish(input);
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Status::Done),
-        Err(source) => {
-            return Err(crate::capture::OutputError { path: output.to_owned(), source }.into());
-        }
-        Ok(()) => {}
-    }
-    if trace.timelines.connections() == 0 {
-        capture.abandon();
-        bail!("{}: holds no socket trace that can be read; no capture written", input.display());
-    }
-    reporter.unknown_fields(input, trace.timelines.source().unknown_fields());
-    if settings.verbosity == Verbosity::Verbose {
-        let (connections, packets) = (trace.timelines.connections(), capture.packets());
-        let encoding = trace.timelines.source().encoding().name();
-        let input = input.display();
-        print_line("note", &format_args!("{input}: {encoding}, {connections} connections, {packets} packets"));
-    }
-    match capture.finish() {
-        Err(error) if error.is_broken_pipe() => return Ok(Status::Done),
-        result => result?,
-    }
-    let damaged = reporter.errors() > 0 || (settings.strict && reporter.warnings() > 0);
-    Ok(if damaged { Status::Damaged } else { Status::Done })
+    progress.finish();
+    let mut outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(Ending::ReaderGone) => return Ok(Status::Done),
+        Err(Ending::Signal(signal)) => return Ok(Status::Signal(signal)),
+        Err(Ending::Failed(error)) => return Err(error),
+    };
+    outcome.damaged += unreadable.len();
+    Ok(conclude(&outcome, found.len(), output, into_directory, &settings))
 }
 
-/// A trace on its way into a capture.
-struct Trace {
-    timelines: Timelines,
-    options: synth::Options,
-    /// The file as it was named.
-    name: String,
-    /// Its name without directory and trace suffix.
-    stem: String,
-    interface: Option<u32>,
-    flows: Vec<Option<(Flow, Endpoints)>>,
+/// Says what is left to say, and how it ended.
+fn conclude(outcome: &Outcome, inputs: usize, output: &Path, into_directory: bool, settings: &Settings) -> Status {
+    let tried = inputs - outcome.skipped;
+    if inputs > 1 && settings.verbosity > Verbosity::Quiet {
+        print_line("note", &format_args!("{} of {tried} traces converted", outcome.converted));
+    }
+    if outcome.converted == 0 {
+        return Status::NotDone;
+    }
+    if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && output != Path::new("-") {
+        let capture = if into_directory { Path::new("CAPTURE") } else { output };
+        let command = super::info::open_command(capture, &outcome.hints);
+        print_line("note", &format_args!("to see it dissected: {command}"));
+    }
+    if outcome.damaged > 0 { Status::Damaged } else { Status::Done }
 }
 
-impl Trace {
-    fn new(timelines: Timelines, options: synth::Options) -> Self {
-        let path = timelines.source().path();
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let stem = trace_stem(&name).to_owned();
-        Self { timelines, options, name, stem, interface: None, flows: Vec::new() }
-    }
+/// Why no capture came of it.
+enum Ending {
+    /// The reader of a pipe has seen enough.
+    ReaderGone,
+    Signal(u8),
+    Failed(anyhow::Error),
+}
 
-    /// Writes the packets of the current entry.
-    fn write_entry(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
-        let Some(entry) = self.timelines.entry() else { return Ok(()) };
-        let (slot, time) = (entry.slot, entry.time);
-        let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name));
-        if let Some(Some((flow, endpoints))) = self.flows.get_mut(slot) {
-            let sink = &mut capture.interface(interface);
-            return match entry.kind {
-                EntryKind::Data(data) => flow.data(time, &data, sink),
-                EntryKind::Gap { direction, bytes, certain } => flow.gap(time, direction, bytes, certain, sink),
-                EntryKind::Closed { .. } | EntryKind::Abandoned => {
-                    let written = match entry.kind {
-                        EntryKind::Abandoned => flow.abandon(time, sink),
-                        _ => flow.close(time, sink),
-                    };
-                    resolver.close(endpoints);
-                    self.flows[slot] = None;
-                    written
-                }
-                EntryKind::Opened => Ok(()),
-            };
-        }
-        let Some(opening) = self.timelines.opening(slot) else { return Ok(()) };
-        let endpoints = resolver.open(&self.stem, opening);
-        capture.add_names(&endpoints.names);
-        let identity = Identity { trace_file: &self.name, source: &self.stem, opening, endpoints: &endpoints, time };
-        let mut flow = Flow::new(self.options, &identity);
-        let written = flow.open(time, &mut capture.interface(interface));
-        let (offset, message) = (opening.offset, opening.message);
-        for (code, detail) in &endpoints.faults {
-            let finding = Finding { code: *code, offset, message, detail: detail.clone() };
-            self.timelines.source_mut().add_finding(finding);
-        }
-        if self.flows.len() <= slot {
-            self.flows.resize_with(slot + 1, || None);
-        }
-        self.flows[slot] = Some((flow, endpoints));
-        written
+impl From<OutputError> for Ending {
+    fn from(error: OutputError) -> Self {
+        if error.is_broken_pipe() { Self::ReaderGone } else { Self::Failed(error.into()) }
     }
+}
 
-    fn report(&mut self, reporter: &mut Reporter) {
-        if self.timelines.source().has_findings() {
-            let findings = self.timelines.source_mut().take_findings();
-            for finding in &findings {
-                reporter.finding(self.timelines.source().path(), finding);
+impl From<Failed> for Ending {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Output(error) => error.into(),
+            Failed::Signal(signal) => Self::Signal(signal),
+        }
+    }
+}
+
+fn one_capture(
+    inputs: &[Input],
+    output: &Path,
+    format: Format,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Outcome, Ending> {
+    if let Some(input) = inputs.iter().find(|input| same_file(&input.path, output)) {
+        return Err(Ending::Failed(anyhow::anyhow!("{}: is both input and output", input.path.display())));
+    }
+    let destination = if output == Path::new("-") { Destination::Stdout } else { Destination::File(output.to_owned()) };
+    let mut capture = Capture::create(&destination, format)?;
+    let live_output = destination == Destination::Stdout;
+    match merge(inputs, settings, live_output, &mut capture, progress) {
+        Ok(outcome) => {
+            if outcome.converted > 0 {
+                capture.finish()?;
             }
+            Ok(outcome)
         }
+        Err(Stop::Signal(signal)) => Err(Ending::Signal(signal)),
+        Err(Stop::Output(source)) => Err(OutputError { path: output.to_owned(), source }.into()),
     }
+}
+
+/// As with cp: a directory that exists, or a name that can only be one.
+fn is_directory(output: &Path) -> bool {
+    output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 fn capture_format(given: Option<cli::Format>, output: &Path) -> Format {
@@ -219,18 +137,11 @@ fn capture_format(given: Option<cli::Format>, output: &Path) -> Format {
     }
 }
 
-/// The name of a trace file without the suffix that only tells its encoding, so that the same messages give the same
-/// packets in every encoding.
-fn trace_stem(name: &str) -> &str {
-    let suffixes = [".pb", ".pb_length_delimited", ".pb_text", ".json"];
-    suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|stem| !stem.is_empty()).unwrap_or(name)
-}
-
 /// Whether two names are of one file: writing would destroy what is read.
 fn same_file(input: &Path, output: &Path) -> bool {
-    let canonical = |path: &Path| -> Option<PathBuf> { path.canonicalize().ok() };
+    let canonical = |path: &Path| -> io::Result<PathBuf> { path.canonicalize() };
     match (canonical(input), canonical(output)) {
-        (Some(input), Some(output)) => input == output && input.is_file(),
+        (Ok(input), Ok(output)) => input == output && input.is_file(),
         _ => false,
     }
 }

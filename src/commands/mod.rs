@@ -1,11 +1,21 @@
 //! One file per thing that the program does; the only place that joins the stages.
 
 mod convert;
+mod info;
+mod merge;
+mod mirror;
+mod settings;
+mod trace;
 
-use crate::cli::Cli;
+use std::path::Path;
+
+use crate::{
+    cli::Cli,
+    report::{Verbosity, print_line},
+};
 
 /// How a run of the program ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Status {
     /// Done, nothing wrong.
     #[default]
@@ -14,6 +24,8 @@ pub enum Status {
     Damaged,
     /// Not done; no output file is left.
     NotDone,
+    /// Ended by this signal; nothing is left of what was unfinished.
+    Signal(u8),
 }
 
 impl Status {
@@ -24,6 +36,8 @@ impl Status {
             Self::Done => 0,
             Self::Damaged => 1,
             Self::NotDone => 2,
+            // As a shell reports a process that the signal ended.
+            Self::Signal(signal) => 128 + signal,
         }
     }
 }
@@ -36,5 +50,15 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
     match &cli.command {
         None => convert::run(&cli.convert),
         Some(command) => match *command {},
+    }
+}
+
+fn nothing_readable(path: &Path) {
+    print_line("error", &format_args!("{}: holds no trace that can be read", path.display()));
+}
+
+fn skipped(path: &Path, verbosity: Verbosity) {
+    if verbosity > Verbosity::Quiet {
+        print_line("note", &format_args!("{}: skipped, JSON but not an Envoy tap trace", path.display()));
     }
 }

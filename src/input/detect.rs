@@ -4,7 +4,12 @@
 
 use std::{cmp::Ordering, path::Path};
 
-use super::wire::{self, LEN, Reason, Scanner, WireError};
+use memchr::memmem;
+
+use super::{
+    error::OTHER_JSON,
+    wire::{self, LEN, Reason, Scanner, WireError},
+};
 use crate::trace::{Message, TraceKind};
 
 /// The encodings of a trace file. The two JSON ones differ only in the field that holds a body.
@@ -58,9 +63,9 @@ pub enum Detected {
 #[must_use]
 pub fn detect(head: &[u8], path: &Path) -> Detected {
     if starts_json(head) {
-        return Detected::Trace(Encoding::Json);
+        return if names_trace(head) { Detected::Trace(Encoding::Json) } else { Detected::Other(OTHER_JSON) };
     }
-    if starts_text(head) {
+    if starts_text(head) && names_trace(head) {
         return Detected::Trace(Encoding::Text);
     }
     let (binary, delimited) = (fits_binary(head), fits_delimited(head));
@@ -75,6 +80,17 @@ pub fn detect(head: &[u8], path: &Path) -> Detected {
 
 fn after_blanks(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
+}
+
+/// Whether a field of `TraceWrapper` is named in the head. A newer Envoy may begin with another one.
+fn names_trace(head: &[u8]) -> bool {
+    let names = ["http_buffered_trace", "http_streamed_trace_segment", "socket_buffered_trace"]
+        .into_iter()
+        .chain(["socket_streamed_trace_segment", "httpBufferedTrace", "httpStreamedTraceSegment"])
+        .chain(["socketBufferedTrace", "socketStreamedTraceSegment", "configured_sample_rate"]);
+    names
+        .map(str::as_bytes)
+        .any(|name| memmem::find(head, name).is_some() || (1..name.len()).any(|length| head.ends_with(&name[..length])))
 }
 
 /// `{`, then a field name or the end of an empty object.

@@ -8,6 +8,8 @@ use std::{
 
 use walkdir::WalkDir;
 
+use super::InputError;
+
 /// The suffixes that Envoy gives to trace files.
 const SUFFIXES: [&str; 4] = ["pb", "pb_length_delimited", "pb_text", "json"];
 
@@ -32,6 +34,15 @@ pub struct Unreadable {
     pub path: PathBuf,
     /// Why.
     pub error: io::Error,
+}
+
+impl Unreadable {
+    /// As an error for people.
+    #[must_use]
+    pub fn as_input_error(&self) -> InputError {
+        let source = io::Error::new(self.error.kind(), self.error.to_string());
+        InputError::Read { path: self.path.clone(), source }
+    }
 }
 
 /// Expands `paths`: a file stands for itself, `-` for standard input, and a directory for the files with a trace

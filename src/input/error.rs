@@ -32,3 +32,14 @@ pub enum InputError {
         looks_like: &'static str,
     },
 }
+
+impl InputError {
+    /// Whether it is a JSON file of some other kind: directories of traces hold such files too.
+    #[must_use]
+    pub fn is_other_json(&self) -> bool {
+        matches!(self, Self::Unrecognised { looks_like, .. } if *looks_like == OTHER_JSON)
+    }
+}
+
+/// How detection calls JSON without a tap trace.
+pub(super) const OTHER_JSON: &str = "it is JSON, but holds none of a tap trace's fields";

@@ -169,6 +169,12 @@ impl Source {
         self.offset + self.taken as u64
     }
 
+    /// Bytes that were read, decoded or not.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.offset + (self.end - self.start) as u64
+    }
+
     /// Unknown fields so far.
     #[must_use]
     pub fn unknown_fields(&self) -> &UnknownFields {

@@ -1,0 +1,180 @@
+//! Many traces into one capture, in the order of time.
+//!
+//! Only traces that have begun and not ended are open: a first pass learns when each begins, and one that is not
+//! wanted yet is closed again. So thousands of traces need few files and little memory, unless they really all
+//! happened at once.
+
+use std::{cmp::Reverse, collections::BinaryHeap, path::Path};
+
+use super::{
+    settings::Settings,
+    trace::{Stop, Trace},
+};
+use crate::{
+    capture::Capture,
+    input::Input,
+    report::{Progress, print_error},
+    timeline::Resolver,
+    trace::Nanos,
+};
+
+/// Traces that stay open between the first pass and their turn.
+const KEEP: usize = 32;
+
+/// Memory for the windows of all traces together, in bytes, and the least that one gets.
+const WINDOWS: usize = 64 << 20;
+const LEAST_WINDOW: usize = 8 << 10;
+
+/// What became of the inputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Inputs of which something was converted.
+    pub converted: usize,
+    /// Inputs that were damaged or not converted at all.
+    pub damaged: usize,
+    /// Files found in a directory that are no traces.
+    pub skipped: usize,
+    /// Server ports of connections that Wireshark needs to be told about.
+    pub hints: Vec<u16>,
+}
+
+impl Outcome {
+    /// Adds what became of other inputs.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.converted += other.converted;
+        self.damaged += other.damaged;
+        self.skipped += other.skipped;
+        for port in &other.hints {
+            if !self.hints.contains(port) {
+                self.hints.push(*port);
+            }
+        }
+    }
+
+    /// Counts a trace that was read to its end.
+    pub(super) fn count(&mut self, trace: &mut Trace) {
+        trace.finish();
+        let converted = trace.has_connections();
+        if converted {
+            self.converted += 1;
+        } else {
+            super::nothing_readable(trace.timelines().source().path());
+        }
+        if !converted || trace.is_damaged() {
+            self.damaged += 1;
+        }
+        self.add(&Self { hints: std::mem::take(&mut trace.hints), ..Self::default() });
+    }
+
+    /// Reports an input that could not be opened.
+    pub(super) fn refuse(&mut self, input: &Input, error: &crate::input::InputError, settings: &Settings) {
+        if input.found && error.is_other_json() {
+            self.skipped += 1;
+            super::skipped(&input.path, settings.verbosity);
+        } else {
+            self.damaged += 1;
+            print_error(error);
+        }
+    }
+}
+
+/// A trace whose turn has not come, or that is being read.
+enum Turn {
+    Waiting,
+    Open(Box<Trace>),
+}
+
+/// Merges `inputs` into `capture`.
+pub(super) fn merge(
+    inputs: &[Input],
+    settings: &Settings,
+    live_output: bool,
+    capture: &mut Capture,
+    progress: &Progress,
+) -> Result<Outcome, Stop> {
+    let mut settings = settings.clone();
+    if inputs.len() > 1 {
+        settings.input.piece = Some((WINDOWS / inputs.len()).clamp(LEAST_WINDOW, 256 << 10));
+    }
+    let open = |input: &Input| {
+        let live = live_output && input.path == Path::new("-");
+        Trace::open(&input.path, &settings, live).map(Box::new)
+    };
+    let mut outcome = Outcome::default();
+    let mut turns: Vec<Turn> = Vec::with_capacity(inputs.len());
+    let mut queue = BinaryHeap::new();
+    for (index, input) in inputs.iter().enumerate() {
+        turns.push(Turn::Waiting);
+        let mut trace = match open(input) {
+            Ok(trace) => trace,
+            Err(error) => {
+                outcome.refuse(input, &error, &settings);
+                continue;
+            }
+        };
+        let keep = inputs.len() <= KEEP || input.path == Path::new("-");
+        if !keep {
+            // It is read again when its turn comes, and reports then.
+            trace.reporter.mute();
+        }
+        match trace.advance(capture, &Progress::hidden())? {
+            Some(time) => queue.push(Reverse((time, index))),
+            None => {
+                trace.reporter.unmute();
+                outcome.count(&mut trace);
+                continue;
+            }
+        }
+        if keep {
+            turns[index] = Turn::Open(trace);
+        }
+    }
+
+    let mut resolver = Resolver::new(settings.mappings.clone());
+    while let Some(Reverse((_, index))) = queue.pop() {
+        let mut trace = match std::mem::replace(&mut turns[index], Turn::Waiting) {
+            Turn::Open(trace) => trace,
+            Turn::Waiting => match open(&inputs[index]) {
+                Ok(mut trace) => match trace.advance(capture, progress)? {
+                    Some(_) => trace,
+                    None => {
+                        outcome.count(&mut trace);
+                        progress.file();
+                        continue;
+                    }
+                },
+                Err(error) => {
+                    outcome.refuse(&inputs[index], &error, &settings);
+                    continue;
+                }
+            },
+        };
+        let next = queue.peek().map(|Reverse(next)| *next);
+        if let Some(time) = write_until(&mut trace, index, next, &mut resolver, capture, progress)? {
+            queue.push(Reverse((time, index)));
+            turns[index] = Turn::Open(trace);
+        } else {
+            outcome.count(&mut trace);
+            progress.file();
+        }
+    }
+    Ok(outcome)
+}
+
+/// Writes entries of one trace until another one's turn comes, and answers the time of the entry that waits.
+fn write_until(
+    trace: &mut Trace,
+    index: usize,
+    next: Option<(Nanos, usize)>,
+    resolver: &mut Resolver,
+    capture: &mut Capture,
+    progress: &Progress,
+) -> Result<Option<Nanos>, Stop> {
+    loop {
+        trace.write(resolver, capture)?;
+        let Some(time) = trace.advance(capture, progress)? else { return Ok(None) };
+        if next.is_some_and(|next| next < (time, index)) {
+            return Ok(Some(time));
+        }
+    }
+}

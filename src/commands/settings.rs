@@ -1,0 +1,81 @@
+//! What a command's arguments come to.
+
+use crate::{
+    cli::{self, ConvertArgs},
+    input::{self, Encoding},
+    report::Verbosity,
+    synth::{self, TcpMode, TruncatedMode},
+    timeline::{self, Mapping, Role, RoleChoice},
+};
+
+/// The settings of a conversion.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub input: input::Options,
+    pub timeline: timeline::Options,
+    pub synth: synth::Options,
+    pub mappings: Vec<Mapping>,
+    pub strict: bool,
+    pub verbosity: Verbosity,
+    /// Worker threads.
+    pub jobs: usize,
+}
+
+impl Settings {
+    pub(super) fn new(args: &ConvertArgs) -> Self {
+        Self {
+            input: input::Options { encoding: encoding(args.from), piece: None },
+            timeline: timeline::Options {
+                role: role(args.role),
+                start_time: args.start_time.unwrap_or(0),
+                eager: false,
+            },
+            synth: synth::Options {
+                tcp: match args.tcp {
+                    cli::Tcp::Full => TcpMode::Full,
+                    cli::Tcp::Bare => TcpMode::Bare,
+                },
+                truncated: match args.truncated {
+                    cli::Truncated::Snap => TruncatedMode::Snap,
+                    cli::Truncated::Gap => TruncatedMode::Gap,
+                    cli::Truncated::Zero => TruncatedMode::Zero,
+                },
+                mss: args.mss,
+            },
+            mappings: args.map.clone(),
+            strict: args.strict,
+            verbosity: verbosity(args.verbosity),
+            jobs: jobs(args.jobs),
+        }
+    }
+}
+
+pub(super) fn encoding(from: cli::From) -> Option<Encoding> {
+    match from {
+        cli::From::Auto => None,
+        cli::From::Binary => Some(Encoding::Binary),
+        cli::From::Delimited => Some(Encoding::Delimited),
+        cli::From::Text => Some(Encoding::Text),
+        cli::From::Json => Some(Encoding::Json),
+    }
+}
+
+pub(super) fn role(role: cli::Role) -> RoleChoice {
+    match role {
+        cli::Role::Auto => RoleChoice::Auto,
+        cli::Role::Downstream => RoleChoice::Always(Role::Downstream),
+        cli::Role::Upstream => RoleChoice::Always(Role::Upstream),
+    }
+}
+
+pub(super) fn verbosity(verbosity: cli::Verbosity) -> Verbosity {
+    match verbosity {
+        cli::Verbosity { quiet: true, .. } => Verbosity::Quiet,
+        cli::Verbosity { verbose: true, .. } => Verbosity::Verbose,
+        cli::Verbosity { .. } => Verbosity::Normal,
+    }
+}
+
+fn jobs(given: Option<usize>) -> usize {
+    given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}

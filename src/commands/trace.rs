@@ -1,0 +1,192 @@
+//! One trace on its way into a capture.
+
+use std::{io, path::Path};
+
+use crate::{
+    capture::Capture,
+    input::{Advance, InputError, Source, trace_stem},
+    interrupt,
+    report::{Progress, Reporter},
+    synth::{Flow, Identity},
+    timeline::{Endpoints, EntryKind, Resolver, Summaries, Timelines},
+    trace::{Finding, Nanos},
+};
+
+use super::settings::Settings;
+
+/// Why a conversion stops before its end.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The capture cannot be written.
+    Output(io::Error),
+    /// SIGINT or SIGTERM.
+    Signal(u8),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// A trace, its flows and its place in the capture.
+pub(super) struct Trace {
+    timelines: Timelines,
+    settings: Settings,
+    /// The file's own name.
+    name: String,
+    /// Its name without what only tells how it is packed and encoded.
+    stem: String,
+    interface: Option<u32>,
+    flows: Vec<Option<(Flow, Endpoints)>>,
+    summaries: Summaries,
+    /// Bytes that were counted as progress.
+    counted: u64,
+    live: bool,
+    pub reporter: Reporter,
+    /// For people: how to look into what Wireshark would not dissect by itself.
+    pub hints: Vec<u16>,
+}
+
+impl Trace {
+    /// Opens a trace. A `live` one never waits for what may come later.
+    pub(super) fn open(path: &Path, settings: &Settings, live: bool) -> Result<Self, InputError> {
+        let source = Source::open(path, settings.input)?;
+        let mut options = settings.timeline;
+        options.eager = live;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self {
+            timelines: Timelines::new(source, options),
+            settings: settings.clone(),
+            name,
+            stem: trace_stem(path),
+            interface: None,
+            flows: Vec::new(),
+            summaries: Summaries::default(),
+            counted: 0,
+            live: path == Path::new("-"),
+            reporter: Reporter::new(settings.verbosity),
+            hints: Vec::new(),
+        })
+    }
+
+    pub(super) fn timelines(&self) -> &Timelines {
+        &self.timelines
+    }
+
+    /// Whether there was something to convert.
+    pub(super) fn has_connections(&self) -> bool {
+        self.timelines.connections() > 0
+    }
+
+    /// Whether something was wrong.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.reporter.errors() > 0 || (self.settings.strict && self.reporter.warnings() > 0)
+    }
+
+    /// Goes to the next entry and answers its time; `None` at the end. Before it waits for input, what a live stream
+    /// gave so far is flushed.
+    pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Stop> {
+        loop {
+            let advance = self.timelines.advance();
+            if self.timelines.source().has_findings() {
+                self.report();
+            }
+            match advance {
+                Advance::Message => return Ok(self.timelines.entry().map(|entry| entry.time)),
+                Advance::NeedInput => {
+                    if self.live {
+                        capture.flush().map_err(|error| Stop::Output(error.into_io()))?;
+                    } else if let Some(signal) = interrupt::signal() {
+                        return Err(Stop::Signal(signal));
+                    }
+                    self.timelines.source_mut().fill();
+                    self.count_progress(progress);
+                }
+                Advance::End => {
+                    self.report();
+                    self.count_progress(progress);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn count_progress(&mut self, progress: &Progress) {
+        let read = self.timelines.source().bytes_read();
+        progress.bytes(read - self.counted);
+        self.counted = read;
+    }
+
+    /// Writes the packets of the current entry.
+    pub(super) fn write(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
+        let summary = self.summaries.entry(&self.timelines);
+        let Some(entry) = self.timelines.entry() else { return Ok(()) };
+        let (slot, time) = (entry.slot, entry.time);
+        let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name));
+        let Some(Some((flow, endpoints))) = self.flows.get_mut(slot) else {
+            return self.open_flow(slot, time, interface, resolver, capture);
+        };
+        let sink = &mut capture.interface(interface);
+        match entry.kind {
+            EntryKind::Data(data) => flow.data(time, &data, sink),
+            EntryKind::Gap { direction, bytes, certain } => flow.gap(time, direction, bytes, certain, sink),
+            EntryKind::Opened => Ok(()),
+            EntryKind::Closed { .. } | EntryKind::Abandoned => {
+                let written = match entry.kind {
+                    EntryKind::Abandoned => flow.abandon(time, sink),
+                    _ => flow.close(time, sink),
+                };
+                resolver.close(endpoints);
+                if let Some(summary) = summary {
+                    let port = super::info::decode_as_port(&summary, endpoints);
+                    self.hints.extend(port.filter(|port| !self.hints.contains(port)));
+                }
+                self.flows[slot] = None;
+                written
+            }
+        }
+    }
+
+    fn open_flow(
+        &mut self,
+        slot: usize,
+        time: Nanos,
+        interface: u32,
+        resolver: &mut Resolver,
+        capture: &mut Capture,
+    ) -> io::Result<()> {
+        let Some(opening) = self.timelines.opening(slot) else { return Ok(()) };
+        let endpoints = resolver.open(&self.stem, opening);
+        capture.add_names(&endpoints.names);
+        let identity = Identity { trace_file: &self.name, source: &self.stem, opening, endpoints: &endpoints, time };
+        let mut flow = Flow::new(self.settings.synth, &identity);
+        let written = flow.open(time, &mut capture.interface(interface));
+        let (offset, message) = (opening.offset, opening.message);
+        for (code, detail) in &endpoints.faults {
+            let finding = Finding { code: *code, offset, message, detail: detail.clone() };
+            self.timelines.source_mut().add_finding(finding);
+        }
+        if self.flows.len() <= slot {
+            self.flows.resize_with(slot + 1, || None);
+        }
+        self.flows[slot] = Some((flow, endpoints));
+        written
+    }
+
+    fn report(&mut self) {
+        let mut findings = self.timelines.source_mut().take_findings();
+        findings.extend(self.summaries.take_findings());
+        for finding in &findings {
+            self.reporter.finding(self.timelines.source().path(), finding);
+        }
+    }
+
+    /// Says what is to be said of the whole trace.
+    pub(super) fn finish(&mut self) {
+        self.report();
+        let source = self.timelines.source();
+        self.reporter.finish(source.path());
+        self.reporter.unknown_fields(source.path(), source.unknown_fields());
+    }
+}
