@@ -14,15 +14,19 @@ use crate::{timeline::Mapping, trace::Nanos};
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     max_term_width = 100,
-    override_usage = "tap2pcap [OPTIONS] <INPUT>... <OUTPUT>",
+    override_usage = "tap2pcap [OPTIONS] <INPUT>... <OUTPUT>\n       tap2pcap <COMMAND>",
     after_help = "\
-INPUT is a trace file or `-` (standard input). OUTPUT is a capture file or `-` (standard output).
+INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. OUTPUT is a capture
+file (several inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
 
 Exit status: 0 done; 1 done, but some input was damaged; 2 not done, and no output was written.
 
 Examples:
   tap2pcap path_0.pb path_0.pcapng           convert a trace
-  tap2pcap path_0.pb - | tshark -r -         look at it without a file"
+  tap2pcap path_0.pb - | tshark -r -         look at it without a file
+  tap2pcap traces/ all.pcapng                merge a directory in time order
+  tap2pcap traces/ captures/                 one capture per trace
+  curl -s ... /tap | tap2pcap - - | tshark -r -"
 )]
 pub struct Cli {
     /// Another thing to do than convert.
@@ -36,7 +40,59 @@ pub struct Cli {
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Check traces, change nothing
+    ///
+    /// Prints every finding: severity, code, place and what is wrong. Exit status: 0 nothing wrong; 1 there is an error
+    /// or, with --strict, a warning; 2 nothing could be read.
+    Validate(ValidateArgs),
+    /// What is in traces, and how to open their captures
+    Info(InfoArgs),
+}
+
+/// Arguments of `validate` and `info` alike.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Trace files, directories, or `-` for standard input
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+
+    /// Encoding of the input; auto looks at its content
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = From::Auto)]
+    pub from: From,
+
+    /// How much to say.
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+}
+
+/// Arguments of `validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// What to check.
+    #[command(flatten)]
+    pub inspect: InspectArgs,
+
+    /// A warning counts as an error
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Arguments of `info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// What to look into.
+    #[command(flatten)]
+    pub inspect: InspectArgs,
+
+    /// Who opened the connections
+    #[arg(long, value_enum, value_name = "ROLE", default_value_t = Role::Auto)]
+    pub role: Role,
+}
 
 /// Arguments of a conversion.
 #[derive(Debug, Args)]

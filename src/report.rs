@@ -132,6 +132,12 @@ impl Reporter {
 
 /// Prints why something was not done, with its causes.
 pub fn print_error(error: &(dyn Error + 'static)) {
+    print_line("error", &with_causes(error));
+}
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -139,13 +145,19 @@ pub fn print_error(error: &(dyn Error + 'static)) {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    print_line("error", &text);
+    text
+}
+
+/// A line for people: escaped, because it may quote a trace, and capped.
+#[must_use]
+pub fn for_terminal(line: &str) -> String {
+    cap(&escape(line), MAX_LINE).into_owned()
 }
 
 /// Prints one line for people: escaped, because it may quote a trace, and capped.
 pub fn print_line(kind: &str, text: &dyn Display) {
     let text = text.to_string();
-    let line = format!("{kind}: {}", cap(&escape(&text), MAX_LINE));
+    let line = format!("{kind}: {}", for_terminal(&text));
     match BAR.get() {
         // The bar is drawn anew below the line.
         Some(bar) => bar.suspend(|| eprintln!("{line}")),

@@ -1,8 +1,151 @@
 //! `tap2pcap info`: what is in traces, and how to open their captures.
 
-use std::path::Path;
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::Path,
+};
 
-use crate::timeline::{Endpoints, Protocol, Summary};
+use serde_json::json;
+
+use super::{
+    Status,
+    inspect::{self, Item},
+    settings,
+};
+use crate::{
+    cli::InfoArgs,
+    input::{self, trace_stem},
+    report::{self, Reporter, print_error},
+    timeline::{self, Direction, Endpoints, Protocol, Resolver, Side, Summary, Timelines},
+    trace::{Address, Nanos},
+};
+
+pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
+    let (inputs, unreadable) = inspect::inputs(&args.inspect)?;
+    let mut out = io::stdout().lock();
+    let mut damaged = !unreadable.is_empty();
+    let mut read = 0;
+    let mut written = Ok(());
+    unreadable.iter().for_each(|error| print_error(error));
+    for input in &inputs {
+        let options = input::Options { encoding: settings::encoding(args.inspect.from), piece: None };
+        let timeline = timeline::Options { role: settings::role(args.role), ..timeline::Options::default() };
+        let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity));
+        let mut ports = Vec::new();
+        let mut resolver = Resolver::default();
+        let stem = trace_stem(&input.path);
+        let result = inspect::read(input, options, timeline, |item| match item {
+            Item::Finding(finding) => reporter.finding(&input.path, finding),
+            Item::Connection(summary, timelines) => {
+                let endpoints = resolver.open(&stem, &summary.opening);
+                resolver.close(&endpoints);
+                let port = decode_as_port(summary, &endpoints);
+                ports.extend(port.filter(|port| !ports.contains(port) && ports.len() < MAX_PORTS));
+                if written.is_ok() {
+                    written = write_connection(&mut out, args.inspect.json, summary, &endpoints, timelines);
+                }
+            }
+            Item::End(timelines) => {
+                if written.is_ok() && !args.inspect.json && timelines.connections() > 0 {
+                    let command = pipe_command(&input.path, &ports);
+                    written = writeln!(out, "  open: {}", report::for_terminal(&command));
+                }
+            }
+        });
+        match result {
+            Ok(Ok(())) => {
+                read += 1;
+                reporter.finish(&input.path);
+                damaged |= reporter.errors() > 0;
+            }
+            Ok(Err(signal)) => return Ok(signal),
+            Err(error) if input.found && error.is_other_json() => {}
+            Err(error) => {
+                damaged = true;
+                print_error(&error);
+            }
+        }
+        if written.is_err() {
+            break;
+        }
+    }
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Status::Done),
+        result => result?,
+    }
+    Ok(match (read, damaged) {
+        (0, _) => Status::NotDone,
+        (_, true) => Status::Damaged,
+        (_, false) => Status::Done,
+    })
+}
+
+fn write_connection(
+    out: &mut impl Write,
+    json: bool,
+    summary: &Summary,
+    endpoints: &Endpoints,
+    timelines: &Timelines,
+) -> io::Result<()> {
+    let source = timelines.source();
+    let path = source.path().display().to_string();
+    let opening = &summary.opening;
+    let encoding = source.encoding().name();
+    let mode = if opening.buffered { "buffered" } else { "streamed" };
+    let role = opening.role.word();
+    let protocol = summary.protocol.name();
+    let [read, write] = summary.sides;
+    let (first, last) = (rfc3339(summary.first), rfc3339(summary.last));
+    if json {
+        let side = |side: Side| json!({ "events": side.events, "bytes": side.bytes, "lost": side.lost, "open_ended": side.open_ended });
+        let end = |address: SocketAddr, name: Option<&Address>| json!({ "address": address.ip().to_string(), "port": address.port(), "trace": name.map(Address::to_string) });
+        let port = decode_as_port(summary, endpoints);
+        let object = json!({
+            "path": path, "format": encoding, "mode": mode, "role": role, "trace_id": opening.trace_id,
+            "local": end(endpoints.local, opening.connection.local.as_ref()),
+            "remote": end(endpoints.remote, opening.connection.remote.as_ref()),
+            "first": first, "last": last, "read": side(read), "write": side(write),
+            "closed": summary.closed, "protocol": protocol,
+            "open": pipe_command(source.path(), port.as_slice()),
+        });
+        return writeln!(out, "{object}");
+    }
+    let (client, server) = endpoints.tuple(opening.role);
+    let name = |address: &Option<Address>| match address {
+        Some(named @ (Address::Pipe(_) | Address::Internal { .. })) => format!(" ({named})"),
+        _ => String::new(),
+    };
+    let (client_name, server_name) = match opening.role.client_direction() {
+        Direction::Inbound => (name(&opening.connection.remote), name(&opening.connection.local)),
+        Direction::Outbound => (name(&opening.connection.local), name(&opening.connection.remote)),
+    };
+    let ending = if summary.closed { "closed" } else { "not closed" };
+    let count = |side: Side| {
+        let lost = match (side.lost, side.open_ended) {
+            (0, 0) => String::new(),
+            (lost, 0) => format!(", {lost} lost"),
+            (lost, _) => format!(", more than {lost} lost"),
+        };
+        format!("{} bytes in {} events{lost}", side.bytes, side.events)
+    };
+    let lines = [
+        format!("{path}: {encoding}, {mode}, trace_id {}, {role}, {protocol}, {ending}", opening.trace_id),
+        format!("  {client}{client_name} -> {server}{server_name}"),
+        format!("  {first} to {last}"),
+        format!("  read {}; wrote {}", count(read), count(write)),
+    ];
+    lines.iter().try_for_each(|line| writeln!(out, "{}", report::for_terminal(line)))
+}
+
+fn rfc3339(time: Nanos) -> String {
+    // Both parts fit: a u64 of nanoseconds reaches the year 2554.
+    let (seconds, nanos) = ((time / 1_000_000_000).cast_signed(), (time % 1_000_000_000) as i32);
+    prost_types::Timestamp { seconds, nanos }.to_string()
+}
+
+/// Ports that one command names at most.
+pub(super) const MAX_PORTS: usize = 16;
 
 /// The server's port, where Wireshark has to be told what runs on it: it does not recognise HTTP/2 without TLS unless
 /// the port is one of HTTP's.
@@ -22,9 +165,29 @@ pub(super) fn open_command(capture: &Path, http2_ports: &[u16]) -> String {
     command
 }
 
+/// The command that shows a trace dissected, without a capture file in between.
+fn pipe_command(trace: &Path, http2_ports: &[u16]) -> String {
+    format!("tap2pcap {} - | {}", quoted(trace), open_command(Path::new("-"), http2_ports))
+}
+
 /// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,:@%".contains(char);
+    // A leading dash would be taken for an option.
+    let path = if path.starts_with('-') && path != "-" { format!("./{path}") } else { path };
     if !path.is_empty() && path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_survive_a_shell() {
+        let command = |path: &str| open_command(Path::new(path), &[10_000]);
+        assert_eq!(command("a/b_0.pcapng"), "tshark -r a/b_0.pcapng -d tcp.port==10000,http2");
+        assert_eq!(command("it's here"), "tshark -r 'it'\\''s here' -d tcp.port==10000,http2");
+        assert_eq!(command("-r"), "tshark -r ./-r -d tcp.port==10000,http2");
+    }
 }

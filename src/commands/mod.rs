@@ -2,15 +2,17 @@
 
 mod convert;
 mod info;
+mod inspect;
 mod merge;
 mod mirror;
 mod settings;
 mod trace;
+mod validate;
 
 use std::path::Path;
 
 use crate::{
-    cli::Cli,
+    cli::{Cli, Command},
     report::{Verbosity, print_line},
 };
 
@@ -49,7 +51,8 @@ impl Status {
 pub fn run(cli: &Cli) -> anyhow::Result<Status> {
     match &cli.command {
         None => convert::run(&cli.convert),
-        Some(command) => match *command {},
+        Some(Command::Validate(args)) => validate::run(args),
+        Some(Command::Info(args)) => info::run(args),
     }
 }
 

@@ -140,7 +140,8 @@ impl Trace {
                 resolver.close(endpoints);
                 if let Some(summary) = summary {
                     let port = super::info::decode_as_port(&summary, endpoints);
-                    self.hints.extend(port.filter(|port| !self.hints.contains(port)));
+                    let room = self.hints.len() < super::info::MAX_PORTS;
+                    self.hints.extend(port.filter(|port| room && !self.hints.contains(port)));
                 }
                 self.flows[slot] = None;
                 written

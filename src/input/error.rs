@@ -1,6 +1,9 @@
 //! Why a source gives nothing at all.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
 
@@ -34,6 +37,24 @@ pub enum InputError {
 }
 
 impl InputError {
+    /// The source, as it was named.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Read { path, .. } | Self::Empty { path } | Self::Unrecognised { path, .. } => path,
+        }
+    }
+
+    /// The name that scripts rely on, as of a finding.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "unreadable",
+            Self::Empty { .. } => "empty",
+            Self::Unrecognised { .. } => "not-a-trace",
+        }
+    }
+
     /// Whether it is a JSON file of some other kind: directories of traces hold such files too.
     #[must_use]
     pub fn is_other_json(&self) -> bool {

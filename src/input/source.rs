@@ -16,7 +16,7 @@ use super::{
     reader,
     text::TextDecoder,
 };
-use crate::trace::{Code, Finding, Message, MessageView, UnknownFields};
+use crate::trace::{Code, Finding, Message, MessageView, TraceKind, UnknownFields};
 
 /// Bytes that one read asks for: what a pipe holds several times over, and what fits a core's cache.
 const READ: usize = 256 * 1024;
@@ -66,6 +66,9 @@ pub struct Source {
     wanted: usize,
     decoded: u64,
     findings: Vec<Finding>,
+    /// Bytes that are no message: what comes next tells whether they are the last ones.
+    suspect: Option<Finding>,
+    kinds: [bool; TraceKind::ALL.len()],
     /// Bytes that one read asks for.
     piece: usize,
 }
@@ -113,6 +116,8 @@ impl Source {
             wanted: 1,
             decoded: 0,
             findings: Vec::new(),
+            suspect: None,
+            kinds: [false; TraceKind::ALL.len()],
             piece: options.piece.unwrap_or(READ),
         };
         source.encoding = source.detect(options.encoding)?;
@@ -222,12 +227,19 @@ impl Source {
             }
             match self.decoder.step(window, self.at_end, &mut self.message) {
                 Step::Message { start, end } => {
+                    self.release_suspect();
                     self.take(start, end);
                     return Advance::Message;
                 }
                 Step::Damaged { start, end, fault } => {
+                    self.release_suspect();
                     self.take(start, end);
-                    self.findings.push(self.finding(fault));
+                    let finding = self.finding(fault);
+                    if self.message.kind.is_none() && finding.code == Code::Undecodable {
+                        self.suspect = Some(finding);
+                    } else {
+                        self.findings.push(finding);
+                    }
                     if self.message.connection.is_some() || !self.message.events.is_empty() {
                         return Advance::Message;
                     }
@@ -237,9 +249,22 @@ impl Source {
                     self.give_up(skip);
                     self.wanted = wanted.max(1);
                 }
-                Step::End => return Advance::End,
+                Step::End => {
+                    if self.decoded > 0
+                        && let Some(suspect) = &mut self.suspect
+                    {
+                        suspect.code = Code::TrailingBytes;
+                        suspect.detail.insert_str(0, "what follows the last message is none: ");
+                    }
+                    self.release_suspect();
+                    return Advance::End;
+                }
             }
         }
+    }
+
+    fn release_suspect(&mut self) {
+        self.findings.extend(self.suspect.take());
     }
 
     fn take(&mut self, start: usize, end: usize) {
@@ -251,6 +276,12 @@ impl Source {
         self.wanted = 1;
         if let Some(error) = self.message.bad_time {
             self.find(Code::BadTime, error.to_string());
+        }
+        if let Some(kind) = self.message.kind {
+            let new = !std::mem::replace(&mut self.kinds[kind as usize], true);
+            if new && self.kinds.iter().filter(|seen| **seen).count() > 1 {
+                self.find(Code::MixedKinds, format!("{} in a source that began with another kind", kind.field_name()));
+            }
         }
     }
 

@@ -166,6 +166,8 @@ struct Held {
     as_string: bool,
     truncated: bool,
     end_stream: bool,
+    /// Offset and index of its message.
+    place: (u64, u64),
 }
 
 /// The timelines of one source, entry by entry, in the order of the trace.
@@ -189,6 +191,7 @@ pub struct Timelines {
     held_bytes: Vec<u8>,
     /// The bytes of the held event that `pending` or `current` refers to.
     released_bytes: Vec<u8>,
+    released_place: (u64, u64),
     ended: bool,
     opened: u64,
 }
@@ -213,6 +216,7 @@ impl Timelines {
             held: None,
             held_bytes: Vec::new(),
             released_bytes: Vec::new(),
+            released_place: (0, 0),
             ended: false,
             opened: 0,
         }
@@ -506,7 +510,7 @@ impl Timelines {
     fn data(&mut self, event: Event, direction: Direction) {
         let slot = self.slot_of_event(&event);
         let time = self.time_of(&event, slot);
-        self.place(slot, time, event.seq_num, Some(direction));
+        self.begin_event(slot, time, event.seq_num, Some(direction));
         let len = event.body.payload.len() as u64;
         let unsure = event.body.truncated || (event.body.as_string && event.seq_num != 0);
         let mut length = if event.body.truncated { TrueLength::MoreThan(len) } else { TrueLength::Known(len) };
@@ -536,13 +540,13 @@ impl Timelines {
     fn closed(&mut self, event: Event) {
         let slot = self.slot_of_event(&event);
         let time = self.time_of(&event, slot);
-        self.place(slot, time, first_missing(&event), None);
+        self.begin_event(slot, time, first_missing(&event), None);
         self.end_connection(slot, PendingKind::Closed { recorded: true });
     }
 
     /// Begins an event at `seq_num`: what waited for it goes first, then the connection's opening, then a gap if
     /// bytes are missing in between.
-    fn place(&mut self, slot: usize, time: Nanos, seq_num: u64, direction: Option<Direction>) {
+    fn begin_event(&mut self, slot: usize, time: Nanos, seq_num: u64, direction: Option<Direction>) {
         if self.held.is_some() {
             self.release_held((seq_num != 0).then_some(seq_num));
         }
@@ -590,13 +594,31 @@ impl Timelines {
             as_string: event.body.as_string,
             truncated: event.body.truncated,
             end_stream: event.end_stream,
+            place: self.source_place(),
         });
+    }
+
+    fn source_place(&self) -> (u64, u64) {
+        let message = self.source.message().message();
+        (message.offset, message.index)
+    }
+
+    /// Byte offset and index of the message that the current entry comes from.
+    #[must_use]
+    pub fn place(&self) -> (u64, u64) {
+        match self.current {
+            Some(Pending { kind: PendingKind::Data(PendingData { place: PayloadPlace::Held, .. }), .. }) => {
+                self.released_place
+            }
+            _ => self.source_place(),
+        }
     }
 
     /// Lets the held event go. `next` is the position of the event that follows it on its connection, where known.
     fn release_held(&mut self, next: Option<u64>) {
         let Some(held) = self.held.take() else { return };
         std::mem::swap(&mut self.held_bytes, &mut self.released_bytes);
+        self.released_place = held.place;
         let len = self.released_bytes.len() as u64;
         let length = match next {
             Some(next) => true_length(held.seq_num, next, len, held.truncated),

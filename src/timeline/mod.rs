@@ -13,7 +13,7 @@ pub use endpoint::{Endpoints, Mapping, ParseMappingError, Resolver};
 pub use hash::stable_hash;
 pub use protocol::{Protocol, Sniffer};
 pub use role::{Role, RoleChoice, role_from_ports};
-pub use summary::{Side, Summaries, Summary, direction_name};
+pub use summary::{Side, Summaries, Summary};
 
 /// Which way bytes went, as Envoy saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! What each connection of a source came to, and what is wrong with it.
 
-use super::{Direction, EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
-use crate::trace::{Code, Finding, Nanos, TraceKind};
+use super::{EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
+use crate::trace::{Code, Finding, Nanos};
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,6 @@ impl Count {
 #[derive(Debug, Default)]
 pub struct Summaries {
     by_slot: Vec<Option<Summary>>,
-    kinds: [bool; TraceKind::ALL.len()],
     findings: Vec<Finding>,
 }
 
@@ -76,8 +75,7 @@ impl Summaries {
     /// Looks at the current entry of `timelines`. Answers the connection's summary with its last entry.
     pub fn entry(&mut self, timelines: &Timelines) -> Option<Summary> {
         let entry = timelines.entry()?;
-        let message = timelines.source().message().message();
-        let place = (message.offset, message.index);
+        let place = timelines.place();
         if let EntryKind::Opened = entry.kind {
             self.open(entry.slot, entry.time, timelines.opening(entry.slot)?);
             return None;
@@ -165,16 +163,18 @@ impl Summaries {
         if summary.truncated.times > 0 {
             let Count { times, bytes, .. } = summary.truncated;
             let open_ended: u64 = summary.sides.iter().map(|side| side.open_ended).sum();
-            let mut detail = format!("trace_id {trace_id}: {times} truncated bodies, {bytes} bytes missing");
-            if open_ended > 0 {
-                detail.push_str(&format!(", and {open_ended} times nobody knows how many"));
-            }
+            let missing = match open_ended {
+                0 => format!("{bytes} bytes are missing"),
+                _ if bytes == 0 => "how many bytes are missing is not known".to_owned(),
+                _ => format!("more than {bytes} bytes are missing"),
+            };
+            let detail = format!("trace_id {trace_id}: {times} bodies are truncated, {missing}");
             self.findings.push(summary.truncated.finding(Code::TruncatedBody, detail));
         }
         if summary.destroyed.times > 0 {
             let Count { times, bytes, .. } = summary.destroyed;
             let detail = format!(
-                "trace_id {trace_id}: JSON_BODY_AS_STRING destroyed binary data in {times} bodies, {bytes} bytes missing"
+                "trace_id {trace_id}: JSON_BODY_AS_STRING destroyed binary data in {times} bodies, {bytes} bytes are missing"
             );
             self.findings.push(summary.destroyed.finding(Code::BinaryDestroyed, detail));
         }
@@ -187,29 +187,5 @@ impl Summaries {
             });
         }
         Some(summary)
-    }
-
-    /// Notes the kind of the current message; the first one that differs is a finding.
-    pub fn kind(&mut self, timelines: &Timelines) {
-        let message = timelines.source().message().message();
-        let Some(kind) = message.kind else { return };
-        let new = !std::mem::replace(&mut self.kinds[kind as usize], true);
-        if new && self.kinds.iter().filter(|seen| **seen).count() > 1 {
-            self.findings.push(Finding {
-                code: Code::MixedKinds,
-                offset: message.offset,
-                message: message.index,
-                detail: format!("{} in a source that began with another kind", kind.field_name()),
-            });
-        }
-    }
-}
-
-/// The direction's name for people and machines.
-#[must_use]
-pub fn direction_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Inbound => "read",
-        Direction::Outbound => "write",
     }
 }

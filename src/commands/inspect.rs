@@ -1,0 +1,78 @@
+//! Reading traces without writing captures: what `validate` and `info` share.
+
+use std::path::PathBuf;
+
+use super::Status;
+use crate::{
+    cli::InspectArgs,
+    input::{self, Advance, Input, InputError, Source, discover},
+    interrupt,
+    timeline::{self, Summaries, Summary, Timelines},
+    trace::{Code, Finding},
+};
+
+/// What reading a trace brings up, in order.
+pub(super) enum Item<'a> {
+    /// Something is wrong or remarkable.
+    Finding(&'a Finding),
+    /// A connection ended, within the trace or with it.
+    Connection(&'a Summary, &'a Timelines),
+    /// The source ended.
+    End(&'a Timelines),
+}
+
+/// The inputs that the arguments stand for.
+pub(super) fn inputs(args: &InspectArgs) -> anyhow::Result<(Vec<Input>, Vec<InputError>)> {
+    interrupt::install()?;
+    let (found, unreadable) = discover(&args.inputs, None);
+    let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
+    if found.is_empty() && unreadable.is_empty() {
+        let named: Vec<_> = args.inputs.iter().map(|path: &PathBuf| path.display().to_string()).collect();
+        anyhow::bail!("{}: no trace files in it", named.join(", "));
+    }
+    Ok((found, errors))
+}
+
+/// Reads one trace to its end and hands `each` what comes up.
+///
+/// # Errors
+/// Where the source cannot be opened or recognised; or a signal came.
+pub(super) fn read(
+    input: &Input,
+    input_options: input::Options,
+    options: timeline::Options,
+    mut each: impl FnMut(Item<'_>),
+) -> Result<Result<(), Status>, InputError> {
+    let source = Source::open(&input.path, input_options)?;
+    let mut timelines = Timelines::new(source, options);
+    let mut summaries = Summaries::default();
+    loop {
+        let advance = timelines.advance();
+        let summary = match advance {
+            Advance::Message => summaries.entry(&timelines),
+            Advance::NeedInput => {
+                if let Some(signal) = interrupt::signal() {
+                    return Ok(Err(Status::Signal(signal)));
+                }
+                timelines.source_mut().fill();
+                None
+            }
+            Advance::End => None,
+        };
+        for finding in timelines.source_mut().take_findings().iter().chain(&summaries.take_findings()) {
+            each(Item::Finding(finding));
+        }
+        if let Some(summary) = &summary {
+            each(Item::Connection(summary, &timelines));
+        }
+        if advance == Advance::End {
+            break;
+        }
+    }
+    for field in timelines.source().unknown_fields().fields() {
+        let detail = format!("{}.{} is unknown to this version, {} times", field.message, field.field, field.count);
+        each(Item::Finding(&Finding { code: Code::UnknownField, offset: 0, message: 0, detail }));
+    }
+    each(Item::End(&timelines));
+    Ok(Ok(()))
+}

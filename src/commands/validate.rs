@@ -1,0 +1,116 @@
+//! `tap2pcap validate`: every finding of every trace, and nothing changed.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use serde_json::json;
+
+use super::{
+    Status,
+    inspect::{self, Item},
+    settings,
+};
+use crate::{
+    cli::ValidateArgs,
+    input::{self, InputError},
+    report::{self, print_line},
+    timeline,
+    trace::{Finding, Severity},
+};
+
+/// Findings so far, by severity.
+#[derive(Debug, Default)]
+struct Counts {
+    errors: u64,
+    warnings: u64,
+    notes: u64,
+}
+
+impl Counts {
+    fn add(&mut self, severity: Severity) {
+        match severity {
+            Severity::Error => self.errors += 1,
+            Severity::Warning => self.warnings += 1,
+            Severity::Note => self.notes += 1,
+        }
+    }
+}
+
+pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
+    let (inputs, unreadable) = inspect::inputs(&args.inspect)?;
+    let mut out = io::stdout().lock();
+    let mut counts = Counts::default();
+    let mut read = 0;
+    let mut written = Ok(());
+    for error in &unreadable {
+        counts.add(Severity::Error);
+        written = written.and_then(|()| write_refusal(&mut out, args.inspect.json, error));
+    }
+    for input in &inputs {
+        let options = input::Options { encoding: settings::encoding(args.inspect.from), piece: None };
+        let result = inspect::read(input, options, timeline::Options::default(), |item| {
+            if let (Item::Finding(finding), true) = (item, written.is_ok()) {
+                counts.add(finding.code.severity());
+                written = write_finding(&mut out, args.inspect.json, &input.path, finding);
+            }
+        });
+        match result {
+            Ok(Ok(())) => read += 1,
+            Ok(Err(signal)) => return Ok(signal),
+            Err(error) if input.found && error.is_other_json() => {}
+            Err(error) => {
+                counts.add(Severity::Error);
+                written = written.and_then(|()| write_refusal(&mut out, args.inspect.json, &error));
+            }
+        }
+        if written.is_err() {
+            break;
+        }
+    }
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Status::Done),
+        result => result?,
+    }
+    if !args.inspect.json && !args.inspect.verbosity.quiet {
+        let Counts { errors, warnings, notes } = counts;
+        print_line("note", &format_args!("{read} traces: {errors} errors, {warnings} warnings, {notes} notes"));
+    }
+    Ok(if read == 0 {
+        Status::NotDone
+    } else if counts.errors > 0 || (args.strict && counts.warnings > 0) {
+        Status::Damaged
+    } else {
+        Status::Done
+    })
+}
+
+fn write_finding(out: &mut impl Write, json: bool, path: &Path, finding: &Finding) -> io::Result<()> {
+    let Finding { code, offset, message, detail } = finding;
+    let severity = code.severity().word();
+    let path = path.display().to_string();
+    if json {
+        let object = json!({
+            "path": path, "severity": severity, "code": code.name(),
+            "offset": offset, "message": message, "detail": detail,
+        });
+        return writeln!(out, "{object}");
+    }
+    let place = format!("byte {offset}, message {message}:");
+    let line = format!("{severity:<7}  {code:<18}  {path}: {place} {detail}", code = code.name());
+    writeln!(out, "{}", report::for_terminal(&line))
+}
+
+fn write_refusal(out: &mut impl Write, json: bool, error: &InputError) -> io::Result<()> {
+    let code = error.code();
+    if json {
+        let object = json!({
+            "path": error.path().display().to_string(), "severity": "error", "code": code,
+            "offset": 0, "message": 0, "detail": report::with_causes(error),
+        });
+        return writeln!(out, "{object}");
+    }
+    let line = format!("error    {code:<18}  {}", report::with_causes(error));
+    writeln!(out, "{}", report::for_terminal(&line))
+}
