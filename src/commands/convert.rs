@@ -112,7 +112,11 @@ fn one_capture(
     let mut capture = Capture::create(&destination, format)?;
     let live_output = destination == Destination::Stdout;
     match merge(inputs, settings, live_output, &mut capture, progress) {
-        Ok(outcome) => {
+        Ok(mut outcome) => {
+            // Like tcpdump's, a capture that the user ended before anything came is a capture.
+            if outcome.converted == 0 && interrupt::signal().is_some() {
+                outcome = Outcome { converted: inputs.len(), ..outcome };
+            }
             if outcome.converted > 0 {
                 capture.finish()?;
             }

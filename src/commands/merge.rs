@@ -57,6 +57,8 @@ impl Outcome {
         let converted = trace.has_connections();
         if converted {
             self.converted += 1;
+        } else if trace.was_interrupted() {
+            return;
         } else {
             super::nothing_readable(trace.timelines().source().path());
         }

@@ -9,7 +9,7 @@ use crate::{
     report::{Progress, Reporter},
     synth::{Flow, Identity},
     timeline::{Endpoints, EntryKind, Resolver, Summaries, Timelines},
-    trace::{Finding, Nanos},
+    trace::{Code, Finding, Nanos},
 };
 
 use super::settings::Settings;
@@ -77,6 +77,11 @@ impl Trace {
     /// Whether there was something to convert.
     pub(super) fn has_connections(&self) -> bool {
         self.timelines.connections() > 0
+    }
+
+    /// Whether a signal ended standard input.
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.live && interrupt::signal().is_some()
     }
 
     /// Whether something was wrong.
@@ -177,6 +182,10 @@ impl Trace {
 
     fn report(&mut self) {
         let mut findings = self.timelines.source_mut().take_findings();
+        if self.was_interrupted() {
+            // The user ended the stream, and not where a message ends.
+            findings.retain(|finding| finding.code != Code::CutOff);
+        }
         findings.extend(self.summaries.take_findings());
         for finding in &findings {
             self.reporter.finding(self.timelines.source().path(), finding);

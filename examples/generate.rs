@@ -1,0 +1,221 @@
+//! Writes the traces that `scripts/bench` converts: deterministic, of any size, in Envoy's formats.
+//!
+//! `cargo run --release --example generate -- FORMAT EVENT_BYTES TOTAL_BYTES OUT`
+//! `cargo run --release --example generate -- many COUNT TRACE_BYTES DIRECTORY`
+
+use std::{
+    error::Error,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use base64::Engine as _;
+use prost::Message as _;
+use tap2pcap::proto::{
+    envoy::config::core::v3 as core,
+    tap::{
+        Body, Connection, SocketEvent, SocketStreamedTraceSegment, TraceWrapper,
+        body::BodyType,
+        socket_event::{Closed, EventSelector, Read, Write as WriteEvent},
+        socket_streamed_trace_segment::MessagePiece,
+        trace_wrapper::Trace,
+    },
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [format, first, second, out] = args.as_slice() else {
+        return Err(
+            "usage: generate FORMAT EVENT_BYTES TOTAL_BYTES OUT | generate many COUNT TRACE_BYTES DIRECTORY".into()
+        );
+    };
+    if format == "many" {
+        let (count, size) = (first.parse::<u64>()?, second.parse::<u64>()?);
+        fs::create_dir_all(out)?;
+        for id in 0..count {
+            let path = Path::new(out).join(format!("tap_{id}.pb_length_delimited"));
+            // Traces of one busy second: all of them overlap.
+            write_trace(Format::Delimited, 1024.min(size / 4), size, id, id * 1_000_000_000 / count, &path)?;
+        }
+        return Ok(());
+    }
+    let format = match format.as_str() {
+        "binary" => Format::Binary,
+        "delimited" => Format::Delimited,
+        "text" => Format::Text,
+        "json" => Format::Json,
+        other => return Err(format!("unknown format {other}").into()),
+    };
+    write_trace(format, first.parse()?, second.parse()?, 1, 0, Path::new(out))?;
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Binary,
+    Delimited,
+    Text,
+    Json,
+}
+
+/// Two reads, then a write, and so on, until the file holds `total` bytes.
+fn write_trace(format: Format, event: u64, total: u64, id: u64, start: u64, path: &Path) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    let mut random = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut payload = vec![0; event as usize];
+    let mut written = 0;
+    written += write_segment(format, &mut out, &connection(id))?;
+    let mut seq_num = 1;
+    let mut time = 1_700_000_000_000_000_000 + start;
+    let mut index = 0_u64;
+    while written < total {
+        for byte in &mut payload {
+            // xorshift
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            *byte = random as u8;
+        }
+        time += 10_000;
+        let selector = if index % 3 < 2 {
+            EventSelector::Read(Read { data: Some(body(&payload)) })
+        } else {
+            EventSelector::Write(WriteEvent { data: Some(body(&payload)), end_stream: false })
+        };
+        written += write_segment(format, &mut out, &segment(id, time, selector, seq_num))?;
+        seq_num += event;
+        index += 1;
+    }
+    write_segment(format, &mut out, &segment(id, time, EventSelector::Closed(Closed {}), seq_num + 1))?;
+    out.flush()
+}
+
+fn connection(id: u64) -> TraceWrapper {
+    let address = |address: String, port: u32| {
+        Some(core::Address {
+            address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+                address,
+                port_specifier: Some(core::socket_address::PortSpecifier::PortValue(port)),
+                ..Default::default()
+            })),
+        })
+    };
+    let piece = MessagePiece::Connection(Connection {
+        local_address: address("10.0.0.1".into(), 8443),
+        remote_address: address(format!("10.1.{}.{}", id >> 8 & 0xff, id & 0xff), 40_000 + (id % 20_000) as u32),
+    });
+    wrap(SocketStreamedTraceSegment { trace_id: id, message_piece: Some(piece) })
+}
+
+fn segment(id: u64, time: u64, selector: EventSelector, seq_num: u64) -> TraceWrapper {
+    let timestamp =
+        prost_types::Timestamp { seconds: (time / 1_000_000_000) as i64, nanos: (time % 1_000_000_000) as i32 };
+    let event = SocketEvent { timestamp: Some(timestamp), event_selector: Some(selector), connection: None, seq_num };
+    wrap(SocketStreamedTraceSegment { trace_id: id, message_piece: Some(MessagePiece::Event(event)) })
+}
+
+fn wrap(segment: SocketStreamedTraceSegment) -> TraceWrapper {
+    TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(segment)), configured_sample_rate: None }
+}
+
+fn body(payload: &[u8]) -> Body {
+    Body { body_type: Some(BodyType::AsBytes(payload.to_vec())), truncated: false }
+}
+
+fn write_segment(format: Format, out: &mut impl Write, wrapper: &TraceWrapper) -> io::Result<u64> {
+    let bytes = match format {
+        Format::Binary => wrapper.encode_to_vec(),
+        Format::Delimited => wrapper.encode_length_delimited_to_vec(),
+        Format::Text => text(wrapper),
+        Format::Json => json(wrapper),
+    };
+    out.write_all(&bytes)?;
+    Ok(bytes.len() as u64)
+}
+
+/// The parts of an event segment that the two text formats print.
+fn event_of(wrapper: &TraceWrapper) -> Option<(u64, &SocketEvent)> {
+    match wrapper.trace.as_ref()? {
+        Trace::SocketStreamedTraceSegment(segment) => match segment.message_piece.as_ref()? {
+            MessagePiece::Event(event) => Some((segment.trace_id, event)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn payload_of(event: &SocketEvent) -> Option<(&'static str, &[u8])> {
+    let (name, data) = match event.event_selector.as_ref()? {
+        EventSelector::Read(read) => ("read", read.data.as_ref()),
+        EventSelector::Write(write) => ("write", write.data.as_ref()),
+        EventSelector::Closed(_) => return None,
+    };
+    match data?.body_type.as_ref()? {
+        BodyType::AsBytes(bytes) => Some((name, bytes)),
+        BodyType::AsString(text) => Some((name, text.as_bytes())),
+    }
+}
+
+fn text(wrapper: &TraceWrapper) -> Vec<u8> {
+    let Some((id, event)) = event_of(wrapper) else {
+        return b"socket_streamed_trace_segment {\n  trace_id: 1\n  connection {\n    local_address {\n      \
+            socket_address {\n        address: \"10.0.0.1\"\n        port_value: 8443\n      }\n    }\n    \
+            remote_address {\n      socket_address {\n        address: \"10.1.0.1\"\n        port_value: 40001\n      \
+            }\n    }\n  }\n}\n"
+            .to_vec();
+    };
+    let time = event.timestamp.unwrap_or_default();
+    let mut out = format!(
+        "socket_streamed_trace_segment {{\n  trace_id: {id}\n  event {{\n    timestamp {{\n      seconds: {}\n      \
+         nanos: {}\n    }}\n",
+        time.seconds, time.nanos
+    )
+    .into_bytes();
+    match payload_of(event) {
+        Some((name, payload)) => {
+            out.extend(format!("    {name} {{\n      data {{\n        as_bytes: \"").bytes());
+            for byte in payload {
+                match byte {
+                    b'\n' => out.extend(b"\\n"),
+                    b'\r' => out.extend(b"\\r"),
+                    b'\t' => out.extend(b"\\t"),
+                    b'"' | b'\'' | b'\\' => out.extend([b'\\', *byte]),
+                    0x20..0x7f => out.push(*byte),
+                    _ => out.extend([b'\\', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]),
+                }
+            }
+            out.extend(b"\"\n      }\n    }\n");
+        }
+        None => out.extend(b"    closed {\n    }\n"),
+    }
+    out.extend(format!("    seq_num: {}\n  }}\n}}\n", event.seq_num).bytes());
+    out
+}
+
+fn json(wrapper: &TraceWrapper) -> Vec<u8> {
+    let Some((id, event)) = event_of(wrapper) else {
+        return b"{\n \"socket_streamed_trace_segment\": {\n  \"trace_id\": \"1\",\n  \"connection\": {\n   \
+            \"local_address\": {\n    \"socket_address\": {\n     \"protocol\": \"TCP\",\n     \"address\": \
+            \"10.0.0.1\",\n     \"port_value\": 8443\n    }\n   },\n   \"remote_address\": {\n    \
+            \"socket_address\": {\n     \"protocol\": \"TCP\",\n     \"address\": \"10.1.0.1\",\n     \"port_value\": \
+            40001\n    }\n   }\n  }\n }\n}\n"
+            .to_vec();
+    };
+    let time = event.timestamp.unwrap_or_default();
+    let mut out = format!(
+        "{{\n \"socket_streamed_trace_segment\": {{\n  \"trace_id\": \"{id}\",\n  \"event\": {{\n   \"timestamp\": \
+         \"{time}\",\n"
+    );
+    match payload_of(event) {
+        Some((name, payload)) => {
+            out.push_str(&format!("   \"{name}\": {{\n    \"data\": {{\n     \"as_bytes\": \""));
+            base64::engine::general_purpose::STANDARD.encode_string(payload, &mut out);
+            out.push_str("\",\n     \"truncated\": false\n    }");
+            out.push_str(if name == "write" { ",\n    \"end_stream\": false\n   },\n" } else { "\n   },\n" });
+        }
+        None => out.push_str("   \"closed\": {},\n"),
+    }
+    out.push_str(&format!("   \"seq_num\": \"{}\"\n  }}\n }}\n}}\n", event.seq_num));
+    out.into_bytes()
+}
