@@ -13,6 +13,7 @@ use super::{
 use crate::{
     capture::Capture,
     input::Input,
+    interrupt,
     report::{Progress, print_error},
     timeline::Resolver,
     trace::Nanos,
@@ -109,6 +110,8 @@ pub(super) fn merge(
         turns.push(Turn::Waiting);
         let mut trace = match open(input) {
             Ok(trace) => trace,
+            // The user ended the stream before it began.
+            Err(_) if input.path == Path::new("-") && interrupt::signal().is_some() => continue,
             Err(error) => {
                 outcome.refuse(input, &error, &settings);
                 continue;
