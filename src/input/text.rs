@@ -1,8 +1,8 @@
 //! `PROTO_TEXT`: `TraceWrapper` messages in the protobuf text format, one field of the oneof after another.
 //!
 //! Nothing marks where one wrapper ends and the next starts, but each holds one field of the oneof, so each such field
-//! starts a message, and every other top-level field belongs to the message before it. That is also why a message is
-//! known to be over only when the next one starts or the source ends.
+//! is a message, complete with its closing brace: on a live stream the next one may be long in coming. What else stands
+//! at the top level belongs to the message before it, says nothing of it, and is skipped.
 
 mod lexer;
 mod split;
@@ -24,68 +24,81 @@ use crate::trace::{
 /// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
 pub(crate) struct TextDecoder {
-    /// The search for the end of a message that crossed the end of the window.
+    /// The search for the end of a field that crossed the end of the window.
     split: Option<Split>,
+    /// The search found an end that may be none.
+    found: bool,
     /// Bytes to wait for before decoding is tried again, where the search found an end that was none.
     patience: usize,
-    /// The window starts inside a comment between messages.
+    /// Bytes after which decoding is tried again whatever the search says, where it does not know every end.
+    limit: Option<usize>,
+    /// The window starts inside a comment between fields.
     in_comment: bool,
-    /// Unknown fields of the message that start before this were counted when decoding it was first tried.
+    /// A field ended before the window, so a separator may follow.
+    after_field: bool,
+    /// Unknown fields of the field that start before this were counted when decoding it was first tried.
     counted: usize,
 }
 
 impl Decode for TextDecoder {
     fn step(&mut self, window: &[u8], at_end: bool, out: &mut Message) -> Step {
-        let start = self.skip_between(window);
-        if start == window.len() {
-            return if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } };
-        }
-        if let Some(split) = &mut self.split
-            && !at_end
-            && (window.len() < self.patience || split.find(window, at_end).is_none())
-        {
-            return self.more(window, start);
-        }
-        let mut parser = Parser::new(window, start, at_end, self.counted, out);
-        let outcome = parser.trace_wrapper();
-        let Parser { lex, counted, .. } = parser;
-        match outcome {
-            Ok(end) => {
-                *self = Self::default();
-                Step::Message { start, end }
+        let mut start = self.skip_between(window, 0);
+        loop {
+            if start == window.len() {
+                return if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } };
             }
-            Err(Stop::End) if at_end => {
-                *self = Self::default();
-                out.cut = true;
-                let detail = "the text ends inside a message".into();
-                let fault = Fault { at: window.len(), code: Code::CutOff, detail };
-                Step::Damaged { start, end: window.len(), fault }
+            if !at_end && self.is_pending(window) {
+                return self.more(window, start);
             }
-            Err(Stop::End) => {
-                // The search takes a value for a name, so one that found an end too early may do so again and again.
-                self.patience = if self.split.is_some() { (window.len() - start) * 2 } else { 0 };
-                let split = Split::new(lex.pos, lex.depth, out.kind.is_some());
-                self.wait(split, counted, start, out);
-                self.more(window, start)
-            }
-            Err(Stop::Bad) => {
-                let mut split = Split::new(lex.pos, lex.depth, true);
-                let Some(end) = split.find(window, at_end).or(at_end.then_some(window.len())) else {
+            let mut parser = Parser::new(window, start, at_end, self.counted, out);
+            let outcome = parser.field();
+            let Parser { lex, counted, .. } = parser;
+            match outcome {
+                Ok(()) => {
+                    *self = Self { after_field: true, ..Self::default() };
+                    if out.kind.is_some() {
+                        return Step::Message { start, end: lex.pos };
+                    }
+                    start = self.skip_between(window, lex.pos);
+                }
+                Err(Stop::End) if at_end => {
+                    *self = Self::default();
+                    out.cut = true;
+                    let detail = "the text ends inside a message".into();
+                    let fault = Fault { at: window.len(), code: Code::CutOff, detail };
+                    return Step::Damaged { start, end: window.len(), fault };
+                }
+                Err(Stop::End) => {
+                    // The search takes a value for a name and a list's element for a field, so one that found an end
+                    // too early may do so again and again.
+                    self.patience = if self.found { (window.len() - start) * 2 } else { 0 };
+                    // A field of the oneof ends with a brace. Of others the search does not know every end, and
+                    // waiting for the next message would collect them.
+                    self.limit = out.kind.is_none().then_some((window.len() - start) * 2);
+                    let split = Split::to_end(lex.pos, lex.depth, out.kind.is_some());
                     self.wait(split, counted, start, out);
                     return self.more(window, start);
-                };
-                *self = Self::default();
-                let (at, detail) = lex.fault;
-                Step::Damaged { start, end, fault: Fault { at, code: Code::Undecodable, detail } }
+                }
+                Err(Stop::Bad) => {
+                    let mut split = Split::to_next(lex.pos, lex.depth);
+                    let Some(end) = split.find(window, at_end).or(at_end.then_some(window.len())) else {
+                        self.limit = None;
+                        self.wait(split, counted, start, out);
+                        return self.more(window, start);
+                    };
+                    *self = Self::default();
+                    let (at, detail) = lex.fault;
+                    return Step::Damaged { start, end, fault: Fault { at, code: Code::Undecodable, detail } };
+                }
             }
         }
     }
 }
 
 impl TextDecoder {
-    /// Skips white space and comments before a message.
-    fn skip_between(&mut self, window: &[u8]) -> usize {
-        let mut at = 0;
+    /// Skips white space, comments and the separator that may stand between two fields.
+    fn skip_between(&mut self, window: &[u8], from: usize) -> usize {
+        let mut at = from;
         loop {
             if self.in_comment {
                 let Some(newline) = memchr(b'\n', &window[at..]) else { return window.len() };
@@ -95,12 +108,23 @@ impl TextDecoder {
             match window.get(at) {
                 Some(b' ' | b'\n' | b'\t' | b'\r' | 0x0b | 0x0c) => at += 1,
                 Some(b'#') => self.in_comment = true,
+                Some(b',' | b';') if self.after_field => {
+                    self.after_field = false;
+                    at += 1;
+                }
                 _ => return at,
             }
         }
     }
 
-    /// Keeps what was learnt of a message that has to be decoded again. The next window starts at the message.
+    /// Whether decoding the field at the start of the window is not worth another try yet.
+    fn is_pending(&mut self, window: &[u8]) -> bool {
+        let Some(split) = &mut self.split else { return false };
+        self.found = window.len() >= self.patience && split.find(window, false).is_some();
+        !self.found && self.limit.is_none_or(|limit| window.len() < limit)
+    }
+
+    /// Keeps what was learnt of a field that has to be decoded again. The next window starts at the field.
     fn wait(&mut self, mut split: Split, counted: usize, start: usize, out: &mut Message) {
         split.shift(start);
         self.split = Some(split);
@@ -113,12 +137,12 @@ impl TextDecoder {
     }
 }
 
-/// One pass over one message: a method for each message type, which reads from behind the opening brace to behind
+/// One pass over one field of the top level: a method for each message type, which reads from behind the opening brace to behind
 /// the closing one.
 struct Parser<'w, 'm> {
     lex: Lexer<'w>,
     out: &'m mut Message,
-    /// Where the message starts in the window.
+    /// Where the field starts in the window.
     start: usize,
     /// See [`TextDecoder::counted`].
     counted: usize,
@@ -129,40 +153,17 @@ impl<'w, 'm> Parser<'w, 'm> {
         Self { lex: Lexer::new(window, start, at_end), out, start, counted }
     }
 
-    /// Answers where the message ends.
-    fn trace_wrapper(&mut self) -> Parse<usize> {
-        let mut end = self.start;
-        loop {
-            self.lex.skip_blank()?;
-            if self.lex.pos == self.lex.window.len() {
-                return if self.lex.at_end { Ok(end) } else { Err(Stop::End) };
+    /// One field of the top level.
+    fn field(&mut self) -> Parse<()> {
+        let name = self.lex.name()?;
+        match kind_of(name) {
+            Some(kind) => {
+                self.out.kind = Some(kind);
+                self.trace(kind)
             }
-            let before = self.lex.pos;
-            let name = match self.lex.name() {
-                Err(Stop::End) if self.starts_next(before) => return Ok(end),
-                name => name?,
-            };
-            match kind_of(name) {
-                Some(_) if self.out.kind.is_some() => {
-                    self.lex.pos = before;
-                    return Ok(end);
-                }
-                Some(kind) => {
-                    self.out.kind = Some(kind);
-                    self.trace(kind)?;
-                }
-                None if name == b"configured_sample_rate" => self.lex.skip_message()?,
-                None => self.unknown("TraceWrapper", name)?,
-            }
-            end = self.lex.field_end()?;
+            None if name == b"configured_sample_rate" => self.lex.skip_message(),
+            None => self.unknown("TraceWrapper", name),
         }
-    }
-
-    /// Whether the source ends in the name that starts the next message, so that it is that one which is cut.
-    fn starts_next(&self, at: usize) -> bool {
-        let word = &self.lex.window[at..];
-        let names = || TraceKind::ALL.into_iter().map(TraceKind::field_name);
-        self.lex.at_end && self.out.kind.is_some() && names().any(|name| name.as_bytes().starts_with(word))
     }
 
     fn trace(&mut self, kind: TraceKind) -> Parse<()> {

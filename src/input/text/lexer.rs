@@ -136,17 +136,6 @@ impl<'a> Lexer<'a> {
         if end == self.window.len() && !(self.at_end && self.depth == 0) { Err(Stop::End) } else { Ok(()) }
     }
 
-    /// Where a field ends: behind the separator that may follow it, else behind its value.
-    pub(super) fn field_end(&mut self) -> Parse<usize> {
-        let value_end = self.pos;
-        self.skip_blank()?;
-        if !matches!(self.window.get(self.pos), Some(b',' | b';')) {
-            return Ok(value_end);
-        }
-        self.pos += 1;
-        Ok(self.pos)
-    }
-
     /// The next field's name within a message that `close` ends, or `None` behind `close`.
     #[inline]
     pub(super) fn next(&mut self, close: u8) -> Parse<Option<&'a [u8]>> {

@@ -1,4 +1,4 @@
-//! Finds where the next message starts without decoding anything.
+//! Finds where a message ends, or where the next one starts, without decoding anything.
 //!
 //! A message is decoded in one pass straight away. Only one that crosses the end of the window, and the rest of a
 //! damaged one, is looked through here first, and never the same byte twice.
@@ -24,6 +24,8 @@ pub(super) struct Split {
     depth: usize,
     /// Whether the message's own oneof field lies behind `at`, so that the next one ends the message.
     begun: bool,
+    /// Whether a brace that closes all others is the end. Behind damage, braces are not to be trusted.
+    to_end: bool,
     inside: Inside,
 }
 
@@ -39,9 +41,14 @@ enum Inside {
 }
 
 impl Split {
-    /// Goes on from the start of a token at `at`, `depth` messages deep.
-    pub(super) fn new(at: usize, depth: usize, begun: bool) -> Self {
-        Self { at, depth, begun, inside: Inside::Tokens }
+    /// Looks for the end of the field, from the start of a token at `at`, `depth` messages deep in it.
+    pub(super) fn to_end(at: usize, depth: usize, begun: bool) -> Self {
+        Self { at, depth, begun, to_end: true, inside: Inside::Tokens }
+    }
+
+    /// Looks for the next message behind damage at `at`, `depth` messages deep.
+    pub(super) fn to_next(at: usize, depth: usize) -> Self {
+        Self { at, depth, begun: true, to_end: false, inside: Inside::Tokens }
     }
 
     /// Follows the window when its first `by` bytes are given up.
@@ -53,7 +60,7 @@ impl Split {
     }
 
     /// Where the next message starts: at one of the four names outside all braces, or, should a closing brace be
-    /// lost, at the start of a line, which Envoy indents at any depth.
+    /// lost, at the start of a line, which Envoy indents at any depth. Or, if that is looked for, where this one ends.
     pub(super) fn find(&mut self, window: &[u8], at_end: bool) -> Option<usize> {
         loop {
             match self.inside {
@@ -89,13 +96,20 @@ impl Split {
         }
     }
 
-    /// `None`: the window ends. `Some(None)`: a string or a comment starts. Else the next message.
+    /// `None`: the window ends. `Some(None)`: a string or a comment starts. Else what was looked for.
     #[expect(clippy::option_option, reason = "lets `find` leave with `?`")]
     fn tokens(&mut self, window: &[u8], at_end: bool) -> Option<Option<usize>> {
         while let Some(&byte) = window.get(self.at) {
             match byte {
                 b'{' | b'<' => self.depth += 1,
-                b'}' | b'>' => self.depth = self.depth.saturating_sub(1),
+                b'}' | b'>' => {
+                    let was_open = self.depth > 0;
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.to_end && was_open && self.depth == 0 {
+                        self.at += 1;
+                        return Some(Some(self.at));
+                    }
+                }
                 b'#' => {
                     self.inside = Inside::Comment;
                     return Some(None);
@@ -138,23 +152,43 @@ mod tests {
         assert_eq!(TraceKind::ALL.iter().map(|kind| kind.field_name().len()).max(), Some(LONGEST));
     }
 
+    /// Both searches over all of `text`, which must not depend on how it arrives.
+    fn find(text: &[u8], split: impl Fn() -> Split) -> Option<usize> {
+        let whole = split().find(text, true);
+        let mut split = split();
+        let found = (0..=text.len()).find_map(|end| split.find(&text[..end], end == text.len()));
+        assert_eq!(found, whole, "{}", text.escape_ascii());
+        whole
+    }
+
     #[test]
-    fn finds_the_same_place_however_the_bytes_arrive() {
+    fn finds_the_next_message_however_the_bytes_arrive() {
         let texts: [&[u8]; 6] = [
-            b"socket_buffered_trace { a: \"}\\\"{\" # { \n b: '\\\\' } x: 1 socket_buffered_trace",
-            b"socket_buffered_trace { a { b <\nsocket_streamed_trace_segment {",
-            b"socket_buffered_trace { a: \"not closed\n} socket_buffered_trace {",
-            b"socket_buffered_trace { a: \"\\\nsocket_buffered_trace {",
-            b"socket_buffered_trace {}} aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaasocket_buffered_trace http_buffered_trace",
-            b"x { socket_buffered_trace {} } socket_buffered_trace { } http_buffered_trace {}",
+            b" { a: \"}\\\"{\" # { \n b: '\\\\' } x: 1 socket_buffered_trace",
+            b" { a { b <\nsocket_streamed_trace_segment {",
+            b" { a: \"not closed\n} socket_buffered_trace {",
+            b" { a: \"\\\nsocket_buffered_trace {",
+            b" {}} aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaasocket_buffered_trace http_buffered_trace",
+            b"x { socket_buffered_trace {} } { } http_buffered_trace {}",
         ];
         for text in texts {
-            let whole = Split::new(0, 0, false).find(text, true);
             let last = text.windows(6).rposition(|six| six == b"socket" || six == b"http_b");
-            assert_eq!(whole, last, "{}", text.escape_ascii());
-            let mut split = Split::new(0, 0, false);
-            let found = (0..=text.len()).find_map(|end| split.find(&text[..end], end == text.len()));
-            assert_eq!(found, whole, "{}", text.escape_ascii());
+            assert_eq!(find(text, || Split::to_next(0, 0)), last, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn finds_the_end_however_the_bytes_arrive() {
+        let texts: [(&[u8], &[u8]); 5] = [
+            (b"socket_buffered_trace { a: \"}\\\"{\" # { \n b: '\\\\' }", b" socket_buffered_trace { }"),
+            (b"socket_buffered_trace < a { b <> > >", b"}"),
+            (b"socket_buffered_trace ", b"http_buffered_trace {}"),
+            (b"socket_buffered_trace { a {\n", b"socket_buffered_trace {}"),
+            (b"x { socket_buffered_trace {} }", b" { } http_buffered_trace {}"),
+        ];
+        for (field, rest) in texts {
+            let text = [field, rest].concat();
+            assert_eq!(find(&text, || Split::to_end(0, 0, false)), Some(field.len()), "{}", text.escape_ascii());
         }
     }
 }

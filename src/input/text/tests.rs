@@ -246,50 +246,83 @@ fn nothing_is_nothing() {
 }
 
 #[test]
-fn each_oneof_field_starts_a_message_and_others_follow_it() {
+fn each_oneof_field_is_a_message_and_others_are_skipped() {
     let text = "socket_streamed_trace_segment{trace_id:1}configured_sample_rate{numerator:100 denominator:MILLION};\n\
-                later: 1, latest { socket_buffered_trace {} } socket_streamed_trace_segment{trace_id:2}\
-                socket_buffered_trace{trace_id:3}";
+                later: 1, latest { socket_buffered_trace {} } socket_streamed_trace_segment{trace_id:2};\
+                socket_buffered_trace{trace_id:3} later: 'a' # the end";
     let (seen, unknown) = read_counting(text);
     let parts: Vec<_> = seen.iter().map(|seen| (&text[seen.start..seen.end], seen.trace_id)).collect();
     assert_eq!(
         parts,
         [
-            (text.split_once(" socket_streamed").expect("the second").0, 1),
+            ("socket_streamed_trace_segment{trace_id:1}", 1),
             ("socket_streamed_trace_segment{trace_id:2}", 2),
             ("socket_buffered_trace{trace_id:3}", 3),
         ]
     );
-    let name = |name: &str| ("TraceWrapper", FieldId::Name(name.into()), 1);
-    assert_eq!(unknown, [name("later"), name("latest")]);
+    assert!(seen.iter().all(|seen| seen.fault.is_none()), "{seen:?}");
+    let name = |name: &str, count| ("TraceWrapper", FieldId::Name(name.into()), count);
+    assert_eq!(unknown, [name("later", 2), name("latest", 1)]);
 }
 
 #[test]
-fn fields_before_the_first_message_belong_to_it() {
-    let seen = only("configured_sample_rate { numerator: 1 } socket_buffered_trace { trace_id: 4 }");
-    assert_eq!((seen.start, seen.trace_id, seen.fault), (0, 4, None));
-    assert_eq!(only("configured_sample_rate { numerator: 1 }").kind, None);
-    assert_eq!(only("later: 1").kind, None);
-    assert_eq!(only("later: 'a' \"b\"").fault, None);
+fn fields_without_a_message_are_none() {
+    let text = "configured_sample_rate { numerator: 1 } socket_buffered_trace { trace_id: 4 }";
+    let seen = only(text);
+    assert_eq!((&text[seen.start..], seen.trace_id, seen.fault), ("socket_buffered_trace { trace_id: 4 }", 4, None));
+    assert_eq!(read("configured_sample_rate { numerator: 1 }"), []);
+    assert_eq!(read("configured_sample_rate { numerator: 1 },"), []);
+    for text in ["later: 1", "later: 'a' \"b\"", "later [{ a: 1 }, <>]"] {
+        let (seen, unknown) = read_counting(text);
+        assert_eq!((seen, unknown.len()), (Vec::new(), 1), "{text}");
+    }
+    let seen = read("socket_buffered_trace { trace_id: 4 };; socket_buffered_trace { trace_id: 5 }");
+    assert_eq!(seen.iter().map(|seen| seen.trace_id).collect::<Vec<_>>(), [4, 0, 5]);
+    assert_eq!(seen[1].fault(), (38, Code::Undecodable, "expected a field name, found \";\""));
 }
 
 #[test]
-fn a_message_is_over_when_the_next_one_starts() {
-    let mut decoder = TextDecoder::default();
-    let mut out = Message::default();
-    let text = b"socket_buffered_trace { } socket_buffered_trace {";
-    for end in 1..=text.len() - 2 {
+fn a_message_is_over_with_its_closing_brace() {
+    let text = b"socket_buffered_trace { } configured_sample_rate { } socket_buffered_trace { }";
+    let (mut decoder, mut out) = (TextDecoder::default(), Message::default());
+    for end in 1..=24 {
         let step = decoder.step(&text[..end], false, &mut out);
         assert_eq!(step, Step::NeedMore { skip: 0, wanted: end + 1 });
     }
-    assert_eq!(decoder.step(text, false, &mut out), Step::Message { start: 0, end: 25 });
+    assert_eq!(decoder.step(&text[..25], false, &mut out), Step::Message { start: 0, end: 25 });
+    // The sample rate is skipped as it comes, and the next message is there with its last byte.
+    let (mut from, mut messages) = (25, Vec::new());
+    for end in 25..=text.len() {
+        out.clear();
+        match decoder.step(&text[from..end], false, &mut out) {
+            Step::NeedMore { skip, .. } => from += skip,
+            step => messages.push((from, end, step)),
+        }
+    }
+    assert_eq!(messages, [(53, 78, Step::Message { start: 0, end: 25 })]);
+}
+
+#[test]
+fn fields_between_messages_are_not_collected() {
+    let (mut decoder, mut out) = (TextDecoder::default(), Message::default());
+    let text = b"later: [1, 2], ".repeat(10_000);
+    let (mut from, mut longest) = (0, 0);
+    for end in (0..=text.len()).step_by(100) {
+        longest = longest.max(end - from);
+        match decoder.step(&text[from..end], end == text.len(), &mut out) {
+            Step::NeedMore { skip, .. } => from += skip,
+            step => assert_eq!((step, end), (Step::End, text.len())),
+        }
+    }
+    assert!(longest < 300, "{longest} bytes waited for");
+    assert_eq!(out.unknown.total(), 10_000);
 }
 
 #[test]
 fn a_name_as_a_value_starts_no_message() {
     let text = "later: socket_buffered_trace\n".repeat(50) + "x: [\nhttp_buffered_trace,\nhttp_buffered_trace]";
     let (seen, unknown) = read_counting(&text);
-    assert_eq!((seen.len(), seen[0].kind, &seen[0].fault), (1, None, &None));
+    assert_eq!(seen, []);
     assert_eq!(unknown.iter().map(|(.., count)| count).sum::<u64>(), 51);
 }
 
@@ -651,10 +684,7 @@ fn damage_ends_at_the_next_message() {
         "socket_buffered_trace { events { seq_num: 1 } events { ! } }",
         "socket_buffered_trace { events { seq_num: 1 } events { seq_num: 'x } \"y' } }",
         "socket_buffered_trace { events { seq_num: 1 } events { later: 'x\n } }",
-        "socket_buffered_trace { events { seq_num: 1 } } }",
         "socket_buffered_trace { events { seq_num: 1 } > \n # '\n",
-        "socket_buffered_trace { events { seq_num: 1 } } configured_sample_rate { numerator: }",
-        "socket_buffered_trace { events { seq_num: 1 } } noise from a log, with an apostrophe: it's this\n",
     ] {
         let text = format!("{bad} {good}");
         let seen = read(&text);
@@ -664,6 +694,16 @@ fn damage_ends_at_the_next_message() {
         assert_eq!(seen[0].events.iter().map(|event| event.seq_num).collect::<Vec<_>>(), [1], "{text}");
         assert_eq!((seen[1].trace_id, &seen[1].fault), (8, &None), "{text}");
         assert_eq!(only(bad).end, bad.len());
+    }
+    let whole = "socket_buffered_trace { events { seq_num: 1 } }";
+    for bad in ["}", "configured_sample_rate { numerator: }", "noise from a log, with an apostrophe: it's this\n"] {
+        let text = format!("{whole} {bad} {good}");
+        let seen = read(&text);
+        assert_eq!(seen.len(), 3, "{text}");
+        assert_eq!((seen[0].events.len(), &seen[0].fault, seen[0].end), (1, &None, whole.len()), "{text}");
+        assert!(seen[1].fault.is_some() && !seen[1].cut && seen[1].kind.is_none(), "{text}");
+        assert_eq!((seen[1].start, seen[1].end), (whole.len() + 1, seen[2].start), "{text}");
+        assert_eq!((seen[2].trace_id, &seen[2].fault), (8, &None), "{text}");
     }
     for noise in ["}", "{", "\"", "!", "\0", "1socket_buffered_trace", "socket_buffered_trace"] {
         let text = format!("{noise}\n{good}");
@@ -733,8 +773,9 @@ fn a_cut_in_the_next_name_is_not_in_this_message() {
     assert_eq!(seen.len(), 2);
     assert_eq!((seen[0].trace_id, &seen[0].fault, seen[0].end), (8, &None, 37));
     assert_eq!((seen[1].start, seen[1].kind, seen[1].cut), (38, None, true));
-    let seen = only("socket_buffered_trace { trace_id: 8 } configured_sam");
-    assert_eq!((seen.trace_id, seen.cut, seen.fault().1), (8, true, Code::CutOff));
+    let seen = read("socket_buffered_trace { trace_id: 8 } configured_sam");
+    assert_eq!((seen.len(), seen[0].trace_id, &seen[0].fault), (2, 8, &None));
+    assert_eq!((seen[1].start, seen[1].kind, seen[1].cut, seen[1].fault().1), (38, None, true, Code::CutOff));
     assert_eq!(read("socket_buffered_trace { } # and then").len(), 1);
 }
 
