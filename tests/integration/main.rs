@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod connections;
+mod fixture;
 mod formats;
 mod http2;
 mod manifest;

@@ -170,9 +170,9 @@ fn truth(connection: &Value) -> Truth {
     Truth { client: socket(&connection["client"]), read: bytes("read"), write: bytes("write") }
 }
 
-/// `["127.0.0.1", 80]`; a unix socket has a path in its place.
+/// `["127.0.0.1", 80]`, with two more numbers for IPv6; a unix socket has a path in its place.
 fn socket(value: &Value) -> Option<SocketAddr> {
-    let [address, port] = value.as_array()?.as_slice() else { return None };
+    let [address, port, ..] = value.as_array()?.as_slice() else { return None };
     Some(SocketAddr::new(address.as_str()?.parse().unwrap(), u16::try_from(port.as_u64()?).unwrap()))
 }
 

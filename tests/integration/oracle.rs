@@ -1,7 +1,7 @@
 //! A second reading of traces, which shares nothing with the program's own: prost's generated types for the binary
 //! formats, protoc for text, serde_json for JSON.
 
-use std::net::SocketAddr;
+use std::{fs, net::SocketAddr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use prost::Message;
@@ -69,7 +69,9 @@ impl Trace {
 
     /// Whether an event has fewer bytes than there were, by its own word or by the positions.
     pub fn is_cut(&self) -> bool {
-        self.events.iter().any(|event| event.truncated || event.true_len.is_some_and(|len| len != event.payload.len() as u64))
+        self.events
+            .iter()
+            .any(|event| event.truncated || event.true_len.is_some_and(|len| len != event.payload.len() as u64))
     }
 }
 
@@ -112,7 +114,10 @@ pub fn traces(messages: &[TraceWrapper]) -> Vec<Trace> {
     }
     for trace in &mut traces {
         for index in 0..trace.events.len() {
-            let next = trace.events.get(index + 1).map_or(0, |next| next.seq_num.saturating_sub(u64::from(next.kind == Kind::Closed)));
+            let next = trace
+                .events
+                .get(index + 1)
+                .map_or(0, |next| next.seq_num.saturating_sub(u64::from(next.kind == Kind::Closed)));
             let event = &mut trace.events[index];
             event.true_len = (next > 0 && event.kind != Kind::Closed).then(|| next - event.seq_num);
         }
@@ -162,7 +167,8 @@ fn event(event: &SocketEvent) -> Option<Event> {
 
 /// The messages of a trace file.
 pub fn messages(bytes: &[u8], format: Format) -> Vec<TraceWrapper> {
-    let decode = |messages: Vec<&[u8]>| messages.into_iter().map(|bytes| TraceWrapper::decode(bytes).unwrap()).collect();
+    let decode =
+        |messages: Vec<&[u8]>| messages.into_iter().map(|bytes| TraceWrapper::decode(bytes).unwrap()).collect();
     match format {
         Format::Binary => decode(wire::split_binary(bytes)),
         Format::Delimited => decode(wire::split_delimited(bytes)),
@@ -180,16 +186,23 @@ import \"envoy/data/tap/v3/wrapper.proto\";
 message All { repeated envoy.data.tap.v3.TraceWrapper message = 1; }
 ";
 
+/// Debian's protoc comes without the well-known types unless a package it only recommends is there too.
+const TIMESTAMP_PROTO: &str = "syntax = \"proto3\";
+package google.protobuf;
+message Timestamp { int64 seconds = 1; int32 nanos = 2; }
+";
+
 fn text_messages(text: &str) -> Vec<TraceWrapper> {
     let mut all = String::new();
     for line in text.lines() {
-        // Envoy starts each message at the beginning of a line, and ends it with a brace there.
-        if line.ends_with('{') && !line.starts_with(' ') {
-            all.push_str("message {\n");
+        // Each message starts with a field of the oneof, at the beginning of a line; the sample rate may follow.
+        if line.starts_with("socket_") {
+            all.push_str(if all.is_empty() { "message {\n" } else { "}\nmessage {\n" });
         }
         all.push_str(line);
-        all.push_str(if line == "}" { "\n}\n" } else { "\n" });
+        all.push('\n');
     }
+    all.push('}');
     let binary = protoc("--encode", "All", all.as_bytes());
     wire::fields(&binary).iter().map(|field| TraceWrapper::decode(field.content.unwrap()).unwrap()).collect()
 }
@@ -201,13 +214,15 @@ pub fn print_text(messages: &[TraceWrapper]) -> Vec<u8> {
         wire::append_field(&mut all, 1, &message.encode_to_vec());
     }
     let text = String::from_utf8(protoc("--decode", "All", &all)).unwrap();
-    let lines = text.lines().filter(|line| *line != "message {" && *line != "}");
-    lines.flat_map(|line| [line.strip_prefix("  ").unwrap(), "\n"]).collect::<String>().into_bytes()
+    let lines = text.lines().filter_map(|line| line.strip_prefix("  "));
+    lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
 }
 
 fn protoc(mode: &str, message: &str, input: &[u8]) -> Vec<u8> {
     let dir = Dir::new("protoc");
     dir.create("all.proto", ALL_PROTO);
+    fs::create_dir_all(dir.join("google/protobuf")).unwrap();
+    dir.create("google/protobuf/timestamp.proto", TIMESTAMP_PROTO);
     let own = format!("--proto_path={}", dir.path().display());
     PROTOC.run([&*format!("{mode}={message}"), &own, &format!("--proto_path={ROOT}/proto"), "all.proto"], input).stdout
 }

@@ -36,7 +36,7 @@ impl Converted {
         }
         let local = oracle::socket(self.trace.connection.local_address.as_ref());
         let remote = oracle::socket(self.trace.connection.remote_address.as_ref());
-        let first = self.trace.data().next().expect("packets come from events").kind;
+        let first = self.trace.data().next().map_or(Kind::Read, |event| event.kind);
         let first_src = self.frames[0].src;
         match (local, remote) {
             (Some(local), _) if frame.src == Some(local) => Kind::Write,
@@ -247,7 +247,8 @@ fn bare_mode_shows_each_event_in_pcapng() {
 fn full_mode_keeps_every_byte() {
     let dir = Dir::new("full-payload");
     for suffix in ["pcap", "pcapng"] {
-        let samples = socket_samples().into_iter().filter(|sample| suffix == "pcapng" || sample.format != Format::JsonString);
+        let samples =
+            socket_samples().into_iter().filter(|sample| suffix == "pcapng" || sample.format != Format::JsonString);
         for converted in convert_samples(&dir, samples.collect(), &[], suffix) {
             check_addresses(&converted);
             for kind in [Kind::Read, Kind::Write] {
@@ -281,7 +282,8 @@ fn tcpdump_and_capinfos_read_every_capture() {
             let packets = run.stdout_text().lines().count();
             if tcp == "bare" {
                 let v6 = sample.kind.starts_with("v6");
-                let expected: Vec<_> = trace.data().flat_map(|e| packets_of(e, v6).into_iter().map(|_| e.time)).collect();
+                let expected: Vec<_> =
+                    trace.data().flat_map(|e| packets_of(e, v6).into_iter().map(|_| e.time)).collect();
                 let times = run.stdout_text().lines().map(|line| line.split(' ').next().unwrap());
                 let times: Vec<u64> = times.map(|time| time.replace('.', "").parse().unwrap()).collect();
                 assert_eq!(times, expected, "{}{run:?}", sample.name);
@@ -291,7 +293,8 @@ fn tcpdump_and_capinfos_read_every_capture() {
             (capture, packets)
         });
         let captures = read.iter().map(|(capture, _)| capture.as_os_str());
-        let table = CAPINFOS.run(["-T", "-m", "-Q", "-t", "-E", "-c"].map(AsRef::as_ref).into_iter().chain(captures), &[]);
+        let table =
+            CAPINFOS.run(["-T", "-m", "-Q", "-t", "-E", "-c"].map(AsRef::as_ref).into_iter().chain(captures), &[]);
         let rows: Vec<&str> = table.stdout_text().lines().skip(1).collect();
         assert_eq!(rows.len(), samples.len(), "{table:?}");
         for (row, (capture, packets)) in rows.iter().zip(&read) {

@@ -79,3 +79,39 @@ pub fn split_delimited(mut bytes: &[u8]) -> Vec<&[u8]> {
     }
     messages
 }
+
+/// The messages inside a trace that tests change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    Wrapper,
+    Buffered,
+    Streamed,
+    Events,
+    Event,
+    Connection,
+}
+
+impl Node {
+    fn child(self, field: u64) -> Option<Self> {
+        Some(match (self, field) {
+            (Self::Wrapper, 3) => Self::Buffered,
+            (Self::Wrapper, 4) => Self::Streamed,
+            (Self::Buffered | Self::Streamed, 2) | (Self::Event, 5) => Self::Connection,
+            (Self::Buffered | Self::Streamed, 3) | (Self::Events, 1) => Self::Event,
+            (Self::Streamed, 4) => Self::Events,
+            _ => return None,
+        })
+    }
+}
+
+/// Puts a message together again, from the inside out, with `edit` applied to each part.
+pub fn rewrite(bytes: &[u8], node: Node, edit: &impl Fn(Node, Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for field in fields(bytes) {
+        match (field.content, node.child(field.number)) {
+            (Some(content), Some(child)) => append_field(&mut out, field.number, &rewrite(content, child, edit)),
+            _ => out.extend_from_slice(field.raw),
+        }
+    }
+    edit(node, out)
+}
