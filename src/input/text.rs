@@ -314,7 +314,7 @@ impl<'w, 'm> Parser<'w, 'm> {
         body.payload = if text.in_scratch {
             self.out.scratch_span(text.start)
         } else {
-            Span::in_window(text.start.saturating_sub(self.start), text.len)
+            Span::in_window(text.start, text.len)
         };
         body.truncated |= text.open;
         outcome

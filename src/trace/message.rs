@@ -65,7 +65,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// `len` bytes from `start`, counted from the first byte of the message.
+    /// `len` bytes from `start`, counted from the first byte of the window, which may stand before the message.
     #[inline]
     #[must_use]
     pub fn in_window(start: usize, len: usize) -> Self {
@@ -194,7 +194,7 @@ pub struct MessageView<'a> {
 }
 
 impl<'a> MessageView<'a> {
-    /// `window` starts at the first byte of the message.
+    /// `window` is the one that the decoder had: payloads count from its first byte.
     #[inline]
     #[must_use]
     pub fn new(message: &'a Message, window: &'a [u8]) -> Self {

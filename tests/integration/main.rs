@@ -1,0 +1,16 @@
+//! Judges the program from outside: real traces in, captures out, read back with the tools that people open them with.
+
+#![allow(missing_docs)]
+
+mod bad_input;
+mod connections;
+mod fixture;
+mod formats;
+mod http2;
+mod manifest;
+mod memory;
+mod oracle;
+mod real_traces;
+mod tshark;
+mod util;
+mod wire;
