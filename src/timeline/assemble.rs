@@ -271,12 +271,24 @@ impl Timelines {
         Some(Entry { slot, time, kind })
     }
 
+    /// Most events come to one entry, which need not queue.
+    #[inline]
+    fn push(&mut self, entry: Pending) {
+        if self.current.is_none() {
+            self.current = Some(entry);
+        } else {
+            self.pending.push_back(entry);
+        }
+    }
+
     /// Goes to the next entry. [`Advance::NeedInput`]: fill the source and call again.
     pub fn advance(&mut self) -> Advance {
-        self.forget_ended();
+        if let Some(Pending { slot, kind: PendingKind::Closed { .. } | PendingKind::Abandoned, .. }) = self.current {
+            self.forget(slot);
+        }
+        self.current = self.pending.pop_front();
         loop {
-            if let Some(pending) = self.pending.pop_front() {
-                self.current = Some(pending);
+            if self.current.is_some() {
                 return Advance::Message;
             }
             if self.in_message {
@@ -284,7 +296,6 @@ impl Timelines {
                 continue;
             }
             if self.ended {
-                self.current = None;
                 return Advance::End;
             }
             match self.source.advance() {
@@ -300,17 +311,14 @@ impl Timelines {
     }
 
     /// A connection whose last entry was read gives its slot back.
-    fn forget_ended(&mut self) {
-        if let Some(Pending { slot, kind: PendingKind::Closed { .. } | PendingKind::Abandoned, .. }) = self.current {
-            if let Some(state) = self.slots[slot].take()
-                && self.by_trace_id.get(&state.opening.trace_id) == Some(&slot)
-            {
-                self.by_trace_id.remove(&state.opening.trace_id);
-            }
-            self.last = self.last.filter(|(_, last)| *last != slot);
-            self.free.push(slot);
+    fn forget(&mut self, slot: usize) {
+        if let Some(state) = self.slots[slot].take()
+            && self.by_trace_id.get(&state.opening.trace_id) == Some(&slot)
+        {
+            self.by_trace_id.remove(&state.opening.trace_id);
         }
-        self.current = None;
+        self.last = self.last.filter(|(_, last)| *last != slot);
+        self.free.push(slot);
     }
 
     /// Streamed connections that the source leaves open end in the order they came.
@@ -534,7 +542,7 @@ impl Timelines {
             end_stream: event.end_stream,
             recording_stopped: event.body.truncated && self.buffered_slot.is_some(),
         };
-        self.pending.push_back(Pending { slot, time, kind: PendingKind::Data(data) });
+        self.push(Pending { slot, time, kind: PendingKind::Data(data) });
     }
 
     fn closed(&mut self, event: Event) {
@@ -550,7 +558,9 @@ impl Timelines {
         if self.held.is_some() {
             self.release_held((seq_num != 0).then_some(seq_num));
         }
-        self.open(slot, time, direction);
+        if !self.state(slot).opened {
+            self.open(slot, time, direction);
+        }
         let state = self.state(slot);
         if seq_num == 0 || state.expected == 0 {
             return;
@@ -560,7 +570,7 @@ impl Timelines {
         if bytes > 0 {
             let certain = state.open_ended.is_some();
             let direction = state.open_ended.or(direction).unwrap_or(Direction::Outbound);
-            self.pending.push_back(Pending { slot, time, kind: PendingKind::Gap { direction, bytes, certain } });
+            self.push(Pending { slot, time, kind: PendingKind::Gap { direction, bytes, certain } });
         }
     }
 
@@ -635,10 +645,11 @@ impl Timelines {
             end_stream: held.end_stream,
             recording_stopped: false,
         };
-        self.pending.push_back(Pending { slot: held.slot, time: held.time, kind: PendingKind::Data(data) });
+        self.push(Pending { slot: held.slot, time: held.time, kind: PendingKind::Data(data) });
     }
 
     /// The first entry of a connection, when all that can be known of it is known.
+    #[cold]
     fn open(&mut self, slot: usize, time: Nanos, first: Option<Direction>) {
         let choice = self.options.role;
         let state = self.state(slot);
@@ -651,7 +662,7 @@ impl Timelines {
             RoleChoice::Always(role) => role,
             RoleChoice::Auto => guess_role(&state.opening.connection, state.local_missing, first),
         };
-        self.pending.push_back(Pending { slot, time, kind: PendingKind::Opened });
+        self.push(Pending { slot, time, kind: PendingKind::Opened });
     }
 
     fn end_connection(&mut self, slot: usize, kind: PendingKind) {
@@ -661,7 +672,7 @@ impl Timelines {
         let time = state.last_time.or(source_time).unwrap_or(start_time);
         let trace_id = state.opening.trace_id;
         self.open(slot, time, None);
-        self.pending.push_back(Pending { slot, time, kind });
+        self.push(Pending { slot, time, kind });
         // What comes under this id from now on is another connection, even before the entry was read.
         if self.by_trace_id.get(&trace_id) == Some(&slot) {
             self.by_trace_id.remove(&trace_id);

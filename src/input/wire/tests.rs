@@ -194,6 +194,22 @@ proptest! {
     }
 
     #[test]
+    fn varints_are_those_of_prost(number: u64, few in 0..16_384_u64, shift in 0..64_u32, rest: Vec<u8>) {
+        for number in [number, few, number >> shift] {
+            let mut bytes = Vec::new();
+            prost::encoding::encode_varint(number, &mut bytes);
+            let len = bytes.len();
+            bytes.extend(&rest);
+            let mut scan = Scanner::new(&bytes, 0, bytes.len(), false);
+            prop_assert_eq!(scan.varint().unwrap(), number);
+            prop_assert_eq!(scan.position(), len);
+            for cut in 0..len {
+                prop_assert_eq!(Scanner::new(&bytes, 0, cut, false).varint().unwrap_err().reason, Reason::EndInField);
+            }
+        }
+    }
+
+    #[test]
     fn no_bytes_make_it_panic(bytes: Vec<u8>, lax: bool) {
         let mut message = Message::default();
         let _ = wrapper(Scanner::new(&bytes, 0, bytes.len(), lax), &mut message);
