@@ -311,11 +311,8 @@ impl<'w, 'm> Parser<'w, 'm> {
         let mut text = Text::default();
         let outcome = self.lex.string(self.out.scratch(), &mut text);
         body.as_string = as_string;
-        body.payload = if text.in_scratch {
-            self.out.scratch_span(text.start)
-        } else {
-            Span::in_window(text.start, text.len)
-        };
+        body.payload =
+            if text.in_scratch { self.out.scratch_span(text.start) } else { Span::in_window(text.start, text.len) };
         body.truncated |= text.open;
         outcome
     }
