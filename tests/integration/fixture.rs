@@ -18,7 +18,7 @@ use tap2pcap::proto::{
     },
 };
 
-use crate::{manifest::Format, oracle};
+use crate::oracle;
 
 /// 2026-01-31T12:00:00.123456789Z: every digit tells.
 pub const TIME: u64 = 1_769_860_800_123_456_789;
@@ -109,20 +109,6 @@ pub fn buffered(trace_id: u64, connection: Connection, events: impl IntoIterator
     }
 }
 
-/// Numbers the events as Envoy does since 1.37: one counter for both directions, from 1, and one more for `closed`.
-pub fn numbered(mut events: Vec<SocketEvent>) -> Vec<SocketEvent> {
-    let mut position = 1;
-    for event in &mut events {
-        position += u64::from(matches!(event.event_selector, Some(EventSelector::Closed(_))));
-        event.seq_num = position;
-        position += body_of(event).map_or(0, |body| match &body.body_type {
-            Some(BodyType::AsBytes(bytes)) => bytes.len() as u64,
-            _ => 0,
-        });
-    }
-    events
-}
-
 fn body_of(event: &mut SocketEvent) -> Option<&mut Body> {
     match event.event_selector.as_mut()? {
         EventSelector::Read(read) => read.data.as_mut(),
@@ -149,15 +135,6 @@ pub enum Dress {
 impl Dress {
     pub const ALL: [Self; 6] =
         [Self::Binary, Self::Delimited, Self::Text, Self::DenseText, Self::Json, Self::DenseJson];
-
-    pub fn of(format: Format) -> Self {
-        match format {
-            Format::Binary => Self::Binary,
-            Format::Delimited => Self::Delimited,
-            Format::Text => Self::Text,
-            Format::JsonBytes | Format::JsonString => Self::Json,
-        }
-    }
 
     pub fn suffix(self) -> &'static str {
         match self {

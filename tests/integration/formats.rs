@@ -31,12 +31,12 @@ fn capture(dir: &Dir, options: &[&str], name: &str, bytes: &[u8], suffix: &str) 
 }
 
 #[track_caller]
-fn expect_same(dir: &Dir, what: &str, first: &[u8], second: &[u8], suffix: &str) {
+pub fn expect_same(dir: &Dir, what: &str, first: &[u8], second: &[u8], suffix: &str) {
     if first != second {
         let list = |name: &str, bytes: &[u8]| {
             let path = dir.fresh().join(format!("{name}.{suffix}"));
             fs::write(&path, bytes).unwrap();
-            tshark::lines(&path, &["-P", "-t", "e"]).join("\n")
+            format!("{:#?}", tshark::read(&path))
         };
         panic!("{what}: captures differ\n{}\n\n{}", list("first", first), list("second", second));
     }

@@ -1,6 +1,7 @@
 //! Judges the program from outside: real traces in, captures out, read back with the tools that people open them with.
 
-#![allow(missing_docs)]
+// A test that panics has found something.
+#![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_input;
 mod connections;

@@ -66,8 +66,6 @@ pub enum Format {
 }
 
 impl Format {
-    pub const ALL: [Self; 5] = [Self::Binary, Self::Delimited, Self::Text, Self::JsonBytes, Self::JsonString];
-
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Binary => "pb",

@@ -27,7 +27,6 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     pub trace_id: u64,
-    pub buffered: bool,
     /// The connection as the trace introduces it.
     pub connection: Connection,
     /// The first connection that an event of its own brings.
@@ -50,7 +49,6 @@ pub struct Event {
     pub kind: Kind,
     pub payload: Vec<u8>,
     pub truncated: bool,
-    pub end_stream: bool,
     pub seq_num: u64,
     /// What the position of the next event tells; `None` where there is none to ask.
     pub true_len: Option<u64>,
@@ -65,13 +63,6 @@ impl Trace {
     /// The bytes of one direction that the trace has.
     pub fn bytes(&self, kind: Kind) -> Vec<u8> {
         self.events.iter().filter(|event| event.kind == kind).flat_map(|event| event.payload.clone()).collect()
-    }
-
-    /// Whether an event has fewer bytes than there were, by its own word or by the positions.
-    pub fn is_cut(&self) -> bool {
-        self.events
-            .iter()
-            .any(|event| event.truncated || event.true_len.is_some_and(|len| len != event.payload.len() as u64))
     }
 }
 
@@ -96,7 +87,6 @@ pub fn traces(messages: &[TraceWrapper]) -> Vec<Trace> {
         match message.trace.as_ref().unwrap() {
             trace_wrapper::Trace::SocketBufferedTrace(trace) => traces.push(Trace {
                 trace_id: trace.trace_id,
-                buffered: true,
                 connection: trace.connection.clone().unwrap_or_default(),
                 event_connection: None,
                 events: trace.events.iter().filter_map(event).collect(),
@@ -144,10 +134,10 @@ fn add_segment(trace: &mut Trace, segment: &SocketStreamedTraceSegment) {
 }
 
 fn event(event: &SocketEvent) -> Option<Event> {
-    let (kind, body, end_stream) = match event.event_selector.as_ref()? {
-        EventSelector::Read(read) => (Kind::Read, read.data.as_ref(), false),
-        EventSelector::Write(write) => (Kind::Write, write.data.as_ref(), write.end_stream),
-        EventSelector::Closed(Closed {}) => (Kind::Closed, None, false),
+    let (kind, body) = match event.event_selector.as_ref()? {
+        EventSelector::Read(read) => (Kind::Read, read.data.as_ref()),
+        EventSelector::Write(write) => (Kind::Write, write.data.as_ref()),
+        EventSelector::Closed(Closed {}) => (Kind::Closed, None),
     };
     let time = event.timestamp.unwrap();
     Some(Event {
@@ -159,7 +149,6 @@ fn event(event: &SocketEvent) -> Option<Event> {
             None => Vec::new(),
         },
         truncated: body.is_some_and(|body| body.truncated),
-        end_stream,
         seq_num: event.seq_num,
         true_len: None,
     })

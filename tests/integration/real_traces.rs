@@ -1,7 +1,5 @@
 //! Every trace that a real Envoy wrote, against what its clients and servers logged and against the trace itself.
 
-use std::path::PathBuf;
-
 use crate::{
     manifest::{Format, Sample, Truth, samples, socket_samples, socket_samples_of},
     oracle::{self, Event, Kind, Trace},
@@ -16,7 +14,6 @@ const MOST: [u64; 2] = [65_535 - 20 - 20, 65_535 - 20];
 pub struct Converted {
     pub sample: Sample,
     pub trace: Trace,
-    pub capture: PathBuf,
     pub frames: Vec<Frame>,
 }
 
@@ -83,7 +80,7 @@ pub fn convert_samples(dir: &Dir, samples: Vec<Sample>, options: &[&str], suffix
         .into_iter()
         .zip(converted)
         .zip(frames)
-        .map(|((sample, (capture, trace)), frames)| Converted { sample, trace, capture, frames })
+        .map(|((sample, (_, trace)), frames)| Converted { sample, trace, frames })
         .collect()
 }
 

@@ -45,12 +45,6 @@ pub enum Checksum {
     Unverified,
 }
 
-pub const FIN: u16 = 0x01;
-pub const SYN: u16 = 0x02;
-pub const RST: u16 = 0x04;
-pub const PSH: u16 = 0x08;
-pub const ACK: u16 = 0x10;
-
 /// Severity of an expert item from which on something is wrong: `PI_WARN`.
 pub const WARNING: u32 = 0x0060_0000;
 
