@@ -100,7 +100,7 @@ impl Trace {
                 self.report();
             }
             match advance {
-                Advance::Message => return Ok(self.timelines.entry().map(|entry| entry.time)),
+                Advance::Message => return Ok(self.timelines.time()),
                 Advance::NeedInput => {
                     if self.live {
                         capture.flush().map_err(|error| Stop::Output(error.into_io()))?;

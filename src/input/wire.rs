@@ -7,6 +7,10 @@
 //! A scanner is either strict, or lax for a message that the source cut off: a field that claims more bytes than are
 //! left then gets what is there, and [`Message::cut`] is set.
 
+mod fast;
+#[cfg(test)]
+mod tests;
+
 use thiserror::Error;
 
 use crate::trace::{
@@ -269,7 +273,20 @@ fn join_groups(word: u64) -> u64 {
 }
 
 /// Scans the fields of one `TraceWrapper` that was framed from outside.
-pub(crate) fn wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+#[inline]
+pub(crate) fn wrapper(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    if !scan.lax
+        && let Some((trace_id, event)) = fast::segment(scan.window, scan.at, scan.end)
+    {
+        out.kind = Some(TraceKind::SocketStreamed);
+        out.trace_id = trace_id;
+        out.events.push(event);
+        return Ok(());
+    }
+    general_wrapper(scan, out)
+}
+
+fn general_wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (TraceKind::from_field_number(tag.field), tag.wire_type) {
@@ -370,6 +387,16 @@ fn socket_streamed_trace_segment(mut scan: Scanner<'_>, out: &mut Message) -> Re
 /// Scans an event and keeps it if it is complete, or if the source ended after part of its payload.
 #[inline]
 fn socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    if !scan.clamped
+        && let Some(event) = fast::event(scan.window, scan.at, scan.end)
+    {
+        out.events.push(event);
+        return Ok(());
+    }
+    general_socket_event(scan, out)
+}
+
+fn general_socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     let clamped = scan.clamped;
     let mut event = Event::default();
     let result = socket_event_fields(scan, &mut event, out);
@@ -566,6 +593,3 @@ fn internal_address(mut scan: Scanner<'_>, out: &mut Message) -> Result<Address>
     }
     Ok(Address::Internal { listener, endpoint })
 }
-
-#[cfg(test)]
-mod tests;

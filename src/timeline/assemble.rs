@@ -271,6 +271,13 @@ impl Timelines {
         Some(Entry { slot, time, kind })
     }
 
+    /// The time of the current entry.
+    #[inline]
+    #[must_use]
+    pub fn time(&self) -> Option<Nanos> {
+        self.current.as_ref().map(|entry| entry.time)
+    }
+
     /// Most events come to one entry, which need not queue.
     #[inline]
     fn push(&mut self, entry: Pending) {
