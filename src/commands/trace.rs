@@ -178,7 +178,9 @@ impl Trace {
         let mut flow = Flow::new(self.settings.synth, &identity);
         let written = flow.open(time, &mut capture.interface(interface));
         let (offset, message) = (opening.offset, opening.message);
-        for (code, detail) in &endpoints.faults {
+        // Where the source was cut off inside an address, the cut is the fault.
+        let cut = self.timelines.source().message().message().cut;
+        for (code, detail) in endpoints.faults.iter().filter(|_| !cut) {
             let finding = Finding { code: *code, offset, message, detail: detail.clone() };
             self.timelines.source_mut().add_finding(finding);
         }
