@@ -183,9 +183,6 @@ impl Resolver {
     }
 
     fn end(&self, name: &str, address: Option<&Address>, made_up: &MadeUp, out: &mut Endpoints) -> End {
-        // An address without text is proto3's default, or was cut off: it says nothing.
-        let blank = |address: &Address| matches!(address, Address::Socket { address, .. } if address.is_empty());
-        let address = address.filter(|address| !blank(address));
         let mut end = match address {
             None => {
                 let address = made_up.endpoint("");
