@@ -20,7 +20,12 @@ pub struct Options {
     pub start_time: Nanos,
     /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
     pub eager: bool,
+    /// Connections that may be open at once; with one more, the oldest is taken to have stopped.
+    pub max_connections: Option<usize>,
 }
+
+/// The limit unless [`Options::max_connections`] says otherwise.
+pub const MAX_CONNECTIONS: usize = 100_000;
 
 /// How many bytes an event really had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +125,10 @@ struct State {
     expected: u64,
     /// The direction of the event before, if its length is unknown.
     open_ended: Option<Direction>,
+    /// How many connections the source had before it.
+    number: u64,
+    /// Its last entry is on its way.
+    ending: bool,
 }
 
 /// Where the payload of a pending entry is.
@@ -194,6 +203,9 @@ pub struct Timelines {
     released_place: (u64, u64),
     ended: bool,
     opened: u64,
+    /// Slots of streamed connections in the order they were opened; those that ended are still in it.
+    oldest: VecDeque<(u64, usize)>,
+    crowded: bool,
 }
 
 impl Timelines {
@@ -219,6 +231,8 @@ impl Timelines {
             released_place: (0, 0),
             ended: false,
             opened: 0,
+            oldest: VecDeque::new(),
+            crowded: false,
         }
     }
 
@@ -399,7 +413,35 @@ impl Timelines {
         self.last = Some((trace_id, slot));
     }
 
+    /// Makes room for one more connection where a trace, by accident or design, leaves too many open.
+    fn make_room(&mut self) {
+        let limit = self.options.max_connections.unwrap_or(MAX_CONNECTIONS).max(1);
+        while self.by_trace_id.len() >= limit {
+            let Some((number, slot)) = self.oldest.pop_front() else { return };
+            let open = |state: &State| state.number == number && !state.ending;
+            if !self.slots[slot].as_ref().is_some_and(open) {
+                continue;
+            }
+            if !std::mem::replace(&mut self.crowded, true) {
+                let detail =
+                    format!("{limit} connections are open at once; the oldest are given up (--max-connections)");
+                self.source.find(Code::TooManyConnections, detail);
+            }
+            self.end_connection(slot, PendingKind::Abandoned);
+        }
+        // Without a limit to reach, the list still must not outgrow what is open.
+        if self.oldest.len() > 2 * self.by_trace_id.len() + 64 {
+            let slots = &self.slots;
+            self.oldest.retain(|(number, slot)| {
+                slots[*slot].as_ref().is_some_and(|state| state.number == *number && !state.ending)
+            });
+        }
+    }
+
     fn open_slot(&mut self, buffered: bool) -> usize {
+        if !buffered {
+            self.make_room();
+        }
         let message = self.source.message().message();
         let connection = if buffered { message.connection.clone().unwrap_or_default() } else { Connection::default() };
         let state = State {
@@ -418,15 +460,19 @@ impl Timelines {
             last_time: None,
             expected: 0,
             open_ended: None,
+            number: self.opened,
+            ending: false,
         };
         self.opened += 1;
-        if let Some(slot) = self.free.pop() {
-            self.slots[slot] = Some(state);
-            slot
-        } else {
-            self.slots.push(Some(state));
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
             self.slots.len() - 1
+        });
+        if !buffered {
+            self.oldest.push_back((state.number, slot));
         }
+        self.slots[slot] = Some(state);
+        slot
     }
 
     /// The slot of a streamed event. A source may start in the middle of a connection.
@@ -675,6 +721,7 @@ impl Timelines {
     fn end_connection(&mut self, slot: usize, kind: PendingKind) {
         let (source_time, start_time) = (self.last_time, self.options.start_time);
         let state = self.state(slot);
+        state.ending = true;
         state.opening.timeless |= state.last_time.is_none();
         let time = state.last_time.or(source_time).unwrap_or(start_time);
         let trace_id = state.opening.trace_id;

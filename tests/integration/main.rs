@@ -8,6 +8,7 @@ mod connections;
 mod fixture;
 mod formats;
 mod http2;
+mod limits;
 mod manifest;
 mod memory;
 mod oracle;
