@@ -59,10 +59,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Drain<S> {
                 Poll::Ready(Err(error)) => this.stopped = Some(Stop::Failed(error)),
             }
         }
-        if buf.filled().len() == start && matches!(this.stopped, Some(Stop::Failed(_))) {
-            if let Some(Stop::Failed(error)) = this.stopped.replace(Stop::End) {
-                return Poll::Ready(Err(error));
-            }
+        if buf.filled().len() == start
+            && matches!(this.stopped, Some(Stop::Failed(_)))
+            && let Some(Stop::Failed(error)) = this.stopped.replace(Stop::End)
+        {
+            return Poll::Ready(Err(error));
         }
         Poll::Ready(Ok(()))
     }
