@@ -15,6 +15,7 @@
 //! ```
 
 mod clock;
+mod config;
 mod encode;
 mod net;
 mod recorder;
@@ -23,6 +24,7 @@ mod sink;
 mod stream;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::{Config, ConfigError, Syntax};
 pub use encode::Format;
 pub use net::{
     Endpoint, EndpointError,
