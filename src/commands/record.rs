@@ -20,15 +20,12 @@ use super::Status;
 use crate::{
     report::print_line,
     tap::{
-        Config, Endpoint, FilePerTap, Format, Identity, Notice, Relay, Route, SystemClock, Syntax, Tap, TapSettings,
+        Config, Endpoint, FilePerTap, Format, Identity, Notice, Relay, Route, Syntax, SystemClock, Tap, TapSettings,
         TlsClient, TlsServer,
     },
 };
 
-/// Record traces without Envoy: relay TCP connections through a tap
-///
-/// Traces are written as Envoy 1.40's tap transport socket writes them: `<PREFIX>_<id>.<suffix>`, one file a
-/// connection, ids from 0. Ends with SIGINT or SIGTERM, when every trace is complete.
+/// Arguments of `record`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["config", "listen"]))]
 pub struct RecordArgs {
@@ -165,10 +162,7 @@ fn print_notice(notice: &Notice<'_>) {
     }
 }
 
-fn configured_routes(
-    path: &Path,
-    make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap,
-) -> anyhow::Result<Vec<Route>> {
+fn configured_routes(path: &Path, make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap) -> anyhow::Result<Vec<Route>> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let prepare = |settings, sink: FilePerTap| (prepare_folder(sink.path_prefix()), make_tap(settings, sink)).1;
     let config = Config::parse(&text, Syntax::of(path), prepare).with_context(|| path.display().to_string())?;
