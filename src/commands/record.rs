@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -123,9 +124,17 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<Status> {
         Some(path) => configured_routes(path, &make_tap)?,
         None => vec![quick_route(args, &make_tap)?],
     };
+    allow_many_connections();
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("no tokio runtime")?;
     runtime.block_on(relay(routes))?;
     Ok(if failed.load(Ordering::Relaxed) { Status::Damaged } else { Status::Done })
+}
+
+/// A relayed connection takes two or three file descriptors; many systems allow a process 1,024 unless it asks for more.
+fn allow_many_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    // Fails where the system forbids it; then the old limit holds, and too many connections have to wait.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 async fn relay(routes: Vec<Route>) -> anyhow::Result<()> {

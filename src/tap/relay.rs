@@ -151,7 +151,7 @@ async fn listen(listener: Listener, route: Arc<Route>, shared: Arc<Shared>, stop
                 Ok((socket, local, remote)) => {
                     let ends = Connection { local_address: Some((&local).into()), remote_address: Some((&remote).into()) };
                     let stopped = stopped.clone();
-                    let connection = connection(Arc::clone(&route), Arc::clone(&shared), socket, remote, ends);
+                    let connection = connection(Arc::clone(&route), Arc::clone(&shared), socket, remote, &ends);
                     connections.spawn(async move {
                         tokio::select! {
                             () = connection => {}
@@ -170,18 +170,36 @@ async fn listen(listener: Listener, route: Arc<Route>, shared: Arc<Shared>, stop
     while connections.join_next().await.is_some() {}
 }
 
-/// One downstream connection and the upstream one made for it. Recorders close their traces when they are dropped, so
-/// every way out of here, and being cancelled, leaves complete ones.
-async fn connection(route: Arc<Route>, shared: Arc<Shared>, socket: Socket, peer: Endpoint, ends: Connection) {
+/// One downstream connection and the upstream one made for it. Both traces start now, before the future is first
+/// polled, so that ids are in the order of acceptance. Recorders close their traces when they are dropped, so every way
+/// out of here, and being cancelled, leaves complete ones.
+fn connection(
+    route: Arc<Route>,
+    shared: Arc<Shared>,
+    socket: Socket,
+    peer: Endpoint,
+    ends: &Connection,
+) -> impl Future<Output = ()> + use<> {
     let open = |taps: &[Tap], connection: &Connection| -> Vec<Recorder> {
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         taps.iter().map(|tap| tap.open(id, connection.clone())).collect()
     };
-    let downstream_recorders = open(&route.downstream_taps, &ends);
+    let downstream_recorders = open(&route.downstream_taps, ends);
     let toward = Connection { local_address: None, remote_address: Some((&route.upstream).into()) };
     let upstream_recorders = open(&route.upstream_taps, &toward);
+    async move { serve(&route, &shared, socket, &peer, downstream_recorders, upstream_recorders).await }
+}
+
+async fn serve(
+    route: &Route,
+    shared: &Shared,
+    socket: Socket,
+    peer: &Endpoint,
+    downstream_recorders: Vec<Recorder>,
+    upstream_recorders: Vec<Recorder>,
+) {
     // Envoy's order: nothing is read from downstream before upstream is there.
-    let mut upstream = match timeout(route.connect_timeout, connect(&route, upstream_recorders)).await {
+    let mut upstream = match timeout(route.connect_timeout, connect(route, upstream_recorders)).await {
         Ok(Ok(upstream)) => upstream,
         Ok(Err(error)) => return (shared.notify)(Notice::ConnectFailed(&route.upstream, &error)),
         Err(_) => return (shared.notify)(Notice::ConnectFailed(&route.upstream, &io::ErrorKind::TimedOut.into())),
@@ -190,22 +208,38 @@ async fn connection(route: Arc<Route>, shared: Arc<Shared>, socket: Socket, peer
         None => Box::new(socket),
         Some(tls) => match tls.accept(socket).await {
             Ok(stream) => stream,
-            Err(error) => return (shared.notify)(Notice::HandshakeFailed(&peer, &error)),
+            Err(error) => return (shared.notify)(Notice::HandshakeFailed(peer, &error)),
         },
     };
     let mut downstream = TapStream::with_recorders(Drain::new(downstream), downstream_recorders);
-    let (mut request, mut response) = (Flow::default(), Flow::default());
-    let ended = poll_fn(|cx| {
-        let requests = request.poll(cx, &mut downstream, &mut upstream)?;
-        let responses = response.poll(cx, &mut upstream, &mut downstream)?;
-        if requests.is_ready() && responses.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
-    });
-    let ended: io::Result<()> = ended.await;
-    if ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset) {
+    if exchange(&mut downstream, &mut upstream).await == Ending::Reset {
         // One of the two is gone already; resetting it again does nothing.
         upstream.get_ref().reset_on_drop();
         downstream.get_ref().reset_on_drop();
     }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Both sides are done, or one is lost.
+    Closed,
+    /// A peer reset it.
+    Reset,
+}
+
+/// Relays until both directions are done.
+async fn exchange(downstream: &mut Side, upstream: &mut Side) -> Ending {
+    let (mut request, mut response) = (Flow::default(), Flow::default());
+    let failed: io::Result<()> = poll_fn(|cx| {
+        let requests = request.poll(cx, downstream, upstream)?;
+        let responses = response.poll(cx, upstream, downstream)?;
+        if requests.is_ready() && responses.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await;
+    let errors = [failed.err(), request.refused, response.refused];
+    let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+    if errors.iter().flatten().any(is_reset) { Ending::Reset } else { Ending::Closed }
 }
 
 async fn connect(route: &Route, mut recorders: Vec<Recorder>) -> io::Result<Side> {
@@ -242,9 +276,12 @@ struct Flow {
     pending: Vec<u8>,
     written: usize,
     state: FlowState,
+    /// Why the receiving side took no more. It can still have something to say: a peer that has what it wanted may
+    /// close while its own last bytes are still on their way, so the other direction goes on until it ends, too.
+    refused: Option<io::Error>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum FlowState {
     #[default]
     Open,
@@ -254,28 +291,32 @@ enum FlowState {
 }
 
 impl Flow {
-    /// Moves bytes as long as neither side has to be waited for; ready when the end was passed on.
+    /// Moves bytes as long as neither side has to be waited for; ready when the end was passed on, or when nobody wants
+    /// it. Fails if `from` does.
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut Side, to: &mut Side) -> Poll<io::Result<()>> {
-        loop {
-            if matches!(self.state, FlowState::Done) {
-                return Poll::Ready(Ok(()));
-            }
-            while self.written < self.pending.len() {
-                self.written += ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.written..]))?;
-            }
-            (self.pending, self.written) = (Vec::new(), 0);
-            ready!(Pin::new(&mut *to).poll_flush(cx))?;
-            if matches!(self.state, FlowState::Ending) {
-                match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
-                    // The peer went away after it had everything.
-                    Err(error) if matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe) => {}
-                    outcome => outcome?,
-                }
+        while self.state != FlowState::Done {
+            if let Err(error) = ready!(self.poll_deliver(cx, to)) {
+                self.refuse(error);
+            } else if self.state == FlowState::Ending {
                 self.state = FlowState::Done;
-                continue;
+            } else {
+                ready!(READ_BUFFER.with_borrow_mut(|buffer| self.poll_transfer(cx, from, to, buffer)))?;
             }
-            ready!(READ_BUFFER.with_borrow_mut(|buffer| self.poll_transfer(cx, from, to, buffer)))?;
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Passes on what is pending, and the end.
+    fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut Side) -> Poll<io::Result<()>> {
+        while self.written < self.pending.len() {
+            self.written += ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.written..]))?;
+        }
+        (self.pending, self.written) = (Vec::new(), 0);
+        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+        if self.state == FlowState::Ending {
+            ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// One read, and a first attempt to write what it gave.
@@ -293,15 +334,103 @@ impl Flow {
             self.state = FlowState::Ending;
             to.announce_end();
         }
-        let written = if data.is_empty() {
-            0
-        } else {
-            match Pin::new(&mut *to).poll_write(cx, data)? {
-                Poll::Ready(written) => written,
-                Poll::Pending => 0,
+        if !data.is_empty() {
+            match Pin::new(&mut *to).poll_write(cx, data) {
+                Poll::Ready(Ok(written)) => self.pending.extend_from_slice(&data[written..]),
+                Poll::Ready(Err(error)) => self.refuse(error),
+                Poll::Pending => self.pending.extend_from_slice(data),
             }
-        };
-        self.pending.extend_from_slice(&data[written..]);
+        }
         Poll::Ready(Ok(()))
+    }
+
+    fn refuse(&mut self, error: io::Error) {
+        self.pending = Vec::new();
+        self.state = FlowState::Done;
+        self.refused = Some(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A peer's end that takes nothing.
+    struct Deaf {
+        inner: DuplexStream,
+        error: io::ErrorKind,
+    }
+
+    impl AsyncRead for Deaf {
+        fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Deaf {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(self.error.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(self.error.into()))
+        }
+    }
+
+    impl Transport for Deaf {
+        fn reset_on_drop(&self) {}
+    }
+
+    impl Transport for DuplexStream {
+        fn reset_on_drop(&self) {}
+    }
+
+    fn side(transport: impl Transport + 'static) -> Side {
+        TapStream::with_recorders(Drain::new(Box::new(transport)), Vec::new())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_listens_no_more_is_still_heard_to_its_end() {
+        for (error, ending) in
+            [(io::ErrorKind::BrokenPipe, Ending::Closed), (io::ErrorKind::ConnectionReset, Ending::Reset)]
+        {
+            let (mut client, here) = duplex(1 << 20);
+            let (mut server, there) = duplex(1000);
+            client.write_all(&[b'c'; 500_000]).await.unwrap();
+            drop(client);
+            let relay =
+                tokio::spawn(async move { exchange(&mut side(Deaf { inner: here, error }), &mut side(there)).await });
+            server.write_all(b"nobody wants this").await.unwrap();
+            let mut heard = Vec::new();
+            server.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard, [b'c'; 500_000]);
+            assert_eq!(relay.await.unwrap(), ending);
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_and_ends_pass_both_ways() {
+        let ((mut client, here), (mut server, there)) = (duplex(10), duplex(10));
+        let relay = tokio::spawn(async move { exchange(&mut side(here), &mut side(there)).await });
+        let talk = async |peer: &mut DuplexStream, word: u8| {
+            let (mut reader, mut writer) = tokio::io::split(peer);
+            let say = async {
+                writer.write_all(&[word; 200_000]).await.unwrap();
+                writer.shutdown().await.unwrap();
+            };
+            let mut heard = Vec::new();
+            let ((), read) = tokio::join!(say, reader.read_to_end(&mut heard));
+            read.unwrap();
+            heard
+        };
+        let (from_server, from_client) = tokio::join!(talk(&mut client, b'c'), talk(&mut server, b's'));
+        assert_eq!((from_client, from_server), (vec![b'c'; 200_000], vec![b's'; 200_000]));
+        assert_eq!(relay.await.unwrap(), Ending::Closed);
     }
 }
