@@ -24,7 +24,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::{TcpListener, TcpStream},
     runtime,
-    sync::Barrier,
+    sync::{Barrier, mpsc},
     task::JoinSet,
 };
 use tokio_rustls::{
@@ -87,6 +87,7 @@ fn two_thousand_tls_connections_lose_nothing() {
     let tls = TlsConnector::from(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()));
     let block: Arc<[u8]> = block().into();
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let (served, mut all_served) = mpsc::channel(1);
     let server = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -94,12 +95,13 @@ fn two_thousand_tls_connections_lose_nothing() {
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.expect("a connection");
-                let block = Arc::clone(&block);
+                let (block, served) = (Arc::clone(&block), served.clone());
                 tokio::spawn(async move {
                     let index = stream.read_u32().await.expect("a number") as usize;
                     stream.write_u32(u32::try_from(index).expect("small")).await.expect("it reads");
                     let heard = talk(stream, said(&block, index, 1)).await;
                     assert!(heard == said(&block, index, 0), "connection {index}: the server heard something else");
+                    served.send(()).await.expect("it is counted");
                 });
             }
         });
@@ -146,6 +148,9 @@ fn two_thousand_tls_connections_lose_nothing() {
         }
         while let Some(client) = clients.join_next().await {
             client.expect("a client that got everything");
+        }
+        for _ in 0..CONNECTIONS {
+            all_served.recv().await.expect("a server that got everything");
         }
     });
     let seconds = started.elapsed().as_secs_f64();

@@ -402,14 +402,14 @@ mod tests {
         {
             let (mut client, here) = duplex(1 << 20);
             let (mut server, there) = duplex(1000);
-            client.write_all(&[b'c'; 500_000]).await.unwrap();
+            client.write_all(&vec![b'c'; 500_000]).await.unwrap();
             drop(client);
             let relay =
                 tokio::spawn(async move { exchange(&mut side(Deaf { inner: here, error }), &mut side(there)).await });
             server.write_all(b"nobody wants this").await.unwrap();
             let mut heard = Vec::new();
             server.read_to_end(&mut heard).await.unwrap();
-            assert_eq!(heard, [b'c'; 500_000]);
+            assert_eq!(heard, vec![b'c'; 500_000]);
             assert_eq!(relay.await.unwrap(), ending);
         }
     }
@@ -421,7 +421,7 @@ mod tests {
         let talk = async |peer: &mut DuplexStream, word: u8| {
             let (mut reader, mut writer) = tokio::io::split(peer);
             let say = async {
-                writer.write_all(&[word; 200_000]).await.unwrap();
+                writer.write_all(&vec![word; 200_000]).await.unwrap();
                 writer.shutdown().await.unwrap();
             };
             let mut heard = Vec::new();
