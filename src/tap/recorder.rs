@@ -327,3 +327,141 @@ fn len(body: &Body) -> usize {
         None => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Mutex, PoisonError,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::tap::{Format, ManualClock};
+
+    /// Keeps traces as text, or fails from the `failing`th message on.
+    #[derive(Clone)]
+    struct Memory {
+        text: Arc<Mutex<Vec<u8>>>,
+        failing: usize,
+    }
+
+    impl Sink for Memory {
+        fn open(&self, _: u64) -> Box<dyn TraceSink> {
+            Box::new(self.clone())
+        }
+    }
+
+    impl TraceSink for Memory {
+        fn submit(&mut self, trace: &TraceWrapper) -> io::Result<()> {
+            if self.failing == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.failing -= 1;
+            Format::ProtoText.encode(trace, &mut self.text.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok(())
+        }
+    }
+
+    /// What a tap with these settings makes of `events`, in one line a message and without times and names of fields.
+    fn recorded(settings: TapSettings, events: impl FnOnce(&mut Recorder)) -> Vec<String> {
+        let memory = Memory { text: Arc::default(), failing: usize::MAX };
+        let clock = Arc::new(ManualClock::at(Duration::from_secs(1)));
+        let tap = Tap::new(settings, Arc::new(memory.clone()), clock);
+        events(&mut tap.open(3, Connection::default()));
+        let text = String::from_utf8(memory.text.lock().unwrap().clone()).unwrap();
+        let messages = text.split_inclusive("\n}\n").map(|message| {
+            let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+            let message = message
+                .replace("timestamp { seconds: 1 } ", "")
+                .replace("data { as_bytes: ", "")
+                .replace("trace_id: 3 ", "");
+            message.replace("socket_streamed_trace_segment", "S").replace("socket_buffered_trace", "B")
+        });
+        messages.collect()
+    }
+
+    fn streaming() -> TapSettings {
+        TapSettings { streaming: true, ..TapSettings::default() }
+    }
+
+    #[test]
+    fn a_direction_ends_with_the_event_that_exceeds_its_limit() {
+        let settings = TapSettings { max_buffered_rx_bytes: 3, max_buffered_tx_bytes: 4, ..TapSettings::default() };
+        let trace = recorded(settings, |it| {
+            it.read(b"abc");
+            it.write(b"12345", false);
+            it.read(b"d");
+            it.write(b"6", true);
+            it.read(b"e");
+        });
+        assert_eq!(
+            trace,
+            ["B { connection { } events { read { \"abc\" } } } events { write { \"1234\" truncated: true } } } \
+              events { read { \"\" truncated: true } } } read_truncated: true write_truncated: true }"]
+        );
+    }
+
+    #[test]
+    fn a_limit_cuts_each_streamed_event_alone_and_seq_nums_count_true_bytes() {
+        let settings = TapSettings { max_buffered_rx_bytes: 2, max_buffered_tx_bytes: 0, ..streaming() };
+        let trace = recorded(settings, |it| {
+            it.read(b"abc");
+            it.write(b"12345", true);
+            it.read(b"de");
+        });
+        assert_eq!(
+            trace,
+            [
+                "S { connection { } }",
+                "S { event { read { \"ab\" truncated: true } } seq_num: 1 } }",
+                "S { event { write { \"\" truncated: true } end_stream: true } seq_num: 4 } }",
+                "S { event { read { \"de\" } } seq_num: 9 } }",
+                "S { event { closed { } seq_num: 12 } }",
+            ]
+        );
+    }
+
+    #[test]
+    fn events_are_held_back_until_there_are_nine_bytes_at_least_and_the_close_ends_that() {
+        let settings = TapSettings { min_streamed_sent_bytes: Some(0), max_buffered_rx_bytes: 0, ..streaming() };
+        let trace = recorded(settings, |it| {
+            it.read(b"12345678");
+            it.write(b"9", false);
+            it.read(b"0");
+        });
+        assert_eq!(
+            trace,
+            [
+                "S { connection { } }",
+                "S { events { events { read { \"12345678\" } } seq_num: 1 } events { write { \"9\" } } seq_num: 9 } } }",
+                "S { events { events { read { \"0\" } } seq_num: 10 } events { closed { } seq_num: 12 } } }",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bare_half_close_is_recorded_only_where_it_is_asked_for() {
+        let half_close = |settings| recorded(settings, Recorder::half_close).len();
+        assert_eq!(half_close(streaming()), 2);
+        assert_eq!(half_close(TapSettings { record_bare_half_close: true, ..streaming() }), 3);
+    }
+
+    #[test]
+    fn a_trace_that_cannot_be_written_is_reported_once_and_given_up() {
+        let reports = Arc::new(AtomicUsize::new(0));
+        let memory = Memory { text: Arc::default(), failing: 1 };
+        let counter = Arc::clone(&reports);
+        let tap = Tap::new(streaming(), Arc::new(memory.clone()), Arc::new(ManualClock::default()))
+            .on_error(move |_| drop(counter.fetch_add(1, Ordering::Relaxed)));
+        let mut recorder = tap.open(3, Connection::default());
+        recorder.read(b"lost");
+        recorder.read(b"lost, too");
+        drop(recorder);
+        assert_eq!(reports.load(Ordering::Relaxed), 1);
+        let text = String::from_utf8(memory.text.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("connection") && !text.contains("read"), "{text}");
+    }
+}

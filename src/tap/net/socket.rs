@@ -9,12 +9,15 @@ use std::{
     },
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockAddr, Type};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    time::sleep,
 };
 
 use super::{Endpoint, Transport};
@@ -107,15 +110,19 @@ impl Drop for Listener {
 /// A socket on its way to its peer.
 pub(crate) struct Connecting {
     socket: Socket,
+    peer: SockAddr,
     local: Option<SocketAddr>,
-    failed: Option<io::Error>,
+    attempt: Result<(), Errno>,
 }
 
 impl Connecting {
+    /// How long to wait where a unix socket's queue of connections is full.
+    const QUEUE_PAUSE: Duration = Duration::from_millis(5);
+
     /// Starts to connect. Not by tokio's own `connect`, because the local address is wanted before the outcome: it is
     /// in the trace of a connection that was refused, too.
     pub(crate) fn start(endpoint: &Endpoint) -> io::Result<Self> {
-        let (socket, address) = match endpoint {
+        let (socket, peer) = match endpoint {
             Endpoint::Tcp(address) => {
                 let socket = socket2::Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
                 socket.set_tcp_nodelay(true)?;
@@ -124,25 +131,21 @@ impl Connecting {
             Endpoint::Unix(path) => {
                 let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 // The kernel takes an abstract name with a NUL where people write '@'.
-                let address = match path.strip_prefix('@') {
+                let peer = match path.strip_prefix('@') {
                     Some(name) => SockAddr::unix(format!("\0{name}"))?,
                     None => SockAddr::unix(path)?,
                 };
-                (socket, address)
+                (socket, peer)
             }
         };
         socket.set_nonblocking(true)?;
-        let failed = match socket.connect(&address) {
-            Ok(()) => None,
-            Err(error) if is_in_progress(&error) => None,
-            Err(error) => Some(error),
-        };
+        let attempt = attempt(&socket, &peer);
         let local = socket.local_addr().ok().and_then(|local| local.as_socket());
         let socket = match endpoint {
             Endpoint::Tcp(_) => Socket::Tcp(TcpStream::from_std(socket.into())?),
             Endpoint::Unix(_) => Socket::Unix(UnixStream::from_std(socket.into())?),
         };
-        Ok(Self { socket, local, failed })
+        Ok(Self { socket, peer, local, attempt })
     }
 
     /// The local end, unless it is a unix socket, which has none.
@@ -150,31 +153,35 @@ impl Connecting {
         self.local.map(Endpoint::Tcp)
     }
 
-    pub(crate) async fn finish(self) -> io::Result<Socket> {
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
-        let error = match &self.socket {
-            Socket::Tcp(stream) => {
-                stream.writable().await?;
-                stream.take_error()?
-            }
+    /// Waits for the outcome.
+    pub(crate) async fn finish(mut self) -> io::Result<Socket> {
+        match &self.socket {
+            Socket::Tcp(stream) => match self.attempt {
+                Ok(()) => {}
+                Err(Errno::INPROGRESS) => {
+                    stream.writable().await?;
+                    if let Some(error) = stream.take_error()? {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            },
             Socket::Unix(stream) => {
-                stream.writable().await?;
-                stream.take_error()?
+                while self.attempt == Err(Errno::AGAIN) {
+                    // No event tells when there is room again.
+                    sleep(Self::QUEUE_PAUSE).await;
+                    self.attempt = attempt(&SockRef::from(stream), &self.peer);
+                }
+                self.attempt?;
             }
-        };
-        match error {
-            Some(error) => Err(error),
-            None => Ok(self.socket),
         }
+        Ok(self.socket)
     }
 }
 
-fn is_in_progress(error: &io::Error) -> bool {
-    /// EINPROGRESS on Linux; std has no stable name for it.
-    const IN_PROGRESS: i32 = 115;
-    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(IN_PROGRESS)
+fn attempt(socket: &socket2::Socket, peer: &SockAddr) -> Result<(), Errno> {
+    // What connect answers is always an errno.
+    socket.connect(peer).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 impl Transport for Socket {
