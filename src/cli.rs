@@ -50,8 +50,8 @@ pub enum Command {
     Info(InfoArgs),
     /// Record traces without Envoy: relay TCP connections through a tap
     ///
-    /// Traces are written as Envoy 1.40's tap transport socket writes them, <PREFIX>_<id>.<suffix>, one file a connection.
-    /// Ends with SIGINT or SIGTERM, when every trace is complete. Exit status: 0 done; 1 a trace could not be written;
+    /// Traces are written as Envoy 1.40's tap transport socket writes them: a file a connection, named
+    /// after its id. Ends with SIGINT or SIGTERM, when every trace is complete. Exit status: 0 done; 1 a trace could not be written;
     /// 2 it did not start.
     Record(RecordArgs),
 }

@@ -454,8 +454,10 @@ mod tests {
         let reports = Arc::new(AtomicUsize::new(0));
         let memory = Memory { text: Arc::default(), failing: 1 };
         let counter = Arc::clone(&reports);
-        let tap = Tap::new(streaming(), Arc::new(memory.clone()), Arc::new(ManualClock::default()))
-            .on_error(move |_| drop(counter.fetch_add(1, Ordering::Relaxed)));
+        let tap =
+            Tap::new(streaming(), Arc::new(memory.clone()), Arc::new(ManualClock::default())).on_error(move |_| {
+                counter.fetch_add(1, Ordering::Relaxed);
+            });
         let mut recorder = tap.open(3, Connection::default());
         recorder.read(b"lost");
         recorder.read(b"lost, too");

@@ -4,11 +4,9 @@
 //! A scenario is played in memory through a real tap: its clock and addresses are given, so nothing differs between
 //! two runs.
 
-mod scenario;
-
 use std::{collections::BTreeMap, env, fs, path::Path};
 
-use scenario::Scenario;
+use crate::scenario::Scenario;
 
 #[test]
 fn scenarios_give_the_traces_of_testdata() {

@@ -2,6 +2,7 @@
 //! more memory than its buffers.
 //!
 //! Unoptimized TLS would take minutes, so this runs with `cargo test --release` (`scripts/load`).
+
 #![cfg(not(debug_assertions))]
 
 use std::{
