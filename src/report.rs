@@ -4,7 +4,7 @@ use std::{
     error::Error,
     fmt::Display,
     fs,
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write as _},
     path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -158,10 +158,12 @@ pub fn for_terminal(line: &str) -> String {
 pub fn print_line(kind: &str, text: &dyn Display) {
     let text = text.to_string();
     let line = format!("{kind}: {}", for_terminal(&text));
+    // Nobody may be left to read it, and then there is nobody to tell: eprintln! would panic.
+    let print = || drop(writeln!(io::stderr(), "{line}"));
     match BAR.get() {
         // The bar is drawn anew below the line.
-        Some(bar) => bar.suspend(|| eprintln!("{line}")),
-        None => eprintln!("{line}"),
+        Some(bar) => bar.suspend(print),
+        None => print(),
     }
 }
 

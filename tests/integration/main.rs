@@ -13,6 +13,7 @@ mod manifest;
 mod memory;
 mod oracle;
 mod real_traces;
+mod regressions;
 mod tshark;
 mod util;
 mod wire;
