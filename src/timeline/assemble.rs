@@ -723,7 +723,12 @@ impl Timelines {
         let state = self.state(slot);
         state.ending = true;
         state.opening.timeless |= state.last_time.is_none();
-        let time = state.last_time.or(source_time).unwrap_or(start_time);
+        let time = match kind {
+            // It stops where the source is by now: what it still gets must not go back behind other connections.
+            PendingKind::Abandoned => state.last_time.max(source_time),
+            _ => state.last_time.or(source_time),
+        };
+        let time = time.unwrap_or(start_time);
         let trace_id = state.opening.trace_id;
         self.open(slot, time, None);
         self.push(Pending { slot, time, kind });

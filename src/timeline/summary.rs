@@ -51,7 +51,7 @@ impl Count {
             (self.offset, self.message) = (offset, message);
         }
         self.times += 1;
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     fn finding(&self, code: Code, detail: String) -> Finding {
@@ -89,7 +89,10 @@ impl Summaries {
                 detail: format!("an event is {back} ns older than the one before it on its connection"),
             });
         }
-        summary.last = entry.time;
+        // An abandoned connection ends with its source, but nothing of it happened then.
+        if !matches!(entry.kind, EntryKind::Abandoned) {
+            summary.last = entry.time;
+        }
         match entry.kind {
             EntryKind::Opened => None,
             EntryKind::Data(data) => {
@@ -105,7 +108,8 @@ impl Summaries {
                         0
                     }
                 };
-                side.lost += lost;
+                // Positions are whatever the trace claims.
+                side.lost = side.lost.saturating_add(lost);
                 if data.length != TrueLength::Known(present) {
                     let place = timelines.place();
                     let count =
@@ -115,7 +119,8 @@ impl Summaries {
                 None
             }
             EntryKind::Gap { direction, bytes, .. } => {
-                summary.sides[direction.index()].lost += bytes;
+                let side = &mut summary.sides[direction.index()];
+                side.lost = side.lost.saturating_add(bytes);
                 let place = timelines.place();
                 self.findings.push(Finding {
                     code: Code::LostBytes,

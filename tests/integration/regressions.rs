@@ -6,11 +6,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use tap2pcap::proto::tap::TraceWrapper;
+use tap2pcap::proto::tap::{Connection, SocketEvent, TraceWrapper};
 
 use crate::{
-    fixture::{Dress, TIME, closed, downstream, read, streamed},
-    util::{Dir, PROGRAM},
+    fixture::{Dress, TIME, closed, downstream, read, socket, streamed},
+    tshark,
+    util::{Dir, PROGRAM, convert, tap2pcap},
 };
 
 /// A short trace with nothing wrong.
@@ -32,4 +33,25 @@ fn a_panic_where_nobody_reads_standard_error() {
     command.arg("-v").args([&input, &output]).stdin(Stdio::null()).stderr(writer);
     assert_eq!(command.status().unwrap().code(), Some(0));
     assert!(output.exists());
+}
+
+#[test]
+fn lost_bytes_beyond_64_bits() {
+    let dir = Dir::new("regressions-lost-bytes");
+    let events = [1, u64::MAX, 1, u64::MAX, 1, u64::MAX].map(|seq_num| SocketEvent { seq_num, ..read(TIME, b"x") });
+    let input = create(&dir, "path_0.pb", &streamed(1, downstream(), events));
+    convert(&[], &input, &dir.join("out.pcapng")).run().expect_status(0);
+    let run = tap2pcap().args(&["info", "--json"]).arg(&input).run().expect_status(0);
+    assert!(run.stdout_text().contains("\"lost\":18446744073709551615"), "{run:?}");
+}
+
+#[test]
+fn the_acknowledgement_of_an_abandoned_connection_goes_back_in_time() {
+    let dir = Dir::new("regressions-abandoned");
+    let mut messages = streamed(1, downstream(), [read(TIME, b"first")]);
+    let other = Connection { remote_address: socket("192.0.2.8", 50_124), ..downstream() };
+    messages.extend(streamed(2, other, [read(TIME + 5, b"later"), closed(TIME + 6)]));
+    let output = dir.join("out.pcapng");
+    convert(&[], &create(&dir, "path_0.pb", &messages), &output).run().expect_status(0);
+    assert!(tshark::read(&output).is_sorted_by_key(|frame| frame.time));
 }
