@@ -67,7 +67,7 @@ impl Trace {
             counted: 0,
             packets: 0,
             live: path == Path::new("-"),
-            reporter: Reporter::new(settings.verbosity),
+            reporter: Reporter::new(settings.verbosity, settings.strict),
             hints: Vec::new(),
         })
     }

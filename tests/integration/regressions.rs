@@ -1,7 +1,7 @@
 //! What once was wrong, each test named after its bug.
 
 use std::{
-    io,
+    fs, io,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -54,4 +54,43 @@ fn the_acknowledgement_of_an_abandoned_connection_goes_back_in_time() {
     let output = dir.join("out.pcapng");
     convert(&[], &create(&dir, "path_0.pb", &messages), &output).run().expect_status(0);
     assert!(tshark::read(&output).is_sorted_by_key(|frame| frame.time));
+}
+
+#[test]
+fn strict_fails_without_a_word() {
+    let dir = Dir::new("regressions-strict");
+    let input = create(&dir, "path_0.pb", &streamed(1, downstream(), [read(TIME, b"never closed")]));
+    let run = convert(&["--strict"], &input, &dir.join("out.pcapng")).run().expect_status(1);
+    run.expect_stderr("ends without its closed event");
+    convert(&[], &input, &dir.join("out.pcapng")).run().expect_status(0).expect_clean();
+}
+
+#[test]
+fn among_many_inputs_a_bad_one_does_not_say_why() {
+    let dir = Dir::new("regressions-many-bad");
+    let traces = dir.fresh();
+    for number in 0..40 {
+        fs::write(traces.join(format!("{number}.pb")), Dress::Binary.file(&sound())).unwrap();
+    }
+    fs::write(traces.join("http.json"), br#"{"http_buffered_trace":{"request":{}}}"#).unwrap();
+    let run = convert(&[], &traces, &dir.join("out.pcapng")).run().expect_status(1);
+    run.expect_stderr("an HTTP tap trace").expect_stderr("40 of 41 traces converted");
+}
+
+#[test]
+fn among_many_inputs_a_pipe_is_empty() {
+    let dir = Dir::new("regressions-many-pipe");
+    let input = create(&dir, "path_0.pb", &sound());
+    let fifo = dir.join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut command = tap2pcap();
+    for _ in 0..40 {
+        command = command.arg(&input);
+    }
+    let writer = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || fs::write(fifo, Dress::Binary.file(&sound())).unwrap()
+    });
+    command.arg(&fifo).arg(dir.join("out.pcapng")).run().expect_status(0).expect_stderr("41 of 41 traces converted");
+    writer.join().unwrap();
 }
