@@ -129,7 +129,7 @@ fn one_capture(
 
 /// As with cp: a directory that exists, or a name that can only be one.
 fn is_directory(output: &Path) -> bool {
-    output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
+    output != Path::new("-") && output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 fn capture_format(given: Option<cli::Format>, output: &Path) -> Format {

@@ -19,6 +19,7 @@ use crate::{
     report::{self, Reporter, print_error},
     timeline::{self, Direction, Endpoints, Protocol, Resolver, Side, Summary, Timelines},
     trace::{Address, Nanos},
+    untrusted::escape_json,
 };
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
@@ -113,7 +114,7 @@ fn write_connection(
             "closed": summary.closed, "protocol": protocol,
             "open": pipe_command(source.path(), port.as_slice()),
         });
-        return writeln!(out, "{object}");
+        return writeln!(out, "{}", escape_json(&object.to_string()));
     }
     let (client, server) = endpoints.tuple(opening.role);
     let name = |address: &Option<Address>| match address {

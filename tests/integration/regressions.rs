@@ -9,7 +9,7 @@ use std::{
 use tap2pcap::proto::tap::{Connection, SocketEvent, TraceWrapper};
 
 use crate::{
-    fixture::{Dress, TIME, closed, downstream, read, socket, streamed},
+    fixture::{Dress, TIME, closed, downstream, pipe, read, socket, streamed},
     tshark,
     util::{Dir, PROGRAM, convert, tap2pcap},
 };
@@ -93,4 +93,40 @@ fn among_many_inputs_a_pipe_is_empty() {
     });
     command.arg(&fifo).arg(dir.join("out.pcapng")).run().expect_status(0).expect_stderr("41 of 41 traces converted");
     writer.join().unwrap();
+}
+
+#[test]
+fn validate_passes_addresses_that_a_conversion_reports() {
+    let dir = Dir::new("regressions-validate-addresses");
+    let connection = Connection { local_address: socket("db.example", 70_000), ..downstream() };
+    let input = create(&dir, "path_0.pb", &streamed(1, connection, [read(TIME, b"x"), closed(TIME)]));
+    convert(&[], &input, &dir.join("out.pcapng")).run().expect_status(1);
+    let run = tap2pcap().args(&["validate", "--json"]).arg(&input).run().expect_status(1);
+    for code in ["bad-address", "bad-port"] {
+        assert!(run.stdout_text().contains(&format!("\"code\":\"{code}\"")), "{code}{run:?}");
+    }
+}
+
+#[test]
+fn json_steers_a_terminal() {
+    let dir = Dir::new("regressions-json-escapes");
+    let name = "\u{9b}31m\u{202e}\u{e0041}\u{7f}";
+    let connection = Connection { local_address: pipe(&format!("/run/{name}")), ..downstream() };
+    let input = create(&dir, &format!("{name}.pb"), &streamed(1, connection, [read(TIME, b"x")]));
+    for command in ["info", "validate"] {
+        let run = tap2pcap().args(&[command, "--json"]).arg(&input).run().expect_status(0);
+        assert!(run.stdout_text().bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')), "{run:?}");
+        let object: serde_json::Value = serde_json::from_str(run.stdout_text().lines().next().unwrap()).unwrap();
+        assert_eq!(object["path"].as_str(), input.to_str());
+    }
+}
+
+#[test]
+fn a_directory_called_dash_takes_standard_output() {
+    let dir = Dir::new("regressions-dash");
+    create(&dir, "path_0.pb", &sound());
+    fs::create_dir(dir.join("-")).unwrap();
+    let mut command = Command::new(PROGRAM);
+    let output = command.args(["path_0.pb", "-"]).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap();
+    assert!(output.stdout.starts_with(b"\x0a\x0d\x0d\x0a"), "{output:?}");
 }
