@@ -190,8 +190,8 @@ impl Trace {
     fn report(&mut self) {
         let mut findings = self.timelines.source_mut().take_findings();
         if self.was_interrupted() {
-            // The user ended the stream, and not where a message ends.
-            findings.retain(|finding| finding.code != Code::CutOff);
+            // The user ended the stream, and not where a message ends, or what packs it.
+            findings.retain(|finding| !matches!(finding.code, Code::CutOff | Code::ReadFailed));
         }
         findings.extend(self.summaries.take_findings());
         for finding in &findings {

@@ -73,8 +73,8 @@ pub enum EntryKind<'a> {
     Opened,
     /// Bytes.
     Data(Data<'a>),
-    /// Bytes that were there and of which the trace has nothing. `certain` is false where they may as well have gone
-    /// the other way.
+    /// Bytes that were there and of which the trace has nothing. Where `certain`, they are more of the event before,
+    /// whose length was not known when it came; else they may as well have gone the other way.
     Gap {
         /// Which way, as far as known.
         direction: Direction,
@@ -109,7 +109,7 @@ pub struct Opening {
     pub offset: u64,
     /// Index of that message.
     pub message: u64,
-    /// No event of the connection has a time: all of its times are made up.
+    /// The trace has no time for the connection's beginning: it is made up.
     pub timeless: bool,
 }
 
@@ -563,6 +563,7 @@ impl Timelines {
         let start_time = self.options.start_time;
         let state = self.state(slot);
         let time = known.or(state.last_time).or(source_time).unwrap_or(start_time);
+        state.opening.timeless |= known.is_none() && !state.opened;
         state.last_time = Some(time);
         self.last_time = Some(time);
         time

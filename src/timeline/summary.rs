@@ -34,6 +34,17 @@ pub struct Summary {
     sniffer: Sniffer,
     truncated: Count,
     destroyed: Count,
+    /// What the event before was, if a gap behind it is more of it.
+    open_event: Option<OpenEvent>,
+}
+
+/// An event that may have had more bytes than are known when it comes.
+#[derive(Clone, Copy, Debug)]
+enum OpenEvent {
+    /// One lost byte stands for all.
+    Truncated,
+    /// JSON_BODY_AS_STRING: with binary data in it, it was longer.
+    AsString { place: (u64, u64) },
 }
 
 /// How often something was seen, and where first.
@@ -110,17 +121,35 @@ impl Summaries {
                 };
                 // Positions are whatever the trace claims.
                 side.lost = side.lost.saturating_add(lost);
+                let place = timelines.place();
+                summary.open_event = match data.length {
+                    TrueLength::MoreThan(_) => Some(OpenEvent::Truncated),
+                    TrueLength::Known(_) => data.as_string.then_some(OpenEvent::AsString { place }),
+                };
                 if data.length != TrueLength::Known(present) {
-                    let place = timelines.place();
                     let count =
                         if data.as_string && !data.truncated { &mut summary.destroyed } else { &mut summary.truncated };
                     count.add(lost, place);
                 }
                 None
             }
-            EntryKind::Gap { direction, bytes, .. } => {
+            EntryKind::Gap { direction, bytes, certain } => {
                 let side = &mut summary.sides[direction.index()];
-                side.lost = side.lost.saturating_add(bytes);
+                match summary.open_event.take().filter(|_| certain) {
+                    Some(OpenEvent::Truncated) => {
+                        let bytes = bytes.saturating_add(1);
+                        side.lost = side.lost.saturating_add(bytes);
+                        side.open_ended = side.open_ended.saturating_sub(1);
+                        summary.truncated.bytes = summary.truncated.bytes.saturating_add(bytes);
+                        return None;
+                    }
+                    Some(OpenEvent::AsString { place }) => {
+                        side.lost = side.lost.saturating_add(bytes);
+                        summary.destroyed.add(bytes, place);
+                        return None;
+                    }
+                    None => side.lost = side.lost.saturating_add(bytes),
+                }
                 let place = timelines.place();
                 self.findings.push(Finding {
                     code: Code::LostBytes,
@@ -157,6 +186,7 @@ impl Summaries {
             sniffer: Sniffer::default(),
             truncated: Count::default(),
             destroyed: Count::default(),
+            open_event: None,
         });
     }
 

@@ -6,7 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use tap2pcap::proto::tap::{Connection, SocketEvent, TraceWrapper};
+use tap2pcap::proto::tap::{
+    Connection, SocketEvent, TraceWrapper,
+    socket_event::{EventSelector, Read},
+};
 
 use crate::{
     fixture::{Dress, TIME, closed, downstream, pipe, read, socket, streamed},
@@ -129,4 +132,48 @@ fn a_directory_called_dash_takes_standard_output() {
     let mut command = Command::new(PROGRAM);
     let output = command.args(["path_0.pb", "-"]).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap();
     assert!(output.stdout.starts_with(b"\x0a\x0d\x0d\x0a"), "{output:?}");
+}
+
+#[test]
+fn a_truncated_body_among_other_connections_counts_as_lost_events() {
+    let dir = Dir::new("regressions-interleaved");
+    let mut cut = SocketEvent { seq_num: 1, ..read(TIME, b"four") };
+    if let Some(EventSelector::Read(Read { data: Some(body) })) = &mut cut.event_selector {
+        body.truncated = true;
+    }
+    let end = SocketEvent { seq_num: 102, ..closed(TIME + 2) };
+    let mut messages = streamed(1, downstream(), [cut, end]);
+    let other = Connection { remote_address: socket("192.0.2.8", 50_124), ..downstream() };
+    let at = messages.len() - 1;
+    messages.splice(at..at, streamed(2, other, [read(TIME + 1, b"between"), closed(TIME + 1)]));
+    let input = create(&dir, "path_0.pb", &messages);
+    let run = tap2pcap().arg("validate").arg(&input).run().expect_status(0);
+    assert!(run.stdout_text().contains("1 bodies are truncated, 96 bytes are missing"), "{run:?}");
+    assert!(!run.stdout_text().contains("lost-bytes"), "{run:?}");
+    let output = dir.join("out.pcapng");
+    convert(&[], &input, &output).run().expect_status(0);
+    let comments: Vec<_> = tshark::read(&output).into_iter().flat_map(|frame| frame.comments).collect();
+    assert!(comments.iter().any(|comment| comment.contains("95 bytes are missing here: more of the event before")));
+}
+
+#[test]
+fn a_made_up_time_is_not_marked() {
+    let dir = Dir::new("regressions-made-up-time");
+    let event = SocketEvent { timestamp: None, ..read(TIME, b"x") };
+    let output = dir.join("out.pcapng");
+    convert(&[], &create(&dir, "path_0.pb", &streamed(1, downstream(), [event])), &output).run().expect_status(1);
+    let comments = tshark::read(&output).remove(0).comments.join("\n");
+    assert!(comments.contains("no time for the beginning of this connection"), "{comments}");
+}
+
+#[test]
+fn a_mapped_host_name_still_fails() {
+    let dir = Dir::new("regressions-mapped-host");
+    let connection = Connection { local_address: socket("db.example", 5432), ..downstream() };
+    let input = create(&dir, "path_0.pb", &streamed(1, connection, [read(TIME, b"x"), closed(TIME)]));
+    let output = dir.join("out.pcapng");
+    for map in ["db.example=192.0.2.1", "db.example:5432=192.0.2.1"] {
+        convert(&["--map", map], &input, &output).run().expect_clean();
+        assert_eq!(tshark::read(&output)[0].dst, Some("192.0.2.1:5432".parse().unwrap()), "{map}");
+    }
 }
