@@ -20,6 +20,8 @@ pub struct Options {
     pub start_time: Nanos,
     /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
     pub eager: bool,
+    /// The latest time that the capture can hold, where that is not all of [`Nanos`].
+    pub latest: Option<Nanos>,
     /// Connections that may be open at once; with one more, the oldest is taken to have stopped.
     pub max_connections: Option<usize>,
 }
@@ -555,8 +557,13 @@ impl Timelines {
     }
 
     fn time_of(&mut self, event: &Event, slot: usize) -> Nanos {
-        let known = event.time;
-        if known.is_none() && self.source.message().message().bad_time.is_none() {
+        let latest = self.options.latest.unwrap_or(Nanos::MAX);
+        let known = event.time.filter(|time| *time <= latest);
+        if known != event.time {
+            let detail = "a time after the year 2106 does not fit pcap, pcapng has room for it; the time of the event \
+                          before is used";
+            self.source.find(Code::BadTime, detail.into());
+        } else if known.is_none() && self.source.message().message().bad_time.is_none() {
             self.source.find(Code::BadTime, "an event without a time; the time of the event before it is used".into());
         }
         let source_time = self.last_time;

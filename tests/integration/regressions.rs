@@ -177,3 +177,19 @@ fn a_mapped_host_name_still_fails() {
         assert_eq!(tshark::read(&output)[0].dst, Some("192.0.2.1:5432".parse().unwrap()), "{map}");
     }
 }
+
+#[test]
+fn one_time_beyond_pcap_stops_the_batch() {
+    let dir = Dir::new("regressions-pcap-2106");
+    let traces = dir.fresh();
+    let late = streamed(1, downstream(), [read(TIME, b"one"), read(7_300_000_000_000_000_000, b"two")]);
+    fs::write(traces.join("a.pb"), Dress::Binary.file(&late)).unwrap();
+    fs::write(traces.join("b.pb"), Dress::Binary.file(&sound())).unwrap();
+    for output in ["all.pcap", "each/"] {
+        let run = convert(&["-F", "pcap"], &traces, &dir.join(output)).run().expect_status(1);
+        run.expect_stderr("after the year 2106").expect_stderr("2 of 2 traces converted");
+    }
+    let frames = tshark::read(&dir.join("each/a.pb.pcap"));
+    assert_eq!(frames.iter().map(|frame| frame.time).max(), Some(TIME));
+    convert(&[], &traces, &dir.join("all.pcapng")).run().expect_status(0);
+}
