@@ -19,6 +19,7 @@ use crate::{
     report::{self, Reporter, print_error},
     timeline::{self, Direction, Endpoints, Protocol, Resolver, Side, Summary, Timelines},
     trace::{Address, Nanos},
+    untrusted::escape_json,
 };
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
@@ -35,7 +36,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
             max_connections: Some(args.inspect.limits.max_connections),
             ..timeline::Options::default()
         };
-        let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity));
+        let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut ports = Vec::new();
         let mut resolver = Resolver::default();
         let stem = trace_stem(&input.path);
@@ -113,7 +114,7 @@ fn write_connection(
             "closed": summary.closed, "protocol": protocol,
             "open": pipe_command(source.path(), port.as_slice()),
         });
-        return writeln!(out, "{object}");
+        return writeln!(out, "{}", escape_json(&object.to_string()));
     }
     let (client, server) = endpoints.tuple(opening.role);
     let name = |address: &Option<Address>| match address {

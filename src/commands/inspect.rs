@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::Status;
+use super::{Status, trace::address_findings};
 use crate::{
     cli::InspectArgs,
-    input::{self, Advance, Input, InputError, Source, discover},
+    input::{self, Advance, Input, InputError, Source, discover, trace_stem},
     interrupt,
-    timeline::{self, Summaries, Summary, Timelines},
+    timeline::{self, Entry, EntryKind, Resolver, Summaries, Summary, Timelines},
     trace::{Code, Finding},
 };
 
@@ -49,7 +49,12 @@ pub(super) fn read(
     loop {
         let advance = timelines.advance();
         let summary = match advance {
-            Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry)),
+            Advance::Message => {
+                for finding in opening_findings(&timelines) {
+                    each(Item::Finding(&finding));
+                }
+                timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry))
+            }
             Advance::NeedInput => {
                 if let Some(signal) = interrupt::signal() {
                     return Ok(Err(Status::Signal(signal)));
@@ -75,4 +80,12 @@ pub(super) fn read(
     }
     each(Item::End(&timelines));
     Ok(Ok(()))
+}
+
+/// What a conversion would find in the addresses of a connection that opens.
+fn opening_findings(timelines: &Timelines) -> Vec<Finding> {
+    let Some(Entry { slot, kind: EntryKind::Opened, .. }) = timelines.entry() else { return Vec::new() };
+    let Some(opening) = timelines.opening(slot) else { return Vec::new() };
+    let endpoints = Resolver::default().open(&trace_stem(timelines.source().path()), opening);
+    address_findings(timelines, opening, &endpoints)
 }

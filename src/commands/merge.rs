@@ -118,16 +118,19 @@ pub(super) fn merge(
                 continue;
             }
         };
-        let keep = inputs.len() <= KEEP || input.path == Path::new("-");
+        // A pipe, with a name or without, can be read only once.
+        let keep = inputs.len() <= KEEP || input.path == Path::new("-") || !input.path.is_file();
         if !keep {
             // It is read again when its turn comes, and reports then.
             trace.reporter.mute();
         }
-        match trace.advance(capture, &Progress::hidden())? {
+        let hidden = Progress::hidden();
+        match trace.advance(capture, if keep { progress } else { &hidden })? {
             Some(time) => queue.push(Reverse((time, index))),
             None => {
                 trace.reporter.unmute();
                 outcome.count(&mut trace);
+                progress.file();
                 continue;
             }
         }

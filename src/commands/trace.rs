@@ -8,7 +8,7 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{Endpoints, EntryKind, Resolver, Summaries, Timelines},
+    timeline::{Endpoints, EntryKind, Opening, Resolver, Summaries, Timelines},
     trace::{Code, Finding, Nanos},
 };
 
@@ -69,7 +69,7 @@ impl Trace {
             counted: 0,
             packets: 0,
             live: path == Path::new("-"),
-            reporter: Reporter::new(settings.verbosity),
+            reporter: Reporter::new(settings.verbosity, settings.strict),
             hints: Vec::new(),
         })
     }
@@ -179,11 +179,7 @@ impl Trace {
         let identity = Identity { trace_file: &self.name, source: &self.stem, opening, endpoints: &endpoints, time };
         let mut flow = Flow::new(self.settings.synth, &identity);
         let written = flow.open(time, &mut capture.interface(interface));
-        let (offset, message) = (opening.offset, opening.message);
-        // Where the source was cut off inside an address, the cut is the fault.
-        let cut = self.timelines.source().message().message().cut;
-        for (code, detail) in endpoints.faults.iter().filter(|_| !cut) {
-            let finding = Finding { code: *code, offset, message, detail: detail.clone() };
+        for finding in address_findings(&self.timelines, opening, &endpoints) {
             self.timelines.source_mut().add_finding(finding);
         }
         if self.flows.len() <= slot {
@@ -196,8 +192,8 @@ impl Trace {
     fn report(&mut self) {
         let mut findings = self.timelines.source_mut().take_findings();
         if self.was_interrupted() {
-            // The user ended the stream, and not where a message ends.
-            findings.retain(|finding| finding.code != Code::CutOff);
+            // The user ended the stream, and not where a message ends, or what packs it.
+            findings.retain(|finding| !matches!(finding.code, Code::CutOff | Code::ReadFailed));
         }
         findings.extend(self.summaries.take_findings());
         for finding in &findings {
@@ -222,4 +218,15 @@ impl Trace {
         self.reporter.finish(source.path());
         self.reporter.unknown_fields(source.path(), source.unknown_fields());
     }
+}
+
+/// What is wrong with the addresses of a connection that opens.
+pub(super) fn address_findings(timelines: &Timelines, opening: &Opening, endpoints: &Endpoints) -> Vec<Finding> {
+    if timelines.source().message().message().cut {
+        // Where the source was cut off inside an address, the cut is the fault.
+        return Vec::new();
+    }
+    let (offset, message) = (opening.offset, opening.message);
+    let finding = |(code, detail): &(Code, String)| Finding { code: *code, offset, message, detail: detail.clone() };
+    endpoints.faults.iter().map(finding).collect()
 }

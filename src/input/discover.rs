@@ -52,7 +52,7 @@ pub fn discover(paths: &[PathBuf], exclude: Option<&Path>) -> (Vec<Input>, Vec<U
     let (mut inputs, mut unreadable) = (Vec::new(), Vec::new());
     let exclude = exclude.and_then(|path| path.canonicalize().ok());
     for path in paths {
-        if path.is_dir() {
+        if path != Path::new("-") && path.is_dir() {
             walk(path, exclude.as_deref(), &mut inputs, &mut unreadable);
         } else {
             let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));

@@ -162,10 +162,14 @@ impl Flow {
             return Ok(());
         }
         self.acknowledge_if_due(direction, time, sink)?;
-        let mut comment = format!("{bytes} bytes are missing here: the trace has no event for them");
-        if !certain {
-            comment.push_str("; whether Envoy read or wrote them is not known");
-        }
+        let comment = if certain {
+            format!("{bytes} bytes are missing here: more of the event before, which the trace has only in part")
+        } else {
+            format!(
+                "{bytes} bytes are missing here: the trace has no event for them; whether Envoy read or wrote them is \
+                 not known"
+            )
+        };
         self.incomplete(direction, time, &[], bytes, &comment, sink)
     }
 
@@ -395,7 +399,7 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
         comment.push_str(", handshake, acknowledgements, close");
     }
     if *timeless {
-        comment.push_str("\nthe trace has no time for this connection; its times are made up");
+        comment.push_str("\nthe trace has no time for the beginning of this connection; it is made up");
     }
     for note in &identity.endpoints.notes {
         // Writing to a String cannot fail.

@@ -23,6 +23,8 @@ pub struct Options {
     /// Join a cut event to the whole one right before it, of the same direction. A dissector that was promised more by
     /// the first one cannot reassemble it with a cut segment, and would show neither.
     pub join: bool,
+    /// The latest time that the capture can hold, where that is not all of [`Nanos`].
+    pub latest: Option<Nanos>,
     /// Connections that may be open at once; with one more, the oldest is taken to have stopped.
     pub max_connections: Option<usize>,
 }
@@ -87,8 +89,8 @@ pub enum EntryKind<'a> {
     Opened,
     /// Bytes.
     Data(Data<'a>),
-    /// Bytes that were there and of which the trace has nothing. `certain` is false where they may as well have gone
-    /// the other way.
+    /// Bytes that were there and of which the trace has nothing. Where `certain`, they are more of the event before,
+    /// whose length was not known when it came; else they may as well have gone the other way.
     Gap {
         /// Which way, as far as known.
         direction: Direction,
@@ -123,7 +125,7 @@ pub struct Opening {
     pub offset: u64,
     /// Index of that message.
     pub message: u64,
-    /// No event of the connection has a time: all of its times are made up.
+    /// The trace has no time for the connection's beginning: it is made up.
     pub timeless: bool,
 }
 
@@ -646,14 +648,20 @@ impl Timelines {
     }
 
     fn time_of(&mut self, event: &Event, slot: usize) -> Nanos {
-        let known = event.time;
-        if known.is_none() && self.source.message().message().bad_time.is_none() {
+        let latest = self.options.latest.unwrap_or(Nanos::MAX);
+        let known = event.time.filter(|time| *time <= latest);
+        if known != event.time {
+            let detail = "a time after the year 2106 does not fit pcap, pcapng has room for it; the time of the event \
+                          before is used";
+            self.source.find(Code::BadTime, detail.into());
+        } else if known.is_none() && self.source.message().message().bad_time.is_none() {
             self.source.find(Code::BadTime, "an event without a time; the time of the event before it is used".into());
         }
         let source_time = self.last_time;
         let start_time = self.options.start_time;
         let state = self.state(slot);
         let time = known.or(state.last_time).or(source_time).unwrap_or(start_time);
+        state.opening.timeless |= known.is_none() && !state.opened;
         state.last_time = Some(time);
         self.last_time = Some(time);
         time
@@ -836,7 +844,12 @@ impl Timelines {
         let state = self.state(slot);
         state.ending = true;
         state.opening.timeless |= state.last_time.is_none();
-        let time = state.last_time.or(source_time).unwrap_or(start_time);
+        let time = match kind {
+            // It stops where the source is by now: what it still gets must not go back behind other connections.
+            PendingKind::Abandoned => state.last_time.max(source_time),
+            _ => state.last_time.or(source_time),
+        };
+        let time = time.unwrap_or(start_time);
         let trace_id = state.opening.trace_id;
         self.open(slot, time, None);
         self.push(Pending { slot, time, kind });

@@ -16,6 +16,7 @@ mod real_traces;
 mod record;
 mod record_config;
 mod record_load;
+mod regressions;
 mod scenario;
 mod tap_fixtures;
 mod tap_formats;
