@@ -30,6 +30,7 @@ impl Settings {
                 start_time: args.start_time.unwrap_or(0),
                 eager: false,
                 latest: None,
+                join: false,
                 max_connections: Some(args.limits.max_connections),
             },
             synth: synth::Options {

@@ -7,7 +7,7 @@ use crate::{
     input::{Advance, InputError, Source, trace_stem},
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
-    synth::{Flow, Identity},
+    synth::{self, Flow, Identity, TcpMode, TruncatedMode},
     timeline::{Endpoints, EntryKind, Opening, Resolver, Summaries, Timelines},
     trace::{Code, Finding, Nanos},
 };
@@ -55,6 +55,8 @@ impl Trace {
         let source = Source::open(path, settings.input)?;
         let mut options = settings.timeline;
         options.eager = live;
+        let synth::Options { tcp, truncated, .. } = settings.synth;
+        options.join = !live && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Ok(Self {
             timelines: Timelines::new(source, options),

@@ -10,7 +10,7 @@ use super::{
     headers::{ACK, FIN, Fields, PSH, SYN, Template, max_segment},
 };
 use crate::{
-    timeline::{Data, Direction, Endpoints, Opening, Role, TrueLength, stable_hash},
+    timeline::{Data, Direction, Endpoints, Joined, Opening, Role, TrueLength, stable_hash},
     trace::Nanos,
     untrusted,
 };
@@ -413,17 +413,32 @@ fn cut_comment(data: &Data<'_>, present: u64) -> String {
         Direction::Inbound => "read",
         Direction::Outbound => "wrote",
     };
+    // The whole event that the cut one was joined to does not count.
+    let first = data.joined.map_or(0, |joined| joined.first);
+    let present = present - first;
     let mut comment = match data.length {
-        TrueLength::Known(length) if data.as_string => format!(
+        TrueLength::Known(length) if data.as_string && !data.truncated => format!(
             "{present} of the {length} bytes that Envoy {verb} are here; JSON_BODY_AS_STRING replaced runs of binary \
              data by spaces, so bytes may stand before their true place"
         ),
-        TrueLength::Known(length) => format!("{present} of the {length} bytes that Envoy {verb} are here"),
+        TrueLength::Known(length) => {
+            let length = length - first;
+            format!("{present} of the {length} bytes that Envoy {verb} are here")
+        }
         TrueLength::MoreThan(_) => format!(
             "{present} of the bytes that Envoy {verb} are here; how many there were is not known, one lost byte stands \
              for the rest"
         ),
     };
+    if let Some(Joined { first, time }) = data.joined {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            comment,
+            "; they came at {}.{:09} and are joined to the {first} bytes before them, so that those are dissected",
+            time / 1_000_000_000,
+            time % 1_000_000_000
+        );
+    }
     if data.recording_stopped {
         comment.push_str("; recording of this direction stopped here");
     }

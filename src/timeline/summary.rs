@@ -110,7 +110,7 @@ impl Summaries {
                 summary.sniffer.look(data.direction, data.payload);
                 let present = data.payload.len() as u64;
                 let side = &mut summary.sides[data.direction.index()];
-                side.events += 1;
+                side.events += 1 + u64::from(data.joined.is_some());
                 side.bytes += present;
                 let lost = match data.length {
                     TrueLength::Known(length) => length - present,
