@@ -253,8 +253,9 @@ impl<'a> Scanner<'a> {
     /// Skips a field that `message` is not known to have, and counts it.
     #[cold]
     fn unknown(&mut self, tag: Tag, message: &'static str, out: &mut Message) -> Result<()> {
+        self.skip(tag)?;
         out.unknown.count_number(message, tag.field);
-        self.skip(tag)
+        Ok(())
     }
 }
 

@@ -15,9 +15,12 @@ use crate::{
     untrusted,
 };
 
-/// Lost bytes that are shown as such for one event or gap. A hostile trace can claim any number; past this, sequence
-/// numbers are skipped.
-const MAX_LOSS_SHOWN: u64 = 64 << 20;
+/// Packets without payload, or bytes of zeros, that stand for lost bytes. A hostile trace can claim to have lost any
+/// number, so a connection may show some to begin with and more with each event; past that, sequence numbers are
+/// skipped. An honest event of 64 KiB, or of 256 KiB with `--truncated zero`, is always shown in full.
+const LOST_SEGMENTS: u64 = 1024;
+const LOST_SEGMENTS_PER_EVENT: u64 = 16;
+const ZEROS: u64 = 256 << 10;
 
 /// How long a receiver waits for data to carry its acknowledgement, in nanoseconds: what Linux does. RFC 1122 section
 /// 4.2.3.2 allows 500 ms.
@@ -72,6 +75,9 @@ pub struct Flow {
     /// For the first packet, whichever it is.
     first_comment: Option<String>,
     zeros: Vec<u8>,
+    /// What is left to stand for lost bytes.
+    lost_segments: u64,
+    lost_zeros: u64,
 }
 
 impl Flow {
@@ -102,6 +108,8 @@ impl Flow {
             segment,
             first_comment: Some(first_comment(&options, identity)),
             zeros: Vec::new(),
+            lost_segments: LOST_SEGMENTS,
+            lost_zeros: ZEROS,
         }
     }
 
@@ -137,6 +145,8 @@ impl Flow {
             self.segments(data.direction, time, data.payload, length, "", sink)?;
         } else {
             let comment = cut_comment(data, present);
+            self.lost_segments += LOST_SEGMENTS_PER_EVENT + u64::from(u16::MAX / self.segment);
+            self.lost_zeros += ZEROS;
             self.incomplete(data.direction, time, data.payload, length, &comment, sink)?;
         }
         if data.end_stream && self.options.tcp == TcpMode::Full && !self.half(data.direction).closed {
@@ -194,7 +204,8 @@ impl Flow {
                 Ok(())
             }
             TruncatedMode::Zero => {
-                let shown = (length - present_len).min(MAX_LOSS_SHOWN);
+                let shown = (length - present_len).min(self.lost_zeros);
+                self.lost_zeros -= shown;
                 let mut filled = std::mem::take(&mut self.zeros);
                 filled.clear();
                 filled.extend_from_slice(present);
@@ -298,7 +309,11 @@ impl Flow {
         }
         let present = captured.len() as u64;
         let shown = match self.options.tcp {
-            TcpMode::Full => length.min(present + MAX_LOSS_SHOWN),
+            TcpMode::Full => {
+                let empty = (length.div_ceil(segment) - present.div_ceil(segment)).min(self.lost_segments);
+                self.lost_segments -= empty;
+                length.min((present.div_ceil(segment) + empty) * segment)
+            }
             // Nothing but the tapped event: lost bytes behind its last packet are only counted.
             TcpMode::Bare => length.min(present.div_ceil(segment).max(1) * segment),
         };

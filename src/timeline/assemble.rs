@@ -424,6 +424,8 @@ impl Timelines {
 
     /// A connection segment: a new connection, unless the one before it under this id has shown nothing yet.
     fn begin_streamed(&mut self, trace_id: u64) {
+        // Before it, this connection may have shown events already, so where they started is not known.
+        let expected = u64::from(!self.by_trace_id.contains_key(&trace_id));
         let fresh = match self.by_trace_id.get(&trace_id) {
             Some(slot) if self.slots[*slot].as_ref().is_some_and(|state| state.opened) => {
                 self.end_connection(*slot, PendingKind::Abandoned);
@@ -437,7 +439,7 @@ impl Timelines {
         if let Some(state) = &mut self.slots[slot] {
             state.local_missing = connection.local.is_none() && connection.remote.is_some();
             state.opening.connection = connection;
-            state.expected = 1;
+            state.expected = expected;
         }
         self.by_trace_id.insert(trace_id, slot);
         self.last = Some((trace_id, slot));

@@ -18,6 +18,9 @@ use crate::trace::{Address, Code};
 /// The made-up port of a server without one. No dissector of Wireshark claims it, so its heuristics decide.
 const SERVER_PORT: u16 = 25_000;
 
+/// Client ports that are tried for a connection whose tuple is taken.
+const PORT_ATTEMPTS: u64 = 64;
+
 /// RFC 6335: dynamic ports begin here.
 const FIRST_DYNAMIC_PORT: u16 = 49_152;
 
@@ -225,18 +228,21 @@ impl Resolver {
                 Role::Upstream => &mut endpoints.local,
             };
             client.set_port(dynamic_port(hash));
-            attempt += 1;
-            // All dynamic ports taken by connections that never end: beyond what a capture can tell apart.
-            if attempt == 1 << 16 {
-                break;
+            // A tuple whose ports are mostly taken, by connections that never end, gets another client as well.
+            if attempt >= PORT_ATTEMPTS {
+                let made_up = MadeUp { is_client: true, v6: client.is_ipv6(), connection_hash: hash };
+                client.set_ip(made_up.ip(""));
             }
+            attempt += 1;
         }
         if attempt > 0 {
-            let port = endpoints.tuple(opening.role).0.port();
-            endpoints.notes.push(format!(
-                "another connection with these addresses is open at the same time; client port made up: {port} for {}",
-                old.port()
-            ));
+            let new = endpoints.tuple(opening.role).0;
+            endpoints.notes.push(if new.ip() == old.ip() {
+                let (new, old) = (new.port(), old.port());
+                format!("another connection with these addresses is open at the same time; client port made up: {new} for {old}")
+            } else {
+                format!("other connections with these addresses are open at the same time; client made up: {new} for {old}")
+            });
         }
     }
 }
