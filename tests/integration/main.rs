@@ -4,14 +4,25 @@
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_input;
+mod batch;
 mod connections;
+mod directories;
+mod escaping;
+mod faults;
 mod fixture;
 mod formats;
 mod http2;
+mod info;
 mod manifest;
 mod memory;
+mod merge;
 mod oracle;
+mod packed;
+mod pipes;
+mod progress;
 mod real_traces;
+mod signals;
 mod tshark;
 mod util;
+mod validate;
 mod wire;
