@@ -65,9 +65,25 @@ pub struct InspectArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = From::Auto)]
     pub from: From,
 
+    /// Limits of what is read.
+    #[command(flatten)]
+    pub limits: Limits,
+
     /// How much to say.
     #[command(flatten)]
     pub verbosity: Verbosity,
+}
+
+/// Limits that keep a hostile trace from taking all memory.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Limits {
+    /// Largest message that is read, in bytes; a larger one is passed over
+    #[arg(long, value_name = "BYTES", default_value_t = crate::input::MAX_MESSAGE)]
+    pub max_message: usize,
+
+    /// Connections that one trace may have open at once; beyond, the oldest are given up
+    #[arg(long, value_name = "N", default_value_t = crate::timeline::MAX_CONNECTIONS)]
+    pub max_connections: usize,
 }
 
 /// Arguments of `validate`.
@@ -137,6 +153,10 @@ pub struct ConvertArgs {
     /// Worker threads [default: all cores]
     #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<usize>,
+
+    /// Limits of what is read.
+    #[command(flatten)]
+    pub limits: Limits,
 
     /// A warning counts as an error
     #[arg(long)]

@@ -80,6 +80,7 @@ pub(super) fn append_packet(buffer: &mut Vec<u8>, interface: u32, packet: &Packe
     let block_len = (28 + captured + padding + comment_len + 12 + 4) as u32;
     let original = packet.headers.len() as u32 + packet.payload_len;
 
+    buffer.reserve(block_len as usize);
     let mut header = [0; 28];
     let fields = [
         ENHANCED_PACKET,
@@ -93,26 +94,26 @@ pub(super) fn append_packet(buffer: &mut Vec<u8>, interface: u32, packet: &Packe
     for (field, value) in header.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
         *field = value.to_le_bytes();
     }
-    buffer.reserve(block_len as usize);
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(packet.headers);
     buffer.extend_from_slice(packet.payload);
-    buffer.extend_from_slice(&PADDING[..padding]);
-    if comment_len > 0 {
-        append_comment(buffer, packet.comment);
-    }
-
     let flags: u32 = match packet.direction {
         Direction::Inbound => 1,
         Direction::Outbound => 2,
     };
-    let mut trailer = [0; 16];
-    trailer[..2].copy_from_slice(&EPB_FLAGS.to_le_bytes());
-    trailer[2..4].copy_from_slice(&4_u16.to_le_bytes());
-    trailer[4..8].copy_from_slice(&flags.to_le_bytes());
-    // trailer[8..12] is opt_endofopt.
-    trailer[12..].copy_from_slice(&block_len.to_le_bytes());
-    buffer.extend_from_slice(&trailer);
+    // Padding, then epb_flags, opt_endofopt and the block's length again: one piece from where the padding begins.
+    let mut trailer = [0; 19];
+    trailer[3..5].copy_from_slice(&EPB_FLAGS.to_le_bytes());
+    trailer[5..7].copy_from_slice(&4_u16.to_le_bytes());
+    trailer[7..11].copy_from_slice(&flags.to_le_bytes());
+    trailer[15..].copy_from_slice(&block_len.to_le_bytes());
+    if comment_len > 0 {
+        buffer.extend_from_slice(&trailer[3 - padding..3]);
+        append_comment(buffer, packet.comment);
+        buffer.extend_from_slice(&trailer[3..]);
+    } else {
+        buffer.extend_from_slice(&trailer[3 - padding..]);
+    }
 }
 
 #[cold]

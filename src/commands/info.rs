@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::InfoArgs,
-    input::{self, trace_stem},
+    input::trace_stem,
     report::{self, Reporter, print_error},
     timeline::{self, Direction, Endpoints, Protocol, Resolver, Side, Summary, Timelines},
     trace::{Address, Nanos},
@@ -29,8 +29,12 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
     let mut written = Ok(());
     unreadable.iter().for_each(|error| print_error(error));
     for input in &inputs {
-        let options = input::Options { encoding: settings::encoding(args.inspect.from), piece: None };
-        let timeline = timeline::Options { role: settings::role(args.role), ..timeline::Options::default() };
+        let options = settings::input_options(args.inspect.from, args.inspect.limits);
+        let timeline = timeline::Options {
+            role: settings::role(args.role),
+            max_connections: Some(args.inspect.limits.max_connections),
+            ..timeline::Options::default()
+        };
         let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity));
         let mut ports = Vec::new();
         let mut resolver = Resolver::default();

@@ -49,7 +49,7 @@ pub(super) fn read(
     loop {
         let advance = timelines.advance();
         let summary = match advance {
-            Advance::Message => summaries.entry(&timelines),
+            Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry)),
             Advance::NeedInput => {
                 if let Some(signal) = interrupt::signal() {
                     return Ok(Err(Status::Signal(signal)));

@@ -55,6 +55,7 @@ impl Outcome {
     /// Counts a trace that was read to its end.
     pub(super) fn count(&mut self, trace: &mut Trace) {
         trace.finish();
+        trace.describe();
         let converted = trace.has_connections();
         if converted {
             self.converted += 1;

@@ -24,11 +24,12 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn new(args: &ConvertArgs) -> Self {
         Self {
-            input: input::Options { encoding: encoding(args.from), piece: None },
+            input: input_options(args.from, args.limits),
             timeline: timeline::Options {
                 role: role(args.role),
                 start_time: args.start_time.unwrap_or(0),
                 eager: false,
+                max_connections: Some(args.limits.max_connections),
             },
             synth: synth::Options {
                 tcp: match args.tcp {
@@ -50,7 +51,11 @@ impl Settings {
     }
 }
 
-pub(super) fn encoding(from: cli::From) -> Option<Encoding> {
+pub(super) fn input_options(from: cli::From, limits: cli::Limits) -> input::Options {
+    input::Options { encoding: encoding(from), piece: None, max_message: Some(limits.max_message) }
+}
+
+fn encoding(from: cli::From) -> Option<Encoding> {
     match from {
         cli::From::Auto => None,
         cli::From::Binary => Some(Encoding::Binary),

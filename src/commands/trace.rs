@@ -6,7 +6,7 @@ use crate::{
     capture::Capture,
     input::{Advance, InputError, Source, trace_stem},
     interrupt,
-    report::{Progress, Reporter},
+    report::{Progress, Reporter, Verbosity, print_line},
     synth::{Flow, Identity},
     timeline::{Endpoints, EntryKind, Resolver, Summaries, Timelines},
     trace::{Code, Finding, Nanos},
@@ -42,6 +42,7 @@ pub(super) struct Trace {
     summaries: Summaries,
     /// Bytes that were counted as progress.
     counted: u64,
+    packets: u64,
     live: bool,
     pub reporter: Reporter,
     /// For people: how to look into what Wireshark would not dissect by itself.
@@ -64,6 +65,7 @@ impl Trace {
             flows: Vec::new(),
             summaries: Summaries::default(),
             counted: 0,
+            packets: 0,
             live: path == Path::new("-"),
             reporter: Reporter::new(settings.verbosity),
             hints: Vec::new(),
@@ -98,7 +100,7 @@ impl Trace {
                 self.report();
             }
             match advance {
-                Advance::Message => return Ok(self.timelines.entry().map(|entry| entry.time)),
+                Advance::Message => return Ok(self.timelines.time()),
                 Advance::NeedInput => {
                     if self.live {
                         capture.flush().map_err(|error| Stop::Output(error.into_io()))?;
@@ -125,8 +127,15 @@ impl Trace {
 
     /// Writes the packets of the current entry.
     pub(super) fn write(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
-        let summary = self.summaries.entry(&self.timelines);
+        let before = capture.packets();
+        let written = self.write_entry(resolver, capture);
+        self.packets += capture.packets() - before;
+        written
+    }
+
+    fn write_entry(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
+        let summary = self.summaries.entry(&self.timelines, &entry);
         let (slot, time) = (entry.slot, entry.time);
         let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name));
         let Some(Some((flow, endpoints))) = self.flows.get_mut(slot) else {
@@ -169,7 +178,9 @@ impl Trace {
         let mut flow = Flow::new(self.settings.synth, &identity);
         let written = flow.open(time, &mut capture.interface(interface));
         let (offset, message) = (opening.offset, opening.message);
-        for (code, detail) in &endpoints.faults {
+        // Where the source was cut off inside an address, the cut is the fault.
+        let cut = self.timelines.source().message().message().cut;
+        for (code, detail) in endpoints.faults.iter().filter(|_| !cut) {
             let finding = Finding { code: *code, offset, message, detail: detail.clone() };
             self.timelines.source_mut().add_finding(finding);
         }
@@ -189,6 +200,16 @@ impl Trace {
         findings.extend(self.summaries.take_findings());
         for finding in &findings {
             self.reporter.finding(self.timelines.source().path(), finding);
+        }
+    }
+
+    /// Says what was converted, to those who asked for many words.
+    pub(super) fn describe(&self) {
+        if self.settings.verbosity == Verbosity::Verbose {
+            let source = self.timelines.source();
+            let (path, encoding) = (source.path().display(), source.encoding().name());
+            let (connections, packets) = (self.timelines.connections(), self.packets);
+            print_line("note", &format_args!("{path}: {encoding}, {connections} connections, {packets} packets"));
         }
     }
 

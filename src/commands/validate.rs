@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cli::ValidateArgs,
-    input::{self, InputError},
+    input::InputError,
     report::{self, print_line},
     timeline,
     trace::{Finding, Severity},
@@ -49,8 +49,12 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
         written = written.and_then(|()| write_refusal(&mut out, args.inspect.json, error));
     }
     for input in &inputs {
-        let options = input::Options { encoding: settings::encoding(args.inspect.from), piece: None };
-        let result = inspect::read(input, options, timeline::Options::default(), |item| {
+        let options = settings::input_options(args.inspect.from, args.inspect.limits);
+        let timeline = timeline::Options {
+            max_connections: Some(args.inspect.limits.max_connections),
+            ..timeline::Options::default()
+        };
+        let result = inspect::read(input, options, timeline, |item| {
             if let (Item::Finding(finding), true) = (item, written.is_ok()) {
                 counts.add(finding.code.severity());
                 written = write_finding(&mut out, args.inspect.json, &input.path, finding);

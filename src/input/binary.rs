@@ -101,7 +101,7 @@ impl BinaryDecoder {
     }
 }
 
-fn head(window: &[u8], start: usize) -> Result<Field, WireError> {
+fn head(window: &[u8], start: usize) -> Result<Field, Box<WireError>> {
     let mut scan = Scanner::new(window, start, window.len(), false);
     let tag = scan.tag()?;
     let len = if tag.wire_type == wire::LEN { scan.varint()? } else { 0 };

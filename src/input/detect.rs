@@ -147,7 +147,7 @@ fn fit(
     head: &[u8],
     start: usize,
     len: u64,
-    decode: impl FnOnce(Scanner<'_>, &mut Message) -> Result<(), WireError>,
+    decode: impl FnOnce(Scanner<'_>, &mut Message) -> Result<(), Box<WireError>>,
 ) -> Fit {
     let whole = usize::try_from(len).ok().and_then(|len| start.checked_add(len)).filter(|end| *end <= head.len());
     let mut out = Message::default();

@@ -31,7 +31,13 @@ pub struct Options {
     pub encoding: Option<Encoding>,
     /// Bytes that one read asks for, where many sources are open at once.
     pub piece: Option<usize>,
+    /// Bytes of the largest message that is read; a larger one is passed over.
+    pub max_message: Option<usize>,
 }
+
+/// The largest message unless [`Options::max_message`] says otherwise: far more than a tap with sensible limits writes,
+/// and little enough that two of them fit the memory of any machine that such a trace is opened on.
+pub const MAX_MESSAGE: usize = 512 << 20;
 
 /// What [`Source::advance`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +77,9 @@ pub struct Source {
     kinds: [bool; TraceKind::ALL.len()],
     /// Bytes that one read asks for.
     piece: usize,
+    max_message: usize,
+    /// Bytes to pass over.
+    discard: usize,
 }
 
 impl fmt::Debug for Source {
@@ -119,6 +128,8 @@ impl Source {
             suspect: None,
             kinds: [false; TraceKind::ALL.len()],
             piece: options.piece.unwrap_or(READ),
+            max_message: options.max_message.unwrap_or(MAX_MESSAGE),
+            discard: 0,
         };
         source.encoding = source.detect(options.encoding)?;
         source.decoder = match source.encoding {
@@ -221,6 +232,11 @@ impl Source {
             self.give_up(self.taken);
             self.taken = 0;
             self.message.clear();
+            if self.discard > 0 {
+                let count = self.discard.min(self.end - self.start);
+                self.give_up(count);
+                self.discard -= count;
+            }
             let window = &self.buffer[self.start..self.end];
             if window.len() < self.wanted && !self.at_end {
                 return Advance::NeedInput;
@@ -248,6 +264,9 @@ impl Source {
                 Step::NeedMore { skip, wanted } => {
                     self.give_up(skip);
                     self.wanted = wanted.max(1);
+                    if self.wanted.max(self.end - self.start) > self.max_message {
+                        self.pass_over();
+                    }
                 }
                 Step::End => {
                     if self.decoded > 0
@@ -261,6 +280,25 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// Gives up a message that is too large. Where it ends is known if its length is written before it; in the other
+    /// encodings, finding out would take the memory that it must not have.
+    fn pass_over(&mut self) {
+        let framed = matches!(self.encoding, Encoding::Binary | Encoding::Delimited);
+        let (size, limit) = (self.wanted.max(self.end - self.start), self.max_message);
+        let rest = if framed { "" } else { ", and so is the rest of the source" };
+        self.findings.push(Finding {
+            code: Code::TooLarge,
+            offset: self.offset,
+            message: self.next_index,
+            detail: format!(
+                "a message of {size} bytes or more is passed over{rest}; --max-message allows {limit} bytes"
+            ),
+        });
+        self.next_index += 1;
+        self.discard = if framed { self.wanted } else { usize::MAX };
+        self.wanted = 1;
     }
 
     fn release_suspect(&mut self) {

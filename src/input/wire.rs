@@ -7,6 +7,10 @@
 //! A scanner is either strict, or lax for a message that the source cut off: a field that claims more bytes than are
 //! left then gets what is there, and [`Message::cut`] is set.
 
+mod fast;
+#[cfg(test)]
+mod tests;
+
 use thiserror::Error;
 
 use crate::trace::{
@@ -47,7 +51,8 @@ pub(crate) enum Reason {
     StrayEndGroup,
 }
 
-type Result<T> = std::result::Result<T, WireError>;
+/// The error is boxed so that a result travels in registers.
+type Result<T> = std::result::Result<T, Box<WireError>>;
 
 /// A field's number and wire type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +71,10 @@ const FIXED32: u8 = 5;
 /// Walks the fields of one message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scanner<'a> {
-    rest: &'a [u8],
-    /// Offset in the window of the byte behind `rest`.
+    window: &'a [u8],
+    /// The next byte.
+    at: usize,
+    /// The byte behind the message; at most the window's length.
     end: usize,
     lax: bool,
     /// The field claimed more bytes than there are.
@@ -75,86 +82,129 @@ pub(crate) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Scans `window[start..end]`; the offsets of errors and spans count from the start of `window`.
+    /// Scans `window[start..end]`, or as much of it as there is; the offsets of errors and spans count from the start
+    /// of `window`.
     pub(crate) fn new(window: &'a [u8], start: usize, end: usize, lax: bool) -> Self {
-        Self { rest: &window[start..end], end, lax, clamped: false }
+        Self { window, at: start, end: end.min(window.len()), lax, clamped: false }
     }
 
     #[inline]
     pub(crate) fn position(&self) -> usize {
-        self.end - self.rest.len()
+        self.at
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn error(&self, reason: Reason) -> WireError {
-        WireError { at: self.position(), reason }
+        self.at >= self.end
     }
 
     #[inline]
+    fn left(&self) -> usize {
+        self.end.saturating_sub(self.at)
+    }
+
+    #[cold]
+    fn error(&self, reason: Reason) -> Box<WireError> {
+        Box::new(WireError { at: self.at, reason })
+    }
+
+    #[inline(always)]
     pub(crate) fn varint(&mut self) -> Result<u64> {
-        if let [byte, rest @ ..] = self.rest
-            && *byte < 0x80
-        {
-            self.rest = rest;
-            return Ok(u64::from(*byte));
+        if self.at < self.end {
+            let byte = self.window[self.at];
+            if byte < 0x80 {
+                self.at += 1;
+                return Ok(u64::from(byte));
+            }
         }
         self.long_varint()
     }
 
+    /// A number of several bytes. Looks beyond the message's end, because nearly always there are more bytes in the
+    /// window, and then checks that it stayed inside.
+    #[inline]
     fn long_varint(&mut self) -> Result<u64> {
+        if let Some(bytes) = self.window.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
+            let word = u64::from_le_bytes(*bytes);
+            // The byte that ends the number is the first without its high bit.
+            let ends = !word & 0x8080_8080_8080_8080;
+            let len = ends.trailing_zeros() as usize / 8 + 1;
+            if ends != 0 && len <= self.left() {
+                self.at += len;
+                return Ok(join_groups(word & (ends ^ (ends - 1))));
+            }
+        }
+        self.longest_varint()
+    }
+
+    #[cold]
+    fn longest_varint(&mut self) -> Result<u64> {
+        let rest = self.window.get(self.at..self.end).unwrap_or_default();
         let mut value = 0_u64;
-        for (index, byte) in self.rest.iter().enumerate().take(10) {
+        for (index, byte) in rest.iter().enumerate().take(10) {
             // The tenth byte holds one bit; like protobuf's own parsers, the rest of it is dropped.
             value |= u64::from(byte & 0x7f) << (7 * index);
             if *byte < 0x80 {
-                self.rest = &self.rest[index + 1..];
+                self.at += index + 1;
                 return Ok(value);
             }
         }
-        let reason = if self.rest.len() < 10 { Reason::EndInField } else { Reason::LongVarint };
+        let reason = if rest.len() < 10 { Reason::EndInField } else { Reason::LongVarint };
         Err(self.error(reason))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tag(&mut self) -> Result<Tag> {
-        let before = *self;
-        let key = self.varint()?;
-        let tag = Tag { field: (key >> 3) as u32, wire_type: (key & 7) as u8 };
-        if key < 8 || key > u64::from(u32::MAX) {
-            return Err(before.error(Reason::FieldZero));
+        let before = self.at;
+        if before < self.end {
+            // Fields up to 15 have tags of one byte, and so have all that a trace holds today.
+            let key = self.window[before];
+            if (8..0x80).contains(&key) {
+                self.at += 1;
+                return Ok(Tag { field: u32::from(key >> 3), wire_type: key & 7 });
+            }
         }
-        Ok(tag)
+        self.long_tag()
+    }
+
+    #[cold]
+    fn long_tag(&mut self) -> Result<Tag> {
+        let before = self.at;
+        let key = self.varint()?;
+        if key < 8 || key > u64::from(u32::MAX) {
+            return Err(Box::new(WireError { at: before, reason: Reason::FieldZero }));
+        }
+        Ok(Tag { field: (key >> 3) as u32, wire_type: (key & 7) as u8 })
     }
 
     /// The bytes of a length-delimited field, as a scanner of their own.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn delimited(&mut self, out: &mut Message) -> Result<Self> {
-        let before = *self;
+        let before = self.at;
         let len = self.varint()?;
-        let Some((field, rest)) = usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len)) else {
-            if self.lax {
-                out.cut = true;
-                let field = Self { clamped: true, ..*self };
-                self.rest = &[];
-                return Ok(field);
-            }
-            return Err(before.error(Reason::Overlong { len, available: self.rest.len() }));
-        };
-        self.rest = rest;
-        Ok(Self { rest: field, end: self.end - rest.len(), lax: self.lax, clamped: false })
+        let start = self.at;
+        let left = self.left();
+        if len <= left as u64 {
+            // No more than there is, so it fits.
+            self.at += len as usize;
+            return Ok(Self { at: start, end: self.at, clamped: false, ..*self });
+        }
+        if self.lax {
+            out.cut = true;
+            self.at = self.end;
+            return Ok(Self { at: start, clamped: true, ..*self });
+        }
+        Err(overlong(before, len, left))
     }
 
+    #[inline]
     fn span(&self) -> Span {
-        Span::in_window(self.position(), self.rest.len())
+        Span::in_window(self.at, self.left())
     }
 
     /// A string field. Protobuf promises UTF-8; what is not becomes replacement characters.
     fn text(self) -> String {
-        String::from_utf8_lossy(self.rest).into_owned()
+        String::from_utf8_lossy(&self.window[self.at..self.end]).into_owned()
     }
 
     pub(crate) fn skip(&mut self, tag: Tag) -> Result<()> {
@@ -169,10 +219,13 @@ impl<'a> Scanner<'a> {
             LEN => {
                 let before = *self;
                 let len = self.varint()?;
-                match usize::try_from(len).ok().and_then(|len| self.rest.get(len..)) {
-                    Some(rest) => self.rest = rest,
-                    None if self.lax => self.rest = &[],
-                    None => return Err(before.error(Reason::Overlong { len, available: self.rest.len() })),
+                let left = self.left();
+                if len <= left as u64 {
+                    self.at += len as usize;
+                } else if self.lax {
+                    self.at = self.end;
+                } else {
+                    return Err(before.error(Reason::Overlong { len, available: left }));
                 }
                 Ok(())
             }
@@ -190,7 +243,10 @@ impl<'a> Scanner<'a> {
     }
 
     fn skip_bytes(&mut self, count: usize) -> Result<()> {
-        self.rest = self.rest.get(count..).ok_or_else(|| self.error(Reason::EndInField))?;
+        if self.left() < count {
+            return Err(self.error(Reason::EndInField));
+        }
+        self.at += count;
         Ok(())
     }
 
@@ -202,8 +258,35 @@ impl<'a> Scanner<'a> {
     }
 }
 
+#[cold]
+fn overlong(at: usize, len: u64, available: usize) -> Box<WireError> {
+    Box::new(WireError { at, reason: Reason::Overlong { len, available } })
+}
+
+/// Joins the low seven bits of each byte into one number, without a loop over the bytes.
+#[inline]
+fn join_groups(word: u64) -> u64 {
+    let sevens = word & 0x7f7f_7f7f_7f7f_7f7f;
+    let fourteens = (sevens & 0x007f_007f_007f_007f) | ((sevens & 0x7f00_7f00_7f00_7f00) >> 1);
+    let twenty_eights = (fourteens & 0x0000_3fff_0000_3fff) | ((fourteens & 0x3fff_0000_3fff_0000) >> 2);
+    (twenty_eights & 0x0fff_ffff) | ((twenty_eights & 0x0fff_ffff_0000_0000) >> 4)
+}
+
 /// Scans the fields of one `TraceWrapper` that was framed from outside.
-pub(crate) fn wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+#[inline]
+pub(crate) fn wrapper(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    if !scan.lax
+        && let Some((trace_id, event)) = fast::segment(scan.window, scan.at, scan.end)
+    {
+        out.kind = Some(TraceKind::SocketStreamed);
+        out.trace_id = trace_id;
+        out.events.push(event);
+        return Ok(());
+    }
+    general_wrapper(scan, out)
+}
+
+fn general_wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (TraceKind::from_field_number(tag.field), tag.wire_type) {
@@ -304,6 +387,16 @@ fn socket_streamed_trace_segment(mut scan: Scanner<'_>, out: &mut Message) -> Re
 /// Scans an event and keeps it if it is complete, or if the source ended after part of its payload.
 #[inline]
 fn socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    if !scan.clamped
+        && let Some(event) = fast::event(scan.window, scan.at, scan.end)
+    {
+        out.events.push(event);
+        return Ok(());
+    }
+    general_socket_event(scan, out)
+}
+
+fn general_socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     let clamped = scan.clamped;
     let mut event = Event::default();
     let result = socket_event_fields(scan, &mut event, out);
@@ -500,6 +593,3 @@ fn internal_address(mut scan: Scanner<'_>, out: &mut Message) -> Result<Address>
     }
     Ok(Address::Internal { listener, endpoint })
 }
-
-#[cfg(test)]
-mod tests;

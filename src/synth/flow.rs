@@ -343,17 +343,26 @@ impl Flow {
         let fields = Fields { flags, seq: half.next, ack, payload_len };
         half.next += u64::from(payload_len);
         let headers = half.headers.packet(&fields, captured);
-        let mut packet =
+        let packet =
             Packet { time, direction, headers, payload: captured, payload_len: u32::from(payload_len), comment };
-        if let Some(mut first) = self.first_comment.take() {
-            if !comment.is_empty() {
-                first.push('\n');
-                first.push_str(comment);
-            }
-            packet.comment = &first;
-            return sink.packet(&packet);
+        match &self.first_comment {
+            None => sink.packet(&packet),
+            Some(_) => Self::first_packet(&mut self.first_comment, packet, sink),
         }
-        sink.packet(&packet)
+    }
+
+    #[cold]
+    fn first_packet(
+        first_comment: &mut Option<String>,
+        packet: Packet<'_>,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
+        let mut comment = first_comment.take().unwrap_or_default();
+        if !packet.comment.is_empty() {
+            comment.push('\n');
+            comment.push_str(packet.comment);
+        }
+        sink.packet(&Packet { comment: &comment, ..packet })
     }
 }
 

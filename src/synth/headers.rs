@@ -50,8 +50,11 @@ pub(crate) struct Template {
     ip_len: usize,
     mss: u16,
     ip_id: u16,
-    /// Addresses and protocol of the pseudo header (RFC 9293 section 3.1); the length comes with each packet.
-    pseudo: Sum,
+    /// What stays the same of all that a TCP checksum covers: addresses and protocol of the pseudo header (RFC 9293
+    /// section 3.1), ports and window.
+    tcp_sum: Sum,
+    /// What stays the same of an IPv4 header: all but its length and identification.
+    ip_sum: Sum,
 }
 
 impl Template {
@@ -95,7 +98,18 @@ impl Template {
         };
         let start = ETHERNET + ip_len;
         bytes[start..start + TCP].copy_from_slice(&tcp.to_bytes());
-        Self { bytes, ip_len, mss, ip_id: 0, pseudo: pseudo.add_u16(u16::from(IpNumber::TCP.0)) }
+        // Offset and flags come with each packet.
+        let tcp_sum = pseudo
+            .add_u16(u16::from(IpNumber::TCP.0))
+            .add_u16(tcp.source_port)
+            .add_u16(tcp.destination_port)
+            .add_u16(tcp.window_size);
+        let mut ip_header = [0; IPV4];
+        ip_header.copy_from_slice(&bytes[ETHERNET..ETHERNET + IPV4]);
+        for varying in [2, 3, 4, 5, 10, 11] {
+            ip_header[varying] = 0;
+        }
+        Self { bytes, ip_len, mss, ip_id: 0, tcp_sum, ip_sum: Sum::default().add(&ip_header) }
     }
 
     /// Patches the headers for one packet and returns them. `captured` is the payload that is there; what is missing
@@ -109,27 +123,30 @@ impl Template {
         // Fits: a segment is at most 65,535 bytes less the headers, and a SYN carries none.
         let segment_len = tcp_len as u16 + fields.payload_len;
 
+        let offset_and_flags = [((tcp_len / 4) as u8) << 4, fields.flags];
+        let mut sum = self
+            .tcp_sum
+            .add_u16(segment_len)
+            .add_u16(u16::from_be_bytes(offset_and_flags))
+            .add_u32s(fields.seq.0, fields.ack.0);
         let tcp = &mut self.bytes[tcp_start..end];
         tcp[4..8].copy_from_slice(&fields.seq.0.to_be_bytes());
         tcp[8..12].copy_from_slice(&fields.ack.0.to_be_bytes());
-        tcp[12] = ((tcp_len / 4) as u8) << 4;
-        tcp[13] = fields.flags;
-        tcp[16..18].copy_from_slice(&[0, 0]);
+        tcp[12..14].copy_from_slice(&offset_and_flags);
         if options > 0 {
             let [high, low] = self.mss.to_be_bytes();
             // Kinds 2 (MSS, RFC 9293), 3 (window scale, RFC 7323), 4 (SACK-permitted, RFC 2018), 1 (no operation).
             tcp[TCP..].copy_from_slice(&[2, 4, high, low, 1, 3, 3, WINDOW_SHIFT, 1, 1, 4, 2]);
+            sum = sum.add(&tcp[TCP..]);
         }
-        let checksum = self.pseudo.add_u16(segment_len).add(tcp).add(captured).finish();
-        tcp[16..18].copy_from_slice(&checksum);
+        tcp[16..18].copy_from_slice(&sum.add(captured).finish());
 
         let ip = &mut self.bytes[ETHERNET..tcp_start];
         if self.ip_len == IPV4 {
-            ip[2..4].copy_from_slice(&(IPV4 as u16 + segment_len).to_be_bytes());
+            let total_len = IPV4 as u16 + segment_len;
+            ip[2..4].copy_from_slice(&total_len.to_be_bytes());
             ip[4..6].copy_from_slice(&self.ip_id.to_be_bytes());
-            ip[10..12].copy_from_slice(&[0, 0]);
-            let checksum = Sum::default().add(ip).finish();
-            ip[10..12].copy_from_slice(&checksum);
+            ip[10..12].copy_from_slice(&self.ip_sum.add_u16(total_len).add_u16(self.ip_id).finish());
             self.ip_id = self.ip_id.wrapping_add(1);
         } else {
             ip[4..6].copy_from_slice(&segment_len.to_be_bytes());

@@ -20,7 +20,12 @@ pub struct Options {
     pub start_time: Nanos,
     /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
     pub eager: bool,
+    /// Connections that may be open at once; with one more, the oldest is taken to have stopped.
+    pub max_connections: Option<usize>,
 }
+
+/// The limit unless [`Options::max_connections`] says otherwise.
+pub const MAX_CONNECTIONS: usize = 100_000;
 
 /// How many bytes an event really had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +125,10 @@ struct State {
     expected: u64,
     /// The direction of the event before, if its length is unknown.
     open_ended: Option<Direction>,
+    /// How many connections the source had before it.
+    number: u64,
+    /// Its last entry is on its way.
+    ending: bool,
 }
 
 /// Where the payload of a pending entry is.
@@ -194,6 +203,9 @@ pub struct Timelines {
     released_place: (u64, u64),
     ended: bool,
     opened: u64,
+    /// Slots of streamed connections in the order they were opened; those that ended are still in it.
+    oldest: VecDeque<(u64, usize)>,
+    crowded: bool,
 }
 
 impl Timelines {
@@ -219,6 +231,8 @@ impl Timelines {
             released_place: (0, 0),
             ended: false,
             opened: 0,
+            oldest: VecDeque::new(),
+            crowded: false,
         }
     }
 
@@ -271,12 +285,31 @@ impl Timelines {
         Some(Entry { slot, time, kind })
     }
 
+    /// The time of the current entry.
+    #[inline]
+    #[must_use]
+    pub fn time(&self) -> Option<Nanos> {
+        self.current.as_ref().map(|entry| entry.time)
+    }
+
+    /// Most events come to one entry, which need not queue.
+    #[inline]
+    fn push(&mut self, entry: Pending) {
+        if self.current.is_none() {
+            self.current = Some(entry);
+        } else {
+            self.pending.push_back(entry);
+        }
+    }
+
     /// Goes to the next entry. [`Advance::NeedInput`]: fill the source and call again.
     pub fn advance(&mut self) -> Advance {
-        self.forget_ended();
+        if let Some(Pending { slot, kind: PendingKind::Closed { .. } | PendingKind::Abandoned, .. }) = self.current {
+            self.forget(slot);
+        }
+        self.current = self.pending.pop_front();
         loop {
-            if let Some(pending) = self.pending.pop_front() {
-                self.current = Some(pending);
+            if self.current.is_some() {
                 return Advance::Message;
             }
             if self.in_message {
@@ -284,7 +317,6 @@ impl Timelines {
                 continue;
             }
             if self.ended {
-                self.current = None;
                 return Advance::End;
             }
             match self.source.advance() {
@@ -300,17 +332,14 @@ impl Timelines {
     }
 
     /// A connection whose last entry was read gives its slot back.
-    fn forget_ended(&mut self) {
-        if let Some(Pending { slot, kind: PendingKind::Closed { .. } | PendingKind::Abandoned, .. }) = self.current {
-            if let Some(state) = self.slots[slot].take()
-                && self.by_trace_id.get(&state.opening.trace_id) == Some(&slot)
-            {
-                self.by_trace_id.remove(&state.opening.trace_id);
-            }
-            self.last = self.last.filter(|(_, last)| *last != slot);
-            self.free.push(slot);
+    fn forget(&mut self, slot: usize) {
+        if let Some(state) = self.slots[slot].take()
+            && self.by_trace_id.get(&state.opening.trace_id) == Some(&slot)
+        {
+            self.by_trace_id.remove(&state.opening.trace_id);
         }
-        self.current = None;
+        self.last = self.last.filter(|(_, last)| *last != slot);
+        self.free.push(slot);
     }
 
     /// Streamed connections that the source leaves open end in the order they came.
@@ -384,7 +413,35 @@ impl Timelines {
         self.last = Some((trace_id, slot));
     }
 
+    /// Makes room for one more connection where a trace, by accident or design, leaves too many open.
+    fn make_room(&mut self) {
+        let limit = self.options.max_connections.unwrap_or(MAX_CONNECTIONS).max(1);
+        while self.by_trace_id.len() >= limit {
+            let Some((number, slot)) = self.oldest.pop_front() else { return };
+            let open = |state: &State| state.number == number && !state.ending;
+            if !self.slots[slot].as_ref().is_some_and(open) {
+                continue;
+            }
+            if !std::mem::replace(&mut self.crowded, true) {
+                let detail =
+                    format!("{limit} connections are open at once; the oldest are given up (--max-connections)");
+                self.source.find(Code::TooManyConnections, detail);
+            }
+            self.end_connection(slot, PendingKind::Abandoned);
+        }
+        // Without a limit to reach, the list still must not outgrow what is open.
+        if self.oldest.len() > 2 * self.by_trace_id.len() + 64 {
+            let slots = &self.slots;
+            self.oldest.retain(|(number, slot)| {
+                slots[*slot].as_ref().is_some_and(|state| state.number == *number && !state.ending)
+            });
+        }
+    }
+
     fn open_slot(&mut self, buffered: bool) -> usize {
+        if !buffered {
+            self.make_room();
+        }
         let message = self.source.message().message();
         let connection = if buffered { message.connection.clone().unwrap_or_default() } else { Connection::default() };
         let state = State {
@@ -403,15 +460,19 @@ impl Timelines {
             last_time: None,
             expected: 0,
             open_ended: None,
+            number: self.opened,
+            ending: false,
         };
         self.opened += 1;
-        if let Some(slot) = self.free.pop() {
-            self.slots[slot] = Some(state);
-            slot
-        } else {
-            self.slots.push(Some(state));
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
             self.slots.len() - 1
+        });
+        if !buffered {
+            self.oldest.push_back((state.number, slot));
         }
+        self.slots[slot] = Some(state);
+        slot
     }
 
     /// The slot of a streamed event. A source may start in the middle of a connection.
@@ -534,7 +595,7 @@ impl Timelines {
             end_stream: event.end_stream,
             recording_stopped: event.body.truncated && self.buffered_slot.is_some(),
         };
-        self.pending.push_back(Pending { slot, time, kind: PendingKind::Data(data) });
+        self.push(Pending { slot, time, kind: PendingKind::Data(data) });
     }
 
     fn closed(&mut self, event: Event) {
@@ -550,7 +611,9 @@ impl Timelines {
         if self.held.is_some() {
             self.release_held((seq_num != 0).then_some(seq_num));
         }
-        self.open(slot, time, direction);
+        if !self.state(slot).opened {
+            self.open(slot, time, direction);
+        }
         let state = self.state(slot);
         if seq_num == 0 || state.expected == 0 {
             return;
@@ -560,7 +623,7 @@ impl Timelines {
         if bytes > 0 {
             let certain = state.open_ended.is_some();
             let direction = state.open_ended.or(direction).unwrap_or(Direction::Outbound);
-            self.pending.push_back(Pending { slot, time, kind: PendingKind::Gap { direction, bytes, certain } });
+            self.push(Pending { slot, time, kind: PendingKind::Gap { direction, bytes, certain } });
         }
     }
 
@@ -635,10 +698,11 @@ impl Timelines {
             end_stream: held.end_stream,
             recording_stopped: false,
         };
-        self.pending.push_back(Pending { slot: held.slot, time: held.time, kind: PendingKind::Data(data) });
+        self.push(Pending { slot: held.slot, time: held.time, kind: PendingKind::Data(data) });
     }
 
     /// The first entry of a connection, when all that can be known of it is known.
+    #[cold]
     fn open(&mut self, slot: usize, time: Nanos, first: Option<Direction>) {
         let choice = self.options.role;
         let state = self.state(slot);
@@ -651,17 +715,18 @@ impl Timelines {
             RoleChoice::Always(role) => role,
             RoleChoice::Auto => guess_role(&state.opening.connection, state.local_missing, first),
         };
-        self.pending.push_back(Pending { slot, time, kind: PendingKind::Opened });
+        self.push(Pending { slot, time, kind: PendingKind::Opened });
     }
 
     fn end_connection(&mut self, slot: usize, kind: PendingKind) {
         let (source_time, start_time) = (self.last_time, self.options.start_time);
         let state = self.state(slot);
+        state.ending = true;
         state.opening.timeless |= state.last_time.is_none();
         let time = state.last_time.or(source_time).unwrap_or(start_time);
         let trace_id = state.opening.trace_id;
         self.open(slot, time, None);
-        self.pending.push_back(Pending { slot, time, kind });
+        self.push(Pending { slot, time, kind });
         // What comes under this id from now on is another connection, even before the entry was read.
         if self.by_trace_id.get(&trace_id) == Some(&slot) {
             self.by_trace_id.remove(&trace_id);

@@ -50,18 +50,30 @@ pub struct Sniffer {
     heads: [Vec<u8>; 2],
     searches: u32,
     grpc: bool,
+    seen_enough: bool,
 }
 
 impl Sniffer {
     /// Looks at one payload.
+    #[inline]
     pub fn look(&mut self, direction: Direction, payload: &[u8]) {
+        if !self.seen_enough {
+            self.look_closer(direction, payload);
+        }
+    }
+
+    fn look_closer(&mut self, direction: Direction, payload: &[u8]) {
         let head = &mut self.heads[direction.index()];
         if head.len() < HEAD {
             head.extend_from_slice(&payload[..payload.len().min(HEAD - head.len())]);
         }
-        if !self.grpc && self.searches < GRPC_SEARCHES && self.is_http2() {
+        let heads_full = self.heads.iter().all(|head| head.len() == HEAD);
+        if self.is_http2() {
             self.searches += 1;
-            self.grpc = [GRPC_PLAIN, GRPC_HUFFMAN].iter().any(|sign| memmem::find(payload, sign).is_some());
+            self.grpc |= [GRPC_PLAIN, GRPC_HUFFMAN].iter().any(|sign| memmem::find(payload, sign).is_some());
+            self.seen_enough = heads_full && (self.grpc || self.searches == GRPC_SEARCHES);
+        } else {
+            self.seen_enough = heads_full;
         }
     }
 

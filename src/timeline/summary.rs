@@ -1,6 +1,6 @@
 //! What each connection of a source came to, and what is wrong with it.
 
-use super::{EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
+use super::{Entry, EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
 use crate::trace::{Code, Finding, Nanos};
 
 /// One direction of a connection.
@@ -73,9 +73,7 @@ impl Summaries {
     }
 
     /// Looks at the current entry of `timelines`. Answers the connection's summary with its last entry.
-    pub fn entry(&mut self, timelines: &Timelines) -> Option<Summary> {
-        let entry = timelines.entry()?;
-        let place = timelines.place();
+    pub fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>) -> Option<Summary> {
         if let EntryKind::Opened = entry.kind {
             self.open(entry.slot, entry.time, timelines.opening(entry.slot)?);
             return None;
@@ -83,6 +81,7 @@ impl Summaries {
         let summary = self.by_slot.get_mut(entry.slot)?.as_mut()?;
         if entry.time < summary.last {
             let back = summary.last - entry.time;
+            let place = timelines.place();
             self.findings.push(Finding {
                 code: Code::TimeBackwards,
                 offset: place.0,
@@ -107,8 +106,8 @@ impl Summaries {
                     }
                 };
                 side.lost += lost;
-                let complete = data.length == TrueLength::Known(present);
-                if !complete {
+                if data.length != TrueLength::Known(present) {
+                    let place = timelines.place();
                     let count =
                         if data.as_string && !data.truncated { &mut summary.destroyed } else { &mut summary.truncated };
                     count.add(lost, place);
@@ -117,6 +116,7 @@ impl Summaries {
             }
             EntryKind::Gap { direction, bytes, .. } => {
                 summary.sides[direction.index()].lost += bytes;
+                let place = timelines.place();
                 self.findings.push(Finding {
                     code: Code::LostBytes,
                     offset: place.0,

@@ -43,6 +43,10 @@ pub enum Code {
     BadAddress,
     /// An event without a time, or with one that no capture can hold.
     BadTime,
+    /// A message beyond the size limit.
+    TooLarge,
+    /// More connections open at once than the limit allows.
+    TooManyConnections,
     /// Bytes behind the last message that are none.
     TrailingBytes,
     /// Socket and HTTP traces, or buffered and streamed ones, in one source.
@@ -75,6 +79,8 @@ impl Code {
             Self::BadPort => "bad-port",
             Self::BadAddress => "bad-address",
             Self::BadTime => "bad-time",
+            Self::TooLarge => "too-large",
+            Self::TooManyConnections => "too-many-connections",
             Self::TrailingBytes => "trailing-bytes",
             Self::MixedKinds => "mixed-kinds",
             Self::MissingConnection => "missing-connection",
@@ -98,6 +104,8 @@ impl Code {
             | Self::BadPort
             | Self::BadAddress
             | Self::BadTime
+            | Self::TooLarge
+            | Self::TooManyConnections
             | Self::TrailingBytes => Severity::Error,
             Self::MixedKinds
             | Self::MissingConnection

@@ -178,6 +178,11 @@ fn addresses_of_every_kind() {
     assert!(is_made_up(local) && local.is_ipv4() && remote == address("192.0.2.9:5432"), "{local}");
     let (local, remote) = ends(None, socket("2001:db8::2", 5432));
     assert!(is_made_up(local) && local.is_ipv6() && remote == address("[2001:db8::2]:5432"), "{local}");
+    let (local, remote) = ends(None, socket("::ffff:192.0.2.9", 5432));
+    assert!(is_made_up(local) && local.is_ipv4() && remote == address("192.0.2.9:5432"), "{local} {remote}");
+    // One packet has one family; IPv4 within IPv6 is the only way to keep both addresses.
+    let found = ends(socket("10.1.2.3", 80), socket("2001:db8::2", 40_000));
+    assert_eq!(found, real("[::ffff:10.1.2.3]:80", "[2001:db8::2]:40000"));
     let (local, remote) = ends(None, None);
     assert!(is_made_up(local) && is_made_up(remote) && local.ip() != remote.ip(), "{local} {remote}");
 
@@ -207,6 +212,10 @@ fn clients_of_one_socket_path_differ() {
     let servers: std::collections::BTreeSet<_> = frames.iter().map(|frame| frame.dst).collect();
     let clients: std::collections::BTreeSet<_> = frames.iter().map(|frame| frame.src).collect();
     assert_eq!((servers.len(), clients.len()), (1, 50));
+    // Ports alone tell them apart too, and so do addresses, but for a chance that two of many are the same.
+    let ips: std::collections::BTreeSet<_> = clients.iter().map(|client| client.unwrap().ip()).collect();
+    let ports: std::collections::BTreeSet<_> = clients.iter().map(|client| client.unwrap().port()).collect();
+    assert!(ips.len() > 45 && ports.len() > 45, "{clients:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod fixture;
 mod formats;
 mod http2;
 mod info;
+mod limits;
 mod manifest;
 mod memory;
 mod merge;

@@ -43,7 +43,7 @@ fn any_body() -> impl Strategy<Value = tap::Body> {
         .prop_map(|(body_type, truncated)| tap::Body { body_type, truncated })
 }
 
-fn event() -> impl Strategy<Value = tap::SocketEvent> {
+fn any_event() -> impl Strategy<Value = tap::SocketEvent> {
     use tap::socket_event::{Closed, EventSelector, Read, Write};
     let selector = prop_oneof![
         option::of(any_body()).prop_map(|data| EventSelector::Read(Read { data })),
@@ -66,7 +66,7 @@ fn event() -> impl Strategy<Value = tap::SocketEvent> {
 /// Random socket traces.
 pub(crate) fn wrapper_strategy() -> impl Strategy<Value = tap::TraceWrapper> {
     use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
-    let buffered = (any::<u64>(), option::of(any_connection()), vec(event(), 0..5), any::<bool>(), any::<bool>())
+    let buffered = (any::<u64>(), option::of(any_connection()), vec(any_event(), 0..5), any::<bool>(), any::<bool>())
         .prop_map(|(trace_id, connection, events, read_truncated, write_truncated)| {
             Trace::SocketBufferedTrace(tap::SocketBufferedTrace {
                 trace_id,
@@ -78,8 +78,8 @@ pub(crate) fn wrapper_strategy() -> impl Strategy<Value = tap::TraceWrapper> {
         });
     let piece = prop_oneof![
         any_connection().prop_map(MessagePiece::Connection),
-        event().prop_map(MessagePiece::Event),
-        vec(event(), 0..4).prop_map(|events| MessagePiece::Events(tap::SocketEvents { events })),
+        any_event().prop_map(MessagePiece::Event),
+        vec(any_event(), 0..4).prop_map(|events| MessagePiece::Events(tap::SocketEvents { events })),
     ];
     let streamed = (any::<u64>(), option::of(piece)).prop_map(|(trace_id, message_piece)| {
         Trace::SocketStreamedTraceSegment(tap::SocketStreamedTraceSegment { trace_id, message_piece })
@@ -174,6 +174,24 @@ proptest! {
         check_message(MessageView::new(&message, &bytes), &expected);
     }
 
+    /// The fast reader gives what the general one gives, or nothing.
+    #[test]
+    fn fast_and_general_agree(expected in any_event(), flip in any::<proptest::sample::Index>(), to: u8, tail: [u8; 8]) {
+        let mut bytes = expected.encode_to_vec();
+        let end = bytes.len();
+        bytes.extend(tail);
+        for flipped in [false, true] {
+            if flipped && end > 0 {
+                bytes[flip.index(end)] = to;
+            }
+            if let Some(event) = fast::event(&bytes, 0, end) {
+                let mut message = Message::default();
+                general_socket_event(Scanner::new(&bytes, 0, end, false), &mut message).unwrap();
+                prop_assert_eq!(message.events, [event]);
+            }
+        }
+    }
+
     /// A cut message gives the events that were complete, and of a half one the payload that is there.
     #[test]
     fn a_cut_message_gives_what_came_before(expected in wrapper_strategy(), cut in any::<proptest::sample::Index>()) {
@@ -190,6 +208,22 @@ proptest! {
             prop_assert!(all.starts_with(present));
             let last = index + 1 == part.events.len();
             prop_assert!(present.len() == all.len() || (last && event.body.truncated));
+        }
+    }
+
+    #[test]
+    fn varints_are_those_of_prost(number: u64, few in 0..16_384_u64, shift in 0..64_u32, rest: Vec<u8>) {
+        for number in [number, few, number >> shift] {
+            let mut bytes = Vec::new();
+            prost::encoding::encode_varint(number, &mut bytes);
+            let len = bytes.len();
+            bytes.extend(&rest);
+            let mut scan = Scanner::new(&bytes, 0, bytes.len(), false);
+            prop_assert_eq!(scan.varint().unwrap(), number);
+            prop_assert_eq!(scan.position(), len);
+            for cut in 0..len {
+                prop_assert_eq!(Scanner::new(&bytes, 0, cut, false).varint().unwrap_err().reason, Reason::EndInField);
+            }
         }
     }
 
@@ -244,6 +278,32 @@ fn unknown_fields_are_skipped_and_counted() {
     trace(TraceKind::SocketStreamed, Scanner::new(&bytes, 0, bytes.len(), false), &mut message).unwrap();
     assert_eq!(message.trace_id, 1);
     assert_eq!(message.unknown.total(), 5);
+}
+
+/// The shape that the fast reader is for must not fall to the general one in silence.
+#[test]
+fn the_common_event_is_read_fast() {
+    use tap::socket_event::{EventSelector, Read, Write};
+    for (len, nanos, seq_num, write) in [(100, 5_000, 1, false), (16_384, 0, 1 << 40, true), (1 << 20, 1, 0, false)] {
+        let data = Some(tap::Body { body_type: Some(tap::body::BodyType::AsBytes(vec![7; len])), truncated: false });
+        let selector = if write {
+            EventSelector::Write(Write { data, end_stream: false })
+        } else {
+            EventSelector::Read(Read { data })
+        };
+        let event = tap::SocketEvent {
+            timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos }),
+            event_selector: Some(selector),
+            connection: None,
+            seq_num,
+        };
+        let mut bytes = event.encode_to_vec();
+        let end = bytes.len();
+        // More of the trace follows.
+        bytes.extend([0; 8]);
+        let fast = fast::event(&bytes, 0, end).unwrap();
+        assert_eq!((fast.body.payload.len(), fast.seq_num), (len, seq_num));
+    }
 }
 
 #[test]
