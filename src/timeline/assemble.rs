@@ -191,6 +191,8 @@ pub struct Timelines {
     last: Option<(u64, usize)>,
     /// Slot of the buffered trace that is being read.
     buffered_slot: Option<usize>,
+    /// It has an event for its end, which Envoy does not write there.
+    buffered_closed: bool,
     next_event: usize,
     in_message: bool,
     last_time: Option<Nanos>,
@@ -220,6 +222,7 @@ impl Timelines {
             by_trace_id: HashMap::new(),
             last: None,
             buffered_slot: None,
+            buffered_closed: false,
             next_event: 0,
             in_message: false,
             last_time: None,
@@ -519,7 +522,8 @@ impl Timelines {
         self.in_message = false;
         if let Some(slot) = self.buffered_slot.take() {
             let cut = self.source.message().message().cut;
-            let kind = if cut { PendingKind::Abandoned } else { PendingKind::Closed { recorded: false } };
+            let recorded = std::mem::take(&mut self.buffered_closed);
+            let kind = if cut { PendingKind::Abandoned } else { PendingKind::Closed { recorded } };
             self.end_connection(slot, kind);
         }
     }
@@ -602,7 +606,12 @@ impl Timelines {
         let slot = self.slot_of_event(&event);
         let time = self.time_of(&event, slot);
         self.begin_event(slot, time, first_missing(&event), None);
-        self.end_connection(slot, PendingKind::Closed { recorded: true });
+        if self.buffered_slot.is_some() {
+            // More events may follow in the message, and with it the connection ends in any case.
+            self.buffered_closed = true;
+        } else {
+            self.end_connection(slot, PendingKind::Closed { recorded: true });
+        }
     }
 
     /// Begins an event at `seq_num`: what waited for it goes first, then the connection's opening, then a gap if
