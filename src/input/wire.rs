@@ -253,8 +253,10 @@ impl<'a> Scanner<'a> {
     /// Skips a field that `message` is not known to have, and counts it.
     #[cold]
     fn unknown(&mut self, tag: Tag, message: &'static str, out: &mut Message) -> Result<()> {
+        self.skip(tag)?;
+        // Not before: bytes that are no field are none of a newer Envoy's either.
         out.unknown.count_number(message, tag.field);
-        self.skip(tag)
+        Ok(())
     }
 }
 
