@@ -96,7 +96,7 @@ impl Trace {
     pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Stop> {
         loop {
             let advance = self.timelines.advance();
-            if self.timelines.source().has_findings() {
+            if self.timelines.source().has_findings() || self.summaries.has_findings() {
                 self.report();
             }
             match advance {
