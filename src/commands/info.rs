@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
 };
 
@@ -19,6 +19,7 @@ use crate::{
     report::{self, Reporter, print_error},
     timeline::{self, Direction, Endpoints, Protocol, Resolver, Side, Summary, Timelines},
     trace::{Address, Nanos},
+    untrusted::escape_json,
 };
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
@@ -113,12 +114,13 @@ fn write_connection(
             "closed": summary.closed, "protocol": protocol,
             "open": pipe_command(source.path(), port.as_slice()),
         });
-        return writeln!(out, "{object}");
+        return writeln!(out, "{}", escape_json(&object.to_string()));
     }
     let (client, server) = endpoints.tuple(opening.role);
     let name = |address: &Option<Address>| match address {
-        Some(named @ (Address::Pipe(_) | Address::Internal { .. })) => format!(" ({named})"),
-        _ => String::new(),
+        Some(Address::Socket { address, .. }) if address.parse::<IpAddr>().is_ok() => String::new(),
+        Some(named) => format!(" ({named})"),
+        None => String::new(),
     };
     let (client_name, server_name) = match opening.role.client_direction() {
         Direction::Inbound => (name(&opening.connection.remote), name(&opening.connection.local)),

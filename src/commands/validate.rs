@@ -18,6 +18,7 @@ use crate::{
     report::{self, print_line},
     timeline,
     trace::{Finding, Severity},
+    untrusted::escape_json,
 };
 
 /// Findings so far, by severity.
@@ -99,7 +100,7 @@ fn write_finding(out: &mut impl Write, json: bool, path: &Path, finding: &Findin
             "path": path, "severity": severity, "code": code.name(),
             "offset": offset, "message": message, "detail": detail,
         });
-        return writeln!(out, "{object}");
+        return writeln!(out, "{}", escape_json(&object.to_string()));
     }
     let place = format!("byte {offset}, message {message}:");
     let line = format!("{severity:<7}  {code:<18}  {path}: {place} {detail}", code = code.name());
@@ -113,7 +114,7 @@ fn write_refusal(out: &mut impl Write, json: bool, error: &InputError) -> io::Re
             "path": error.path().display().to_string(), "severity": "error", "code": code,
             "offset": 0, "message": 0, "detail": report::with_causes(error),
         });
-        return writeln!(out, "{object}");
+        return writeln!(out, "{}", escape_json(&object.to_string()));
     }
     let line = format!("error    {code:<18}  {}", report::with_causes(error));
     writeln!(out, "{}", report::for_terminal(&line))
