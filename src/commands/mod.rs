@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::{
     cli::{Cli, Command},
+    input::Input,
     report::{Verbosity, print_line},
 };
 
@@ -54,6 +55,15 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
     }
+}
+
+fn read_stdin_once(inputs: &[Input]) -> anyhow::Result<()> {
+    anyhow::ensure!(inputs.iter().filter(|input| is_stdin(input)).count() <= 1, "standard input can be read only once");
+    Ok(())
+}
+
+fn is_stdin(input: &Input) -> bool {
+    input.path == Path::new("-")
 }
 
 fn nothing_readable(path: &Path) {

@@ -9,7 +9,7 @@ use crate::{
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{Flow, Identity},
     timeline::{Endpoints, EntryKind, Resolver, Summaries, Timelines},
-    trace::{Code, Finding, Nanos},
+    trace::{Code, Nanos},
 };
 
 use super::settings::Settings;
@@ -177,13 +177,7 @@ impl Trace {
         let identity = Identity { trace_file: &self.name, source: &self.stem, opening, endpoints: &endpoints, time };
         let mut flow = Flow::new(self.settings.synth, &identity);
         let written = flow.open(time, &mut capture.interface(interface));
-        let (offset, message) = (opening.offset, opening.message);
-        // Where the source was cut off inside an address, the cut is the fault.
-        let cut = self.timelines.source().message().message().cut;
-        for (code, detail) in endpoints.faults.iter().filter(|_| !cut) {
-            let finding = Finding { code: *code, offset, message, detail: detail.clone() };
-            self.timelines.source_mut().add_finding(finding);
-        }
+        self.timelines.find_faults(slot, &endpoints.faults);
         if self.flows.len() <= slot {
             self.flows.resize_with(slot + 1, || None);
         }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use super::{Direction, Role, RoleChoice, role_from_ports};
 use crate::{
     input::{Advance, Source},
-    trace::{Address, Code, Connection, Event, EventKind, Nanos, Span, TraceKind},
+    trace::{Address, Code, Connection, Event, EventKind, Finding, Nanos, Span, TraceKind},
 };
 
 /// How timelines are assembled.
@@ -260,6 +260,20 @@ impl Timelines {
     #[must_use]
     pub fn opening(&self, slot: usize) -> Option<&Opening> {
         self.slots.get(slot)?.as_ref().map(|state| &state.opening)
+    }
+
+    /// Adds what is wrong with the addresses of the connection in `slot`, which has just been opened.
+    pub fn find_faults(&mut self, slot: usize, faults: &[(Code, String)]) {
+        // Where the source was cut off inside an address, the cut is the fault.
+        if faults.is_empty() || self.source.message().message().cut {
+            return;
+        }
+        let Some((offset, message)) = self.opening(slot).map(|opening| (opening.offset, opening.message)) else {
+            return;
+        };
+        for (code, detail) in faults {
+            self.source.add_finding(Finding { code: *code, offset, message, detail: detail.clone() });
+        }
     }
 
     /// The entry that the last [`Timelines::advance`] reached.
