@@ -75,14 +75,9 @@ impl Reporter {
         self.warnings
     }
 
-    /// Reports nothing until [`Reporter::unmute`]: for a source that is only looked into.
+    /// Reports nothing from now on: for a source that is only looked into.
     pub fn mute(&mut self) {
         self.muted = true;
-    }
-
-    /// Reports again.
-    pub fn unmute(&mut self) {
-        self.muted = false;
     }
 
     /// Reports a finding in the source at `path`.

@@ -1,6 +1,6 @@
 //! One trace on its way into a capture.
 
-use std::{io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 use crate::{
     capture::Capture,
@@ -46,7 +46,7 @@ pub(super) struct Trace {
     live: bool,
     pub reporter: Reporter,
     /// For people: how to look into what Wireshark would not dissect by itself.
-    pub hints: Vec<u16>,
+    pub hints: BTreeSet<u16>,
 }
 
 impl Trace {
@@ -68,7 +68,7 @@ impl Trace {
             packets: 0,
             live: path == Path::new("-"),
             reporter: Reporter::new(settings.verbosity),
-            hints: Vec::new(),
+            hints: BTreeSet::new(),
         })
     }
 
@@ -111,6 +111,10 @@ impl Trace {
                     self.count_progress(progress);
                 }
                 Advance::End => {
+                    // It may be what ended a pipe with a name.
+                    if let (false, Some(signal)) = (self.live, interrupt::signal()) {
+                        return Err(Stop::Signal(signal));
+                    }
                     self.report();
                     self.count_progress(progress);
                     return Ok(None);
@@ -154,8 +158,7 @@ impl Trace {
                 resolver.close(endpoints);
                 if let Some(summary) = summary {
                     let port = super::info::decode_as_port(&summary, endpoints);
-                    let room = self.hints.len() < super::info::MAX_PORTS;
-                    self.hints.extend(port.filter(|port| room && !self.hints.contains(port)));
+                    self.hints.extend(port);
                 }
                 self.flows[slot] = None;
                 written
