@@ -196,9 +196,9 @@ impl Running {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
-    /// Waits until `part` is on its standard output, and answers how long that took.
+    /// Waits until `part` is on its standard output.
     #[track_caller]
-    pub fn wait_for(&mut self, part: &[u8]) -> Duration {
+    pub fn wait_for(&mut self, part: &[u8]) {
         let start = Instant::now();
         while !contains(&self.stdout, part) {
             match self.out.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
@@ -211,7 +211,6 @@ impl Running {
                 }
             }
         }
-        start.elapsed()
     }
 
     pub fn signal(&self, signal: Signal) {

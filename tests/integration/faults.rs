@@ -117,7 +117,8 @@ fn a_disk_that_fills_up() {
     for jobs in ["-j1", "-j4"] {
         let after = dir.fresh();
         let Some(run) = on_a_small_disk(&disk, &after, &[Path::new(jobs), &traces, &disk]) else { return };
-        let run = run.expect_status(2).expect_stderr("cannot write the capture").expect_stderr("No space left on device");
+        let run =
+            run.expect_status(2).expect_stderr("cannot write the capture").expect_stderr("No space left on device");
         let named = run.stderr.lines().any(|line| line.contains(&format!("{}/tap_", disk.display())));
         assert!(named, "the file is not named{run:?}");
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
@@ -187,7 +188,9 @@ fn a_place_where_nothing_can_be_written() {
     let traces = dir.join("traces");
     write_overlapping(&traces, 2, 2);
     let file = dir.create("file", "a file");
-    for output in [dir.join("missing/all.pcapng"), file.join("all.pcapng"), file.join("out/"), "/proc/all.pcapng".into()] {
+    for output in
+        [dir.join("missing/all.pcapng"), file.join("all.pcapng"), file.join("out/"), "/proc/all.pcapng".into()]
+    {
         let run = convert(&[], &traces, &output).run().expect_status(2);
         let run = run.expect_stderr(&format!("error: {}", output.display()));
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");

@@ -70,7 +70,10 @@ fn every_field() {
     });
     assert_eq!(lines[0], expected);
     let second = &lines[1];
-    assert_eq!((&second["mode"], &second["trace_id"], &second["role"]), (&json!("buffered"), &json!(12), &json!("upstream")));
+    assert_eq!(
+        (&second["mode"], &second["trace_id"], &second["role"]),
+        (&json!("buffered"), &json!(12), &json!("upstream"))
+    );
     assert_eq!(second["local"]["trace"], "/run/envoy.sock");
     assert_eq!(second["remote"]["trace"], Value::Null);
     assert!(second["local"]["address"].as_str().unwrap().starts_with("198.1"), "{second}");
@@ -91,7 +94,9 @@ fn every_field() {
     assert_eq!(paragraphs[..4], first);
     assert!(paragraphs[4].ends_with("trace_id 12, upstream, unknown, closed"), "{text}");
     assert!(paragraphs[5].contains(" (/run/envoy.sock) -> "), "{text}");
-    assert!(paragraphs[8].ends_with("trace_id 13, upstream, unknown, not closed") || paragraphs[8].ends_with("not closed"));
+    assert!(
+        paragraphs[8].ends_with("trace_id 13, upstream, unknown, not closed") || paragraphs[8].ends_with("not closed")
+    );
     assert!(paragraphs[11].ends_with("wrote 2 bytes in 1 events, more than 0 lost"), "{text}");
     assert_eq!(paragraphs[12], format!("  open: {open}"));
     assert_eq!(paragraphs.len(), 13);
@@ -124,10 +129,8 @@ fn real_traces() {
         assert_eq!(line["closed"], true, "{name}");
         for (side, kind) in [("read", Kind::Read), ("write", Kind::Write)] {
             let events: Vec<_> = trace.data().filter(|event| event.kind == kind).collect();
-            let lost: u64 = events
-                .iter()
-                .map(|event| event.true_len.map_or(0, |len| len - event.payload.len() as u64))
-                .sum();
+            let lost: u64 =
+                events.iter().map(|event| event.true_len.map_or(0, |len| len - event.payload.len() as u64)).sum();
             assert_eq!(line[side]["events"], events.len(), "{name}, {side}");
             assert_eq!(line[side]["bytes"], trace.bytes(kind).len(), "{name}, {side}");
             assert_eq!(line[side]["lost"], lost, "{name}, {side}");
@@ -229,20 +232,21 @@ fn the_command_names_each_port_once() {
         let bytes = Dress::Binary.file(&talk(connection, PREFACE, b"\0\0\0\x04\0\0\0\0\0"));
         fs::write(traces.join(format!("{number}.pb")), bytes).unwrap();
     }
-    let expected = "-d tcp.port==10000,http2 -d tcp.port==50051,http2 -d tcp.port==15006,http2";
+    let expected = "-d tcp.port==10000,http2 -d tcp.port==15006,http2 -d tcp.port==50051,http2";
     for jobs in ["1", "8"] {
         let all = dir.join("all.pcapng");
         let run = convert(&["-j", jobs], &traces, &all).run().expect_status(0);
         let last = run.stderr.lines().last().unwrap();
-        assert_eq!(sorted(last), sorted(&format!("note: to see it dissected: tshark -r {} {expected}", all.display())));
+        assert_eq!(last, format!("note: to see it dissected: tshark -r {} {expected}", all.display()));
         let run = convert(&["-j", jobs], &traces, &dir.fresh()).run().expect_status(0);
         let last = run.stderr.lines().last().unwrap();
-        assert_eq!(sorted(last), sorted(&format!("note: to see it dissected: tshark -r CAPTURE {expected}")));
+        assert_eq!(last, format!("note: to see it dissected: tshark -r CAPTURE {expected}"));
     }
     // A port for each of a thousand: the command stays one that can be run.
     let traces = dir.fresh();
     for number in 0..1000_u32 {
-        let connection = Connection { local_address: socket("10.0.0.1", 10_000 + number), ..crate::batch::client(number) };
+        let connection =
+            Connection { local_address: socket("10.0.0.1", 10_000 + number), ..crate::batch::client(number) };
         let bytes = Dress::Binary.file(&talk(connection, PREFACE, b"\0\0\0\x04\0\0\0\0\0"));
         fs::write(traces.join(format!("{number}.pb")), bytes).unwrap();
     }
@@ -252,19 +256,13 @@ fn the_command_names_each_port_once() {
     assert!(shell(&format!("{command} -c 20")).stdout_text().contains("HTTP2"), "{command}");
 }
 
-fn sorted(line: &str) -> Vec<&str> {
-    let mut words: Vec<_> = line.split(' ').collect();
-    words.sort_unstable();
-    words
-}
-
 #[test]
 fn damaged_traces_tell_what_they_can() {
     let dir = Dir::new("info-damaged");
     let good = dir.create("good.pb", Dress::Binary.file(&talk(downstream(), b"a", b"b")));
     let bad = dir.create("bad.pb", "what is this?");
     let bytes = fs::read(&good).unwrap();
-    let cut = dir.create("cut.pb", &bytes[..bytes.len() - 2]);
+    let cut = dir.create("cut.pb", &bytes[..bytes.len() - 24]);
     let run = tap2pcap().args(&["info", "--json"]).arg(&bad).arg(&cut).arg(&good).run().expect_status(1);
     assert_eq!(run.stdout_text().lines().count(), 2);
     let run = run.expect_stderr("bad.pb: byte 0").expect_stderr("cut.pb: byte ");

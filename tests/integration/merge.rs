@@ -1,13 +1,6 @@
 //! Many traces in one capture, in the order of time.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, io::Write, path::Path, process::Command, thread, time::Duration};
 
 use tap2pcap::proto::tap::Connection;
 
@@ -15,6 +8,7 @@ use crate::{
     batch::{self, Running, conversation, expect_in_order, last_line, numbered, paths, streams, write_overlapping},
     fixture::{Dress, TIME, buffered, closed, downstream, read, streamed, write},
     memory::peak,
+    packed::gzip,
     tshark,
     util::{Dir, PROGRAM, TCPDUMP, convert, tap2pcap},
 };
@@ -76,6 +70,22 @@ fn ten_thousand_traces_in_few_files_and_little_memory() {
     }
     assert_eq!(syns.len(), COUNT as usize);
     assert!(syns.values().all(|count| *count == 1), "a stream with two beginnings");
+
+    // Packed, they take no more.
+    for (number, name) in paths(&traces).into_iter().enumerate() {
+        let plain = traces.join(name);
+        let bytes = fs::read(&plain).unwrap();
+        let (suffix, packed) = match number % 2 {
+            0 => ("gz", gzip(&bytes)),
+            _ => ("zst", zstd::encode_all(&*bytes, 1).unwrap()),
+        };
+        fs::write(plain.with_extension(format!("pb.{suffix}")), packed).unwrap();
+        fs::remove_file(plain).unwrap();
+    }
+    let packed = dir.join("packed.pcap");
+    let (run, highest) = within_256_files(&[], &traces, &packed);
+    assert_eq!(last_line(&run.expect_status(0)), "note: 10000 of 10000 traces converted");
+    assert!(highest > 1024 && highest < MOST_KIB, "{highest} KiB to merge packed ones");
 }
 
 /// Traces larger than what a writing thread takes at once: each job then has more files open.
@@ -137,7 +147,10 @@ fn events_of_one_time_come_in_the_order_of_the_inputs() {
     let dir = Dir::new("ties");
     let trace = |number: u32| {
         let events = numbered(vec![read(TIME, format!("from {number}").as_bytes()), closed(TIME + 5)]);
-        dir.create(&format!("{number}.pb"), Dress::Binary.file(&streamed(u64::from(number), batch::client(number), events)))
+        dir.create(
+            &format!("{number}.pb"),
+            Dress::Binary.file(&streamed(u64::from(number), batch::client(number), events)),
+        )
     };
     let (first, second) = (trace(1), trace(2));
     for inputs in [[&first, &second], [&second, &first]] {
@@ -155,8 +168,7 @@ fn events_of_one_time_come_in_the_order_of_the_inputs() {
 fn connections_with_the_same_addresses_at_the_same_time_stay_apart() {
     let dir = Dir::new("same-addresses");
     let end = downstream();
-    let other_end =
-        Connection { local_address: end.remote_address.clone(), remote_address: end.local_address.clone() };
+    let other_end = Connection { local_address: end.remote_address.clone(), remote_address: end.local_address.clone() };
     let inbound = vec![read(TIME, b"question"), write(TIME + 100, b"answer"), closed(TIME + 200)];
     let outbound = vec![write(TIME + 10, b"question"), read(TIME + 90, b"answer"), closed(TIME + 190)];
     let one = streamed(1, end.clone(), numbered(inbound.clone()));
@@ -210,4 +222,54 @@ fn connections_with_the_same_addresses_one_after_the_other_keep_them() {
     assert_eq!(streams(&frames), 3, "{frames:#?}");
     let client = "192.0.2.7:50123".parse().ok();
     assert!(frames.iter().all(|frame| frame.src == client || frame.dst == client), "{frames:#?}");
+}
+
+/// A hundred pipes with names, all of them read at once if the program would: more files than it may open.
+#[test]
+fn many_jobs_share_the_files_that_there_are() {
+    const COUNT: u32 = 100;
+    let dir = Dir::new("many-pipes");
+    let (pipes, out) = (dir.fresh(), dir.fresh());
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\"", PROGRAM, "-j", "100"]);
+    let names: Vec<_> = (0..COUNT).map(|number| pipes.join(format!("tap_{number}.pb"))).collect();
+    for name in &names {
+        batch::fifo(name);
+        command.arg(name);
+    }
+    command.arg(&out);
+    let running = Running::of(command);
+    let writers: Vec<_> = (0..COUNT)
+        .zip(&names)
+        .map(|(number, name)| {
+            let name = name.clone();
+            let bytes = Dress::Binary.file(&conversation(number, 1, TIME, TIME + 1000));
+            thread::spawn(move || {
+                let mut pipe = fs::OpenOptions::new().write(true).open(name).unwrap();
+                pipe.write_all(&bytes[..50]).unwrap();
+                // As long as others take to be opened.
+                thread::sleep(Duration::from_millis(300));
+                pipe.write_all(&bytes[50..]).unwrap();
+            })
+        })
+        .collect();
+    let run = running.finish().expect_status(0);
+    assert_eq!(last_line(&run), "note: 100 of 100 traces converted");
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert_eq!(paths(&out).len(), COUNT as usize);
+    // Merged, each of them is read once only, although there are more than stay open.
+    let all = dir.join("all.pcapng");
+    let mut command = tap2pcap();
+    for name in &names {
+        command = command.arg(name);
+    }
+    let writer = thread::spawn(move || {
+        for (number, name) in (0..COUNT).zip(names) {
+            fs::write(name, Dress::Binary.file(&conversation(number, 1, TIME, TIME + 1000))).unwrap();
+        }
+    });
+    let run = command.arg(&all).run().expect_status(0);
+    writer.join().unwrap();
+    assert_eq!(last_line(&run), "note: 100 of 100 traces converted");
+    assert_eq!(streams(&tshark::read(&all)), COUNT as usize);
 }

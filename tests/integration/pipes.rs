@@ -30,8 +30,10 @@ fn delays(what: &str, messages: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec
     for (bytes, mark) in messages {
         // As when there is nothing to tell for a while.
         thread::sleep(Duration::from_millis(15));
+        let sent = Instant::now();
         running.send(&bytes);
-        delays.push(running.wait_for(&mark));
+        running.wait_for(&mark);
+        delays.push(sent.elapsed());
     }
     running.finish().expect_status(0);
     assert!(delays.len() >= 8, "{what}: {delays:?}");
@@ -71,7 +73,7 @@ fn a_message_is_on_standard_output_within_100_ms() {
     };
     let whole = |index: u64, mark: &[u8]| {
         let time = TIME + index;
-        event(index, if index % 2 == 0 { read(time, mark) } else { write(time, mark) })
+        event(index, if index.is_multiple_of(2) { read(time, mark) } else { write(time, mark) })
     };
     let truncated = |index: u64, mark: &[u8]| {
         let long = [mark, &[0; 983]].concat();
@@ -89,9 +91,9 @@ fn a_message_is_on_standard_output_within_100_ms() {
         }
     }
     // JSON_BODY_AS_STRING.
-    let strings = stream_of(whole).into_iter().map(|(messages, mark)| {
-        (Dress::Json.file(&crate::fixture::as_strings(&messages)), mark)
-    });
+    let strings = stream_of(whole)
+        .into_iter()
+        .map(|(messages, mark)| (Dress::Json.file(&crate::fixture::as_strings(&messages)), mark));
     expect_live("strings", delays("strings", strings.collect::<Vec<_>>().into_iter()));
     // Buffered traces, of one connection each.
     let whole_traces = (0..8_u32).map(|index| {
@@ -107,8 +109,7 @@ fn a_message_is_on_standard_output_within_100_ms() {
 fn a_packed_stream_is_live_too() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let mut zstandard = zstd::Encoder::new(Vec::new(), 3).unwrap();
-    let messages =
-        stream_of(|index, mark| segment(1, MessagePiece::Event(read(TIME + index, mark))));
+    let messages = stream_of(|index, mark| segment(1, MessagePiece::Event(read(TIME + index, mark))));
     let (mut gzipped, mut zstandards) = (Vec::new(), Vec::new());
     for (messages, mark) in &messages {
         let bytes = Dress::Delimited.file(messages);

@@ -23,7 +23,8 @@ fn on_a_terminal(variables: &[(&str, &str)], args: &[&Path]) -> Run {
 
 fn terminal(variables: &[(&str, &str)], args: &[&Path]) -> Running {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
-    let words = std::iter::once(Path::new(PROGRAM)).chain(args.iter().copied()).map(|word| quoted(word.to_str().unwrap()));
+    let words =
+        std::iter::once(Path::new(PROGRAM)).chain(args.iter().copied()).map(|word| quoted(word.to_str().unwrap()));
     // script and pty.spawn pass on what their own standard input says; nothing is said here.
     let line = words.collect::<Vec<_>>().join(" ");
     let has_script = Command::new("script").arg("--version").output().is_ok();
@@ -44,7 +45,9 @@ fn terminal(variables: &[(&str, &str)], args: &[&Path]) -> Running {
 /// Colours and bold print.
 fn is_coloured(run: &Run) -> bool {
     let text = String::from_utf8_lossy(&run.stdout).into_owned();
-    text.split("\x1b[").skip(1).any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
+    text.split("\x1b[")
+        .skip(1)
+        .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
 }
 
 #[test]
