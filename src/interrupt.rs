@@ -2,15 +2,23 @@
 //! the second one ends the process at once.
 
 use std::{
+    fs::{File, OpenOptions},
     io::{self, Read},
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::AsFd,
+        unix::{fs::OpenOptionsExt, net::UnixStream},
+    },
+    path::Path,
     sync::{
         Arc, LazyLock, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::OFlags,
+};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag, low_level,
@@ -49,23 +57,39 @@ pub fn signal() -> Option<u8> {
 
 /// Standard input that ends when a signal arrives.
 pub(crate) fn stdin() -> impl Read + Send {
-    Stdin
+    // Not read through io::stdin(): its buffer would hide bytes from poll.
+    Interruptible(io::stdin())
 }
 
-struct Stdin;
+/// Opens a file without waiting, as a pipe with a name would until somebody writes to it.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
+}
 
-impl Read for Stdin {
+/// A pipe or a device, which may keep its reader waiting: it ends when a signal arrives.
+pub(crate) struct Interruptible<F>(pub F);
+
+impl<F: AsFd> Read for Interruptible<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let stdin = io::stdin();
-        if let Some(wake) = WAKE.get() {
-            let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
-            match poll(&mut fds, None) {
-                Ok(_) if !fds[1].revents().is_empty() => return Ok(0),
-                Ok(_) => {}
-                Err(error) => return Err(error.into()),
+        loop {
+            let input = PollFd::new(&self.0, PollFlags::IN);
+            match WAKE.get() {
+                Some(wake) => {
+                    let mut fds = [input, PollFd::new(wake, PollFlags::IN)];
+                    poll(&mut fds, None)?;
+                    if !fds[1].revents().is_empty() {
+                        return Ok(0);
+                    }
+                }
+                None => {
+                    poll(&mut [input], None)?;
+                }
+            }
+            match rustix::io::read(&self.0, &mut *buffer) {
+                // Somebody else was faster.
+                Err(rustix::io::Errno::AGAIN) => {}
+                result => return Ok(result?),
             }
         }
-        // Not io::stdin(): its buffer would hide bytes from the poll above.
-        Ok(rustix::io::read(stdin.as_fd(), buffer)?)
     }
 }

@@ -1,6 +1,6 @@
 //! Text that comes out of a trace or a file name: an attacker may have written it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write};
 
 /// Escapes what a terminal or a viewer could act on: control characters, bidirectional and invisible format
 /// characters, and the replacement character's friends. Everything else, `\` included, stays as it is.
@@ -30,7 +30,8 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     for char in json.chars() {
         if is_harmful(char) {
             for unit in char.encode_utf16(&mut [0; 2]) {
-                escaped.push_str(&format!("\\u{unit:04x}"));
+                // Writing to a String cannot fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
             }
         } else {
             escaped.push(char);
@@ -74,6 +75,15 @@ mod tests {
     fn what_a_terminal_could_act_on_is_escaped() {
         assert_eq!(escape("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\u{a}");
         assert_eq!(escape("x\u{202e}fdp.exe"), "x\\u{202e}fdp.exe");
+    }
+
+    #[test]
+    fn escaped_json_means_the_same() {
+        let value = serde_json::json!({ "x\u{202e}": "a\u{9b}\u{e0041}b\n\\" });
+        let text = value.to_string();
+        let escaped = escape_json(&text);
+        assert!(!escaped.chars().any(is_harmful), "{escaped}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
     }
 
     #[test]

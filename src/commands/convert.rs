@@ -28,14 +28,11 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     interrupt::install()?;
 
     let into_directory = is_directory(output);
-    let exclude = into_directory.then_some(output.as_path());
-    let (found, unreadable) = discover(inputs, exclude);
+    let (found, unreadable) = discover(inputs);
     for unreadable in &unreadable {
         print_error(&unreadable.as_input_error());
     }
-    if found.iter().filter(|input| input.path == Path::new("-")).count() > 1 {
-        bail!("standard input can be read only once");
-    }
+    super::read_stdin_once(&found)?;
     if found.is_empty() {
         let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
         bail!("{}: no trace files (.pb, .pb_length_delimited, .pb_text, .json, .gz or .zst)", named.join(", "));
@@ -56,7 +53,8 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
         Err(Ending::Failed(error)) => return Err(error),
     };
     outcome.damaged += unreadable.len();
-    Ok(conclude(&outcome, found.len(), output, into_directory, &settings))
+    let inputs = found.len() + unreadable.iter().filter(|unreadable| unreadable.is_trace()).count();
+    Ok(conclude(&outcome, inputs, output, into_directory, &settings))
 }
 
 /// Says what is left to say, and how it ended.
@@ -70,7 +68,8 @@ fn conclude(outcome: &Outcome, inputs: usize, output: &Path, into_directory: boo
     }
     if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && output != Path::new("-") {
         let capture = if into_directory { Path::new("CAPTURE") } else { output };
-        let command = super::info::open_command(capture, &outcome.hints);
+        let ports: Vec<_> = outcome.hints.iter().copied().take(super::info::MAX_PORTS).collect();
+        let command = super::info::open_command(capture, &ports);
         print_line("note", &format_args!("to see it dissected: {command}"));
     }
     if outcome.damaged > 0 { Status::Damaged } else { Status::Done }
@@ -94,6 +93,7 @@ impl From<Failed> for Ending {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Output(error) => error.into(),
+            Failed::Overwrite(path) => Self::Failed(both_input_and_output(&path)),
             Failed::Signal(signal) => Self::Signal(signal),
         }
     }
@@ -107,7 +107,7 @@ fn one_capture(
     progress: &Progress,
 ) -> Result<Outcome, Ending> {
     if let Some(input) = inputs.iter().find(|input| same_file(&input.path, output)) {
-        return Err(Ending::Failed(anyhow::anyhow!("{}: is both input and output", input.path.display())));
+        return Err(Ending::Failed(both_input_and_output(&input.path)));
     }
     let destination = if output == Path::new("-") { Destination::Stdout } else { Destination::File(output.to_owned()) };
     let mut capture = Capture::create(&destination, format)?;
@@ -116,6 +116,7 @@ fn one_capture(
         Ok(mut outcome) => {
             // Like tcpdump's, a capture that the user ended before anything came is a capture.
             if outcome.converted == 0 && interrupt::signal().is_some() {
+                capture.add_interface("-");
                 outcome = Outcome { converted: inputs.len(), ..outcome };
             }
             if outcome.converted > 0 {
@@ -126,6 +127,10 @@ fn one_capture(
         Err(Stop::Signal(signal)) => Err(Ending::Signal(signal)),
         Err(Stop::Output(source)) => Err(OutputError { path: output.to_owned(), source }.into()),
     }
+}
+
+fn both_input_and_output(path: &Path) -> anyhow::Error {
+    anyhow::anyhow!("{}: is both input and output", path.display())
 }
 
 /// As with cp: a directory that exists, or a name that can only be one.

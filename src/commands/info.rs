@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
 };
 
@@ -118,8 +118,9 @@ fn write_connection(
     }
     let (client, server) = endpoints.tuple(opening.role);
     let name = |address: &Option<Address>| match address {
-        Some(named @ (Address::Pipe(_) | Address::Internal { .. })) => format!(" ({named})"),
-        _ => String::new(),
+        Some(Address::Socket { address, .. }) if address.parse::<IpAddr>().is_ok() => String::new(),
+        Some(named) => format!(" ({named})"),
+        None => String::new(),
     };
     let (client_name, server_name) = match opening.role.client_direction() {
         Direction::Inbound => (name(&opening.connection.remote), name(&opening.connection.local)),

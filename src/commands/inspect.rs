@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Status, trace::address_findings};
+use super::Status;
 use crate::{
     cli::InspectArgs,
     input::{self, Advance, Input, InputError, Source, discover, trace_stem},
@@ -24,7 +24,8 @@ pub(super) enum Item<'a> {
 /// The inputs that the arguments stand for.
 pub(super) fn inputs(args: &InspectArgs) -> anyhow::Result<(Vec<Input>, Vec<InputError>)> {
     interrupt::install()?;
-    let (found, unreadable) = discover(&args.inputs, None);
+    let (found, unreadable) = discover(&args.inputs);
+    super::read_stdin_once(&found)?;
     let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
     if found.is_empty() && unreadable.is_empty() {
         let named: Vec<_> = args.inputs.iter().map(|path: &PathBuf| path.display().to_string()).collect();
@@ -43,18 +44,22 @@ pub(super) fn read(
     options: timeline::Options,
     mut each: impl FnMut(Item<'_>),
 ) -> Result<Result<(), Status>, InputError> {
-    let source = Source::open(&input.path, input_options)?;
+    let source = match (Source::open(&input.path, input_options), interrupt::signal()) {
+        (Ok(source), _) => source,
+        (Err(_), Some(signal)) => return Ok(Err(Status::Signal(signal))),
+        (Err(error), None) => return Err(error),
+    };
+    let mut resolver = Resolver::default();
+    let stem = trace_stem(&input.path);
     let mut timelines = Timelines::new(source, options);
     let mut summaries = Summaries::default();
     loop {
         let advance = timelines.advance();
+        if let Some(Entry { slot, kind: EntryKind::Opened, .. }) = timelines.entry() {
+            find_address_faults(&mut timelines, slot, &mut resolver, &stem);
+        }
         let summary = match advance {
-            Advance::Message => {
-                for finding in opening_findings(&timelines) {
-                    each(Item::Finding(&finding));
-                }
-                timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry))
-            }
+            Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry)),
             Advance::NeedInput => {
                 if let Some(signal) = interrupt::signal() {
                     return Ok(Err(Status::Signal(signal)));
@@ -62,7 +67,10 @@ pub(super) fn read(
                 timelines.source_mut().fill();
                 None
             }
-            Advance::End => None,
+            Advance::End => match interrupt::signal() {
+                Some(signal) => return Ok(Err(Status::Signal(signal))),
+                None => None,
+            },
         };
         for finding in timelines.source_mut().take_findings().iter().chain(&summaries.take_findings()) {
             each(Item::Finding(finding));
@@ -74,18 +82,26 @@ pub(super) fn read(
             break;
         }
     }
-    for field in timelines.source().unknown_fields().fields() {
-        let detail = format!("{}.{} is unknown to this version, {} times", field.message, field.field, field.count);
+    let unknown = timelines.source().unknown_fields();
+    let mut others = unknown.total();
+    let mut unknown_field = |detail: String| {
         each(Item::Finding(&Finding { code: Code::UnknownField, offset: 0, message: 0, detail }));
+    };
+    for field in unknown.fields() {
+        others -= field.count;
+        unknown_field(format!("{}.{} is unknown to this version, {} times", field.message, field.field, field.count));
+    }
+    if others > 0 {
+        unknown_field(format!("more fields are unknown to this version, {others} times"));
     }
     each(Item::End(&timelines));
     Ok(Ok(()))
 }
 
-/// What a conversion would find in the addresses of a connection that opens.
-fn opening_findings(timelines: &Timelines) -> Vec<Finding> {
-    let Some(Entry { slot, kind: EntryKind::Opened, .. }) = timelines.entry() else { return Vec::new() };
-    let Some(opening) = timelines.opening(slot) else { return Vec::new() };
-    let endpoints = Resolver::default().open(&trace_stem(timelines.source().path()), opening);
-    address_findings(timelines, opening, &endpoints)
+/// What is wrong with the addresses of the connection that has just been opened: a conversion would make them up.
+fn find_address_faults(timelines: &mut Timelines, slot: usize, resolver: &mut Resolver, stem: &str) {
+    let Some(opening) = timelines.opening(slot) else { return };
+    let endpoints = resolver.open(stem, opening);
+    resolver.close(&endpoints);
+    timelines.find_faults(slot, &endpoints.faults);
 }

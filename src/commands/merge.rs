@@ -4,7 +4,10 @@
 //! wanted yet is closed again. So thousands of traces need few files and little memory, unless they really all
 //! happened at once.
 
-use std::{cmp::Reverse, collections::BinaryHeap, path::Path};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap},
+};
 
 use super::{
     settings::Settings,
@@ -12,7 +15,7 @@ use super::{
 };
 use crate::{
     capture::Capture,
-    input::Input,
+    input::{Input, InputError},
     interrupt,
     report::{Progress, print_error},
     timeline::Resolver,
@@ -36,7 +39,7 @@ pub(super) struct Outcome {
     /// Files found in a directory that are no traces.
     pub skipped: usize,
     /// Server ports of connections that Wireshark needs to be told about.
-    pub hints: Vec<u16>,
+    pub hints: BTreeSet<u16>,
 }
 
 impl Outcome {
@@ -45,11 +48,7 @@ impl Outcome {
         self.converted += other.converted;
         self.damaged += other.damaged;
         self.skipped += other.skipped;
-        for port in &other.hints {
-            if !self.hints.contains(port) {
-                self.hints.push(*port);
-            }
-        }
+        self.hints.extend(&other.hints);
     }
 
     /// Counts a trace that was read to its end.
@@ -67,11 +66,14 @@ impl Outcome {
         if !converted || trace.is_damaged() {
             self.damaged += 1;
         }
-        self.add(&Self { hints: std::mem::take(&mut trace.hints), ..Self::default() });
+        self.hints.append(&mut trace.hints);
     }
 
-    /// Reports an input that could not be opened.
-    pub(super) fn refuse(&mut self, input: &Input, error: &crate::input::InputError, settings: &Settings) {
+    /// Reports an input that could not be opened, unless a signal is the reason.
+    pub(super) fn refuse(&mut self, input: &Input, error: &InputError, settings: &Settings) -> Result<(), Stop> {
+        if let (false, Some(signal)) = (super::is_stdin(input), interrupt::signal()) {
+            return Err(Stop::Signal(signal));
+        }
         if input.found && error.is_other_json() {
             self.skipped += 1;
             super::skipped(&input.path, settings.verbosity);
@@ -79,6 +81,7 @@ impl Outcome {
             self.damaged += 1;
             print_error(error);
         }
+        Ok(())
     }
 }
 
@@ -101,7 +104,7 @@ pub(super) fn merge(
         settings.input.piece = Some((WINDOWS / inputs.len()).clamp(LEAST_WINDOW, 256 << 10));
     }
     let open = |input: &Input| {
-        let live = live_output && input.path == Path::new("-");
+        let live = live_output && super::is_stdin(input);
         Trace::open(&input.path, &settings, live).map(Box::new)
     };
     let mut outcome = Outcome::default();
@@ -112,30 +115,31 @@ pub(super) fn merge(
         let mut trace = match open(input) {
             Ok(trace) => trace,
             // The user ended the stream before it began.
-            Err(_) if input.path == Path::new("-") && interrupt::signal().is_some() => continue,
+            Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => continue,
             Err(error) => {
-                outcome.refuse(input, &error, &settings);
-                continue;
-            }
-        };
-        // A pipe, with a name or without, can be read only once.
-        let keep = inputs.len() <= KEEP || input.path == Path::new("-") || !input.path.is_file();
-        if !keep {
-            // It is read again when its turn comes, and reports then.
-            trace.reporter.mute();
-        }
-        let hidden = Progress::hidden();
-        match trace.advance(capture, if keep { progress } else { &hidden })? {
-            Some(time) => queue.push(Reverse((time, index))),
-            None => {
-                trace.reporter.unmute();
-                outcome.count(&mut trace);
+                outcome.refuse(input, &error, &settings)?;
                 progress.file();
                 continue;
             }
-        }
+        };
+        // A pipe, with a name or without, gives its bytes once.
+        let keep = inputs.len() <= KEEP || !input.path.is_file();
         if keep {
-            turns[index] = Turn::Open(trace);
+            match trace.advance(capture, progress)? {
+                Some(time) => {
+                    queue.push(Reverse((time, index)));
+                    turns[index] = Turn::Open(trace);
+                }
+                None => {
+                    outcome.count(&mut trace);
+                    progress.file();
+                }
+            }
+        } else {
+            // It is read again when its turn comes, and reports then. One of which nothing comes has its turn at once.
+            trace.reporter.mute();
+            let time = trace.advance(capture, &Progress::hidden())?.unwrap_or_default();
+            queue.push(Reverse((time, index)));
         }
     }
 
@@ -153,7 +157,8 @@ pub(super) fn merge(
                     }
                 },
                 Err(error) => {
-                    outcome.refuse(&inputs[index], &error, &settings);
+                    outcome.refuse(&inputs[index], &error, &settings)?;
+                    progress.file();
                     continue;
                 }
             },

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     capture::{Capture, Destination, Format, OutputError},
     input::Input,
+    interrupt,
     report::{Progress, print_error},
     timeline::Resolver,
 };
@@ -31,6 +32,8 @@ const MAX_JOBS: usize = 32;
 pub(super) enum Failed {
     Output(OutputError),
     Signal(u8),
+    /// This input would be overwritten.
+    Overwrite(PathBuf),
 }
 
 /// Converts each input into a capture of its own below `directory`.
@@ -42,6 +45,9 @@ pub(super) fn mirror(
     progress: &Progress,
 ) -> Result<Outcome, Failed> {
     let outputs = output_paths(inputs, directory, format);
+    if let Some(input) = overwritten(inputs, &outputs) {
+        return Err(Failed::Overwrite(input.path.clone()));
+    }
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let result = Mutex::new(Ok(Outcome::default()));
@@ -97,7 +103,7 @@ fn output_paths(inputs: &[Input], directory: &Path, format: Format) -> Vec<PathB
     inputs
         .iter()
         .map(|input| {
-            let relative = if input.path == Path::new("-") { Path::new("stdin") } else { &input.relative };
+            let relative = if super::is_stdin(input) { Path::new("stdin") } else { &input.relative };
             let mut path = named(relative, "");
             let mut number = 2;
             while !taken.insert(path.clone()) {
@@ -109,6 +115,13 @@ fn output_paths(inputs: &[Input], directory: &Path, format: Format) -> Vec<PathB
         .collect()
 }
 
+/// An input that is one of the outputs as well, by whatever name.
+fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Option<&'a Input> {
+    let existing: HashSet<_> = outputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let is_output = |input: &&Input| input.path.canonicalize().is_ok_and(|path| existing.contains(&path));
+    if existing.is_empty() { None } else { inputs.iter().find(is_output) }
+}
+
 fn convert(
     input: &Input,
     output: &Path,
@@ -117,18 +130,25 @@ fn convert(
     progress: &Progress,
 ) -> Result<Outcome, Failed> {
     let mut outcome = Outcome::default();
+    let stopped = |stop| match stop {
+        Stop::Output(source) => Failed::Output(OutputError { path: output.to_owned(), source }),
+        Stop::Signal(signal) => Failed::Signal(signal),
+    };
     let mut trace = match Trace::open(&input.path, settings, false) {
         Ok(trace) => trace,
+        // The user ended the stream before it began: like tcpdump's, its capture is an empty one.
+        Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => {
+            let mut capture = create(output, format)?;
+            capture.add_interface("-");
+            capture.finish().map_err(Failed::Output)?;
+            return Ok(Outcome { converted: 1, ..outcome });
+        }
         Err(error) => {
-            outcome.refuse(input, &error, settings);
+            outcome.refuse(input, &error, settings).map_err(stopped)?;
             return Ok(outcome);
         }
     };
-    let failed = |source| Failed::Output(OutputError { path: output.to_owned(), source });
-    if let Some(parent) = output.parent() {
-        fs::create_dir_all(parent).map_err(failed)?;
-    }
-    let mut capture = Capture::create(&Destination::File(output.to_owned()), format).map_err(Failed::Output)?;
+    let mut capture = create(output, format)?;
     let mut resolver = Resolver::new(settings.mappings.clone());
     let mut run = || -> Result<(), Stop> {
         while trace.advance(&mut capture, progress)?.is_some() {
@@ -136,14 +156,19 @@ fn convert(
         }
         Ok(())
     };
-    match run() {
-        Ok(()) => {}
-        Err(Stop::Output(source)) => return Err(failed(source)),
-        Err(Stop::Signal(signal)) => return Err(Failed::Signal(signal)),
-    }
+    run().map_err(stopped)?;
     outcome.count(&mut trace);
     if trace.has_connections() {
         capture.finish().map_err(Failed::Output)?;
     }
     Ok(outcome)
+}
+
+/// Creates a capture, and the directories that lead to it.
+fn create(output: &Path, format: Format) -> Result<Capture, Failed> {
+    if let Some(parent) = output.parent() {
+        let failed = |source| Failed::Output(OutputError { path: output.to_owned(), source });
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    Capture::create(&Destination::File(output.to_owned()), format).map_err(Failed::Output)
 }

@@ -16,6 +16,7 @@ pub use record::RecordArgs;
 
 use crate::{
     cli::{Cli, Command},
+    input::Input,
     report::{Verbosity, print_line},
 };
 
@@ -58,6 +59,15 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Info(args)) => info::run(args),
         Some(Command::Record(args)) => record::run(args),
     }
+}
+
+fn read_stdin_once(inputs: &[Input]) -> anyhow::Result<()> {
+    anyhow::ensure!(inputs.iter().filter(|input| is_stdin(input)).count() <= 1, "standard input can be read only once");
+    Ok(())
+}
+
+fn is_stdin(input: &Input) -> bool {
+    input.path == Path::new("-")
 }
 
 fn nothing_readable(path: &Path) {

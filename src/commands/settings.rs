@@ -83,6 +83,13 @@ pub(super) fn verbosity(verbosity: cli::Verbosity) -> Verbosity {
     }
 }
 
+/// Files that one job may have open: its trace, its capture, and both once more in the thread that writes.
+const FILES_OF_A_JOB: u64 = 4;
+
 fn jobs(given: Option<usize>) -> usize {
-    given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    let wanted = given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    // Half of what the process may open: traces between two reads and the rest of the program need some as well.
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(files / 2 / FILES_OF_A_JOB).unwrap_or(usize::MAX);
+    wanted.min(most).max(1)
 }

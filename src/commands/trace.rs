@@ -1,6 +1,6 @@
 //! One trace on its way into a capture.
 
-use std::{io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 use crate::{
     capture::Capture,
@@ -8,8 +8,8 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{Endpoints, EntryKind, Opening, Resolver, Summaries, Timelines},
-    trace::{Code, Finding, Nanos},
+    timeline::{Endpoints, EntryKind, Resolver, Summaries, Timelines},
+    trace::{Code, Nanos},
 };
 
 use super::settings::Settings;
@@ -46,7 +46,7 @@ pub(super) struct Trace {
     live: bool,
     pub reporter: Reporter,
     /// For people: how to look into what Wireshark would not dissect by itself.
-    pub hints: Vec<u16>,
+    pub hints: BTreeSet<u16>,
 }
 
 impl Trace {
@@ -70,7 +70,7 @@ impl Trace {
             packets: 0,
             live: path == Path::new("-"),
             reporter: Reporter::new(settings.verbosity, settings.strict),
-            hints: Vec::new(),
+            hints: BTreeSet::new(),
         })
     }
 
@@ -98,7 +98,7 @@ impl Trace {
     pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Stop> {
         loop {
             let advance = self.timelines.advance();
-            if self.timelines.source().has_findings() {
+            if self.timelines.source().has_findings() || self.summaries.has_findings() {
                 self.report();
             }
             match advance {
@@ -113,6 +113,10 @@ impl Trace {
                     self.count_progress(progress);
                 }
                 Advance::End => {
+                    // It may be what ended a pipe with a name.
+                    if let (false, Some(signal)) = (self.live, interrupt::signal()) {
+                        return Err(Stop::Signal(signal));
+                    }
                     self.report();
                     self.count_progress(progress);
                     return Ok(None);
@@ -156,8 +160,7 @@ impl Trace {
                 resolver.close(endpoints);
                 if let Some(summary) = summary {
                     let port = super::info::decode_as_port(&summary, endpoints);
-                    let room = self.hints.len() < super::info::MAX_PORTS;
-                    self.hints.extend(port.filter(|port| room && !self.hints.contains(port)));
+                    self.hints.extend(port);
                 }
                 self.flows[slot] = None;
                 written
@@ -179,9 +182,7 @@ impl Trace {
         let identity = Identity { trace_file: &self.name, source: &self.stem, opening, endpoints: &endpoints, time };
         let mut flow = Flow::new(self.settings.synth, &identity);
         let written = flow.open(time, &mut capture.interface(interface));
-        for finding in address_findings(&self.timelines, opening, &endpoints) {
-            self.timelines.source_mut().add_finding(finding);
-        }
+        self.timelines.find_faults(slot, &endpoints.faults);
         if self.flows.len() <= slot {
             self.flows.resize_with(slot + 1, || None);
         }
@@ -218,15 +219,4 @@ impl Trace {
         self.reporter.finish(source.path());
         self.reporter.unknown_fields(source.path(), source.unknown_fields());
     }
-}
-
-/// What is wrong with the addresses of a connection that opens.
-pub(super) fn address_findings(timelines: &Timelines, opening: &Opening, endpoints: &Endpoints) -> Vec<Finding> {
-    if timelines.source().message().message().cut {
-        // Where the source was cut off inside an address, the cut is the fault.
-        return Vec::new();
-    }
-    let (offset, message) = (opening.offset, opening.message);
-    let finding = |(code, detail): &(Code, String)| Finding { code: *code, offset, message, detail: detail.clone() };
-    endpoints.faults.iter().map(finding).collect()
 }

@@ -37,6 +37,12 @@ pub struct Unreadable {
 }
 
 impl Unreadable {
+    /// Whether it is a trace by its name, rather than a directory that may hold some.
+    #[must_use]
+    pub fn is_trace(&self) -> bool {
+        has_trace_suffix(&self.path)
+    }
+
     /// As an error for people.
     #[must_use]
     pub fn as_input_error(&self) -> InputError {
@@ -46,14 +52,13 @@ impl Unreadable {
 }
 
 /// Expands `paths`: a file stands for itself, `-` for standard input, and a directory for the files with a trace
-/// suffix below it, symbolic links followed, in the order of their names. `exclude` is a directory not to look into.
+/// suffix below it, symbolic links followed, in the order of their names.
 #[must_use]
-pub fn discover(paths: &[PathBuf], exclude: Option<&Path>) -> (Vec<Input>, Vec<Unreadable>) {
+pub fn discover(paths: &[PathBuf]) -> (Vec<Input>, Vec<Unreadable>) {
     let (mut inputs, mut unreadable) = (Vec::new(), Vec::new());
-    let exclude = exclude.and_then(|path| path.canonicalize().ok());
     for path in paths {
         if path != Path::new("-") && path.is_dir() {
-            walk(path, exclude.as_deref(), &mut inputs, &mut unreadable);
+            walk(path, &mut inputs, &mut unreadable);
         } else {
             let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));
             inputs.push(Input { path: path.clone(), relative, found: false });
@@ -62,14 +67,8 @@ pub fn discover(paths: &[PathBuf], exclude: Option<&Path>) -> (Vec<Input>, Vec<U
     (inputs, unreadable)
 }
 
-fn walk(root: &Path, exclude: Option<&Path>, inputs: &mut Vec<Input>, unreadable: &mut Vec<Unreadable>) {
-    let excluded = |path: &Path| exclude.is_some() && path.canonicalize().ok().as_deref() == exclude;
-    let entries = WalkDir::new(root)
-        .follow_links(true)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(|entry| entry.depth() == 0 || !entry.file_type().is_dir() || !excluded(entry.path()));
-    for entry in entries {
+fn walk(root: &Path, inputs: &mut Vec<Input>, unreadable: &mut Vec<Unreadable>) {
+    for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
         match entry {
             Ok(entry) if entry.file_type().is_file() && has_trace_suffix(entry.path()) => inputs.push(Input {
                 path: entry.path().to_owned(),
@@ -80,6 +79,11 @@ fn walk(root: &Path, exclude: Option<&Path>, inputs: &mut Vec<Input>, unreadable
             Ok(_) => {}
             Err(error) => {
                 let path = error.path().unwrap_or(root).to_owned();
+                let gone = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+                if gone && !has_trace_suffix(&path) {
+                    // A symbolic link to nothing, and by its name no trace.
+                    continue;
+                }
                 let error = match error.loop_ancestor() {
                     Some(ancestor) => {
                         io::Error::other(format!("a symbolic link that leads back to {}", ancestor.display()))

@@ -5,10 +5,13 @@ use std::{
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
-use crate::interrupt;
+use crate::interrupt::{self, Interruptible};
 
 /// Files that stay open between reads. Beyond that, a file is opened anew for each read: the usual soft limit of a
 /// process is 1,024 descriptors, but it may be as low as 256.
@@ -25,20 +28,15 @@ struct PooledFile {
 }
 
 impl PooledFile {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        // Opening a directory succeeds; only reading it fails, with a message that helps nobody.
-        if file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
+    fn new(path: &Path, file: File) -> Self {
         let mut pooled = Self { path: path.to_owned(), position: 0, file: None };
         pooled.keep(file);
-        Ok(pooled)
+        pooled
     }
 
-    /// Keeps the file open if there is room. A pipe or device with a name cannot be opened at a position, so it stays.
+    /// Keeps the file open if there is room.
     fn keep(&mut self, file: File) {
-        if OPEN.fetch_add(1, Ordering::Relaxed) < MAX_OPEN || !file.metadata().is_ok_and(|data| data.is_file()) {
+        if OPEN.fetch_add(1, Ordering::Relaxed) < MAX_OPEN {
             self.file = Some(file);
         } else {
             OPEN.fetch_sub(1, Ordering::Relaxed);
@@ -97,7 +95,35 @@ impl Packing {
 
 /// Opens a file, or standard input for `-`.
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    if path == Path::new("-") { Ok(Box::new(interrupt::stdin())) } else { Ok(Box::new(PooledFile::open(path)?)) }
+    if path == Path::new("-") {
+        return Ok(Box::new(interrupt::stdin()));
+    }
+    let file = interrupt::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        // Opening a directory succeeds; only reading it fails, with a message that helps nobody.
+        Err(io::ErrorKind::IsADirectory.into())
+    } else if metadata.is_file() {
+        Ok(Box::new(PooledFile::new(path, file)))
+    } else {
+        // A pipe or device with a name cannot be opened again at a position.
+        Ok(Box::new(Interruptible(file)))
+    }
+}
+
+/// Counts the bytes that come from a file, however many they unpack to.
+pub(super) struct Counted {
+    pub(super) reader: Box<dyn Read + Send>,
+    pub(super) count: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
 }
 
 /// Unpacks `reader` if its first bytes say that it is packed, whatever its name.

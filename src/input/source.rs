@@ -4,6 +4,10 @@ use std::{
     fmt,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
@@ -67,6 +71,8 @@ pub enum Peek<'a> {
 pub struct Source {
     path: PathBuf,
     reader: Box<dyn Read + Send>,
+    /// Bytes that were read of the file itself.
+    packed: Option<Arc<AtomicU64>>,
     at_end: bool,
     buffer: Vec<u8>,
     /// The unread bytes are `buffer[start..end]`.
@@ -115,8 +121,19 @@ impl Source {
     /// [`InputError`] where the file cannot be read, is empty, or is no trace.
     pub fn open(path: &Path, options: Options) -> Result<Self, InputError> {
         let failed = |source| InputError::Read { path: path.to_owned(), source };
-        let reader = reader::open(path).and_then(reader::unpack).map_err(failed)?;
-        Self::from_reader(path, reader, options)
+        let reader = reader::open(path).map_err(failed)?;
+        let count = Arc::default();
+        let counted = reader::Counted { reader, count: Arc::clone(&count) };
+        let reader = reader::unpack(Box::new(counted)).map_err(failed)?;
+        let mut source = Self::from_reader(path, reader, options)?;
+        source.packed = Some(count);
+        // Among many, a small one is done with its file, and with the memory that unpacking it takes.
+        if options.piece.is_some() && path.is_file() {
+            while !source.at_end && source.end < source.piece {
+                source.read_or_end();
+            }
+        }
+        Ok(source)
     }
 
     /// Reads a trace from `reader`; `path` names it in messages and breaks ties of detection.
@@ -127,6 +144,7 @@ impl Source {
         let mut source = Self {
             path: path.to_owned(),
             reader,
+            packed: None,
             at_end: false,
             buffer: Vec::new(),
             start: 0,
@@ -202,10 +220,11 @@ impl Source {
         self.offset + self.taken as u64
     }
 
-    /// Bytes that were read, decoded or not.
+    /// Bytes that were read, decoded or not; of a packed file, as they lie there.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
-        self.offset + (self.end - self.start) as u64
+        let unpacked = || self.offset + (self.end - self.start) as u64;
+        self.packed.as_ref().map_or_else(unpacked, |count| count.load(Ordering::Relaxed))
     }
 
     /// Unknown fields so far.
@@ -425,15 +444,19 @@ impl Source {
     pub fn fill(&mut self) {
         let wanted = self.taken + self.wanted;
         while !self.at_end && self.end - self.start < wanted {
-            if let Err(error) = self.read() {
-                self.at_end = true;
-                self.findings.push(Finding {
-                    code: Code::ReadFailed,
-                    offset: self.offset + (self.end - self.start) as u64,
-                    message: self.next_index,
-                    detail: format!("cannot read on: {error}"),
-                });
-            }
+            self.read_or_end();
+        }
+    }
+
+    fn read_or_end(&mut self) {
+        if let Err(error) = self.read() {
+            self.at_end = true;
+            self.findings.push(Finding {
+                code: Code::ReadFailed,
+                offset: self.offset + (self.end - self.start) as u64,
+                message: self.next_index,
+                detail: format!("cannot read on: {error}"),
+            });
         }
     }
 
@@ -450,7 +473,10 @@ impl Source {
         }
         loop {
             match self.reader.read(&mut self.buffer[self.end..]) {
-                Ok(0) => self.at_end = true,
+                Ok(0) => {
+                    self.at_end = true;
+                    self.reader = Box::new(io::empty());
+                }
                 Ok(count) => self.end += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),

@@ -254,6 +254,7 @@ impl<'a> Scanner<'a> {
     #[cold]
     fn unknown(&mut self, tag: Tag, message: &'static str, out: &mut Message) -> Result<()> {
         self.skip(tag)?;
+        // Not before: bytes that are no field are none of a newer Envoy's either.
         out.unknown.count_number(message, tag.field);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use super::{Direction, Role, RoleChoice, role_from_ports};
 use crate::{
     input::{Advance, Peek, Source},
-    trace::{Address, Code, Connection, Event, EventKind, Nanos, Span, TraceKind},
+    trace::{Address, Code, Connection, Event, EventKind, Finding, Nanos, Span, TraceKind},
 };
 
 /// How timelines are assembled.
@@ -216,6 +216,8 @@ pub struct Timelines {
     last: Option<(u64, usize)>,
     /// Slot of the buffered trace that is being read.
     buffered_slot: Option<usize>,
+    /// It has an event for its end, which Envoy does not write there.
+    buffered_closed: bool,
     next_event: usize,
     in_message: bool,
     last_time: Option<Nanos>,
@@ -246,6 +248,7 @@ impl Timelines {
             by_trace_id: HashMap::new(),
             last: None,
             buffered_slot: None,
+            buffered_closed: false,
             next_event: 0,
             in_message: false,
             last_time: None,
@@ -284,6 +287,20 @@ impl Timelines {
     #[must_use]
     pub fn opening(&self, slot: usize) -> Option<&Opening> {
         self.slots.get(slot)?.as_ref().map(|state| &state.opening)
+    }
+
+    /// Adds what is wrong with the addresses of the connection in `slot`, which has just been opened.
+    pub fn find_faults(&mut self, slot: usize, faults: &[(Code, String)]) {
+        // Where the source was cut off inside an address, the cut is the fault.
+        if faults.is_empty() || self.source.message().message().cut {
+            return;
+        }
+        let Some((offset, message)) = self.opening(slot).map(|opening| (opening.offset, opening.message)) else {
+            return;
+        };
+        for (code, detail) in faults {
+            self.source.add_finding(Finding { code: *code, offset, message, detail: detail.clone() });
+        }
     }
 
     /// The entry that the last [`Timelines::advance`] reached.
@@ -614,7 +631,8 @@ impl Timelines {
         self.in_message = false;
         if let Some(slot) = self.buffered_slot.take() {
             let cut = self.source.message().message().cut;
-            let kind = if cut { PendingKind::Abandoned } else { PendingKind::Closed { recorded: false } };
+            let recorded = std::mem::take(&mut self.buffered_closed);
+            let kind = if cut { PendingKind::Abandoned } else { PendingKind::Closed { recorded } };
             self.end_connection(slot, kind);
         }
     }
@@ -709,7 +727,12 @@ impl Timelines {
         let slot = self.slot_of_event(&event);
         let time = self.time_of(&event, slot);
         self.begin_event(slot, time, first_missing(&event), None);
-        self.end_connection(slot, PendingKind::Closed { recorded: true });
+        if self.buffered_slot.is_some() {
+            // More events may follow in the message, and with it the connection ends in any case.
+            self.buffered_closed = true;
+        } else {
+            self.end_connection(slot, PendingKind::Closed { recorded: true });
+        }
     }
 
     /// Begins an event at `seq_num`: what waited for it goes first, then the connection's opening, then a gap if

@@ -78,6 +78,13 @@ pub struct Summaries {
 }
 
 impl Summaries {
+    /// Whether there are findings to take.
+    #[inline]
+    #[must_use]
+    pub fn has_findings(&self) -> bool {
+        !self.findings.is_empty()
+    }
+
     /// Takes the findings since the last call.
     pub fn take_findings(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)

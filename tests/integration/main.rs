@@ -4,22 +4,33 @@
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_input;
+mod batch;
 mod connections;
+mod directories;
+mod escaping;
+mod faults;
 mod fixture;
 mod formats;
 mod http2;
+mod info;
 mod limits;
 mod manifest;
 mod memory;
+mod merge;
 mod oracle;
+mod packed;
+mod pipes;
+mod progress;
 mod real_traces;
 mod record;
 mod record_config;
 mod record_load;
 mod regressions;
 mod scenario;
+mod signals;
 mod tap_fixtures;
 mod tap_formats;
 mod tshark;
 mod util;
+mod validate;
 mod wire;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Peak resident memory of a process so far, in KiB; `None` once it has ended.
-fn peak(process: u32) -> Option<u64> {
+pub fn peak(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse().ok()

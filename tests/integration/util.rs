@@ -113,7 +113,7 @@ impl TestCommand {
 
 /// What a command came to.
 pub struct Run {
-    command: String,
+    pub command: String,
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
     pub stderr: String,

@@ -1,0 +1,175 @@
+//! What people see while it takes a while.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::Path,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    batch::{Running, conversation, fifo, small_batch, write_overlapping},
+    fixture::{Dress, TIME},
+    packed::gzip,
+    util::{Dir, PROGRAM, Run, convert, tap2pcap},
+};
+
+/// Runs the program on a terminal of its own: what it shows is on standard output.
+fn on_a_terminal(variables: &[(&str, &str)], args: &[&Path]) -> Run {
+    terminal(variables, args).finish()
+}
+
+fn terminal(variables: &[(&str, &str)], args: &[&Path]) -> Running {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let words =
+        std::iter::once(Path::new(PROGRAM)).chain(args.iter().copied()).map(|word| quoted(word.to_str().unwrap()));
+    // script and pty.spawn pass on what their own standard input says; nothing is said here.
+    let line = words.collect::<Vec<_>>().join(" ");
+    let has_script = Command::new("script").arg("--version").output().is_ok();
+    let mut command = Command::new(if has_script { "script" } else { "python3" });
+    if has_script {
+        command.args(["-qec", &line, "/dev/null"]);
+    } else {
+        let program = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(['sh', '-c', sys.argv[1]])))";
+        command.args(["-c", program, &line]);
+    }
+    command.env("TERM", "xterm").env_remove("NO_COLOR").env_remove("CLICOLOR").env_remove("CLICOLOR_FORCE");
+    for (name, value) in variables {
+        command.env(name, value);
+    }
+    Running::of(command)
+}
+
+/// Colours and bold print.
+fn is_coloured(run: &Run) -> bool {
+    let text = String::from_utf8_lossy(&run.stdout).into_owned();
+    text.split("\x1b[")
+        .skip(1)
+        .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
+}
+
+#[test]
+fn a_terminal_shows_a_bar() {
+    let dir = Dir::new("bar");
+    let traces = dir.join("traces");
+    write_overlapping(&traces, 300, 20);
+    let size: u64 = fs::read_dir(&traces).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    for output in [dir.fresh(), dir.join("all.pcapng")] {
+        let run = on_a_terminal(&[], &[&traces, &output]).expect_status(0);
+        let shown = String::from_utf8_lossy(&run.stdout).into_owned();
+        // Files and bytes done, of how many, the rate, the time left.
+        assert!(shown.contains("/300 files") && shown.contains("/s ") && shown.contains(" left, "), "{run:?}");
+        assert!(shown.contains(&format!("/{}", indicatif::HumanBytes(size))), "{run:?}");
+        assert!(shown.contains("\x1b["), "{run:?}");
+        // It is gone in the end, and the last line stands.
+        assert!(shown.trim_end().ends_with("note: 300 of 300 traces converted"), "{run:?}");
+        let never = on_a_terminal(&[], &[Path::new("--progress"), Path::new("never"), &traces, &output]);
+        assert_eq!(String::from_utf8_lossy(&never.stdout).trim_end(), "note: 300 of 300 traces converted", "{never:?}");
+        let quiet = on_a_terminal(&[], &[Path::new("-q"), &traces, &output]).expect_status(0);
+        assert_eq!(quiet.stdout, b"", "{quiet:?}");
+    }
+}
+
+/// A stream has no end that is known: what is done, and how fast.
+#[test]
+fn a_terminal_shows_a_stream() {
+    let dir = Dir::new("stream-bar");
+    let slow = dir.join("slow.pb");
+    fifo(&slow);
+    let mut running = terminal(&[], &[&slow, &dir.join("out.pcapng")]);
+    let mut writer = OpenOptions::new().write(true).open(&slow).unwrap();
+    let bytes = Dress::Binary.file(&conversation(1, 5, TIME, TIME + 1000));
+    for piece in bytes.chunks(bytes.len() / 4) {
+        writer.write_all(piece).unwrap();
+        thread::sleep(Duration::from_millis(100));
+    }
+    running.wait_for(b" B/s, 0/1 files");
+    drop(writer);
+    running.finish().expect_status(0);
+}
+
+/// The bar does not swallow what is to be said, and what is said does not break the bar.
+#[test]
+fn words_stand_above_the_bar() {
+    let dir = Dir::new("words");
+    let traces = small_batch(&dir, 10);
+    fs::write(traces.join("bad.pb"), "what is this?").unwrap();
+    let run = on_a_terminal(&[], &[&traces, &dir.fresh()]).expect_status(1);
+    let shown = String::from_utf8_lossy(&run.stdout).into_owned();
+    let lines: Vec<_> = shown.split(['\n', '\r']).collect();
+    assert!(lines.iter().any(|line| line.contains("bad.pb: byte 0") && !line.contains(" files")), "{run:?}");
+}
+
+#[test]
+fn elsewhere_there_are_lines_or_nothing() {
+    let dir = Dir::new("lines");
+    let traces = small_batch(&dir, 50);
+    fs::write(traces.join("bad.pb"), "what is this?").unwrap();
+    let size: u64 = fs::read_dir(&traces).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    for output in [dir.fresh(), dir.join("all.pcapng")] {
+        for options in [&[][..], &["--progress", "auto"], &["--progress", "never"]] {
+            let run = convert(options, &traces, &output).run().expect_status(1);
+            assert_eq!(run.stderr.lines().count(), 2, "{run:?}");
+        }
+        let run = convert(&["--progress", "always"], &traces, &output).run().expect_status(1);
+        assert!(!run.stderr.contains('\x1b') && !run.stderr.contains('\r'), "{run:?}");
+        let progress: Vec<_> = run.stderr.lines().filter(|line| line.starts_with("progress: ")).collect();
+        // Everything was done in the end: files that gave nothing as well. The size of the bad one may be left out.
+        let done = [size, size - 13].map(|size| format!("progress: 51/51 files, {}", indicatif::HumanBytes(size)));
+        assert!(done.iter().any(|done| progress.last() == Some(&done.as_str())), "{done:?}{run:?}");
+        assert_eq!(run.stderr.lines().last(), Some("note: 50 of 51 traces converted"), "{run:?}");
+    }
+    convert(&["--progress", "perhaps"], &traces, &dir.fresh()).run().expect_status(2);
+}
+
+/// A line now and then, while it goes on.
+#[test]
+fn lines_tell_while_it_goes_on() {
+    let dir = Dir::new("slow-lines");
+    let slow = dir.join("slow.pb");
+    fifo(&slow);
+    let running = Running::start([Path::new("--progress"), Path::new("always"), &slow, &dir.join("out.pcapng")]);
+    let mut writer = OpenOptions::new().write(true).open(&slow).unwrap();
+    let bytes = Dress::Binary.file(&conversation(1, 5, TIME, TIME + 1000));
+    for piece in bytes.chunks(bytes.len() / 4) {
+        writer.write_all(piece).unwrap();
+        thread::sleep(Duration::from_millis(600));
+    }
+    drop(writer);
+    let run = running.finish().expect_status(0);
+    let lines: Vec<_> = run.stderr.lines().collect();
+    assert!(lines.len() >= 2 && lines.len() <= 5, "{run:?}");
+    assert!(lines[0].starts_with("progress: 0/1 files, "), "{run:?}");
+    assert_eq!(*lines.last().unwrap(), format!("progress: 1/1 files, {}", indicatif::HumanBytes(bytes.len() as u64)));
+}
+
+/// What was read of a packed file is counted as it lies on the disk, because that is what the whole is measured in.
+#[test]
+fn packed_files_are_done_when_their_end_is_reached() {
+    let dir = Dir::new("packed-progress");
+    let bytes = Dress::Binary.file(&conversation(1, 2000, TIME, TIME + 1_000_000));
+    let packed = gzip(&bytes);
+    assert!(packed.len() * 4 < bytes.len());
+    let trace = dir.create("trace.pb.gz", &packed);
+    for output in [dir.fresh(), dir.join("all.pcapng")] {
+        let run = convert(&["--progress", "always"], &trace, &output).run().expect_status(0);
+        let expected = format!("progress: 1/1 files, {}\n", indicatif::HumanBytes(packed.len() as u64));
+        assert_eq!(run.stderr, expected);
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let dir = Dir::new("colours");
+    let traces = small_batch(&dir, 10);
+    // clap's own messages are the coloured ones.
+    let wrong = [Path::new("--nonsense"), &traces];
+    assert!(is_coloured(&on_a_terminal(&[], &wrong)), "otherwise this test shows nothing");
+    assert!(!is_coloured(&on_a_terminal(&[("NO_COLOR", "1")], &wrong)));
+    let run = on_a_terminal(&[("NO_COLOR", "1")], &[&traces, &dir.fresh()]).expect_status(0);
+    assert!(!is_coloured(&run), "{run:?}");
+    let run = tap2pcap().arg("--nonsense").arg(&traces).run().expect_status(2);
+    assert!(!run.stderr.contains('\x1b'), "{run:?}");
+}
