@@ -85,6 +85,13 @@ impl Span {
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
+
+    /// The first `count` bytes, and the rest. There must be so many.
+    #[must_use]
+    pub fn split(self, count: usize) -> (Self, Self) {
+        let count = count.min(self.len);
+        (Self { len: count, ..self }, Self { start: self.start + count, len: self.len - count, ..self })
+    }
 }
 
 /// `SocketEvent.event_selector`.
@@ -278,6 +285,44 @@ impl Message {
             Some(piece) => piece.time = time,
             None => self.push_http(side, part).time = time,
         }
+    }
+
+    /// Copies the parts of another message's exchange behind those of this one, and its connections where this one
+    /// has none.
+    pub fn append_http(&mut self, other: MessageView<'_>) {
+        let message = other.message();
+        self.kind = message.kind;
+        self.trace_id = message.trace_id;
+        (self.offset, self.index) = (message.offset, message.index);
+        for (mine, theirs) in
+            [(&mut self.connection, &message.connection), (&mut self.upstream_connection, &message.upstream_connection)]
+        {
+            if mine.is_none() {
+                mine.clone_from(theirs);
+            }
+        }
+        for piece in &message.http {
+            let payload = self.copy(other.bytes(piece.body.payload));
+            let copied = self.push_http(piece.side, piece.part);
+            copied.body = Body { payload, ..piece.body };
+            copied.time = piece.time;
+            for header in other.headers(piece) {
+                let (key, value) = (self.copy(other.bytes(header.key)), self.copy(other.bytes(header.value)));
+                self.push_header(Header { key, value });
+            }
+        }
+    }
+
+    /// The memory that the parts of an exchange take in this message.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.scratch.len() + size_of_val(self.http.as_slice()) + size_of_val(self.headers.as_slice())
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Span {
+        let start = self.scratch.len();
+        self.scratch.extend_from_slice(bytes);
+        self.scratch_span(start)
     }
 
     /// Where decoders put bytes that had to be unescaped.

@@ -7,6 +7,7 @@ mod bad_input;
 mod connections;
 mod fixture;
 mod formats;
+mod http;
 mod http2;
 mod limits;
 mod manifest;

@@ -159,8 +159,8 @@ fn wrapper_descriptor() -> MessageDescriptor {
 
 /// What a prost message means in the model.
 fn expected(wrapper: &tap::TraceWrapper) -> Decoded {
-    let mut decoded = Decoded::default();
-    decoded.http = wrapper.trace.as_ref().map(http_tests::expected).unwrap_or_default();
+    let http = wrapper.trace.as_ref().map(http_tests::expected).unwrap_or_default();
+    let mut decoded = Decoded { http, ..Decoded::default() };
     match &wrapper.trace {
         None => {}
         Some(tap::trace_wrapper::Trace::HttpBufferedTrace(trace)) => {
