@@ -10,7 +10,7 @@ use super::{
     headers::{ACK, FIN, Fields, PSH, SYN, Template, max_segment},
 };
 use crate::{
-    timeline::{Data, Direction, Endpoints, Joined, Opening, Role, TrueLength, stable_hash},
+    timeline::{Data, Direction, Endpoints, HttpOpening, Joined, Opening, Role, TimesFrom, TrueLength, stable_hash},
     trace::Nanos,
     untrusted,
 };
@@ -142,9 +142,12 @@ impl Flow {
         if length == 0 && self.options.tcp == TcpMode::Full {
             // A half-close without data; the FIN below says it all.
         } else if length == present {
-            self.segments(data.direction, time, data.payload, length, "", sink)?;
+            self.segments(data.direction, time, data.payload, length, data.note, sink)?;
         } else {
-            let comment = cut_comment(data, present);
+            let mut comment = cut_comment(data, present);
+            if !data.note.is_empty() {
+                let _ = write!(comment, "\n{}", untrusted::escape(data.note));
+            }
             self.lost_segments += LOST_SEGMENTS_PER_EVENT + u64::from(u16::MAX / self.segment);
             self.lost_zeros += ZEROS;
             self.incomplete(data.direction, time, data.payload, length, &comment, sink)?;
@@ -397,7 +400,7 @@ fn initial_sequence_number(identity: &Identity<'_>, direction: Direction) -> Seq
 }
 
 fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
-    let Opening { trace_id, buffered, role, role_given, timeless, .. } = identity.opening;
+    let Opening { trace_id, buffered, role, role_given, timeless, http, .. } = identity.opening;
     let mut comment = format!(
         "trace {}, trace_id {trace_id}, {}, {}",
         untrusted::cap(&untrusted::escape(identity.trace_file), 4096),
@@ -409,12 +412,33 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
             (Role::Upstream, true) => "upstream (--role: Envoy opened the connection)",
         },
     );
+    if let Some(HttpOpening { version, .. }) = http {
+        let _ = write!(
+            comment,
+            "\nHTTP/{} replayed from an HTTP tap trace: fields and bodies are recorded, their framing is made up",
+            if *version == 2 { "2" } else { "1.1" },
+        );
+    }
     comment.push_str("\nsynthesized: Ethernet, IP and TCP headers, sequence numbers");
     if options.tcp == TcpMode::Full {
         comment.push_str(", handshake, acknowledgements, close");
     }
     if *timeless {
         comment.push_str("\nthe trace has no time for the beginning of this connection; it is made up");
+    }
+    if let Some(HttpOpening { times, end_assumed, notes, .. }) = http {
+        comment.push_str(match times {
+            TimesFrom::Recorded => "\ntimes between those that are recorded are made up",
+            TimesFrom::Date => ", from the response's date header on",
+            TimesFrom::StartTime => ", from --start-time on",
+            TimesFrom::Nothing => ", from the Unix epoch on",
+        });
+        if *end_assumed {
+            comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
+        }
+        for note in notes.lines() {
+            let _ = write!(comment, "\n{}", untrusted::escape(note));
+        }
     }
     for note in &identity.endpoints.notes {
         // Writing to a String cannot fail.
@@ -428,20 +452,24 @@ fn cut_comment(data: &Data<'_>, present: u64) -> String {
         Direction::Inbound => "read",
         Direction::Outbound => "wrote",
     };
-    // The whole event that the cut one was joined to does not count.
-    let first = data.joined.map_or(0, |joined| joined.first);
-    let present = present - first;
+    // Neither the whole event that the cut one was joined to counts, nor what frames a replayed body.
+    let other = data.joined.map_or(0, |joined| joined.first) + data.framing;
+    let what = if data.framing > 0 { "body bytes" } else { "bytes" };
+    let present = present - other;
     let mut comment = match data.length {
-        TrueLength::Known(length) if data.as_string && !data.truncated => format!(
-            "{present} of the {length} bytes that Envoy {verb} are here; JSON_BODY_AS_STRING replaced runs of binary \
-             data by spaces, so bytes may stand before their true place"
-        ),
+        TrueLength::Known(length) if data.as_string && !data.truncated => {
+            let length = length - other;
+            format!(
+                "{present} of the {length} {what} that Envoy {verb} are here; JSON_BODY_AS_STRING replaced runs of \
+                 binary data by spaces, so bytes may stand before their true place"
+            )
+        }
         TrueLength::Known(length) => {
-            let length = length - first;
-            format!("{present} of the {length} bytes that Envoy {verb} are here")
+            let length = length - other;
+            format!("{present} of the {length} {what} that Envoy {verb} are here")
         }
         TrueLength::MoreThan(_) => format!(
-            "{present} of the bytes that Envoy {verb} are here; how many there were is not known, one lost byte stands \
+            "{present} of the {what} that Envoy {verb} are here; how many there were is not known, one lost byte stands \
              for the rest"
         ),
     };

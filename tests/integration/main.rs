@@ -11,6 +11,7 @@ mod escaping;
 mod faults;
 mod fixture;
 mod formats;
+mod http;
 mod http2;
 mod info;
 mod limits;
