@@ -120,6 +120,9 @@ fn http_messages_with_a_cut_body_and_after_one_are_dissected() {
             let name = format!("{} as {version} writes it", sample.name);
             let snap = capture(&dir, &[], &messages);
             assert_eq!(http(&snap, &[]), MESSAGES, "{name}");
+            if sample.format != Format::Binary {
+                continue;
+            }
             let lines = tshark::lines(&snap, &["-Y", "_ws.malformed || _ws.expert.severity >= 0x600000"]);
             assert!(lines.is_empty(), "{name}: {lines:?}");
             // Wireshark holds a head back until the body that it promises is there, unless it is told not to.
@@ -297,13 +300,13 @@ fn a_buffered_direction_that_was_cut_did_not_go_silent() {
         0 > ACK 1+0 ack 1
         0 > PSH ACK 1+7 ack 1
         1 < PSH ACK 1+5 ack 8 captured 4
-        2 > PSH ACK 8+4 ack 6
-        3 > PSH ACK 12+1 ack 6 captured 0
+        2 > PSH ACK 8+5 ack 6 captured 4
         3 > FIN ACK 13+0 ack 6
         3 < FIN ACK 6+0 ack 14
         3 > ACK 14+0 ack 7",
     );
-    for (frame, start) in [(&frames[4], "4 of the bytes that Envoy wrote"), (&frames[6], "0 of the bytes that Envoy read")]
+    for (frame, start) in
+        [(&frames[4], "4 of the bytes that Envoy wrote"), (&frames[5], "0 of the bytes that Envoy read")]
     {
         let [comment] = frame.comments.as_slice() else { panic!("{frame:?}") };
         assert!(comment.starts_with(start) && comment.contains(NOT_KNOWN) && comment.ends_with(STOPPED), "{comment}");
@@ -367,8 +370,7 @@ fn binary_data_that_became_spaces_counts_as_lost() {
     for converted in all().iter().filter(strings) {
         let conversation = follow(converted, Skips::Never);
         expect_places(converted, &conversation, false);
-        let lost: u64 =
-            converted.trace.data().map(|event| event.true_len.unwrap() - event.payload.len() as u64).sum();
+        let lost: u64 = converted.trace.data().map(|event| event.true_len.unwrap() - event.payload.len() as u64).sum();
         assert!(lost > 10, "{}: {lost}", converted.sample.name);
         count += 1;
     }
@@ -423,7 +425,10 @@ fn missing_events_are_a_gap() {
     missing_comment(&frames, 3);
     expect_transcript(
         &frames,
-        &format!("{head}0 > PSH ACK 1+3 ack 1 captured 0\n0 > PSH ACK 4+7 ack 1\n{tail}").replace("\n2", "\n1").replace("\n        3 <", "\n        2 <").replace("\n        4 ", "\n        3 "),
+        &format!("{head}0 > PSH ACK 1+3 ack 1 captured 0\n0 > PSH ACK 4+7 ack 1\n{tail}")
+            .replace("\n2", "\n1")
+            .replace("\n        3 <", "\n        2 <")
+            .replace("\n        4 ", "\n        3 "),
     );
     // The last one, before `closed`.
     let frames = frames_of(&dir, &[], &without(3));
@@ -480,10 +485,12 @@ fn interleaved_connections_get_their_lost_bytes_later() {
         .map(move |event| segment(id, MessagePiece::Event(event)))
         .collect::<Vec<_>>()
     });
-    let connection = |port| MessagePiece::Connection(tap2pcap::proto::tap::Connection {
-        remote_address: socket("192.0.2.7", port),
-        ..downstream()
-    });
+    let connection = |port| {
+        MessagePiece::Connection(tap2pcap::proto::tap::Connection {
+            remote_address: socket("192.0.2.7", port),
+            ..downstream()
+        })
+    };
     let mut messages = vec![segment(1, connection(50_001)), segment(2, connection(50_002))];
     messages.extend(one.into_iter().zip(two).flat_map(|(one, two)| [one, two]));
     let frames = frames_of(&dir, &[], &messages);
@@ -512,9 +519,25 @@ fn a_claim_of_terabytes_stays_small() {
         let path = capture(&dir, &["--truncated", mode], &messages);
         let most = if mode == "zero" { 70 << 20 } else { 1 << 20 };
         assert!(fs::metadata(&path).unwrap().len() < most, "{claim} {mode}");
-        let frames = tshark::read(&path);
-        let [x, y] = ["x", "y"].map(|byte| frames.iter().find(|frame| frame.payload.starts_with(byte.as_bytes())).unwrap());
-        assert_eq!(y.seq.wrapping_sub(x.seq), claim as u32, "{claim} {mode}");
+        let lines = tshark::lines(
+            &path,
+            &[
+                "-o",
+                "tcp.desegment_tcp_streams:FALSE",
+                "-Y",
+                "tcp.len > 0",
+                "-T",
+                "fields",
+                "-e",
+                "tcp.seq_raw",
+                "-e",
+                "tcp.len",
+            ],
+        );
+        let packets: Vec<Vec<u32>> =
+            lines.iter().map(|line| line.split('\t').map(|value| value.parse().unwrap()).collect()).collect();
+        let (&[x, _], &[y, 1]) = (&packets[0][..], &packets[packets.len() - 1][..]) else { panic!("{lines:?}") };
+        assert_eq!(y.wrapping_sub(x), claim as u32, "{claim} {mode}");
     }
 }
 
