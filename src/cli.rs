@@ -50,9 +50,10 @@ pub enum Command {
     Info(InfoArgs),
     /// Record traces without Envoy: relay TCP connections through a tap
     ///
-    /// Traces are written as Envoy 1.40's tap transport socket writes them: a file a connection, named
-    /// after its id. Ends with SIGINT or SIGTERM, when every trace is complete. Exit status: 0 done; 1 a trace could not be written;
-    /// 2 it did not start.
+    /// Traces are written as Envoy 1.40's tap transport socket writes them: a file a connection, named after its id.
+    /// With --pcapng, a capture is written while it runs, beside the traces or instead of them. Ends with SIGINT or
+    /// SIGTERM, when every trace and the capture are complete. Exit status: 0 done; 1 a trace could not be written; 2
+    /// it did not start, or the capture could not be written.
     Record(RecordArgs),
 }
 

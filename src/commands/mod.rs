@@ -3,6 +3,7 @@
 mod convert;
 mod info;
 mod inspect;
+mod live_capture;
 mod merge;
 mod mirror;
 mod record;

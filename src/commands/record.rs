@@ -1,4 +1,4 @@
-//! `tap2pcap record`: a TCP relay that taps what it relays.
+//! `tap2pcap record`: a TCP relay that taps what it relays, into trace files, a capture, or both.
 
 use std::{
     fs, io,
@@ -14,10 +14,13 @@ use clap::{Args, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::Status;
+use super::{
+    Status,
+    live_capture::{LiveCapture, Written},
+};
 use crate::{
     report::print_line,
     tap::{
@@ -29,13 +32,14 @@ use crate::{
 /// Arguments of `record`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["config", "listen"]))]
+#[command(group = clap::ArgGroup::new("output").multiple(true).args(["path_prefix", "pcapng"]))]
 pub struct RecordArgs {
     /// Envoy bootstrap in YAML, or JSON if it ends in .json. What record cannot honour is refused by its path
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Accept connections here: host:port, or the path of a unix socket
-    #[arg(long, value_name = "ADDR", requires_all = ["to", "path_prefix"])]
+    #[arg(long, value_name = "ADDR", requires_all = ["to", "output"])]
     pub listen: Option<Endpoint>,
 
     /// Relay them to here
@@ -46,20 +50,25 @@ pub struct RecordArgs {
     #[arg(long, value_name = "PREFIX", requires = "listen")]
     pub path_prefix: Option<PathBuf>,
 
+    /// Write what clients send and get to this capture while it runs, `-` for standard output: every byte, whatever
+    /// the limits of the traces. Always the side of the clients, of all listeners, also where --config taps servers
+    #[arg(long, value_name = "FILE")]
+    pub pcapng: Option<PathBuf>,
+
     /// Format of the traces
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TraceFormat::Binary, requires = "listen")]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TraceFormat::Binary, requires = "path_prefix")]
     pub format: TraceFormat,
 
     /// Write events as they happen, rather than one message when the connection ends
-    #[arg(long, requires = "listen")]
+    #[arg(long, requires = "path_prefix")]
     pub streaming: bool,
 
     /// Keep at most N bytes of what is read from the client: of each event when streaming, else of the connection
-    #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "listen")]
+    #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "path_prefix")]
     pub max_rx: u32,
 
     /// Keep at most N bytes of what is written to the client
-    #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "listen")]
+    #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "path_prefix")]
     pub max_tx: u32,
 
     /// Speak TLS with clients: certificate chain in PEM
@@ -107,10 +116,10 @@ impl From<TraceFormat> for Format {
     }
 }
 
-/// Runs the command until a signal ends it.
+/// Runs the command until a signal ends it, or the capture does.
 ///
 /// # Errors
-/// The configuration is refused, or an address cannot be bound.
+/// The configuration is refused, an address cannot be bound, or the capture cannot be written.
 pub fn run(args: &RecordArgs) -> anyhow::Result<Status> {
     let failed = Arc::new(AtomicBool::new(false));
     let make_tap = |settings: TapSettings, sink: FilePerTap| {
@@ -120,14 +129,33 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<Status> {
             print_line("error", &format_args!("a trace is lost: {error}"));
         })
     };
-    let routes = match &args.config {
+    let mut routes = match &args.config {
         Some(path) => configured_routes(path, &make_tap)?,
         None => vec![quick_route(args, &make_tap)?],
     };
     allow_many_connections();
+    let capture = args.pcapng.as_deref().map(LiveCapture::create).transpose()?;
+    if let Some(capture) = &capture {
+        for route in &mut routes {
+            route.downstream_taps.push(capture.tap());
+        }
+    }
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("no tokio runtime")?;
-    runtime.block_on(relay(routes))?;
-    Ok(if failed.load(Ordering::Relaxed) { Status::Damaged } else { Status::Done })
+    let ending = runtime.block_on(relay(routes, capture))?;
+    let written = match ending {
+        Ending::Traces => Written::default(),
+        Ending::Capture(written) => written,
+        Ending::Signal(signal) => return Ok(Status::Signal(signal)),
+    };
+    if let Some(path) = args.pcapng.as_deref().filter(|path| *path != Path::new("-"))
+        && !written.hints.is_empty()
+    {
+        let ports: Vec<_> = written.hints.iter().copied().take(super::info::MAX_PORTS).collect();
+        let command = super::info::open_command(path, &ports);
+        print_line("note", &format_args!("to see it dissected: {command}"));
+    }
+    let damaged = written.damaged || failed.load(Ordering::Relaxed);
+    Ok(if damaged { Status::Damaged } else { Status::Done })
 }
 
 /// A relayed connection takes two or three file descriptors; many systems allow a process 1,024 unless it asks for more.
@@ -137,24 +165,74 @@ fn allow_many_connections() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-async fn relay(routes: Vec<Route>) -> anyhow::Result<()> {
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate })
+    }
+
+    /// The next one's number: POSIX fixes both.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}
+
+/// How it ended.
+enum Ending {
+    /// All traces are written, and there was no capture to write.
+    Traces,
+    /// The capture is complete, or nobody reads it any more.
+    Capture(Written),
+    /// A second signal came while somebody kept the capture from being completed.
+    Signal(u8),
+}
+
+async fn relay(routes: Vec<Route>, capture: Option<LiveCapture>) -> anyhow::Result<Ending> {
     let targets: Vec<Endpoint> = routes.iter().map(|route| route.upstream.clone()).collect();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut signals = Signals::install()?;
     let relay = Relay::bind(routes, |notice| print_notice(&notice))
         .map_err(|(endpoint, error)| anyhow::Error::new(error).context(format!("cannot listen on {endpoint}")))?;
     for (endpoint, target) in relay.endpoints().iter().zip(&targets) {
         print_line("note", &format_args!("listening on {endpoint}, relaying to {target}"));
     }
+    let Some(capture) = capture else {
+        relay.run(async { _ = signals.next().await }).await;
+        return Ok(Ending::Traces);
+    };
+    let mut capture = capture.start().context("no thread to write the capture")?;
+    let mut early = None;
     relay
         .run(async {
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+                _ = signals.next() => {}
+                ended = capture.ended() => early = Some(ended),
             }
         })
         .await;
-    Ok(())
+    capture.complete();
+    let ended = match early {
+        Some(ended) => ended,
+        // It may be a pipe that nobody reads, and waiting for it is no longer wanted then.
+        None => tokio::select! {
+            ended = capture.ended() => ended,
+            signal = signals.next() => return Ok(Ending::Signal(signal)),
+        },
+    };
+    match ended {
+        Some(Ok(written)) => Ok(Ending::Capture(written)),
+        Some(Err(error)) if error.is_broken_pipe() => Ok(Ending::Capture(Written::default())),
+        Some(Err(error)) => Err(error.into()),
+        None => bail!("the thread that writes the capture failed"),
+    }
 }
 
 fn print_notice(notice: &Notice<'_>) {
@@ -182,18 +260,18 @@ fn configured_routes(path: &Path, make_tap: &dyn Fn(TapSettings, FilePerTap) -> 
 }
 
 fn quick_route(args: &RecordArgs, make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap) -> anyhow::Result<Route> {
-    let (Some(listen), Some(to), Some(path_prefix)) = (&args.listen, &args.to, &args.path_prefix) else {
-        bail!("--listen, --to and --path-prefix belong together");
-    };
+    let (Some(listen), Some(to)) = (&args.listen, &args.to) else { bail!("--listen and --to belong together") };
     let settings = TapSettings {
         streaming: args.streaming,
         max_buffered_rx_bytes: args.max_rx,
         max_buffered_tx_bytes: args.max_tx,
         ..TapSettings::default()
     };
-    prepare_folder(path_prefix);
     let mut route = Route::new(listen.clone(), to.parse()?);
-    route.downstream_taps = vec![make_tap(settings, FilePerTap::new(path_prefix, args.format.into()))];
+    if let Some(path_prefix) = &args.path_prefix {
+        prepare_folder(path_prefix);
+        route.downstream_taps = vec![make_tap(settings, FilePerTap::new(path_prefix, args.format.into()))];
+    }
     if let (Some(chain), Some(key)) = (&args.tls_cert, &args.tls_key) {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
         let identity = Identity::from_pem(&read(chain)?, &read(key)?)

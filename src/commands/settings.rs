@@ -22,6 +22,19 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// For what a tap on the side of the client records, in the encoding of a [`pipe`](crate::tap::pipe()).
+    pub(super) fn of_live_tap() -> Self {
+        Self {
+            input: input::Options { encoding: Some(Encoding::Delimited), ..input::Options::default() },
+            timeline: timeline::Options { role: RoleChoice::Known(Role::Downstream), ..timeline::Options::default() },
+            synth: synth::Options::default(),
+            mappings: Vec::new(),
+            strict: false,
+            verbosity: Verbosity::Normal,
+            jobs: 1,
+        }
+    }
+
     pub(super) fn new(args: &ConvertArgs) -> Self {
         Self {
             input: input_options(args.from, args.limits),

@@ -43,6 +43,7 @@ pub(super) struct Trace {
     /// Bytes that were counted as progress.
     counted: u64,
     packets: u64,
+    /// It is converted as it arrives.
     live: bool,
     pub reporter: Reporter,
     /// For people: how to look into what Wireshark would not dissect by itself.
@@ -50,28 +51,39 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// Opens a trace. A `live` one never waits for what may come later.
-    pub(super) fn open(path: &Path, settings: &Settings, live: bool) -> Result<Self, InputError> {
+    /// Opens a trace. An `eager` one never waits for what may come later.
+    pub(super) fn open(path: &Path, settings: &Settings, eager: bool) -> Result<Self, InputError> {
         let source = Source::open(path, settings.input)?;
+        Ok(Self::new(source, settings, eager, path == Path::new("-")))
+    }
+
+    /// A trace that is converted as it arrives, and whose source says where it ends.
+    pub(super) fn live(source: Source, settings: &Settings) -> Self {
+        Self::new(source, settings, true, true)
+    }
+
+    fn new(source: Source, settings: &Settings, eager: bool, live: bool) -> Self {
         let mut options = settings.timeline;
-        options.eager = live;
+        options.eager = eager;
         let synth::Options { tcp, truncated, .. } = settings.synth;
-        options.join = !live && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
+        options.join = !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
+        let path = source.path();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Self {
+        let stem = trace_stem(path);
+        Self {
             timelines: Timelines::new(source, options),
             settings: settings.clone(),
             name,
-            stem: trace_stem(path),
+            stem,
             interface: None,
             flows: Vec::new(),
             summaries: Summaries::default(),
             counted: 0,
             packets: 0,
-            live: path == Path::new("-"),
+            live,
             reporter: Reporter::new(settings.verbosity, settings.strict),
             hints: BTreeSet::new(),
-        })
+        }
     }
 
     pub(super) fn timelines(&self) -> &Timelines {

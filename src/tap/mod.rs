@@ -1,7 +1,7 @@
 //! The embedded tap socket: records connections as Envoy's tap transport socket does, without Envoy.
 //!
 //! A [`TapStream`] wraps a stream and tells a [`Recorder`] what passes; the recorder makes trace messages of it and
-//! submits them to a [`Sink`], such as [`FilePerTap`]. [`Relay`] puts taps between a listener and a server.
+//! submits them to a [`Sink`], such as [`FilePerTap`] or the one end of a [`pipe()`]. [`Relay`] puts taps between a listener and a server.
 //!
 //! ```
 //! # async fn example(stream: tokio::net::TcpStream) {
@@ -18,6 +18,7 @@ mod clock;
 mod config;
 mod encode;
 mod net;
+mod pipe;
 mod recorder;
 mod relay;
 mod sink;
@@ -30,6 +31,7 @@ pub use net::{
     Endpoint, EndpointError,
     tls::{Identity, TlsClient, TlsError, TlsServer},
 };
+pub use pipe::{PipeReader, PipeSink, pipe};
 pub use recorder::{Recorder, Tap, TapSettings};
 pub use relay::{Notice, Relay, Route};
 pub use sink::{FilePerTap, Sink, TraceSink};

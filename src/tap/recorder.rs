@@ -1,6 +1,10 @@
 //! What a tap remembers of one connection, and the messages it makes of it.
 
-use std::{io, mem, sync::Arc};
+use std::{
+    io, mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use super::{Clock, Sink, TraceSink, clock::timestamp};
 use crate::proto::{
@@ -165,6 +169,11 @@ impl Recorder {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Whether the sink has room: see [`TraceSink::poll_ready`].
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.output.as_mut().map_or(Poll::Ready(()), |output| output.poll_ready(cx))
     }
 
     /// The socket is connected: events, and a buffered trace, carry this address from now on.

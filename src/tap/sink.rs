@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
+    task::{Context, Poll},
 };
 
 use super::Format;
@@ -12,8 +13,8 @@ use crate::proto::tap::TraceWrapper;
 
 /// Receives the traces of all connections of one tap.
 ///
-/// [`FilePerTap`] writes files as Envoy does. Anything else that wants every [`TraceWrapper`] as it comes, such as a
-/// capture written while the tap runs, is another implementation.
+/// [`FilePerTap`] writes files as Envoy does, and [`PipeSink`](super::PipeSink) feeds a capture that is written while
+/// the tap runs. Anything else that wants every [`TraceWrapper`] as it comes is another implementation.
 pub trait Sink: Send + Sync {
     /// A connection with this id is tapped from now on.
     fn open(&self, id: u64) -> Box<dyn TraceSink>;
@@ -21,6 +22,12 @@ pub trait Sink: Send + Sync {
 
 /// Receives the trace of one connection.
 pub trait TraceSink: Send {
+    /// Whether there is room for what the next read or write brings. A tapped stream that has to wait for it neither
+    /// reads nor writes. [`TraceSink::submit`] may be called without it, for instance to close the trace.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     /// Takes one message: the only one of a buffered trace, or the next segment of a streamed one.
     ///
     /// # Errors

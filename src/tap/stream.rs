@@ -67,6 +67,14 @@ impl<S> TapStream<S> {
         }
     }
 
+    /// What passes is recorded, so it can pass only as fast as it is.
+    fn poll_recorders(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for recorder in &mut self.recorders {
+            ready!(recorder.poll_ready(cx));
+        }
+        Poll::Ready(())
+    }
+
     fn wrote(&mut self, data: &[u8]) {
         if self.end == WriteEnd::Announced {
             self.end = WriteEnd::Recorded;
@@ -80,6 +88,7 @@ impl<S> TapStream<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for TapStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_recorders(cx));
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let data = &buf.filled()[before..];
@@ -95,6 +104,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TapStream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for TapStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_recorders(cx));
         let written = ready!(Pin::new(&mut this.inner).poll_write(cx, buf))?;
         if written > 0 {
             this.wrote(&buf[..written]);

@@ -964,7 +964,7 @@ impl Timelines {
         state.opened = true;
         state.opening.role_given = matches!(choice, RoleChoice::Always(_));
         state.opening.role = match choice {
-            RoleChoice::Always(role) => role,
+            RoleChoice::Always(role) | RoleChoice::Known(role) => role,
             RoleChoice::Auto => guess_role(&state.opening.connection, state.local_missing, first),
         };
         self.push(Pending { slot, time, kind: PendingKind::Opened });

@@ -31,14 +31,16 @@ impl Role {
     }
 }
 
-/// `--role`: one for all connections, or decided for each.
+/// One for all connections, or decided for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RoleChoice {
     /// Decided for each connection by what its trace shows.
     #[default]
     Auto,
-    /// The same for all.
+    /// The same for all: the user says so.
     Always(Role),
+    /// The same for all: whoever recorded them says so.
+    Known(Role),
 }
 
 /// The role that the two ports suggest: the side with an ephemeral port called the side with a service port.

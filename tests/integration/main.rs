@@ -28,6 +28,8 @@ mod pipes;
 mod progress;
 mod real_traces;
 mod record;
+mod record_beside_tcpdump;
+mod record_capture;
 mod record_config;
 mod record_load;
 mod regressions;

@@ -20,19 +20,24 @@ use tap2pcap::proto::tap::{
 };
 
 /// A running `tap2pcap record`.
-struct Record {
-    child: Child,
+pub struct Record {
+    pub child: Child,
     stderr: BufReader<ChildStderr>,
-    listening: Vec<String>,
+    pub listening: Vec<String>,
     /// What it said, but for where it listens.
     said: String,
 }
 
 impl Record {
-    fn start<'a>(arguments: impl IntoIterator<Item = &'a str>, listeners: usize) -> Self {
+    pub fn start<'a>(arguments: impl IntoIterator<Item = &'a str>, listeners: usize) -> Self {
+        Self::start_with(arguments, listeners, Stdio::inherit())
+    }
+
+    pub fn start_with<'a>(arguments: impl IntoIterator<Item = &'a str>, listeners: usize, stdout: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tap2pcap"))
             .arg("record")
             .args(arguments)
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
@@ -51,32 +56,41 @@ impl Record {
     }
 
     /// The quick case: one listener on a port that the system chooses.
-    fn quick(prefix: &Path, to: &str, more: &[&str]) -> Self {
+    pub fn quick(prefix: &Path, to: &str, more: &[&str]) -> Self {
         let prefix = prefix.to_str().expect("UTF-8");
         let fixed = ["--listen", "127.0.0.1:0", "--to", to, "--path-prefix", prefix];
         Self::start(fixed.into_iter().chain(more.iter().copied()), 1)
     }
 
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.listening[0].parse().expect("an address")
     }
 
-    fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
         stream
     }
 
     /// Ends it as a person would, and returns its status and what it said.
-    fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+    pub fn end(self, signal: Signal) -> (Option<i32>, String) {
+        self.signal(signal);
+        self.wait()
+    }
+
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Waits for its end, and returns its status and what it said.
+    pub fn wait(mut self) -> (Option<i32>, String) {
         self.stderr.read_to_string(&mut self.said).expect("UTF-8");
         let status = self.child.wait().expect("it ends");
         (status.code(), std::mem::take(&mut self.said))
     }
 
     #[track_caller]
-    fn end_well(self) {
+    pub fn end_well(self) {
         assert_eq!(self.end(Signal::TERM), (Some(0), String::new()));
     }
 }
@@ -90,7 +104,7 @@ impl Drop for Record {
 }
 
 /// Answers everything with itself, and an end with an end.
-fn echo_server() -> SocketAddr {
+pub fn echo_server() -> SocketAddr {
     serve(|mut stream| {
         let mut buffer = [0; 65536];
         while let Ok(read @ 1..) = stream.read(&mut buffer) {
@@ -99,7 +113,7 @@ fn echo_server() -> SocketAddr {
     })
 }
 
-fn serve(answer: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+pub fn serve(answer: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     thread::spawn(move || {
@@ -116,7 +130,7 @@ fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
-fn ask(stream: &mut (impl Read + Write), question: &[u8]) -> Vec<u8> {
+pub fn ask(stream: &mut (impl Read + Write), question: &[u8]) -> Vec<u8> {
     stream.write_all(question).expect("it reads");
     let mut answer = vec![0; question.len()];
     stream.read_exact(&mut answer).expect("an answer");
@@ -417,7 +431,7 @@ fn traces_that_cannot_be_written_do_not_stop_the_traffic() {
     assert_eq!(said, format!("error: a trace is lost: {}: Is a directory (os error 21)\n", path.display()));
 }
 
-fn refused(arguments: &[&str]) -> String {
+pub fn refused(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_tap2pcap")).arg("record").args(arguments).output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));
     String::from_utf8(output.stderr).expect("UTF-8")
