@@ -238,7 +238,8 @@ impl Flow {
         if !self.half(first.reverse()).closed {
             self.finish(first.reverse(), time, sink)?;
         }
-        self.control(first, time, ACK, sink)
+        // Both may have closed before, so that no FIN of now carries the last acknowledgement.
+        self.acknowledge_rest(time, sink)
     }
 
     /// The trace stops before the connection ended: what was sent is acknowledged, and nothing more is known.
@@ -246,8 +247,15 @@ impl Flow {
     /// # Errors
     /// The sink's.
     pub fn abandon(&mut self, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
+        match self.options.tcp {
+            TcpMode::Full => self.acknowledge_rest(time, sink),
+            TcpMode::Bare => Ok(()),
+        }
+    }
+
+    fn acknowledge_rest(&mut self, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
         for direction in [Direction::Inbound, Direction::Outbound] {
-            if self.options.tcp == TcpMode::Full && self.unacknowledged(direction) > 0 {
+            if self.unacknowledged(direction) > 0 {
                 self.control(direction.reverse(), time, ACK, sink)?;
             }
         }
@@ -328,8 +336,9 @@ impl Flow {
             // Both ends are within `captured`, so they fit its index type.
             let part = &captured[sent.min(present) as usize..(sent + len).min(present) as usize];
             let cut = (part.len() as u64) < len;
-            // The cut packet gets the comment, and only the first of them.
-            let this_comment = if cut || length == present { std::mem::take(&mut comment) } else { "" };
+            // The cut packet gets the comment, and only the first of them; the last one if what is lost is not shown.
+            let speaks = cut || length == present || sent + len == shown;
+            let this_comment = if speaks { std::mem::take(&mut comment) } else { "" };
             let flags = if last { PSH | ACK } else { ACK };
             self.acknowledge_if_due(direction, time, sink)?;
             let part = Segment { flags, captured: part, payload_len: len as u16, comment: this_comment };
@@ -487,3 +496,6 @@ fn cut_comment(data: &Data<'_>, present: u64) -> String {
     }
     comment
 }
+
+#[cfg(test)]
+mod tests;
