@@ -8,6 +8,7 @@ mod batch;
 mod connections;
 mod conversation;
 mod directories;
+mod documentation;
 mod escaping;
 mod faults;
 mod fixture;

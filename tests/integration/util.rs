@@ -166,6 +166,11 @@ impl Run {
     }
 }
 
+/// Runs any command, without standard input.
+pub fn run_command(command: Command) -> Run {
+    start(command, b"", "is it installed?")
+}
+
 /// Runs `command` with `stdin`, whether it reads it or not. `missing` says what to do where it does not exist.
 fn start(mut command: Command, stdin: &[u8], missing: &str) -> Run {
     let text = format!("{command:?}");

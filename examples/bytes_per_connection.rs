@@ -1,0 +1,58 @@
+//! Uses the library as a program of one's own would: opens traces, walks their timelines and prints, for every
+//! connection, the bytes of each direction and how many of them are missing.
+//!
+//! `cargo run --example bytes_per_connection -- TRACE...`
+
+use std::{env, error::Error, path::Path};
+
+use tap2pcap::{
+    input::{self, Advance, Source, trace_stem},
+    timeline::{self, Direction, Resolver, Side, Summaries, Timelines},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for path in env::args_os().skip(1) {
+        print_connections(Path::new(&path))?;
+    }
+    Ok(())
+}
+
+fn print_connections(path: &Path) -> Result<(), Box<dyn Error>> {
+    let source = Source::open(path, input::Options::default())?;
+    let mut timelines = Timelines::new(source, timeline::Options::default());
+    let mut summaries = Summaries::default();
+    // Turns what the trace says of addresses (sockets, pipes, nothing at all) into IP addresses and ports.
+    let mut resolver = Resolver::default();
+    loop {
+        match timelines.advance() {
+            Advance::Message => {}
+            Advance::NeedInput => {
+                timelines.source_mut().fill();
+                continue;
+            }
+            Advance::End => break,
+        }
+        let Some(entry) = timelines.entry() else { continue };
+        // An entry of the kind `Data` has the bytes themselves, borrowed until the next call of `advance`.
+        if let Some(summary) = summaries.entry(&timelines, &entry) {
+            let endpoints = resolver.open(&trace_stem(path), &summary.opening);
+            resolver.close(&endpoints);
+            let (client, server) = endpoints.tuple(summary.opening.role);
+            let [read, wrote] = [Direction::Inbound, Direction::Outbound].map(|way| summary.sides[way.index()]);
+            println!("{client} -> {server}: Envoy read {}, wrote {}", bytes(read), bytes(wrote));
+        }
+    }
+    for finding in timelines.source_mut().take_findings() {
+        eprintln!("{}: {finding}", path.display());
+    }
+    Ok(())
+}
+
+fn bytes(side: Side) -> String {
+    let present = side.bytes;
+    match (side.lost, side.open_ended) {
+        (0, 0) => format!("{present} bytes"),
+        (lost, 0) => format!("{present} of {} bytes", present + lost),
+        (lost, _) => format!("{present} of more than {} bytes", present + lost),
+    }
+}

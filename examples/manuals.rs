@@ -1,0 +1,28 @@
+//! Writes the shell completions and the manual pages into a directory; `scripts/dist` packs them.
+//!
+//! `cargo run --example manuals -- DIRECTORY`
+//!
+//! An example and not a subcommand: what it needs (clap_complete, clap_mangen) is then compiled by those who make
+//! packages, and neither enlarges the program nor slows its installation.
+
+use std::{error::Error, fs, path::Path};
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+use tap2pcap::cli::Cli;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args_os().skip(1);
+    let (Some(directory), None) = (args.next(), args.next()) else {
+        return Err("usage: manuals DIRECTORY".into());
+    };
+    let (completions, manuals) = (Path::new(&directory).join("completions"), Path::new(&directory).join("man"));
+    fs::create_dir_all(&completions)?;
+    fs::create_dir_all(&manuals)?;
+    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+        clap_complete::generate_to(shell, &mut Cli::command(), "tap2pcap", &completions)?;
+    }
+    // One page for the program and one for each subcommand: tap2pcap.1, tap2pcap-validate.1 and so on.
+    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &manuals)?;
+    Ok(())
+}

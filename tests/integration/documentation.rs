@@ -1,0 +1,184 @@
+//! What the documentation promises, as it stands there: recipes, listings, examples, manual pages.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::Command,
+};
+
+use crate::util::{Dir, PROGRAM, ROOT, Run, TSHARK, run_command};
+
+/// The blocks of a page that are marked as `language`.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(ROOT).join(page)).unwrap();
+    let (fence, mut blocks, mut block) = (format!("```{language}"), Vec::new(), None::<String>);
+    for line in text.lines() {
+        match &mut block {
+            None if line == fence => block = Some(String::new()),
+            None => {}
+            Some(_) if line == "```" => blocks.extend(block.take()),
+            Some(block) => *block += &format!("{line}\n"),
+        }
+    }
+    blocks
+}
+
+/// A directory that looks like the repository's root, with the program installed. Its `cargo` runs the program that the
+/// tests have built, its `curl` is Envoy's admin endpoint where that is asked.
+struct Newcomer {
+    dir: Dir,
+}
+
+impl Newcomer {
+    fn new(test: &str) -> Self {
+        let dir = Dir::new(test);
+        for name in ["testdata", "LICENSE"] {
+            symlink(Path::new(ROOT).join(name), dir.join(name)).unwrap();
+        }
+        fs::create_dir(dir.join("bin")).unwrap();
+        symlink(PROGRAM, dir.join("bin/tap2pcap")).unwrap();
+        let tool = |name: &str, script: &str| {
+            let path = dir.create(name, format!("#!/bin/bash\n{script}\n"));
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        tool("bin/cargo", r#"[ "$1 $2 $3" = "run --release --" ] && exec tap2pcap "${@:4}"; exit 9"#);
+        tool(
+            "bin/curl",
+            r#"case "$*" in
+            *" -X POST http://127.0.0.1:9901/tap -d "*) python3 -c 'import json, sys; json.loads(sys.argv[1])' "${@: -1}" &&
+                exec cat testdata/http/grpc_unary_buffered.json ;;
+            *) PATH=${PATH#*:} exec curl "$@" ;;
+            esac"#,
+        );
+        Self { dir }
+    }
+
+    fn run(&self, script: &str) -> Run {
+        let mut command = Command::new("bash");
+        let path = format!("{}:{}", self.dir.join("bin").display(), std::env::var("PATH").unwrap());
+        command.args(["-euo", "pipefail", "-c", script]).current_dir(self.dir.path()).env("PATH", path);
+        run_command(command).expect_status(0)
+    }
+
+    fn tshark(&self, capture: &str, args: &[&str]) -> String {
+        let path = self.dir.join(capture);
+        let args = ["-r", path.to_str().unwrap()].into_iter().chain(args.iter().copied());
+        TSHARK.run(args, b"").stdout_text().to_owned()
+    }
+}
+
+/// A port of the loopback interface that nobody uses.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn every_recipe_of_the_readme_works_as_printed() {
+    let newcomer = Newcomer::new("readme");
+    let blocks = blocks("README.md", "sh");
+    let [first, test, install, file, directory, live, check, record] = blocks.as_slice() else {
+        panic!("a recipe came or went: run it here");
+    };
+    assert_eq!((test.as_str(), install.as_str()), ("scripts/test\n", "cargo install --path .\n"));
+
+    newcomer.run(first);
+    assert_eq!(newcomer.tshark("path_0.pcapng", &["-Y", "http.request"]).lines().count(), 3);
+    fs::remove_file(newcomer.dir.join("path_0.pcapng")).unwrap();
+    newcomer.run(file);
+    assert_eq!(newcomer.tshark("path_0.pcapng", &["-Y", "http.request"]).lines().count(), 3);
+
+    newcomer.run(directory);
+    let traces = fs::read_dir(newcomer.dir.join("testdata/tap")).unwrap().count();
+    assert_eq!(fs::read_dir(newcomer.dir.join("captures")).unwrap().count(), traces);
+    assert!(newcomer.tshark("all.pcapng", &["-Y", "tcp.flags.syn == 1 && tcp.flags.ack == 0"]).lines().count() > 50);
+
+    let run = newcomer.run(live);
+    assert!(run.stdout_text().contains("HEADERS"), "{run:?}");
+
+    let run = newcomer.run(check);
+    for part in ["truncated-body", "-d tcp.port==10000,http2"] {
+        assert!(run.stdout_text().contains(part), "no {part} in {run:?}");
+    }
+
+    // The same with ports that are free here.
+    let ports = [("127.0.0.1:10000", free_port()), ("127.0.0.1:8080", free_port())];
+    let record =
+        ports.iter().fold(record.clone(), |script, (old, new)| script.replace(old, &format!("127.0.0.1:{new}")));
+    let record = record.replace("127.0.0.1 8080", &format!("127.0.0.1 {}", ports[1].1));
+    newcomer.run(&record);
+    let licence = fs::read(newcomer.dir.join("LICENSE")).unwrap();
+    assert_eq!(fs::read(newcomer.dir.join("LICENSE.copy")).unwrap(), licence);
+    let size =
+        newcomer.tshark("recorded.pcapng", &["-Y", "http.response", "-T", "fields", "-e", "http.content_length"]);
+    assert_eq!(size.trim(), licence.len().to_string());
+}
+
+#[test]
+fn the_listing_of_the_truncation_page_is_what_tshark_prints() {
+    let newcomer = Newcomer::new("truncation");
+    let [commands] = blocks("docs/truncation.md", "sh").try_into().unwrap();
+    let [listing, comments] = <[String; 2]>::try_from(blocks("docs/truncation.md", "text")).unwrap();
+    let words = |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let (printed, shown): (Vec<String>, Vec<String>) = (words(newcomer.run(&commands).stdout_text()), words(&listing));
+    assert_eq!(printed, shown);
+
+    let printed = newcomer.tshark("trunc.pcapng", &["-T", "fields", "-e", "frame.number", "-e", "frame.comment"]);
+    let printed: Vec<_> = printed
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .filter(|(number, comment)| *number != "1" && !comment.is_empty())
+        .map(|(number, comment)| format!("{number}: {comment}"))
+        .collect();
+    assert_eq!(printed, comments.lines().collect::<Vec<_>>());
+}
+
+/// Runs an example, which `cargo test` has built before the tests unless it was asked for this binary only.
+fn example(name: &str, args: &[&str]) -> Run {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--locked", "--example", name]).current_dir(ROOT);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    command.arg("--").args(args);
+    run_command(command).expect_status(0)
+}
+
+#[test]
+fn the_example_prints_the_bytes_of_each_connection() {
+    let run = example(
+        "bytes_per_connection",
+        &[
+            "testdata/tap/http2_str_PROTO_BINARY_4.pb",
+            "testdata/envoy/1.40.0/h1trunc_str_PROTO_BINARY_137.pb",
+            "testdata/envoy/1.40.0/h1trunc_buf_PROTO_BINARY_45.pb",
+        ],
+    );
+    let expected = "\
+127.0.0.1:53674 -> 127.0.0.1:10000: Envoy read 183 bytes, wrote 10059 bytes
+127.0.0.1:60178 -> 127.0.0.1:21082: Envoy read 1275 of 3251 bytes, wrote 2470 of 8589 bytes
+127.0.0.1:59442 -> 127.0.0.1:21040: Envoy read 1024 of more than 1024 bytes, wrote 1024 of more than 1024 bytes
+";
+    assert_eq!(run.stdout_text(), expected);
+}
+
+#[test]
+fn every_command_has_its_manual_page_and_every_shell_its_completions() {
+    let dir = Dir::new("manuals");
+    example("manuals", &[dir.path().to_str().unwrap()]);
+    for page in ["tap2pcap", "tap2pcap-validate", "tap2pcap-info", "tap2pcap-record"] {
+        let text = fs::read_to_string(dir.join(format!("man/{page}.1"))).unwrap();
+        assert!(text.contains(".SH OPTIONS") && text.contains(".SH SYNOPSIS"), "{text}");
+    }
+    // What the help names, the completions know; bash checks the syntax of its own.
+    for (file, option) in
+        [("tap2pcap.bash", "--truncated"), ("tap2pcap.fish", "-l truncated"), ("_tap2pcap", "--truncated=")]
+    {
+        let path = dir.join("completions").join(file);
+        assert!(fs::read_to_string(&path).unwrap().contains(option), "{file}");
+    }
+    let mut bash = Command::new("bash");
+    bash.arg("-n").arg(dir.join("completions/tap2pcap.bash"));
+    run_command(bash).expect_status(0);
+}
