@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{timeline::Mapping, trace::Nanos};
+use crate::{commands::RecordArgs, timeline::Mapping, trace::Nanos};
 
 /// Convert Envoy tap traces to captures that Wireshark, tshark and tcpdump open.
 #[derive(Debug, Parser)]
@@ -48,6 +48,12 @@ pub enum Command {
     Validate(ValidateArgs),
     /// What is in traces, and how to open their captures
     Info(InfoArgs),
+    /// Record traces without Envoy: relay TCP connections through a tap
+    ///
+    /// Traces are written as Envoy 1.40's tap transport socket writes them: a file a connection, named
+    /// after its id. Ends with SIGINT or SIGTERM, when every trace is complete. Exit status: 0 done; 1 a trace could not be written;
+    /// 2 it did not start.
+    Record(RecordArgs),
 }
 
 /// Arguments of `validate` and `info` alike.

@@ -35,11 +35,11 @@ static WAKE: OnceLock<UnixStream> = OnceLock::new();
 /// Where the operating system refuses.
 pub fn install() -> io::Result<()> {
     let (read, write) = UnixStream::pair()?;
+    let again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        let again = Arc::new(AtomicBool::new(false));
-        // In the order of registration: a second signal exits with the status that a shell gives it.
+        // In the order of registration: a second signal, of either kind, exits with the status that a shell gives it.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
-        flag::register(signal, again)?;
+        flag::register(signal, Arc::clone(&again))?;
         flag::register_usize(signal, Arc::clone(&SIGNAL), signal.unsigned_abs() as usize)?;
         low_level::pipe::register(signal, write.try_clone()?)?;
     }

@@ -34,6 +34,7 @@ pub mod interrupt;
 pub mod proto;
 pub mod report;
 pub mod synth;
+pub mod tap;
 pub mod timeline;
 pub mod trace;
 pub mod untrusted;

@@ -4,7 +4,7 @@ use std::{
     error::Error,
     fmt::Display,
     fs,
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write as _},
     path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -33,7 +33,7 @@ const MAX_LINE: usize = 2000;
 pub enum Verbosity {
     /// Only why something was not done.
     Quiet,
-    /// Errors, warnings and what people must know.
+    /// Errors, what people must know, and with `--strict` warnings.
     #[default]
     Normal,
     /// What was done as well.
@@ -47,14 +47,16 @@ pub struct Reporter {
     printed: u64,
     errors: u64,
     warnings: u64,
-    muted: bool,
+    strict: bool,
+    /// Findings of a source that is only looked into, as lines.
+    held: Option<Vec<(Severity, String)>>,
 }
 
 impl Reporter {
-    /// A reporter that has seen nothing yet.
+    /// A reporter that has seen nothing yet. To a `strict` one, warnings are errors.
     #[must_use]
-    pub fn new(verbosity: Verbosity) -> Self {
-        Self { verbosity, printed: 0, errors: 0, warnings: 0, muted: false }
+    pub fn new(verbosity: Verbosity, strict: bool) -> Self {
+        Self { verbosity, printed: 0, errors: 0, warnings: 0, strict, held: None }
     }
 
     /// How much it says.
@@ -75,9 +77,16 @@ impl Reporter {
         self.warnings
     }
 
-    /// Reports nothing from now on: for a source that is only looked into.
+    /// Keeps what there is to print until [`Reporter::unmute`]: for a source that is only looked into.
     pub fn mute(&mut self) {
-        self.muted = true;
+        self.held.get_or_insert_default();
+    }
+
+    /// Prints what was kept, and reports again.
+    pub fn unmute(&mut self) {
+        for (severity, line) in self.held.take().unwrap_or_default() {
+            print_line(severity.word(), &line);
+        }
     }
 
     /// Reports a finding in the source at `path`.
@@ -89,13 +98,19 @@ impl Reporter {
             Severity::Note => {}
         }
         // Warnings are for `validate`, unless they are what makes this run fail.
-        let needed = if severity == Severity::Error { Verbosity::Normal } else { Verbosity::Verbose };
-        if self.verbosity < needed || self.muted {
+        let fails = severity == Severity::Error || (self.strict && severity == Severity::Warning);
+        let needed = if fails { Verbosity::Normal } else { Verbosity::Verbose };
+        if self.verbosity < needed {
             return;
         }
         self.printed += 1;
-        if self.printed <= MAX_FINDINGS {
-            print_line(severity.word(), &format_args!("{}: {finding}", path.display()));
+        if self.printed > MAX_FINDINGS {
+            return;
+        }
+        let line = format!("{}: {finding}", path.display());
+        match &mut self.held {
+            Some(held) => held.push((severity, line)),
+            None => print_line(severity.word(), &line),
         }
     }
 
@@ -153,10 +168,12 @@ pub fn for_terminal(line: &str) -> String {
 pub fn print_line(kind: &str, text: &dyn Display) {
     let text = text.to_string();
     let line = format!("{kind}: {}", for_terminal(&text));
+    // Nobody may be left to read it, and then there is nobody to tell: eprintln! would panic.
+    let print = || drop(writeln!(io::stderr(), "{line}"));
     match BAR.get() {
         // The bar is drawn anew below the line.
-        Some(bar) => bar.suspend(|| eprintln!("{line}")),
-        None => eprintln!("{line}"),
+        Some(bar) => bar.suspend(print),
+        None => print(),
     }
 }
 

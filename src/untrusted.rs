@@ -1,6 +1,6 @@
 //! Text that comes out of a trace or a file name: an attacker may have written it.
 
-use std::{borrow::Cow, fmt::Write};
+use std::borrow::Cow;
 
 /// Escapes what a terminal or a viewer could act on: control characters, bidirectional and invisible format
 /// characters, and the replacement character's friends. Everything else, `\` included, stays as it is.
@@ -20,7 +20,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// JSON without what a terminal could act on: in a string, an escape stands for the same character.
+/// Escapes the same characters in JSON text, as JSON does: whoever parses it gets what was there.
 #[must_use]
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(is_harmful) {
@@ -30,8 +30,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     for char in json.chars() {
         if is_harmful(char) {
             for unit in char.encode_utf16(&mut [0; 2]) {
-                // Writing to a String cannot fail.
-                let _ = write!(escaped, "\\u{unit:04x}");
+                escaped.push_str(&format!("\\u{unit:04x}"));
             }
         } else {
             escaped.push(char);

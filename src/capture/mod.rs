@@ -7,6 +7,7 @@ mod pcapng;
 use std::{io, net::IpAddr};
 
 pub use output::{Destination, OutputError, TEMPORARY_PREFIX};
+pub use pcap::LATEST_PCAP_TIME;
 
 use self::output::Output;
 use crate::synth::{Packet, PacketSink};

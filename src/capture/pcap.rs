@@ -5,7 +5,10 @@ use std::io;
 use pcap_file::{DataLink, Endianness, TsResolution, pcap::PcapHeader};
 
 use super::SNAP_LENGTH;
-use crate::synth::Packet;
+use crate::{synth::Packet, trace::Nanos};
+
+/// The latest time that pcap can hold, in the year 2106: it has 32 bits for the seconds.
+pub const LATEST_PCAP_TIME: Nanos = u32::MAX as Nanos * 1_000_000_000 + 999_999_999;
 
 pub(super) fn append_file_header(buffer: &mut Vec<u8>) {
     let header = PcapHeader {

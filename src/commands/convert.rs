@@ -15,7 +15,7 @@ use super::{
     trace::Stop,
 };
 use crate::{
-    capture::{Capture, Destination, Format, OutputError},
+    capture::{Capture, Destination, Format, LATEST_PCAP_TIME, OutputError},
     cli::{self, ConvertArgs},
     input::{Input, discover},
     interrupt,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
-    let settings = Settings::new(args);
+    let mut settings = Settings::new(args);
     let Some((output, inputs)) = args.paths.split_last() else { bail!("an input and an output are needed") };
     interrupt::install()?;
 
@@ -39,6 +39,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     }
     let progress = Progress::new(args.progress, settings.verbosity, &found);
     let format = capture_format(args.format, output);
+    settings.timeline.latest = (format == Format::Pcap).then_some(LATEST_PCAP_TIME);
     let outcome = if into_directory {
         mirror(&found, output, format, &settings, &progress).map_err(Ending::from)
     } else {
@@ -134,7 +135,7 @@ fn both_input_and_output(path: &Path) -> anyhow::Error {
 
 /// As with cp: a directory that exists, or a name that can only be one.
 fn is_directory(output: &Path) -> bool {
-    output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
+    output != Path::new("-") && output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 fn capture_format(given: Option<cli::Format>, output: &Path) -> Format {

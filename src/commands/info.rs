@@ -36,7 +36,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
             max_connections: Some(args.inspect.limits.max_connections),
             ..timeline::Options::default()
         };
-        let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity));
+        let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut ports = Vec::new();
         let mut resolver = Resolver::default();
         let stem = trace_stem(&input.path);

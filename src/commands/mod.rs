@@ -5,11 +5,14 @@ mod info;
 mod inspect;
 mod merge;
 mod mirror;
+mod record;
 mod settings;
 mod trace;
 mod validate;
 
 use std::path::Path;
+
+pub use record::RecordArgs;
 
 use crate::{
     cli::{Cli, Command},
@@ -54,6 +57,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         None => convert::run(&cli.convert),
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
+        Some(Command::Record(args)) => record::run(args),
     }
 }
 

@@ -29,6 +29,8 @@ impl Settings {
                 role: role(args.role),
                 start_time: args.start_time.unwrap_or(0),
                 eager: false,
+                join: false,
+                latest: None,
                 max_connections: Some(args.limits.max_connections),
             },
             synth: synth::Options {

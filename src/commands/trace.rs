@@ -7,9 +7,9 @@ use crate::{
     input::{Advance, InputError, Source, trace_stem},
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
-    synth::{Flow, Identity},
-    timeline::{Endpoints, EntryKind, Resolver, Summaries, Timelines},
-    trace::{Code, Nanos},
+    synth::{self, Flow, Identity, TcpMode, TruncatedMode},
+    timeline::{Endpoints, EntryKind, Opening, Resolver, Summaries, Timelines},
+    trace::{Code, Finding, Nanos},
 };
 
 use super::settings::Settings;
@@ -55,6 +55,8 @@ impl Trace {
         let source = Source::open(path, settings.input)?;
         let mut options = settings.timeline;
         options.eager = live;
+        let synth::Options { tcp, truncated, .. } = settings.synth;
+        options.join = !live && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Ok(Self {
             timelines: Timelines::new(source, options),
@@ -67,7 +69,7 @@ impl Trace {
             counted: 0,
             packets: 0,
             live: path == Path::new("-"),
-            reporter: Reporter::new(settings.verbosity),
+            reporter: Reporter::new(settings.verbosity, settings.strict),
             hints: BTreeSet::new(),
         })
     }
@@ -180,7 +182,9 @@ impl Trace {
         let identity = Identity { trace_file: &self.name, source: &self.stem, opening, endpoints: &endpoints, time };
         let mut flow = Flow::new(self.settings.synth, &identity);
         let written = flow.open(time, &mut capture.interface(interface));
-        self.timelines.find_faults(slot, &endpoints.faults);
+        for finding in address_findings(&self.timelines, opening, &endpoints) {
+            self.timelines.source_mut().add_finding(finding);
+        }
         if self.flows.len() <= slot {
             self.flows.resize_with(slot + 1, || None);
         }
@@ -191,8 +195,8 @@ impl Trace {
     fn report(&mut self) {
         let mut findings = self.timelines.source_mut().take_findings();
         if self.was_interrupted() {
-            // The user ended the stream, and not where a message ends.
-            findings.retain(|finding| finding.code != Code::CutOff);
+            // The user ended the stream, and not where a message ends, or what packs it.
+            findings.retain(|finding| !matches!(finding.code, Code::CutOff | Code::ReadFailed));
         }
         findings.extend(self.summaries.take_findings());
         for finding in &findings {
@@ -217,4 +221,15 @@ impl Trace {
         self.reporter.finish(source.path());
         self.reporter.unknown_fields(source.path(), source.unknown_fields());
     }
+}
+
+/// What is wrong with the addresses of a connection that opens.
+pub(super) fn address_findings(timelines: &Timelines, opening: &Opening, endpoints: &Endpoints) -> Vec<Finding> {
+    if timelines.source().message().message().cut {
+        // Where the source was cut off inside an address, the cut is the fault.
+        return Vec::new();
+    }
+    let (offset, message) = (opening.offset, opening.message);
+    let finding = |(code, detail): &(Code, String)| Finding { code: *code, offset, message, detail: detail.clone() };
+    endpoints.faults.iter().map(finding).collect()
 }

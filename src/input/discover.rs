@@ -57,7 +57,7 @@ impl Unreadable {
 pub fn discover(paths: &[PathBuf]) -> (Vec<Input>, Vec<Unreadable>) {
     let (mut inputs, mut unreadable) = (Vec::new(), Vec::new());
     for path in paths {
-        if path.is_dir() {
+        if path != Path::new("-") && path.is_dir() {
             walk(path, &mut inputs, &mut unreadable);
         } else {
             let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));

@@ -54,6 +54,17 @@ pub enum Advance {
     End,
 }
 
+/// What [`Source::peek`] came to.
+#[derive(Debug)]
+pub enum Peek<'a> {
+    /// The next message; its payloads cannot be looked at yet.
+    Message(&'a Message),
+    /// It is not complete: [`Source::fill`] reads on, and may block.
+    NeedInput,
+    /// The source ends here, or what follows is damaged.
+    Nothing,
+}
+
 /// Trace messages of one file or stream, one at a time, from a buffer of a few hundred KiB or of the largest message.
 ///
 /// Damage never stops a source before it must: what is wrong becomes a [`Finding`], what is readable a message.
@@ -71,7 +82,11 @@ pub struct Source {
     offset: u64,
     encoding: Encoding,
     decoder: Box<dyn Decode + Send>,
-    message: Message,
+    /// The current message, and the next one where it was decoded ahead of its turn.
+    messages: [Message; 2],
+    current: usize,
+    /// What decoding ahead came to; never [`Step::NeedMore`].
+    ahead: Option<Step>,
     /// Bytes at `start` that belong to the current message; they are given up by the next `advance`.
     taken: usize,
     next_index: u64,
@@ -137,7 +152,9 @@ impl Source {
             offset: 0,
             encoding: Encoding::Binary,
             decoder: Box::new(BinaryDecoder::default()),
-            message: Message::default(),
+            messages: Default::default(),
+            current: 0,
+            ahead: None,
             taken: 0,
             next_index: 0,
             wanted: 1,
@@ -213,7 +230,7 @@ impl Source {
     /// Unknown fields so far.
     #[must_use]
     pub fn unknown_fields(&self) -> &UnknownFields {
-        &self.message.unknown
+        &self.messages[self.current ^ usize::from(self.ahead.is_some())].unknown
     }
 
     /// Takes the findings since the last call, in order.
@@ -235,70 +252,133 @@ impl Source {
 
     /// Adds a finding about the current message.
     pub(crate) fn find(&mut self, code: Code, detail: String) {
-        self.findings.push(Finding { code, offset: self.message.offset, message: self.message.index, detail });
+        let Message { offset, index, .. } = self.messages[self.current];
+        self.findings.push(Finding { code, offset, message: index, detail });
     }
 
     /// The message that the last [`Source::advance`] decoded.
     #[inline]
     #[must_use]
     pub fn message(&self) -> MessageView<'_> {
-        MessageView::new(&self.message, &self.buffer[self.start..self.end])
+        MessageView::new(&self.messages[self.current], &self.buffer[self.start..self.end])
     }
 
     /// Decodes the next message from the bytes that are there. Never blocks.
     pub fn advance(&mut self) -> Advance {
+        self.give_up(self.taken);
+        self.taken = 0;
+        if let Some(step) = self.ahead.take() {
+            self.current ^= 1;
+            if let Some(advance) = self.accept(step) {
+                return advance;
+            }
+        }
         loop {
             self.give_up(self.taken);
             self.taken = 0;
-            self.message.clear();
             if self.discard > 0 {
                 let count = self.discard.min(self.end - self.start);
                 self.give_up(count);
                 self.discard -= count;
             }
+            if self.wanted > self.max_message {
+                self.pass_over();
+                continue;
+            }
             let window = &self.buffer[self.start..self.end];
+            let message = &mut self.messages[self.current];
+            message.clear();
             if window.len() < self.wanted && !self.at_end {
                 return Advance::NeedInput;
             }
-            match self.decoder.step(window, self.at_end, &mut self.message) {
-                Step::Message { start, end } => {
-                    self.release_suspect();
-                    self.take(start, end);
-                    return Advance::Message;
-                }
-                Step::Damaged { start, end, fault } => {
-                    self.release_suspect();
-                    self.take(start, end);
-                    let finding = self.finding(fault);
-                    if self.message.kind.is_none() && finding.code == Code::Undecodable {
-                        self.suspect = Some(finding);
-                    } else {
-                        self.findings.push(finding);
-                    }
-                    if self.message.connection.is_some() || !self.message.events.is_empty() {
-                        return Advance::Message;
-                    }
-                    self.decoded -= 1;
-                }
-                Step::NeedMore { skip, wanted } => {
-                    self.give_up(skip);
-                    self.wanted = wanted.max(1);
-                    if self.wanted.max(self.end - self.start) > self.max_message {
-                        self.pass_over();
-                    }
-                }
-                Step::End => {
-                    if self.decoded > 0
-                        && let Some(suspect) = &mut self.suspect
-                    {
-                        suspect.code = Code::TrailingBytes;
-                        suspect.detail.insert_str(0, "what follows the last message is none: ");
-                    }
-                    self.release_suspect();
-                    return Advance::End;
-                }
+            let step = self.decoder.step(window, self.at_end, message);
+            if let Some(advance) = self.accept(step) {
+                return advance;
             }
         }
+    }
+
+    /// Takes what the decoder came to. `None`: there is nothing for the caller in it.
+    fn accept(&mut self, step: Step) -> Option<Advance> {
+        match step {
+            Step::Message { start, end } => {
+                self.release_suspect();
+                self.take(start, end);
+                Some(Advance::Message)
+            }
+            Step::Damaged { start, end, fault } => {
+                self.release_suspect();
+                self.take(start, end);
+                let finding = self.finding(fault);
+                let message = &self.messages[self.current];
+                let readable = message.connection.is_some() || !message.events.is_empty();
+                if message.kind.is_none() && finding.code == Code::Undecodable {
+                    self.suspect = Some(finding);
+                } else {
+                    self.findings.push(finding);
+                }
+                if !readable {
+                    self.decoded -= 1;
+                }
+                readable.then_some(Advance::Message)
+            }
+            Step::NeedMore { skip, wanted } => {
+                self.give_up(skip);
+                self.wanted = wanted.max(1);
+                if self.is_too_large(0) {
+                    self.pass_over();
+                }
+                None
+            }
+            Step::End => {
+                if self.decoded > 0
+                    && let Some(suspect) = &mut self.suspect
+                {
+                    suspect.code = Code::TrailingBytes;
+                    suspect.detail.insert_str(0, "what follows the last message is none: ");
+                }
+                self.release_suspect();
+                Some(Advance::End)
+            }
+        }
+    }
+
+    /// Decodes the message after the current one, which stays as it is. Never blocks.
+    pub fn peek(&mut self) -> Peek<'_> {
+        while self.ahead.is_none() {
+            if self.discard > 0 {
+                return Peek::Nothing;
+            }
+            let window = &self.buffer[self.start + self.taken..self.end];
+            if window.len() < self.wanted && !self.at_end {
+                return Peek::NeedInput;
+            }
+            let next = self.current ^ 1;
+            self.messages[next].clear();
+            // The count goes on in the message that is being decoded.
+            self.messages[next].unknown = std::mem::take(&mut self.messages[self.current].unknown);
+            match self.decoder.step(window, self.at_end, &mut self.messages[next]) {
+                Step::NeedMore { skip, wanted } => {
+                    self.messages[self.current].unknown = std::mem::take(&mut self.messages[next].unknown);
+                    // Given up with the current message.
+                    self.taken += skip;
+                    self.wanted = wanted.max(1);
+                    if self.is_too_large(self.taken) {
+                        return Peek::Nothing;
+                    }
+                }
+                step => self.ahead = Some(step),
+            }
+        }
+        match self.ahead {
+            Some(Step::Message { .. }) => Peek::Message(&self.messages[self.current ^ 1]),
+            _ => Peek::Nothing,
+        }
+    }
+
+    /// Whether the message that begins after `taken` bytes is beyond the limit.
+    fn is_too_large(&self, taken: usize) -> bool {
+        self.wanted.max(self.end - self.start - taken) > self.max_message
     }
 
     /// Gives up a message that is too large. Where it ends is known if its length is written before it; in the other
@@ -325,16 +405,18 @@ impl Source {
     }
 
     fn take(&mut self, start: usize, end: usize) {
-        self.message.offset = self.offset + start as u64;
-        self.message.index = self.next_index;
+        let message = &mut self.messages[self.current];
+        message.offset = self.offset + start as u64;
+        message.index = self.next_index;
+        let (bad_time, kind) = (message.bad_time, message.kind);
         self.next_index += 1;
         self.decoded += 1;
         self.taken = end;
         self.wanted = 1;
-        if let Some(error) = self.message.bad_time {
+        if let Some(error) = bad_time {
             self.find(Code::BadTime, error.to_string());
         }
-        if let Some(kind) = self.message.kind {
+        if let Some(kind) = kind {
             let new = !std::mem::replace(&mut self.kinds[kind as usize], true);
             if new && self.kinds.iter().filter(|seen| **seen).count() > 1 {
                 self.find(Code::MixedKinds, format!("{} in a source that began with another kind", kind.field_name()));
@@ -346,7 +428,7 @@ impl Source {
         Finding {
             code: fault.code,
             offset: self.offset + fault.at as u64,
-            message: self.message.index,
+            message: self.messages[self.current].index,
             detail: fault.detail,
         }
     }
@@ -357,10 +439,10 @@ impl Source {
         self.offset += count as u64;
     }
 
-    /// Reads on after [`Advance::NeedInput`]; may block. A source that cannot be read any further ends there, with a
+    /// Reads on after [`Advance::NeedInput`] or [`Peek::NeedInput`]; may block. A source that cannot be read any further ends there, with a
     /// finding.
     pub fn fill(&mut self) {
-        let wanted = self.wanted;
+        let wanted = self.taken + self.wanted;
         while !self.at_end && self.end - self.start < wanted {
             self.read_or_end();
         }

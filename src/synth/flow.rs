@@ -10,7 +10,7 @@ use super::{
     headers::{ACK, FIN, Fields, PSH, SYN, Template, max_segment},
 };
 use crate::{
-    timeline::{Data, Direction, Endpoints, Opening, Role, TrueLength, stable_hash},
+    timeline::{Data, Direction, Endpoints, Joined, Opening, Role, TrueLength, stable_hash},
     trace::Nanos,
     untrusted,
 };
@@ -162,10 +162,14 @@ impl Flow {
             return Ok(());
         }
         self.acknowledge_if_due(direction, time, sink)?;
-        let mut comment = format!("{bytes} bytes are missing here: the trace has no event for them");
-        if !certain {
-            comment.push_str("; whether Envoy read or wrote them is not known");
-        }
+        let comment = if certain {
+            format!("{bytes} bytes are missing here: more of the event before, which the trace has only in part")
+        } else {
+            format!(
+                "{bytes} bytes are missing here: the trace has no event for them; whether Envoy read or wrote them is \
+                 not known"
+            )
+        };
         self.incomplete(direction, time, &[], bytes, &comment, sink)
     }
 
@@ -395,7 +399,7 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
         comment.push_str(", handshake, acknowledgements, close");
     }
     if *timeless {
-        comment.push_str("\nthe trace has no time for this connection; its times are made up");
+        comment.push_str("\nthe trace has no time for the beginning of this connection; it is made up");
     }
     for note in &identity.endpoints.notes {
         // Writing to a String cannot fail.
@@ -409,17 +413,32 @@ fn cut_comment(data: &Data<'_>, present: u64) -> String {
         Direction::Inbound => "read",
         Direction::Outbound => "wrote",
     };
+    // The whole event that the cut one was joined to does not count.
+    let first = data.joined.map_or(0, |joined| joined.first);
+    let present = present - first;
     let mut comment = match data.length {
-        TrueLength::Known(length) if data.as_string => format!(
+        TrueLength::Known(length) if data.as_string && !data.truncated => format!(
             "{present} of the {length} bytes that Envoy {verb} are here; JSON_BODY_AS_STRING replaced runs of binary \
              data by spaces, so bytes may stand before their true place"
         ),
-        TrueLength::Known(length) => format!("{present} of the {length} bytes that Envoy {verb} are here"),
+        TrueLength::Known(length) => {
+            let length = length - first;
+            format!("{present} of the {length} bytes that Envoy {verb} are here")
+        }
         TrueLength::MoreThan(_) => format!(
             "{present} of the bytes that Envoy {verb} are here; how many there were is not known, one lost byte stands \
              for the rest"
         ),
     };
+    if let Some(Joined { first, time }) = data.joined {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            comment,
+            "; they came at {}.{:09} and are joined to the {first} bytes before them, so that those are dissected",
+            time / 1_000_000_000,
+            time % 1_000_000_000
+        );
+    }
     if data.recording_stopped {
         comment.push_str("; recording of this direction stopped here");
     }

@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{Direction, Role, RoleChoice, role_from_ports};
 use crate::{
-    input::{Advance, Source},
-    trace::{Address, Code, Connection, Event, EventKind, Finding, Nanos, Span, TraceKind},
+    input::{Advance, Peek, Source},
+    trace::{Address, Code, Connection, Event, EventKind, Nanos, Span, TraceKind},
 };
 
 /// How timelines are assembled.
@@ -20,6 +20,11 @@ pub struct Options {
     pub start_time: Nanos,
     /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
     pub eager: bool,
+    /// Join a cut event to the whole one right before it, of the same direction. A dissector that was promised more by
+    /// the first one cannot reassemble it with a cut segment, and would show neither.
+    pub join: bool,
+    /// The latest time that the capture can hold, where that is not all of [`Nanos`].
+    pub latest: Option<Nanos>,
     /// Connections that may be open at once; with one more, the oldest is taken to have stopped.
     pub max_connections: Option<usize>,
 }
@@ -53,6 +58,17 @@ pub struct Data<'a> {
     pub end_stream: bool,
     /// Buffered trace: recording of this direction stopped here, whatever followed.
     pub recording_stopped: bool,
+    /// Two events in one: see [`Options::join`].
+    pub joined: Option<Joined>,
+}
+
+/// How a cut event was joined to the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Bytes of the first event, which is whole; the entry has its time.
+    pub first: u64,
+    /// The time of the second event, which is cut.
+    pub time: Nanos,
 }
 
 /// One entry of a connection's timeline.
@@ -73,8 +89,8 @@ pub enum EntryKind<'a> {
     Opened,
     /// Bytes.
     Data(Data<'a>),
-    /// Bytes that were there and of which the trace has nothing. `certain` is false where they may as well have gone
-    /// the other way.
+    /// Bytes that were there and of which the trace has nothing. Where `certain`, they are more of the event before,
+    /// whose length was not known when it came; else they may as well have gone the other way.
     Gap {
         /// Which way, as far as known.
         direction: Direction,
@@ -109,7 +125,7 @@ pub struct Opening {
     pub offset: u64,
     /// Index of that message.
     pub message: u64,
-    /// No event of the connection has a time: all of its times are made up.
+    /// The trace has no time for the connection's beginning: it is made up.
     pub timeless: bool,
 }
 
@@ -147,6 +163,7 @@ struct PendingData {
     as_string: bool,
     end_stream: bool,
     recording_stopped: bool,
+    joined: Option<Joined>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -175,8 +192,16 @@ struct Held {
     as_string: bool,
     truncated: bool,
     end_stream: bool,
+    joined: Option<Joined>,
     /// Offset and index of its message.
     place: (u64, u64),
+}
+
+/// A whole event that waits for the cut one after it; its bytes are in `held_bytes`.
+#[derive(Clone, Copy, Debug)]
+struct First {
+    time: Nanos,
+    len: u64,
 }
 
 /// The timelines of one source, entry by entry, in the order of the trace.
@@ -199,6 +224,7 @@ pub struct Timelines {
     pending: VecDeque<Pending>,
     current: Option<Pending>,
     held: Option<Held>,
+    first: Option<First>,
     held_bytes: Vec<u8>,
     /// The bytes of the held event that `pending` or `current` refers to.
     released_bytes: Vec<u8>,
@@ -229,6 +255,7 @@ impl Timelines {
             pending: VecDeque::new(),
             current: None,
             held: None,
+            first: None,
             held_bytes: Vec::new(),
             released_bytes: Vec::new(),
             released_place: (0, 0),
@@ -262,20 +289,6 @@ impl Timelines {
         self.slots.get(slot)?.as_ref().map(|state| &state.opening)
     }
 
-    /// Adds what is wrong with the addresses of the connection in `slot`, which has just been opened.
-    pub fn find_faults(&mut self, slot: usize, faults: &[(Code, String)]) {
-        // Where the source was cut off inside an address, the cut is the fault.
-        if faults.is_empty() || self.source.message().message().cut {
-            return;
-        }
-        let Some((offset, message)) = self.opening(slot).map(|opening| (opening.offset, opening.message)) else {
-            return;
-        };
-        for (code, detail) in faults {
-            self.source.add_finding(Finding { code: *code, offset, message, detail: detail.clone() });
-        }
-    }
-
     /// The entry that the last [`Timelines::advance`] reached.
     #[inline]
     #[must_use]
@@ -297,6 +310,7 @@ impl Timelines {
                 as_string: data.as_string,
                 end_stream: data.end_stream,
                 recording_stopped: data.recording_stopped,
+                joined: data.joined,
             }),
         };
         Some(Entry { slot, time, kind })
@@ -330,7 +344,9 @@ impl Timelines {
                 return Advance::Message;
             }
             if self.in_message {
-                self.next_in_message();
+                if self.next_in_message() == Needs::Input {
+                    return Advance::NeedInput;
+                }
                 continue;
             }
             if self.ended {
@@ -511,25 +527,88 @@ impl Timelines {
         slot
     }
 
-    fn next_in_message(&mut self) {
+    fn next_in_message(&mut self) -> Needs {
         let message = self.source.message().message();
         let Some(event) = message.events.get(self.next_event).copied() else {
             self.end_message();
-            return;
+            return Needs::Nothing;
         };
-        self.next_event += 1;
-        match event.kind {
-            // What is left of a connection segment that JSON_BODY_AS_STRING overwrote, or nothing at all: the
-            // connection exists, and that is all it says.
-            EventKind::Absent => {
-                if self.buffered_slot.is_none() {
-                    self.streamed_slot(message.trace_id);
+        let direction = match event.kind {
+            EventKind::Read => Some(Direction::Inbound),
+            EventKind::Write => Some(Direction::Outbound),
+            EventKind::Closed | EventKind::Absent => None,
+        };
+        if self.options.join && direction.is_some() && self.first.is_none() {
+            match self.is_cut_next(&event) {
+                None => return Needs::Input,
+                Some(false) => {}
+                Some(true) => {
+                    self.next_event += 1;
+                    self.begin_joined(&event, direction);
+                    return Needs::Nothing;
                 }
             }
-            EventKind::Read => self.data(event, Direction::Inbound),
-            EventKind::Write => self.data(event, Direction::Outbound),
-            EventKind::Closed => self.closed(event),
         }
+        self.next_event += 1;
+        match (direction, event.kind) {
+            (Some(direction), _) => self.data(event, direction),
+            (None, EventKind::Closed) => self.closed(event),
+            // What is left of a connection segment that JSON_BODY_AS_STRING overwrote, or nothing at all: the
+            // connection exists, and that is all it says.
+            (None, _) => {
+                if self.buffered_slot.is_none() {
+                    let trace_id = self.source.message().message().trace_id;
+                    self.streamed_slot(trace_id);
+                }
+            }
+        }
+        Needs::Nothing
+    }
+
+    /// Whether this event is whole and the next one on its connection continues it and is cut. `None`: that cannot be
+    /// told before more input is read.
+    fn is_cut_next(&mut self, event: &Event) -> Option<bool> {
+        let len = event.body.payload.len() as u64;
+        if len == 0 || event.body.truncated || event.end_stream {
+            return Some(false);
+        }
+        let continues = |next: &Event| {
+            let follows = event.seq_num == 0 || next.seq_num == event.seq_num.saturating_add(len);
+            next.kind == event.kind && next.body.truncated && follows
+        };
+        let message = self.source.message().message();
+        if let Some(next) = message.events.get(self.next_event + 1) {
+            return Some(continues(next));
+        }
+        if self.buffered_slot.is_some() {
+            return Some(false);
+        }
+        let trace_id = message.trace_id;
+        match self.source.peek() {
+            Peek::NeedInput => None,
+            Peek::Nothing => Some(false),
+            Peek::Message(next) => {
+                let same = next.kind == Some(TraceKind::SocketStreamed)
+                    && next.trace_id == trace_id
+                    && next.connection.is_none();
+                Some(same && next.events.first().is_some_and(continues))
+            }
+        }
+    }
+
+    /// Keeps a whole event until the cut one after it comes, which is the next thing to come.
+    fn begin_joined(&mut self, event: &Event, direction: Option<Direction>) {
+        let slot = self.slot_of_event(event);
+        let time = self.time_of(event, slot);
+        self.begin_event(slot, time, event.seq_num, direction);
+        let len = event.body.payload.len() as u64;
+        if let Some(direction) = direction {
+            self.count(slot, event.seq_num, TrueLength::Known(len), direction, false);
+        }
+        let payload = self.source.message().bytes(event.body.payload);
+        self.held_bytes.clear();
+        self.held_bytes.extend_from_slice(payload);
+        self.first = Some(First { time, len });
     }
 
     fn end_message(&mut self) {
@@ -573,14 +652,20 @@ impl Timelines {
     }
 
     fn time_of(&mut self, event: &Event, slot: usize) -> Nanos {
-        let known = event.time;
-        if known.is_none() && self.source.message().message().bad_time.is_none() {
+        let latest = self.options.latest.unwrap_or(Nanos::MAX);
+        let known = event.time.filter(|time| *time <= latest);
+        if known != event.time {
+            let detail = "a time after the year 2106 does not fit pcap, pcapng has room for it; the time of the event \
+                          before is used";
+            self.source.find(Code::BadTime, detail.into());
+        } else if known.is_none() && self.source.message().message().bad_time.is_none() {
             self.source.find(Code::BadTime, "an event without a time; the time of the event before it is used".into());
         }
         let source_time = self.last_time;
         let start_time = self.options.start_time;
         let state = self.state(slot);
         let time = known.or(state.last_time).or(source_time).unwrap_or(start_time);
+        state.opening.timeless |= known.is_none() && !state.opened;
         state.last_time = Some(time);
         self.last_time = Some(time);
         time
@@ -603,6 +688,11 @@ impl Timelines {
                 None => {}
             }
         }
+        if self.first.is_some() {
+            self.hold(slot, time, direction, &event);
+            self.release_as(length);
+            return;
+        }
         self.count(slot, event.seq_num, length, direction, event.body.truncated || event.body.as_string);
         let data = PendingData {
             direction,
@@ -612,6 +702,7 @@ impl Timelines {
             as_string: event.body.as_string,
             end_stream: event.end_stream,
             recording_stopped: event.body.truncated && self.buffered_slot.is_some(),
+            joined: None,
         };
         self.push(Pending { slot, time, kind: PendingKind::Data(data) });
     }
@@ -669,17 +760,21 @@ impl Timelines {
     }
 
     fn hold(&mut self, slot: usize, time: Nanos, direction: Direction, event: &Event) {
+        let first = self.first.take();
         let payload = self.source.message().bytes(event.body.payload);
-        self.held_bytes.clear();
+        if first.is_none() {
+            self.held_bytes.clear();
+        }
         self.held_bytes.extend_from_slice(payload);
         self.held = Some(Held {
             slot,
-            time,
+            time: first.map_or(time, |first| first.time),
             direction,
             seq_num: event.seq_num,
             as_string: event.body.as_string,
             truncated: event.body.truncated,
             end_stream: event.end_stream,
+            joined: first.map(|first| Joined { first: first.len, time }),
             place: self.source_place(),
         });
     }
@@ -702,16 +797,27 @@ impl Timelines {
 
     /// Lets the held event go. `next` is the position of the event that follows it on its connection, where known.
     fn release_held(&mut self, next: Option<u64>) {
-        let Some(held) = self.held.take() else { return };
-        std::mem::swap(&mut self.held_bytes, &mut self.released_bytes);
-        self.released_place = held.place;
-        let len = self.released_bytes.len() as u64;
+        let Some(held) = &self.held else { return };
+        let len = self.held_bytes.len() as u64 - held.joined.map_or(0, |joined| joined.first);
         let length = match next {
             Some(next) => true_length(held.seq_num, next, len, held.truncated),
             None if held.truncated => TrueLength::MoreThan(len),
             None => TrueLength::Known(len),
         };
+        self.release_as(length);
+    }
+
+    /// Lets the held event go; `length` is its own, without an event that it was joined to.
+    fn release_as(&mut self, length: TrueLength) {
+        let Some(held) = self.held.take() else { return };
+        std::mem::swap(&mut self.held_bytes, &mut self.released_bytes);
+        self.released_place = held.place;
         self.count(held.slot, held.seq_num, length, held.direction, held.truncated || held.as_string);
+        let first = held.joined.map_or(0, |joined| joined.first);
+        let length = match length {
+            TrueLength::Known(length) => TrueLength::Known(length.saturating_add(first)),
+            TrueLength::MoreThan(length) => TrueLength::MoreThan(length.saturating_add(first)),
+        };
         let data = PendingData {
             direction: held.direction,
             place: PayloadPlace::Held,
@@ -719,7 +825,8 @@ impl Timelines {
             truncated: held.truncated,
             as_string: held.as_string,
             end_stream: held.end_stream,
-            recording_stopped: false,
+            recording_stopped: held.truncated && self.buffered_slot.is_some(),
+            joined: held.joined,
         };
         self.push(Pending { slot: held.slot, time: held.time, kind: PendingKind::Data(data) });
     }
@@ -746,7 +853,12 @@ impl Timelines {
         let state = self.state(slot);
         state.ending = true;
         state.opening.timeless |= state.last_time.is_none();
-        let time = state.last_time.or(source_time).unwrap_or(start_time);
+        let time = match kind {
+            // It stops where the source is by now: what it still gets must not go back behind other connections.
+            PendingKind::Abandoned => state.last_time.max(source_time),
+            _ => state.last_time.or(source_time),
+        };
+        let time = time.unwrap_or(start_time);
         let trace_id = state.opening.trace_id;
         self.open(slot, time, None);
         self.push(Pending { slot, time, kind });
@@ -756,6 +868,13 @@ impl Timelines {
         }
         self.last = self.last.filter(|(_, last)| *last != slot);
     }
+}
+
+/// What reading the next event takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Input,
 }
 
 /// The position up to which bytes must have come before this event; 0 where the trace has no positions. Envoy counts

@@ -183,6 +183,7 @@ impl Resolver {
     }
 
     fn end(&self, name: &str, address: Option<&Address>, made_up: &MadeUp, out: &mut Endpoints) -> End {
+        let faults = out.faults.len();
         let mut end = match address {
             None => {
                 let address = made_up.endpoint("");
@@ -203,6 +204,10 @@ impl Resolver {
             end.address = SocketAddr::new(mapping.new_address, mapping.new_port.unwrap_or(old.port()));
             end.made_up = false;
             out.names.retain(|(ip, _)| *ip != old.ip());
+            // The user knows better than the trace.
+            let better = |code: Code| code == Code::BadAddress || (code == Code::BadPort && mapping.new_port.is_some());
+            let kept = out.faults.drain(faults..).filter(|(code, _)| !better(*code)).collect::<Vec<_>>();
+            out.faults.extend(kept);
             out.notes.push(format!("{name} address rewritten with --map: {old} to {}", end.address));
         }
         end
@@ -243,7 +248,11 @@ impl Mapping {
             Old::AddressAndPort(old) => {
                 end.address.ip().to_canonical() == old.ip().to_canonical() && end.address.port() == old.port()
             }
-            Old::Name(old) => end.made_up && address.is_some_and(|address| address.to_string() == *old),
+            Old::Name(old) => {
+                let without_port =
+                    |address: &Address| matches!(address, Address::Socket { address, .. } if address == old);
+                end.made_up && address.is_some_and(|address| without_port(address) || address.to_string() == *old)
+            }
             Old::MissingLocal => name == "local" && address.is_none(),
             Old::MissingRemote => name == "remote" && address.is_none(),
         }

@@ -8,7 +8,7 @@ mod protocol;
 mod role;
 mod summary;
 
-pub use assemble::{Data, Entry, EntryKind, MAX_CONNECTIONS, Opening, Options, Timelines, TrueLength};
+pub use assemble::{Data, Entry, EntryKind, Joined, MAX_CONNECTIONS, Opening, Options, Timelines, TrueLength};
 pub use endpoint::{Endpoints, Mapping, ParseMappingError, Resolver};
 pub use hash::stable_hash;
 pub use protocol::{Protocol, Sniffer};

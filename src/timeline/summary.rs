@@ -34,6 +34,17 @@ pub struct Summary {
     sniffer: Sniffer,
     truncated: Count,
     destroyed: Count,
+    /// What the event before was, if a gap behind it is more of it.
+    open_event: Option<OpenEvent>,
+}
+
+/// An event that may have had more bytes than are known when it comes.
+#[derive(Clone, Copy, Debug)]
+enum OpenEvent {
+    /// One lost byte stands for all.
+    Truncated,
+    /// JSON_BODY_AS_STRING: with binary data in it, it was longer.
+    AsString { place: (u64, u64) },
 }
 
 /// How often something was seen, and where first.
@@ -51,7 +62,7 @@ impl Count {
             (self.offset, self.message) = (offset, message);
         }
         self.times += 1;
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     fn finding(&self, code: Code, detail: String) -> Finding {
@@ -96,14 +107,17 @@ impl Summaries {
                 detail: format!("an event is {back} ns older than the one before it on its connection"),
             });
         }
-        summary.last = entry.time;
+        // An abandoned connection ends with its source, but nothing of it happened then.
+        if !matches!(entry.kind, EntryKind::Abandoned) {
+            summary.last = entry.time;
+        }
         match entry.kind {
             EntryKind::Opened => None,
             EntryKind::Data(data) => {
                 summary.sniffer.look(data.direction, data.payload);
                 let present = data.payload.len() as u64;
                 let side = &mut summary.sides[data.direction.index()];
-                side.events += 1;
+                side.events += 1 + u64::from(data.joined.is_some());
                 side.bytes += present;
                 let lost = match data.length {
                     TrueLength::Known(length) => length - present,
@@ -112,17 +126,37 @@ impl Summaries {
                         0
                     }
                 };
-                side.lost += lost;
+                // Positions are whatever the trace claims.
+                side.lost = side.lost.saturating_add(lost);
+                let place = timelines.place();
+                summary.open_event = match data.length {
+                    TrueLength::MoreThan(_) => Some(OpenEvent::Truncated),
+                    TrueLength::Known(_) => data.as_string.then_some(OpenEvent::AsString { place }),
+                };
                 if data.length != TrueLength::Known(present) {
-                    let place = timelines.place();
                     let count =
                         if data.as_string && !data.truncated { &mut summary.destroyed } else { &mut summary.truncated };
                     count.add(lost, place);
                 }
                 None
             }
-            EntryKind::Gap { direction, bytes, .. } => {
-                summary.sides[direction.index()].lost += bytes;
+            EntryKind::Gap { direction, bytes, certain } => {
+                let side = &mut summary.sides[direction.index()];
+                match summary.open_event.take().filter(|_| certain) {
+                    Some(OpenEvent::Truncated) => {
+                        let bytes = bytes.saturating_add(1);
+                        side.lost = side.lost.saturating_add(bytes);
+                        side.open_ended = side.open_ended.saturating_sub(1);
+                        summary.truncated.bytes = summary.truncated.bytes.saturating_add(bytes);
+                        return None;
+                    }
+                    Some(OpenEvent::AsString { place }) => {
+                        side.lost = side.lost.saturating_add(bytes);
+                        summary.destroyed.add(bytes, place);
+                        return None;
+                    }
+                    None => side.lost = side.lost.saturating_add(bytes),
+                }
                 let place = timelines.place();
                 self.findings.push(Finding {
                     code: Code::LostBytes,
@@ -159,6 +193,7 @@ impl Summaries {
             sniffer: Sniffer::default(),
             truncated: Count::default(),
             destroyed: Count::default(),
+            open_event: None,
         });
     }
 

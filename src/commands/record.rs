@@ -1,0 +1,224 @@
+//! `tap2pcap record`: a TCP relay that taps what it relays.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::Status;
+use crate::{
+    report::print_line,
+    tap::{
+        Config, Endpoint, FilePerTap, Format, Identity, Notice, Relay, Route, Syntax, SystemClock, Tap, TapSettings,
+        TlsClient, TlsServer,
+    },
+};
+
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["config", "listen"]))]
+pub struct RecordArgs {
+    /// Envoy bootstrap in YAML, or JSON if it ends in .json. What record cannot honour is refused by its path
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Accept connections here: host:port, or the path of a unix socket
+    #[arg(long, value_name = "ADDR", requires_all = ["to", "path_prefix"])]
+    pub listen: Option<Endpoint>,
+
+    /// Relay them to here
+    #[arg(long, value_name = "ADDR", requires = "listen")]
+    pub to: Option<String>,
+
+    /// What the traces' paths start with
+    #[arg(long, value_name = "PREFIX", requires = "listen")]
+    pub path_prefix: Option<PathBuf>,
+
+    /// Format of the traces
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TraceFormat::Binary, requires = "listen")]
+    pub format: TraceFormat,
+
+    /// Write events as they happen, rather than one message when the connection ends
+    #[arg(long, requires = "listen")]
+    pub streaming: bool,
+
+    /// Keep at most N bytes of what is read from the client: of each event when streaming, else of the connection
+    #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "listen")]
+    pub max_rx: u32,
+
+    /// Keep at most N bytes of what is written to the client
+    #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "listen")]
+    pub max_tx: u32,
+
+    /// Speak TLS with clients: certificate chain in PEM
+    #[arg(long, value_name = "FILE", requires_all = ["listen", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Speak TLS with the server. Like Envoy without a validation context, its certificate is not verified
+    #[arg(long, requires = "listen")]
+    pub to_tls: bool,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TraceFormat {
+    /// PROTO_BINARY: messages back to back
+    #[value(alias = "PROTO_BINARY")]
+    Binary,
+    /// PROTO_BINARY_LENGTH_DELIMITED
+    #[value(alias = "PROTO_BINARY_LENGTH_DELIMITED")]
+    Delimited,
+    /// PROTO_TEXT
+    #[value(alias = "PROTO_TEXT")]
+    Text,
+    /// JSON_BODY_AS_BYTES
+    #[value(alias = "JSON_BODY_AS_BYTES")]
+    Json,
+    /// JSON_BODY_AS_STRING: binary data is lost
+    #[value(alias = "JSON_BODY_AS_STRING")]
+    JsonString,
+}
+
+impl From<TraceFormat> for Format {
+    fn from(format: TraceFormat) -> Self {
+        match format {
+            TraceFormat::Binary => Self::ProtoBinary,
+            TraceFormat::Delimited => Self::ProtoBinaryLengthDelimited,
+            TraceFormat::Text => Self::ProtoText,
+            TraceFormat::Json => Self::JsonBodyAsBytes,
+            TraceFormat::JsonString => Self::JsonBodyAsString,
+        }
+    }
+}
+
+/// Runs the command until a signal ends it.
+///
+/// # Errors
+/// The configuration is refused, or an address cannot be bound.
+pub fn run(args: &RecordArgs) -> anyhow::Result<Status> {
+    let failed = Arc::new(AtomicBool::new(false));
+    let make_tap = |settings: TapSettings, sink: FilePerTap| {
+        let failed = Arc::clone(&failed);
+        Tap::new(settings, Arc::new(sink), Arc::new(SystemClock)).on_error(move |error| {
+            failed.store(true, Ordering::Relaxed);
+            print_line("error", &format_args!("a trace is lost: {error}"));
+        })
+    };
+    let routes = match &args.config {
+        Some(path) => configured_routes(path, &make_tap)?,
+        None => vec![quick_route(args, &make_tap)?],
+    };
+    allow_many_connections();
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("no tokio runtime")?;
+    runtime.block_on(relay(routes))?;
+    Ok(if failed.load(Ordering::Relaxed) { Status::Damaged } else { Status::Done })
+}
+
+/// A relayed connection takes two or three file descriptors; many systems allow a process 1,024 unless it asks for more.
+fn allow_many_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    // Fails where the system forbids it; then the old limit holds, and too many connections have to wait.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+async fn relay(routes: Vec<Route>) -> anyhow::Result<()> {
+    let targets: Vec<Endpoint> = routes.iter().map(|route| route.upstream.clone()).collect();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let relay = Relay::bind(routes, |notice| print_notice(&notice))
+        .map_err(|(endpoint, error)| anyhow::Error::new(error).context(format!("cannot listen on {endpoint}")))?;
+    for (endpoint, target) in relay.endpoints().iter().zip(&targets) {
+        print_line("note", &format_args!("listening on {endpoint}, relaying to {target}"));
+    }
+    relay
+        .run(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+        .await;
+    Ok(())
+}
+
+fn print_notice(notice: &Notice<'_>) {
+    match notice {
+        Notice::ConnectFailed(endpoint, error) => {
+            print_line("warning", &format_args!("cannot connect to {endpoint}: {error}"));
+        }
+        Notice::HandshakeFailed(endpoint, error) => {
+            print_line("warning", &format_args!("no TLS with {endpoint}: {error}"));
+        }
+        Notice::AcceptFailed(endpoint, error) => {
+            print_line("warning", &format_args!("cannot accept connections on {endpoint}: {error}"));
+        }
+    }
+}
+
+fn configured_routes(path: &Path, make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap) -> anyhow::Result<Vec<Route>> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let prepare = |settings, sink: FilePerTap| (prepare_folder(sink.path_prefix()), make_tap(settings, sink)).1;
+    let config = Config::parse(&text, Syntax::of(path), prepare).with_context(|| path.display().to_string())?;
+    if config.has_admin {
+        print_line("note", &format_args!("{}: admin: ignored, record has no admin interface", path.display()));
+    }
+    Ok(config.routes)
+}
+
+fn quick_route(args: &RecordArgs, make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap) -> anyhow::Result<Route> {
+    let (Some(listen), Some(to), Some(path_prefix)) = (&args.listen, &args.to, &args.path_prefix) else {
+        bail!("--listen, --to and --path-prefix belong together");
+    };
+    let settings = TapSettings {
+        streaming: args.streaming,
+        max_buffered_rx_bytes: args.max_rx,
+        max_buffered_tx_bytes: args.max_tx,
+        ..TapSettings::default()
+    };
+    prepare_folder(path_prefix);
+    let mut route = Route::new(listen.clone(), to.parse()?);
+    route.downstream_taps = vec![make_tap(settings, FilePerTap::new(path_prefix, args.format.into()))];
+    if let (Some(chain), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+        let identity = Identity::from_pem(&read(chain)?, &read(key)?)
+            .with_context(|| format!("{} with {}", chain.display(), key.display()))?;
+        route.downstream_tls = Some(TlsServer::new(identity, &[])?);
+    }
+    if args.to_tls {
+        route.upstream_tls = Some(TlsClient::new(host_name(to).unwrap_or_default(), None, None, &[])?);
+    }
+    Ok(route)
+}
+
+/// The host of `host:port` if it is a name, which TLS then asks for.
+fn host_name(to: &str) -> Option<&str> {
+    let (host, _) = to.rsplit_once(':')?;
+    let is_name = host.contains(|char: char| char.is_ascii_alphabetic()) && !host.contains([':', '/', '@']);
+    is_name.then_some(host)
+}
+
+/// Envoy loses traces whose folder is missing. Here it is made; if it cannot be, the first trace says why.
+fn prepare_folder(path_prefix: &Path) {
+    if let Some(folder) = path_prefix.parent() {
+        let made: io::Result<()> = fs::create_dir_all(folder);
+        if let Err(error) = made {
+            print_line("warning", &format_args!("{}: {error}", folder.display()));
+        }
+    }
+}
