@@ -152,7 +152,15 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "OLD=NEW")]
     pub map: Vec<Mapping>,
 
-    /// Time (RFC 3339) for traces that carry none [default: the Unix epoch]
+    /// How to replay the exchanges of HTTP tap traces; auto takes HTTP/2 for gRPC, `te: trailers` and trailers
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Http::Auto)]
+    pub http: Http,
+
+    /// Whose connection carries a replayed HTTP exchange: the client's, or Envoy's to the server
+    #[arg(long, value_enum, value_name = "SIDE", default_value_t = Side::Downstream)]
+    pub side: Side,
+
+    /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, else the Unix epoch]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub start_time: Option<Nanos>,
 
@@ -252,6 +260,28 @@ pub enum Role {
     /// The remote side
     Downstream,
     /// Envoy
+    Upstream,
+}
+
+/// `--http`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Http {
+    /// By what the exchange shows
+    Auto,
+    /// HTTP/1.1
+    #[value(name = "1")]
+    One,
+    /// HTTP/2
+    #[value(name = "2")]
+    Two,
+}
+
+/// `--side`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Side {
+    /// The client's connection to Envoy
+    Downstream,
+    /// Envoy's connection to the server
     Upstream,
 }
 

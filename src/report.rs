@@ -48,15 +48,14 @@ pub struct Reporter {
     errors: u64,
     warnings: u64,
     strict: bool,
-    /// Findings of a source that is only looked into, as lines.
-    held: Option<Vec<(Severity, String)>>,
+    muted: bool,
 }
 
 impl Reporter {
     /// A reporter that has seen nothing yet. To a `strict` one, warnings are errors.
     #[must_use]
     pub fn new(verbosity: Verbosity, strict: bool) -> Self {
-        Self { verbosity, printed: 0, errors: 0, warnings: 0, strict, held: None }
+        Self { verbosity, printed: 0, errors: 0, warnings: 0, strict, muted: false }
     }
 
     /// How much it says.
@@ -77,16 +76,9 @@ impl Reporter {
         self.warnings
     }
 
-    /// Keeps what there is to print until [`Reporter::unmute`]: for a source that is only looked into.
+    /// Reports nothing from now on: for a source that is only looked into.
     pub fn mute(&mut self) {
-        self.held.get_or_insert_default();
-    }
-
-    /// Prints what was kept, and reports again.
-    pub fn unmute(&mut self) {
-        for (severity, line) in self.held.take().unwrap_or_default() {
-            print_line(severity.word(), &line);
-        }
+        self.muted = true;
     }
 
     /// Reports a finding in the source at `path`.
@@ -100,17 +92,12 @@ impl Reporter {
         // Warnings are for `validate`, unless they are what makes this run fail.
         let fails = severity == Severity::Error || (self.strict && severity == Severity::Warning);
         let needed = if fails { Verbosity::Normal } else { Verbosity::Verbose };
-        if self.verbosity < needed {
+        if self.verbosity < needed || self.muted {
             return;
         }
         self.printed += 1;
-        if self.printed > MAX_FINDINGS {
-            return;
-        }
-        let line = format!("{}: {finding}", path.display());
-        match &mut self.held {
-            Some(held) => held.push((severity, line)),
-            None => print_line(severity.word(), &line),
+        if self.printed <= MAX_FINDINGS {
+            print_line(severity.word(), &format_args!("{}: {finding}", path.display()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Text that comes out of a trace or a file name: an attacker may have written it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write};
 
 /// Escapes what a terminal or a viewer could act on: control characters, bidirectional and invisible format
 /// characters, and the replacement character's friends. Everything else, `\` included, stays as it is.
@@ -30,7 +30,8 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     for char in json.chars() {
         if is_harmful(char) {
             for unit in char.encode_utf16(&mut [0; 2]) {
-                escaped.push_str(&format!("\\u{unit:04x}"));
+                // Writing to a String cannot fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
             }
         } else {
             escaped.push(char);

@@ -48,6 +48,13 @@ impl OutputError {
         self.source
     }
 
+    /// Whether the destination's disk or quota is full, or it cannot be written at all.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        matches!(self.source.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+    }
+
     /// Whether the reader of a pipe has gone, which is its right.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Status, trace::address_findings};
+use super::Status;
 use crate::{
     cli::InspectArgs,
     input::{self, Advance, Input, InputError, Source, discover, trace_stem},
@@ -49,17 +49,17 @@ pub(super) fn read(
         (Err(_), Some(signal)) => return Ok(Err(Status::Signal(signal))),
         (Err(error), None) => return Err(error),
     };
+    let mut resolver = Resolver::default();
+    let stem = trace_stem(&input.path);
     let mut timelines = Timelines::new(source, options);
     let mut summaries = Summaries::default();
     loop {
         let advance = timelines.advance();
+        if let Some(Entry { slot, kind: EntryKind::Opened, .. }) = timelines.entry() {
+            find_address_faults(&mut timelines, slot, &mut resolver, &stem);
+        }
         let summary = match advance {
-            Advance::Message => {
-                for finding in opening_findings(&timelines) {
-                    each(Item::Finding(&finding));
-                }
-                timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry))
-            }
+            Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry)),
             Advance::NeedInput => {
                 if let Some(signal) = interrupt::signal() {
                     return Ok(Err(Status::Signal(signal)));
@@ -98,10 +98,10 @@ pub(super) fn read(
     Ok(Ok(()))
 }
 
-/// What a conversion would find in the addresses of a connection that opens.
-fn opening_findings(timelines: &Timelines) -> Vec<Finding> {
-    let Some(Entry { slot, kind: EntryKind::Opened, .. }) = timelines.entry() else { return Vec::new() };
-    let Some(opening) = timelines.opening(slot) else { return Vec::new() };
-    let endpoints = Resolver::default().open(&trace_stem(timelines.source().path()), opening);
-    address_findings(timelines, opening, &endpoints)
+/// What is wrong with the addresses of the connection that has just been opened: a conversion would make them up.
+fn find_address_faults(timelines: &mut Timelines, slot: usize, resolver: &mut Resolver, stem: &str) {
+    let Some(opening) = timelines.opening(slot) else { return };
+    let endpoints = resolver.open(stem, opening);
+    resolver.close(&endpoints);
+    timelines.find_faults(slot, &endpoints.faults);
 }

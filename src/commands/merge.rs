@@ -124,22 +124,22 @@ pub(super) fn merge(
         };
         // A pipe, with a name or without, gives its bytes once.
         let keep = inputs.len() <= KEEP || !input.path.is_file();
-        if !keep {
-            // It is read again when its turn comes, and reports then.
-            trace.reporter.mute();
-        }
-        let hidden = Progress::hidden();
-        match trace.advance(capture, if keep { progress } else { &hidden })? {
-            Some(time) => queue.push(Reverse((time, index))),
-            None => {
-                trace.reporter.unmute();
-                outcome.count(&mut trace);
-                progress.file();
-                continue;
-            }
-        }
         if keep {
-            turns[index] = Turn::Open(trace);
+            match trace.advance(capture, progress)? {
+                Some(time) => {
+                    queue.push(Reverse((time, index)));
+                    turns[index] = Turn::Open(trace);
+                }
+                None => {
+                    outcome.count(&mut trace);
+                    progress.file();
+                }
+            }
+        } else {
+            // It is read again when its turn comes, and reports then. One of which nothing comes has its turn at once.
+            trace.reporter.mute();
+            let time = trace.advance(capture, &Progress::hidden())?.unwrap_or_default();
+            queue.push(Reverse((time, index)));
         }
     }
 

@@ -20,11 +20,14 @@ use crate::{
     capture::{Capture, Destination, Format, OutputError},
     input::Input,
     interrupt,
-    report::Progress,
+    report::{Progress, print_error},
     timeline::Resolver,
 };
 
-/// Why the whole of it stops: a capture that cannot be written, or a signal.
+/// Each worker holds up to four files, and a process may have as few as 256.
+const MAX_JOBS: usize = 32;
+
+/// Why the whole of it stops: no room for captures, or a signal.
 #[derive(Debug)]
 pub(super) enum Failed {
     Output(OutputError),
@@ -57,6 +60,11 @@ pub(super) fn mirror(
             let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
             match (converted, &mut *result) {
                 (Ok(one), Ok(all)) => all.add(&one),
+                // One capture that cannot be written says nothing of the others, unless there is no room for any.
+                (Err(Failed::Output(error)), Ok(all)) if !error.is_out_of_space() => {
+                    print_error(&error);
+                    all.add(&Outcome { damaged: 1, ..Outcome::default() });
+                }
                 (Err(error), Ok(_)) => {
                     stop.store(true, Ordering::Relaxed);
                     *result = Err(error);
@@ -67,8 +75,11 @@ pub(super) fn mirror(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..settings.jobs.min(inputs.len()) {
-            scope.spawn(work);
+        for _ in 1..settings.jobs.min(inputs.len()).min(MAX_JOBS) {
+            // Where there is no room for another thread, those that are there do the work.
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
         }
         work();
     });

@@ -5,7 +5,7 @@ use crate::{
     input::{self, Encoding},
     report::Verbosity,
     synth::{self, TcpMode, TruncatedMode},
-    timeline::{self, Mapping, Role, RoleChoice},
+    timeline::{self, HttpOptions, Mapping, Role, RoleChoice, SideChoice, VersionChoice},
 };
 
 /// The settings of a conversion.
@@ -27,11 +27,22 @@ impl Settings {
             input: input_options(args.from, args.limits),
             timeline: timeline::Options {
                 role: role(args.role),
-                start_time: args.start_time.unwrap_or(0),
+                start_time: args.start_time,
                 eager: false,
                 join: false,
                 latest: None,
                 max_connections: Some(args.limits.max_connections),
+                http: HttpOptions {
+                    version: match args.http {
+                        cli::Http::Auto => VersionChoice::Auto,
+                        cli::Http::One => VersionChoice::One,
+                        cli::Http::Two => VersionChoice::Two,
+                    },
+                    side: match args.side {
+                        cli::Side::Downstream => SideChoice::Downstream,
+                        cli::Side::Upstream => SideChoice::Upstream,
+                    },
+                },
             },
             synth: synth::Options {
                 tcp: match args.tcp {

@@ -8,8 +8,8 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{Endpoints, EntryKind, Opening, Resolver, Summaries, Timelines},
-    trace::{Code, Finding, Nanos},
+    timeline::{Endpoints, EntryKind, Resolver, Summaries, Timelines},
+    trace::{Code, Nanos},
 };
 
 use super::settings::Settings;
@@ -182,9 +182,7 @@ impl Trace {
         let identity = Identity { trace_file: &self.name, source: &self.stem, opening, endpoints: &endpoints, time };
         let mut flow = Flow::new(self.settings.synth, &identity);
         let written = flow.open(time, &mut capture.interface(interface));
-        for finding in address_findings(&self.timelines, opening, &endpoints) {
-            self.timelines.source_mut().add_finding(finding);
-        }
+        self.timelines.find_faults(slot, &endpoints.faults);
         if self.flows.len() <= slot {
             self.flows.resize_with(slot + 1, || None);
         }
@@ -221,15 +219,4 @@ impl Trace {
         self.reporter.finish(source.path());
         self.reporter.unknown_fields(source.path(), source.unknown_fields());
     }
-}
-
-/// What is wrong with the addresses of a connection that opens.
-pub(super) fn address_findings(timelines: &Timelines, opening: &Opening, endpoints: &Endpoints) -> Vec<Finding> {
-    if timelines.source().message().message().cut {
-        // Where the source was cut off inside an address, the cut is the fault.
-        return Vec::new();
-    }
-    let (offset, message) = (opening.offset, opening.message);
-    let finding = |(code, detail): &(Code, String)| Finding { code: *code, offset, message, detail: detail.clone() };
-    endpoints.faults.iter().map(finding).collect()
 }

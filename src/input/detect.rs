@@ -157,9 +157,11 @@ fn fit(
         // The head may end in the middle of a number.
         Err(error) => whole.is_none() && error.reason == Reason::EndInField,
     };
-    let meaningful = out.trace_id != 0 || out.connection.is_some() || !out.events.is_empty();
+    let socket = out.trace_id != 0 || out.connection.is_some() || !out.events.is_empty();
+    let meaningful = socket || !out.http.is_empty();
+    // A few bytes of the start of a message fit nearly anything, so they must say something.
     match (readable && out.kind.is_some(), out.unknown.total()) {
-        (true, 0) => Fit::Good,
+        (true, 0) if meaningful || whole.is_some() => Fit::Good,
         (true, _) if meaningful => Fit::Strange,
         _ => Fit::No,
     }

@@ -20,7 +20,7 @@ use self::{
     values::{Context, Times},
 };
 use super::decode::{Decode, Fault, Step};
-use crate::trace::{Code, EventKind, Message, UnknownFields};
+use crate::trace::{Code, EventKind, HttpPart, Message, UnknownFields};
 
 /// Windows editors write it; JSON does not allow it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -102,7 +102,7 @@ impl JsonDecoder {
         }
         self.pending = None;
         if error.is_eof() && at_end {
-            self.read_cut_event(text, out, attempt);
+            self.read_cut_body(text, out, attempt);
             out.cut = true;
             let end = start + text.len();
             let detail = "the source ends inside a JSON object".to_owned();
@@ -134,10 +134,10 @@ impl JsonDecoder {
         Step::Damaged { start, end: start + end, fault }
     }
 
-    /// Parses one object into `out`, which is clear. `cut_event` is the index of an event whose body was cut and closed
-    /// by force.
-    fn parse(&mut self, text: &[u8], out: &mut Message, cut_event: Option<usize>) -> Attempt {
-        let mut context = Context::new(text, out, &mut self.times, cut_event);
+    /// Parses one object into `out`, which is clear. `cut_body` says that the body behind so many events and parts was
+    /// cut and closed by force.
+    fn parse(&mut self, text: &[u8], out: &mut Message, cut_body: Option<usize>) -> Attempt {
+        let mut context = Context::new(text, out, &mut self.times, cut_body);
         let mut json = Deserializer::from_slice(text);
         let outcome = Fill { record: &mut TraceWrapper, context: &mut context }.deserialize(&mut json);
         let (fault_at, unknown_before) = (context.fault_at, context.unknown_before);
@@ -145,14 +145,15 @@ impl JsonDecoder {
         Attempt { outcome, fault_at, unknown_before }
     }
 
-    /// Parses a message that the end of the source cut once more, closed by force, to keep the payload of the event
-    /// that the cut went through.
-    fn read_cut_event(&mut self, text: &[u8], out: &mut Message, first: Attempt) {
-        let (whole, connections) = (out.events.len(), out.event_connections.len());
+    /// Parses a message that the end of the source cut once more, closed by force, to keep the payload that the cut
+    /// went through.
+    fn read_cut_body(&mut self, text: &[u8], out: &mut Message, first: Attempt) {
+        let (events, connections) = (out.events.len(), out.event_connections.len());
+        let (parts, headers) = (out.http.len(), out.headers.len());
         first.undo(out);
         let (text, in_body) = close(text);
-        let is_readable = self.parse(&text, out, in_body.then_some(whole)).outcome.is_ok();
-        if let Some(event) = out.events.get_mut(whole)
+        let is_readable = self.parse(&text, out, in_body.then_some(events + parts)).outcome.is_ok();
+        if let Some(event) = out.events.get_mut(events)
             && is_readable
             && matches!(event.kind, EventKind::Read | EventKind::Write)
             && event.time.is_some()
@@ -160,8 +161,22 @@ impl JsonDecoder {
         {
             event.body.truncated = true;
         } else {
-            out.events.truncate(whole);
+            out.events.truncate(events);
             out.event_connections.truncate(connections);
+        }
+        // Half a name or value is none.
+        out.headers.truncate(headers);
+        for piece in &mut out.http {
+            piece.headers = (piece.headers.0.min(headers), piece.headers.1.min(headers));
+        }
+        if let Some(piece) = out.http.get_mut(parts)
+            && is_readable
+            && piece.part == HttpPart::Body
+            && !piece.body.payload.is_empty()
+        {
+            piece.body.truncated = true;
+        } else {
+            out.http.truncate(parts);
         }
     }
 }

@@ -6,6 +6,8 @@ mod delimited;
 mod detect;
 mod discover;
 mod error;
+#[cfg(test)]
+mod http_tests;
 mod json;
 mod reader;
 mod source;

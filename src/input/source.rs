@@ -311,7 +311,7 @@ impl Source {
                 self.take(start, end);
                 let finding = self.finding(fault);
                 let message = &self.messages[self.current];
-                let readable = message.connection.is_some() || !message.events.is_empty();
+                let readable = message.connection.is_some() || !message.events.is_empty() || !message.http.is_empty();
                 if message.kind.is_none() && finding.code == Code::Undecodable {
                     self.suspect = Some(finding);
                 } else {

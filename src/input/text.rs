@@ -18,7 +18,8 @@ use self::{
 };
 use super::decode::{Decode, Fault, Step};
 use crate::trace::{
-    Address, Body, Code, Connection, Event, EventKind, Message, Nanos, Span, TraceKind, nanos_from_timestamp,
+    Address, Body, Code, Connection, Event, EventKind, Header, HttpPart, HttpSide, Message, Nanos, Span, TraceKind,
+    nanos_from_timestamp,
 };
 
 /// Decodes `PROTO_TEXT`.
@@ -167,14 +168,111 @@ impl<'w, 'm> Parser<'w, 'm> {
     }
 
     fn trace(&mut self, kind: TraceKind) -> Parse<()> {
-        if kind.is_http() {
-            return self.lex.skip_message();
-        }
         let close = self.lex.open()?;
         match kind {
+            TraceKind::HttpBuffered => self.http_buffered_trace(close),
+            TraceKind::HttpStreamed => self.http_streamed_trace_segment(close),
             TraceKind::SocketBuffered => self.socket_buffered_trace(close),
-            _ => self.socket_streamed_trace_segment(close),
+            TraceKind::SocketStreamed => self.socket_streamed_trace_segment(close),
         }
+    }
+
+    fn http_buffered_trace(&mut self, close: u8) -> Parse<()> {
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"request" => self.http_message(HttpSide::Request)?,
+                b"response" => self.http_message(HttpSide::Response)?,
+                b"downstream_connection" => self.out.connection = Some(self.connection()?),
+                b"upstream_connection" => self.out.upstream_connection = Some(self.connection()?),
+                _ => self.unknown("HttpBufferedTrace", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn http_message(&mut self, side: HttpSide) -> Parse<()> {
+        let close = self.lex.open()?;
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"headers" => self.each(|this, close| {
+                    let header = this.header_value(close)?;
+                    this.out.push_header_of(side, HttpPart::Headers, header);
+                    Ok(())
+                })?,
+                b"body" => self.http_body(side)?,
+                b"trailers" => self.each(|this, close| {
+                    let header = this.header_value(close)?;
+                    this.out.push_header_of(side, HttpPart::Trailers, header);
+                    Ok(())
+                })?,
+                b"headers_received_time" => {
+                    if let Some(time) = self.timestamp()? {
+                        self.out.set_http_time(side, Some(time));
+                    }
+                }
+                _ => self.unknown("Message", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn http_streamed_trace_segment(&mut self, close: u8) -> Parse<()> {
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"trace_id" => self.out.trace_id = self.lex.uint64()?,
+                b"request_headers" => self.header_map(HttpSide::Request, HttpPart::Headers)?,
+                b"request_body_chunk" => self.http_body(HttpSide::Request)?,
+                b"request_trailers" => self.header_map(HttpSide::Request, HttpPart::Trailers)?,
+                b"response_headers" => self.header_map(HttpSide::Response, HttpPart::Headers)?,
+                b"response_body_chunk" => self.http_body(HttpSide::Response)?,
+                b"response_trailers" => self.header_map(HttpSide::Response, HttpPart::Trailers)?,
+                _ => self.unknown("HttpStreamedTraceSegment", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn header_map(&mut self, side: HttpSide, part: HttpPart) -> Parse<()> {
+        let close = self.lex.open()?;
+        self.out.push_http(side, part);
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"headers" => self.each(|this, close| {
+                    let header = this.header_value(close)?;
+                    this.out.push_header(header);
+                    Ok(())
+                })?,
+                _ => self.unknown("HeaderMap", name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn header_value(&mut self, close: u8) -> Parse<Header> {
+        let (mut header, mut raw_value) = (Header::default(), Span::default());
+        while let Some(name) = self.lex.next(close)? {
+            match name {
+                b"key" => self.span(&mut header.key)?,
+                b"value" => self.span(&mut header.value)?,
+                b"raw_value" => self.span(&mut raw_value)?,
+                _ => self.unknown("HeaderValue", name)?,
+            }
+        }
+        if header.value.is_empty() {
+            header.value = raw_value;
+        }
+        Ok(header)
+    }
+
+    fn http_body(&mut self, side: HttpSide) -> Parse<()> {
+        let mut body = Body::default();
+        let outcome = self.body(&mut body);
+        // Of a body that the end of the source cuts, a payload is worth having.
+        let half = outcome == Err(Stop::End) && self.lex.at_end && !body.payload.is_empty();
+        if outcome.is_ok() || half {
+            self.out.push_http(side, HttpPart::Body).body = body;
+        }
+        outcome
     }
 
     fn socket_buffered_trace(&mut self, close: u8) -> Parse<()> {
@@ -308,13 +406,23 @@ impl<'w, 'm> Parser<'w, 'm> {
     }
 
     fn payload(&mut self, body: &mut Body, as_string: bool) -> Parse<()> {
+        let (outcome, open) = self.string(&mut body.payload);
+        body.as_string = as_string;
+        body.truncated |= open;
+        outcome
+    }
+
+    fn span(&mut self, span: &mut Span) -> Parse<()> {
+        self.string(span).0
+    }
+
+    /// The value of a `string` or `bytes` field, where it is or unescaped. Whatever the outcome, the span is of what
+    /// was readable; the flag says that it is not closed.
+    fn string(&mut self, span: &mut Span) -> (Parse<()>, bool) {
         let mut text = Text::default();
         let outcome = self.lex.string(self.out.scratch(), &mut text);
-        body.as_string = as_string;
-        body.payload =
-            if text.in_scratch { self.out.scratch_span(text.start) } else { Span::in_window(text.start, text.len) };
-        body.truncated |= text.open;
-        outcome
+        *span = if text.in_scratch { self.out.scratch_span(text.start) } else { Span::in_window(text.start, text.len) };
+        (outcome, text.open)
     }
 
     fn timestamp(&mut self) -> Parse<Option<Nanos>> {
@@ -431,7 +539,7 @@ impl<'w, 'm> Parser<'w, 'm> {
     }
 
     /// The messages of a repeated field, which may stand in a short list.
-    fn each(&mut self, message: fn(&mut Self, u8) -> Parse<()>) -> Parse<()> {
+    fn each(&mut self, message: impl Fn(&mut Self, u8) -> Parse<()>) -> Parse<()> {
         if self.lex.peek()? == b':' {
             self.lex.pos += 1;
         }

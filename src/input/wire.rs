@@ -14,7 +14,8 @@ mod tests;
 use thiserror::Error;
 
 use crate::trace::{
-    Address, Body, Connection, Event, EventKind, Message, Nanos, Span, TimeError, TraceKind, nanos_from_timestamp,
+    Address, Body, Connection, Event, EventKind, Header, HttpPart, HttpSide, Message, Nanos, Span, TimeError,
+    TraceKind, nanos_from_timestamp,
 };
 
 /// Groups may nest as deep as protobuf's own parsers allow.
@@ -317,21 +318,134 @@ pub(crate) fn trace(kind: TraceKind, scan: Scanner<'_>, out: &mut Message) -> Re
     match kind {
         TraceKind::SocketBuffered => socket_buffered_trace(scan, out),
         TraceKind::SocketStreamed => socket_streamed_trace_segment(scan, out),
-        TraceKind::HttpBuffered | TraceKind::HttpStreamed => http_trace(kind, scan, out),
+        TraceKind::HttpBuffered => http_buffered_trace(scan, out),
+        TraceKind::HttpStreamed => http_streamed_trace_segment(scan, out),
     }
 }
 
-/// Checks the framing of an HTTP tap trace, whose content is not wanted.
-fn http_trace(kind: TraceKind, mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+fn http_buffered_trace(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
-        match (kind, tag.field, tag.wire_type) {
-            (TraceKind::HttpStreamed, 1, VARINT) => out.trace_id = scan.varint()?,
-            (TraceKind::HttpBuffered, 1..=4, LEN) | (TraceKind::HttpStreamed, 2..=7, LEN) => scan.skip(tag)?,
-            _ => scan.unknown(tag, kind.message_name(), out)?,
+        match (tag.field, tag.wire_type) {
+            (1, LEN) => http_message(scan.delimited(out)?, HttpSide::Request, out)?,
+            (2, LEN) => http_message(scan.delimited(out)?, HttpSide::Response, out)?,
+            (3, LEN) => {
+                let field = scan.delimited(out)?;
+                out.connection = Some(connection(field, out)?);
+            }
+            (4, LEN) => {
+                let field = scan.delimited(out)?;
+                out.upstream_connection = Some(connection(field, out)?);
+            }
+            _ => scan.unknown(tag, "HttpBufferedTrace", out)?,
         }
     }
     Ok(())
+}
+
+fn http_message(mut scan: Scanner<'_>, side: HttpSide, out: &mut Message) -> Result<()> {
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1 | 3, LEN) => {
+                let part = if tag.field == 1 { HttpPart::Headers } else { HttpPart::Trailers };
+                if let Some(header) = header_value(scan.delimited(out)?, out)? {
+                    out.push_header_of(side, part, header);
+                }
+            }
+            (2, LEN) => http_body(scan.delimited(out)?, side, out)?,
+            (4, LEN) => {
+                if let Some(time) = event_time(scan.delimited(out)?, out)? {
+                    out.set_http_time(side, Some(time));
+                }
+            }
+            _ => scan.unknown(tag, "Message", out)?,
+        }
+    }
+    Ok(())
+}
+
+fn http_streamed_trace_segment(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        let (side, part) = match (tag.field, tag.wire_type) {
+            (1, VARINT) => {
+                out.trace_id = scan.varint()?;
+                continue;
+            }
+            (2, LEN) => (HttpSide::Request, HttpPart::Headers),
+            (3, LEN) => (HttpSide::Request, HttpPart::Body),
+            (4, LEN) => (HttpSide::Request, HttpPart::Trailers),
+            (5, LEN) => (HttpSide::Response, HttpPart::Headers),
+            (6, LEN) => (HttpSide::Response, HttpPart::Body),
+            (7, LEN) => (HttpSide::Response, HttpPart::Trailers),
+            _ => {
+                scan.unknown(tag, "HttpStreamedTraceSegment", out)?;
+                continue;
+            }
+        };
+        let field = scan.delimited(out)?;
+        if part == HttpPart::Body {
+            http_body(field, side, out)?;
+        } else {
+            out.push_http(side, part);
+            header_map(field, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Scans the fields of a `HeaderMap` into the last part.
+fn header_map(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        if (tag.field, tag.wire_type) == (1, LEN) {
+            if let Some(header) = header_value(scan.delimited(out)?, out)? {
+                out.push_header(header);
+            }
+        } else {
+            scan.unknown(tag, "HeaderMap", out)?;
+        }
+    }
+    Ok(())
+}
+
+/// `None` where the source ends within it: half a name or value is none.
+#[inline]
+fn header_value(mut scan: Scanner<'_>, out: &mut Message) -> Result<Option<Header>> {
+    let mut header = Header::default();
+    let mut raw_value = Span::default();
+    let mut clamped = scan.clamped;
+    while !scan.is_empty() {
+        let tag = scan.tag()?;
+        match (tag.field, tag.wire_type) {
+            (1..=3, LEN) => {
+                let field = scan.delimited(out)?;
+                clamped |= field.clamped;
+                match tag.field {
+                    1 => header.key = field.span(),
+                    2 => header.value = field.span(),
+                    _ => raw_value = field.span(),
+                }
+            }
+            _ => scan.unknown(tag, "HeaderValue", out)?,
+        }
+    }
+    if header.value.is_empty() {
+        header.value = raw_value;
+    }
+    Ok((!clamped).then_some(header))
+}
+
+/// Scans a body and keeps it, unless the source ended before its first byte.
+fn http_body(scan: Scanner<'_>, side: HttpSide, out: &mut Message) -> Result<()> {
+    let clamped = scan.clamped;
+    let mut bytes = Body::default();
+    let result = body(scan, &mut bytes, out);
+    if !(clamped || result.is_err()) || !bytes.payload.is_empty() {
+        out.push_http(side, HttpPart::Body).body = bytes;
+    }
+    result
 }
 
 fn socket_buffered_trace(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
@@ -422,14 +536,8 @@ fn socket_event_fields(mut scan: Scanner<'_>, event: &mut Event, out: &mut Messa
         match (tag.field, tag.wire_type) {
             (1, LEN) => {
                 let field = scan.delimited(out)?;
-                let cut = field.clamped;
-                match timestamp(field, out)? {
-                    Ok(time) => event.time = Some(time),
-                    // A time that was cut is no fault of its own.
-                    Err(_) if cut => {}
-                    Err(error) => {
-                        out.bad_time.get_or_insert(error);
-                    }
+                if let Some(time) = event_time(field, out)? {
+                    event.time = Some(time);
                 }
             }
             (2, LEN) => {
@@ -480,6 +588,21 @@ fn socket_event_fields(mut scan: Scanner<'_>, event: &mut Event, out: &mut Messa
         }
     }
     Ok(())
+}
+
+/// A time; `None`, with a note of why, where no capture can hold it.
+#[inline]
+fn event_time(scan: Scanner<'_>, out: &mut Message) -> Result<Option<Nanos>> {
+    let cut = scan.clamped;
+    Ok(match timestamp(scan, out)? {
+        Ok(time) => Some(time),
+        // A time that was cut is no fault of its own.
+        Err(_) if cut => None,
+        Err(error) => {
+            out.bad_time.get_or_insert(error);
+            None
+        }
+    })
 }
 
 #[inline]

@@ -10,14 +10,17 @@ use super::{
     headers::{ACK, FIN, Fields, PSH, SYN, Template, max_segment},
 };
 use crate::{
-    timeline::{Data, Direction, Endpoints, Joined, Opening, Role, TrueLength, stable_hash},
+    timeline::{Data, Direction, Endpoints, HttpOpening, Joined, Opening, Role, TimesFrom, TrueLength, stable_hash},
     trace::Nanos,
     untrusted,
 };
 
-/// Lost bytes that are shown as such for one event or gap. A hostile trace can claim any number; past this, sequence
-/// numbers are skipped.
-const MAX_LOSS_SHOWN: u64 = 64 << 20;
+/// Packets without payload, or bytes of zeros, that stand for lost bytes. A hostile trace can claim to have lost any
+/// number, so a connection may show some to begin with and more with each event; past that, sequence numbers are
+/// skipped. An honest event of 64 KiB, or of 256 KiB with `--truncated zero`, is always shown in full.
+const LOST_SEGMENTS: u64 = 1024;
+const LOST_SEGMENTS_PER_EVENT: u64 = 16;
+const ZEROS: u64 = 256 << 10;
 
 /// How long a receiver waits for data to carry its acknowledgement, in nanoseconds: what Linux does. RFC 1122 section
 /// 4.2.3.2 allows 500 ms.
@@ -72,6 +75,9 @@ pub struct Flow {
     /// For the first packet, whichever it is.
     first_comment: Option<String>,
     zeros: Vec<u8>,
+    /// What is left to stand for lost bytes.
+    lost_segments: u64,
+    lost_zeros: u64,
 }
 
 impl Flow {
@@ -102,6 +108,8 @@ impl Flow {
             segment,
             first_comment: Some(first_comment(&options, identity)),
             zeros: Vec::new(),
+            lost_segments: LOST_SEGMENTS,
+            lost_zeros: ZEROS,
         }
     }
 
@@ -134,9 +142,14 @@ impl Flow {
         if length == 0 && self.options.tcp == TcpMode::Full {
             // A half-close without data; the FIN below says it all.
         } else if length == present {
-            self.segments(data.direction, time, data.payload, length, "", sink)?;
+            self.segments(data.direction, time, data.payload, length, data.note, sink)?;
         } else {
-            let comment = cut_comment(data, present);
+            let mut comment = cut_comment(data, present);
+            if !data.note.is_empty() {
+                let _ = write!(comment, "\n{}", untrusted::escape(data.note));
+            }
+            self.lost_segments += LOST_SEGMENTS_PER_EVENT + u64::from(u16::MAX / self.segment);
+            self.lost_zeros += ZEROS;
             self.incomplete(data.direction, time, data.payload, length, &comment, sink)?;
         }
         if data.end_stream && self.options.tcp == TcpMode::Full && !self.half(data.direction).closed {
@@ -194,7 +207,8 @@ impl Flow {
                 Ok(())
             }
             TruncatedMode::Zero => {
-                let shown = (length - present_len).min(MAX_LOSS_SHOWN);
+                let shown = (length - present_len).min(self.lost_zeros);
+                self.lost_zeros -= shown;
                 let mut filled = std::mem::take(&mut self.zeros);
                 filled.clear();
                 filled.extend_from_slice(present);
@@ -298,7 +312,11 @@ impl Flow {
         }
         let present = captured.len() as u64;
         let shown = match self.options.tcp {
-            TcpMode::Full => length.min(present + MAX_LOSS_SHOWN),
+            TcpMode::Full => {
+                let empty = (length.div_ceil(segment) - present.div_ceil(segment)).min(self.lost_segments);
+                self.lost_segments -= empty;
+                length.min((present.div_ceil(segment) + empty) * segment)
+            }
             // Nothing but the tapped event: lost bytes behind its last packet are only counted.
             TcpMode::Bare => length.min(present.div_ceil(segment).max(1) * segment),
         };
@@ -382,7 +400,7 @@ fn initial_sequence_number(identity: &Identity<'_>, direction: Direction) -> Seq
 }
 
 fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
-    let Opening { trace_id, buffered, role, role_given, timeless, .. } = identity.opening;
+    let Opening { trace_id, buffered, role, role_given, timeless, http, .. } = identity.opening;
     let mut comment = format!(
         "trace {}, trace_id {trace_id}, {}, {}",
         untrusted::cap(&untrusted::escape(identity.trace_file), 4096),
@@ -394,12 +412,33 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
             (Role::Upstream, true) => "upstream (--role: Envoy opened the connection)",
         },
     );
+    if let Some(HttpOpening { version, .. }) = http {
+        let _ = write!(
+            comment,
+            "\nHTTP/{} replayed from an HTTP tap trace: fields and bodies are recorded, their framing is made up",
+            if *version == 2 { "2" } else { "1.1" },
+        );
+    }
     comment.push_str("\nsynthesized: Ethernet, IP and TCP headers, sequence numbers");
     if options.tcp == TcpMode::Full {
         comment.push_str(", handshake, acknowledgements, close");
     }
     if *timeless {
         comment.push_str("\nthe trace has no time for the beginning of this connection; it is made up");
+    }
+    if let Some(HttpOpening { times, end_assumed, notes, .. }) = http {
+        comment.push_str(match times {
+            TimesFrom::Recorded => "\ntimes between those that are recorded are made up",
+            TimesFrom::Date => ", from the response's date header on",
+            TimesFrom::StartTime => ", from --start-time on",
+            TimesFrom::Nothing => ", from the Unix epoch on",
+        });
+        if *end_assumed {
+            comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
+        }
+        for note in notes.lines() {
+            let _ = write!(comment, "\n{}", untrusted::escape(note));
+        }
     }
     for note in &identity.endpoints.notes {
         // Writing to a String cannot fail.
@@ -413,20 +452,24 @@ fn cut_comment(data: &Data<'_>, present: u64) -> String {
         Direction::Inbound => "read",
         Direction::Outbound => "wrote",
     };
-    // The whole event that the cut one was joined to does not count.
-    let first = data.joined.map_or(0, |joined| joined.first);
-    let present = present - first;
+    // Neither the whole event that the cut one was joined to counts, nor what frames a replayed body.
+    let other = data.joined.map_or(0, |joined| joined.first) + data.framing;
+    let what = if data.framing > 0 { "body bytes" } else { "bytes" };
+    let present = present - other;
     let mut comment = match data.length {
-        TrueLength::Known(length) if data.as_string && !data.truncated => format!(
-            "{present} of the {length} bytes that Envoy {verb} are here; JSON_BODY_AS_STRING replaced runs of binary \
-             data by spaces, so bytes may stand before their true place"
-        ),
+        TrueLength::Known(length) if data.as_string && !data.truncated => {
+            let length = length - other;
+            format!(
+                "{present} of the {length} {what} that Envoy {verb} are here; JSON_BODY_AS_STRING replaced runs of \
+                 binary data by spaces, so bytes may stand before their true place"
+            )
+        }
         TrueLength::Known(length) => {
-            let length = length - first;
-            format!("{present} of the {length} bytes that Envoy {verb} are here")
+            let length = length - other;
+            format!("{present} of the {length} {what} that Envoy {verb} are here")
         }
         TrueLength::MoreThan(_) => format!(
-            "{present} of the bytes that Envoy {verb} are here; how many there were is not known, one lost byte stands \
+            "{present} of the {what} that Envoy {verb} are here; how many there were is not known, one lost byte stands \
              for the rest"
         ),
     };

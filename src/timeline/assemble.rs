@@ -5,10 +5,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Direction, Role, RoleChoice, role_from_ports};
+use super::{
+    Direction, HttpOpening, HttpOptions, Role, RoleChoice,
+    http::{Made, MadeKind, Place, Replay},
+    role_from_ports,
+};
 use crate::{
     input::{Advance, Peek, Source},
-    trace::{Address, Code, Connection, Event, EventKind, Nanos, Span, TraceKind},
+    trace::{Address, Code, Connection, Event, EventKind, Finding, Nanos, Span, TraceKind},
 };
 
 /// How timelines are assembled.
@@ -16,8 +20,8 @@ use crate::{
 pub struct Options {
     /// Who opened the connections.
     pub role: RoleChoice,
-    /// The time of events before the first that has one: nanoseconds since the Unix epoch.
-    pub start_time: Nanos,
+    /// The time of events before the first that has one: nanoseconds since the Unix epoch, and that itself by default.
+    pub start_time: Option<Nanos>,
     /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
     pub eager: bool,
     /// Join a cut event to the whole one right before it, of the same direction. A dissector that was promised more by
@@ -27,6 +31,8 @@ pub struct Options {
     pub latest: Option<Nanos>,
     /// Connections that may be open at once; with one more, the oldest is taken to have stopped.
     pub max_connections: Option<usize>,
+    /// How HTTP traces are replayed.
+    pub http: HttpOptions,
 }
 
 /// The limit unless [`Options::max_connections`] says otherwise.
@@ -60,6 +66,10 @@ pub struct Data<'a> {
     pub recording_stopped: bool,
     /// Two events in one: see [`Options::join`].
     pub joined: Option<Joined>,
+    /// Replayed HTTP: bytes of the payload that are no body.
+    pub framing: u64,
+    /// Replayed HTTP: what people should know of these bytes; empty for most.
+    pub note: &'a str,
 }
 
 /// How a cut event was joined to the one before it.
@@ -127,6 +137,8 @@ pub struct Opening {
     pub message: u64,
     /// The trace has no time for the connection's beginning: it is made up.
     pub timeless: bool,
+    /// An HTTP trace: the bytes are replayed.
+    pub http: Option<HttpOpening>,
 }
 
 #[derive(Debug)]
@@ -152,6 +164,8 @@ struct State {
 enum PayloadPlace {
     Message(Span),
     Held,
+    /// In the replay of HTTP traces, from and to.
+    Replay(usize, usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +178,7 @@ struct PendingData {
     end_stream: bool,
     recording_stopped: bool,
     joined: Option<Joined>,
+    framing: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -229,6 +244,12 @@ pub struct Timelines {
     /// The bytes of the held event that `pending` or `current` refers to.
     released_bytes: Vec<u8>,
     released_place: (u64, u64),
+    /// Made with the first HTTP trace.
+    replay: Option<Box<Replay>>,
+    /// Slots of the replay's streams.
+    replay_slots: Vec<usize>,
+    /// Place and note of the current entry, if it is the replay's.
+    replayed: Option<((u64, u64), String)>,
     ended: bool,
     opened: u64,
     /// Slots of streamed connections in the order they were opened; those that ended are still in it.
@@ -259,6 +280,9 @@ impl Timelines {
             held_bytes: Vec::new(),
             released_bytes: Vec::new(),
             released_place: (0, 0),
+            replay: None,
+            replay_slots: Vec::new(),
+            replayed: None,
             ended: false,
             opened: 0,
             oldest: VecDeque::new(),
@@ -289,6 +313,20 @@ impl Timelines {
         self.slots.get(slot)?.as_ref().map(|state| &state.opening)
     }
 
+    /// Adds what is wrong with the addresses of the connection in `slot`, which has just been opened.
+    pub fn find_faults(&mut self, slot: usize, faults: &[(Code, String)]) {
+        // Where the source was cut off inside an address, the cut is the fault.
+        if faults.is_empty() || self.source.message().message().cut {
+            return;
+        }
+        let Some((offset, message)) = self.opening(slot).map(|opening| (opening.offset, opening.message)) else {
+            return;
+        };
+        for (code, detail) in faults {
+            self.source.add_finding(Finding { code: *code, offset, message, detail: detail.clone() });
+        }
+    }
+
     /// The entry that the last [`Timelines::advance`] reached.
     #[inline]
     #[must_use]
@@ -304,6 +342,9 @@ impl Timelines {
                 payload: match data.place {
                     PayloadPlace::Message(span) => self.source.message().bytes(span),
                     PayloadPlace::Held => &self.released_bytes,
+                    PayloadPlace::Replay(start, end) => {
+                        self.replay.as_ref().map_or(&[][..], |replay| replay.bytes(start, end))
+                    }
                 },
                 length: data.length,
                 truncated: data.truncated,
@@ -311,6 +352,8 @@ impl Timelines {
                 end_stream: data.end_stream,
                 recording_stopped: data.recording_stopped,
                 joined: data.joined,
+                framing: data.framing,
+                note: self.replayed.as_ref().map_or("", |(_, note)| note),
             }),
         };
         Some(Entry { slot, time, kind })
@@ -339,6 +382,7 @@ impl Timelines {
             self.forget(slot);
         }
         self.current = self.pending.pop_front();
+        self.replayed = None;
         loop {
             if self.current.is_some() {
                 return Advance::Message;
@@ -349,16 +393,30 @@ impl Timelines {
                 }
                 continue;
             }
+            if self.next_replayed() {
+                continue;
+            }
             if self.ended {
                 return Advance::End;
             }
             match self.source.advance() {
                 Advance::Message => self.begin_message(),
-                Advance::NeedInput => return Advance::NeedInput,
+                Advance::NeedInput => {
+                    if let (true, Some(replay)) = (self.options.eager, &mut self.replay) {
+                        replay.wait();
+                        if self.next_replayed() {
+                            continue;
+                        }
+                    }
+                    return Advance::NeedInput;
+                }
                 Advance::End => {
                     self.release_held(None);
                     self.ended = true;
                     self.abandon_open();
+                    if let Some(replay) = &mut self.replay {
+                        replay.end();
+                    }
                 }
             }
         }
@@ -381,7 +439,10 @@ impl Timelines {
             .slots
             .iter()
             .enumerate()
-            .filter_map(|(slot, state)| state.as_ref().map(|state| (state.opening.message, slot)))
+            .filter_map(|(slot, state)| Some((state.as_ref()?, slot)))
+            // The replay ends its own.
+            .filter(|(state, _)| state.opening.http.is_none())
+            .map(|(state, slot)| (state.opening.message, slot))
             .collect();
         open.sort_unstable();
         for (_, slot) in open {
@@ -412,13 +473,62 @@ impl Timelines {
                 self.next_event = 0;
                 self.in_message = true;
             }
-            Some(kind @ (TraceKind::HttpBuffered | TraceKind::HttpStreamed)) => {
-                let name = kind.field_name();
-                let detail = format!("an HTTP tap trace ({name}); this version converts socket traces only");
-                self.source.find(Code::HttpTrace, detail);
+            Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) => {
+                let options = &self.options;
+                let replay = self.replay.get_or_insert_with(|| Box::new(Replay::new(options)));
+                replay.message(self.source.message());
+                if replay.has_findings() {
+                    replay.take_findings().into_iter().for_each(|finding| self.source.add_finding(finding));
+                }
             }
             None => {}
         }
+    }
+
+    /// Takes the next entry of the replay, if there is one.
+    fn next_replayed(&mut self) -> bool {
+        let Some(replay) = &mut self.replay else { return false };
+        let Some(made) = replay.next() else {
+            if replay.has_findings() {
+                replay.take_findings().into_iter().for_each(|finding| self.source.add_finding(finding));
+            }
+            return false;
+        };
+        let Made { stream, time, origin, kind } = made;
+        let mut note = String::new();
+        let kind = match kind {
+            MadeKind::Opened(opening) => {
+                let slot = self.add_slot(*opening);
+                if self.replay_slots.len() <= stream {
+                    self.replay_slots.resize(stream + 1, 0);
+                }
+                self.replay_slots[stream] = slot;
+                PendingKind::Opened
+            }
+            MadeKind::Data(data) => {
+                note = data.note;
+                PendingKind::Data(PendingData {
+                    direction: data.direction,
+                    place: match data.place {
+                        Place::Own(start, end) => PayloadPlace::Replay(start, end),
+                        Place::Message(span) => PayloadPlace::Message(span),
+                    },
+                    length: data.length,
+                    truncated: data.truncated,
+                    as_string: data.as_string,
+                    end_stream: false,
+                    recording_stopped: false,
+                    joined: None,
+                    framing: data.framing,
+                })
+            }
+            MadeKind::Gap { direction, bytes } => PendingKind::Gap { direction, bytes, certain: true },
+            MadeKind::Closed => PendingKind::Closed { recorded: false },
+            MadeKind::Abandoned => PendingKind::Abandoned,
+        };
+        self.replayed = Some((origin, note));
+        self.push(Pending { slot: self.replay_slots[stream], time, kind });
+        true
     }
 
     fn is_slot_of(&self, slot: usize, trace_id: u64) -> bool {
@@ -427,6 +537,8 @@ impl Timelines {
 
     /// A connection segment: a new connection, unless the one before it under this id has shown nothing yet.
     fn begin_streamed(&mut self, trace_id: u64) {
+        // Before it, this connection may have shown events already, so where they started is not known.
+        let expected = u64::from(!self.by_trace_id.contains_key(&trace_id));
         let fresh = match self.by_trace_id.get(&trace_id) {
             Some(slot) if self.slots[*slot].as_ref().is_some_and(|state| state.opened) => {
                 self.end_connection(*slot, PendingKind::Abandoned);
@@ -440,7 +552,7 @@ impl Timelines {
         if let Some(state) = &mut self.slots[slot] {
             state.local_missing = connection.local.is_none() && connection.remote.is_some();
             state.opening.connection = connection;
-            state.expected = 1;
+            state.expected = expected;
         }
         self.by_trace_id.insert(trace_id, slot);
         self.last = Some((trace_id, slot));
@@ -477,18 +589,28 @@ impl Timelines {
         }
         let message = self.source.message().message();
         let connection = if buffered { message.connection.clone().unwrap_or_default() } else { Connection::default() };
+        let slot = self.add_slot(Opening {
+            trace_id: message.trace_id,
+            buffered,
+            connection,
+            role: Role::Downstream,
+            role_given: false,
+            offset: message.offset,
+            message: message.index,
+            timeless: false,
+            http: None,
+        });
+        if !buffered {
+            let number = self.state(slot).number;
+            self.oldest.push_back((number, slot));
+        }
+        slot
+    }
+
+    fn add_slot(&mut self, opening: Opening) -> usize {
         let state = State {
-            local_missing: connection.local.is_none() && connection.remote.is_some(),
-            opening: Opening {
-                trace_id: message.trace_id,
-                buffered,
-                connection,
-                role: Role::Downstream,
-                role_given: false,
-                offset: message.offset,
-                message: message.index,
-                timeless: false,
-            },
+            local_missing: opening.connection.local.is_none() && opening.connection.remote.is_some(),
+            opening,
             opened: false,
             last_time: None,
             expected: 0,
@@ -501,9 +623,6 @@ impl Timelines {
             self.slots.push(None);
             self.slots.len() - 1
         });
-        if !buffered {
-            self.oldest.push_back((state.number, slot));
-        }
         self.slots[slot] = Some(state);
         slot
     }
@@ -662,7 +781,7 @@ impl Timelines {
             self.source.find(Code::BadTime, "an event without a time; the time of the event before it is used".into());
         }
         let source_time = self.last_time;
-        let start_time = self.options.start_time;
+        let start_time = self.options.start_time.unwrap_or(0);
         let state = self.state(slot);
         let time = known.or(state.last_time).or(source_time).unwrap_or(start_time);
         state.opening.timeless |= known.is_none() && !state.opened;
@@ -703,6 +822,7 @@ impl Timelines {
             end_stream: event.end_stream,
             recording_stopped: event.body.truncated && self.buffered_slot.is_some(),
             joined: None,
+            framing: 0,
         };
         self.push(Pending { slot, time, kind: PendingKind::Data(data) });
     }
@@ -787,8 +907,9 @@ impl Timelines {
     /// Byte offset and index of the message that the current entry comes from.
     #[must_use]
     pub fn place(&self) -> (u64, u64) {
-        match self.current {
-            Some(Pending { kind: PendingKind::Data(PendingData { place: PayloadPlace::Held, .. }), .. }) => {
+        match (self.current, &self.replayed) {
+            (_, Some((place, _))) => *place,
+            (Some(Pending { kind: PendingKind::Data(PendingData { place: PayloadPlace::Held, .. }), .. }), _) => {
                 self.released_place
             }
             _ => self.source_place(),
@@ -827,6 +948,7 @@ impl Timelines {
             end_stream: held.end_stream,
             recording_stopped: held.truncated && self.buffered_slot.is_some(),
             joined: held.joined,
+            framing: 0,
         };
         self.push(Pending { slot: held.slot, time: held.time, kind: PendingKind::Data(data) });
     }
@@ -849,7 +971,7 @@ impl Timelines {
     }
 
     fn end_connection(&mut self, slot: usize, kind: PendingKind) {
-        let (source_time, start_time) = (self.last_time, self.options.start_time);
+        let (source_time, start_time) = (self.last_time, self.options.start_time.unwrap_or(0));
         let state = self.state(slot);
         state.ending = true;
         state.opening.timeless |= state.last_time.is_none();

@@ -18,6 +18,12 @@ use crate::trace::{Address, Code};
 /// The made-up port of a server without one. No dissector of Wireshark claims it, so its heuristics decide.
 const SERVER_PORT: u16 = 25_000;
 
+/// The same where HTTP is replayed: there Wireshark recognises HTTP/2 as well as HTTP/1.
+const HTTP_PORT: u16 = 80;
+
+/// Client ports that are tried for a connection whose tuple is taken.
+const PORT_ATTEMPTS: u64 = 64;
+
 /// RFC 6335: dynamic ports begin here.
 const FIRST_DYNAMIC_PORT: u16 = 49_152;
 
@@ -162,7 +168,9 @@ impl Resolver {
         let connection_hash =
             stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &opening.message.to_le_bytes()]);
         let mut end = |name: &'static str, address: Option<&Address>, other: Option<IpAddr>, is_client: bool| {
-            let made_up = MadeUp { is_client, v6: other.is_some_and(|ip| ip.is_ipv6()), connection_hash };
+            let v6 = other.is_some_and(|ip| ip.is_ipv6());
+            let server_port = if opening.http.is_some() { HTTP_PORT } else { SERVER_PORT };
+            let made_up = MadeUp { is_client, v6, connection_hash, server_port };
             self.end(name, address, &made_up, &mut endpoints)
         };
         let upstream = opening.role == Role::Upstream;
@@ -225,18 +233,22 @@ impl Resolver {
                 Role::Upstream => &mut endpoints.local,
             };
             client.set_port(dynamic_port(hash));
-            attempt += 1;
-            // All dynamic ports taken by connections that never end: beyond what a capture can tell apart.
-            if attempt == 1 << 16 {
-                break;
+            // A tuple whose ports are mostly taken, by connections that never end, gets another client as well.
+            if attempt >= PORT_ATTEMPTS {
+                let made_up =
+                    MadeUp { is_client: true, v6: client.is_ipv6(), connection_hash: hash, server_port: SERVER_PORT };
+                client.set_ip(made_up.ip(""));
             }
+            attempt += 1;
         }
         if attempt > 0 {
-            let port = endpoints.tuple(opening.role).0.port();
-            endpoints.notes.push(format!(
-                "another connection with these addresses is open at the same time; client port made up: {port} for {}",
-                old.port()
-            ));
+            let new = endpoints.tuple(opening.role).0;
+            endpoints.notes.push(if new.ip() == old.ip() {
+                let (new, old) = (new.port(), old.port());
+                format!("another connection with these addresses is open at the same time; client port made up: {new} for {old}")
+            } else {
+                format!("other connections with these addresses are open at the same time; client made up: {new} for {old}")
+            });
         }
     }
 }
@@ -264,6 +276,7 @@ struct MadeUp {
     is_client: bool,
     v6: bool,
     connection_hash: u64,
+    server_port: u16,
 }
 
 impl MadeUp {
@@ -289,7 +302,7 @@ impl MadeUp {
     }
 
     fn port(&self) -> u16 {
-        if self.is_client { dynamic_port(self.connection_hash >> 32) } else { SERVER_PORT }
+        if self.is_client { dynamic_port(self.connection_hash >> 32) } else { self.server_port }
     }
 
     fn socket(&self, name: &str, text: &str, port: Option<u32>, out: &mut Endpoints) -> End {
@@ -362,6 +375,7 @@ mod tests {
             offset: 0,
             message: 0,
             timeless: false,
+            http: None,
         }
     }
 

@@ -4,6 +4,7 @@
 mod assemble;
 mod endpoint;
 mod hash;
+mod http;
 mod protocol;
 mod role;
 mod summary;
@@ -11,6 +12,7 @@ mod summary;
 pub use assemble::{Data, Entry, EntryKind, Joined, MAX_CONNECTIONS, Opening, Options, Timelines, TrueLength};
 pub use endpoint::{Endpoints, Mapping, ParseMappingError, Resolver};
 pub use hash::stable_hash;
+pub use http::{Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice};
 pub use protocol::{Protocol, Sniffer};
 pub use role::{Role, RoleChoice, role_from_ports};
 pub use summary::{Side, Summaries, Summary};

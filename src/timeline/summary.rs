@@ -225,7 +225,12 @@ impl Summaries {
                 code: Code::MissingClose,
                 offset: summary.opening.offset,
                 message: summary.opening.message,
-                detail: format!("trace_id {trace_id} ends without its closed event"),
+                detail: match summary.opening.http {
+                    Some(_) => {
+                        format!("trace_id {trace_id}: the exchange is not complete, so its connection stays open")
+                    }
+                    None => format!("trace_id {trace_id} ends without its closed event"),
+                },
             });
         }
         Some(summary)

@@ -35,8 +35,8 @@ pub enum Code {
     CutOff,
     /// The source could not be read on.
     ReadFailed,
-    /// An HTTP tap trace where a socket trace is needed.
-    HttpTrace,
+    /// A socket trace where an HTTP tap trace is needed.
+    SocketTrace,
     /// A port outside 0 to 65535.
     BadPort,
     /// An address that is neither IPv4 nor IPv6.
@@ -63,6 +63,16 @@ pub enum Code {
     TruncatedBody,
     /// JSON_BODY_AS_STRING replaced binary data by spaces.
     BinaryDestroyed,
+    /// An HTTP exchange without its request or response, or with less body than its content-length.
+    IncompleteExchange,
+    /// Parts of an HTTP exchange in an order in which HTTP does not send them.
+    OutOfOrder,
+    /// A content-length that is none, or that the body contradicts.
+    LengthMismatch,
+    /// An HTTP head without its method, path or status.
+    MissingHeader,
+    /// A header with bytes that would break the framing.
+    EscapedHeader,
     /// A field of a newer Envoy.
     UnknownField,
 }
@@ -75,7 +85,7 @@ impl Code {
             Self::Undecodable => "undecodable",
             Self::CutOff => "cut-off",
             Self::ReadFailed => "read-failed",
-            Self::HttpTrace => "http-trace",
+            Self::SocketTrace => "socket-trace",
             Self::BadPort => "bad-port",
             Self::BadAddress => "bad-address",
             Self::BadTime => "bad-time",
@@ -89,6 +99,11 @@ impl Code {
             Self::LostBytes => "lost-bytes",
             Self::TruncatedBody => "truncated-body",
             Self::BinaryDestroyed => "binary-destroyed",
+            Self::IncompleteExchange => "incomplete-exchange",
+            Self::OutOfOrder => "out-of-order",
+            Self::LengthMismatch => "length-mismatch",
+            Self::MissingHeader => "missing-header",
+            Self::EscapedHeader => "escaped-header",
             Self::UnknownField => "unknown-field",
         }
     }
@@ -100,7 +115,7 @@ impl Code {
             Self::Undecodable
             | Self::CutOff
             | Self::ReadFailed
-            | Self::HttpTrace
+            | Self::SocketTrace
             | Self::BadPort
             | Self::BadAddress
             | Self::BadTime
@@ -113,7 +128,12 @@ impl Code {
             | Self::TimeBackwards
             | Self::LostBytes
             | Self::TruncatedBody
-            | Self::BinaryDestroyed => Severity::Warning,
+            | Self::BinaryDestroyed
+            | Self::IncompleteExchange
+            | Self::OutOfOrder
+            | Self::LengthMismatch
+            | Self::MissingHeader
+            | Self::EscapedHeader => Severity::Warning,
             Self::UnknownField => Severity::Note,
         }
     }

@@ -85,6 +85,13 @@ impl Span {
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
+
+    /// The first `count` bytes, and the rest. There must be so many.
+    #[must_use]
+    pub fn split(self, count: usize) -> (Self, Self) {
+        let count = count.min(self.len);
+        (Self { len: count, ..self }, Self { start: self.start + count, len: self.len - count, ..self })
+    }
 }
 
 /// `SocketEvent.event_selector`.
@@ -129,6 +136,68 @@ pub struct Event {
     pub connection: Option<u32>,
 }
 
+/// Which half of an HTTP exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HttpSide {
+    /// From the client.
+    Request,
+    /// From the server.
+    Response,
+}
+
+impl HttpSide {
+    /// The word that people read.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+        }
+    }
+
+    /// 0 for the request, 1 for the response: for arrays of one thing per side.
+    #[inline]
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Which part of a request or response, in the order in which they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HttpPart {
+    /// Header fields, pseudo-headers included.
+    Headers,
+    /// The body or a chunk of it.
+    Body,
+    /// Trailer fields.
+    Trailers,
+}
+
+/// `envoy.config.core.v3.HeaderValue`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// `key`.
+    pub key: Span,
+    /// `value`, or `raw_value` where that is empty.
+    pub value: Span,
+}
+
+/// A part of an HTTP exchange as one message holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpPiece {
+    /// Request or response.
+    pub side: HttpSide,
+    /// Which part of it.
+    pub part: HttpPart,
+    /// The first of its fields in [`Message::headers`], and the one behind the last.
+    pub headers: (usize, usize),
+    /// The bytes of a body.
+    pub body: Body,
+    /// `headers_received_time`; `None` where absent, as in every streamed segment.
+    pub time: Option<Nanos>,
+}
+
 /// One decoded message. Decoders call [`Message::clear`] and fill it; nothing in it is freed between messages.
 #[derive(Debug, Default)]
 pub struct Message {
@@ -140,12 +209,19 @@ pub struct Message {
     pub kind: Option<TraceKind>,
     /// `trace_id`, 0 where absent.
     pub trace_id: u64,
-    /// The connection of the whole trace (buffered) or of this segment (streamed).
+    /// The connection of the whole trace (buffered) or of this segment (streamed). Of an HTTP trace,
+    /// `downstream_connection`.
     pub connection: Option<Connection>,
+    /// `upstream_connection` of an HTTP trace.
+    pub upstream_connection: Option<Connection>,
     /// Events in the order of the trace.
     pub events: Vec<Event>,
     /// Connections of single events (`set_connection_per_event`).
     pub event_connections: Vec<Connection>,
+    /// Parts of an HTTP exchange, in the order of the trace.
+    pub http: Vec<HttpPiece>,
+    /// The header and trailer fields of [`Message::http`].
+    pub headers: Vec<Header>,
     /// Buffered: recording of reads stopped at the limit.
     pub read_truncated: bool,
     /// Buffered: recording of writes stopped at the limit.
@@ -165,13 +241,88 @@ impl Message {
         self.kind = None;
         self.trace_id = 0;
         self.connection = None;
+        self.upstream_connection = None;
         self.events.clear();
         self.event_connections.clear();
+        self.http.clear();
+        self.headers.clear();
         self.read_truncated = false;
         self.write_truncated = false;
         self.cut = false;
         self.bad_time = None;
         self.scratch.clear();
+    }
+
+    /// Adds a part of an HTTP exchange without fields; they follow with [`Message::push_header`].
+    pub fn push_http(&mut self, side: HttpSide, part: HttpPart) -> &mut HttpPiece {
+        let from = self.headers.len();
+        self.http.push(HttpPiece { side, part, headers: (from, from), body: Body::default(), time: None });
+        self.http.last_mut().expect("just pushed")
+    }
+
+    /// Adds a field to the last part.
+    #[inline]
+    pub fn push_header(&mut self, header: Header) {
+        self.headers.push(header);
+        if let Some(piece) = self.http.last_mut() {
+            piece.headers.1 = self.headers.len();
+        }
+    }
+
+    /// Adds a field of a buffered trace, where a part has no message of its own.
+    #[inline]
+    pub fn push_header_of(&mut self, side: HttpSide, part: HttpPart, header: Header) {
+        if self.http.last().is_none_or(|last| (last.side, last.part) != (side, part)) {
+            self.push_http(side, part);
+        }
+        self.push_header(header);
+    }
+
+    /// Notes when the header fields of a buffered trace's request or response came.
+    pub fn set_http_time(&mut self, side: HttpSide, time: Option<Nanos>) {
+        let part = HttpPart::Headers;
+        match self.http.iter_mut().rfind(|piece| (piece.side, piece.part) == (side, part)) {
+            Some(piece) => piece.time = time,
+            None => self.push_http(side, part).time = time,
+        }
+    }
+
+    /// Copies the parts of another message's exchange behind those of this one, and its connections where this one
+    /// has none.
+    pub fn append_http(&mut self, other: MessageView<'_>) {
+        let message = other.message();
+        self.kind = message.kind;
+        self.trace_id = message.trace_id;
+        (self.offset, self.index) = (message.offset, message.index);
+        for (mine, theirs) in
+            [(&mut self.connection, &message.connection), (&mut self.upstream_connection, &message.upstream_connection)]
+        {
+            if mine.is_none() {
+                mine.clone_from(theirs);
+            }
+        }
+        for piece in &message.http {
+            let payload = self.copy(other.bytes(piece.body.payload));
+            let copied = self.push_http(piece.side, piece.part);
+            copied.body = Body { payload, ..piece.body };
+            copied.time = piece.time;
+            for header in other.headers(piece) {
+                let (key, value) = (self.copy(other.bytes(header.key)), self.copy(other.bytes(header.value)));
+                self.push_header(Header { key, value });
+            }
+        }
+    }
+
+    /// The memory that the parts of an exchange take in this message.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.scratch.len() + size_of_val(self.http.as_slice()) + size_of_val(self.headers.as_slice())
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Span {
+        let start = self.scratch.len();
+        self.scratch.extend_from_slice(bytes);
+        self.scratch_span(start)
     }
 
     /// Where decoders put bytes that had to be unescaped.
@@ -206,6 +357,13 @@ impl<'a> MessageView<'a> {
     #[must_use]
     pub fn message(self) -> &'a Message {
         self.message
+    }
+
+    /// The fields of a part of an HTTP exchange.
+    #[inline]
+    #[must_use]
+    pub fn headers(self, piece: &HttpPiece) -> &'a [Header] {
+        &self.message.headers[piece.headers.0..piece.headers.1]
     }
 
     /// The bytes of a span of this message.

@@ -11,6 +11,8 @@ mod unknown;
 
 pub use address::{Address, Connection};
 pub use finding::{Code, Finding, Severity};
-pub use message::{Body, Event, EventKind, Message, MessageView, Span, TraceKind};
+pub use message::{
+    Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, Message, MessageView, Span, TraceKind,
+};
 pub use time::{Nanos, TimeError, nanos_from_timestamp};
 pub use unknown::{FieldId, UnknownField, UnknownFields};

@@ -76,6 +76,39 @@ pub fn closed(time: u64) -> SocketEvent {
     event(time, EventSelector::Closed(Closed {}))
 }
 
+/// The event as Envoy logs it when it kept only the first bytes.
+pub fn cut(mut event: SocketEvent) -> SocketEvent {
+    body_of(&mut event).expect("bytes to cut").truncated = true;
+    event
+}
+
+/// The event with its bytes as text.
+pub fn as_text(mut event: SocketEvent) -> SocketEvent {
+    string_body(&mut event);
+    event
+}
+
+/// Half-closes: these are the last bytes that Envoy writes.
+pub fn end_stream(mut event: SocketEvent) -> SocketEvent {
+    let Some(EventSelector::Write(write)) = &mut event.event_selector else { panic!("only writes end a stream") };
+    write.end_stream = true;
+    event
+}
+
+/// Gives events their positions, as Envoy does since 1.37: each comes with the number of bytes that there really were,
+/// the bytes it shows and those it lacks.
+pub fn positions(events: impl IntoIterator<Item = (SocketEvent, u64)>) -> Vec<SocketEvent> {
+    let mut next = 1;
+    let place = |(mut event, length): (SocketEvent, u64)| {
+        // Envoy counts one more before it numbers `closed`.
+        let closed = matches!(event.event_selector, Some(EventSelector::Closed(_)));
+        event.seq_num = next + u64::from(closed);
+        next += length;
+        event
+    };
+    events.into_iter().map(place).collect()
+}
+
 pub fn segment(trace_id: u64, piece: MessagePiece) -> TraceWrapper {
     TraceWrapper {
         trace: Some(trace_wrapper::Trace::SocketStreamedTraceSegment(SocketStreamedTraceSegment {

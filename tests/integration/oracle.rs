@@ -185,7 +185,7 @@ fn text_messages(text: &str) -> Vec<TraceWrapper> {
     let mut all = String::new();
     for line in text.lines() {
         // Each message starts with a field of the oneof, at the beginning of a line; the sample rate may follow.
-        if line.starts_with("socket_") {
+        if line.starts_with("socket_") || line.starts_with("http_") {
             all.push_str(if all.is_empty() { "message {\n" } else { "}\nmessage {\n" });
         }
         all.push_str(line);

@@ -1,7 +1,7 @@
 //! Every trace that a real Envoy wrote, against what its clients and servers logged and against the trace itself.
 
 use crate::{
-    manifest::{Format, Sample, Truth, samples, socket_samples, socket_samples_of},
+    manifest::{Format, Sample, Truth, socket_samples, socket_samples_of},
     oracle::{self, Event, Kind, Trace},
     tshark::{self, Checksum, Frame},
     util::{CAPINFOS, Dir, TCPDUMP, convert, on_all_cores},
@@ -351,19 +351,4 @@ fn standard_input_and_output_work() {
         let found: Vec<_> = frames.into_iter().map(|frame| (frame.time, frame.payload)).collect();
         assert_eq!(found, events, "{}", sample.name);
     }
-}
-
-/// Traces of the HTTP tap filter hold no TCP; they are refused by name.
-#[test]
-fn http_traces_are_refused() {
-    let dir = Dir::new("http-refused");
-    let samples: Vec<_> = samples().into_iter().filter(Sample::is_http).collect();
-    assert_eq!(samples.len(), 60);
-    on_all_cores(&samples, |sample| {
-        let own = dir.fresh();
-        let run = convert(&[], &sample.path, &own.join("out.pcapng")).run().expect_status(2);
-        assert!(run.stderr.contains("HTTP tap trace"), "{run:?}");
-        assert!(run.stderr.contains(&sample.path.display().to_string()), "{run:?}");
-        assert_eq!(std::fs::read_dir(&own).unwrap().count(), 0, "{run:?}");
-    });
 }

@@ -75,9 +75,10 @@ fn among_many_inputs_a_bad_one_does_not_say_why() {
     for number in 0..40 {
         fs::write(traces.join(format!("{number}.pb")), Dress::Binary.file(&sound())).unwrap();
     }
-    fs::write(traces.join("http.json"), br#"{"http_buffered_trace":{"request":{}}}"#).unwrap();
+    // Recognised by its first bytes, and then nothing in it can be read.
+    fs::write(traces.join("bad.json"), br#"{"socket_streamed_trace_segment":[]}"#).unwrap();
     let run = convert(&[], &traces, &dir.join("out.pcapng")).run().expect_status(1);
-    run.expect_stderr("an HTTP tap trace").expect_stderr("40 of 41 traces converted");
+    run.expect_stderr("bad.json: byte").expect_stderr("40 of 41 traces converted");
 }
 
 #[test]

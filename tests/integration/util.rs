@@ -197,6 +197,8 @@ pub const TSHARK: Tool = Tool { name: "tshark", package: "tshark" };
 pub const CAPINFOS: Tool = Tool { name: "capinfos", package: "wireshark-common" };
 pub const MERGECAP: Tool = Tool { name: "mergecap", package: "wireshark-common" };
 pub const TCPDUMP: Tool = Tool { name: "tcpdump", package: "tcpdump" };
+pub const TCPFLOW: Tool = Tool { name: "tcpflow", package: "tcpflow" };
+pub const TCPTRACE: Tool = Tool { name: "tcptrace", package: "tcptrace" };
 pub const PROTOC: Tool = Tool { name: "protoc", package: "protobuf-compiler" };
 
 impl Tool {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::values::{Context, Flag, Name, Number, Payload, Text, TextPayload, Time};
-use crate::trace::{Address, Body, Connection, Event, EventKind, TraceKind};
+use crate::trace::{Address, Body, Connection, Event, EventKind, Header, HttpPart, HttpSide, Span, TraceKind};
 
 /// A protobuf message that is read from a JSON object.
 pub(super) trait Record {
@@ -151,44 +151,169 @@ fn begin_trace(kind: TraceKind, context: &mut Context<'_>) {
 #[derive(Default)]
 struct HttpBufferedTrace;
 
-impl Record for HttpBufferedTrace {
-    const MESSAGE: &'static str = "HttpBufferedTrace";
+record!(HttpBufferedTrace, |self, map, context| {
+    "request" => http_message(HttpSide::Request, map, context)?,
+    "response" => http_message(HttpSide::Response, map, context)?,
+    "downstream_connection" | "downstreamConnection" => context.out.connection = message(map, context)?,
+    "upstream_connection" | "upstreamConnection" => context.out.upstream_connection = message(map, context)?,
+}, begin |context| begin_trace(TraceKind::HttpBuffered, context));
 
-    fn begin(context: &mut Context<'_>) {
-        begin_trace(TraceKind::HttpBuffered, context);
-    }
+/// `HttpBufferedTrace.Message`.
+struct HttpMessage(HttpSide);
+
+fn http_message<'de, A: MapAccess<'de>>(
+    side: HttpSide,
+    map: &mut A,
+    context: &mut Context<'_>,
+) -> Result<(), A::Error> {
+    map.next_value_seed(Fill { record: &mut HttpMessage(side), context }).map(drop)
+}
+
+impl Record for HttpMessage {
+    const MESSAGE: &'static str = "Message";
 
     fn field<'de, A: MapAccess<'de>>(
         &mut self,
-        _name: &str,
+        name: &str,
         map: &mut A,
-        _context: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Result<bool, A::Error> {
-        skip(map)?;
+        let Self(side) = *self;
+        match name {
+            "headers" => map.next_value_seed(Headers { side, part: HttpPart::Headers, context })?,
+            "body" => http_body(side, map, context)?,
+            "trailers" => map.next_value_seed(Headers { side, part: HttpPart::Trailers, context })?,
+            "headers_received_time" | "headersReceivedTime" => {
+                if let Some(time) = map.next_value_seed(Time(context))? {
+                    context.out.set_http_time(side, Some(time));
+                }
+            }
+            _ => return Ok(false),
+        }
         Ok(true)
     }
+}
+
+fn http_body<'de, A: MapAccess<'de>>(side: HttpSide, map: &mut A, context: &mut Context<'_>) -> Result<(), A::Error> {
+    if let Some(body) = message::<Body, A>(map, context)? {
+        context.out.push_http(side, HttpPart::Body).body = body;
+    }
+    Ok(())
 }
 
 #[derive(Default)]
 struct HttpStreamedTraceSegment;
 
-impl Record for HttpStreamedTraceSegment {
-    const MESSAGE: &'static str = "HttpStreamedTraceSegment";
+record!(HttpStreamedTraceSegment, |self, map, context| {
+    "trace_id" | "traceId" => context.out.trace_id = number(map)?,
+    "request_headers" | "requestHeaders" => {
+        header_map(HttpSide::Request, HttpPart::Headers, map, context)?;
+    },
+    "request_body_chunk" | "requestBodyChunk" => http_body(HttpSide::Request, map, context)?,
+    "request_trailers" | "requestTrailers" => {
+        header_map(HttpSide::Request, HttpPart::Trailers, map, context)?;
+    },
+    "response_headers" | "responseHeaders" => {
+        header_map(HttpSide::Response, HttpPart::Headers, map, context)?;
+    },
+    "response_body_chunk" | "responseBodyChunk" => http_body(HttpSide::Response, map, context)?,
+    "response_trailers" | "responseTrailers" => {
+        header_map(HttpSide::Response, HttpPart::Trailers, map, context)?;
+    },
+}, begin |context| begin_trace(TraceKind::HttpStreamed, context));
 
-    fn begin(context: &mut Context<'_>) {
-        begin_trace(TraceKind::HttpStreamed, context);
+struct HeaderMap {
+    side: HttpSide,
+    part: HttpPart,
+    begun: bool,
+}
+
+fn header_map<'de, A: MapAccess<'de>>(
+    side: HttpSide,
+    part: HttpPart,
+    map: &mut A,
+    context: &mut Context<'_>,
+) -> Result<(), A::Error> {
+    let record = &mut HeaderMap { side, part, begun: false };
+    if map.next_value_seed(Fill { record, context })? && !record.begun {
+        context.out.push_http(side, part);
     }
+    Ok(())
+}
+
+impl Record for HeaderMap {
+    const MESSAGE: &'static str = "HeaderMap";
 
     fn field<'de, A: MapAccess<'de>>(
         &mut self,
-        _name: &str,
+        name: &str,
         map: &mut A,
-        _context: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Result<bool, A::Error> {
-        skip(map)?;
+        if name != "headers" {
+            return Ok(false);
+        }
+        if !self.begun {
+            self.begun = true;
+            context.out.push_http(self.side, self.part);
+        }
+        map.next_value_seed(Headers { side: self.side, part: self.part, context })?;
         Ok(true)
     }
 }
+
+/// A list of `HeaderValue`.
+struct Headers<'c, 'a> {
+    side: HttpSide,
+    part: HttpPart,
+    context: &'c mut Context<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for Headers<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Headers<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of header fields")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self { side, part, context } = self;
+        loop {
+            let mut header = HeaderValue::default();
+            if seq.next_element_seed(Fill { record: &mut header, context })?.is_none() {
+                return Ok(());
+            }
+            let HeaderValue { key, value, raw_value } = header;
+            let value = if value.is_empty() { raw_value } else { value };
+            context.out.push_header_of(side, part, Header { key, value });
+        }
+    }
+}
+
+#[derive(Default)]
+struct HeaderValue {
+    key: Span,
+    value: Span,
+    raw_value: Span,
+}
+
+record!(HeaderValue, |self, map, context| {
+    "key" => self.key = map.next_value_seed(TextPayload(context))?.unwrap_or_default(),
+    "value" => self.value = map.next_value_seed(TextPayload(context))?.unwrap_or_default(),
+    "raw_value" | "rawValue" => self.raw_value = map.next_value_seed(Payload(context))?.unwrap_or_default(),
+});
 
 #[derive(Default)]
 struct SocketBufferedTrace;

@@ -8,23 +8,28 @@ use prost_types::Timestamp;
 
 use super::{JsonDecoder, values::Times};
 use crate::{
-    input::decode::{Decode, Step},
+    input::{
+        decode::{Decode, Step},
+        http_tests::{self, SeenPiece},
+    },
     proto::{
         DESCRIPTORS,
         envoy::config::core::v3::{self as core, address, envoy_internal_address, socket_address},
         tap::{self, body::BodyType, socket_event::EventSelector, socket_streamed_trace_segment::MessagePiece},
     },
     trace::{
-        Address, Code, Connection, EventKind, FieldId, Message, MessageView, Nanos, TimeError, TraceKind,
+        Address, Code, Connection, EventKind, FieldId, HttpPart, Message, MessageView, Nanos, TimeError, TraceKind,
         nanos_from_timestamp,
     },
 };
 
-const TRACES: [&[u8]; 4] = [
+const TRACES: [&[u8]; 6] = [
     include_bytes!("../../../testdata/envoy/1.40.0/h1trunc_str_JSON_BODY_AS_STRING_118.json"),
     include_bytes!("../../../testdata/envoy/1.40.0/h1up_str_JSON_BODY_AS_BYTES_103.json"),
     include_bytes!("../../../testdata/envoy/1.40.0/h2_buf_JSON_BODY_AS_STRING_31.json"),
     include_bytes!("../../../testdata/envoy/1.40.0/trunc_buf_JSON_BODY_AS_BYTES_5.json"),
+    include_bytes!("../../../testdata/envoy/1.40.0/filterrec_buf_JSON_BODY_AS_BYTES_6224311659921112257.json"),
+    include_bytes!("../../../testdata/envoy/1.40.0/filter_str_JSON_BODY_AS_STRING_9002359885677870521.json"),
 ];
 
 /// An event with its bytes.
@@ -46,6 +51,8 @@ struct Decoded {
     kind: Option<TraceKind>,
     trace_id: u64,
     connection: Option<Connection>,
+    upstream_connection: Option<Connection>,
+    http: Vec<SeenPiece>,
     events: Vec<Event>,
     read_truncated: bool,
     write_truncated: bool,
@@ -72,6 +79,8 @@ impl Decoded {
             kind: message.kind,
             trace_id: message.trace_id,
             connection: message.connection.clone(),
+            upstream_connection: message.upstream_connection.clone(),
+            http: http_tests::seen(view),
             events: events.collect(),
             read_truncated: message.read_truncated,
             write_truncated: message.write_truncated,
@@ -150,11 +159,19 @@ fn wrapper_descriptor() -> MessageDescriptor {
 
 /// What a prost message means in the model.
 fn expected(wrapper: &tap::TraceWrapper) -> Decoded {
-    let mut decoded = Decoded::default();
+    let http = wrapper.trace.as_ref().map(http_tests::expected).unwrap_or_default();
+    let mut decoded = Decoded { http, ..Decoded::default() };
     match &wrapper.trace {
         None => {}
-        Some(tap::trace_wrapper::Trace::HttpBufferedTrace(_)) => decoded.kind = Some(TraceKind::HttpBuffered),
-        Some(tap::trace_wrapper::Trace::HttpStreamedTraceSegment(_)) => decoded.kind = Some(TraceKind::HttpStreamed),
+        Some(tap::trace_wrapper::Trace::HttpBufferedTrace(trace)) => {
+            decoded.kind = Some(TraceKind::HttpBuffered);
+            decoded.connection = trace.downstream_connection.as_ref().map(connection);
+            decoded.upstream_connection = trace.upstream_connection.as_ref().map(connection);
+        }
+        Some(tap::trace_wrapper::Trace::HttpStreamedTraceSegment(segment)) => {
+            decoded.kind = Some(TraceKind::HttpStreamed);
+            decoded.trace_id = segment.trace_id;
+        }
         Some(tap::trace_wrapper::Trace::SocketBufferedTrace(trace)) => {
             decoded.kind = Some(TraceKind::SocketBuffered);
             decoded.trace_id = trace.trace_id;
@@ -402,17 +419,30 @@ fn several_events_of_a_segment_are_read() {
 }
 
 #[test]
-fn http_traces_are_recognised() {
-    for (name, kind) in [
-        ("http_buffered_trace", TraceKind::HttpBuffered),
-        ("httpBufferedTrace", TraceKind::HttpBuffered),
-        ("http_streamed_trace_segment", TraceKind::HttpStreamed),
-        ("httpStreamedTraceSegment", TraceKind::HttpStreamed),
+fn both_spellings_of_http_traces_are_read() {
+    for (buffered, received, streamed, headers) in [
+        ("http_buffered_trace", "headers_received_time", "http_streamed_trace_segment", "request_headers"),
+        ("httpBufferedTrace", "headersReceivedTime", "httpStreamedTraceSegment", "requestHeaders"),
     ] {
-        let source = format!(r#"{{"{name}":{{"request":{{"headers":[{{"key":"a"}}]}},"trace_id":"1"}}}}"#);
+        let fields = r#"[{"key":"a","value":null,"raw_value":"AP8="},{"key":"b","rawValue":"AP8=","value":"c"},{}]"#;
+        let body = r#"{"as_bytes":"AAEC","truncated":true}"#;
+        let source = format!(
+            r#"{{"{buffered}":{{"request":{{"{received}":"1970-01-01T00:00:01Z","body":{body},"trailers":{fields}}},
+            "response":null}}}} {{"{streamed}":{{"trace_id":"1","{headers}":{{"headers":{fields}}}}}}}
+            {{"{streamed}":{{"{headers}":{{}}}}}}"#
+        );
         let (decoded, out) = decode_in_pieces(source.as_bytes(), usize::MAX);
-        assert_eq!(decoded, [Decoded { kind: Some(kind), ..Decoded::default() }]);
         assert_eq!(out.unknown.total(), 0);
+        let kinds: Vec<_> = decoded.iter().map(|decoded| (decoded.kind.unwrap(), decoded.trace_id)).collect();
+        let all = [(TraceKind::HttpBuffered, 0), (TraceKind::HttpStreamed, 1), (TraceKind::HttpStreamed, 0)];
+        assert_eq!(kinds, all);
+        let parts: Vec<_> = decoded[0].http.iter().map(|piece| (piece.part, piece.time, piece.payload.len())).collect();
+        let (part, time) = (HttpPart::Headers, Some(1_000_000_000));
+        assert_eq!(parts, [(part, time, 0), (HttpPart::Body, None, 3), (HttpPart::Trailers, None, 0)]);
+        let pair = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+        assert_eq!(decoded[1].http[0].headers, [pair(b"a", b"\0\xff"), pair(b"b", b"c"), pair(b"", b"")]);
+        assert_eq!(decoded[1].http[0].headers, decoded[0].http[2].headers);
+        assert_eq!((decoded[2].http.len(), decoded[2].http[0].headers.len()), (1, 0));
     }
 }
 
@@ -765,11 +795,8 @@ fn any_wrapper() -> BoxedStrategy<tap::TraceWrapper> {
     let streamed = (any::<u64>(), option::of(piece)).prop_map(|(trace_id, message_piece)| {
         Trace::SocketStreamedTraceSegment(tap::SocketStreamedTraceSegment { trace_id, message_piece })
     });
-    let http = any_connection().prop_map(|connection| {
-        let downstream_connection = Some(connection);
-        Trace::HttpBufferedTrace(tap::HttpBufferedTrace { downstream_connection, ..Default::default() })
-    });
-    option::weighted(0.95, prop_oneof![4 => buffered, 4 => streamed, 1 => http])
+    let http = http_tests::any_trace(any_connection());
+    option::weighted(0.95, prop_oneof![2 => buffered, 2 => streamed, 1 => http])
         .prop_map(|trace| tap::TraceWrapper { trace, configured_sample_rate: None })
         .boxed()
 }
@@ -866,6 +893,7 @@ proptest! {
             let whole = &all[before.len()].events;
             let complete = cut.events.iter().zip(whole).take_while(|(left, whole)| left == whole).count();
             assert_left_over(&cut.events, whole, complete);
+            http_tests::check_cut(&cut.http, &all[before.len()].http);
         }
     }
 

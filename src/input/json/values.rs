@@ -17,13 +17,13 @@ pub(super) struct Context<'a> {
     pub(super) unknown_before: Option<UnknownFields>,
     times: &'a mut Times,
     text: &'a [u8],
-    cut_event: Option<usize>,
+    cut_body: Option<usize>,
 }
 
 impl<'a> Context<'a> {
-    /// `cut_event` is the index of the event whose body may end anywhere.
-    pub(super) fn new(text: &'a [u8], out: &'a mut Message, times: &'a mut Times, cut_event: Option<usize>) -> Self {
-        Self { out, fault_at: None, unknown_before: None, times, text, cut_event }
+    /// `cut_body` says that the body behind so many events and parts may end anywhere.
+    pub(super) fn new(text: &'a [u8], out: &'a mut Message, times: &'a mut Times, cut_body: Option<usize>) -> Self {
+        Self { out, fault_at: None, unknown_before: None, times, text, cut_body }
     }
 
     pub(super) fn count_unknown(&mut self, message: &'static str, name: &str) {
@@ -235,8 +235,8 @@ impl<'de> Visitor<'de> for Payload<'_, '_> {
     #[inline]
     fn visit_bytes<E: Error>(self, base64: &[u8]) -> Result<Self::Value, E> {
         let Self(context) = self;
-        let in_cut_event = context.cut_event == Some(context.out.events.len());
-        let base64 = if in_cut_event { &base64[..base64.len() - base64.len() % 4] } else { base64 };
+        let in_cut_body = context.cut_body == Some(context.out.events.len() + context.out.http.len());
+        let base64 = if in_cut_body { &base64[..base64.len() - base64.len() % 4] } else { base64 };
         let scratch = context.out.scratch();
         let start = scratch.len();
         // The decoder grows the space by exactly what it needs, which would copy all of it for every event.

@@ -10,6 +10,7 @@ use prost_types::Timestamp;
 
 use super::*;
 use crate::{
+    input::http_tests::{self, SeenPiece},
     proto::{
         DESCRIPTORS,
         envoy::config::core::v3::{self as core, address::Address as AddressKind, socket_address::PortSpecifier},
@@ -43,6 +44,8 @@ struct Seen {
     kind: Option<TraceKind>,
     trace_id: u64,
     connection: Option<Connection>,
+    upstream_connection: Option<Connection>,
+    http: Vec<SeenPiece>,
     events: Vec<SeenEvent>,
     read_truncated: bool,
     write_truncated: bool,
@@ -70,6 +73,8 @@ impl Seen {
             kind: message.kind,
             trace_id: message.trace_id,
             connection: message.connection.clone(),
+            upstream_connection: message.upstream_connection.clone(),
+            http: http_tests::seen(view),
             events: message.events.iter().map(event).collect(),
             read_truncated: message.read_truncated,
             write_truncated: message.write_truncated,
@@ -222,15 +227,47 @@ fn reads_a_buffered_trace() {
 }
 
 #[test]
-fn skips_what_http_traces_hold() {
+fn reads_a_streamed_http_trace() {
     let (seen, unknown) = read_counting(HTTP);
     assert_eq!(unknown, []);
     assert!(seen.iter().all(|seen| seen.kind == Some(TraceKind::HttpStreamed) && seen.fault.is_none()));
     assert_eq!(seen.len(), HTTP.windows(6).filter(|six| six == b"\nhttp_").count() + 1);
+    assert!(seen.iter().all(|seen| seen.http.len() == 1 && seen.trace_id != 0));
+    assert_eq!(seen[0].http[0].headers[1], (b":path".to_vec(), b"/echo".to_vec()));
+    assert!(seen[1].http[0].payload.starts_with(b"payload line\n"));
+}
+
+#[test]
+fn http_header_lists_and_raw_values() {
+    for list in [
+        "headers { key: 'a' value: '' raw_value: '\\000\\xff' } headers < key: \"b\" value: 'c' raw_value: 'd' >",
+        "headers [{ key: 'a' raw_value: '\\0\\377' }, { raw_value: 'd' key: 'b' value: 'c' }]",
+    ] {
+        for text in [
+            format!("http_streamed_trace_segment {{ response_trailers {{ {list} }} }}"),
+            format!("http_buffered_trace {{ response {{ {} }} }}", list.replace("headers", "trailers")),
+        ] {
+            let seen = only(&text);
+            assert_eq!((seen.fault, seen.http.len()), (None, 1), "{text}");
+            let piece = &seen.http[0];
+            assert_eq!((piece.side, piece.part), (HttpSide::Response, HttpPart::Trailers));
+            let pair = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+            assert_eq!(piece.headers, [pair(b"a", b"\0\xff"), pair(b"b", b"c")], "{text}");
+        }
+    }
+}
+
+#[test]
+fn damage_in_http_traces() {
     let seen = read("http_buffered_trace { request { body { as_bytes: \"\\q\" } } } http_buffered_trace {}");
     assert_eq!(seen.len(), 2);
     assert_eq!(seen[0].fault(), (50, Code::Undecodable, "\"\\\\q\" is no escape sequence"));
     assert_eq!((seen[0].kind, seen[1].kind), (Some(TraceKind::HttpBuffered), Some(TraceKind::HttpBuffered)));
+    let cut = only("http_buffered_trace { request { headers { key: 'a' value: 'b' } headers { key: 'c' value: 'd");
+    assert_eq!((cut.http.len(), cut.http[0].headers.len(), cut.cut), (1, 1, true));
+    let cut = only("http_streamed_trace_segment { request_body_chunk { as_bytes: 'abc");
+    assert_eq!((cut.http[0].payload.as_slice(), cut.http[0].truncated), (&b"abc"[..], true));
+    assert_eq!(only("http_streamed_trace_segment { request_body_chunk { as_bytes: '").http, []);
 }
 
 #[test]
@@ -898,16 +935,7 @@ fn any_trace() -> impl Strategy<Value = Trace> {
             })
         },
     );
-    let http = (any_body(), any_body(), any_connection()).prop_map(|(request, response, connection)| {
-        let message = |body| Some(tap::http_buffered_trace::Message { body: Some(body), ..Default::default() });
-        Trace::HttpBufferedTrace(tap::HttpBufferedTrace {
-            request: message(request),
-            response: message(response),
-            downstream_connection: Some(connection),
-            upstream_connection: None,
-        })
-    });
-    prop_oneof![4 => streamed, 4 => buffered, 1 => http]
+    prop_oneof![2 => streamed, 2 => buffered, 1 => http_tests::any_trace(any_connection().boxed())]
 }
 
 fn expected_address(address: Option<&core::Address>) -> Option<Address> {
@@ -970,6 +998,8 @@ fn expected(trace: &Trace, seen: &Seen) -> Seen {
         kind: None,
         trace_id: 0,
         connection: None,
+        upstream_connection: None,
+        http: http_tests::expected(trace),
         events: Vec::new(),
         read_truncated: false,
         write_truncated: false,
@@ -998,8 +1028,15 @@ fn expected(trace: &Trace, seen: &Seen) -> Seen {
                 Some(MessagePiece::Events(list)) => events = &list.events,
             }
         }
-        Trace::HttpBufferedTrace(_) => expected.kind = Some(TraceKind::HttpBuffered),
-        Trace::HttpStreamedTraceSegment(_) => expected.kind = Some(TraceKind::HttpStreamed),
+        Trace::HttpBufferedTrace(trace) => {
+            expected.kind = Some(TraceKind::HttpBuffered);
+            expected.connection = trace.downstream_connection.as_ref().map(expected_connection);
+            expected.upstream_connection = trace.upstream_connection.as_ref().map(expected_connection);
+        }
+        Trace::HttpStreamedTraceSegment(segment) => {
+            expected.kind = Some(TraceKind::HttpStreamed);
+            expected.trace_id = segment.trace_id;
+        }
     }
     expected.events = events.iter().map(expected_event).collect();
     let mut times = events.iter().filter_map(|event| event.timestamp);

@@ -5,6 +5,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
+    input::http_tests,
     proto::{
         envoy::config::core::v3::{self as core, address::Address as AddressKind},
         tap,
@@ -63,7 +64,7 @@ fn any_event() -> impl Strategy<Value = tap::SocketEvent> {
     )
 }
 
-/// Random socket traces.
+/// Random traces.
 pub(crate) fn wrapper_strategy() -> impl Strategy<Value = tap::TraceWrapper> {
     use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
     let buffered = (any::<u64>(), option::of(any_connection()), vec(any_event(), 0..5), any::<bool>(), any::<bool>())
@@ -84,7 +85,7 @@ pub(crate) fn wrapper_strategy() -> impl Strategy<Value = tap::TraceWrapper> {
     let streamed = (any::<u64>(), option::of(piece)).prop_map(|(trace_id, message_piece)| {
         Trace::SocketStreamedTraceSegment(tap::SocketStreamedTraceSegment { trace_id, message_piece })
     });
-    prop_oneof![buffered, streamed]
+    prop_oneof![2 => buffered, 2 => streamed, 1 => http_tests::any_trace(any_connection().boxed())]
         .prop_map(|trace| tap::TraceWrapper { trace: Some(trace), configured_sample_rate: None })
 }
 
@@ -154,8 +155,17 @@ pub(crate) fn check_message(view: MessageView<'_>, expected: &tap::TraceWrapper)
             };
             (TraceKind::SocketStreamed, segment.trace_id, connection, events)
         }
-        other => panic!("no socket trace: {other:?}"),
+        trace @ Trace::HttpBufferedTrace(http) => {
+            assert_eq!(message.upstream_connection, http.upstream_connection.as_ref().map(expected_connection));
+            let (kind, trace_id) = http_tests::kind_and_id(trace);
+            (kind, trace_id, http.downstream_connection.as_ref(), &[][..])
+        }
+        trace @ Trace::HttpStreamedTraceSegment(_) => {
+            let (kind, trace_id) = http_tests::kind_and_id(trace);
+            (kind, trace_id, None, &[][..])
+        }
     };
+    assert_eq!(http_tests::seen(view), http_tests::expected(expected.trace.as_ref().unwrap()));
     assert_eq!((message.kind, message.trace_id), (Some(kind), trace_id));
     assert_eq!(message.connection, connection.map(expected_connection));
     assert_eq!(message.events.len(), events.len());
@@ -209,6 +219,7 @@ proptest! {
             let last = index + 1 == part.events.len();
             prop_assert!(present.len() == all.len() || (last && event.body.truncated));
         }
+        http_tests::check_cut(&http_tests::seen(part_view), &http_tests::seen(whole_view));
     }
 
     #[test]
@@ -234,6 +245,7 @@ proptest! {
         for event in &message.events {
             let _ = MessageView::new(&message, &bytes).bytes(event.body.payload);
         }
+        let _ = http_tests::seen(MessageView::new(&message, &bytes));
     }
 
     #[test]
@@ -248,6 +260,7 @@ proptest! {
         for event in &message.events {
             let _ = MessageView::new(&message, &bytes).bytes(event.body.payload);
         }
+        let _ = http_tests::seen(MessageView::new(&message, &bytes));
     }
 }
 

@@ -1,0 +1,328 @@
+//! One exchange being written: in which order, at what times, in which protocol.
+
+use super::{
+    Env, HttpOpening, TimesFrom, Track, VersionChoice,
+    h1::Http1,
+    h2::Http2,
+    head::Head,
+    out::{At, Chunk, MadeKind, Missing},
+};
+use crate::{
+    timeline::{Direction, Opening},
+    trace::{Code, Finding, HttpPart, HttpPiece, HttpSide, MessageView, Nanos},
+};
+
+/// Between pieces whose time is made up.
+const STEP: Nanos = 1_000;
+
+/// What a date header is true to.
+const SECOND: Nanos = 1_000_000_000;
+
+/// Notes of one exchange; a comment has room for no more.
+const MAX_NOTES: usize = 8 << 10;
+
+#[derive(Debug)]
+enum Framer {
+    One(Http1),
+    Two(Box<Http2>),
+}
+
+/// An exchange of which something was written, or will be.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    index: usize,
+    trace_id: u64,
+    buffered: bool,
+    origin: (u64, u64),
+    client: Direction,
+    /// Until the connection is open.
+    opening: Option<Box<Opening>>,
+    framer: Option<Framer>,
+    last_time: Option<Nanos>,
+    order_reported: bool,
+}
+
+/// Where the framers write.
+pub(super) struct Sink<'e> {
+    env: &'e mut Env,
+    at: At,
+    client: Direction,
+    trace_id: u64,
+}
+
+impl Sink<'_> {
+    pub(super) fn at(&self, side: HttpSide) -> At {
+        let direction = match side {
+            HttpSide::Request => self.client,
+            HttpSide::Response => self.client.reverse(),
+        };
+        At { direction, ..self.at }
+    }
+
+    /// The buffer for what this side sends next.
+    pub(super) fn bytes(&mut self, side: HttpSide) -> &mut Vec<u8> {
+        let at = self.at(side);
+        self.env.out.begin(at)
+    }
+
+    pub(super) fn body(&mut self, side: HttpSide, chunk: Chunk<'_>, missing: Missing) {
+        let at = self.at(side);
+        self.env.out.body(at, chunk, missing);
+    }
+
+    /// Bytes of which nothing is there, not even a part.
+    pub(super) fn gap(&mut self, side: HttpSide, bytes: u64) {
+        let at = self.at(side);
+        self.env.out.flush();
+        self.env.out.push(at, MadeKind::Gap { direction: at.direction, bytes });
+    }
+
+    /// Says what was made up, escaped or left out: where the connection opens, or, if that is long ago, here.
+    pub(super) fn note(&mut self, note: &str) {
+        match self.env.out.opening(self.at.stream).and_then(|opening| opening.http.as_mut()) {
+            Some(http) if http.notes.len() + note.len() > MAX_NOTES => {}
+            Some(http) => {
+                if !http.notes.is_empty() {
+                    http.notes.push('\n');
+                }
+                http.notes.push_str(note);
+            }
+            None => self.env.out.note(note),
+        }
+    }
+
+    pub(super) fn find(&mut self, code: Code, detail: &str) {
+        let detail = format!("trace_id {}: {detail}", self.trace_id);
+        let (offset, message) = self.at.origin;
+        self.env.findings.push(Finding { code, offset, message, detail });
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(index: usize, opening: Opening) -> Self {
+        Self {
+            index,
+            trace_id: opening.trace_id,
+            buffered: opening.buffered,
+            origin: (opening.offset, opening.message),
+            client: opening.role.client_direction(),
+            opening: Some(Box::new(opening)),
+            framer: None,
+            last_time: None,
+            order_reported: false,
+        }
+    }
+
+    pub(super) fn find(&self, env: &mut Env, code: Code, detail: String) {
+        let (offset, message) = self.origin;
+        let detail = format!("trace_id {}: {detail}", self.trace_id);
+        env.findings.push(Finding { code, offset, message, detail });
+    }
+
+    /// Writes the parts in `view`. `in_window` says that its bytes stay where they are until the entries were read;
+    /// `ends` that these are the last parts of the exchange.
+    pub(super) fn write(
+        &mut self,
+        env: &mut Env,
+        view: MessageView<'_>,
+        tracks: &[Track; 2],
+        in_window: bool,
+        ends: bool,
+    ) {
+        let message = view.message();
+        let mut order: Vec<&HttpPiece> = message.http.iter().collect();
+        self.sort(env, &mut order, tracks, ends);
+        self.open(env, view, &order, tracks);
+        let last_of = |side| ends.then(|| order.iter().rposition(|piece| piece.side == side)).flatten();
+        let last = [last_of(HttpSide::Request), last_of(HttpSide::Response)];
+        for (position, piece) in order.iter().enumerate() {
+            let is_last = last[piece.side.index()] == Some(position);
+            let head = (piece.part == HttpPart::Headers).then(|| Head::read(view, piece));
+            let time = self.next_time(env, piece, head.as_ref());
+            let origin = if self.buffered || ends { self.origin } else { (message.offset, message.index) };
+            let track = ends.then_some(&tracks[piece.side.index()]);
+            let mut sink = self.sink(env, time, origin);
+            let Some(framer) = &mut self.framer else { continue };
+            match piece.part {
+                HttpPart::Headers => {
+                    let head = head.unwrap_or_else(|| Head::read(view, piece));
+                    match framer {
+                        Framer::One(one) => one.headers(&mut sink, piece.side, &head, track, is_last),
+                        Framer::Two(two) => two.headers(&mut sink, piece.side, &head, is_last),
+                    }
+                }
+                HttpPart::Body => {
+                    let body = piece.body;
+                    let chunk = Chunk {
+                        bytes: view.bytes(body.payload),
+                        span: in_window.then_some(body.payload),
+                        truncated: body.truncated,
+                        as_string: body.as_string,
+                    };
+                    match framer {
+                        Framer::One(one) => one.body(&mut sink, piece.side, chunk, is_last),
+                        Framer::Two(two) => two.body(&mut sink, piece.side, chunk, is_last),
+                    }
+                }
+                HttpPart::Trailers => {
+                    let head = Head::read(view, piece);
+                    match framer {
+                        Framer::One(one) => one.trailers(&mut sink, piece.side, &head),
+                        Framer::Two(two) => two.trailers(&mut sink, piece.side, &head),
+                    }
+                }
+            }
+        }
+        env.out.flush();
+    }
+
+    /// Ends the exchange and its connection.
+    pub(super) fn end(&mut self, env: &mut Env, tracks: &[Track; 2], complete: bool) {
+        if self.framer.is_none() {
+            // Nothing was recorded but that there was an exchange.
+            self.open(env, MessageView::new(&crate::trace::Message::default(), &[]), &[], tracks);
+        }
+        let time = self.last_time.unwrap_or_default();
+        let origin = self.origin;
+        let mut sink = self.sink(env, time, origin);
+        for side in [HttpSide::Request, HttpSide::Response] {
+            let truncated = tracks[side.index()].truncated;
+            match &mut self.framer {
+                Some(Framer::One(one)) => one.finish(&mut sink, side, complete, truncated),
+                Some(Framer::Two(two)) => two.finish(&mut sink, side, complete),
+                None => {}
+            }
+        }
+        let at = sink.at(HttpSide::Request);
+        env.out.flush();
+        env.out.push(at, if complete { MadeKind::Closed } else { MadeKind::Abandoned });
+    }
+
+    fn sink<'e>(&self, env: &'e mut Env, time: Nanos, origin: (u64, u64)) -> Sink<'e> {
+        let at = At { stream: self.index, origin, direction: self.client, time };
+        Sink { env, at, client: self.client, trace_id: self.trace_id }
+    }
+
+    /// Brings parts into the order in which they are sent: always those of a buffered trace, whose fields say nothing
+    /// of it, and those of a streamed one that cannot have been sent as they came.
+    fn sort(&mut self, env: &mut Env, order: &mut [&HttpPiece], tracks: &[Track; 2], ends: bool) {
+        let tunnel = tracks.iter().any(|track| track.tunnel);
+        let key = |piece: &HttpPiece| {
+            // Behind an upgrade both sides send what they like, once both heads are there.
+            let tunnelled = tunnel && piece.part != HttpPart::Headers;
+            (tunnelled, piece.side.index(), piece.part)
+        };
+        if self.buffered {
+            if !order.is_sorted_by_key(|piece| key(piece)) {
+                order.sort_by_key(|piece| key(piece));
+            }
+            return;
+        }
+        let request = order.iter().position(|piece| (piece.side, piece.part) == (HttpSide::Request, HttpPart::Headers));
+        let early =
+            request.is_some_and(|request| order[..request].iter().any(|piece| piece.side == HttpSide::Response));
+        if !early && !tracks.iter().any(|track| track.out_of_order) {
+            return;
+        }
+        if !self.order_reported {
+            self.order_reported = true;
+            self.find(env, Code::OutOfOrder, "its segments are not in the order in which HTTP sends them".into());
+        }
+        if ends {
+            order.sort_by_key(|piece| key(piece));
+        }
+    }
+
+    /// Opens the connection, if it is not open.
+    fn open(&mut self, env: &mut Env, view: MessageView<'_>, order: &[&HttpPiece], tracks: &[Track; 2]) {
+        let Some(mut opening) = self.opening.take() else { return };
+        let late = order.iter().any(|piece| piece.time.is_some_and(|time| time > env.latest));
+        if late {
+            let detail = "a time after the year 2106 does not fit pcap, pcapng has room for it; another is made up";
+            self.find(env, Code::BadTime, detail.into());
+        }
+        let recorded = order
+            .iter()
+            .enumerate()
+            .find_map(|(index, piece)| Some((index as u64, piece.time.filter(|time| *time <= env.latest)?)));
+        let date = || {
+            let mut heads =
+                order.iter().filter(|piece| (piece.side, piece.part) == (HttpSide::Response, HttpPart::Headers));
+            heads.find_map(|piece| Head::read(view, piece).date())
+        };
+        let (time, times) = match (recorded, env.start_time) {
+            // Parts before the one with a time were sent before it.
+            (Some((before, time)), _) => (time.saturating_sub(before * STEP), TimesFrom::Recorded),
+            (None, Some(start)) => (after_clock(env.clock, start), TimesFrom::StartTime),
+            (None, None) => match date().filter(|date| *date <= env.latest) {
+                Some(date) => (within_second(env.clock, date), TimesFrom::Date),
+                None => (after_clock(env.clock, 0), TimesFrom::Nothing),
+            },
+        };
+        if times != TimesFrom::Recorded {
+            env.clock = Some(time);
+        }
+        let two = match env.options.version {
+            VersionChoice::One => false,
+            VersionChoice::Two => true,
+            VersionChoice::Auto => {
+                let tunnel = tracks.iter().any(|track| track.tunnel);
+                !tunnel && tracks.iter().any(|track| track.wants_http2 || track.has_trailers)
+            }
+        };
+        self.framer = Some(if two { Framer::Two(Box::default()) } else { Framer::One(Http1::default()) });
+        opening.timeless = times != TimesFrom::Recorded;
+        opening.http = Some(HttpOpening {
+            version: if two { 2 } else { 1 },
+            times,
+            end_assumed: !opening.buffered && !tracks[1].has_trailers,
+            notes: String::new(),
+        });
+        // The first part takes this time, not the one after it.
+        self.last_time = Some(time);
+        let at = At { stream: self.index, origin: self.origin, direction: self.client, time };
+        env.out.push(at, MadeKind::Opened(opening));
+        if let Some(Framer::Two(framer)) = &mut self.framer {
+            let mut sink = Sink { env, at, client: self.client, trace_id: self.trace_id };
+            framer.greet(&mut sink);
+        }
+    }
+
+    fn next_time(&mut self, env: &mut Env, piece: &HttpPiece, head: Option<&Head<'_>>) -> Nanos {
+        let last = self.last_time.unwrap_or_default();
+        let time = match piece.time.filter(|time| *time <= env.latest) {
+            Some(time) => time.max(last),
+            None => {
+                let mut time = last + STEP;
+                // Exchanges that take turns: later in the trace is later in the capture, within reason.
+                if let Some(clock) = env.clock
+                    && (last..last.saturating_add(SECOND)).contains(&clock)
+                {
+                    time = clock.saturating_add(STEP);
+                }
+                // On a live stream the date comes when the request is already written.
+                if env.start_time.is_none()
+                    && piece.side == HttpSide::Response
+                    && let Some(date) = head.and_then(Head::date).filter(|date| *date <= env.latest)
+                {
+                    time = time.max(date);
+                }
+                env.clock = Some(time);
+                time
+            }
+        };
+        self.last_time = Some(time);
+        time
+    }
+}
+
+/// A time that goes on from the clock.
+fn after_clock(clock: Option<Nanos>, start: Nanos) -> Nanos {
+    clock.filter(|clock| *clock >= start).map_or(start, |clock| clock.saturating_add(STEP))
+}
+
+/// A time in the second that begins at `date`, behind the clock if that is in it.
+fn within_second(clock: Option<Nanos>, date: Nanos) -> Nanos {
+    let in_it = clock.filter(|clock| (date..date.saturating_add(SECOND)).contains(clock));
+    in_it.map_or(date, |clock| clock.saturating_add(STEP))
+}

@@ -1,0 +1,482 @@
+//! HTTP/1.1 (RFC 9112): heads, bodies of known length and in chunks, trailers, and what comes behind an upgrade.
+
+use std::io::Write as _;
+
+use memchr::memchr3;
+
+use super::{
+    Track,
+    exchange::Sink,
+    head::{Head, Pseudo},
+    out::{Chunk, Missing},
+};
+use crate::trace::{Code, HttpSide};
+
+/// How the body of one side is framed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Framing {
+    /// There was no head: bytes go as they are.
+    #[default]
+    Headless,
+    /// No body may follow.
+    Nothing,
+    /// Of this length.
+    Length(u64),
+    Chunked,
+    /// Another protocol's bytes.
+    Tunnel,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Half {
+    framing: Framing,
+    /// Recorded, and not contradicted by the response to HEAD.
+    content_length: Option<u64>,
+    /// Body bytes, with those that are missing.
+    sent: u64,
+    /// Its last chunk was sent.
+    ended: bool,
+    mismatch_reported: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Http1 {
+    halves: [Half; 2],
+    head_request: bool,
+    connect: bool,
+}
+
+impl Http1 {
+    /// `track` is all that there is of this side, where that is known.
+    pub(super) fn headers(
+        &mut self,
+        sink: &mut Sink<'_>,
+        side: HttpSide,
+        head: &Head<'_>,
+        track: Option<&Track>,
+        last: bool,
+    ) {
+        let mut escaped = Escaped::default();
+        let added = match side {
+            HttpSide::Request => self.request_head(sink, head, track, &mut escaped),
+            HttpSide::Response => self.response_head(sink, head, track),
+        };
+        if head.has_bad_length() {
+            sink.find(Code::LengthMismatch, "its content-length is no number, or there are several");
+        }
+        fields(sink.bytes(side), head, Some(side), &mut escaped);
+        let out = sink.bytes(side);
+        match added {
+            Added::Nothing => {}
+            Added::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Added::NoContent => out.extend_from_slice(b"content-length: 0\r\n"),
+        }
+        out.extend_from_slice(b"\r\n");
+        match added {
+            Added::Nothing => {}
+            Added::Chunked => sink.note(match side {
+                HttpSide::Request => "added to the request: transfer-encoding: chunked",
+                HttpSide::Response => "added to the response: transfer-encoding: chunked",
+            }),
+            Added::NoContent => sink.note("added to the response: content-length: 0"),
+        }
+        escaped.report(sink, side);
+        if last {
+            self.end(sink, side);
+        }
+    }
+
+    fn request_head(
+        &mut self,
+        sink: &mut Sink<'_>,
+        head: &Head<'_>,
+        track: Option<&Track>,
+        escaped: &mut Escaped,
+    ) -> Added {
+        let method = head.method().filter(|method| !method.is_empty());
+        self.head_request = method == Some(b"HEAD");
+        self.connect = method == Some(b"CONNECT");
+        let authority = head.pseudo(Pseudo::Authority);
+        let path = head.pseudo(Pseudo::Path).filter(|path| !path.is_empty());
+        // RFC 9112 section 3.2.3: the target of CONNECT is the authority.
+        let target = if self.connect { authority.or(path) } else { path };
+        if let (true, Some(_), Some(path)) = (self.connect, authority, path) {
+            sink.note(&format!("the request has :path {}, for which CONNECT has no place", path.escape_ascii()));
+        }
+        let out = sink.bytes(HttpSide::Request);
+        token(out, method.unwrap_or(b"GET"), escaped, b":method");
+        out.push(b' ');
+        request_target(out, target.unwrap_or(b"/"), escaped);
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        if let Some(authority) = authority {
+            out.extend_from_slice(b"Host: ");
+            value(out, authority, escaped, b":authority");
+            out.extend_from_slice(b"\r\n");
+        }
+        if method.is_none() {
+            missing(sink, "the request has no :method; GET is made up");
+        }
+        if target.is_none() {
+            missing(sink, "the request has no :path; / is made up");
+        }
+        for (name, pseudo) in [(":scheme", Pseudo::Scheme), (":protocol", Pseudo::Protocol)] {
+            if let Some(text) = head.pseudo(pseudo) {
+                let text = String::from_utf8_lossy(text);
+                sink.note(&format!("the request has {name} {text}, for which HTTP/1.1 has no place"));
+            }
+        }
+        let (framing, added) = if head.opens_tunnel() {
+            (Framing::Tunnel, Added::Nothing)
+        } else {
+            let may_have_body = matches!(method, Some(b"POST" | b"PUT" | b"PATCH"));
+            body_framing(sink, head, track, |track| match track {
+                // RFC 9112 section 6.3: a request that says nothing has no body.
+                Some(track) => track.has_body || track.has_trailers,
+                None => may_have_body,
+            })
+        };
+        self.begin(HttpSide::Request, framing, head.content_length());
+        added
+    }
+
+    fn response_head(&mut self, sink: &mut Sink<'_>, head: &Head<'_>, track: Option<&Track>) -> Added {
+        let status = head.status();
+        let out = sink.bytes(HttpSide::Response);
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "HTTP/1.1 {:03} {}\r\n", status.unwrap_or(0), status.map_or("", reason));
+        if status.is_none() {
+            let recorded = head.pseudo(Pseudo::Status).map(|status| format!(" but '{}'", status.escape_ascii()));
+            let recorded = recorded.unwrap_or_default();
+            missing(sink, &format!("the response has no :status of three digits{recorded}; 000 is made up"));
+        }
+        if head.is_informational() {
+            return Added::Nothing;
+        }
+        let accepted = status.is_some_and(|status| (200..300).contains(&status));
+        let no_body = self.head_request || head.is_bodiless();
+        let (framing, added, length) = if status == Some(101) || (self.connect && accepted) {
+            (Framing::Tunnel, Added::Nothing, None)
+        } else if no_body {
+            (Framing::Nothing, Added::Nothing, None)
+        } else {
+            let length = head.content_length();
+            let empty = track.is_some_and(|track| !track.has_body && !track.has_trailers);
+            if empty && length.is_none() && !head.chunked {
+                (Framing::Nothing, Added::NoContent, None)
+            } else {
+                let (framing, added) = body_framing(sink, head, track, |_| true);
+                (framing, added, length)
+            }
+        };
+        self.begin(HttpSide::Response, framing, length);
+        added
+    }
+
+    fn begin(&mut self, side: HttpSide, framing: Framing, content_length: Option<u64>) {
+        self.halves[side.index()] = Half { framing, content_length, ..Half::default() };
+    }
+
+    pub(super) fn body(&mut self, sink: &mut Sink<'_>, side: HttpSide, chunk: Chunk<'_>, last: bool) {
+        let half = &mut self.halves[side.index()];
+        let missing = half.missing(&chunk, last);
+        let lost = match missing {
+            Missing::Nothing => 0,
+            Missing::Bytes(bytes) => bytes,
+            Missing::Unknown => 1,
+        };
+        let len = (chunk.bytes.len() as u64).saturating_add(lost);
+        half.sent = half.sent.saturating_add(len);
+        let too_long = match half.framing {
+            Framing::Nothing => len > 0,
+            Framing::Length(length) => half.sent > length,
+            _ => half.ended,
+        };
+        if too_long && !half.mismatch_reported {
+            half.mismatch_reported = true;
+            sink.find(Code::LengthMismatch, &format!("the {} has more body than its headers allow", side.word()));
+        }
+        if half.framing != Framing::Chunked {
+            sink.body(side, chunk, missing);
+        } else if len > 0 {
+            // A chunk of length 0 would be the last one.
+            let out = sink.bytes(side);
+            let _ = write!(out, "{len:x}\r\n");
+            sink.body(side, chunk, missing);
+            sink.bytes(side).extend_from_slice(b"\r\n");
+        }
+        if last {
+            self.end(sink, side);
+        }
+    }
+
+    pub(super) fn trailers(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) {
+        let half = &mut self.halves[side.index()];
+        let mut escaped = Escaped::default();
+        match half.framing {
+            Framing::Chunked if !half.ended => sink.bytes(side).extend_from_slice(b"0\r\n"),
+            Framing::Headless => {}
+            _ => {
+                let count = head.fields.len();
+                let detail = format!("{count} trailers behind a body of known length have no place in HTTP/1.1");
+                sink.find(Code::OutOfOrder, &detail);
+                return;
+            }
+        }
+        half.ended = true;
+        fields(sink.bytes(side), head, None, &mut escaped);
+        sink.bytes(side).extend_from_slice(b"\r\n");
+        escaped.report(sink, side);
+    }
+
+    /// All parts of this side were written.
+    fn end(&mut self, sink: &mut Sink<'_>, side: HttpSide) {
+        let half = &mut self.halves[side.index()];
+        if half.ended {
+            return;
+        }
+        half.ended = true;
+        match half.framing {
+            Framing::Chunked => sink.bytes(side).extend_from_slice(b"0\r\n\r\n"),
+            Framing::Length(length) if length > half.sent => {
+                let rest = length - half.sent;
+                half.sent = length;
+                let nothing = Chunk { bytes: &[], span: None, truncated: true, as_string: false };
+                sink.body(side, nothing, Missing::Bytes(rest));
+            }
+            _ => {}
+        }
+    }
+
+    /// The exchange is over. What of it is missing was not written, unless it was known to be truncated.
+    pub(super) fn finish(&mut self, sink: &mut Sink<'_>, side: HttpSide, complete: bool, truncated: bool) {
+        let half = &mut self.halves[side.index()];
+        if half.ended {
+            return;
+        }
+        match half.framing {
+            Framing::Chunked if complete => self.end(sink, side),
+            Framing::Length(length) if length > half.sent && truncated => {
+                half.ended = true;
+                sink.gap(side, length - half.sent);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Half {
+    /// What is missing behind a part of the body, `last` if it is known to be the last one.
+    fn missing(&self, chunk: &Chunk<'_>, last: bool) -> Missing {
+        let sent = self.sent.saturating_add(chunk.bytes.len() as u64);
+        let rest = self.content_length.map_or(0, |length| length.saturating_sub(sent));
+        let cut = chunk.truncated || chunk.as_string || matches!(self.framing, Framing::Length(_));
+        match chunk.truncated {
+            _ if last && cut && rest > 0 => Missing::Bytes(rest),
+            true => Missing::Unknown,
+            false => Missing::Nothing,
+        }
+    }
+}
+
+/// A field that the replay needs and the trace has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Added {
+    Nothing,
+    Chunked,
+    NoContent,
+}
+
+/// RFC 9112 section 6.3. `has_body` decides where the headers say nothing.
+fn body_framing(
+    sink: &mut Sink<'_>,
+    head: &Head<'_>,
+    track: Option<&Track>,
+    has_body: impl FnOnce(Option<&Track>) -> bool,
+) -> (Framing, Added) {
+    if head.chunked {
+        return (Framing::Chunked, Added::Nothing);
+    }
+    match head.content_length() {
+        Some(length) => {
+            let too_long = track.is_some_and(|track| track.body > length);
+            if too_long {
+                sink.find(Code::LengthMismatch, "the body is longer than its content-length; it is sent in chunks");
+            }
+            // Trailers exist only behind chunks, which take precedence over content-length.
+            let trailers = track.is_some_and(|track| track.has_trailers);
+            if too_long || trailers {
+                (Framing::Chunked, Added::Chunked)
+            } else {
+                (Framing::Length(length), Added::Nothing)
+            }
+        }
+        None if has_body(track) => (Framing::Chunked, Added::Chunked),
+        None => (Framing::Nothing, Added::Nothing),
+    }
+}
+
+fn missing(sink: &mut Sink<'_>, what: &str) {
+    sink.note(what);
+    sink.find(Code::MissingHeader, what);
+}
+
+/// Field lines; of a head, without the pseudo-headers that the first line or Host holds.
+fn fields(out: &mut Vec<u8>, head: &Head<'_>, head_of: Option<HttpSide>, escaped: &mut Escaped) {
+    for (index, field) in head.fields.iter().enumerate() {
+        let (key, text) = head.field(field);
+        if key.first() == Some(&b':') && head_of.is_some_and(|side| head.is_pseudo(index, side)) {
+            continue;
+        }
+        token(out, key, escaped, key);
+        out.extend_from_slice(b": ");
+        value(out, text, escaped, key);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// RFC 9110 section 5.6.2. Any other byte would end the name, or the line.
+fn token(out: &mut Vec<u8>, name: &[u8], escaped: &mut Escaped, key: &[u8]) {
+    if !name.is_empty() && name.iter().all(|byte| is_token(*byte)) {
+        out.extend_from_slice(name);
+        return;
+    }
+    escaped.add(key);
+    if name.is_empty() {
+        out.push(b'-');
+    }
+    percent(out, name, is_token);
+}
+
+/// A request target holds no blank and no control character (RFC 9112 section 3.2).
+fn request_target(out: &mut Vec<u8>, target: &[u8], escaped: &mut Escaped) {
+    if target.iter().all(|byte| is_target(*byte)) {
+        out.extend_from_slice(target);
+        return;
+    }
+    escaped.add(b":path");
+    percent(out, target, is_target);
+}
+
+fn percent(out: &mut Vec<u8>, text: &[u8], is_plain: fn(u8) -> bool) {
+    for byte in text {
+        if is_plain(*byte) {
+            out.push(*byte);
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+fn is_target(byte: u8) -> bool {
+    byte > b' ' && byte != 0x7f
+}
+
+/// A table, because names are a good part of a trace.
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut index = 0;
+    while index < marks.len() {
+        table[marks[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
+
+fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
+}
+
+/// RFC 9110 section 5.5: CR, LF and NUL are dangerous, because they end the line or the text.
+pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: &[u8]) {
+    let mut rest = text;
+    while let Some(at) = memchr3(b'\r', b'\n', 0, rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(match rest[at] {
+            b'\r' => b"\\r",
+            b'\n' => b"\\n",
+            _ => b"\\0",
+        });
+        rest = &rest[at + 1..];
+        escaped.add(key);
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Fields that could not stand as they were recorded.
+#[derive(Debug, Default)]
+pub(super) struct Escaped {
+    names: Vec<String>,
+    more: usize,
+}
+
+impl Escaped {
+    #[cold]
+    pub(super) fn add(&mut self, key: &[u8]) {
+        const NAMES: usize = 8;
+        const LONGEST: usize = 64;
+        let name = key[..key.len().min(LONGEST)].escape_ascii().to_string();
+        if self.names.last() == Some(&name) {
+            return;
+        }
+        if self.names.len() < NAMES {
+            self.names.push(name);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn report(&self, sink: &mut Sink<'_>, side: HttpSide) {
+        if self.names.is_empty() {
+            return;
+        }
+        let more = if self.more > 0 { format!(" and {} more", self.more) } else { String::new() };
+        let detail = format!("escaped in the {}: {}{more}", side.word(), self.names.join(", "));
+        sink.note(&detail);
+        sink.find(Code::EscapedHeader, &detail);
+    }
+}
+
+/// Reason phrases (RFC 9110 section 15): nothing depends on them, but people look for them.
+fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "",
+    }
+}

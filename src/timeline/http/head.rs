@@ -1,0 +1,191 @@
+//! The fields of a request or response that decide how it is framed.
+
+use crate::trace::{Header, HttpPiece, HttpSide, MessageView};
+
+/// Pseudo-headers (RFC 9113 section 8.3, RFC 8441 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pseudo {
+    Method,
+    Path,
+    Authority,
+    Status,
+    Scheme,
+    Protocol,
+}
+
+const PSEUDO: usize = 6;
+
+impl Pseudo {
+    fn of(key: &[u8]) -> Option<Self> {
+        Some(match key {
+            b":method" => Self::Method,
+            b":path" => Self::Path,
+            b":authority" => Self::Authority,
+            b":status" => Self::Status,
+            b":scheme" => Self::Scheme,
+            b":protocol" => Self::Protocol,
+            _ => return None,
+        })
+    }
+}
+
+/// `content-length` as recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Absent,
+    One(u64),
+    /// No number, or several different ones.
+    Bad,
+}
+
+/// A head, read once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head<'a> {
+    view: MessageView<'a>,
+    pub(super) fields: &'a [Header],
+    /// Where the first of each pseudo-header is.
+    pseudo: [Option<usize>; PSEUDO],
+    length: Length,
+    /// transfer-encoding ends in chunked.
+    pub(super) chunked: bool,
+    upgrade: bool,
+    grpc: bool,
+    te_trailers: bool,
+    date: Option<&'a [u8]>,
+}
+
+impl<'a> Head<'a> {
+    pub(super) fn read(view: MessageView<'a>, piece: &HttpPiece) -> Self {
+        let fields = view.headers(piece);
+        let mut head = Self {
+            view,
+            fields,
+            pseudo: [None; PSEUDO],
+            length: Length::Absent,
+            chunked: false,
+            upgrade: false,
+            grpc: false,
+            te_trailers: false,
+            date: None,
+        };
+        for (index, field) in fields.iter().enumerate() {
+            let key = view.bytes(field.key);
+            if key.first() == Some(&b':') {
+                if let Some(pseudo) = Pseudo::of(key) {
+                    head.pseudo[pseudo as usize].get_or_insert(index);
+                }
+                continue;
+            }
+            // By length first: most fields are none of these.
+            match key.len() {
+                2 if key.eq_ignore_ascii_case(b"te") => {
+                    head.te_trailers |= has_token(view.bytes(field.value), b"trailers");
+                }
+                4 if key.eq_ignore_ascii_case(b"date") => head.date = Some(view.bytes(field.value)),
+                7 if key.eq_ignore_ascii_case(b"upgrade") => head.upgrade = true,
+                12 if key.eq_ignore_ascii_case(b"content-type") => {
+                    const GRPC: &[u8] = b"application/grpc";
+                    let start = view.bytes(field.value).get(..GRPC.len());
+                    head.grpc |= start.is_some_and(|start| start.eq_ignore_ascii_case(GRPC));
+                }
+                14 if key.eq_ignore_ascii_case(b"content-length") => head.add_length(view.bytes(field.value)),
+                17 if key.eq_ignore_ascii_case(b"transfer-encoding") => {
+                    head.chunked = ends_in_chunked(view.bytes(field.value));
+                }
+                _ => {}
+            }
+        }
+        head
+    }
+
+    fn add_length(&mut self, value: &[u8]) {
+        let parsed = str::from_utf8(value.trim_ascii()).ok();
+        // RFC 9110 section 8.6: digits, and no sign.
+        let parsed =
+            parsed.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok());
+        self.length = match (self.length, parsed) {
+            (Length::Absent, Some(length)) => Length::One(length),
+            (Length::One(before), Some(length)) if before == length => self.length,
+            _ => Length::Bad,
+        };
+    }
+
+    pub(super) fn pseudo(&self, pseudo: Pseudo) -> Option<&'a [u8]> {
+        self.pseudo[pseudo as usize].map(|index| self.view.bytes(self.fields[index].value))
+    }
+
+    /// Whether the field at `index` is a pseudo-header that this side may have, and the first of its name.
+    pub(super) fn is_pseudo(&self, index: usize, side: HttpSide) -> bool {
+        let of_request = |pseudo| pseudo != Pseudo::Status as usize;
+        let position = self.pseudo.iter().position(|first| *first == Some(index));
+        position.is_some_and(|pseudo| of_request(pseudo) == (side == HttpSide::Request))
+    }
+
+    pub(super) fn field(&self, field: &Header) -> (&'a [u8], &'a [u8]) {
+        (self.view.bytes(field.key), self.view.bytes(field.value))
+    }
+
+    pub(super) fn method(&self) -> Option<&'a [u8]> {
+        self.pseudo(Pseudo::Method)
+    }
+
+    /// The status, where it is one (RFC 9110 section 15: three digits).
+    pub(super) fn status(&self) -> Option<u16> {
+        match self.pseudo(Pseudo::Status)? {
+            digits @ [_, _, _] if digits.iter().all(u8::is_ascii_digit) => str::from_utf8(digits).ok()?.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// 1xx, which another response follows; not 101, after which HTTP is over.
+    pub(super) fn is_informational(&self) -> bool {
+        self.status().is_some_and(|status| (100..200).contains(&status) && status != 101)
+    }
+
+    /// A response that never has a body (RFC 9110 section 6.4.1).
+    pub(super) fn is_bodiless(&self) -> bool {
+        self.status().is_some_and(|status| status < 200 || status == 204 || status == 304)
+    }
+
+    pub(super) fn content_length(&self) -> Option<u64> {
+        match self.length {
+            Length::One(length) => Some(length),
+            Length::Absent | Length::Bad => None,
+        }
+    }
+
+    /// A content-length that is none.
+    pub(super) fn has_bad_length(&self) -> bool {
+        self.length == Length::Bad
+    }
+
+    /// Signs of HTTP/2: gRPC, a client that takes trailers, extended CONNECT.
+    pub(super) fn wants_http2(&self) -> bool {
+        self.grpc || self.te_trailers || self.pseudo(Pseudo::Protocol).is_some()
+    }
+
+    /// A request after which, or a response with which, another protocol begins.
+    pub(super) fn opens_tunnel(&self) -> bool {
+        let connect = self.method() == Some(b"CONNECT") && self.pseudo(Pseudo::Protocol).is_none();
+        connect
+            || self.status() == Some(101)
+            || (self.upgrade && self.method().is_some() && self.length == Length::Absent)
+    }
+
+    /// The date header, in nanoseconds since 1970.
+    pub(super) fn date(&self) -> Option<u64> {
+        let text = str::from_utf8(self.date?).ok()?;
+        let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(since_epoch.as_nanos()).ok()
+    }
+}
+
+/// Whether a comma-separated list has this element.
+fn has_token(list: &[u8], token: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|element| element.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// RFC 9112 section 6.1: chunked is the last coding, if it is one at all.
+fn ends_in_chunked(codings: &[u8]) -> bool {
+    codings.rsplit(|byte| *byte == b',').next().is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}

@@ -1,0 +1,334 @@
+//! HTTP tap traces as connections: the recorded exchange replayed as HTTP/1.1 or HTTP/2 bytes.
+//!
+//! An HTTP tap records fields and bodies, not bytes. Here they become the bytes that a client and a server would have
+//! sent, in entries like those of a tapped socket, so that the stages behind this one need not know the difference.
+//!
+//! A streamed exchange arrives in segments, and what comes late decides how the start is written: trailers ask for
+//! HTTP/2 or chunks, a missing content-length for chunks. So its segments are held until the exchange is over, or has
+//! become too large, or the stream is live and nobody may wait.
+
+mod exchange;
+mod h1;
+mod h2;
+mod head;
+mod out;
+mod streams;
+mod track;
+
+use std::collections::VecDeque;
+
+pub(super) use self::out::{Made, MadeKind, Place};
+use self::{exchange::Exchange, out::Out};
+pub use self::{
+    streams::Streams,
+    track::{Completeness, Track},
+};
+use super::{Opening, Options, Role};
+use crate::trace::{Code, Connection, Finding, HttpPart, MessageView, Nanos, TraceKind};
+
+/// Bytes of one exchange that are held.
+const MAX_HELD: usize = 256 << 10;
+
+/// Bytes of all exchanges of a source that are held.
+const MAX_HELD_TOGETHER: usize = 32 << 20;
+
+/// Exchanges that may be open. Nothing marks the end of a streamed one, so the one that was silent for longest ends.
+const MAX_OPEN: usize = 8192;
+
+/// Exchanges that look complete and wait, because trailers may follow even a body of known length.
+const MAX_COMPLETE: usize = 64;
+
+/// `--http`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VersionChoice {
+    /// By what the exchange shows.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2.
+    Two,
+}
+
+/// `--side`: whose connection, where the trace has both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SideChoice {
+    /// The client's connection to Envoy; Envoy's to the server if only that one is recorded.
+    #[default]
+    Downstream,
+    /// Envoy's connection to the server.
+    Upstream,
+}
+
+/// How HTTP traces are replayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// The protocol.
+    pub version: VersionChoice,
+    /// The connection.
+    pub side: SideChoice,
+}
+
+/// Where the times of a replayed exchange come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimesFrom {
+    /// The trace has at least one.
+    Recorded,
+    /// The response's date header.
+    Date,
+    /// `--start-time`.
+    StartTime,
+    /// Nothing: they count from the Unix epoch.
+    Nothing,
+}
+
+/// What is said of a connection whose bytes are replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpOpening {
+    /// 1 or 2.
+    pub version: u8,
+    /// How times were made up.
+    pub times: TimesFrom,
+    /// No trailers, so that nothing in a streamed trace says that the exchange ends where it does.
+    pub end_assumed: bool,
+    /// What was made up beyond that, escaped, or left out, one line each.
+    pub notes: String,
+}
+
+/// What the replay is to do, and where the clock of made-up times stands.
+#[derive(Debug)]
+struct Env {
+    options: HttpOptions,
+    start_time: Option<Nanos>,
+    /// The latest time that the capture can hold.
+    latest: Nanos,
+    /// The last time that was made up.
+    clock: Option<Nanos>,
+    out: Out,
+    findings: Vec<Finding>,
+}
+
+/// Replays the HTTP exchanges of one source.
+#[derive(Debug)]
+pub(super) struct Replay {
+    env: Env,
+    eager: bool,
+    max_open: usize,
+    streams: Streams<Option<Exchange>>,
+    held_together: usize,
+    /// Streams that hold something, on a live source.
+    waiting: VecDeque<usize>,
+}
+
+impl Replay {
+    pub(super) fn new(options: &Options) -> Self {
+        let env = Env {
+            options: options.http,
+            start_time: options.start_time,
+            latest: options.latest.unwrap_or(Nanos::MAX),
+            clock: None,
+            out: Out::default(),
+            findings: Vec::new(),
+        };
+        Self {
+            env,
+            eager: options.eager,
+            max_open: options.max_connections.unwrap_or(MAX_OPEN).clamp(1, MAX_OPEN),
+            streams: Streams::default(),
+            held_together: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// The next entry.
+    pub(super) fn next(&mut self) -> Option<Made> {
+        self.env.out.next()
+    }
+
+    /// The bytes of an entry that are not in the message.
+    pub(super) fn bytes(&self, start: usize, end: usize) -> &[u8] {
+        self.env.out.bytes(start, end)
+    }
+
+    pub(super) fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.env.findings)
+    }
+
+    pub(super) fn has_findings(&self) -> bool {
+        !self.env.findings.is_empty()
+    }
+
+    /// Takes the next message of the source. All entries before it must have been read.
+    pub(super) fn message(&mut self, view: MessageView<'_>) {
+        self.env.out.forget();
+        match view.message().kind {
+            Some(TraceKind::HttpBuffered) => self.buffered(view),
+            Some(TraceKind::HttpStreamed) => self.streamed(view),
+            _ => {}
+        }
+    }
+
+    fn buffered(&mut self, view: MessageView<'_>) {
+        let message = view.message();
+        let mut tracks = <[Track; 2]>::default();
+        for piece in &message.http {
+            tracks[piece.side.index()].add(view, piece);
+        }
+        let index = self.streams.reserve();
+        let opening = opening(view, true, self.env.options.side);
+        let mut exchange = Exchange::new(index, opening);
+        let complete = !message.cut && completeness(&tracks) == Completeness::Complete;
+        report_incomplete(&mut self.env, &exchange, &tracks, message.cut);
+        exchange.write(&mut self.env, view, &tracks, true, true);
+        exchange.end(&mut self.env, &tracks, complete);
+        self.streams.release(index);
+    }
+
+    fn streamed(&mut self, view: MessageView<'_>) {
+        let message = view.message();
+        if message.http.is_empty() {
+            return;
+        }
+        let index = self.streams.of(view);
+        let stream = self.streams.get(index);
+        for piece in &message.http {
+            stream.tracks[piece.side.index()].add(view, piece);
+        }
+        let ended = message.http.iter().any(|piece| piece.part == HttpPart::Trailers && piece.side.index() == 1);
+        if let Some(exchange) = &mut stream.state {
+            exchange.write(&mut self.env, view, &stream.tracks, true, false);
+        } else {
+            let before = stream.held_bytes;
+            stream.hold(view);
+            let held = stream.held_bytes;
+            self.held_together += held - before;
+            if self.eager && before == 0 {
+                self.waiting.push_back(index);
+            }
+            if !ended && (held > MAX_HELD || self.held_together > MAX_HELD_TOGETHER) {
+                self.begin(index);
+            }
+        }
+        if ended {
+            self.finish(index);
+        } else {
+            let stream = self.streams.get(index);
+            if completeness(&stream.tracks) == Completeness::Complete && stream.tracks[1].has_known_end() {
+                self.streams.note_complete(index);
+            }
+        }
+        while let Some(index) = self.streams.next_to_end(self.max_open, MAX_COMPLETE) {
+            self.finish(index);
+        }
+    }
+
+    /// Writes what is held of a stream, of which more may come.
+    fn begin(&mut self, index: usize) {
+        let stream = self.streams.get(index);
+        let Some(held) = stream.take_held() else { return };
+        self.held_together -= held.bytes;
+        let view = held.view();
+        let opening = Opening {
+            offset: stream.origin.0,
+            message: stream.origin.1,
+            ..opening(view, false, self.env.options.side)
+        };
+        let exchange = stream.state.get_or_insert_with(|| Exchange::new(index, opening));
+        exchange.write(&mut self.env, view, &stream.tracks, false, false);
+        self.streams.give_back(held);
+    }
+
+    /// The source waits for input: on a live stream, nothing else may.
+    pub(super) fn wait(&mut self) {
+        self.env.out.forget();
+        for _ in 0..self.waiting.len() {
+            let Some(index) = self.waiting.pop_front() else { break };
+            let Some(stream) = self.streams.find(index) else { continue };
+            if stream.held_bytes == 0 || stream.state.is_some() {
+                continue;
+            }
+            // A dissector shows a head whose body is announced when the body comes, and of a cut body it shows only
+            // what is in the packet of the head.
+            if stream.announces_body() {
+                self.waiting.push_back(index);
+            } else {
+                self.begin(index);
+            }
+        }
+    }
+
+    /// The source has ended, and every exchange with it.
+    pub(super) fn end(&mut self) {
+        self.env.out.forget();
+        for index in self.streams.in_order() {
+            self.finish(index);
+        }
+    }
+
+    fn finish(&mut self, index: usize) {
+        let Some(mut stream) = self.streams.remove(index) else { return };
+        let completeness = completeness(&stream.tracks);
+        let held = stream.take_held();
+        if let Some(held) = &held {
+            self.held_together -= held.bytes;
+            let origin = stream.origin;
+            let exchange = stream.state.get_or_insert_with(|| {
+                let opening = opening(held.view(), false, self.env.options.side);
+                Exchange::new(index, Opening { offset: origin.0, message: origin.1, ..opening })
+            });
+            report_incomplete(&mut self.env, exchange, &stream.tracks, false);
+            exchange.write(&mut self.env, held.view(), &stream.tracks, false, true);
+        }
+        if let Some(exchange) = &mut stream.state {
+            if held.is_none() {
+                report_incomplete(&mut self.env, exchange, &stream.tracks, false);
+            }
+            exchange.end(&mut self.env, &stream.tracks, completeness == Completeness::Complete);
+        }
+        if let Some(held) = held {
+            self.streams.give_back(held);
+        }
+        self.streams.release(index);
+    }
+}
+
+/// Whether both halves of an exchange are there.
+fn completeness(tracks: &[Track; 2]) -> Completeness {
+    let [request, response] = tracks;
+    let is_head = request.is_head_request();
+    request.completeness(false).max(response.completeness(is_head))
+}
+
+fn report_incomplete(env: &mut Env, exchange: &Exchange, tracks: &[Track; 2], cut: bool) {
+    let missing = match completeness(tracks) {
+        // That the source is cut is a finding of its own.
+        _ if cut => return,
+        Completeness::Complete => return,
+        Completeness::Unfinished => "its body ends before its content-length",
+        Completeness::Headless if tracks[0].is_empty() => "there is no request",
+        Completeness::Headless if tracks[1].is_empty() => "there is no response",
+        Completeness::Headless => "a body or trailers have no headers",
+    };
+    exchange.find(env, Code::IncompleteExchange, missing.to_owned());
+}
+
+/// What is known of the connection of an exchange.
+fn opening(view: MessageView<'_>, buffered: bool, side: SideChoice) -> Opening {
+    let message = view.message();
+    let (connection, role) = match (side, &message.connection, &message.upstream_connection) {
+        (SideChoice::Upstream, _, upstream) => (upstream.clone(), Role::Upstream),
+        (SideChoice::Downstream, None, Some(upstream)) => (Some(upstream.clone()), Role::Upstream),
+        (SideChoice::Downstream, downstream, _) => (downstream.clone(), Role::Downstream),
+    };
+    Opening {
+        trace_id: message.trace_id,
+        buffered,
+        connection: connection.unwrap_or_else(Connection::default),
+        role,
+        role_given: false,
+        offset: message.offset,
+        message: message.index,
+        timeless: false,
+        http: None,
+    }
+}
