@@ -17,9 +17,9 @@ use crate::{
 
 /// Packets without payload, or bytes of zeros, that stand for lost bytes. A hostile trace can claim to have lost any
 /// number, so a connection may show some to begin with and more with each event; past that, sequence numbers are
-/// skipped. An honest event of 64 KiB, or of 256 KiB with `--truncated zero`, is always shown in full.
+/// skipped. An honest event of 8 MiB, or of 256 KiB with `--truncated zero`, is always shown in full.
 const LOST_SEGMENTS: u64 = 1024;
-const LOST_SEGMENTS_PER_EVENT: u64 = 16;
+const LOST_SEGMENTS_PER_EVENT: u64 = 128;
 const ZEROS: u64 = 256 << 10;
 
 /// How long a receiver waits for data to carry its acknowledgement, in nanoseconds: what Linux does. RFC 1122 section
@@ -148,8 +148,6 @@ impl Flow {
             if !data.note.is_empty() {
                 let _ = write!(comment, "\n{}", untrusted::escape(data.note));
             }
-            self.lost_segments += LOST_SEGMENTS_PER_EVENT + u64::from(u16::MAX / self.segment);
-            self.lost_zeros += ZEROS;
             self.incomplete(data.direction, time, data.payload, length, &comment, sink)?;
         }
         if data.end_stream && self.options.tcp == TcpMode::Full && !self.half(data.direction).closed {
@@ -197,6 +195,8 @@ impl Flow {
         sink: &mut impl PacketSink,
     ) -> io::Result<()> {
         let present_len = present.len() as u64;
+        self.lost_segments += LOST_SEGMENTS_PER_EVENT + u64::from(u16::MAX / self.segment);
+        self.lost_zeros += ZEROS;
         match self.options.truncated {
             TruncatedMode::Snap => self.segments(direction, time, present, length, comment, sink),
             TruncatedMode::Gap => {
