@@ -290,7 +290,7 @@ fn ten_gibibytes_one_way() {
     let mut time = TIME;
     while sent < TOTAL {
         // Cut events, whole ones, and some that are missing altogether.
-        let length = [30_000_000, 5, 65_495, 1 << 20, 15_000_001][events.len() % 5].min(TOTAL - sent);
+        let length = [8_000_000, 5, 65_495, 1 << 20, 7_000_001][events.len() % 5].min(TOTAL - sent);
         let event = if length <= 5 { read(time, &[1; 5]) } else { cut(read(time, b"cut")) };
         events.push((event, length));
         sent += length;
