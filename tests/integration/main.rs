@@ -14,6 +14,7 @@ mod fixture;
 mod formats;
 mod http2;
 mod http;
+mod http_replay;
 mod info;
 mod limits;
 mod loss;
