@@ -26,6 +26,7 @@ Examples:
   tap2pcap path_0.pb - | tshark -r -         look at it without a file
   tap2pcap traces/ all.pcapng                merge a directory in time order
   tap2pcap traces/ captures/                 one capture per trace
+  tap2pcap tap_1.json exchange.har           an HTTP tap trace for browsers' tools
   curl -s ... /tap | tap2pcap - - | tshark -r -"
 )]
 pub struct Cli {
@@ -128,7 +129,7 @@ pub struct ConvertArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = From::Auto)]
     pub from: From,
 
-    /// Format of the capture [default: by OUTPUT's suffix, pcapng for `-`]
+    /// Format of the output [default: by OUTPUT's suffix, pcapng for `-` and for directories]
     #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
 
@@ -220,6 +221,8 @@ pub enum Format {
     Pcap,
     /// With comments, directions and names
     Pcapng,
+    /// HAR 1.2, of HTTP tap traces only
+    Har,
 }
 
 /// `--progress`.

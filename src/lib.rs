@@ -16,6 +16,8 @@
 //!   capture file, stdout
 //! ```
 //!
+//! HTTP tap traces hold fields and bodies instead of bytes: [`timeline`] replays them, or [`har`] writes them as they are.
+//!
 //! [`trace`] is the model that the stages share, [`commands`] joins them, [`cli`] holds the arguments and [`report`]
 //! all that a person reads.
 //!
@@ -28,6 +30,7 @@
 pub mod capture;
 pub mod cli;
 pub mod commands;
+pub mod har;
 pub mod input;
 pub mod interrupt;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

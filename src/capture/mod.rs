@@ -6,10 +6,10 @@ mod pcapng;
 
 use std::{io, net::IpAddr};
 
+pub(crate) use output::Output;
 pub use output::{Destination, OutputError, TEMPORARY_PREFIX};
 pub use pcap::LATEST_PCAP_TIME;
 
-use self::output::Output;
 use crate::synth::{Packet, PacketSink};
 
 /// A capture's file format.

@@ -63,7 +63,7 @@ impl OutputError {
 }
 
 #[derive(Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
     path: PathBuf,
     file: File,
     /// The file under its temporary name; dropping it deletes it.
@@ -79,7 +79,7 @@ struct Writer {
 }
 
 impl Output {
-    pub(super) fn create(destination: &Destination) -> Result<Self, OutputError> {
+    pub(crate) fn create(destination: &Destination) -> Result<Self, OutputError> {
         let path = match destination {
             Destination::Stdout => PathBuf::from("-"),
             Destination::File(path) => path.clone(),
@@ -100,7 +100,7 @@ impl Output {
     }
 
     /// Takes the bytes of `buffer` and leaves it empty.
-    pub(super) fn write(&mut self, buffer: &mut Vec<u8>) -> Result<(), OutputError> {
+    pub(crate) fn write(&mut self, buffer: &mut Vec<u8>) -> Result<(), OutputError> {
         let sent = self.writer().map_or_else(Err, |writer| {
             let fresh = writer.empty.recv().unwrap_or_default();
             let full = std::mem::replace(buffer, fresh);
@@ -138,7 +138,7 @@ impl Output {
     }
 
     /// Nothing waits here: the thread writes what it is given at once.
-    pub(super) fn flush(&mut self) -> Result<(), OutputError> {
+    pub(crate) fn flush(&mut self) -> Result<(), OutputError> {
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Output {
     }
 
     /// Writes the last bytes and puts the file in its place.
-    pub(super) fn finish(mut self, rest: &[u8]) -> Result<(), OutputError> {
+    pub(crate) fn finish(mut self, rest: &[u8]) -> Result<(), OutputError> {
         self.join()?;
         let mut file = &self.file;
         file.write_all(rest).map_err(|error| self.error(error))?;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::bail;
 
 use super::{
-    Status,
+    Status, har,
     merge::{Outcome, merge},
     mirror::{Failed, mirror},
     settings::Settings,
@@ -38,12 +38,18 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
         bail!("{}: no trace files (.pb, .pb_length_delimited, .pb_text, .json, .gz or .zst)", named.join(", "));
     }
     let progress = Progress::new(args.progress, settings.verbosity, &found);
-    let format = capture_format(args.format, output);
-    settings.timeline.latest = (format == Format::Pcap).then_some(LATEST_PCAP_TIME);
-    let outcome = if into_directory {
-        mirror(&found, output, format, &settings, &progress).map_err(Ending::from)
-    } else {
-        one_capture(&found, output, format, &settings, &progress)
+    let outcome = match output_format(args.format, output) {
+        Kind::Har if into_directory => har::many_files(&found, output, &settings, &progress).map_err(Ending::from),
+        Kind::Har => not_onto_itself(&found, output)
+            .and_then(|()| har::one_file(&found, output, &settings, &progress).map_err(Ending::from)),
+        Kind::Capture(format) => {
+            settings.timeline.latest = (format == Format::Pcap).then_some(LATEST_PCAP_TIME);
+            if into_directory {
+                mirror(&found, output, format, &settings, &progress).map_err(Ending::from)
+            } else {
+                one_capture(&found, output, format, &settings, &progress)
+            }
+        }
     };
     progress.finish();
     let mut outcome = match outcome {
@@ -99,6 +105,14 @@ impl From<Failed> for Ending {
     }
 }
 
+/// Writing must not destroy what is read.
+fn not_onto_itself(inputs: &[Input], output: &Path) -> Result<(), Ending> {
+    match inputs.iter().find(|input| same_file(&input.path, output)) {
+        Some(input) => Err(Ending::Failed(both_input_and_output(&input.path))),
+        None => Ok(()),
+    }
+}
+
 fn one_capture(
     inputs: &[Input],
     output: &Path,
@@ -106,9 +120,7 @@ fn one_capture(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Outcome, Ending> {
-    if let Some(input) = inputs.iter().find(|input| same_file(&input.path, output)) {
-        return Err(Ending::Failed(both_input_and_output(&input.path)));
-    }
+    not_onto_itself(inputs, output)?;
     let destination = if output == Path::new("-") { Destination::Stdout } else { Destination::File(output.to_owned()) };
     let mut capture = Capture::create(&destination, format)?;
     let live_output = destination == Destination::Stdout;
@@ -138,12 +150,21 @@ fn is_directory(output: &Path) -> bool {
     output != Path::new("-") && output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
-fn capture_format(given: Option<cli::Format>, output: &Path) -> Format {
+/// What is written.
+enum Kind {
+    Capture(Format),
+    Har,
+}
+
+fn output_format(given: Option<cli::Format>, output: &Path) -> Kind {
+    let has_suffix = |name: &str| output.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case(name));
     match given {
-        Some(cli::Format::Pcap) => Format::Pcap,
-        Some(cli::Format::Pcapng) => Format::Pcapng,
-        None if output.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("pcap")) => Format::Pcap,
-        None => Format::Pcapng,
+        Some(cli::Format::Pcap) => Kind::Capture(Format::Pcap),
+        Some(cli::Format::Pcapng) => Kind::Capture(Format::Pcapng),
+        Some(cli::Format::Har) => Kind::Har,
+        None if has_suffix("pcap") => Kind::Capture(Format::Pcap),
+        None if has_suffix("har") && !is_directory(output) => Kind::Har,
+        None => Kind::Capture(Format::Pcapng),
     }
 }
 

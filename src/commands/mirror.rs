@@ -44,7 +44,11 @@ pub(super) fn mirror(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Outcome, Failed> {
-    let outputs = output_paths(inputs, directory, format);
+    let suffix = match format {
+        Format::Pcap => ".pcap",
+        Format::Pcapng => ".pcapng",
+    };
+    let outputs = output_paths(inputs, directory, suffix);
     if let Some(input) = overwritten(inputs, &outputs) {
         return Err(Failed::Overwrite(input.path.clone()));
     }
@@ -88,12 +92,8 @@ pub(super) fn mirror(
 
 /// Where each input's capture goes: the name it had, with the capture's suffix after it. Inputs of the same name, from
 /// different directories, are numbered in their order.
-fn output_paths(inputs: &[Input], directory: &Path, format: Format) -> Vec<PathBuf> {
+pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut taken = HashSet::new();
-    let suffix = match format {
-        Format::Pcap => ".pcap",
-        Format::Pcapng => ".pcapng",
-    };
     let named = |relative: &Path, middle: &str| {
         let mut name = OsString::from(relative);
         name.push(middle);
@@ -116,7 +116,7 @@ fn output_paths(inputs: &[Input], directory: &Path, format: Format) -> Vec<PathB
 }
 
 /// An input that is one of the outputs as well, by whatever name.
-fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Option<&'a Input> {
+pub(super) fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Option<&'a Input> {
     let existing: HashSet<_> = outputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let is_output = |input: &&Input| input.path.canonicalize().is_ok_and(|path| existing.contains(&path));
     if existing.is_empty() { None } else { inputs.iter().find(is_output) }

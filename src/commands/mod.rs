@@ -1,6 +1,7 @@
 //! One file per thing that the program does; the only place that joins the stages.
 
 mod convert;
+mod har;
 mod info;
 mod inspect;
 mod live_capture;

@@ -12,7 +12,9 @@ mod summary;
 pub use assemble::{Data, Entry, EntryKind, Joined, MAX_CONNECTIONS, Opening, Options, Timelines, TrueLength};
 pub use endpoint::{Endpoints, Mapping, ParseMappingError, Resolver};
 pub use hash::stable_hash;
-pub use http::{Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice};
+pub use http::{
+    Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice, reason_phrase,
+};
 pub use protocol::{Protocol, Sniffer};
 pub use role::{Role, RoleChoice, role_from_ports};
 pub use summary::{Side, Summaries, Summary};

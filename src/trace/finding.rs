@@ -69,7 +69,7 @@ pub enum Code {
     OutOfOrder,
     /// A content-length that is none, or that the body contradicts.
     LengthMismatch,
-    /// An HTTP head without its method, path or status.
+    /// An HTTP head without its method, path or status; or a body or trailers without a head.
     MissingHeader,
     /// A header with bytes that would break the framing.
     EscapedHeader,

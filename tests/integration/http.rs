@@ -70,7 +70,7 @@ pub fn segment(trace_id: u64, piece: MessagePiece) -> TraceWrapper {
     wrap(Trace::HttpStreamedTraceSegment(HttpStreamedTraceSegment { trace_id, message_piece: Some(piece) }))
 }
 
-fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+pub fn map(pairs: &[(&str, &str)]) -> HeaderMap {
     HeaderMap { headers: headers(pairs) }
 }
 

@@ -15,6 +15,7 @@ mod fixture;
 mod formats;
 mod http;
 mod http2;
+mod http_replay;
 mod info;
 mod limits;
 mod loss;

@@ -64,7 +64,12 @@ impl Http1 {
         if head.has_bad_length() {
             sink.find(Code::LengthMismatch, "its content-length is no number, or there are several");
         }
-        fields(sink.bytes(side), head, Some(side), &mut escaped);
+        // RFC 9112 section 6.2: not both of them.
+        let without_length = added == Added::Chunked;
+        if let (true, Some(length)) = (without_length, head.content_length()) {
+            sink.note(&format!("left out of the {}, for the chunks: content-length: {length}", side.word()));
+        }
+        fields(sink.bytes(side), head, Some(side), without_length, &mut escaped);
         let out = sink.bytes(side);
         match added {
             Added::Nothing => {}
@@ -143,7 +148,7 @@ impl Http1 {
         let status = head.status();
         let out = sink.bytes(HttpSide::Response);
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "HTTP/1.1 {:03} {}\r\n", status.unwrap_or(0), status.map_or("", reason));
+        let _ = write!(out, "HTTP/1.1 {:03} {}\r\n", status.unwrap_or(0), status.map_or("", reason_phrase));
         if status.is_none() {
             let recorded = head.pseudo(Pseudo::Status).map(|status| format!(" but '{}'", status.escape_ascii()));
             let recorded = recorded.unwrap_or_default();
@@ -223,7 +228,7 @@ impl Http1 {
             }
         }
         half.ended = true;
-        fields(sink.bytes(side), head, None, &mut escaped);
+        fields(sink.bytes(side), head, None, false, &mut escaped);
         sink.bytes(side).extend_from_slice(b"\r\n");
         escaped.report(sink, side);
     }
@@ -321,10 +326,13 @@ fn missing(sink: &mut Sink<'_>, what: &str) {
 }
 
 /// Field lines; of a head, without the pseudo-headers that the first line or Host holds.
-fn fields(out: &mut Vec<u8>, head: &Head<'_>, head_of: Option<HttpSide>, escaped: &mut Escaped) {
+fn fields(out: &mut Vec<u8>, head: &Head<'_>, head_of: Option<HttpSide>, without_length: bool, escaped: &mut Escaped) {
     for (index, field) in head.fields.iter().enumerate() {
         let (key, text) = head.field(field);
         if key.first() == Some(&b':') && head_of.is_some_and(|side| head.is_pseudo(index, side)) {
+            continue;
+        }
+        if without_length && key.eq_ignore_ascii_case(b"content-length") {
             continue;
         }
         token(out, key, escaped, key);
@@ -443,7 +451,8 @@ impl Escaped {
 }
 
 /// Reason phrases (RFC 9110 section 15): nothing depends on them, but people look for them.
-fn reason(status: u16) -> &'static str {
+#[must_use]
+pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",

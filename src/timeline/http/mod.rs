@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 pub(super) use self::out::{Made, MadeKind, Place};
 use self::{exchange::Exchange, out::Out};
 pub use self::{
+    h1::reason_phrase,
     streams::Streams,
     track::{Completeness, Track},
 };
@@ -300,14 +301,20 @@ fn completeness(tracks: &[Track; 2]) -> Completeness {
 }
 
 fn report_incomplete(env: &mut Env, exchange: &Exchange, tracks: &[Track; 2], cut: bool) {
+    // That the source is cut is a finding of its own.
+    if cut {
+        return;
+    }
+    if tracks.iter().any(|track| !track.is_empty() && !track.has_head) {
+        let detail = "a body or trailers have no headers; they are written as they are";
+        exchange.find(env, Code::MissingHeader, detail.to_owned());
+    }
     let missing = match completeness(tracks) {
-        // That the source is cut is a finding of its own.
-        _ if cut => return,
         Completeness::Complete => return,
         Completeness::Unfinished => "its body ends before its content-length",
         Completeness::Headless if tracks[0].is_empty() => "there is no request",
         Completeness::Headless if tracks[1].is_empty() => "there is no response",
-        Completeness::Headless => "a body or trailers have no headers",
+        Completeness::Headless => return,
     };
     exchange.find(env, Code::IncompleteExchange, missing.to_owned());
 }

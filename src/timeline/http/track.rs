@@ -83,6 +83,12 @@ impl Track {
         self.head_request
     }
 
+    /// Whether it is a response that has no body by its status.
+    #[must_use]
+    pub fn is_bodiless(&self) -> bool {
+        self.bodiless
+    }
+
     /// The recorded content-length, if there is one.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {

@@ -1,0 +1,199 @@
+//! `tap2pcap INPUT... OUTPUT.har`: HTTP tap traces to HAR.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    is_stdin,
+    merge::Outcome,
+    mirror::{Failed, output_paths, overwritten},
+    settings::Settings,
+    trace::Stop,
+};
+use crate::{
+    capture::{Destination, OutputError},
+    har::{Exchanges, Har},
+    input::{Advance, Input, Source},
+    interrupt,
+    report::{Progress, Reporter, print_error, print_line},
+    timeline::Track,
+    trace::{Code, Finding, MessageView},
+};
+
+/// Writes all exchanges of all inputs into one file, input by input.
+pub(super) fn one_file(
+    inputs: &[Input],
+    output: &Path,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Outcome, Failed> {
+    let destination = if output == Path::new("-") { Destination::Stdout } else { Destination::File(output.to_owned()) };
+    let timeline = &settings.timeline;
+    let mut har = Har::create(&destination, timeline.http, timeline.start_time).map_err(Failed::Output)?;
+    let mut outcome = Outcome::default();
+    for input in inputs {
+        add(input, output, &mut har, settings, progress, &mut outcome)?;
+        progress.file();
+    }
+    // As with captures: one that the user ended before anything came is a file.
+    if outcome.converted == 0 && interrupt::signal().is_some() {
+        outcome.converted = inputs.len();
+    }
+    if outcome.converted > 0 {
+        har.finish().map_err(Failed::Output)?;
+    }
+    Ok(outcome)
+}
+
+/// Writes a file for each input below `directory`.
+pub(super) fn many_files(
+    inputs: &[Input],
+    directory: &Path,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Outcome, Failed> {
+    let mut outcome = Outcome::default();
+    let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har");
+    if let Some(input) = overwritten(inputs, &outputs) {
+        return Err(Failed::Overwrite(input.path.clone()));
+    }
+    for (input, output) in inputs.iter().zip(outputs) {
+        let failed = |source| Failed::Output(OutputError { path: output.clone(), source });
+        let directories = output.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed);
+        match directories.and_then(|()| one_file(std::slice::from_ref(input), &output, settings, progress)) {
+            Ok(one) => outcome.add(&one),
+            // As with captures: one that cannot be written says nothing of the others, unless there is no room.
+            Err(Failed::Output(error)) if !error.is_out_of_space() => {
+                print_error(&error);
+                outcome.damaged += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(outcome)
+}
+
+/// Adds the exchanges of one input.
+fn add(
+    input: &Input,
+    output: &Path,
+    har: &mut Har,
+    settings: &Settings,
+    progress: &Progress,
+    outcome: &mut Outcome,
+) -> Result<(), Failed> {
+    let stopped = |stop| match stop {
+        Stop::Output(source) => Failed::Output(OutputError { path: output.to_owned(), source }),
+        Stop::Signal(signal) => Failed::Signal(signal),
+    };
+    let mut source = match Source::open(&input.path, settings.input) {
+        Ok(source) => source,
+        Err(_) if is_stdin(input) && interrupt::signal().is_some() => return Ok(()),
+        Err(error) => return outcome.refuse(input, &error, settings).map_err(stopped),
+    };
+    let mut reporter = Reporter::new(settings.verbosity, settings.strict);
+    let before = har.entries();
+    let refused = read(input, &mut source, har, &mut reporter, progress).map_err(stopped)?;
+    reporter.finish(&input.path);
+    reporter.unknown_fields(&input.path, source.unknown_fields());
+    let converted = har.entries() > before;
+    if converted {
+        outcome.converted += 1;
+    } else if refused {
+        let path = input.path.display();
+        print_line("error", &format_args!("{path}: holds socket traces; HAR is for HTTP tap traces, pcapng for these"));
+    } else if is_stdin(input) && interrupt::signal().is_some() {
+        return Ok(());
+    } else {
+        super::nothing_readable(&input.path);
+    }
+    let damaged = reporter.errors() > 0 || (settings.strict && reporter.warnings() > 0);
+    if !converted || damaged {
+        outcome.damaged += 1;
+    }
+    Ok(())
+}
+
+/// Reads one input to its end. Answers whether there were socket traces in it.
+fn read(
+    input: &Input,
+    source: &mut Source,
+    har: &mut Har,
+    reporter: &mut Reporter,
+    progress: &Progress,
+) -> Result<bool, Stop> {
+    let live = is_stdin(input);
+    let name = input.path.file_name().unwrap_or(input.path.as_os_str()).to_string_lossy().into_owned();
+    let mut exchanges = Exchanges::default();
+    let mut sockets: Option<Finding> = None;
+    let mut findings = Vec::new();
+    let mut counted = 0;
+    let mut entries = 0;
+    loop {
+        let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| {
+            findings.extend(truncation(view, tracks));
+            entries += 1;
+            har.entry(&name, view, tracks)
+        };
+        let advance = source.advance();
+        let written = match advance {
+            Advance::Message => {
+                let view = source.message();
+                let message = view.message();
+                if let Some(kind) = message.kind.filter(|kind| !kind.is_http())
+                    && sockets.is_none()
+                {
+                    let detail = format!("a socket trace ({}); HAR is for HTTP tap traces", kind.field_name());
+                    let (offset, message) = (message.offset, message.index);
+                    sockets = Some(Finding { code: Code::SocketTrace, offset, message, detail });
+                }
+                exchanges.message(view, &mut each)
+            }
+            Advance::NeedInput => {
+                if !live && let Some(signal) = interrupt::signal() {
+                    return Err(Stop::Signal(signal));
+                }
+                let flushed = if live { har.flush() } else { Ok(()) };
+                source.fill();
+                progress.bytes(source.bytes_read() - counted);
+                counted = source.bytes_read();
+                flushed
+            }
+            Advance::End => {
+                // It may be what ended a pipe with a name.
+                if let (false, Some(signal)) = (live, interrupt::signal()) {
+                    return Err(Stop::Signal(signal));
+                }
+                exchanges.end(&mut each)
+            }
+        };
+        // The user ended the stream, and not where a message ends, or what packs it.
+        let interrupted = live && interrupt::signal().is_some();
+        let meant = |finding: &&Finding| interrupted && matches!(finding.code, Code::CutOff | Code::ReadFailed);
+        for finding in source.take_findings().iter().chain(&findings).filter(|finding| !meant(finding)) {
+            reporter.finding(&input.path, finding);
+        }
+        findings.clear();
+        written.map_err(|error| Stop::Output(error.into_io()))?;
+        if advance == Advance::End {
+            break;
+        }
+    }
+    // With nothing else in the source, the refusal says it all.
+    if let (Some(finding), true) = (&sockets, entries > 0) {
+        reporter.finding(&input.path, finding);
+    }
+    Ok(sockets.is_some())
+}
+
+fn truncation(view: MessageView<'_>, tracks: &[Track; 2]) -> Option<Finding> {
+    let message = view.message();
+    tracks.iter().any(|track| track.truncated).then(|| Finding {
+        code: Code::TruncatedBody,
+        offset: message.offset,
+        message: message.index,
+        detail: format!("trace_id {}: a body is truncated", message.trace_id),
+    })
+}

@@ -1,0 +1,286 @@
+//! One exchange as an entry of HAR 1.2. Names are the format's; those of our own start with an underscore, as it asks.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::text::{Cookie, Pair, body, lossy, query, url};
+use crate::{
+    timeline::{HttpOptions, SideChoice, Track},
+    trace::{Address, HttpPart, HttpSide, MessageView, Nanos},
+};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry<'a> {
+    started_date_time: String,
+    /// Milliseconds.
+    time: f64,
+    request: Request<'a>,
+    response: Response<'a>,
+    cache: Cache,
+    timings: Timings,
+    #[serde(rename = "serverIPAddress", skip_serializing_if = "Option::is_none")]
+    server_ip_address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<String>,
+    comment: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Cache {}
+
+#[derive(Debug, Serialize)]
+struct Timings {
+    send: f64,
+    wait: f64,
+    receive: f64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    method: Cow<'a, str>,
+    url: String,
+    http_version: &'static str,
+    cookies: Vec<Cookie<'a>>,
+    headers: Vec<Pair<'a>>,
+    query_string: Vec<Pair<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    post_data: Option<PostData<'a>>,
+    headers_size: i64,
+    body_size: i64,
+    #[serde(rename = "_trailers", skip_serializing_if = "Vec::is_empty")]
+    trailers: Vec<Pair<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PostData<'a> {
+    mime_type: Cow<'a, str>,
+    text: Cow<'a, str>,
+    /// The format has a place for this in responses only.
+    #[serde(rename = "_encoding", skip_serializing_if = "Option::is_none")]
+    encoding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    status: u16,
+    status_text: &'static str,
+    http_version: &'static str,
+    cookies: Vec<Cookie<'a>>,
+    headers: Vec<Pair<'a>>,
+    content: Content<'a>,
+    #[serde(rename = "redirectURL")]
+    redirect_url: Cow<'a, str>,
+    headers_size: i64,
+    body_size: i64,
+    #[serde(rename = "_trailers", skip_serializing_if = "Vec::is_empty")]
+    trailers: Vec<Pair<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Content<'a> {
+    size: i64,
+    mime_type: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+}
+
+/// The parts of one side, put together.
+#[derive(Debug, Default)]
+struct Side<'a> {
+    pseudo: Vec<(&'a [u8], &'a [u8])>,
+    fields: Vec<(&'a [u8], &'a [u8])>,
+    trailers: Vec<(&'a [u8], &'a [u8])>,
+    body: Cow<'a, [u8]>,
+    time: Option<Nanos>,
+}
+
+impl<'a> Side<'a> {
+    fn new(view: MessageView<'a>, side: HttpSide) -> Self {
+        let mut out = Self::default();
+        for piece in view.message().http.iter().filter(|piece| piece.side == side) {
+            let pairs = view.headers(piece).iter().map(|field| (view.bytes(field.key), view.bytes(field.value)));
+            match piece.part {
+                HttpPart::Headers => {
+                    // After an informational response comes another one, and that is what counts.
+                    out.pseudo.clear();
+                    out.fields.clear();
+                    let (pseudo, fields): (Vec<_>, _) = pairs.partition(|(key, _)| key.starts_with(b":"));
+                    (out.pseudo, out.fields) = (pseudo, fields);
+                    out.time = out.time.or(piece.time);
+                }
+                HttpPart::Body => {
+                    let bytes = view.bytes(piece.body.payload);
+                    if out.body.is_empty() {
+                        out.body = Cow::Borrowed(bytes);
+                    } else {
+                        out.body.to_mut().extend_from_slice(bytes);
+                    }
+                }
+                HttpPart::Trailers => out.trailers.extend(pairs),
+            }
+        }
+        out
+    }
+
+    fn pseudo(&self, name: &[u8]) -> &'a [u8] {
+        self.pseudo.iter().find(|(key, _)| *key == name).map_or(&[], |(_, value)| value)
+    }
+
+    fn all(&self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.fields.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+
+    fn field(&self, name: &'a [u8]) -> &'a [u8] {
+        self.all(name).next().unwrap_or_default()
+    }
+}
+
+fn pairs<'a>(fields: &[(&'a [u8], &'a [u8])]) -> Vec<Pair<'a>> {
+    fields.iter().map(|(name, value)| Pair { name: lossy(name), value: lossy(value) }).collect()
+}
+
+/// How many bytes a body had, as far as known, and what to say where some are missing.
+fn true_size(track: &Track, bodiless: bool) -> (i64, Option<String>) {
+    let announced = track.content_length().filter(|length| *length > track.body && !bodiless);
+    let (size, comment) = match announced {
+        Some(length) => (length, Some(format!("{} of the {length} bytes are here", track.body))),
+        None if track.truncated => {
+            (track.body, Some(format!("truncated: {} bytes are here, how many there were is not known", track.body)))
+        }
+        None => (track.body, None),
+    };
+    (i64::try_from(size).unwrap_or(i64::MAX), comment)
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn new(
+        name: &str,
+        view: MessageView<'a>,
+        tracks: &[Track; 2],
+        options: HttpOptions,
+        start_time: Nanos,
+    ) -> Self {
+        let [request, response] = [Side::new(view, HttpSide::Request), Side::new(view, HttpSide::Response)];
+        let mut notes = vec![format!("from {name}, trace_id {}", view.message().trace_id)];
+        let date = str::from_utf8(response.field(b"date")).ok().and_then(|date| httpdate::parse_http_date(date).ok());
+        let started = request.time.or(response.time).map(rfc3339).or_else(|| {
+            notes.push("the trace has no time; this one is made up".to_owned());
+            date.map(|date| prost_types::Timestamp::from(date).to_string())
+        });
+        let waited = match (request.time, response.time) {
+            (Some(sent), Some(received)) => received.saturating_sub(sent) as f64 / 1e6,
+            _ => 0.0,
+        };
+        for (side, track) in [("request", &tracks[0]), ("response", &tracks[1])] {
+            if track.is_empty() {
+                notes.push(format!("the trace has no {side}"));
+            }
+        }
+        let version =
+            if tracks.iter().any(|track| track.wants_http2 || track.has_trailers) { "HTTP/2" } else { "HTTP/1.1" };
+        let (server_ip_address, connection) = endpoints(view, options.side);
+        Self {
+            started_date_time: started.unwrap_or_else(|| rfc3339(start_time)),
+            time: waited,
+            request: request_of(&request, &tracks[0], version),
+            response: response_of(&response, tracks, version),
+            cache: Cache {},
+            timings: Timings { send: 0.0, wait: waited, receive: 0.0 },
+            server_ip_address,
+            connection,
+            comment: notes.join("; "),
+        }
+    }
+}
+
+fn request_of<'a>(side: &Side<'a>, track: &Track, version: &'static str) -> Request<'a> {
+    let target = side.pseudo(b":path");
+    let (body_size, missing) = true_size(track, false);
+    let post_data = (!side.body.is_empty()).then(|| {
+        let (text, is_base64) = body(side.body.clone());
+        let comment = match (is_base64, missing) {
+            (true, Some(missing)) => Some(format!("base64; {missing}")),
+            (true, None) => Some("base64".to_owned()),
+            (false, missing) => missing,
+        };
+        let encoding = is_base64.then_some("base64");
+        PostData { mime_type: lossy(side.field(b"content-type")), text, encoding, comment }
+    });
+    Request {
+        method: lossy(side.pseudo(b":method")),
+        url: url(side.pseudo(b":scheme"), side.pseudo(b":authority"), target),
+        http_version: version,
+        cookies: side.all(b"cookie").flat_map(Cookie::of_request).collect(),
+        headers: pairs(&side.fields),
+        query_string: query(target),
+        post_data,
+        headers_size: -1,
+        body_size,
+        trailers: pairs(&side.trailers),
+    }
+}
+
+fn response_of<'a>(side: &Side<'a>, tracks: &[Track; 2], version: &'static str) -> Response<'a> {
+    let track = &tracks[1];
+    let bodiless = tracks[0].is_head_request() || track.is_bodiless();
+    let (size, comment) = true_size(track, bodiless);
+    let content = if side.body.is_empty() {
+        Content { size, mime_type: lossy(side.field(b"content-type")), text: None, encoding: None, comment }
+    } else {
+        let (text, is_base64) = body(side.body.clone());
+        let encoding = is_base64.then_some("base64");
+        Content { size, mime_type: lossy(side.field(b"content-type")), text: Some(text), encoding, comment }
+    };
+    let status = str::from_utf8(side.pseudo(b":status")).ok().and_then(|status| status.parse().ok()).unwrap_or(0);
+    Response {
+        status,
+        status_text: crate::timeline::reason_phrase(status),
+        http_version: version,
+        cookies: side.all(b"set-cookie").map(Cookie::of_response).collect(),
+        headers: pairs(&side.fields),
+        content,
+        redirect_url: lossy(side.field(b"location")),
+        headers_size: -1,
+        body_size: size,
+        trailers: pairs(&side.trailers),
+    }
+}
+
+/// The server's address and the client's port, where they are recorded.
+fn endpoints(view: MessageView<'_>, side: SideChoice) -> (Option<String>, Option<String>) {
+    let message = view.message();
+    let (client, server) = match (side, &message.connection, &message.upstream_connection) {
+        (SideChoice::Upstream, _, Some(connection)) | (SideChoice::Downstream, None, Some(connection)) => {
+            (&connection.local, &connection.remote)
+        }
+        (SideChoice::Downstream, Some(connection), _) => (&connection.remote, &connection.local),
+        _ => return (None, None),
+    };
+    let ip = |address: &Option<Address>| match address {
+        Some(Address::Socket { address, .. }) => address.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_string()),
+        _ => None,
+    };
+    let port = |address: &Option<Address>| match address {
+        Some(Address::Socket { port, .. }) => port.map(|port| port.to_string()),
+        _ => None,
+    };
+    (ip(server), port(client))
+}
+
+fn rfc3339(time: Nanos) -> String {
+    // Both parts fit: a u64 of nanoseconds reaches the year 2554.
+    let (seconds, nanos) = ((time / 1_000_000_000).cast_signed(), (time % 1_000_000_000) as i32);
+    prost_types::Timestamp { seconds, nanos }.to_string()
+}

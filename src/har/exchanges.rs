@@ -1,0 +1,93 @@
+//! Exchanges of one source, whole: a HAR entry needs both halves with all of their bodies.
+
+use crate::{
+    timeline::{Completeness, Streams, Track},
+    trace::{HttpPart, HttpSide, MessageView, TraceKind},
+};
+
+/// Exchanges that may be open. Nothing marks the end of a streamed one, so the one that was silent for longest ends.
+const MAX_OPEN: usize = 8192;
+
+/// Exchanges that look complete and wait, because trailers may follow even a body of known length.
+const MAX_COMPLETE: usize = 64;
+
+/// Bytes that are held of all exchanges together; past them, the one that was silent for longest ends.
+const MAX_HELD: usize = 1 << 30;
+
+/// Collects the segments of streamed exchanges.
+#[derive(Debug, Default)]
+pub struct Exchanges {
+    streams: Streams<()>,
+    held: usize,
+}
+
+impl Exchanges {
+    /// Takes a message, and hands `each` the exchanges that ended with it.
+    ///
+    /// # Errors
+    /// Those of `each`.
+    pub fn message<E>(
+        &mut self,
+        view: MessageView<'_>,
+        mut each: impl FnMut(MessageView<'_>, &[Track; 2]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let message = view.message();
+        match message.kind {
+            Some(TraceKind::HttpBuffered) => {
+                let mut tracks = <[Track; 2]>::default();
+                message.http.iter().for_each(|piece| tracks[piece.side.index()].add(view, piece));
+                each(view, &tracks)
+            }
+            Some(TraceKind::HttpStreamed) if !message.http.is_empty() => {
+                let index = self.streams.of(view);
+                let stream = self.streams.get(index);
+                message.http.iter().for_each(|piece| stream.tracks[piece.side.index()].add(view, piece));
+                let before = stream.held_bytes;
+                stream.hold(view);
+                self.held += stream.held_bytes - before;
+                let [request, response] = &stream.tracks;
+                let head = request.is_head_request();
+                let whole = request.completeness(false).max(response.completeness(head)) == Completeness::Complete;
+                let known_end = response.has_known_end();
+                let is_end = (HttpSide::Response, HttpPart::Trailers);
+                if message.http.iter().any(|piece| (piece.side, piece.part) == is_end) {
+                    self.end_one(index, &mut each)?;
+                } else if whole && known_end {
+                    self.streams.note_complete(index);
+                }
+                let most = if self.held > MAX_HELD { 0 } else { MAX_OPEN };
+                while let Some(index) = self.streams.next_to_end(most, MAX_COMPLETE) {
+                    self.end_one(index, &mut each)?;
+                    if self.held <= MAX_HELD && most == 0 {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The source has ended, and every exchange with it.
+    ///
+    /// # Errors
+    /// Those of `each`.
+    pub fn end<E>(&mut self, mut each: impl FnMut(MessageView<'_>, &[Track; 2]) -> Result<(), E>) -> Result<(), E> {
+        self.streams.in_order().into_iter().try_for_each(|index| self.end_one(index, &mut each))
+    }
+
+    fn end_one<E>(
+        &mut self,
+        index: usize,
+        each: &mut impl FnMut(MessageView<'_>, &[Track; 2]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(mut stream) = self.streams.remove(index) else { return Ok(()) };
+        let held = stream.take_held();
+        self.streams.release(index);
+        let Some(held) = held else { return Ok(()) };
+        self.held -= held.bytes;
+        let result = each(held.view(), &stream.tracks);
+        self.streams.give_back(held);
+        result
+    }
+}

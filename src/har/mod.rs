@@ -1,0 +1,88 @@
+//! HTTP tap traces as HAR 1.2, the format of browsers' network panels: one JSON object for all exchanges, written
+//! entry by entry as exchanges end.
+
+mod entry;
+mod exchanges;
+mod text;
+
+pub use exchanges::Exchanges;
+
+use self::entry::Entry;
+use crate::{
+    capture::{Destination, Output, OutputError},
+    timeline::{HttpOptions, Track},
+    trace::MessageView,
+};
+
+/// Bytes that are gathered before they go to the destination.
+const CHUNK: usize = 256 * 1024;
+
+/// A HAR file being written.
+#[derive(Debug)]
+pub struct Har {
+    output: Output,
+    buffer: Vec<u8>,
+    options: HttpOptions,
+    start_time: u64,
+    entries: u64,
+}
+
+impl Har {
+    /// Begins a file at `destination`. `start_time` is that of exchanges without any time, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// [`OutputError`] where the destination cannot be created.
+    pub fn create(
+        destination: &Destination,
+        options: HttpOptions,
+        start_time: Option<u64>,
+    ) -> Result<Self, OutputError> {
+        let output = Output::create(destination)?;
+        let buffer = concat!(
+            "{\"log\":{\"version\":\"1.2\",\"creator\":{\"name\":\"tap2pcap\",\"version\":\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"},\"entries\":["
+        );
+        Ok(Self { output, buffer: buffer.into(), options, start_time: start_time.unwrap_or(0), entries: 0 })
+    }
+
+    /// Entries so far.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Adds an exchange of the trace file called `name`.
+    ///
+    /// # Errors
+    /// [`OutputError`] where the destination cannot be written.
+    pub fn entry(&mut self, name: &str, view: MessageView<'_>, tracks: &[Track; 2]) -> Result<(), OutputError> {
+        let entry = Entry::new(name, view, tracks, self.options, self.start_time);
+        self.buffer.extend_from_slice(if self.entries == 0 { b"\n" } else { b",\n" });
+        serde_json::to_writer(&mut self.buffer, &entry)
+            .expect("writing to memory cannot fail, and all keys are strings");
+        self.entries += 1;
+        if self.buffer.len() >= CHUNK { self.output.write(&mut self.buffer) } else { Ok(()) }
+    }
+
+    /// Hands everything so far to the destination: for live streams.
+    ///
+    /// # Errors
+    /// [`OutputError`] where the destination cannot be written.
+    pub fn flush(&mut self) -> Result<(), OutputError> {
+        // Before the first entry there may never be one, and then no file either.
+        if self.entries > 0 && !self.buffer.is_empty() {
+            self.output.write(&mut self.buffer)?;
+        }
+        self.output.flush()
+    }
+
+    /// Completes the file; it appears under its name only now.
+    ///
+    /// # Errors
+    /// [`OutputError`] where the destination cannot be written.
+    pub fn finish(mut self) -> Result<(), OutputError> {
+        self.buffer.extend_from_slice(b"\n]}}\n");
+        self.output.finish(&self.buffer)
+    }
+}

@@ -1,0 +1,602 @@
+//! The bytes that HTTP tap traces are replayed as, one exchange after another; and traces that make no sense.
+
+use std::{
+    io::{Read, Write},
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tap2pcap::proto::tap::{
+    Connection, HttpBufferedTrace, TraceWrapper, http_buffered_trace::Message,
+    http_streamed_trace_segment::MessagePiece, trace_wrapper::Trace,
+};
+
+use crate::{
+    fixture::{Dress, TIME, downstream, socket, timestamp},
+    http::{body, buffered, cut, header, headers, map, segment},
+    tshark::{self, Frame},
+    util::{Dir, PROGRAM, Run, convert, tap2pcap},
+};
+
+fn message(fields: &[(&str, &str)], bytes: &str, trailers: &[(&str, &str)]) -> Message {
+    Message {
+        headers: headers(fields),
+        body: (!bytes.is_empty()).then(|| body(bytes)),
+        trailers: headers(trailers),
+        headers_received_time: None,
+    }
+}
+
+const GET: [(&str, &str); 3] = [(":method", "GET"), (":path", "/"), (":authority", "example.com")];
+const OK: [(&str, &str); 1] = [(":status", "200")];
+
+/// The head that [`GET`] is replayed as.
+const GET_HEAD: &str = "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n";
+
+struct Shown {
+    run: Run,
+    frames: Vec<Frame>,
+}
+
+impl Shown {
+    fn payload(&self, from_client: bool) -> Vec<u8> {
+        let client = self.frames[0].src;
+        let own = self.frames.iter().filter(|frame| (frame.src == client) == from_client);
+        own.flat_map(|frame| frame.payload.clone()).collect()
+    }
+
+    fn comments(&self) -> String {
+        self.frames.iter().flat_map(|frame| frame.comments.clone()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[track_caller]
+    fn expect_sound(self) -> Self {
+        self.frames.iter().for_each(|frame| frame.expect_sound(&"replay"));
+        self
+    }
+}
+
+/// Converts a trace and reads the capture.
+#[track_caller]
+fn show(options: &[&str], messages: &[TraceWrapper]) -> Shown {
+    show_with_status(0, options, messages)
+}
+
+#[track_caller]
+fn show_with_status(status: i32, options: &[&str], messages: &[TraceWrapper]) -> Shown {
+    let dir = Dir::new("http-replay");
+    let input = dir.create("trace_1.pb", Dress::Delimited.file(messages));
+    let output = dir.join("out.pcapng");
+    let run = convert(options, &input, &output).run().expect_status(status);
+    Shown { run, frames: tshark::read(&output) }
+}
+
+/// What client and server send in an exchange without complaints.
+#[track_caller]
+fn expect_bytes(options: &[&str], messages: &[TraceWrapper], client: &str, server: &str) {
+    let shown = show(options, messages).expect_sound();
+    assert_eq!(shown.run.stderr, "");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    assert_eq!(text(shown.payload(true)), client);
+    assert_eq!(text(shown.payload(false)), server);
+}
+
+#[test]
+fn bodies_are_framed_so_that_a_dissector_reads_them() {
+    let exchange = |request, response| [buffered(request, response)];
+    let get = || message(&GET, "", &[]);
+    // A length that is true stays.
+    expect_bytes(
+        &[],
+        &exchange(get(), message(&[(":status", "200"), ("content-length", "2")], "hi", &[])),
+        GET_HEAD,
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+    );
+    // Without one: chunks, or nothing.
+    expect_bytes(
+        &[],
+        &exchange(get(), message(&OK, "hi", &[])),
+        GET_HEAD,
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    );
+    expect_bytes(
+        &[],
+        &exchange(get(), message(&OK, "", &[])),
+        GET_HEAD,
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+    );
+    let post = [(":method", "POST"), (":path", "/p"), ("transfer-encoding", "chunked")];
+    expect_bytes(
+        &[],
+        &exchange(message(&post, "0123456789abcdef", &[]), message(&[(":status", "204")], "", &[])),
+        "POST /p HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+    );
+    // Trailers need chunks, whatever the length.
+    let announced = [(":status", "200"), ("content-length", "2")];
+    expect_bytes(
+        &["--http", "1"],
+        &exchange(get(), message(&announced, "hi", &[("checksum", "77")])),
+        GET_HEAD,
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nchecksum: 77\r\n\r\n",
+    );
+}
+
+#[test]
+fn responses_that_have_no_body() {
+    let head = [(":method", "HEAD"), (":path", "/big"), (":authority", "x")];
+    expect_bytes(
+        &[],
+        &[buffered(message(&head, "", &[]), message(&[(":status", "200"), ("content-length", "100")], "", &[]))],
+        "HEAD /big HTTP/1.1\r\nHost: x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n",
+    );
+    expect_bytes(
+        &[],
+        &[buffered(message(&GET, "", &[]), message(&[(":status", "304"), ("content-length", "100")], "", &[]))],
+        GET_HEAD,
+        "HTTP/1.1 304 Not Modified\r\ncontent-length: 100\r\n\r\n",
+    );
+    // An informational response, and then the one.
+    let pieces = [
+        MessagePiece::RequestHeaders(map(&GET)),
+        MessagePiece::ResponseHeaders(map(&[(":status", "103"), ("link", "</style.css>")])),
+        MessagePiece::ResponseHeaders(map(&[(":status", "200"), ("content-length", "2")])),
+        MessagePiece::ResponseBodyChunk(body("h")),
+        MessagePiece::ResponseBodyChunk(body("i")),
+    ];
+    expect_bytes(
+        &[],
+        &pieces.map(|piece| segment(5, piece)),
+        GET_HEAD,
+        "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+    );
+}
+
+#[test]
+fn other_protocols_go_through_tunnels_as_they_are() {
+    let connect = [(":method", "CONNECT"), (":authority", "db.example:5432")];
+    expect_bytes(
+        &[],
+        &[buffered(message(&connect, "hello", &[]), message(&OK, "welcome", &[]))],
+        "CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\n\r\nwelcome",
+    );
+    // RFC 6455 section 5.7: a masked and an unmasked text message.
+    let upgrade = [
+        (":method", "GET"),
+        (":path", "/chat"),
+        (":authority", "example.com"),
+        ("upgrade", "websocket"),
+        ("connection", "upgrade"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-version", "13"),
+    ];
+    let switched = [
+        (":status", "101"),
+        ("upgrade", "websocket"),
+        ("connection", "upgrade"),
+        ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+    ];
+    let [mut request, mut response] = [message(&upgrade, "", &[]), message(&switched, "", &[])];
+    request.body = Some(body(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"));
+    response.body = Some(body(b"\x81\x05Hello"));
+    let shown = show(&[], &[buffered(request, response)]).expect_sound();
+    assert!(shown.payload(false).starts_with(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n"));
+    let websocket = shown.frames.iter().filter(|frame| frame.protocols.ends_with("websocket:data-text-lines"));
+    assert_eq!(websocket.count(), 2, "{:#?}", shown.frames);
+    // Refused: plain HTTP.
+    let refused = [(":status", "403"), ("content-length", "2")];
+    let shown = show(&[], &[buffered(message(&connect, "", &[]), message(&refused, "no", &[]))]).expect_sound();
+    assert_eq!(shown.payload(false), b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+}
+
+#[test]
+fn header_values_never_break_the_framing() {
+    let evil = Message {
+        headers: vec![
+            header(":method", "GET"),
+            header(":path", "/a b\r\nx-injected: 1"),
+            header("x-evil", "1\r\nx-injected: 2\0end"),
+            header("x-colon: x-injected", "3"),
+            header("", "4"),
+            tap2pcap::proto::envoy::config::core::v3::HeaderValue {
+                key: "x-raw".into(),
+                value: String::new(),
+                raw_value: b"\xff\n\xfe".to_vec(),
+            },
+        ],
+        ..Message::default()
+    };
+    let response = || message(&[(":status", "200"), ("content-length", "0")], "", &[]);
+    let shown = show(&["-v"], &[buffered(evil.clone(), response())]).expect_sound();
+    assert_eq!(
+        shown.payload(true),
+        b"GET /a%20b%0D%0Ax-injected:%201 HTTP/1.1\r\nx-evil: 1\\r\\nx-injected: 2\\0end\r\n\
+          x-colon%3A%20x-injected: 3\r\n-: 4\r\nx-raw: \xff\\n\xfe\r\n\r\n"
+    );
+    assert!(shown.comments().contains("escaped in the request: :path, x-evil, x-colon: x-injected, , x-raw"));
+    let run = shown.run.expect_stderr("warning: ").expect_stderr("escaped in the request");
+    assert!(run.stderr.contains("x-evil"), "{run:?}");
+    // HTTP/2 has no lines, but readers do.
+    let dir = Dir::new("http-evil2");
+    let input = dir.create("trace_1.pb", Dress::Delimited.file(&[buffered(evil, response())]));
+    let output = dir.join("out.pcapng");
+    convert(&["-v", "--http", "2"], &input, &output).run().expect_status(0).expect_stderr("escaped in the request");
+    let values = tshark::lines(&output, &["-T", "fields", "-e", "http2.header.value"]).concat();
+    assert!(values.contains("\\r\\nx-injected: 2\\0end"), "{values}");
+}
+
+/// Converts a trace that makes no sense: a word that says why, a capture of what there is. `status` is 1 where the trace
+/// is damaged, 0 where it is only strange.
+#[track_caller]
+fn expect_finding(status: i32, messages: &[TraceWrapper], reason: &str) -> Shown {
+    let dir = Dir::new("http-warning2");
+    let input = dir.create("trace_1.pb", Dress::Binary.file(messages));
+    convert(&["--http", "2"], &input, &dir.join("out.pcapng")).run().expect_no_panic();
+    let dir = Dir::new("http-warning");
+    let input = dir.create("trace_1.pb", Dress::Binary.file(messages));
+    convert(&["--strict"], &input, &dir.join("out.pcapng")).run().expect_status(1).expect_stderr(reason);
+    convert(&["--strict"], &input, &dir.join("out.har")).run().expect_no_panic();
+    let run = tap2pcap().args(&["validate", "--json"]).arg(&input).run().expect_status(status);
+    assert!(run.stdout_text().contains(reason), "{run:?}");
+    tap2pcap().arg("info").arg(&input).run().expect_status(status);
+    let word = if status == 0 { "warning: " } else { "error: " };
+    let options: &[&str] = if status == 0 { &["-v"] } else { &[] };
+    let shown = show_with_status(status, options, messages);
+    let said = shown.run.stderr.lines().any(|line| line.starts_with(word) && line.contains(reason));
+    assert!(said, "{:?}", shown.run);
+    shown
+}
+
+#[test]
+fn a_request_without_a_path_or_method() {
+    let shown = expect_finding(
+        0,
+        &[buffered(message(&[(":authority", "x")], "", &[]), message(&[("server", "envoy")], "", &[]))],
+        "the request has no :path; / is made up",
+    );
+    assert_eq!(shown.payload(true), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(shown.payload(false), b"HTTP/1.1 000 \r\nserver: envoy\r\ncontent-length: 0\r\n\r\n");
+    let comments = shown.comments();
+    for word in [":method; GET is made up", ":path; / is made up", ":status of three digits; 000 is made up"] {
+        assert!(comments.contains(word), "{comments}");
+    }
+}
+
+#[test]
+fn bodies_without_headers() {
+    let trace = segment(1, MessagePiece::RequestBodyChunk(body("lost")));
+    let shown = expect_finding(0, &[trace], "have no headers");
+    assert_eq!(shown.payload(true), b"lost");
+    let trace = Message { body: Some(body("lost")), ..Message::default() };
+    let shown = expect_finding(0, &[buffered(message(&GET, "", &[]), trace)], "have no headers");
+    assert_eq!((shown.payload(true), shown.payload(false)), (GET_HEAD.into(), b"lost".to_vec()));
+}
+
+#[test]
+fn segments_out_of_order() {
+    let piece = |piece| segment(1, piece);
+    let length = [(":status", "200"), ("content-length", "4")];
+    let shown = expect_finding(
+        0,
+        &[
+            piece(MessagePiece::ResponseBodyChunk(body("ab"))),
+            piece(MessagePiece::ResponseHeaders(map(&length))),
+            piece(MessagePiece::RequestHeaders(map(&GET))),
+            piece(MessagePiece::ResponseBodyChunk(body("cd"))),
+        ],
+        "not in the order in which HTTP sends them",
+    );
+    assert_eq!(shown.payload(true), GET_HEAD.as_bytes());
+    assert_eq!(shown.payload(false), b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd");
+}
+
+#[test]
+fn trailers_first() {
+    let piece = |piece| segment(1, piece);
+    let trailers = map(&[("grpc-status", "0")]);
+    let shown = expect_finding(
+        0,
+        &[
+            piece(MessagePiece::RequestTrailers(trailers.clone())),
+            piece(MessagePiece::RequestHeaders(map(&GET))),
+            piece(MessagePiece::ResponseTrailers(trailers)),
+            piece(MessagePiece::ResponseHeaders(map(&OK))),
+        ],
+        "not in the order in which HTTP sends them",
+    );
+    assert!(shown.payload(true).starts_with(b"PRI * HTTP/2.0\r\n"));
+}
+
+#[test]
+fn lengths_that_are_not_true() {
+    let shown = expect_finding(
+        0,
+        &[buffered(message(&GET, "", &[]), message(&[(":status", "200"), ("content-length", "2")], "hello", &[]))],
+        "longer than its content-length",
+    );
+    assert_eq!(shown.payload(false), b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    let several = [(":status", "200"), ("content-length", "2"), ("content-length", "3")];
+    expect_finding(
+        0,
+        &[buffered(message(&GET, "", &[]), message(&several, "hello", &[]))],
+        "content-length is no number",
+    );
+    // Less than announced, and nothing says truncated: the rest is missing, and the exchange has no end.
+    let shown = expect_finding(
+        0,
+        &[buffered(message(&GET, "", &[]), message(&[(":status", "200"), ("content-length", "9")], "hello", &[]))],
+        "ends before its content-length",
+    );
+    assert!(shown.comments().contains("5 of the 9 body bytes that Envoy wrote are here"), "{}", shown.comments());
+    assert!(shown.frames.iter().all(|frame| frame.flags & 1 == 0), "{:#?}", shown.frames);
+}
+
+#[test]
+fn a_thousand_header_fields() {
+    let mut request = message(&GET, "", &[]);
+    request.headers.extend((0..1000).map(|index| header(&format!("x-{index}"), &"v".repeat(100))));
+    let response = || message(&[(":status", "200"), ("content-length", "0")], "", &[]);
+    let shown = show(&[], &[buffered(request.clone(), response())]).expect_sound();
+    let text = String::from_utf8(shown.payload(true)).unwrap();
+    assert_eq!(text.lines().count(), 1003);
+    assert!(text.ends_with(&format!("x-999: {}\r\n\r\n", "v".repeat(100))));
+    let shown = show(&["--http", "2"], &[buffered(request, response())]);
+    // In one frame, whose length says all of it.
+    let payload = shown.payload(true);
+    assert!(payload.len() > 100_000, "{}", payload.len());
+}
+
+#[test]
+fn a_body_of_a_hundred_megabytes() {
+    let dir = Dir::new("http-large");
+    let bytes = vec![b'x'; 100_000_000];
+    let length = bytes.len().to_string();
+    let mut response = message(&[(":status", "200"), ("content-length", &length)], "", &[]);
+    response.body = Some(body(&bytes));
+    let trace = buffered(message(&GET, "", &[]), response);
+    let input = dir.create("trace_1.pb", Dress::Delimited.file(&[trace]));
+    for version in ["1", "2"] {
+        let output = dir.join("out.pcapng");
+        convert(&["--http", version], &input, &output).run().expect_clean();
+        let fields = ["-T", "fields", "-e", "tcp.len", "-e", "tcp.srcport", "-e", "_ws.expert.severity"];
+        let mut sent = 0_u64;
+        for line in tshark::lines(&output, &fields) {
+            let values: Vec<_> = line.split('\t').collect();
+            if values[1] == "80" {
+                sent += values[0].parse::<u64>().unwrap();
+            }
+            let worst = values[2].split(',').filter_map(|severity| severity.parse::<u32>().ok()).max();
+            assert!(worst.is_none_or(|worst| worst < tshark::WARNING), "{line}");
+        }
+        assert!((100_000_000..100_000_500).contains(&sent), "{sent}");
+        std::fs::remove_file(&output).unwrap();
+    }
+    convert(&[], &input, &dir.join("out.har")).run().expect_clean();
+}
+
+#[test]
+fn truncated_bodies_have_their_true_size() {
+    let response = Message {
+        headers: headers(&[(":status", "200"), ("content-length", "1000")]),
+        body: Some(cut("0123456789")),
+        ..Message::default()
+    };
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n";
+    let trace = [buffered(message(&GET, "", &[]), response.clone())];
+    let snap = show(&[], &trace).expect_sound();
+    let cut_frame = snap.frames.iter().find(|frame| frame.cap_len < frame.len).unwrap();
+    assert_eq!(cut_frame.tcp_len as usize, head.len() + 1000);
+    assert_eq!(cut_frame.payload, format!("{head}0123456789").as_bytes());
+    assert_eq!(cut_frame.comments, ["10 of the 1000 body bytes that Envoy wrote are here"]);
+    let zero = show(&["--truncated", "zero"], &trace).expect_sound().payload(false);
+    assert_eq!(zero.len(), head.len() + 1000);
+    assert!(zero[head.len() + 10..].iter().all(|byte| *byte == 0));
+    let gap = show(&["--truncated", "gap"], &trace);
+    let fin = gap.frames.iter().rfind(|frame| frame.flags & 1 == 1 && frame.src == cut_frame.src).unwrap();
+    assert_eq!(fin.seq.wrapping_sub(gap.frames[1].seq) as usize, head.len() + 1000 + 1);
+    // Chunks of which one is cut in the middle: one byte stands for what nobody knows.
+    let pieces = [
+        MessagePiece::RequestHeaders(map(&GET)),
+        MessagePiece::ResponseHeaders(map(&OK)),
+        MessagePiece::ResponseBodyChunk(cut("abc")),
+        MessagePiece::ResponseBodyChunk(body("def")),
+    ];
+    let shown = show(&["--truncated", "zero"], &pieces.map(|piece| segment(1, piece))).expect_sound();
+    let sent = shown.payload(false);
+    assert!(sent.ends_with(b"\r\n\r\n4\r\nabc\0\r\n3\r\ndef\r\n0\r\n\r\n"), "{}", sent.escape_ascii());
+    // With a length known, all that is missing is.
+    let pieces = [
+        MessagePiece::RequestHeaders(map(&GET)),
+        MessagePiece::ResponseHeaders(map(&[(":status", "200"), ("content-length", "20")])),
+        MessagePiece::ResponseBodyChunk(cut("abc")),
+        MessagePiece::ResponseBodyChunk(cut("def")),
+    ];
+    let shown = show(&["--truncated", "zero"], &pieces.map(|piece| segment(1, piece))).expect_sound();
+    let sent = shown.payload(false);
+    assert!(sent.ends_with(b"\r\n\r\nabc\0def\0\0\0\0\0\0\0\0\0\0\0\0\0"), "{}", sent.escape_ascii());
+}
+
+#[test]
+fn times_and_connections_are_recorded_or_made_up_and_marked() {
+    let (mut request, mut response) = (message(&GET, "", &[]), message(&OK, "hi", &[]));
+    request.headers_received_time = timestamp(TIME);
+    response.headers_received_time = timestamp(TIME + 5_000_000);
+    let recorded = |connections: bool| {
+        let upstream =
+            Connection { local_address: socket("10.0.0.1", 40_000), remote_address: socket("10.0.0.9", 9000) };
+        TraceWrapper {
+            trace: Some(Trace::HttpBufferedTrace(HttpBufferedTrace {
+                request: Some(request.clone()),
+                response: Some(response.clone()),
+                downstream_connection: connections.then(downstream),
+                upstream_connection: connections.then_some(upstream),
+            })),
+            configured_sample_rate: None,
+        }
+    };
+    let shown = show(&[], &[recorded(true)]).expect_sound();
+    let payload_times: Vec<_> = shown.frames.iter().filter(|f| !f.payload.is_empty()).map(|f| f.time).collect();
+    assert_eq!(payload_times, [TIME, TIME + 5_000_000]);
+    let ends = |shown: &Shown| [shown.frames[0].src, shown.frames[0].dst].map(|end| end.unwrap().to_string());
+    assert_eq!(ends(&shown), ["192.0.2.7:50123", "10.0.0.1:8080"]);
+    assert_eq!(shown.frames[0].direction, Some(1));
+    assert!(!shown.comments().contains("no time"), "{}", shown.comments());
+    let shown = show(&["--side", "upstream"], &[recorded(true)]).expect_sound();
+    assert_eq!(ends(&shown), ["10.0.0.1:40000", "10.0.0.9:9000"]);
+    assert_eq!(shown.frames[0].direction, Some(2));
+    assert!(shown.comments().contains("upstream (Envoy opened the connection)"));
+    let shown = show(&[], &[recorded(false)]).expect_sound();
+    assert!(ends(&shown).iter().all(|end| end.starts_with("198.1")), "{:?}", ends(&shown));
+    assert!(shown.comments().contains("remote address missing in the trace, made up"));
+
+    // Streams without times: one client port each, a microsecond between pieces, in the second of the date header.
+    let date = 1_795_374_949_000_000_000;
+    let dated = [(":status", "200"), ("date", "Sun, 22 Nov 2026 19:15:49 GMT"), ("content-length", "0")];
+    let stream = |id| {
+        let [request, response] = [MessagePiece::RequestHeaders(map(&GET)), MessagePiece::ResponseHeaders(map(&dated))];
+        [segment(id, request), segment(id, response)]
+    };
+    let [[a1, a2], [b1, b2]] = [stream(7), stream(8)];
+    let both = [a1, b1, a2, b2];
+    let shown = show(&[], &both).expect_sound();
+    let clients: std::collections::BTreeSet<_> =
+        shown.frames.iter().filter(|frame| frame.flags & 0x12 == 2).map(|frame| frame.src).collect();
+    assert_eq!(clients.len(), 2);
+    let times: Vec<_> = shown.frames.iter().filter(|f| !f.payload.is_empty()).map(|f| f.time - date).collect();
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]) && times[3] < 100_000, "{times:?}");
+    assert!(shown.comments().contains("from the response's date header on"), "{}", shown.comments());
+    let shown = show(&["--start-time", "2030-01-01T00:00:00Z"], &both).expect_sound();
+    assert_eq!(shown.frames[0].time / 1_000_000_000, 1_893_456_000);
+    assert!(shown.comments().contains("from --start-time on"), "{}", shown.comments());
+}
+
+/// On a pipe nobody waits: what came is in the capture before the next piece is.
+#[test]
+fn live_streams_are_converted_piece_by_piece() {
+    let mut child = Command::new(PROGRAM)
+        .args(["--from", "delimited", "-F", "pcap", "-", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut buffer = [0; 65_536];
+        while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+            if sender.send(buffer[..count].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut seen = Vec::new();
+    let mut expect = |part: &[u8]| {
+        while !seen.windows(part.len()).any(|window| window == part) {
+            let more = receiver.recv_timeout(Duration::from_secs(20));
+            seen.extend(more.unwrap_or_else(|_| panic!("{} does not come", part.escape_ascii())));
+        }
+    };
+    let mut send = |piece| {
+        stdin.write_all(&Dress::Delimited.file(&[segment(3, piece)])).unwrap();
+        stdin.flush().unwrap();
+    };
+    send(MessagePiece::RequestHeaders(map(&GET)));
+    expect(GET_HEAD.as_bytes());
+    send(MessagePiece::ResponseHeaders(map(&OK)));
+    expect(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+    send(MessagePiece::ResponseBodyChunk(body("tick")));
+    expect(b"4\r\ntick\r\n");
+    send(MessagePiece::ResponseBodyChunk(body("tock")));
+    expect(b"4\r\ntock\r\n");
+    drop(stdin);
+    expect(b"0\r\n\r\n");
+    assert!(child.wait().unwrap().success());
+    reader.join().unwrap();
+}
+
+/// An exchange that outgrows what is held is written as it comes, and a lot of them do not outgrow memory.
+#[test]
+fn long_streams_are_not_held() {
+    let dir = Dir::new("http-long");
+    let mut messages =
+        vec![segment(1, MessagePiece::RequestHeaders(map(&GET))), segment(1, MessagePiece::ResponseHeaders(map(&OK)))];
+    let chunk = "x".repeat(1 << 20);
+    messages.extend((0..64).map(|_| segment(1, MessagePiece::ResponseBodyChunk(body(&chunk)))));
+    // And streams of which nothing tells the end.
+    for id in 2..1_000 {
+        messages.push(segment(id, MessagePiece::RequestHeaders(map(&GET))));
+    }
+    let input = dir.create("trace_1.pb", Dress::Delimited.file(&messages));
+    let output = dir.join("out.pcapng");
+    let options = ["-v", "--max-connections", "100"];
+    let run = tap2pcap().args(&options).arg(&input).arg(&output).run_within(256).expect_status(0);
+    assert!(run.stderr.contains("there is no response"), "{run:?}");
+    let statistics = tshark::lines(&output, &["-q", "-z", "conv,tcp"]);
+    assert_eq!(statistics.iter().filter(|line| line.contains("<->")).count(), 999, "{statistics:#?}");
+    assert!(std::fs::metadata(&output).unwrap().len() > 64 << 20);
+}
+
+#[test]
+fn har_is_what_the_trace_says() {
+    let dir = Dir::new("har");
+    let mut request = message(
+        &[
+            (":method", "POST"),
+            (":path", "/a?b=c&d=e f"),
+            (":authority", "example.com"),
+            (":scheme", "https"),
+            ("cookie", "id=1; theme=dark"),
+            ("content-type", "application/json"),
+        ],
+        "{\"a\": 1}",
+        &[],
+    );
+    request.headers_received_time = timestamp(TIME);
+    let mut response =
+        message(&[(":status", "404"), ("set-cookie", "id=2; Path=/; HttpOnly"), ("location", "/x")], "", &[]);
+    response.body = Some(cut(b"\0\xffbinary"));
+    response.headers_received_time = timestamp(TIME + 2_500_000);
+    let input = dir.create("trace_1.pb", Dress::Binary.file(&[buffered(request, response)]));
+    let output = dir.join("out.har");
+    convert(&["-v"], &input, &output).run().expect_status(0).expect_stderr("truncated");
+    let har: Value = serde_json::from_slice(&std::fs::read(&output).unwrap()).unwrap();
+    let entry = &har["log"]["entries"][0];
+    assert_eq!(entry["startedDateTime"], "2026-01-31T12:00:00.123456789Z");
+    assert_eq!((&entry["time"], &entry["timings"]["wait"]), (&2.5.into(), &2.5.into()));
+    assert_eq!(entry["request"]["url"], "https://example.com/a?b=c&d=e%20f");
+    assert_eq!(entry["request"]["queryString"][1]["value"], "e f");
+    assert_eq!(entry["request"]["cookies"][1]["name"], "theme");
+    assert_eq!(entry["request"]["postData"]["text"], "{\"a\": 1}");
+    assert_eq!(entry["response"]["status"], 404);
+    assert_eq!(entry["response"]["cookies"][0]["httpOnly"], true);
+    assert_eq!(entry["response"]["redirectURL"], "/x");
+    let content = &entry["response"]["content"];
+    assert_eq!((&content["text"], &content["encoding"]), (&"AP9iaW5hcnk=".into(), &"base64".into()));
+    assert!(content["comment"].as_str().unwrap().contains("truncated"));
+    // Standard output, by --format; and every request of a stream of them.
+    let run = tap2pcap().args(&["-F", "har", "-", "-"]).stdin(std::fs::read(&input).unwrap()).run().expect_status(0);
+    let other: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(other["log"]["entries"][0]["request"], entry["request"]);
+}
+
+#[test]
+fn har_of_socket_traces_is_refused() {
+    let dir = Dir::new("har-refused");
+    let sample = crate::manifest::sample("1.40.0/h1_buf_PROTO_BINARY_4");
+    let output = dir.join("out.har");
+    let run =
+        convert(&[], &sample.path, &output).run().expect_status(2).expect_stderr("holds socket traces; HAR is for");
+    assert!(run.stdout.is_empty() && dir.names().is_empty(), "{run:?}");
+    let run = tap2pcap().args(&["-F", "har", "-", "-"]).stdin(sample.bytes()).run().expect_status(2);
+    assert!(run.stdout.is_empty(), "{run:?}");
+    // In between HTTP traces, they are damage.
+    let mixed =
+        [sample.bytes(), Dress::Binary.file(&[buffered(message(&GET, "", &[]), message(&OK, "", &[]))])].concat();
+    let input = dir.create("mixed_1.pb", mixed);
+    convert(&[], &input, &output).run().expect_status(1).expect_stderr("error: ").expect_stderr("a socket trace");
+    assert!(output.exists());
+}
