@@ -53,8 +53,10 @@ pub(super) fn append_interface(buffer: &mut Vec<u8>, name: &str) {
 }
 
 pub(super) fn append_names(buffer: &mut Vec<u8>, names: &[(IpAddr, String)]) {
+    // A record without a name is none, and makes the whole block unreadable.
     let records = names
         .iter()
+        .filter(|(_, name)| !name.is_empty())
         .map(|(ip, name)| {
             let name = untrusted::escape(name);
             let names = vec![Cow::Owned(untrusted::cap(&name, MAX_NAME).into_owned())];

@@ -162,7 +162,8 @@ impl Source {
             findings: Vec::new(),
             suspect: None,
             kinds: [false; TraceKind::ALL.len()],
-            piece: options.piece.unwrap_or(READ),
+            // Less would leave no room for a read.
+            piece: options.piece.unwrap_or(READ).max(64),
             max_message: options.max_message.unwrap_or(MAX_MESSAGE),
             discard: 0,
         };

@@ -194,3 +194,19 @@ fn one_time_beyond_pcap_stops_the_batch() {
     assert_eq!(frames.iter().map(|frame| frame.time).max(), Some(TIME));
     convert(&[], &traces, &dir.join("all.pcapng")).run().expect_status(0);
 }
+
+/// A name resolution record without a name made readers refuse the whole capture.
+#[test]
+fn an_empty_address_breaks_the_name_block() {
+    let dir = Dir::new("regressions-empty-name");
+    let connection = Connection { local_address: socket("", 80), ..downstream() };
+    let input = create(&dir, "path_0.pb", &streamed(1, connection, [read(TIME, b"hello")]));
+    let output = dir.join("out.pcapng");
+    convert(&[], &input, &output).run().expect_status(1);
+    assert!(tshark::read(&output).iter().any(|frame| frame.payload == b"hello"));
+    let blocks = fs::read(&output).unwrap();
+    let mut reader = pcap_file::pcapng::PcapNgReader::new(blocks.as_slice()).unwrap();
+    while let Some(block) = reader.next_block() {
+        block.unwrap();
+    }
+}
