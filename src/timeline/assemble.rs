@@ -328,7 +328,7 @@ impl Timelines {
     }
 
     /// The entry that the last [`Timelines::advance`] reached.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn entry(&self) -> Option<Entry<'_>> {
         let Pending { slot, time, kind } = self.current?;
