@@ -106,8 +106,10 @@ pub(super) fn append_packet(buffer: &mut Chunk, interface: u32, packet: &Packet<
     let block = buffer.extend(block_len);
     put(&mut block[..BEFORE_PACKET], &before);
     let (frame, rest) = block[BEFORE_PACKET..].split_at_mut(padded);
-    // Padding is what is left of the last four bytes. No frame is shorter: it has headers.
-    frame[padded - 4..].fill(0);
+    if let Some(last) = frame.last_chunk_mut::<4>() {
+        // What is left of it is the padding.
+        *last = [0; 4];
+    }
     let (headers, payload) = frame[..captured].split_at_mut(packet.headers.len());
     match (headers.first_chunk_mut::<USUAL_HEADERS>(), packet.headers.first_chunk::<USUAL_HEADERS>()) {
         (Some(to), Some(from)) if packet.headers.len() == USUAL_HEADERS => *to = *from,
