@@ -781,6 +781,41 @@ fn the_fast_path_reads_what_envoy_writes() {
     assert!(reads > 10, "{reads}");
 }
 
+#[test]
+fn the_fast_path_leaves_damage_to_the_general_decoder() {
+    let before = "{\n \"socket_streamed_trace_segment\": {\n  \"trace_id\": \"1\",\n  \"event\": {\n   \"timestamp\": \
+        \"2026-11-22T19:15:50.620482Z\",\n   \"read\": {\n    \"data\": {\n     \"as_bytes\": \"";
+    let behind = "\",\n     \"truncated\": false\n    }\n   },\n   \"seq_num\": \"1\"\n  }\n }\n}\n".repeat(2);
+    for payload in
+        ["AA\\q", "AA\\/A", "AA\\\"AA", "A?AA", "AA", "AA==", "AAA=A", "\\u0041AAA", "AA\nAA", "AA\u{7f}", "A\u{e9}A"]
+    {
+        let source = format!("{before}{payload}{behind}");
+        for cut in 1..source.len() {
+            assert_fast_and_general_agree(source.as_bytes(), &[cut, 1]);
+            assert_fast_and_general_agree(&source.as_bytes()[..cut], &[usize::MAX]);
+        }
+    }
+}
+
+#[test]
+fn a_fraction_has_up_to_nine_digits() {
+    for len in 0..=9 {
+        let digits = &"123456789"[..len];
+        let text = format!("1970-01-01T00:01:02{}{digits}Z", if len > 0 { "." } else { "" });
+        let nanos = format!("{digits:0<9}").parse().unwrap();
+        for behind in ["", "\"", "\",\n   \"read\": {"] {
+            let read =
+                Times::default().read_utc(format!("{text}{behind}").as_bytes()).map(|(s, n, rest)| (s, n, rest.len()));
+            assert_eq!(read, Some((62, nanos, behind.len())), "{text}{behind}");
+        }
+    }
+    for text in
+        ["1970-01-01T00:01:02.Z", "1970-01-01T00:01:02.1234567890Z", "1970-01-01T00:01:02.12", "1970-01-01T00:01:02"]
+    {
+        assert_eq!(Times::default().read_utc(text.as_bytes()), None, "{text}");
+    }
+}
+
 // Properties.
 
 /// Segments as Envoy writes them, nearly all of the one shape that the fast path knows.
