@@ -155,7 +155,7 @@ fn assert_fast_and_general_agree(source: &[u8], pieces: &[usize]) -> usize {
             }
             Step::NeedMore { skip, .. } => {
                 start += skip;
-                end = source.len().min(end + pieces.next().expect("endless"));
+                end = source.len().min(end.saturating_add(*pieces.next().expect("endless")));
             }
             Step::End => return messages,
         }

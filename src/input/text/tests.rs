@@ -917,6 +917,22 @@ fn the_fast_path_leaves_damage_to_the_parser() {
     }
 }
 
+#[test]
+fn the_parser_goes_on_behind_an_event_of_the_fast_path() {
+    let event = "  events {\n    timestamp {\n      seconds: 1\n    }\n    read {\n      data {\n        as_bytes: \"a\"\n      }\n    }\n  }";
+    for behind in
+        ["\n}", ", read_truncated: true\n}", "; }", ",, }", "\n}\n}\n", " q", " events {}", "\n  trace_id: x\n}"]
+    {
+        let next = "\nsocket_buffered_trace {\n  trace_id: 8\n}\n";
+        let text = format!("socket_buffered_trace {{\n{event}\n{event}{behind}{next}");
+        for feed in [1, 50, text.len()] {
+            assert_fast_and_general_agree(text.as_bytes(), feed);
+        }
+        // Without the next one, the source ends at every depth.
+        assert_fast_and_general_agree(&text.as_bytes()[..text.len() - next.len()], 1000);
+    }
+}
+
 /// Text as Envoy writes it, with many of the events that the fast path knows.
 fn any_envoy_text() -> impl Strategy<Value = Vec<u8>> {
     use tap::socket_event::{Read, Write};
