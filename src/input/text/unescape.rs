@@ -89,7 +89,7 @@ impl Block {
     fn new(seen: &[u8; SEEN], quote: u8) -> Self {
         let mut values = [0; ROOM];
         let (mut specials, mut first_digits, mut digits) = (0, 0, 0);
-        for at in [0, 16, 32, 48] {
+        for (at, values) in (0..).step_by(16).zip(values.as_chunks_mut().0).take(BLOCK / 16) {
             let bytes = lane(seen, at);
             let backslash = bytes.simd_eq(all(b'\\'));
             let special = backslash | bytes.simd_eq(all(quote)) | bytes.simd_eq(all(b'\n'));
@@ -98,7 +98,7 @@ impl Block {
             let digit = (bytes & all(!0b111)).simd_eq(all(b'0'));
             let low = |at| lane(seen, at) & all(0b111);
             let octal = lane(seen, at + 1) << 6_u32 | low(at + 2) << 3_u32 | low(at + 3);
-            values[at..at + 16].copy_from_slice(&backslash.bitselect(octal, bytes).to_array());
+            *values = backslash.bitselect(octal, bytes).to_array();
             specials |= u64::from(special.to_bitmask()) << at;
             first_digits |= u64::from(first_digit.to_bitmask()) << at;
             digits |= u64::from(digit.to_bitmask()) << at;
@@ -138,7 +138,11 @@ impl Block {
                 from += gap as usize;
                 let run = rest.trailing_ones();
                 rest >>= run;
-                out[to..to + BLOCK].copy_from_slice(&self.values[from..from + BLOCK]);
+                if let (Some(out), Some(values)) =
+                    (out[to..].first_chunk_mut::<BLOCK>(), self.values[from..].first_chunk())
+                {
+                    *out = *values;
+                }
                 from += run as usize;
                 to += run as usize;
             }
@@ -174,9 +178,7 @@ fn all(byte: u8) -> u8x16 {
 
 #[inline(always)]
 fn lane(seen: &[u8; SEEN], at: usize) -> u8x16 {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&seen[at..at + 16]);
-    u8x16::new(bytes)
+    u8x16::new(seen[at..].first_chunk().copied().unwrap_or_default())
 }
 
 /// Of a mask with runs of ones, the bit behind every other one of a run: of backslashes that follow each other, each
