@@ -920,9 +920,17 @@ fn the_fast_path_leaves_damage_to_the_parser() {
 #[test]
 fn the_parser_goes_on_behind_an_event_of_the_fast_path() {
     let event = "  events {\n    timestamp {\n      seconds: 1\n    }\n    read {\n      data {\n        as_bytes: \"a\"\n      }\n    }\n  }";
-    for behind in
-        ["\n}", ", read_truncated: true\n}", "; }", ",, }", "\n}\n}\n", " q", " events {}", "\n  trace_id: x\n}"]
-    {
+    for behind in [
+        "\n}",
+        " q }\n} socket_buffered_trace { trace_id: 9 } \"",
+        ", read_truncated: true\n}",
+        "; }",
+        ",, }",
+        "\n}\n}\n",
+        " q",
+        " events {}",
+        "\n  trace_id: x\n}",
+    ] {
         let next = "\nsocket_buffered_trace {\n  trace_id: 8\n}\n";
         let text = format!("socket_buffered_trace {{\n{event}\n{event}{behind}{next}");
         for feed in [1, 50, text.len()] {
