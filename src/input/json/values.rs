@@ -304,8 +304,8 @@ impl Visitor<'_> for Time<'_, '_> {
 /// again, since the times of a trace lie close together.
 #[derive(Debug, Default)]
 pub(super) struct Times {
-    /// `YYYY-MM-DDTHH:MM:`.
-    minute: Option<[u8; 17]>,
+    /// `YYYY-MM-DDTHH:MM`, which is compared as one number.
+    minute: Option<[u8; 16]>,
     /// Seconds since 1970 where `minute` begins.
     begins: i64,
 }
@@ -327,15 +327,15 @@ impl Times {
     /// anything else.
     #[inline]
     pub(super) fn read_utc<'a>(&mut self, text: &'a [u8]) -> Option<(i64, i64, &'a [u8])> {
-        let (minute, rest) = text.split_first_chunk::<17>()?;
-        let ([s1, s2, mark], rest) = rest.split_first_chunk::<3>()?;
+        let (minute, rest) = text.split_first_chunk::<16>()?;
+        let ([b':', s1, s2, mark], rest) = rest.split_first_chunk::<4>()? else { return None };
         let second = below(60, *s1, *s2)?;
         let (nanos, rest) = match mark {
             b'Z' => (0, rest),
             b'.' => fraction(rest)?,
             _ => return None,
         };
-        if self.minute != Some(*minute) {
+        if self.minute.map(u128::from_ne_bytes) != Some(u128::from_ne_bytes(*minute)) {
             self.begins = begin_of(minute)?;
             self.minute = Some(*minute);
         }
@@ -383,9 +383,9 @@ fn nanos_of(digits: &[u8]) -> Option<i64> {
 
 /// Seconds since 1970 where a minute begins.
 #[cold]
-fn begin_of(minute: &[u8; 17]) -> Option<i64> {
+fn begin_of(minute: &[u8; 16]) -> Option<i64> {
     let (date, clock) = minute.split_first_chunk::<10>()?;
-    let [b'T', h1, h2, b':', m1, m2, b':'] = *clock else { return None };
+    let [b'T', h1, h2, b':', m1, m2] = *clock else { return None };
     let (hour, minute) = (below(24, h1, h2)?, below(60, m1, m2)?);
     let date = std::str::from_utf8(date).ok()?;
     let midnight = Timestamp::from_str(&format!("{date}T00:00:00Z")).ok()?.seconds;
