@@ -28,7 +28,7 @@ pub enum Format {
 pub(crate) const SNAP_LENGTH: u32 = 262_144;
 
 /// Bytes that are gathered before they go to the destination.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 512 * 1024;
 
 /// A capture being written.
 #[derive(Debug)]

@@ -45,7 +45,7 @@ pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> Outc
     let body = Body { payload: out.scratch_span(0), truncated, as_string: false };
     out.kind = Some(TraceKind::SocketStreamed);
     out.trace_id = trace_id;
-    out.events.push(Event { time: Some(time), kind, body, end_stream, seq_num, connection: None });
+    out.events.push(Event { time: Some(time), kind, body, end_stream, seq_num, connection: None, segment: 0 });
     Outcome::Segment(text.len() - rest.len())
 }
 

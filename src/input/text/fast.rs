@@ -82,7 +82,7 @@ pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Even
         }
     };
     let body = Body { payload, truncated, as_string: false };
-    let event = Event { time: Some(time), kind, body, end_stream, seq_num, connection: None };
+    let event = Event { time: Some(time), kind, body, end_stream, seq_num, connection: None, segment: 0 };
     Outcome::Read(event, window.len() - rest.len())
 }
 
