@@ -89,36 +89,76 @@ pub(crate) fn wrapper_strategy() -> impl Strategy<Value = tap::TraceWrapper> {
         .prop_map(|trace| tap::TraceWrapper { trace: Some(trace), configured_sample_rate: None })
 }
 
-/// Streamed segments such as runs are made of, and now and then another.
-fn run_wrapper() -> impl Strategy<Value = tap::TraceWrapper> {
+/// Holds the run that `bytes` begins with, if there is one, against prost, message by message. Not against the general
+/// scanner: that one reads single events fast as well.
+fn check_run(framing: Framing, bytes: &[u8]) {
+    use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
+    let mut fast = Message::default();
+    let Some(end) = run(framing, bytes, &mut fast) else {
+        assert!(fast.events.is_empty() && !fast.run);
+        return;
+    };
+    assert!(fast.run);
+    (fast.offset, fast.index) = (1000, 10);
+    let mut at = 0;
+    for (index, event) in fast.events.iter().enumerate() {
+        assert_eq!(fast.place_of(index), (1000 + at as u64, 10 + index as u64));
+        let start = at;
+        let mut scan = Scanner::new(bytes, start, bytes.len(), false);
+        // Both framings begin with a length, one behind a tag.
+        let len = match framing {
+            Framing::Bare => scan.tag().and_then(|_| scan.varint()).unwrap(),
+            Framing::Delimited => scan.varint().unwrap(),
+        };
+        at = scan.position() + len as usize;
+        let message_start = if framing == Framing::Bare { start } else { scan.position() };
+        let expected = tap::TraceWrapper::decode(&bytes[message_start..at]).unwrap();
+        let Some(Trace::SocketStreamedTraceSegment(segment)) = &expected.trace else { panic!("{expected:?}") };
+        let Some(MessagePiece::Event(expected)) = &segment.message_piece else { panic!("{segment:?}") };
+        assert_eq!((fast.kind, fast.trace_id), (Some(TraceKind::SocketStreamed), segment.trace_id));
+        check_event(MessageView::new(&fast, bytes), event, expected);
+    }
+    assert_eq!((end, fast.count()), (at, fast.events.len() as u64));
+}
+
+fn plain_wrapper(trace_id: u64, time: (i64, i32), payload: Vec<u8>, write: bool, seq_num: u64) -> tap::TraceWrapper {
     use tap::{
         socket_event::{EventSelector, Read, Write},
         socket_streamed_trace_segment::MessagePiece,
         trace_wrapper::Trace,
     };
+    let data = Some(tap::Body { body_type: Some(tap::body::BodyType::AsBytes(payload)), truncated: false });
+    let selector = if write {
+        EventSelector::Write(Write { data, end_stream: false })
+    } else {
+        EventSelector::Read(Read { data })
+    };
+    let (seconds, nanos) = time;
+    let event = tap::SocketEvent {
+        timestamp: Some(prost_types::Timestamp { seconds, nanos }),
+        event_selector: Some(selector),
+        connection: None,
+        seq_num,
+    };
+    let segment = tap::SocketStreamedTraceSegment { trace_id, message_piece: Some(MessagePiece::Event(event)) };
+    tap::TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(segment)), configured_sample_rate: None }
+}
+
+fn framed(framing: Framing, wrapper: &tap::TraceWrapper) -> Vec<u8> {
+    match framing {
+        Framing::Bare => wrapper.encode_to_vec(),
+        Framing::Delimited => wrapper.encode_length_delimited_to_vec(),
+    }
+}
+
+/// Streamed segments such as runs are made of, and now and then another.
+fn run_wrapper() -> impl Strategy<Value = tap::TraceWrapper> {
     let seconds = prop_oneof![4 => Just(1_700_000_000_i64), 1 => 0..1_i64 << 33];
     let nanos = prop_oneof![1 => Just(0), 4 => 0..1_000_000_000_i32];
-    let segment =
-        (prop_oneof![4 => Just(7_u64), 1 => any::<u64>()], seconds, nanos, vec(any::<u8>(), 0..300), any::<bool>());
-    let plain = (segment, prop_oneof![1 => Just(0), 4 => 1..1_u64 << 50]).prop_map(
-        |((trace_id, seconds, nanos, payload, write), seq_num)| {
-            let data = Some(tap::Body { body_type: Some(tap::body::BodyType::AsBytes(payload)), truncated: false });
-            let selector = if write {
-                EventSelector::Write(Write { data, end_stream: false })
-            } else {
-                EventSelector::Read(Read { data })
-            };
-            let event = tap::SocketEvent {
-                timestamp: Some(prost_types::Timestamp { seconds, nanos }),
-                event_selector: Some(selector),
-                connection: None,
-                seq_num,
-            };
-            let message_piece = Some(MessagePiece::Event(event));
-            let segment = tap::SocketStreamedTraceSegment { trace_id, message_piece };
-            tap::TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(segment)), configured_sample_rate: None }
-        },
-    );
+    let trace_id = prop_oneof![8 => Just(7_u64), 1 => Just(8), 1 => any::<u64>()];
+    let seq_num = prop_oneof![1 => Just(0), 4 => 1..1_u64 << 50];
+    let plain = (trace_id, (seconds, nanos), vec(any::<u8>(), 0..300), any::<bool>(), seq_num)
+        .prop_map(|(trace_id, time, payload, write, seq_num)| plain_wrapper(trace_id, time, payload, write, seq_num));
     prop_oneof![8 => plain, 1 => wrapper_strategy()]
 }
 
@@ -235,58 +275,6 @@ proptest! {
         }
     }
 
-    /// A run gives what the general scanner gives message by message, with the place of each, or stops before it.
-    #[test]
-    fn runs_are_the_messages_of_the_general_scanner(
-        expected in vec(run_wrapper(), 0..12),
-        bare: bool,
-        flip in option::of((any::<proptest::sample::Index>(), any::<u8>())),
-        cut in any::<proptest::sample::Index>(),
-    ) {
-        let framing = if bare { Framing::Bare } else { Framing::Delimited };
-        let mut bytes = Vec::new();
-        for wrapper in &expected {
-            match framing {
-                Framing::Bare => wrapper.encode(&mut bytes).unwrap(),
-                Framing::Delimited => wrapper.encode_length_delimited(&mut bytes).unwrap(),
-            }
-        }
-        if let (Some((at, to)), false) = (flip, bytes.is_empty()) {
-            let at = at.index(bytes.len());
-            bytes[at] = to;
-        }
-        bytes.truncate(cut.index(bytes.len() + 1));
-        // What the source holds behind it.
-        bytes.extend([0; 64]);
-
-        let mut fast = Message::default();
-        let Some(end) = run(framing, &bytes, &mut fast) else {
-            prop_assert!(fast.events.is_empty() && !fast.run);
-            return Ok(());
-        };
-        prop_assert!(fast.run);
-        (fast.offset, fast.index) = (1000, 10);
-        let mut at = 0;
-        for (index, event) in fast.events.iter().enumerate() {
-            prop_assert_eq!(fast.place_of(index), (1000 + at as u64, 10 + index as u64));
-            let start = at;
-            let mut scan = Scanner::new(&bytes, start, bytes.len(), false);
-            // Both framings begin with a length, one behind a tag.
-            let len = match framing {
-                Framing::Bare => scan.tag().and_then(|_| scan.varint()).unwrap(),
-                Framing::Delimited => scan.varint().unwrap(),
-            };
-            at = scan.position() + len as usize;
-            let mut message = Message::default();
-            let message_start = if bare { start } else { scan.position() };
-            wrapper(Scanner::new(&bytes, message_start, at, false), &mut message).unwrap();
-            prop_assert_eq!((message.kind, message.trace_id), (fast.kind, fast.trace_id));
-            prop_assert_eq!(message.unknown.total(), 0);
-            prop_assert_eq!(message.events, [Event { segment: 0, ..*event }]);
-        }
-        prop_assert_eq!((end, fast.count()), (at, fast.events.len() as u64));
-    }
-
     /// A cut message gives the events that were complete, and of a half one the payload that is there.
     #[test]
     fn a_cut_message_gives_what_came_before(expected in wrapper_strategy(), cut in any::<proptest::sample::Index>()) {
@@ -349,6 +337,43 @@ proptest! {
     }
 }
 
+proptest! {
+    // So many that each byte of the common shape is changed often enough to tell.
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    /// A run gives what prost gives message by message, with the place of each, or stops before it.
+    #[test]
+    fn runs_are_the_messages_of_prost(
+        expected in vec(run_wrapper(), 0..12),
+        bare: bool,
+        flip in option::of((any::<proptest::sample::Index>(), 0..48_usize, 1_u8..5)),
+        cut in option::of(any::<proptest::sample::Index>()),
+    ) {
+        let framing = if bare { Framing::Bare } else { Framing::Delimited };
+        let (mut bytes, mut starts) = (Vec::new(), Vec::new());
+        for wrapper in &expected {
+            starts.push(bytes.len());
+            match framing {
+                Framing::Bare => wrapper.encode(&mut bytes).unwrap(),
+                Framing::Delimited => wrapper.encode_length_delimited(&mut bytes).unwrap(),
+            }
+        }
+        // Where tags and lengths are.
+        if let (Some((message, at, by)), false) = (flip, starts.is_empty())
+            && let Some(byte) = bytes.get_mut(starts[message.index(starts.len())] + at)
+        {
+            *byte = byte.wrapping_add(by).wrapping_sub(2);
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len() + 1));
+        }
+        // What the source holds behind it.
+        bytes.extend([0; 64]);
+
+        check_run(framing, &bytes);
+    }
+}
+
 #[test]
 fn the_layout_before_1_28_is_told_by_field_3_without_field_1() {
     // socket_address { address: "a" } behind field 2, { address: "b" } behind field 3.
@@ -407,33 +432,33 @@ fn the_common_event_is_read_fast() {
 /// And segments of one connection must not fall apart in silence.
 #[test]
 fn segments_that_follow_each_other_are_one_run() {
-    use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
     for framing in [Framing::Bare, Framing::Delimited] {
-        let mut bytes = Vec::new();
-        for index in 0..200_u64 {
-            let event = tap::SocketEvent {
-                timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 1 + index as i32 }),
-                event_selector: Some(tap::socket_event::EventSelector::Read(tap::socket_event::Read {
-                    data: Some(tap::Body {
-                        body_type: Some(tap::body::BodyType::AsBytes(vec![1; 100])),
-                        truncated: false,
-                    }),
-                })),
-                connection: None,
-                seq_num: 1 + 100 * index,
-            };
-            let segment =
-                tap::SocketStreamedTraceSegment { trace_id: 5, message_piece: Some(MessagePiece::Event(event)) };
-            let wrapper =
-                tap::TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(segment)), ..Default::default() };
-            match framing {
-                Framing::Bare => wrapper.encode(&mut bytes).unwrap(),
-                Framing::Delimited => wrapper.encode_length_delimited(&mut bytes).unwrap(),
-            }
-        }
+        let segment = |index: u64| {
+            framed(framing, &plain_wrapper(5, (1_700_000_000, 1 + index as i32), vec![1; 100], false, 1 + 100 * index))
+        };
+        let bytes = (0..200).flat_map(segment).collect::<Vec<_>>();
         let mut message = Message::default();
         run(framing, &bytes, &mut message).unwrap();
         assert_eq!(message.count(), fast::RUN as u64);
+    }
+}
+
+/// Every byte of the shape counts: whatever it is changed to, the fast reader gives what prost gives, or nothing.
+#[test]
+fn no_byte_of_the_fast_shape_is_overlooked() {
+    for framing in [Framing::Bare, Framing::Delimited] {
+        for len in [3, 200] {
+            let one = |seq_num| framed(framing, &plain_wrapper(7, (1_700_000_000, 5_000), vec![1; len], true, seq_num));
+            let (first, second) = (one(900), one(900 + len as u64));
+            let bytes = [first.as_slice(), &second, &[0; 64]].concat();
+            for at in first.len()..first.len() + second.len() {
+                for to in 0..=u8::MAX {
+                    let mut changed = bytes.clone();
+                    changed[at] = to;
+                    check_run(framing, &changed);
+                }
+            }
+        }
     }
 }
 
