@@ -41,6 +41,7 @@ mod tap_fixtures;
 mod tap_formats;
 mod tcp;
 mod tcp_tools;
+mod timelines;
 mod tshark;
 mod util;
 mod validate;
