@@ -26,6 +26,7 @@ mod merge;
 mod oracle;
 mod overlap;
 mod packed;
+mod paths;
 mod pipes;
 mod progress;
 mod real_traces;
