@@ -19,7 +19,7 @@ use crate::{
     input::trace_stem,
     report::{self, Reporter, print_error},
     timeline::{self, Direction, Endpoints, Protocol, Resolver, Side, Summary, Timelines},
-    trace::{Address, Nanos},
+    trace::{Address, rfc3339},
     untrusted::{escape, escape_json},
 };
 
@@ -143,12 +143,6 @@ fn write_connection(
         format!("  read {}; wrote {}", count(read), count(write)),
     ];
     lines.iter().try_for_each(|line| writeln!(out, "{}", report::for_terminal(line)))
-}
-
-fn rfc3339(time: Nanos) -> String {
-    // Both parts fit: a u64 of nanoseconds reaches the year 2554.
-    let (seconds, nanos) = ((time / 1_000_000_000).cast_signed(), (time % 1_000_000_000) as i32);
-    prost_types::Timestamp { seconds, nanos }.to_string()
 }
 
 /// Ports that one command names at most.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::text::{Cookies, Fields, Query, body, lossy, url};
 use crate::{
     timeline::{HttpOptions, SideChoice, Track},
-    trace::{Address, HttpPart, HttpSide, MessageView, Nanos},
+    trace::{Address, HttpPart, HttpSide, MessageView, Nanos, rfc3339},
 };
 
 #[derive(Debug, Serialize)]
@@ -273,10 +273,4 @@ fn endpoints(view: MessageView<'_>, side: SideChoice) -> (Option<String>, Option
         _ => None,
     };
     (ip(server), port(client))
-}
-
-fn rfc3339(time: Nanos) -> String {
-    // Both parts fit: a u64 of nanoseconds reaches the year 2554.
-    let (seconds, nanos) = ((time / 1_000_000_000).cast_signed(), (time % 1_000_000_000) as i32);
-    prost_types::Timestamp { seconds, nanos }.to_string()
 }

@@ -17,5 +17,5 @@ pub use message::{
     TraceKind,
 };
 pub use records::Records;
-pub use time::{Nanos, TimeError, nanos_from_timestamp};
+pub use time::{Nanos, TimeError, nanos_from_timestamp, rfc3339};
 pub use unknown::{FieldId, UnknownField, UnknownFields};
