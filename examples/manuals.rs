@@ -22,7 +22,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         clap_complete::generate_to(shell, &mut Cli::command(), "tap2pcap", &completions)?;
     }
+    complete_values_in_fish(&completions.join("tap2pcap.fish"))?;
     // One page for the program and one for each subcommand: tap2pcap.1, tap2pcap-validate.1 and so on.
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &manuals)?;
+    Ok(())
+}
+
+/// The script of clap_complete 4.6 asks fish's `argparse` for the subcommand, which fails while the last option still
+/// waits for its value, and then nothing is offered. Without that option it does not fail.
+fn complete_values_in_fish(path: &Path) -> Result<(), Box<dyn Error>> {
+    const ASKS: &str = "    argparse -s (__fish_tap2pcap_global_optspecs) -- $cmd 2>/dev/null\n";
+    const ASKS_AGAIN: &str = "    or begin
+        set -e cmd[-1]
+        argparse -s (__fish_tap2pcap_global_optspecs) -- $cmd 2>/dev/null
+    end
+";
+    let script = fs::read_to_string(path)?;
+    if !script.contains(ASKS) {
+        return Err("clap_complete writes another script for fish: see whether `--truncated g` completes now".into());
+    }
+    fs::write(path, script.replacen(ASKS, &[ASKS, ASKS_AGAIN].concat(), 1))?;
     Ok(())
 }

@@ -92,6 +92,14 @@ pub struct Limits {
     /// Connections that one trace may have open at once; beyond, the oldest are given up
     #[arg(long, value_name = "N", default_value_t = crate::timeline::MAX_CONNECTIONS)]
     pub max_connections: usize,
+
+    /// Events that one message may have; those beyond are passed over
+    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_EVENTS)]
+    pub max_events: usize,
+
+    /// Header fields that one message may have; those beyond are passed over
+    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_HEADERS)]
+    pub max_headers: usize,
 }
 
 /// Arguments of `validate`.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     capture::{Destination, OutputError},
     har::{Exchanges, Har},
-    input::{Advance, Input, Source},
+    input::{Advance, Input, MAX_MESSAGE, Source},
     interrupt,
     report::{Progress, Reporter, print_error, print_line},
     timeline::Track,
@@ -95,7 +95,9 @@ fn add(
     };
     let mut reporter = Reporter::new(settings.verbosity, settings.strict);
     let before = har.entries();
-    let refused = read(input, &mut source, har, &mut reporter, progress).map_err(stopped)?;
+    // As much as one message may have: a streamed exchange is no larger than the buffered trace of the same.
+    let max_held = settings.input.max_message.unwrap_or(MAX_MESSAGE);
+    let refused = read(input, &mut source, har, &mut reporter, progress, max_held).map_err(stopped)?;
     reporter.finish(&input.path);
     reporter.unknown_fields(&input.path, source.unknown_fields());
     let converted = har.entries() > before;
@@ -123,10 +125,11 @@ fn read(
     har: &mut Har,
     reporter: &mut Reporter,
     progress: &Progress,
+    max_held: usize,
 ) -> Result<bool, Stop> {
     let live = is_stdin(input);
     let name = input.path.file_name().unwrap_or(input.path.as_os_str()).to_string_lossy().into_owned();
-    let mut exchanges = Exchanges::default();
+    let mut exchanges = Exchanges::new(max_held);
     let mut sockets: Option<Finding> = None;
     let mut findings = Vec::new();
     let mut counted = 0;

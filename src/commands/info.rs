@@ -1,6 +1,7 @@
 //! `tap2pcap info`: what is in traces, and how to open their captures.
 
 use std::{
+    borrow::Cow,
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -18,8 +19,8 @@ use crate::{
     input::trace_stem,
     report::{self, Reporter, print_error},
     timeline::{self, Direction, Endpoints, Protocol, Resolver, Side, Summary, Timelines},
-    trace::{Address, Nanos},
-    untrusted::escape_json,
+    trace::{Address, rfc3339},
+    untrusted::{escape, escape_json},
 };
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
@@ -144,12 +145,6 @@ fn write_connection(
     lines.iter().try_for_each(|line| writeln!(out, "{}", report::for_terminal(line)))
 }
 
-fn rfc3339(time: Nanos) -> String {
-    // Both parts fit: a u64 of nanoseconds reaches the year 2554.
-    let (seconds, nanos) = ((time / 1_000_000_000).cast_signed(), (time % 1_000_000_000) as i32);
-    prost_types::Timestamp { seconds, nanos }.to_string()
-}
-
 /// Ports that one command names at most.
 pub(super) const MAX_PORTS: usize = 16;
 
@@ -178,11 +173,18 @@ fn pipe_command(trace: &Path, http2_ports: &[u16]) -> String {
 
 /// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    let plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,:@%".contains(char);
+    let bytes = path.as_os_str().as_encoded_bytes();
     // A leading dash would be taken for an option.
-    let path = if path.starts_with('-') && path != "-" { format!("./{path}") } else { path };
-    if !path.is_empty() && path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
+    let prefix = if bytes.starts_with(b"-") && bytes != b"-" { "./" } else { "" };
+    let plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,:@%".contains(char);
+    match path.to_str() {
+        Some(path) if !path.is_empty() && path.chars().all(plain) => format!("{prefix}{path}"),
+        Some(path) if matches!(escape(path), Cow::Borrowed(_)) => {
+            format!("'{prefix}{}'", path.replace('\'', "'\\''"))
+        }
+        // What people cannot read, or is no text, is spelled out as bash, zsh and ksh understand it.
+        _ => format!("$'{prefix}{}'", bytes.escape_ascii()),
+    }
 }
 
 #[cfg(test)]
@@ -195,5 +197,10 @@ mod tests {
         assert_eq!(command("a/b_0.pcapng"), "tshark -r a/b_0.pcapng -d tcp.port==10000,http2");
         assert_eq!(command("it's here"), "tshark -r 'it'\\''s here' -d tcp.port==10000,http2");
         assert_eq!(command("-r"), "tshark -r ./-r -d tcp.port==10000,http2");
+        assert_eq!(command("- x"), "tshark -r './- x' -d tcp.port==10000,http2");
+        assert_eq!(command("für"), "tshark -r 'für' -d tcp.port==10000,http2");
+        assert_eq!(command("it's\n\x1bhere"), "tshark -r $'it\\'s\\n\\x1bhere' -d tcp.port==10000,http2");
+        let no_text = std::os::unix::ffi::OsStrExt::from_bytes(b"-\xff");
+        assert_eq!(quoted(Path::new::<std::ffi::OsStr>(no_text)), "$'./-\\xff'");
     }
 }

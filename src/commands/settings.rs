@@ -78,7 +78,13 @@ impl Settings {
 }
 
 pub(super) fn input_options(from: cli::From, limits: cli::Limits) -> input::Options {
-    input::Options { encoding: encoding(from), piece: None, max_message: Some(limits.max_message) }
+    input::Options {
+        encoding: encoding(from),
+        piece: None,
+        max_message: Some(limits.max_message),
+        max_events: Some(limits.max_events),
+        max_headers: Some(limits.max_headers),
+    }
 }
 
 fn encoding(from: cli::From) -> Option<Encoding> {

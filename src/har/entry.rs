@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::text::{Cookie, Pair, body, lossy, query, url};
+use super::text::{Cookies, Fields, Query, body, lossy, url};
 use crate::{
     timeline::{HttpOptions, SideChoice, Track},
-    trace::{Address, HttpPart, HttpSide, MessageView, Nanos},
+    trace::{Address, HttpPart, HttpSide, MessageView, Nanos, rfc3339},
 };
 
 #[derive(Debug, Serialize)]
@@ -43,15 +43,15 @@ struct Request<'a> {
     method: Cow<'a, str>,
     url: String,
     http_version: &'static str,
-    cookies: Vec<Cookie<'a>>,
-    headers: Vec<Pair<'a>>,
-    query_string: Vec<Pair<'a>>,
+    cookies: Cookies<'a>,
+    headers: Fields<'a>,
+    query_string: Query<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     post_data: Option<PostData<'a>>,
     headers_size: i64,
     body_size: i64,
-    #[serde(rename = "_trailers", skip_serializing_if = "Vec::is_empty")]
-    trailers: Vec<Pair<'a>>,
+    #[serde(rename = "_trailers", skip_serializing_if = "Fields::is_empty")]
+    trailers: Fields<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,15 +72,15 @@ struct Response<'a> {
     status: u16,
     status_text: &'static str,
     http_version: &'static str,
-    cookies: Vec<Cookie<'a>>,
-    headers: Vec<Pair<'a>>,
+    cookies: Cookies<'a>,
+    headers: Fields<'a>,
     content: Content<'a>,
     #[serde(rename = "redirectURL")]
     redirect_url: Cow<'a, str>,
     headers_size: i64,
     body_size: i64,
-    #[serde(rename = "_trailers", skip_serializing_if = "Vec::is_empty")]
-    trailers: Vec<Pair<'a>>,
+    #[serde(rename = "_trailers", skip_serializing_if = "Fields::is_empty")]
+    trailers: Fields<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -145,10 +145,6 @@ impl<'a> Side<'a> {
     fn field(&self, name: &'a [u8]) -> &'a [u8] {
         self.all(name).next().unwrap_or_default()
     }
-}
-
-fn pairs<'a>(fields: &[(&'a [u8], &'a [u8])]) -> Vec<Pair<'a>> {
-    fields.iter().map(|(name, value)| Pair { name: lossy(name), value: lossy(value) }).collect()
 }
 
 /// How many bytes a body had, as far as known, and what to say where some are missing.
@@ -222,13 +218,13 @@ fn request_of<'a>(side: &Side<'a>, track: &Track, version: &'static str) -> Requ
         method: lossy(side.pseudo(b":method")),
         url: url(side.pseudo(b":scheme"), side.pseudo(b":authority"), target),
         http_version: version,
-        cookies: side.all(b"cookie").flat_map(Cookie::of_request).collect(),
-        headers: pairs(&side.fields),
-        query_string: query(target),
+        cookies: Cookies::Request(side.all(b"cookie").collect()),
+        headers: Fields(side.fields.clone()),
+        query_string: Query(target),
         post_data,
         headers_size: -1,
         body_size,
-        trailers: pairs(&side.trailers),
+        trailers: Fields(side.trailers.clone()),
     }
 }
 
@@ -248,13 +244,13 @@ fn response_of<'a>(side: &Side<'a>, tracks: &[Track; 2], version: &'static str) 
         status,
         status_text: crate::timeline::reason_phrase(status),
         http_version: version,
-        cookies: side.all(b"set-cookie").map(Cookie::of_response).collect(),
-        headers: pairs(&side.fields),
+        cookies: Cookies::Response(side.all(b"set-cookie").collect()),
+        headers: Fields(side.fields.clone()),
         content,
         redirect_url: lossy(side.field(b"location")),
         headers_size: -1,
         body_size: size,
-        trailers: pairs(&side.trailers),
+        trailers: Fields(side.trailers.clone()),
     }
 }
 
@@ -277,10 +273,4 @@ fn endpoints(view: MessageView<'_>, side: SideChoice) -> (Option<String>, Option
         _ => None,
     };
     (ip(server), port(client))
-}
-
-fn rfc3339(time: Nanos) -> String {
-    // Both parts fit: a u64 of nanoseconds reaches the year 2554.
-    let (seconds, nanos) = ((time / 1_000_000_000).cast_signed(), (time % 1_000_000_000) as i32);
-    prost_types::Timestamp { seconds, nanos }.to_string()
 }

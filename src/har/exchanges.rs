@@ -11,17 +11,21 @@ const MAX_OPEN: usize = 8192;
 /// Exchanges that look complete and wait, because trailers may follow even a body of known length.
 const MAX_COMPLETE: usize = 64;
 
-/// Bytes that are held of all exchanges together; past them, the one that was silent for longest ends.
-const MAX_HELD: usize = 1 << 30;
-
 /// Collects the segments of streamed exchanges.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Exchanges {
     streams: Streams<()>,
     held: usize,
+    max_held: usize,
 }
 
 impl Exchanges {
+    /// Holds at most `max_held` bytes of all exchanges together; past them, the one that was silent for longest ends.
+    #[must_use]
+    pub fn new(max_held: usize) -> Self {
+        Self { streams: Streams::default(), held: 0, max_held }
+    }
+
     /// Takes a message, and hands `each` the exchanges that ended with it.
     ///
     /// # Errors
@@ -55,10 +59,10 @@ impl Exchanges {
                 } else if whole && known_end {
                     self.streams.note_complete(index);
                 }
-                let most = if self.held > MAX_HELD { 0 } else { MAX_OPEN };
+                let most = if self.held > self.max_held { 0 } else { MAX_OPEN };
                 while let Some(index) = self.streams.next_to_end(most, MAX_COMPLETE) {
                     self.end_one(index, &mut each)?;
-                    if self.held <= MAX_HELD && most == 0 {
+                    if self.held <= self.max_held && most == 0 {
                         break;
                     }
                 }

@@ -7,6 +7,8 @@ mod text;
 
 pub use exchanges::Exchanges;
 
+use std::io::{self, Write as _};
+
 use self::entry::Entry;
 use crate::{
     capture::{Chunk, Destination, Output, OutputError},
@@ -25,6 +27,31 @@ pub struct Har {
     options: HttpOptions,
     start_time: u64,
     entries: u64,
+}
+
+/// Takes an entry piece by piece, so that a large one is never in memory as a whole.
+struct Chunks<'a> {
+    har: &'a mut Har,
+    failed: Option<OutputError>,
+}
+
+impl io::Write for Chunks<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Har { buffer, output, .. } = &mut *self.har;
+        let taken = &bytes[..bytes.len().min(CHUNK)];
+        buffer.append(taken);
+        if buffer.len() >= CHUNK
+            && let Err(error) = output.write(buffer)
+        {
+            self.failed = Some(error);
+            return Err(io::ErrorKind::Other.into());
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Har {
@@ -60,11 +87,17 @@ impl Har {
     /// [`OutputError`] where the destination cannot be written.
     pub fn entry(&mut self, name: &str, view: MessageView<'_>, tracks: &[Track; 2]) -> Result<(), OutputError> {
         let entry = Entry::new(name, view, tracks, self.options, self.start_time);
-        self.buffer.append(if self.entries == 0 { b"\n" } else { b",\n" });
-        serde_json::to_writer(&mut self.buffer, &entry)
-            .expect("writing to memory cannot fail, and all keys are strings");
-        self.entries += 1;
-        if self.buffer.len() >= CHUNK { self.output.write(&mut self.buffer) } else { Ok(()) }
+        let mut chunks = Chunks { har: self, failed: None };
+        let separator: &[u8] = if chunks.har.entries == 0 { b"\n" } else { b",\n" };
+        let written = chunks.write_all(separator).is_ok() && serde_json::to_writer(&mut chunks, &entry).is_ok();
+        match (chunks.failed, written) {
+            (Some(error), _) => Err(error),
+            (None, written) => {
+                assert!(written, "only the destination can fail: all keys are strings");
+                self.entries += 1;
+                Ok(())
+            }
+        }
     }
 
     /// Hands everything so far to the destination: for live streams.

@@ -2,19 +2,67 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A name and a value.
 #[derive(Debug, Serialize)]
-pub(super) struct Pair<'a> {
-    pub(super) name: Cow<'a, str>,
-    pub(super) value: Cow<'a, str>,
+struct Pair<'a> {
+    name: Cow<'a, str>,
+    value: Cow<'a, str>,
+}
+
+impl<'a> Pair<'a> {
+    fn new((name, value): (&'a [u8], &'a [u8])) -> Self {
+        Self { name: lossy(name), value: lossy(value) }
+    }
+}
+
+/// Header or trailer fields.
+#[derive(Debug)]
+pub(super) struct Fields<'a>(pub(super) Vec<(&'a [u8], &'a [u8])>);
+
+impl Fields<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().copied().map(Pair::new))
+    }
+}
+
+/// The parameters of a request target, which may hold millions: they are taken apart while they are written.
+#[derive(Debug)]
+pub(super) struct Query<'a>(pub(super) &'a [u8]);
+
+impl Serialize for Query<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(query(self.0))
+    }
+}
+
+/// Cookies by the header fields that hold them, taken apart like a query.
+#[derive(Debug)]
+pub(super) enum Cookies<'a> {
+    Request(Vec<&'a [u8]>),
+    Response(Vec<&'a [u8]>),
+}
+
+impl Serialize for Cookies<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Request(fields) => serializer.collect_seq(fields.iter().copied().flat_map(Cookie::of_request)),
+            Self::Response(fields) => serializer.collect_seq(fields.iter().copied().map(Cookie::of_response)),
+        }
+    }
 }
 
 /// A cookie of a request or response.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Cookie<'a> {
+struct Cookie<'a> {
     name: Cow<'a, str>,
     value: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,15 +113,10 @@ fn encode(out: &mut String, text: &[u8], also: &[u8]) {
 }
 
 /// The parameters of a target's query.
-pub(super) fn query(target: &[u8]) -> Vec<Pair<'_>> {
-    let Some(at) = memchr::memchr(b'?', target) else { return Vec::new() };
-    let parameters = target[at + 1..].split(|byte| *byte == b'&').filter(|parameter| !parameter.is_empty());
-    parameters
-        .map(|parameter| {
-            let (name, value) = split(parameter, b'=');
-            Pair { name: lossy(name), value: lossy(value) }
-        })
-        .collect()
+fn query(target: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+    let query = memchr::memchr(b'?', target).map_or(&[][..], |at| &target[at + 1..]);
+    let parameters = query.split(|byte| *byte == b'&').filter(|parameter| !parameter.is_empty());
+    parameters.map(|parameter| Pair::new(split(parameter, b'=')))
 }
 
 fn split(text: &[u8], at: u8) -> (&[u8], &[u8]) {
@@ -82,12 +125,12 @@ fn split(text: &[u8], at: u8) -> (&[u8], &[u8]) {
 
 impl<'a> Cookie<'a> {
     /// The cookies of a `cookie` header (RFC 6265 section 4.2).
-    pub(super) fn of_request(header: &'a [u8]) -> impl Iterator<Item = Self> {
+    fn of_request(header: &'a [u8]) -> impl Iterator<Item = Self> {
         header.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(Self::pair)
     }
 
     /// The cookie of a `set-cookie` header (RFC 6265 section 4.1).
-    pub(super) fn of_response(header: &'a [u8]) -> Self {
+    fn of_response(header: &'a [u8]) -> Self {
         let mut parts = header.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
         let mut cookie = Self::pair(parts.next().unwrap_or_default());
         for attribute in parts {
@@ -166,7 +209,7 @@ mod tests {
         assert_eq!((cookie.path.as_deref(), cookie.domain.as_deref()), (Some("/"), Some("x")));
         assert_eq!((cookie.secure, cookie.http_only), (Some(true), Some(true)));
         assert_eq!(cookie.expires.as_deref(), Some("2026-11-22T19:15:49Z"));
-        let pairs = query(b"/p?a=b&&c=%20&d");
+        let pairs: Vec<_> = query(b"/p?a=b&&c=%20&d").collect();
         assert_eq!(
             pairs.iter().map(|pair| (&*pair.name, &*pair.value)).collect::<Vec<_>>(),
             [("a", "b"), ("c", "%20"), ("d", "")]

@@ -146,8 +146,38 @@ pub(super) fn unpack(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Rea
         Packing::Plain => Box::new(whole),
         // Multi: files that were packed piece by piece and concatenated are one stream.
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole))),
-        Packing::Zstandard => Box::new(zstd::Decoder::new(whole)?),
+        Packing::Zstandard => {
+            let mut decoder = zstd::Decoder::new(whole)?;
+            decoder.window_log_max(ZSTANDARD_WINDOW_LOG)?;
+            Box::new(Zstandard(decoder))
+        }
     })
+}
+
+/// The largest window that a Zstandard frame may ask for: what RFC 8878 recommends is 8 MiB, what `zstd` itself gives
+/// without being told to is 2 to the power of this.
+const ZSTANDARD_WINDOW_LOG: u32 = 27;
+
+/// Says in plain words what the library says of a frame that asks for more.
+struct Zstandard<R: io::BufRead>(zstd::Decoder<'static, R>);
+
+impl<R: io::BufRead> Read for Zstandard<R> {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| {
+            // ZSTD_error_frameParameter_windowTooLarge, which is part of the library's stable interface, as it comes
+            // out of a function.
+            let too_large = zstd::zstd_safe::get_error_name(16_usize.wrapping_neg());
+            if error.to_string() == too_large {
+                let mebibytes = 1 << (ZSTANDARD_WINDOW_LOG - 20);
+                io::Error::other(format!(
+                    "a window of more than {mebibytes} MiB; unpack it first with zstd -d --long=31"
+                ))
+            } else {
+                error
+            }
+        })
+    }
 }
 
 /// The bytes that were looked at, then the rest.

@@ -20,7 +20,7 @@ use super::{
     reader,
     text::TextDecoder,
 };
-use crate::trace::{Code, Finding, Message, MessageView, TraceKind, UnknownFields};
+use crate::trace::{Code, Finding, Findings, MAX_EVENTS, MAX_HEADERS, Message, MessageView, TraceKind, UnknownFields};
 
 /// Bytes that one read asks for: what a pipe holds several times over, and what fits a core's cache.
 const READ: usize = 256 * 1024;
@@ -37,6 +37,10 @@ pub struct Options {
     pub piece: Option<usize>,
     /// Bytes of the largest message that is read; a larger one is passed over.
     pub max_message: Option<usize>,
+    /// Events of one message; those beyond are passed over. [`MAX_EVENTS`] by default.
+    pub max_events: Option<usize>,
+    /// Header and trailer fields of one message, likewise. [`MAX_HEADERS`] by default.
+    pub max_headers: Option<usize>,
 }
 
 /// The largest message unless [`Options::max_message`] says otherwise: far more than a tap with sensible limits writes,
@@ -92,7 +96,7 @@ pub struct Source {
     next_index: u64,
     wanted: usize,
     decoded: u64,
-    findings: Vec<Finding>,
+    findings: Findings,
     /// Bytes that are no message: what comes next tells whether they are the last ones.
     suspect: Option<Finding>,
     kinds: [bool; TraceKind::ALL.len()],
@@ -152,14 +156,17 @@ impl Source {
             offset: 0,
             encoding: Encoding::Binary,
             decoder: Box::new(BinaryDecoder::default()),
-            messages: Default::default(),
+            messages: [(); 2].map(|()| {
+                let events = options.max_events.unwrap_or(MAX_EVENTS);
+                Message::with_limits(events, options.max_headers.unwrap_or(MAX_HEADERS))
+            }),
             current: 0,
             ahead: None,
             taken: 0,
             next_index: 0,
             wanted: 1,
             decoded: 0,
-            findings: Vec::new(),
+            findings: Findings::default(),
             suspect: None,
             kinds: [false; TraceKind::ALL.len()],
             // Less would leave no room for a read.
@@ -236,7 +243,7 @@ impl Source {
 
     /// Takes the findings since the last call, in order.
     pub fn take_findings(&mut self) -> Vec<Finding> {
-        std::mem::take(&mut self.findings)
+        self.findings.take()
     }
 
     /// Whether there are findings to take.
@@ -424,11 +431,23 @@ impl Source {
         if let Some(error) = bad_time {
             self.find(Code::BadTime, error.to_string());
         }
+        self.hold_to_limits();
         if let Some(kind) = kind {
             let new = !std::mem::replace(&mut self.kinds[kind as usize], true);
             if new && self.kinds.iter().filter(|seen| **seen).count() > 1 {
                 self.find(Code::MixedKinds, format!("{} in a source that began with another kind", kind.field_name()));
             }
+        }
+    }
+
+    /// Reports what of the current message was beyond a limit.
+    fn hold_to_limits(&mut self) {
+        let message = &mut self.messages[self.current];
+        if let Some(detail) = message.beyond_limits() {
+            self.find(Code::TooLarge, detail);
+        }
+        if let Some(len) = self.messages[self.current].cap_names() {
+            self.find(Code::TooLarge, format!("an address of {len} bytes; only its beginning is kept"));
         }
     }
 
@@ -477,10 +496,13 @@ impl Source {
         }
         // Growing with what really arrived, not with what a message claims: a length is only a claim.
         if self.buffer.len() - self.end < self.piece / 2 {
-            self.buffer.resize((self.end * 2).max(self.piece), 0);
+            let most = self.max_message.saturating_add(self.piece);
+            self.buffer.resize((self.end * 2).min(most).max(self.end + self.piece), 0);
         }
+        // No more than one piece, however much room there is: what is in the window may all be damage.
+        let room = self.buffer.len().min(self.end + self.piece);
         loop {
-            match self.reader.read(&mut self.buffer[self.end..]) {
+            match self.reader.read(&mut self.buffer[self.end..room]) {
                 Ok(0) => {
                     self.at_end = true;
                     self.reader = Box::new(io::empty());

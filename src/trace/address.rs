@@ -24,6 +24,17 @@ pub enum Address {
     },
 }
 
+impl Address {
+    /// The texts in it, which may be of any length.
+    pub(super) fn names_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let (name, more) = match self {
+            Self::Socket { address: name, .. } | Self::Pipe(name) => (name, None),
+            Self::Internal { listener, endpoint } => (listener, Some(endpoint)),
+        };
+        [Some(name), more].into_iter().flatten()
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -157,3 +157,71 @@ impl fmt::Display for Finding {
         write!(f, "byte {}, message {}: {}", self.offset, self.message, self.detail)
     }
 }
+
+/// Findings that wait to be taken.
+///
+/// A hostile trace can bring up one for every few bytes, so there may be [`Findings::LIMIT`]; the rest is counted, and
+/// the last one says how many there were.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    list: Vec<Finding>,
+    /// The first one for which there was no room, and how many came after it.
+    beyond: Option<(Finding, u64)>,
+}
+
+impl Findings {
+    /// How many may wait: more than two bytes each in one read of a source bring up.
+    pub const LIMIT: usize = 1 << 18;
+
+    /// Adds a finding.
+    pub fn push(&mut self, finding: Finding) {
+        match &mut self.beyond {
+            None if self.list.len() < Self::LIMIT => self.list.push(finding),
+            None => self.beyond = Some((finding, 0)),
+            Some((_, more)) => *more += 1,
+        }
+    }
+
+    /// Whether there is none to take.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Takes them, in the order in which they came.
+    pub fn take(&mut self) -> Vec<Finding> {
+        let Self { mut list, beyond } = std::mem::take(self);
+        if let Some((mut finding, more)) = beyond {
+            if more > 0 {
+                finding.detail.push_str(&format!("; and {more} more findings close behind it"));
+            }
+            list.push(finding);
+        }
+        list
+    }
+}
+
+impl Extend<Finding> for Findings {
+    fn extend<T: IntoIterator<Item = Finding>>(&mut self, findings: T) {
+        findings.into_iter().for_each(|finding| self.push(finding));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_without_end_are_counted() {
+        let mut findings = Findings::default();
+        let finding = |offset| Finding { code: Code::Undecodable, offset, message: 0, detail: "garbage".into() };
+        findings.extend((0..Findings::LIMIT as u64 + 1000).map(finding));
+        let taken = findings.take();
+        assert_eq!((taken.len(), taken[7].offset), (Findings::LIMIT + 1, 7));
+        let last = taken.last().unwrap();
+        assert_eq!(last.offset, Findings::LIMIT as u64);
+        assert_eq!(last.detail, "garbage; and 999 more findings close behind it");
+        assert!(findings.is_empty() && findings.take().is_empty());
+    }
+}

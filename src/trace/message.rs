@@ -1,6 +1,7 @@
 //! One `TraceWrapper`, as records that a decoder fills and a timeline reads.
 
-use super::{Connection, Nanos, TimeError, UnknownFields};
+use super::{Address, Connection, Nanos, Records, TimeError, UnknownFields};
+use crate::untrusted;
 
 /// Which field of `TraceWrapper.trace` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -200,6 +201,19 @@ pub struct HttpPiece {
     pub time: Option<Nanos>,
 }
 
+/// Events that one message may have, unless its reader asks for another limit: a buffered trace has all of a connection.
+pub const MAX_EVENTS: usize = 1 << 20;
+
+/// Header and trailer fields that one message may have, unless its reader asks for another limit. Envoy's own limit is
+/// 100 unless configured.
+pub const MAX_HEADERS: usize = 1 << 16;
+
+/// Parts of an HTTP exchange that one message may have. Envoy writes at most six.
+const MAX_PARTS: usize = 1024;
+
+/// Bytes of an address or name that are kept. A host name has at most 253 (RFC 1035), the path of a socket 107.
+const MAX_NAME: usize = 1024;
+
 /// One decoded message, or a run of them. Decoders call [`Message::clear`] and fill it; nothing in it is freed between
 /// messages.
 #[derive(Debug, Default)]
@@ -221,13 +235,13 @@ pub struct Message {
     /// `upstream_connection` of an HTTP trace.
     pub upstream_connection: Option<Connection>,
     /// Events in the order of the trace.
-    pub events: Vec<Event>,
+    pub events: Records<Event>,
     /// Connections of single events (`set_connection_per_event`).
-    pub event_connections: Vec<Connection>,
+    pub event_connections: Records<Connection>,
     /// Parts of an HTTP exchange, in the order of the trace.
-    pub http: Vec<HttpPiece>,
+    pub http: Records<HttpPiece>,
     /// The header and trailer fields of [`Message::http`].
-    pub headers: Vec<Header>,
+    pub headers: Records<Header>,
     /// Buffered: recording of reads stopped at the limit.
     pub read_truncated: bool,
     /// Buffered: recording of writes stopped at the limit.
@@ -239,9 +253,58 @@ pub struct Message {
     /// Unknown fields of the whole source so far; not cleared.
     pub unknown: UnknownFields,
     scratch: Vec<u8>,
+    /// What decoders fill in the place of a part beyond the limit.
+    dropped: Option<HttpPiece>,
 }
 
 impl Message {
+    /// A message that keeps at most so many events and header fields; what is beyond, [`Message::beyond_limits`] tells.
+    #[must_use]
+    pub fn with_limits(events: usize, headers: usize) -> Self {
+        Self {
+            events: Records::with_limit(events),
+            event_connections: Records::with_limit(events),
+            http: Records::with_limit(MAX_PARTS),
+            headers: Records::with_limit(headers),
+            ..Self::default()
+        }
+    }
+
+    /// What of the message was beyond a limit and is not here, for people; `None` where all of it is.
+    #[inline]
+    #[must_use]
+    pub fn beyond_limits(&self) -> Option<String> {
+        let beyond = self.events.beyond() | self.headers.beyond() | self.http.beyond();
+        if beyond == 0 { None } else { Some(self.describe_beyond()) }
+    }
+
+    #[cold]
+    fn describe_beyond(&self) -> String {
+        let Self { events, headers, http, .. } = self;
+        let (kind, limit, beyond, option) = if events.beyond() > 0 {
+            ("events", events.limit(), events.beyond(), "--max-events allows")
+        } else if headers.beyond() > 0 {
+            ("header fields", headers.limit(), headers.beyond(), "--max-headers allows")
+        } else {
+            ("parts of an HTTP exchange", http.limit(), http.beyond(), "there is room for")
+        };
+        let all = (limit as u64).saturating_add(beyond);
+        format!("a message of {all} {kind}; the last {beyond} are passed over, {option} {limit}")
+    }
+
+    /// Cuts addresses and names to what is kept of them, and answers how long the longest was if one was cut.
+    #[inline]
+    pub fn cap_names(&mut self) -> Option<usize> {
+        if self.connection.is_none() && self.upstream_connection.is_none() && self.event_connections.is_empty() {
+            return None;
+        }
+        let own = self.connection.iter_mut().chain(&mut self.upstream_connection);
+        let connections = own.chain(&mut self.event_connections);
+        let addresses = connections.flat_map(|connection| connection.local.iter_mut().chain(&mut connection.remote));
+        let names = addresses.flat_map(Address::names_mut).filter(|name| name.len() > MAX_NAME);
+        names.map(|name| std::mem::replace(name, untrusted::cap(name, MAX_NAME).into_owned()).len()).max()
+    }
+
     /// Forgets the message, keeps the memory.
     pub fn clear(&mut self) {
         self.run = false;
@@ -278,13 +341,21 @@ impl Message {
     /// Adds a part of an HTTP exchange without fields; they follow with [`Message::push_header`].
     pub fn push_http(&mut self, side: HttpSide, part: HttpPart) -> &mut HttpPiece {
         let from = self.headers.len();
-        self.http.push(HttpPiece { side, part, headers: (from, from), body: Body::default(), time: None });
+        let piece = HttpPiece { side, part, headers: (from, from), body: Body::default(), time: None };
+        self.http.push(piece);
+        if self.http.beyond() > 0 {
+            return self.dropped.insert(piece);
+        }
         self.http.last_mut().expect("just pushed")
     }
 
     /// Adds a field to the last part.
     #[inline]
     pub fn push_header(&mut self, header: Header) {
+        // A field of a part that was dropped belongs to none that is here.
+        if self.http.beyond() > 0 {
+            return;
+        }
         self.headers.push(header);
         if let Some(piece) = self.http.last_mut() {
             piece.headers.1 = self.headers.len();
@@ -338,7 +409,7 @@ impl Message {
     /// The memory that the parts of an exchange take in this message.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.scratch.len() + size_of_val(self.http.as_slice()) + size_of_val(self.headers.as_slice())
+        self.scratch.len() + size_of_val(&*self.http) + size_of_val(&*self.headers)
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Span {

@@ -6,13 +6,16 @@
 mod address;
 mod finding;
 mod message;
+mod records;
 mod time;
 mod unknown;
 
 pub use address::{Address, Connection};
-pub use finding::{Code, Finding, Severity};
+pub use finding::{Code, Finding, Findings, Severity};
 pub use message::{
-    Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, Message, MessageView, Span, TraceKind,
+    Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_EVENTS, MAX_HEADERS, Message, MessageView, Span,
+    TraceKind,
 };
-pub use time::{Nanos, TimeError, nanos_from_timestamp};
+pub use records::Records;
+pub use time::{Nanos, TimeError, nanos_from_timestamp, rfc3339};
 pub use unknown::{FieldId, UnknownField, UnknownFields};

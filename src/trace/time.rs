@@ -35,9 +35,24 @@ pub fn nanos_from_timestamp(seconds: i64, nanos: i64) -> Result<Nanos, TimeError
         .ok_or(TimeError::OutOfRange(seconds))
 }
 
+/// A time as RFC 3339 writes it, in UTC, with as many digits as it needs.
+#[must_use]
+pub fn rfc3339(time: Nanos) -> String {
+    // Both parts fit: a u64 of nanoseconds reaches the year 2554.
+    let (seconds, nanos) = ((time / 1_000_000_000).cast_signed(), (time % 1_000_000_000) as i32);
+    prost_types::Timestamp { seconds, nanos }.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_for_people() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_525_207_293_216_737_962), "2018-05-01T20:41:33.216737962Z");
+        assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709551615Z");
+    }
 
     #[test]
     fn keeps_every_nanosecond() {

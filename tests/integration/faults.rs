@@ -1,13 +1,28 @@
-//! A program that is killed, and a disk that fills up: what exists is complete.
+//! What the machine can do to a run: kill it, fill its disk, take its files away, forbid them, change them under it.
+//! What exists afterwards is complete.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration, time::Instant};
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::{
-    batch::{Running, paths, strangers, temporaries, tree, write_overlapping},
+    batch::{
+        Running, conversation, last_line, paths, small_batch, strangers, temporaries, tree, wait_until,
+        write_overlapping,
+    },
+    fixture::{Dress, TIME, closed, downstream, read, streamed},
     tshark,
-    util::{Dir, PROGRAM, Run, convert, tap2pcap},
+    util::{Dir, PROGRAM, Run, convert, run_command, tap2pcap},
 };
 
 /// xorshift, from a seed that a failure prints with the moment it led to.
@@ -169,6 +184,9 @@ fn a_device_that_is_full() {
     write_overlapping(&traces, 2, 2);
     let run = convert(&[], &traces, Path::new("/dev/full")).run().expect_status(2);
     run.expect_stderr("/dev/full: cannot write the capture: No space left on device");
+    let http = Path::new(crate::util::ROOT).join("testdata/http");
+    let run = convert(&["--format", "har"], &http, Path::new("/dev/full")).run().expect_status(2);
+    run.expect_stderr("/dev/full: cannot write the capture: No space left on device");
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$0\" \"$1\" - > /dev/full", PROGRAM]).arg(&traces);
     let run = Running::of(command).finish().expect_status(2);
@@ -198,4 +216,172 @@ fn a_place_where_nothing_can_be_written() {
         assert_eq!(run.stderr.lines().count(), lines, "{run:?}");
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "a file");
+}
+
+/// A socket whose other end breaks off: reading fails, in the middle of a message, whoever reads.
+#[test]
+fn reading_fails_in_the_middle() {
+    let dir = Dir::new("read-fails");
+    let bytes = Dress::Delimited.file(&conversation(1, 200, TIME, TIME + 1_000_000));
+    for (name, subcommand) in [("out.pcapng", None), ("-", None), ("", Some("info")), ("", Some("validate"))] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(subcommand).arg("-");
+        let output = dir.join(name);
+        match name {
+            "" => {}
+            "-" => drop(command.arg("-")),
+            _ => drop(command.arg(&output)),
+        }
+        let unread = socket.try_clone().unwrap();
+        command.stdin(OwnedFd::from(socket)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        peer.write_all(&bytes[..bytes.len() / 2]).unwrap();
+        // What it has not taken yet would be lost with the connection.
+        wait_until("it has read all there is", || rustix::io::ioctl_fionread(&unread).unwrap() == 0);
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        let output_of = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output_of.stderr).into_owned();
+        let said = stderr.clone() + &String::from_utf8_lossy(&output_of.stdout);
+        assert_eq!(output_of.status.code(), Some(1), "{name} {subcommand:?}: {said}");
+        assert!(said.contains("cannot read on: Connection reset by peer"), "{name} {subcommand:?}: {said}");
+        let capture = match name {
+            "" => continue,
+            "-" => dir.create("copy.pcapng", output_of.stdout),
+            _ => output,
+        };
+        let payload: usize = tshark::read(&capture).iter().map(|frame| frame.payload.len()).sum();
+        assert!(payload > 4000, "{name}: only {payload} bytes are there");
+    }
+}
+
+/// Begins to convert a file of 8 MiB, has it changed before the end is read, and reads the capture from a pipe.
+fn convert_while(dir: &Dir, change: impl FnOnce(&Path)) -> (Run, usize) {
+    let events = (0..512).map(|index| read(TIME + index, &[b'x'; 16 << 10]));
+    let input = dir.create("trace.pb_length_delimited", Dress::Delimited.file(&streamed(1, downstream(), events)));
+    let mut command = Command::new(PROGRAM);
+    command.arg(&input).arg("-").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut capture = vec![0; 1];
+    // The pipe and the buffers before it take less than 2 MiB, so it waits for the reader now.
+    stdout.read_exact(&mut capture).unwrap();
+    change(&input);
+    stdout.read_to_end(&mut capture).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let payload = tshark::read(&dir.create("capture.pcapng", &capture)).iter().map(|frame| frame.payload.len()).sum();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (Run { command: format!("{command:?}"), status: output.status, stdout: Vec::new(), stderr }, payload)
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read() {
+    let dir = Dir::new("shrinks");
+    for (size, at_least) in [(5 << 20, (5 << 20) - (32 << 10)), (100, 16 << 10)] {
+        let shrink = |input: &Path| OpenOptions::new().write(true).open(input).unwrap().set_len(size).unwrap();
+        let (run, payload) = convert_while(&dir, shrink);
+        run.expect_status(1).expect_stderr("trace.pb_length_delimited: byte ").expect_stderr("cut off");
+        assert!(payload >= at_least && payload < 8 << 20, "{size}: {payload} bytes are there");
+    }
+}
+
+#[test]
+fn a_file_that_grows_while_it_is_read() {
+    let dir = Dir::new("grows");
+    let more = streamed(1, downstream(), [read(TIME + 512, b"and more"), closed(TIME + 513)]);
+    // Without the connection, which is known.
+    let more = Dress::Delimited.file(&more[1..]);
+    let (run, payload) =
+        convert_while(&dir, |input| File::options().append(true).open(input).unwrap().write_all(&more).unwrap());
+    run.expect_clean();
+    assert_eq!(payload, 512 * (16 << 10) + 8);
+}
+
+#[test]
+fn an_output_directory_that_is_removed_meanwhile() {
+    let dir = Dir::new("removed");
+    let trace = Dress::Delimited.file(&conversation(1, 2, TIME, TIME + 1000));
+    for is_directory in [false, true] {
+        let out = dir.fresh();
+        let output = if is_directory { out.clone() } else { out.join("all.pcapng") };
+        let mut running = Running::start([Path::new("-"), &output]);
+        running.send(&trace);
+        wait_until("it has begun", || !temporaries(&out).is_empty());
+        fs::remove_dir_all(&out).unwrap();
+        let run = running.finish().expect_status(2).expect_stderr("cannot write the capture: No such file");
+        assert!(run.stderr.contains(&format!("error: {}", out.display())), "{run:?}");
+        assert!(!out.exists(), "nothing comes back");
+    }
+}
+
+/// The program as somebody to whom file modes apply, which to root they do not.
+fn without_privileges(args: &[&Path]) -> Run {
+    let mut command;
+    if rustix::process::geteuid().is_root() {
+        command = Command::new("setpriv");
+        command.args(["--bounding-set=-dac_override,-dac_read_search", "--", PROGRAM]);
+    } else {
+        command = Command::new(PROGRAM);
+    }
+    command.args(args);
+    run_command(command)
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn permission_denied() {
+    let dir = Dir::new("denied");
+    let traces = small_batch(&dir, 3);
+    let secret = traces.join("tap_1.pb");
+    let locked = traces.join("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::copy(traces.join("tap_0.pb"), locked.join("tap_9.pb")).unwrap();
+    set_mode(&secret, 0);
+    set_mode(&locked, 0);
+    // An input alone.
+    let output = dir.join("out.pcapng");
+    let run = without_privileges(&[&secret, &output]).expect_status(2);
+    run.expect_stderr(&format!("error: {}: cannot read: Permission denied", secret.display()));
+    assert!(!output.exists());
+    // A file and a directory among others, which are converted.
+    for output in [dir.join("all.pcapng"), dir.fresh()] {
+        let run = without_privileges(&[&traces, &output]).expect_status(1);
+        assert_eq!(last_line(&run), "note: 2 of 3 traces converted", "{run:?}");
+        for path in [&secret, &locked] {
+            assert!(
+                run.stderr.contains(&format!("error: {}: cannot read: Permission denied", path.display())),
+                "{run:?}"
+            );
+        }
+    }
+    let run = without_privileges(&[Path::new("validate"), Path::new("--json"), &traces]).expect_status(1);
+    let found: Vec<Value> = run.stdout_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let unreadable: Vec<_> =
+        found.iter().filter(|line| line["code"] == "unreadable").map(|line| &line["path"]).collect();
+    assert_eq!(unreadable, [locked.to_str().unwrap(), secret.to_str().unwrap()]);
+    without_privileges(&[Path::new("info"), &traces]).expect_status(1).expect_stderr("Permission denied");
+    // A directory where nothing may be created, and a device or pipe that may not be written.
+    let closed = dir.fresh();
+    let pipe = dir.join("pipe");
+    crate::batch::fifo(&pipe);
+    set_mode(&closed, 0o555);
+    set_mode(&pipe, 0o444);
+    for output in [&closed.join("out.pcapng"), &closed.join("more/out.pcapng"), &pipe] {
+        let run = without_privileges(&[&traces.join("tap_0.pb"), output]).expect_status(2);
+        let run = run.expect_stderr(&format!("error: {}: cannot write the capture: ", output.display()));
+        assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    }
+    let run = without_privileges(&[&traces.join("tap_0.pb"), &closed]).expect_status(2);
+    run.expect_stderr("tap_0.pb.pcapng: cannot write the capture: Permission denied");
+    assert!(paths(&closed).is_empty());
+    set_mode(&locked, 0o755);
+    // Modes do apply: else none of this shows anything.
+    set_mode(&secret, 0o400);
+    without_privileges(&[&secret, &output]).expect_status(0);
 }

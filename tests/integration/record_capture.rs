@@ -239,7 +239,7 @@ fn a_reader_that_pauses_holds_the_relay_up() {
     const CLIENTS: usize = 4;
     const EACH: usize = 16 << 20;
     const MOST_KIB: u64 = 64 * 1024;
-    let (read, write) = rustix::pipe::pipe().unwrap();
+    let (mut read, write) = std::io::pipe().unwrap();
     let server = echo_server().to_string();
     let record = recording_to_stdout(&server, Stdio::from(write));
     let clients: Vec<_> = (0..CLIENTS).map(|_| record.connect()).collect();
@@ -276,7 +276,7 @@ fn a_reader_that_pauses_holds_the_relay_up() {
     let dir = Dir::new("record-pause");
     let capture = dir.join("out.pcapng");
     let mut file = File::create(&capture).unwrap();
-    let reader = thread::spawn(move || std::io::copy(&mut File::from(read), &mut file).unwrap());
+    let reader = thread::spawn(move || std::io::copy(&mut read, &mut file).unwrap());
     for talk in talks {
         assert_eq!(talk.join().unwrap(), EACH);
     }
@@ -299,7 +299,7 @@ fn a_reader_that_pauses_holds_the_relay_up() {
 
 #[test]
 fn a_second_signal_ends_it_where_nobody_reads() {
-    let (read, write) = rustix::pipe::pipe().unwrap();
+    let (read, write) = std::io::pipe().unwrap();
     let server = echo_server().to_string();
     let mut record = recording_to_stdout(&server, Stdio::from(write));
     let client = record.connect();

@@ -31,7 +31,9 @@ pub(in crate::input) enum Framing {
 pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) -> Option<usize> {
     let mut at = 0;
     let mut second = Second::default();
-    while out.events.len() < RUN {
+    // A message with more events than that would lose them.
+    let most = RUN.min(out.events.limit());
+    while out.events.len() < most {
         let Some((trace_id, event, end)) = segment(framing, window, at, &mut second) else { break };
         if at == 0 {
             out.trace_id = trace_id;

@@ -25,7 +25,7 @@ pub use self::{
     track::{Completeness, Track},
 };
 use super::{Opening, Options, Role};
-use crate::trace::{Code, Connection, Finding, HttpPart, MessageView, Nanos, TraceKind};
+use crate::trace::{Code, Connection, Finding, Findings, HttpPart, MessageView, Nanos, TraceKind};
 
 /// Bytes of one exchange that are held.
 const MAX_HELD: usize = 256 << 10;
@@ -106,7 +106,7 @@ struct Env {
     /// The last time that was made up.
     clock: Option<Nanos>,
     out: Out,
-    findings: Vec<Finding>,
+    findings: Findings,
 }
 
 /// Replays the HTTP exchanges of one source.
@@ -117,8 +117,8 @@ pub(super) struct Replay {
     max_open: usize,
     streams: Streams<Option<Exchange>>,
     held_together: usize,
-    /// Streams that hold something, on a live source.
-    waiting: VecDeque<usize>,
+    /// Streams that hold something, on a live source: their slots and origins.
+    waiting: VecDeque<(usize, (u64, u64))>,
 }
 
 impl Replay {
@@ -129,7 +129,7 @@ impl Replay {
             latest: options.latest.unwrap_or(Nanos::MAX),
             clock: None,
             out: Out::default(),
-            findings: Vec::new(),
+            findings: Findings::default(),
         };
         Self {
             env,
@@ -152,7 +152,7 @@ impl Replay {
     }
 
     pub(super) fn take_findings(&mut self) -> Vec<Finding> {
-        std::mem::take(&mut self.env.findings)
+        self.env.findings.take()
     }
 
     pub(super) fn has_findings(&self) -> bool {
@@ -204,7 +204,7 @@ impl Replay {
             let held = stream.held_bytes;
             self.held_together += held - before;
             if self.eager && before == 0 {
-                self.waiting.push_back(index);
+                self.waiting.push_back((index, stream.origin));
             }
             if !ended && (held > MAX_HELD || self.held_together > MAX_HELD_TOGETHER) {
                 self.begin(index);
@@ -243,15 +243,16 @@ impl Replay {
     pub(super) fn wait(&mut self) {
         self.env.out.forget();
         for _ in 0..self.waiting.len() {
-            let Some(index) = self.waiting.pop_front() else { break };
+            let Some((index, origin)) = self.waiting.pop_front() else { break };
             let Some(stream) = self.streams.find(index) else { continue };
-            if stream.held_bytes == 0 || stream.state.is_some() {
+            // The slot may be another stream's by now, which waits for itself.
+            if stream.origin != origin || stream.held_bytes == 0 || stream.state.is_some() {
                 continue;
             }
             // A dissector shows a head whose body is announced when the body comes, and of a cut body it shows only
             // what is in the packet of the head.
             if stream.announces_body() {
-                self.waiting.push_back(index);
+                self.waiting.push_back((index, origin));
             } else {
                 self.begin(index);
             }

@@ -134,10 +134,11 @@ impl<S: Default> Streams<S> {
         Some(stream)
     }
 
-    /// Gives memory back for the next stream.
+    /// Gives memory back for the next stream, unless it is much: few streams are that large.
     pub fn give_back(&mut self, mut held: Held) {
         const SPARE: usize = 64;
-        if self.spare.len() < SPARE {
+        const LARGE: usize = 256 << 10;
+        if self.spare.len() < SPARE && held.bytes <= LARGE {
             held.message.clear();
             held.bytes = 0;
             self.spare.push(held);
