@@ -74,7 +74,6 @@ pub struct Flow {
     segment: u16,
     /// For the first packet, whichever it is.
     first_comment: Option<String>,
-    zeros: Vec<u8>,
     /// What is left to stand for lost bytes.
     lost_segments: u64,
     lost_zeros: u64,
@@ -107,7 +106,6 @@ impl Flow {
             client: identity.opening.role.client_direction(),
             segment,
             first_comment: Some(first_comment(&options, identity)),
-            zeros: Vec::new(),
             lost_segments: LOST_SEGMENTS,
             lost_zeros: ZEROS,
         }
@@ -224,13 +222,11 @@ impl Flow {
             TruncatedMode::Zero => {
                 let shown = (length - present_len).min(self.lost_zeros);
                 self.lost_zeros -= shown;
-                let mut filled = std::mem::take(&mut self.zeros);
-                filled.clear();
-                filled.extend_from_slice(present);
-                // The bytes that are there plus the bound above: both fit memory.
+                // The bytes that are there plus the bound above: both fit memory, once; of thousands of connections,
+                // each must not keep them.
+                let mut filled = present.to_vec();
                 filled.resize(present.len() + shown as usize, 0);
                 self.segments(direction, time, &filled, present_len + shown, comment, sink)?;
-                self.zeros = filled;
                 self.half(direction).next += length - present_len - shown;
                 Ok(())
             }
