@@ -2,13 +2,17 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use tap2pcap::proto::tap::{
-    Connection, SocketEvent, TraceWrapper,
-    socket_event::{EventSelector, Read},
+use tap2pcap::{
+    input::{Advance, Encoding, Options, Source},
+    proto::tap::{
+        Connection, SocketEvent, TraceWrapper,
+        socket_event::{EventSelector, Read},
+    },
+    trace::Finding,
 };
 
 use crate::{
@@ -209,4 +213,35 @@ fn an_empty_address_breaks_the_name_block() {
     while let Some(block) = reader.next_block() {
         block.unwrap();
     }
+}
+
+/// What is said of a PROTO_BINARY source that comes in pieces of so many bytes.
+fn findings_by_pieces(bytes: &[u8], size: usize) -> Vec<Finding> {
+    struct Pieces(io::Cursor<Vec<u8>>, usize);
+    impl io::Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let most = buffer.len().min(self.1);
+            self.0.read(&mut buffer[..most])
+        }
+    }
+    let reader = Box::new(Pieces(io::Cursor::new(bytes.to_owned()), size));
+    let options = Options { encoding: Some(Encoding::Binary), ..Options::default() };
+    let mut source = Source::from_reader(Path::new("path_0.pb"), reader, options).unwrap();
+    loop {
+        match source.advance() {
+            Advance::Message => {}
+            Advance::NeedInput => source.fill(),
+            Advance::End => return source.take_findings(),
+        }
+    }
+}
+
+#[test]
+fn the_words_about_a_field_that_is_too_long_depend_on_the_reads() {
+    let mut bytes = Dress::Binary.file(&sound());
+    // Field 100 with a length of eight bytes, then bytes that a large read has there and a small one has not.
+    bytes.extend_from_slice(b"\xa2\x06\xff\xff\xff\xff\xff\xff\xff\x7f and more");
+    let whole = findings_by_pieces(&bytes, usize::MAX);
+    assert!(whole.iter().any(|finding| finding.detail.contains("protobuf allows")), "{whole:?}");
+    assert_eq!(whole, findings_by_pieces(&bytes, 1));
 }
