@@ -215,8 +215,8 @@ fn an_empty_address_breaks_the_name_block() {
     }
 }
 
-/// What is said of a PROTO_BINARY source that comes in pieces of so many bytes.
-fn findings_by_pieces(bytes: &[u8], size: usize) -> Vec<Finding> {
+/// What is said of a source that comes in pieces of so many bytes.
+fn findings_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> Vec<Finding> {
     struct Pieces(io::Cursor<Vec<u8>>, usize);
     impl io::Read for Pieces {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -225,8 +225,8 @@ fn findings_by_pieces(bytes: &[u8], size: usize) -> Vec<Finding> {
         }
     }
     let reader = Box::new(Pieces(io::Cursor::new(bytes.to_owned()), size));
-    let options = Options { encoding: Some(Encoding::Binary), ..Options::default() };
-    let mut source = Source::from_reader(Path::new("path_0.pb"), reader, options).unwrap();
+    let options = Options { encoding: Some(encoding), ..Options::default() };
+    let mut source = Source::from_reader(Path::new("path_0"), reader, options).unwrap();
     loop {
         match source.advance() {
             Advance::Message => {}
@@ -241,7 +241,16 @@ fn the_words_about_a_field_that_is_too_long_depend_on_the_reads() {
     let mut bytes = Dress::Binary.file(&sound());
     // Field 100 with a length of eight bytes, then bytes that a large read has there and a small one has not.
     bytes.extend_from_slice(b"\xa2\x06\xff\xff\xff\xff\xff\xff\xff\x7f and more");
-    let whole = findings_by_pieces(&bytes, usize::MAX);
+    let whole = findings_by_pieces(Encoding::Binary, &bytes, usize::MAX);
     assert!(whole.iter().any(|finding| finding.detail.contains("protobuf allows")), "{whole:?}");
-    assert_eq!(whole, findings_by_pieces(&bytes, 1));
+    assert_eq!(whole, findings_by_pieces(Encoding::Binary, &bytes, 1));
+}
+
+#[test]
+fn a_number_whose_exponent_comes_with_the_next_read_is_damage() {
+    let json = br#"{"socket_streamed_trace_segment": {"trace_id": 1e0, "event": {"closed": {}}}}"#;
+    for size in 1..=json.len() {
+        let findings = findings_by_pieces(Encoding::Json, json, size);
+        assert_eq!(findings, [], "in pieces of {size} bytes");
+    }
 }
