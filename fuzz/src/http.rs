@@ -41,7 +41,9 @@ pub fn replay(plan: &Plan, trace: &[u8]) {
     loop {
         let advance = timelines.advance();
         let findings = timelines.source_mut().take_findings();
-        headless |= findings.iter().any(|finding| [Code::MissingHeader, Code::OutOfOrder, Code::CutOff].contains(&finding.code));
+        headless |= findings
+            .iter()
+            .any(|finding| [Code::MissingHeader, Code::OutOfOrder, Code::CutOff].contains(&finding.code));
         match advance {
             Advance::Message => {}
             Advance::NeedInput => {
