@@ -34,6 +34,7 @@ struct Work {
 }
 
 const CAT: &str = "cat IN > OUT";
+const CONVERT: &str = "PROGRAM -q IN OUT.pcapng";
 
 const WORKS: &[Work] = &[
     Work {
@@ -101,11 +102,67 @@ const WORKS: &[Work] = &[
         goal: 2.5,
     },
     Work {
-        name: "validate, 100-byte events, against converting",
+        name: "HTTP, buffered, 4 KiB bodies, 256 MiB",
+        generate: ["http-buffered", "4096", "268435456"],
+        input: "http.pb_length_delimited",
+        convert: &["-q", "IN", "OUT.pcapng"],
+        against: CAT,
+        goal: 3.0,
+    },
+    Work {
+        name: "HTTP, streamed, 4 KiB bodies, 256 MiB",
+        generate: ["http-streamed", "4096", "268435456"],
+        input: "http.pb_length_delimited",
+        convert: &["-q", "IN", "OUT.pcapng"],
+        against: CAT,
+        goal: 3.0,
+    },
+    Work {
+        name: "validate, 16 KiB events, delimited, against converting",
+        generate: ["delimited", "16384", "268435456"],
+        input: "large.pb_length_delimited",
+        convert: &["validate", "-q", "IN"],
+        against: CONVERT,
+        goal: 1.0,
+    },
+    Work {
+        name: "validate, 100-byte events, delimited, against converting",
         generate: ["delimited", "100", "268435456"],
         input: "small.pb_length_delimited",
         convert: &["validate", "-q", "IN"],
-        against: "PROGRAM -q IN OUT.pcapng",
+        against: CONVERT,
+        goal: 1.0,
+    },
+    Work {
+        name: "validate, 100-byte events, PROTO_BINARY, against converting",
+        generate: ["binary", "100", "268435456"],
+        input: "small.pb",
+        convert: &["validate", "-q", "IN"],
+        against: CONVERT,
+        goal: 1.0,
+    },
+    Work {
+        name: "validate, 100-byte events, PROTO_TEXT, against converting",
+        generate: ["text", "100", "268435456"],
+        input: "small.pb_text",
+        convert: &["validate", "-q", "IN"],
+        against: CONVERT,
+        goal: 1.0,
+    },
+    Work {
+        name: "validate, 100-byte events, JSON_BODY_AS_BYTES, against converting",
+        generate: ["json", "100", "268435456"],
+        input: "small.json",
+        convert: &["validate", "-q", "IN"],
+        against: CONVERT,
+        goal: 1.0,
+    },
+    Work {
+        name: "validate, HTTP, buffered, against converting",
+        generate: ["http-buffered", "4096", "268435456"],
+        input: "http.pb_length_delimited",
+        convert: &["validate", "-q", "IN"],
+        against: CONVERT,
         goal: 1.0,
     },
     Work {

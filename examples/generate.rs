@@ -1,6 +1,7 @@
 //! Writes the traces that `scripts/bench` converts: deterministic, of any size, in Envoy's formats.
 //!
 //! `cargo run --release --example generate -- FORMAT EVENT_BYTES TOTAL_BYTES OUT`
+//! `cargo run --release --example generate -- http-buffered|http-streamed BODY_BYTES TOTAL_BYTES OUT`
 //! `cargo run --release --example generate -- many COUNT TRACE_BYTES DIRECTORY`
 
 use std::{
@@ -15,8 +16,11 @@ use prost::Message as _;
 use tap2pcap::proto::{
     envoy::config::core::v3 as core,
     tap::{
-        Body, Connection, SocketEvent, SocketStreamedTraceSegment, TraceWrapper,
+        Body, Connection, HttpBufferedTrace, HttpStreamedTraceSegment, SocketEvent, SocketStreamedTraceSegment,
+        TraceWrapper,
         body::BodyType,
+        http_buffered_trace::Message as HttpMessage,
+        http_streamed_trace_segment::MessagePiece as HttpPiece,
         socket_event::{Closed, EventSelector, Read, Write as WriteEvent},
         socket_streamed_trace_segment::MessagePiece,
         trace_wrapper::Trace,
@@ -39,6 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             write_trace(Format::Delimited, 1024.min(size / 4), size, id, id * 1_000_000_000 / count, &path)?;
         }
         return Ok(());
+    }
+    if let Some(shape) = format.strip_prefix("http-") {
+        return Ok(write_http(shape == "buffered", first.parse()?, second.parse()?, Path::new(out))?);
     }
     let format = match format.as_str() {
         "binary" => Format::Binary,
@@ -70,13 +77,7 @@ fn write_trace(format: Format, event: u64, total: u64, id: u64, start: u64, path
     let mut time = 1_700_000_000_000_000_000 + start;
     let mut index = 0_u64;
     while written < total {
-        for byte in &mut payload {
-            // xorshift
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            *byte = random as u8;
-        }
+        fill(&mut payload, &mut random);
         time += 10_000;
         let selector = if index % 3 < 2 {
             EventSelector::Read(Read { data: Some(body(&payload)) })
@@ -88,6 +89,93 @@ fn write_trace(format: Format, event: u64, total: u64, id: u64, start: u64, path
         index += 1;
     }
     write_segment(format, &mut out, &segment(id, time, EventSelector::Closed(Closed {}), seq_num + 1))?;
+    out.flush()
+}
+
+fn fill(payload: &mut [u8], random: &mut u64) {
+    for byte in payload {
+        // xorshift
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        *byte = *random as u8;
+    }
+}
+
+/// Exchanges of the HTTP tap filter, length-delimited: a POST and its answer, each with a body of `body` bytes.
+fn write_http(buffered: bool, body_len: u64, total: u64, path: &Path) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    let mut random = 1;
+    let mut payload = vec![0; body_len as usize];
+    let header =
+        |key: &str, value: &str| core::HeaderValue { key: key.into(), value: value.into(), ..Default::default() };
+    let length = body_len.to_string();
+    let request = vec![
+        header(":method", "POST"),
+        header(":path", "/v1/items?page=7"),
+        header(":authority", "shop.example:8080"),
+        header(":scheme", "http"),
+        header("user-agent", "curl/8.5.0"),
+        header("content-type", "application/octet-stream"),
+        header("content-length", &length),
+        header("x-request-id", "6f3c2a10-7c1e-4f4b-9d55-0f6f9c6f1a2b"),
+    ];
+    let response = vec![
+        header(":status", "200"),
+        header("content-type", "application/octet-stream"),
+        header("content-length", &length),
+        header("date", "Tue, 14 Nov 2023 22:13:20 GMT"),
+        header("server", "envoy"),
+    ];
+    let (mut written, mut id) = (0, 0_u64);
+    while written < total {
+        id += 1;
+        let mut bodies = [None, None];
+        for slot in &mut bodies {
+            fill(&mut payload, &mut random);
+            *slot = Some(body(&payload));
+        }
+        let [asked, answered] = bodies;
+        let traces = if buffered {
+            let time = 1_700_000_000_000_000_000 + id * 50_000;
+            let message = |headers: &[core::HeaderValue], body, time: u64| {
+                let seconds = (time / 1_000_000_000) as i64;
+                let at = prost_types::Timestamp { seconds, nanos: (time % 1_000_000_000) as i32 };
+                Some(HttpMessage {
+                    headers: headers.to_vec(),
+                    body,
+                    trailers: Vec::new(),
+                    headers_received_time: Some(at),
+                })
+            };
+            let TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(opening)), .. } = connection(id) else {
+                unreachable!("that is what it wraps")
+            };
+            let Some(MessagePiece::Connection(downstream)) = opening.message_piece else {
+                unreachable!("that is what it holds")
+            };
+            vec![Trace::HttpBufferedTrace(HttpBufferedTrace {
+                request: message(&request, asked, time),
+                response: message(&response, answered, time + 20_000),
+                downstream_connection: Some(downstream),
+                upstream_connection: None,
+            })]
+        } else {
+            let headers = |headers: &[core::HeaderValue]| core::HeaderMap { headers: headers.to_vec() };
+            let pieces = [
+                Some(HttpPiece::RequestHeaders(headers(&request))),
+                asked.map(HttpPiece::RequestBodyChunk),
+                Some(HttpPiece::ResponseHeaders(headers(&response))),
+                answered.map(HttpPiece::ResponseBodyChunk),
+            ];
+            let segment = |piece| HttpStreamedTraceSegment { trace_id: id, message_piece: Some(piece) };
+            pieces.into_iter().flatten().map(|piece| Trace::HttpStreamedTraceSegment(segment(piece))).collect()
+        };
+        for trace in traces {
+            let wrapper = TraceWrapper { trace: Some(trace), configured_sample_rate: None };
+            written += write_segment(Format::Delimited, &mut out, &wrapper)?;
+        }
+    }
     out.flush()
 }
 

@@ -22,7 +22,7 @@ pub struct Reading {
     pub decoded: u64,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub offset: u64,
     pub index: u64,
@@ -37,7 +37,7 @@ pub struct Message {
     pub http: Vec<Piece>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OneEvent {
     pub time: Option<Nanos>,
     pub kind: EventKind,
@@ -47,14 +47,14 @@ pub struct OneEvent {
     pub connection: Option<Connection>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     pub bytes: Vec<u8>,
     pub truncated: bool,
     pub as_string: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     pub side: HttpSide,
     pub part: HttpPart,
@@ -64,6 +64,22 @@ pub struct Piece {
 }
 
 impl Message {
+    /// The messages of a run one by one: how many are one depends on how many are there.
+    fn all_of(view: MessageView<'_>) -> Vec<Self> {
+        let message = view.message();
+        let mut whole = Self::of(view);
+        if !message.run {
+            return vec![whole];
+        }
+        let events = std::mem::take(&mut whole.events);
+        assert!(!events.is_empty() && message.count() == events.len() as u64);
+        let one = |(event, one)| {
+            let (offset, index) = message.place_of(event);
+            Self { offset, index, events: vec![one], ..whole.clone() }
+        };
+        events.into_iter().enumerate().map(one).collect()
+    }
+
     fn of(view: MessageView<'_>) -> Self {
         let message = view.message();
         let body = |body: tap2pcap::trace::Body| Body {
@@ -113,7 +129,7 @@ pub fn read(data: &[u8], path: &Path, pieces: Pieces, options: Options) -> Resul
     let mut findings = Vec::new();
     loop {
         match source.advance() {
-            Advance::Message => messages.push(Message::of(source.message())),
+            Advance::Message => messages.extend(Message::all_of(source.message())),
             Advance::NeedInput => source.fill(),
             Advance::End => break,
         }

@@ -1,11 +1,13 @@
 //! Packets to captures: pcap and pcapng, into files that are complete or absent, or into pipes.
 
+mod chunk;
 mod output;
 mod pcap;
 mod pcapng;
 
 use std::{io, net::IpAddr};
 
+pub(crate) use chunk::Chunk;
 pub(crate) use output::Output;
 pub use output::{Destination, OutputError, TEMPORARY_PREFIX};
 pub use pcap::LATEST_PCAP_TIME;
@@ -26,13 +28,13 @@ pub enum Format {
 pub(crate) const SNAP_LENGTH: u32 = 262_144;
 
 /// Bytes that are gathered before they go to the destination.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 512 * 1024;
 
 /// A capture being written.
 #[derive(Debug)]
 pub struct Capture {
     format: Format,
-    buffer: Vec<u8>,
+    buffer: Chunk,
     output: Output,
     interfaces: u32,
     packets: u64,
@@ -45,7 +47,7 @@ impl Capture {
     /// [`OutputError`] where the destination cannot be created.
     pub fn create(destination: &Destination, format: Format) -> Result<Self, OutputError> {
         let output = Output::create(destination)?;
-        let mut buffer = Vec::with_capacity(CHUNK + CHUNK / 2);
+        let mut buffer = Chunk::default();
         match format {
             Format::Pcap => pcap::append_file_header(&mut buffer),
             Format::Pcapng => pcapng::append_section_header(&mut buffer),
@@ -104,16 +106,19 @@ impl Capture {
         drop(self);
     }
 
+    #[inline(always)]
     fn append(&mut self, interface: u32, packet: &Packet<'_>) -> io::Result<()> {
         match self.format {
             Format::Pcap => pcap::append_packet(&mut self.buffer, packet)?,
             Format::Pcapng => pcapng::append_packet(&mut self.buffer, interface, packet),
         }
         self.packets += 1;
-        if self.buffer.len() >= CHUNK {
-            self.output.write(&mut self.buffer).map_err(OutputError::into_io)?;
-        }
-        Ok(())
+        if self.buffer.len() >= CHUNK { self.write_chunk() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn write_chunk(&mut self) -> io::Result<()> {
+        self.output.write(&mut self.buffer).map_err(OutputError::into_io)
     }
 }
 
@@ -125,7 +130,7 @@ pub struct Interface<'a> {
 }
 
 impl PacketSink for Interface<'_> {
-    #[inline]
+    #[inline(always)]
     fn packet(&mut self, packet: &Packet<'_>) -> io::Result<()> {
         self.capture.append(self.number, packet)
     }

@@ -15,6 +15,8 @@ use std::{
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
+use super::Chunk;
+
 /// Chunks on their way to the destination at any time.
 const CHUNKS: usize = 4;
 
@@ -73,8 +75,8 @@ pub(crate) struct Output {
 
 #[derive(Debug)]
 struct Writer {
-    full: SyncSender<Vec<u8>>,
-    empty: Receiver<Vec<u8>>,
+    full: SyncSender<Chunk>,
+    empty: Receiver<Chunk>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -100,7 +102,7 @@ impl Output {
     }
 
     /// Takes the bytes of `buffer` and leaves it empty.
-    pub(crate) fn write(&mut self, buffer: &mut Vec<u8>) -> Result<(), OutputError> {
+    pub(crate) fn write(&mut self, buffer: &mut Chunk) -> Result<(), OutputError> {
         let sent = self.writer().map_or_else(Err, |writer| {
             let fresh = writer.empty.recv().unwrap_or_default();
             let full = std::mem::replace(buffer, fresh);
@@ -117,15 +119,15 @@ impl Output {
     fn writer(&mut self) -> io::Result<&mut Writer> {
         if self.writer.is_none() {
             let mut file = self.file.try_clone()?;
-            let (full, incoming) = sync_channel::<Vec<u8>>(CHUNKS);
+            let (full, incoming) = sync_channel::<Chunk>(CHUNKS);
             let (outgoing, empty) = sync_channel(CHUNKS);
             for _ in 0..CHUNKS {
                 // Its receiver is in this function.
-                let _ = outgoing.send(Vec::new());
+                let _ = outgoing.send(Chunk::default());
             }
             let thread = std::thread::Builder::new().name("capture writer".into()).spawn(move || {
                 for mut chunk in incoming {
-                    file.write_all(&chunk)?;
+                    file.write_all(chunk.as_bytes())?;
                     chunk.clear();
                     // The other side hangs up when it needs no more chunks.
                     let _ = outgoing.send(chunk);
@@ -153,10 +155,10 @@ impl Output {
     }
 
     /// Writes the last bytes and puts the file in its place.
-    pub(crate) fn finish(mut self, rest: &[u8]) -> Result<(), OutputError> {
+    pub(crate) fn finish(mut self, rest: &Chunk) -> Result<(), OutputError> {
         self.join()?;
         let mut file = &self.file;
-        file.write_all(rest).map_err(|error| self.error(error))?;
+        file.write_all(rest.as_bytes()).map_err(|error| self.error(error))?;
         if let Some((temporary, target)) = self.temporary.take() {
             temporary.persist(target).map_err(|error| self.error(error.error))?;
         }

@@ -4,13 +4,13 @@ use std::io;
 
 use pcap_file::{DataLink, Endianness, TsResolution, pcap::PcapHeader};
 
-use super::SNAP_LENGTH;
+use super::{Chunk, SNAP_LENGTH};
 use crate::{synth::Packet, trace::Nanos};
 
 /// The latest time that pcap can hold, in the year 2106: it has 32 bits for the seconds.
 pub const LATEST_PCAP_TIME: Nanos = u32::MAX as Nanos * 1_000_000_000 + 999_999_999;
 
-pub(super) fn append_file_header(buffer: &mut Vec<u8>) {
+pub(super) fn append_file_header(buffer: &mut Chunk) {
     let header = PcapHeader {
         version_major: 2,
         version_minor: 4,
@@ -24,7 +24,7 @@ pub(super) fn append_file_header(buffer: &mut Vec<u8>) {
     header.write_to(buffer).expect("writing to memory cannot fail");
 }
 
-pub(super) fn append_packet(buffer: &mut Vec<u8>, packet: &Packet<'_>) -> io::Result<()> {
+pub(super) fn append_packet(buffer: &mut Chunk, packet: &Packet<'_>) -> io::Result<()> {
     let seconds = u32::try_from(packet.time / 1_000_000_000).map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidData, "a time after the year 2106 does not fit pcap; write pcapng")
     })?;
@@ -32,12 +32,13 @@ pub(super) fn append_packet(buffer: &mut Vec<u8>, packet: &Packet<'_>) -> io::Re
     // Headers are at most 86 bytes and a segment fits an IP packet.
     let captured = (packet.headers.len() + packet.payload.len()) as u32;
     let original = packet.headers.len() as u32 + packet.payload_len;
-    let mut header = [0; 16];
+    let record = buffer.extend(16 + captured as usize);
+    let (header, frame) = record.split_at_mut(16);
     for (field, value) in header.as_chunks_mut::<4>().0.iter_mut().zip([seconds, nanos, captured, original]) {
         *field = value.to_le_bytes();
     }
-    buffer.extend_from_slice(&header);
-    buffer.extend_from_slice(packet.headers);
-    buffer.extend_from_slice(packet.payload);
+    let (headers, payload) = frame.split_at_mut(packet.headers.len());
+    headers.copy_from_slice(packet.headers);
+    payload.copy_from_slice(packet.payload);
     Ok(())
 }

@@ -14,7 +14,7 @@ use pcap_file::{
     },
 };
 
-use super::SNAP_LENGTH;
+use super::{Chunk, SNAP_LENGTH};
 use crate::{synth::Packet, timeline::Direction, untrusted};
 
 /// Bytes of a name that are kept; the format allows 65,535 for a whole option or record.
@@ -23,9 +23,16 @@ const MAX_NAME: usize = 4096;
 const ENHANCED_PACKET: u32 = 6;
 const OPT_COMMENT: u16 = 1;
 const EPB_FLAGS: u16 = 2;
-const PADDING: [u8; 3] = [0; 3];
 
-pub(super) fn append_section_header(buffer: &mut Vec<u8>) {
+/// Bytes of an enhanced packet block before the packet, and behind it and its comment.
+const BEFORE_PACKET: usize = 28;
+const BEHIND_PACKET: usize = 16;
+
+/// Ethernet, IPv4 and TCP headers without options: what most packets have. Copying a known number of bytes needs no
+/// call.
+const USUAL_HEADERS: usize = 54;
+
+pub(super) fn append_section_header(buffer: &mut Chunk) {
     let application = concat!("tap2pcap ", env!("CARGO_PKG_VERSION"));
     append_block(
         buffer,
@@ -37,7 +44,7 @@ pub(super) fn append_section_header(buffer: &mut Vec<u8>) {
     );
 }
 
-pub(super) fn append_interface(buffer: &mut Vec<u8>, name: &str) {
+pub(super) fn append_interface(buffer: &mut Chunk, name: &str) {
     let name = untrusted::escape(name);
     append_block(
         buffer,
@@ -52,7 +59,7 @@ pub(super) fn append_interface(buffer: &mut Vec<u8>, name: &str) {
     );
 }
 
-pub(super) fn append_names(buffer: &mut Vec<u8>, names: &[(IpAddr, String)]) {
+pub(super) fn append_names(buffer: &mut Chunk, names: &[(IpAddr, String)]) {
     // A record without a name is none, and makes the whole block unreadable.
     let records = names
         .iter()
@@ -69,60 +76,67 @@ pub(super) fn append_names(buffer: &mut Vec<u8>, names: &[(IpAddr, String)]) {
     append_block(buffer, Block::NameResolution(NameResolutionBlock { records, options: Vec::new() }));
 }
 
-fn append_block(buffer: &mut Vec<u8>, block: Block<'_>) {
+fn append_block(buffer: &mut Chunk, block: Block<'_>) {
     block.write_to::<LittleEndian, _>(buffer).expect("writing to memory cannot fail");
 }
 
-#[inline]
-pub(super) fn append_packet(buffer: &mut Vec<u8>, interface: u32, packet: &Packet<'_>) {
+#[inline(always)]
+pub(super) fn append_packet(buffer: &mut Chunk, interface: u32, packet: &Packet<'_>) {
     // Headers are at most 86 bytes, a segment fits an IP packet and a comment an option, so the sums fit 32 bits.
     let captured = packet.headers.len() + packet.payload.len();
-    let padding = captured.wrapping_neg() & 3;
+    let padded = captured.next_multiple_of(4);
     let comment_len = if packet.comment.is_empty() { 0 } else { 4 + packet.comment.len().next_multiple_of(4) };
-    let block_len = (28 + captured + padding + comment_len + 12 + 4) as u32;
-    let original = packet.headers.len() as u32 + packet.payload_len;
-
-    buffer.reserve(block_len as usize);
-    let mut header = [0; 28];
-    let fields = [
+    let block_len = BEFORE_PACKET + padded + comment_len + BEHIND_PACKET;
+    let before = [
         ENHANCED_PACKET,
-        block_len,
+        block_len as u32,
         interface,
         (packet.time >> 32) as u32,
         packet.time as u32,
         captured as u32,
-        original,
+        packet.headers.len() as u32 + packet.payload_len,
     ];
-    for (field, value) in header.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
-        *field = value.to_le_bytes();
-    }
-    buffer.extend_from_slice(&header);
-    buffer.extend_from_slice(packet.headers);
-    buffer.extend_from_slice(packet.payload);
-    let flags: u32 = match packet.direction {
+    let flags = match packet.direction {
         Direction::Inbound => 1,
         Direction::Outbound => 2,
     };
-    // Padding, then epb_flags, opt_endofopt and the block's length again: one piece from where the padding begins.
-    let mut trailer = [0; 19];
-    trailer[3..5].copy_from_slice(&EPB_FLAGS.to_le_bytes());
-    trailer[5..7].copy_from_slice(&4_u16.to_le_bytes());
-    trailer[7..11].copy_from_slice(&flags.to_le_bytes());
-    trailer[15..].copy_from_slice(&block_len.to_le_bytes());
-    if comment_len > 0 {
-        buffer.extend_from_slice(&trailer[3 - padding..3]);
-        append_comment(buffer, packet.comment);
-        buffer.extend_from_slice(&trailer[3..]);
-    } else {
-        buffer.extend_from_slice(&trailer[3 - padding..]);
+    // The option's code and length, its value, opt_endofopt, and the block's length again.
+    let behind = [u32::from(EPB_FLAGS) | 4 << 16, flags, 0, block_len as u32];
+
+    let block = buffer.extend(block_len);
+    put(&mut block[..BEFORE_PACKET], &before);
+    let (frame, rest) = block[BEFORE_PACKET..].split_at_mut(padded);
+    if let Some(last) = frame.last_chunk_mut::<4>() {
+        // What is left of it is the padding.
+        *last = [0; 4];
+    }
+    let (headers, payload) = frame[..captured].split_at_mut(packet.headers.len());
+    match (headers.first_chunk_mut::<USUAL_HEADERS>(), packet.headers.first_chunk::<USUAL_HEADERS>()) {
+        (Some(to), Some(from)) if packet.headers.len() == USUAL_HEADERS => *to = *from,
+        _ => headers.copy_from_slice(packet.headers),
+    }
+    payload.copy_from_slice(packet.payload);
+    let (comment, rest) = rest.split_at_mut(comment_len);
+    if !packet.comment.is_empty() {
+        put_comment(comment, packet.comment);
+    }
+    put(rest, &behind);
+}
+
+/// Writes 32-bit fields, little-endian.
+#[inline(always)]
+fn put(to: &mut [u8], fields: &[u32]) {
+    for (field, value) in to.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
+        *field = value.to_le_bytes();
     }
 }
 
 #[cold]
-fn append_comment(buffer: &mut Vec<u8>, comment: &str) {
-    buffer.extend_from_slice(&OPT_COMMENT.to_le_bytes());
+fn put_comment(option: &mut [u8], comment: &str) {
+    let (head, value) = option.split_at_mut(4);
     // `synth` caps comments far below 65,535 bytes.
-    buffer.extend_from_slice(&(comment.len() as u16).to_le_bytes());
-    buffer.extend_from_slice(comment.as_bytes());
-    buffer.extend_from_slice(&PADDING[..comment.len().wrapping_neg() & 3]);
+    put(head, &[u32::from(OPT_COMMENT) | (comment.len() as u32) << 16]);
+    let (text, padding) = value.split_at_mut(comment.len());
+    text.copy_from_slice(comment.as_bytes());
+    padding.fill(0);
 }

@@ -8,7 +8,7 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{Endpoints, EntryKind, Resolver, Summaries, Timelines},
+    timeline::{Endpoints, EntryKind, Resolver, Summaries, Summary, Timelines},
     trace::{Code, Nanos},
 };
 
@@ -107,9 +107,22 @@ impl Trace {
 
     /// Goes to the next entry and answers its time; `None` at the end. Before it waits for input, what a live stream
     /// gave so far is flushed.
+    #[inline(always)]
     pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Stop> {
+        let advance = self.timelines.advance();
+        if advance == Advance::Message && !self.timelines.source().has_findings() && !self.summaries.has_findings() {
+            return Ok(self.timelines.time());
+        }
+        self.advance_on(advance, capture, progress)
+    }
+
+    fn advance_on(
+        &mut self,
+        mut advance: Advance,
+        capture: &mut Capture,
+        progress: &Progress,
+    ) -> Result<Option<Nanos>, Stop> {
         loop {
-            let advance = self.timelines.advance();
             if self.timelines.source().has_findings() || self.summaries.has_findings() {
                 self.report();
             }
@@ -123,6 +136,7 @@ impl Trace {
                     }
                     self.timelines.source_mut().fill();
                     self.count_progress(progress);
+                    advance = self.timelines.advance();
                 }
                 Advance::End => {
                     // It may be what ended a pipe with a name.
@@ -144,6 +158,7 @@ impl Trace {
     }
 
     /// Writes the packets of the current entry.
+    #[inline(always)]
     pub(super) fn write(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
         let before = capture.packets();
         let written = self.write_entry(resolver, capture);
@@ -151,9 +166,26 @@ impl Trace {
         written
     }
 
+    #[inline(always)]
     fn write_entry(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let summary = self.summaries.entry(&self.timelines, &entry);
+        match (&entry.kind, self.flows.get_mut(entry.slot), self.interface) {
+            (EntryKind::Data(data), Some(Some((flow, _))), Some(interface)) => {
+                flow.data(entry.time, data, &mut capture.interface(interface))
+            }
+            _ => self.write_rare(summary, resolver, capture),
+        }
+    }
+
+    /// Writes the packets of an entry that is not just more data.
+    fn write_rare(
+        &mut self,
+        summary: Option<Summary>,
+        resolver: &mut Resolver,
+        capture: &mut Capture,
+    ) -> io::Result<()> {
+        let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let (slot, time) = (entry.slot, entry.time);
         let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name));
         let Some(Some((flow, endpoints))) = self.flows.get_mut(slot) else {

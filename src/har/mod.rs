@@ -9,7 +9,7 @@ pub use exchanges::Exchanges;
 
 use self::entry::Entry;
 use crate::{
-    capture::{Destination, Output, OutputError},
+    capture::{Chunk, Destination, Output, OutputError},
     timeline::{HttpOptions, Track},
     trace::MessageView,
 };
@@ -21,7 +21,7 @@ const CHUNK: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Har {
     output: Output,
-    buffer: Vec<u8>,
+    buffer: Chunk,
     options: HttpOptions,
     start_time: u64,
     entries: u64,
@@ -38,12 +38,14 @@ impl Har {
         start_time: Option<u64>,
     ) -> Result<Self, OutputError> {
         let output = Output::create(destination)?;
-        let buffer = concat!(
+        let mut buffer = Chunk::default();
+        let opening = concat!(
             "{\"log\":{\"version\":\"1.2\",\"creator\":{\"name\":\"tap2pcap\",\"version\":\"",
             env!("CARGO_PKG_VERSION"),
             "\"},\"entries\":["
         );
-        Ok(Self { output, buffer: buffer.into(), options, start_time: start_time.unwrap_or(0), entries: 0 })
+        buffer.append(opening.as_bytes());
+        Ok(Self { output, buffer, options, start_time: start_time.unwrap_or(0), entries: 0 })
     }
 
     /// Entries so far.
@@ -58,7 +60,7 @@ impl Har {
     /// [`OutputError`] where the destination cannot be written.
     pub fn entry(&mut self, name: &str, view: MessageView<'_>, tracks: &[Track; 2]) -> Result<(), OutputError> {
         let entry = Entry::new(name, view, tracks, self.options, self.start_time);
-        self.buffer.extend_from_slice(if self.entries == 0 { b"\n" } else { b",\n" });
+        self.buffer.append(if self.entries == 0 { b"\n" } else { b",\n" });
         serde_json::to_writer(&mut self.buffer, &entry)
             .expect("writing to memory cannot fail, and all keys are strings");
         self.entries += 1;
@@ -82,7 +84,7 @@ impl Har {
     /// # Errors
     /// [`OutputError`] where the destination cannot be written.
     pub fn finish(mut self) -> Result<(), OutputError> {
-        self.buffer.extend_from_slice(b"\n]}}\n");
+        self.buffer.append(b"\n]}}\n");
         self.output.finish(&self.buffer)
     }
 }

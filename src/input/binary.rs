@@ -30,6 +30,9 @@ impl Decode for BinaryDecoder {
         if self.lost {
             return Step::End;
         }
+        if let Some(end) = wire::run(wire::Framing::Bare, window, out) {
+            return Step::Message { start: 0, end };
+        }
         let mut start = 0;
         while start < window.len() {
             let error = match head(window, start) {

@@ -19,6 +19,9 @@ impl Decode for DelimitedDecoder {
         if self.lost || (window.is_empty() && at_end) {
             return Step::End;
         }
+        if let Some(end) = wire::run(wire::Framing::Delimited, window, out) {
+            return Step::Message { start: 0, end };
+        }
         let mut scan = Scanner::new(window, 0, window.len(), false);
         let len = match scan.varint() {
             Ok(len) => len,

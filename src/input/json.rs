@@ -3,6 +3,7 @@
 //! serde_json reads each object straight into a [`Message`], so what stands before an error is kept. Where an object
 //! is not complete yet, a splitter that remembers how far it looked decides when parsing is worth another try.
 
+mod fast;
 mod fields;
 mod frame;
 mod values;
@@ -15,6 +16,7 @@ use serde::de::{DeserializeSeed, IgnoredAny};
 use serde_json::{Deserializer, Error};
 
 use self::{
+    fast::Outcome,
     fields::{Fill, TraceWrapper},
     frame::{Found, Search, close},
     values::{Context, Times},
@@ -35,6 +37,9 @@ pub(crate) struct JsonDecoder {
     /// Damage whose end is not in sight yet.
     lost: Option<Search>,
     times: Times,
+    /// What the fast path is held against.
+    #[cfg(test)]
+    only_general: bool,
 }
 
 impl Decode for JsonDecoder {
@@ -84,6 +89,17 @@ impl JsonDecoder {
                 return need_more;
             }
         }
+        match self.fast(text, out) {
+            Outcome::Segment(len) => {
+                self.pending = None;
+                return Step::Message { start, end: start + len };
+            }
+            Outcome::Cut if !at_end => {
+                self.pending.get_or_insert_with(|| Pending::new(text)).tried = text.len();
+                return need_more;
+            }
+            Outcome::Cut | Outcome::Other => {}
+        }
         let attempt = self.parse(text, out, None);
         let error = match attempt.outcome {
             Ok(len) => {
@@ -110,6 +126,15 @@ impl JsonDecoder {
             return Step::Damaged { start, end, fault: Fault { at: end, code: Code::CutOff, detail } };
         }
         self.damaged(text, start, at_end, Search::in_object(at), at, detail_of(error))
+    }
+
+    #[inline]
+    fn fast(&mut self, text: &[u8], out: &mut Message) -> Outcome {
+        #[cfg(test)]
+        if self.only_general {
+            return Outcome::Other;
+        }
+        fast::segment(text, out, &mut self.times)
     }
 
     /// Reports damage at `text[at]`. `search` finds where reading can go on, now or in a later step.

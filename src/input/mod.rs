@@ -9,6 +9,7 @@ mod error;
 #[cfg(test)]
 mod http_tests;
 mod json;
+mod line;
 mod reader;
 mod source;
 mod text;

@@ -252,9 +252,16 @@ impl Source {
     }
 
     /// Adds a finding about the current message.
-    pub(crate) fn find(&mut self, code: Code, detail: String) {
+    fn find(&mut self, code: Code, detail: String) {
         let Message { offset, index, .. } = self.messages[self.current];
         self.findings.push(Finding { code, offset, message: index, detail });
+    }
+
+    /// The message that the last [`Source::advance`] decoded, without its bytes.
+    #[inline]
+    #[must_use]
+    pub fn records(&self) -> &Message {
+        &self.messages[self.current]
     }
 
     /// The message that the last [`Source::advance`] decoded.
@@ -409,9 +416,9 @@ impl Source {
         let message = &mut self.messages[self.current];
         message.offset = self.offset + start as u64;
         message.index = self.next_index;
-        let (bad_time, kind) = (message.bad_time, message.kind);
-        self.next_index += 1;
-        self.decoded += 1;
+        let (bad_time, kind, count) = (message.bad_time, message.kind, message.count());
+        self.next_index += count;
+        self.decoded += count;
         self.taken = end;
         self.wanted = 1;
         if let Some(error) = bad_time {

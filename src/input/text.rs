@@ -4,6 +4,7 @@
 //! is a message, complete with its closing brace: on a live stream the next one may be long in coming. What else stands
 //! at the top level belongs to the message before it, says nothing of it, and is skipped.
 
+mod fast;
 mod lexer;
 mod split;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod unescape;
 use memchr::memchr;
 
 use self::{
+    fast::Outcome,
     lexer::{Lexer, Parse, Stop, Text},
     split::{Split, kind_of},
 };
@@ -39,6 +41,9 @@ pub(crate) struct TextDecoder {
     after_field: bool,
     /// Unknown fields of the field that start before this were counted when decoding it was first tried.
     counted: usize,
+    /// What the fast path is held against.
+    #[cfg(test)]
+    only_general: bool,
 }
 
 impl Decode for TextDecoder {
@@ -51,34 +56,43 @@ impl Decode for TextDecoder {
             if !at_end && self.is_pending(window) {
                 return self.more(window, start);
             }
+            match self.segment(window, start, out) {
+                Outcome::Read((), end) => {
+                    self.begin(true);
+                    return Step::Message { start, end };
+                }
+                Outcome::Cut(at) if !at_end => {
+                    let split = Split::to_end(at, fast::DEPTH, true);
+                    return self.wait_for_end(split, true, self.counted, window, start, out);
+                }
+                Outcome::Cut(_) | Outcome::Other => {}
+            }
             let mut parser = Parser::new(window, start, at_end, self.counted, out);
+            #[cfg(test)]
+            {
+                parser.only_general = self.only_general;
+            }
             let outcome = parser.field();
             let Parser { lex, counted, .. } = parser;
             match outcome {
                 Ok(()) => {
-                    *self = Self { after_field: true, ..Self::default() };
+                    self.begin(true);
                     if out.kind.is_some() {
                         return Step::Message { start, end: lex.pos };
                     }
                     start = self.skip_between(window, lex.pos);
                 }
                 Err(Stop::End) if at_end => {
-                    *self = Self::default();
+                    self.begin(false);
                     out.cut = true;
                     let detail = "the text ends inside a message".into();
                     let fault = Fault { at: window.len(), code: Code::CutOff, detail };
                     return Step::Damaged { start, end: window.len(), fault };
                 }
                 Err(Stop::End) => {
-                    // The search takes a value for a name and a list's element for a field, so one that found an end
-                    // too early may do so again and again.
-                    self.patience = if self.found { (window.len() - start) * 2 } else { 0 };
-                    // A field of the oneof ends with a brace. Of others the search does not know every end, and
-                    // waiting for the next message would collect them.
-                    self.limit = out.kind.is_none().then_some((window.len() - start) * 2);
-                    let split = Split::to_end(lex.pos, lex.depth, out.kind.is_some());
-                    self.wait(split, counted, start, out);
-                    return self.more(window, start);
+                    let is_message = out.kind.is_some();
+                    let split = Split::to_end(lex.pos, lex.depth, is_message);
+                    return self.wait_for_end(split, is_message, counted, window, start, out);
                 }
                 Err(Stop::Bad) => {
                     let mut split = Split::to_next(lex.pos, lex.depth);
@@ -87,7 +101,7 @@ impl Decode for TextDecoder {
                         self.wait(split, counted, start, out);
                         return self.more(window, start);
                     };
-                    *self = Self::default();
+                    self.begin(false);
                     let (at, detail) = lex.fault;
                     return Step::Damaged { start, end, fault: Fault { at, code: Code::Undecodable, detail } };
                 }
@@ -125,6 +139,46 @@ impl TextDecoder {
         !self.found && self.limit.is_none_or(|limit| window.len() < limit)
     }
 
+    /// Starts over behind a field or behind damage.
+    fn begin(&mut self, after_field: bool) {
+        *self = Self {
+            after_field,
+            #[cfg(test)]
+            only_general: self.only_general,
+            ..Self::default()
+        };
+    }
+
+    #[inline]
+    fn segment(&mut self, window: &[u8], start: usize, out: &mut Message) -> Outcome<()> {
+        #[cfg(test)]
+        if self.only_general {
+            return Outcome::Other;
+        }
+        fast::segment(window, start, out)
+    }
+
+    /// Asks for the rest of a field that crosses the end of the window.
+    fn wait_for_end(
+        &mut self,
+        split: Split,
+        is_message: bool,
+        counted: usize,
+        window: &[u8],
+        start: usize,
+        out: &mut Message,
+    ) -> Step {
+        let twice = (window.len() - start) * 2;
+        // The search takes a value for a name and a list's element for a field, so one that found an end too early may
+        // do so again and again.
+        self.patience = if self.found { twice } else { 0 };
+        // A field of the oneof ends with a brace. Of others the search does not know every end, and waiting for the
+        // next message would collect them.
+        self.limit = (!is_message).then_some(twice);
+        self.wait(split, counted, start, out);
+        self.more(window, start)
+    }
+
     /// Keeps what was learnt of a field that has to be decoded again. The next window starts at the field.
     fn wait(&mut self, mut split: Split, counted: usize, start: usize, out: &mut Message) {
         split.shift(start);
@@ -147,11 +201,20 @@ struct Parser<'w, 'm> {
     start: usize,
     /// See [`TextDecoder::counted`].
     counted: usize,
+    #[cfg(test)]
+    only_general: bool,
 }
 
 impl<'w, 'm> Parser<'w, 'm> {
     fn new(window: &'w [u8], start: usize, at_end: bool, counted: usize, out: &'m mut Message) -> Self {
-        Self { lex: Lexer::new(window, start, at_end), out, start, counted }
+        Self {
+            lex: Lexer::new(window, start, at_end),
+            out,
+            start,
+            counted,
+            #[cfg(test)]
+            only_general: false,
+        }
     }
 
     /// One field of the top level.
@@ -319,6 +382,10 @@ impl<'w, 'm> Parser<'w, 'm> {
     }
 
     fn socket_event(&mut self, close: u8) -> Parse<()> {
+        if let Some(event) = self.fast_event(close) {
+            self.out.events.push(event);
+            return Ok(());
+        }
         let mut event = Event::default();
         let connections = self.out.event_connections.len();
         let outcome = self.socket_event_fields(close, &mut event);
@@ -330,6 +397,20 @@ impl<'w, 'm> Parser<'w, 'm> {
             self.out.event_connections.truncate(connections);
         }
         outcome
+    }
+
+    #[inline]
+    fn fast_event(&mut self, close: u8) -> Option<Event> {
+        #[cfg(test)]
+        if self.only_general {
+            return None;
+        }
+        if close != b'}' {
+            return None;
+        }
+        let Outcome::Read(event, end) = fast::event(self.lex.window, self.lex.pos, self.out) else { return None };
+        self.lex.close_at(end);
+        Some(event)
     }
 
     fn socket_event_fields(&mut self, close: u8, event: &mut Event) -> Parse<()> {

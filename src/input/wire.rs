@@ -11,6 +11,8 @@ mod fast;
 #[cfg(test)]
 mod tests;
 
+pub(super) use fast::{Framing, run};
+
 use thiserror::Error;
 
 use crate::trace::{
@@ -276,20 +278,7 @@ fn join_groups(word: u64) -> u64 {
 }
 
 /// Scans the fields of one `TraceWrapper` that was framed from outside.
-#[inline]
-pub(crate) fn wrapper(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
-    if !scan.lax
-        && let Some((trace_id, event)) = fast::segment(scan.window, scan.at, scan.end)
-    {
-        out.kind = Some(TraceKind::SocketStreamed);
-        out.trace_id = trace_id;
-        out.events.push(event);
-        return Ok(());
-    }
-    general_wrapper(scan, out)
-}
-
-fn general_wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+pub(crate) fn wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (TraceKind::from_field_number(tag.field), tag.wire_type) {

@@ -55,12 +55,10 @@ impl Sum {
     /// The checksum field's two bytes.
     #[inline]
     pub(crate) fn finish(self) -> [u8; 2] {
-        let mut sum = self.0;
-        sum = (sum >> 32) + (sum & 0xffff_ffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        (!(sum as u16)).to_ne_bytes()
+        let (sum, carry) = ((self.0 >> 32) as u32).overflowing_add(self.0 as u32);
+        let sum = sum + u32::from(carry);
+        let (sum, carry) = ((sum >> 16) as u16).overflowing_add(sum as u16);
+        (!(sum + u16::from(carry))).to_ne_bytes()
     }
 }
 

@@ -131,7 +131,22 @@ impl Flow {
     ///
     /// # Errors
     /// The sink's.
+    #[inline(always)]
     pub fn data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
+        let present = data.payload.len();
+        let whole = data.length == TrueLength::Known(present as u64);
+        if !whole || data.end_stream || present == 0 || present > usize::from(self.segment) {
+            return self.any_data(time, data, sink);
+        }
+        self.acknowledge_if_due(data.direction, time, sink)?;
+        // The common case: fits one packet, so it fits the field's type.
+        let segment =
+            Segment { flags: PSH | ACK, captured: data.payload, payload_len: present as u16, comment: data.note };
+        self.emit_inline(data.direction, time, &segment, sink)
+    }
+
+    /// As [`Flow::data`], which keeps what nearly every event is for itself.
+    fn any_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
         self.acknowledge_if_due(data.direction, time, sink)?;
         let present = data.payload.len() as u64;
         let length = match data.length {
@@ -314,7 +329,7 @@ impl Flow {
     ) -> io::Result<()> {
         let segment = u64::from(self.segment);
         if length <= segment {
-            // The common case: fits one packet, so it fits the field's type.
+            // Fits one packet, so it fits the field's type.
             let whole = Segment { flags: PSH | ACK, captured, payload_len: length as u16, comment };
             return self.emit(direction, time, &whole, sink);
         }
@@ -349,8 +364,18 @@ impl Flow {
         Ok(())
     }
 
-    #[inline]
     fn emit(
+        &mut self,
+        direction: Direction,
+        time: Nanos,
+        segment: &Segment<'_>,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
+        self.emit_inline(direction, time, segment, sink)
+    }
+
+    #[inline(always)]
+    fn emit_inline(
         &mut self,
         direction: Direction,
         time: Nanos,

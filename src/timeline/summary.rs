@@ -1,6 +1,6 @@
 //! What each connection of a source came to, and what is wrong with it.
 
-use super::{Entry, EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
+use super::{Data, Entry, EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
 use crate::trace::{Code, Finding, Nanos};
 
 /// One direction of a connection.
@@ -70,6 +70,42 @@ impl Count {
     }
 }
 
+impl Summary {
+    /// Counts an event of which bytes are missing, or may be.
+    #[cold]
+    fn incomplete(&mut self, place: (u64, u64), data: &Data<'_>) {
+        let present = data.payload.len() as u64;
+        let side = &mut self.sides[data.direction.index()];
+        let lost = match data.length {
+            TrueLength::Known(length) => length - present,
+            TrueLength::MoreThan(_) => {
+                side.open_ended += 1;
+                0
+            }
+        };
+        // Positions are whatever the trace claims.
+        side.lost = side.lost.saturating_add(lost);
+        self.open_event = match data.length {
+            TrueLength::MoreThan(_) => Some(OpenEvent::Truncated),
+            TrueLength::Known(_) => data.as_string.then_some(OpenEvent::AsString { place }),
+        };
+        if data.length != TrueLength::Known(present) {
+            let count = if data.as_string && !data.truncated { &mut self.destroyed } else { &mut self.truncated };
+            count.add(lost, place);
+        }
+    }
+}
+
+#[cold]
+fn backwards(by: Nanos, (offset, message): (u64, u64)) -> Finding {
+    Finding {
+        code: Code::TimeBackwards,
+        offset,
+        message,
+        detail: format!("an event is {by} ns older than the one before it on its connection"),
+    }
+}
+
 /// Follows the entries of one source.
 #[derive(Debug, Default)]
 pub struct Summaries {
@@ -91,55 +127,50 @@ impl Summaries {
     }
 
     /// Looks at the current entry of `timelines`. Answers the connection's summary with its last entry.
+    #[inline(always)]
     pub fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>) -> Option<Summary> {
+        if let EntryKind::Data(data) = &entry.kind {
+            self.data(timelines, entry.slot, entry.time, data);
+            None
+        } else {
+            self.other(timelines, entry)
+        }
+    }
+
+    #[inline(always)]
+    fn data(&mut self, timelines: &Timelines, slot: usize, time: Nanos, data: &Data<'_>) {
+        let Some(Some(summary)) = self.by_slot.get_mut(slot) else { return };
+        if time < summary.last {
+            self.findings.push(backwards(summary.last - time, timelines.place()));
+        }
+        summary.last = time;
+        summary.sniffer.look(data.direction, data.payload);
+        let present = data.payload.len() as u64;
+        let side = &mut summary.sides[data.direction.index()];
+        side.events += 1 + u64::from(data.joined.is_some());
+        side.bytes += present;
+        summary.open_event = None;
+        if data.length != TrueLength::Known(present) || data.as_string {
+            summary.incomplete(timelines.place(), data);
+        }
+    }
+
+    fn other(&mut self, timelines: &Timelines, entry: &Entry<'_>) -> Option<Summary> {
         if let EntryKind::Opened = entry.kind {
             self.open(entry.slot, entry.time, timelines.opening(entry.slot)?);
             return None;
         }
         let summary = self.by_slot.get_mut(entry.slot)?.as_mut()?;
         if entry.time < summary.last {
-            let back = summary.last - entry.time;
-            let place = timelines.place();
-            self.findings.push(Finding {
-                code: Code::TimeBackwards,
-                offset: place.0,
-                message: place.1,
-                detail: format!("an event is {back} ns older than the one before it on its connection"),
-            });
+            self.findings.push(backwards(summary.last - entry.time, timelines.place()));
         }
         // An abandoned connection ends with its source, but nothing of it happened then.
         if !matches!(entry.kind, EntryKind::Abandoned) {
             summary.last = entry.time;
         }
         match entry.kind {
-            EntryKind::Opened => None,
-            EntryKind::Data(data) => {
-                summary.sniffer.look(data.direction, data.payload);
-                let present = data.payload.len() as u64;
-                let side = &mut summary.sides[data.direction.index()];
-                side.events += 1 + u64::from(data.joined.is_some());
-                side.bytes += present;
-                let lost = match data.length {
-                    TrueLength::Known(length) => length - present,
-                    TrueLength::MoreThan(_) => {
-                        side.open_ended += 1;
-                        0
-                    }
-                };
-                // Positions are whatever the trace claims.
-                side.lost = side.lost.saturating_add(lost);
-                let place = timelines.place();
-                summary.open_event = match data.length {
-                    TrueLength::MoreThan(_) => Some(OpenEvent::Truncated),
-                    TrueLength::Known(_) => data.as_string.then_some(OpenEvent::AsString { place }),
-                };
-                if data.length != TrueLength::Known(present) {
-                    let count =
-                        if data.as_string && !data.truncated { &mut summary.destroyed } else { &mut summary.truncated };
-                    count.add(lost, place);
-                }
-                None
-            }
+            // Both were looked at.
+            EntryKind::Opened | EntryKind::Data(_) => None,
             EntryKind::Gap { direction, bytes, certain } => {
                 let side = &mut summary.sides[direction.index()];
                 match summary.open_event.take().filter(|_| certain) {

@@ -134,6 +134,8 @@ pub struct Event {
     pub seq_num: u64,
     /// Index of this event's own `connection` in [`Message::event_connections`].
     pub connection: Option<u32>,
+    /// In a [run](Message::run), where the event's segment begins, in bytes from the first one.
+    pub segment: u32,
 }
 
 /// Which half of an HTTP exchange.
@@ -198,13 +200,17 @@ pub struct HttpPiece {
     pub time: Option<Nanos>,
 }
 
-/// One decoded message. Decoders call [`Message::clear`] and fill it; nothing in it is freed between messages.
+/// One decoded message, or a run of them. Decoders call [`Message::clear`] and fill it; nothing in it is freed between
+/// messages.
 #[derive(Debug, Default)]
 pub struct Message {
-    /// Byte offset of the message in its source.
+    /// Byte offset of the message in its source; of a run, the first one's.
     pub offset: u64,
-    /// Index of the message in its source, from 0.
+    /// Index of the message in its source, from 0; of a run, the first one's.
     pub index: u64,
+    /// It stands for several: streamed segments of one connection that follow each other, each with one event, which is
+    /// whole and has a time.
+    pub run: bool,
     /// `None` while nothing of the oneof was seen.
     pub kind: Option<TraceKind>,
     /// `trace_id`, 0 where absent.
@@ -238,6 +244,7 @@ pub struct Message {
 impl Message {
     /// Forgets the message, keeps the memory.
     pub fn clear(&mut self) {
+        self.run = false;
         self.kind = None;
         self.trace_id = 0;
         self.connection = None;
@@ -251,6 +258,21 @@ impl Message {
         self.cut = false;
         self.bad_time = None;
         self.scratch.clear();
+    }
+
+    /// How many messages of the source it stands for.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        if self.run { self.events.len() as u64 } else { 1 }
+    }
+
+    /// Byte offset and index of the message that holds the event with this index.
+    #[must_use]
+    pub fn place_of(&self, event: usize) -> (u64, u64) {
+        match self.events.get(event).filter(|_| self.run) {
+            Some(found) => (self.offset + u64::from(found.segment), self.index + event as u64),
+            None => (self.offset, self.index),
+        }
     }
 
     /// Adds a part of an HTTP exchange without fields; they follow with [`Message::push_header`].

@@ -6,7 +6,11 @@ use prost::Message as _;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 use prost_types::Timestamp;
 
-use super::{JsonDecoder, values::Times};
+use super::{
+    JsonDecoder,
+    fast::{self, Outcome},
+    values::Times,
+};
 use crate::{
     input::{
         decode::{Decode, Step},
@@ -17,6 +21,7 @@ use crate::{
         envoy::config::core::v3::{self as core, address, envoy_internal_address, socket_address},
         tap::{self, body::BodyType, socket_event::EventSelector, socket_streamed_trace_segment::MessagePiece},
     },
+    tap::Format,
     trace::{
         Address, Code, Connection, EventKind, FieldId, HttpPart, Message, MessageView, Nanos, TimeError, TraceKind,
         nanos_from_timestamp,
@@ -124,6 +129,35 @@ fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
                 assert!(at_end, "stops early");
                 return (decoded, out);
             }
+        }
+    }
+}
+
+/// Decodes a source with the fast path and without it, step by step, in windows that grow by each of `pieces` in turn.
+/// Answers the number of messages.
+fn assert_fast_and_general_agree(source: &[u8], pieces: &[usize]) -> usize {
+    let mut fast = (JsonDecoder::default(), Message::default());
+    let mut general = (JsonDecoder { only_general: true, ..JsonDecoder::default() }, Message::default());
+    let mut pieces = pieces.iter().cycle();
+    let (mut start, mut end, mut messages) = (0, 0, 0);
+    loop {
+        let (window, at_end) = (&source[start..end], end == source.len());
+        let mut outcomes = [&mut fast, &mut general].map(|(decoder, out)| {
+            out.clear();
+            let step = decoder.step(window, at_end, out);
+            (step, Decoded::new(out, window, None), format!("{:?}", out.unknown))
+        });
+        assert_eq!(outcomes[0], outcomes[1], "in {:?}", window.escape_ascii().to_string());
+        match std::mem::replace(&mut outcomes[0].0, Step::End) {
+            Step::Message { end, .. } | Step::Damaged { end, .. } => {
+                start += end;
+                messages += 1;
+            }
+            Step::NeedMore { skip, .. } => {
+                start += skip;
+                end = source.len().min(end.saturating_add(*pieces.next().expect("endless")));
+            }
+            Step::End => return messages,
         }
     }
 }
@@ -719,7 +753,97 @@ fn real_traces_can_be_cut_anywhere() {
     }
 }
 
+#[test]
+fn the_fast_path_reads_what_envoy_writes() {
+    let mut reads = 0;
+    for trace in [
+        include_bytes!("../../../testdata/envoy/1.40.0/h1up_str_JSON_BODY_AS_BYTES_103.json").as_slice(),
+        include_bytes!("../../../testdata/envoy/1.40.0/trunc_str_JSON_BODY_AS_BYTES_98.json"),
+        include_bytes!("../../../testdata/envoy/1.36.2/h1_str_JSON_BODY_AS_BYTES_97.json"),
+    ] {
+        let mut at = 0;
+        for _ in 0..assert_fast_and_general_agree(trace, &[usize::MAX]) {
+            let (mut decoder, mut out) = (JsonDecoder::default(), Message::default());
+            let Step::Message { start, end } = decoder.step(&trace[at..], true, &mut out) else { panic!("damaged") };
+            let has_payload = out.events.iter().any(|event| matches!(event.kind, EventKind::Read | EventKind::Write));
+            let text = &trace[at + start..];
+            at += end;
+            let mut out = Message::default();
+            match fast::segment(text, &mut out, &mut Times::default()) {
+                Outcome::Segment(len) => {
+                    assert_eq!(len, end - start);
+                    reads += 1;
+                }
+                _ => assert!(!has_payload, "{}", text[..end - start].escape_ascii()),
+            }
+        }
+    }
+    assert!(reads > 10, "{reads}");
+}
+
+#[test]
+fn the_fast_path_leaves_damage_to_the_general_decoder() {
+    let before = "{\n \"socket_streamed_trace_segment\": {\n  \"trace_id\": \"1\",\n  \"event\": {\n   \"timestamp\": \
+        \"2026-11-22T19:15:50.620482Z\",\n   \"read\": {\n    \"data\": {\n     \"as_bytes\": \"";
+    let behind = "\",\n     \"truncated\": false\n    }\n   },\n   \"seq_num\": \"1\"\n  }\n }\n}\n".repeat(2);
+    for payload in
+        ["AA\\q", "AA\\/A", "AA\\\"AA", "A?AA", "AA", "AA==", "AAA=A", "\\u0041AAA", "AA\nAA", "AA\u{7f}", "A\u{e9}A"]
+    {
+        let source = format!("{before}{payload}{behind}");
+        for cut in 1..source.len() {
+            assert_fast_and_general_agree(source.as_bytes(), &[cut, usize::MAX]);
+            assert_fast_and_general_agree(&source.as_bytes()[..cut], &[usize::MAX]);
+        }
+    }
+}
+
+#[test]
+fn a_fraction_has_up_to_nine_digits() {
+    for len in 0..=9 {
+        let digits = &"123456789"[..len];
+        let text = format!("1970-01-01T00:01:02{}{digits}Z", if len > 0 { "." } else { "" });
+        let nanos = format!("{digits:0<9}").parse().unwrap();
+        for behind in ["", "\"", "\",\n   \"read\": {"] {
+            let read =
+                Times::default().read_utc(format!("{text}{behind}").as_bytes()).map(|(s, n, rest)| (s, n, rest.len()));
+            assert_eq!(read, Some((62, nanos, behind.len())), "{text}{behind}");
+        }
+    }
+    for text in
+        ["1970-01-01T00:01:02.Z", "1970-01-01T00:01:02.1234567890Z", "1970-01-01T00:01:02.12", "1970-01-01T00:01:02"]
+    {
+        assert_eq!(Times::default().read_utc(text.as_bytes()), None, "{text}");
+    }
+}
+
 // Properties.
+
+/// Segments as Envoy writes them, nearly all of the one shape that the fast path knows.
+fn any_envoy_source() -> BoxedStrategy<Vec<u8>> {
+    let body = (vec(any::<u8>(), 0..120), prop::bool::weighted(0.1))
+        .prop_map(|(bytes, truncated)| Some(tap::Body { body_type: Some(BodyType::AsBytes(bytes)), truncated }));
+    let selector = prop_oneof![
+        body.clone().prop_map(|data| EventSelector::Read(tap::socket_event::Read { data })),
+        (body, prop::bool::weighted(0.1))
+            .prop_map(|(data, end_stream)| EventSelector::Write(tap::socket_event::Write { data, end_stream })),
+    ];
+    let number = || prop_oneof![1..200_000_u64, any::<u64>()];
+    let event = (any_timestamp(), selector, number()).prop_map(|(timestamp, selector, seq_num)| tap::SocketEvent {
+        timestamp: Some(timestamp),
+        event_selector: Some(selector),
+        connection: None,
+        seq_num,
+    });
+    let segment = (number(), prop_oneof![9 => event, 1 => any_event()]).prop_map(|(trace_id, event)| {
+        let message_piece = Some(MessagePiece::Event(event));
+        let segment = tap::SocketStreamedTraceSegment { trace_id, message_piece };
+        let trace = Some(tap::trace_wrapper::Trace::SocketStreamedTraceSegment(segment));
+        let mut source = Vec::new();
+        Format::JsonBodyAsBytes.encode(&tap::TraceWrapper { trace, configured_sample_rate: None }, &mut source);
+        source
+    });
+    vec(segment, 1..5).prop_map(|segments| segments.concat()).boxed()
+}
 
 fn any_timestamp() -> BoxedStrategy<Timestamp> {
     // RFC 3339 has the years 1 to 9999; a capture ends in 2554.
@@ -837,6 +961,23 @@ fn any_source() -> BoxedStrategy<(Vec<tap::TraceWrapper>, Vec<u8>)> {
         .boxed()
 }
 
+/// Replaces, inserts or removes single bytes, or cuts the source off.
+fn mutated(mut source: Vec<u8>, changes: &[(prop::sample::Index, i32, u8)]) -> Vec<u8> {
+    for (index, change, byte) in changes {
+        if source.is_empty() {
+            break;
+        }
+        let at = index.index(source.len());
+        match change {
+            0 => source[at] = *byte,
+            1 => source.insert(at, *byte),
+            2 => drop(source.remove(at)),
+            _ => source.truncate(at),
+        }
+    }
+    source
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
@@ -851,23 +992,29 @@ proptest! {
 
     #[test]
     fn mutations_make_progress_and_do_not_depend_on_the_pieces(
-        (_, mut source) in any_source(),
+        (_, source) in any_source(),
         changes in vec((any::<prop::sample::Index>(), 0..4, prop_oneof![any::<u8>(), prop::sample::select(&b"{}[]\",:\\\n 0-eu"[..])]), 1..6),
         piece in 1..300_usize,
     ) {
-        for (index, change, byte) in changes {
-            if source.is_empty() {
-                break;
-            }
-            let at = index.index(source.len());
-            match change {
-                0 => source[at] = byte,
-                1 => source.insert(at, byte),
-                2 => drop(source.remove(at)),
-                _ => source.truncate(at),
-            }
-        }
+        let source = mutated(source, &changes);
         prop_assert_eq!(decode_in_pieces(&source, piece).0, decode(&source));
+    }
+
+    #[test]
+    fn the_fast_path_reads_what_the_general_decoder_reads(source in any_envoy_source(), pieces in vec(1..700_usize, 1..4)) {
+        assert_fast_and_general_agree(&source, &[usize::MAX]);
+        assert_fast_and_general_agree(&source, &pieces);
+    }
+
+    #[test]
+    fn the_fast_path_and_the_general_decoder_see_the_same_damage(
+        source in any_envoy_source(),
+        changes in vec((any::<prop::sample::Index>(), 0..4, prop_oneof![any::<u8>(), prop::sample::select(&b"{}[]\",:\\\n 0-eZ=/+"[..])]), 1..4),
+        pieces in vec(1..700_usize, 1..4),
+    ) {
+        let source = mutated(source, &changes);
+        assert_fast_and_general_agree(&source, &[usize::MAX]);
+        assert_fast_and_general_agree(&source, &pieces);
     }
 
     #[test]

@@ -6,7 +6,10 @@ use base64_simd::{STANDARD, forgiving_decode_to_vec};
 use prost_types::Timestamp;
 use serde::de::{DeserializeSeed, Deserializer, Error, Unexpected, Visitor};
 
-use crate::trace::{Message, Nanos, Span, TimeError, UnknownFields, nanos_from_timestamp};
+use crate::{
+    input::line::leading_digits,
+    trace::{Message, Nanos, Span, TimeError, UnknownFields, nanos_from_timestamp},
+};
 
 /// What the visitors of one object share.
 pub(super) struct Context<'a> {
@@ -297,21 +300,22 @@ impl Visitor<'_> for Time<'_, '_> {
     }
 }
 
-/// Reads RFC 3339 times. The calendar is prost_types' business; a date that was seen in the last time is not computed
+/// Reads RFC 3339 times. The calendar is prost_types' business; a minute that was seen in the last time is not computed
 /// again, since the times of a trace lie close together.
 #[derive(Debug, Default)]
 pub(super) struct Times {
-    date: Option<[u8; 10]>,
-    /// Seconds since 1970 where `date` begins.
-    midnight: i64,
+    /// `YYYY-MM-DDTHH:MM`, which is compared as one number.
+    minute: Option<[u8; 16]>,
+    /// Seconds since 1970 where `minute` begins.
+    begins: i64,
 }
 
 impl Times {
     #[inline]
     pub(super) fn read(&mut self, text: &str) -> Result<Nanos, TimeError> {
         let (seconds, nanos) = match self.read_utc(text.as_bytes()) {
-            Some(time) => time,
-            None => {
+            Some((seconds, nanos, [])) => (seconds, nanos),
+            _ => {
                 let time = Timestamp::from_str(text).map_err(|_| TimeError::Unreadable)?;
                 (time.seconds, i64::from(time.nanos))
             }
@@ -319,23 +323,23 @@ impl Times {
         nanos_from_timestamp(seconds, nanos)
     }
 
-    /// Seconds and nanoseconds of `YYYY-MM-DDTHH:MM:SSZ`, with or without a fraction. None for anything else.
+    /// Seconds and nanoseconds of `YYYY-MM-DDTHH:MM:SSZ`, with or without a fraction, and what stands behind. None for
+    /// anything else.
     #[inline]
-    fn read_utc(&mut self, text: &[u8]) -> Option<(i64, i64)> {
-        let (date, rest) = text.split_first_chunk::<10>()?;
-        let (clock, rest) = rest.split_first_chunk::<9>()?;
-        let [b'T', h1, h2, b':', m1, m2, b':', s1, s2] = *clock else { return None };
-        let (hour, minute, second) = (below(24, h1, h2)?, below(60, m1, m2)?, below(60, s1, s2)?);
-        let nanos = match rest {
-            [b'Z'] => 0,
-            [b'.', digits @ .., b'Z'] => nanos_of(digits)?,
+    pub(super) fn read_utc<'a>(&mut self, text: &'a [u8]) -> Option<(i64, i64, &'a [u8])> {
+        let (minute, rest) = text.split_first_chunk::<16>()?;
+        let ([b':', s1, s2, mark], rest) = rest.split_first_chunk::<4>()? else { return None };
+        let second = below(60, *s1, *s2)?;
+        let (nanos, rest) = match mark {
+            b'Z' => (0, rest),
+            b'.' => fraction(rest)?,
             _ => return None,
         };
-        if self.date != Some(*date) {
-            self.midnight = midnight(date)?;
-            self.date = Some(*date);
+        if self.minute.map(u128::from_ne_bytes) != Some(u128::from_ne_bytes(*minute)) {
+            self.begins = begin_of(minute)?;
+            self.minute = Some(*minute);
         }
-        Some((self.midnight + hour * 3600 + minute * 60 + second, nanos))
+        Some((self.begins + second, nanos, rest))
     }
 }
 
@@ -347,10 +351,23 @@ fn below(limit: i64, tens: u8, ones: u8) -> Option<i64> {
     (tens < 10 && ones < 10 && value < limit).then_some(value)
 }
 
-/// Nanoseconds of a fraction's one to nine digits.
+/// Nanoseconds of a fraction's one to nine digits, and what stands behind the Z that ends it.
 #[inline]
+fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+    const SCALE: [i64; 8] = [0, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100];
+    if let Some(eight) = text.first_chunk()
+        && let (number, len @ 1..8) = leading_digits(u64::from_le_bytes(*eight))
+    {
+        // Envoy's six digits.
+        return (text[len] == b'Z').then(|| (number.cast_signed() * SCALE[len], &text[len + 1..]));
+    }
+    let len = text.iter().take(10).position(|byte| *byte == b'Z')?;
+    Some((nanos_of(&text[..len])?, &text[len + 1..]))
+}
+
+/// Nanoseconds of one to nine digits.
 fn nanos_of(digits: &[u8]) -> Option<i64> {
-    if !(1..=9).contains(&digits.len()) {
+    if digits.is_empty() {
         return None;
     }
     let mut nanos = 0;
@@ -364,8 +381,13 @@ fn nanos_of(digits: &[u8]) -> Option<i64> {
     Some(nanos)
 }
 
-/// Seconds since 1970 where a date begins.
-fn midnight(date: &[u8]) -> Option<i64> {
+/// Seconds since 1970 where a minute begins.
+#[cold]
+fn begin_of(minute: &[u8; 16]) -> Option<i64> {
+    let (date, clock) = minute.split_first_chunk::<10>()?;
+    let [b'T', h1, h2, b':', m1, m2] = *clock else { return None };
+    let (hour, minute) = (below(24, h1, h2)?, below(60, m1, m2)?);
     let date = std::str::from_utf8(date).ok()?;
-    Timestamp::from_str(&format!("{date}T00:00:00Z")).ok().map(|time| time.seconds)
+    let midnight = Timestamp::from_str(&format!("{date}T00:00:00Z")).ok()?.seconds;
+    Some(midnight + hour * 3600 + minute * 60)
 }

@@ -223,6 +223,14 @@ impl<'a> Lexer<'a> {
         Ok(close)
     }
 
+    /// Steps behind a message that was read by other means.
+    #[inline]
+    pub(super) fn close_at(&mut self, end: usize) {
+        self.pos = end;
+        self.depth -= 1;
+        self.fresh = false;
+    }
+
     /// Steps through the square brackets of a short list: whether another element follows.
     pub(super) fn element(&mut self, first: bool) -> Parse<bool> {
         match self.peek()? {

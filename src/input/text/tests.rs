@@ -19,6 +19,7 @@ use crate::{
             trace_wrapper::Trace,
         },
     },
+    tap::Format,
     trace::{FieldId, MessageView, TimeError},
 };
 
@@ -96,7 +97,11 @@ impl Seen {
 /// Decodes all of `text`, of which the decoder is given `feed` more bytes whenever it asks. Offsets in the answer are
 /// those of the text.
 fn read_fed(text: &[u8], feed: usize) -> (Vec<Seen>, UnknownNames) {
-    let (mut decoder, mut out) = (TextDecoder::default(), Message::default());
+    read_with(TextDecoder::default(), text, feed)
+}
+
+fn read_with(mut decoder: TextDecoder, text: &[u8], feed: usize) -> (Vec<Seen>, UnknownNames) {
+    let mut out = Message::default();
     let (mut from, mut to) = (0, feed.min(text.len()));
     let mut seen = Vec::new();
     loop {
@@ -122,6 +127,12 @@ fn read_fed(text: &[u8], feed: usize) -> (Vec<Seen>, UnknownNames) {
     }
     let name = |field: &crate::trace::UnknownField| (field.message, field.field.clone(), field.count);
     (seen, out.unknown.fields().iter().map(name).collect())
+}
+
+/// Decodes all of `text` with the fast path and without it.
+fn assert_fast_and_general_agree(text: &[u8], feed: usize) {
+    let general = read_with(TextDecoder { only_general: true, ..TextDecoder::default() }, text, feed);
+    assert_eq!(read_fed(text, feed), general, "fed {feed} bytes at a time: {}", text.escape_ascii());
 }
 
 type UnknownNames = Vec<(&'static str, FieldId, u64)>;
@@ -854,6 +865,118 @@ fn truncation_at_every_byte_keeps_the_events_before_it() {
     }
 }
 
+#[test]
+fn the_fast_path_reads_what_envoy_writes() {
+    let traces: [&[u8]; 4] = [
+        STREAMED,
+        BUFFERED,
+        include_bytes!("../../../testdata/envoy/1.40.0/trunc_str_PROTO_TEXT_170.pb_text"),
+        include_bytes!("../../../testdata/envoy/1.36.2/h2_str_PROTO_TEXT_177.pb_text"),
+    ];
+    for trace in traces {
+        for feed in [1, 100, trace.len()] {
+            assert_fast_and_general_agree(trace, feed);
+        }
+        let mut out = Message::default();
+        let is_read = |event: &SeenEvent| matches!(event.kind, EventKind::Read | EventKind::Write);
+        let payloads = read(trace).iter().map(|seen| seen.events.iter().filter(|event| is_read(event)).count()).sum();
+        let mut found = 0;
+        for start in memchr::memmem::find_iter(trace, b"socket_streamed") {
+            found += usize::from(matches!(fast::segment(trace, start, &mut out), Outcome::Read(..)));
+            out.clear();
+        }
+        for start in memchr::memmem::find_iter(trace, b"\n  events {") {
+            found += usize::from(matches!(fast::event(trace, start + 11, &mut out), Outcome::Read(..)));
+        }
+        assert_eq!((found, found > 0), (payloads, true));
+    }
+}
+
+#[test]
+fn the_fast_path_leaves_damage_to_the_parser() {
+    let before = "socket_streamed_trace_segment {\n  trace_id: 1\n  event {\n    timestamp {\n      seconds: 1\n      \
+        nanos: 5\n    }\n    write {\n      data {\n        as_bytes: ";
+    let behind = "\n      }\n      end_stream: true\n    }\n    seq_num: 7\n  }\n}\n".repeat(2);
+    for literal in [
+        "\"abc\"",
+        "\"a\\377\"",
+        "\"a\\\"",
+        "\"a\\477\"",
+        "\"a\"b\"",
+        "\"a\\n\"\"b\"",
+        "\"a",
+        "'a\"",
+        "\"a\\q\"",
+        "\"\" # \"",
+    ] {
+        let text = format!("{before}{literal}{behind}");
+        for feed in 1..text.len() {
+            assert_fast_and_general_agree(text.as_bytes(), feed);
+            assert_fast_and_general_agree(&text.as_bytes()[..feed], feed);
+        }
+    }
+}
+
+#[test]
+fn the_parser_goes_on_behind_an_event_of_the_fast_path() {
+    let event = "  events {\n    timestamp {\n      seconds: 1\n    }\n    read {\n      data {\n        as_bytes: \"a\"\n      }\n    }\n  }";
+    for behind in [
+        "\n}",
+        " q }\n} socket_buffered_trace { trace_id: 9 } \"",
+        ", read_truncated: true\n}",
+        "; }",
+        ",, }",
+        "\n}\n}\n",
+        " q",
+        " events {}",
+        "\n  trace_id: x\n}",
+    ] {
+        let next = "\nsocket_buffered_trace {\n  trace_id: 8\n}\n";
+        let text = format!("socket_buffered_trace {{\n{event}\n{event}{behind}{next}");
+        for feed in [1, 50, text.len()] {
+            assert_fast_and_general_agree(text.as_bytes(), feed);
+        }
+        // Without the next one, the source ends at every depth.
+        assert_fast_and_general_agree(&text.as_bytes()[..text.len() - next.len()], 1000);
+    }
+}
+
+/// Text as Envoy writes it, with many of the events that the fast path knows.
+fn any_envoy_text() -> impl Strategy<Value = Vec<u8>> {
+    use tap::socket_event::{Read, Write};
+    let body = || {
+        (vec(any::<u8>(), 0..100), any::<bool>())
+            .prop_map(|(bytes, truncated)| Some(tap::Body { body_type: Some(BodyType::AsBytes(bytes)), truncated }))
+    };
+    let selector = prop_oneof![
+        body().prop_map(|data| EventSelector::Read(Read { data })),
+        (body(), any::<bool>()).prop_map(|(data, end_stream)| EventSelector::Write(Write { data, end_stream })),
+    ];
+    let number = || prop_oneof![0..200_000_u64, any::<u64>()];
+    let known = (1..18_000_000_000i64, 0..1_000_000_000i32, selector, number()).prop_map(
+        |(seconds, nanos, selector, seq_num)| {
+            let timestamp = Some(Timestamp { seconds, nanos });
+            tap::SocketEvent { timestamp, event_selector: Some(selector), connection: None, seq_num }
+        },
+    );
+    let event = prop_oneof![9 => known, 1 => any_event()].boxed();
+    let streamed = (number(), event.clone()).prop_map(|(trace_id, event)| {
+        let message_piece = Some(MessagePiece::Event(event));
+        Trace::SocketStreamedTraceSegment(tap::SocketStreamedTraceSegment { trace_id, message_piece })
+    });
+    let buffered = (number(), vec(event, 0..4)).prop_map(|(trace_id, events)| {
+        Trace::SocketBufferedTrace(tap::SocketBufferedTrace { trace_id, events, ..Default::default() })
+    });
+    vec(prop_oneof![3 => streamed, 1 => buffered], 1..5).prop_map(|traces| {
+        let mut text = Vec::new();
+        for trace in traces {
+            let wrapper = tap::TraceWrapper { trace: Some(trace), configured_sample_rate: None };
+            Format::ProtoText.encode(&wrapper, &mut text);
+        }
+        text
+    })
+}
+
 fn trace_text(trace: Trace, options: &FormatOptions) -> String {
     let wrapper = tap::TraceWrapper { trace: Some(trace), configured_sample_rate: None };
     let descriptor = DESCRIPTORS.get_message_by_name("envoy.data.tap.v3.TraceWrapper").expect("it is in proto/");
@@ -1106,6 +1229,27 @@ proptest! {
             text.splice(at..end, junk);
         }
         read_counting(text);
+    }
+
+    #[test]
+    fn the_fast_path_reads_what_the_parser_reads(text in any_envoy_text(), feed in 1..500usize) {
+        assert_fast_and_general_agree(&text, feed);
+        assert_fast_and_general_agree(&text, text.len());
+    }
+
+    #[test]
+    fn the_fast_path_and_the_parser_see_the_same_damage(
+        mut text in any_envoy_text(),
+        changes in vec((any::<Index>(), 0..6usize, any_junk()), 1..4),
+        feed in 1..500usize,
+    ) {
+        for (at, removed, junk) in changes {
+            let at = at.index(text.len() + 1);
+            let end = (at + removed).min(text.len());
+            text.splice(at..end, junk);
+        }
+        assert_fast_and_general_agree(&text, feed);
+        assert_fast_and_general_agree(&text, text.len().max(1));
     }
 
     #[test]

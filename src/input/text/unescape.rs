@@ -1,11 +1,22 @@
 //! Turns string literals back into bytes: most of the work on a binary payload.
+//!
+//! In binary data, no branch could foresee where the next escape is, and to step from one to the next takes longer than
+//! to undo it. So 64 bytes are looked at together: bit masks tell which of them start a byte of the contents, and the
+//! values of all are computed, needed or not. What Envoy does not write, and the end of the literal, is left to a loop
+//! that takes one escape at a time; it is what a test holds the masks against.
 
-use std::hint::select_unpredictable;
+use wide::u8x16;
 
-const ONES: u64 = u64::from_ne_bytes([1; 8]);
-const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-/// Bytes that one round may produce.
-const ROUND: usize = 8;
+/// Bytes that are looked at together, and bytes of a mask.
+const BLOCK: usize = 64;
+/// Bytes of a block at which an item may start, so that the longest one ends in the block.
+const STARTS: usize = BLOCK - 3;
+/// Bytes that a block is computed from: the last ones are looked at as parts of an escape.
+const SEEN: usize = BLOCK + 3;
+/// Bytes that a block may write, those that do not count included.
+const ROOM: usize = 2 * BLOCK;
+/// Contents that are collected before they are appended.
+const BUFFER: usize = 512;
 
 /// A literal that is not one.
 #[derive(Debug)]
@@ -17,34 +28,25 @@ pub(super) struct Fault {
 /// Appends the contents of a literal to `out`, from `at` behind (or somewhere behind) its opening quote. Answers where
 /// the literal ends, or `None` where the window ends before it; all that can be read is in `out` then.
 pub(super) fn unescape(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8>) -> Result<Option<usize>, Fault> {
-    let mut buffer = [0u8; 512];
+    let mut buffer = [0u8; BUFFER];
     let mut filled = 0;
+    // Another printer's escapes follow each other: a block for each of them would be wasted.
+    let mut one_by_one = false;
     let end = loop {
-        if filled > buffer.len() - ROUND {
+        if filled > BUFFER - ROOM {
             out.extend_from_slice(&buffer[..filled]);
             filled = 0;
         }
-        if let Some(chunk) = window.get(at..).and_then(<[u8]>::first_chunk::<ROUND>) {
-            let eight = u64::from_le_bytes(*chunk);
-            if is_plain(eight, quote) {
-                buffer[filled..filled + ROUND].copy_from_slice(chunk);
-                filled += ROUND;
-                at += ROUND;
-                continue;
-            }
-            // Two bytes of contents at a time, each a plain byte or an octal escape of three digits. In binary data
-            // no branch could foresee which, so this computes both.
-            let first = Item::new(eight, quote);
-            let second = Item::new(eight >> (8 * first.len), quote);
-            if first.simple & second.simple {
-                buffer[filled] = first.value;
-                buffer[filled + 1] = second.value;
-                filled += 2;
-                at += first.len + second.len;
-                continue;
+        if !one_by_one && let Some(seen) = window.get(at..).and_then(<[u8]>::first_chunk) {
+            let block = Block::new(seen, quote);
+            if let Some(room) = buffer[filled..].first_chunk_mut() {
+                filled += block.write(room);
+                at += block.len;
+                if block.is_whole {
+                    continue;
+                }
             }
         }
-        // Near the end of the window, at the closing quote, and for the other escapes.
         match window.get(at) {
             None => break None,
             Some(&byte) if byte == quote => break Some(at + 1),
@@ -55,6 +57,7 @@ pub(super) fn unescape(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8
                     buffer[filled..filled + 4].copy_from_slice(&escape.bytes);
                     filled += escape.len;
                     at = escape.end;
+                    one_by_one = window.get(at) == Some(&b'\\');
                 }
             },
             Some(&byte) => {
@@ -68,39 +71,128 @@ pub(super) fn unescape(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8
     Ok(end)
 }
 
-/// Whether none of eight bytes is the quote, a backslash or a line feed.
-#[inline]
-fn is_plain(eight: u64, quote: u8) -> bool {
-    let zeros = |byte: u8| {
-        let differ = eight ^ (ONES * u64::from(byte));
-        differ.wrapping_sub(ONES) & !differ
-    };
-    (zeros(quote) | zeros(b'\\') | zeros(b'\n')) & HIGHS == 0
-}
-
-struct Item {
-    value: u8,
+/// A part of a literal, as far as it consists of plain bytes and of the escapes that Envoy writes: three octal digits,
+/// or one of [`LETTERS`].
+struct Block {
+    /// For each byte that starts an item, the byte of contents that it stands for.
+    values: [u8; ROOM],
+    /// Which bytes start an item, from the lowest bit on.
+    kept: u64,
+    /// Where the item behind them starts.
     len: usize,
-    /// A plain byte or a three-digit octal escape, so that the rest of this is right.
-    simple: bool,
+    /// That item is not known to be anything else.
+    is_whole: bool,
 }
 
-impl Item {
-    /// Reads the lowest bytes of `bytes`, at least four.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the low bytes are meant")]
-    fn new(bytes: u64, quote: u8) -> Self {
-        // Backslash, 0 to 3, 0 to 7, 0 to 7: the low bits of each digit are free.
-        let octal = bytes & 0xf8f8_fcff == 0x3030_305c;
-        let byte = bytes as u8;
-        let digits = (((bytes >> 2) & 0o300) | ((bytes >> 13) & 0o70) | ((bytes >> 24) & 0o7)) as u8;
-        let plain = (byte != quote) & (byte != b'\\') & (byte != b'\n');
-        Self {
-            value: select_unpredictable(octal, digits, byte),
-            len: select_unpredictable(octal, 4, 1),
-            simple: octal | plain,
+impl Block {
+    #[inline(always)]
+    fn new(seen: &[u8; SEEN], quote: u8) -> Self {
+        let mut values = [0; ROOM];
+        let (mut specials, mut first_digits, mut digits) = (0, 0, 0);
+        for (at, values) in (0..).step_by(16).zip(values.as_chunks_mut().0).take(BLOCK / 16) {
+            let bytes = lane(seen, at);
+            let backslash = bytes.simd_eq(all(b'\\'));
+            let special = backslash | bytes.simd_eq(all(quote)) | bytes.simd_eq(all(b'\n'));
+            // 0 to 3, and 0 to 7: the low bits of each digit are free.
+            let first_digit = (bytes & all(!0b11)).simd_eq(all(b'0'));
+            let digit = (bytes & all(!0b111)).simd_eq(all(b'0'));
+            let low = |at| lane(seen, at) & all(0b111);
+            let octal = lane(seen, at + 1) << 6_u32 | low(at + 2) << 3_u32 | low(at + 3);
+            *values = backslash.bitselect(octal, bytes).to_array();
+            specials |= u64::from(special.to_bitmask()) << at;
+            first_digits |= u64::from(first_digit.to_bitmask()) << at;
+            digits |= u64::from(digit.to_bitmask()) << at;
         }
+        let starts = (1 << STARTS) - 1;
+        let escapes = specials & !behind_odd_runs(specials) & starts;
+        let octals = escapes & first_digits >> 1 & digits >> 2 & digits >> 3;
+        let consumed = escapes << 1 | octals << 2 | octals << 3;
+        let kept = !consumed & starts;
+        let mut others = escapes & !octals;
+        while others != 0 {
+            let at = others.trailing_zeros() as usize;
+            let letter = LETTERS[usize::from(seen[at + 1])];
+            if letter == 0 || seen[at] != b'\\' {
+                return Self { values, kept: kept & ((1 << at) - 1), len: at, is_whole: false };
+            }
+            values[at] = letter;
+            others &= others - 1;
+        }
+        let len = STARTS + (consumed >> STARTS).trailing_ones() as usize;
+        Self { values, kept, len, is_whole: true }
     }
+
+    /// Writes the contents, and answers how many bytes of what was written they are.
+    #[inline(always)]
+    fn write(&self, out: &mut [u8; ROOM]) -> usize {
+        /// With so many bytes, of which most are in runs of plain ones, it takes less to copy run by run.
+        const MANY: usize = 44;
+        const GROUP: usize = 8;
+        let count = self.kept.count_ones() as usize;
+        let mut rest = self.kept;
+        if count > MANY {
+            let (mut from, mut to) = (0, 0);
+            while rest != 0 {
+                let gap = rest.trailing_zeros();
+                rest >>= gap;
+                from += gap as usize;
+                let run = rest.trailing_ones();
+                rest >>= run;
+                if let (Some(out), Some(values)) =
+                    (out[to..].first_chunk_mut::<BLOCK>(), self.values[from..].first_chunk())
+                {
+                    *out = *values;
+                }
+                from += run as usize;
+                to += run as usize;
+            }
+            return count;
+        }
+        // Whole groups, because the number of bytes is foreseen no better than their places.
+        for group in out.as_chunks_mut::<GROUP>().0.iter_mut().take(count.div_ceil(GROUP)) {
+            for byte in group {
+                *byte = self.values[(rest | 1 << 63).trailing_zeros() as usize];
+                rest &= rest.wrapping_sub(1);
+            }
+        }
+        count
+    }
+}
+
+/// What the letter of an escape stands for, of those that Envoy writes; 0 for all others.
+static LETTERS: [u8; 256] = {
+    let mut letters = [0; 256];
+    letters[b'n' as usize] = b'\n';
+    letters[b'r' as usize] = b'\r';
+    letters[b't' as usize] = b'\t';
+    letters[b'"' as usize] = b'"';
+    letters[b'\'' as usize] = b'\'';
+    letters[b'\\' as usize] = b'\\';
+    letters
+};
+
+#[inline(always)]
+fn all(byte: u8) -> u8x16 {
+    u8x16::splat(byte)
+}
+
+#[inline(always)]
+fn lane(seen: &[u8; SEEN], at: usize) -> u8x16 {
+    u8x16::new(seen[at..].first_chunk().copied().unwrap_or_default())
+}
+
+/// Of a mask with runs of ones, the bit behind every other one of a run: of backslashes that follow each other, each
+/// second one is escaped by the one before it, as the byte behind the run is where the last one is a first one.
+///
+/// An addition carries through a whole run. So the runs that start at odd places are added, which leaves a bit behind
+/// each of them; what comes out is compared with the pattern of even places that it would have otherwise.
+#[inline(always)]
+fn behind_odd_runs(mask: u64) -> u64 {
+    const EVEN: u64 = 0x5555_5555_5555_5555;
+    let behind = mask << 1;
+    let odd_starts = mask & !EVEN & !behind;
+    let carried = odd_starts.wrapping_add(mask);
+    (EVEN ^ carried << 1) & behind
 }
 
 struct Escape {
@@ -201,4 +293,98 @@ fn character(window: &[u8], at: usize, value: u32, end: usize) -> Result<Escape,
     let mut bytes = [0; 4];
     let len = character.encode_utf8(&mut bytes).len();
     Ok(Escape { bytes, len, end })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    /// One item after another, with no block.
+    fn slowly(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8>) -> Result<Option<usize>, Fault> {
+        loop {
+            match window.get(at) {
+                None => return Ok(None),
+                Some(&byte) if byte == quote => return Ok(Some(at + 1)),
+                Some(b'\n') => return Err(Fault { at, detail: "a string is not closed on its line".into() }),
+                Some(b'\\') => match escape(window, at)? {
+                    None => return Ok(None),
+                    Some(escape) => {
+                        out.extend_from_slice(&escape.bytes[..escape.len]);
+                        at = escape.end;
+                    }
+                },
+                Some(&byte) => {
+                    out.push(byte);
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    fn assert_alike(window: &[u8], quote: u8) {
+        let (mut out, mut expected) = (vec![7], vec![7]);
+        let outcome = unescape(window, quote, 0, &mut out).map_err(|fault| (fault.at, fault.detail));
+        let reference = slowly(window, quote, 0, &mut expected).map_err(|fault| (fault.at, fault.detail));
+        assert_eq!(outcome, reference, "{}", window.escape_ascii());
+        // What stands before damage is of no interest.
+        if outcome.is_ok() {
+            assert_eq!(out, expected, "{}", window.escape_ascii());
+        }
+    }
+
+    fn any_piece() -> impl Strategy<Value = Vec<u8>> {
+        const PIECES: &[&str] = &[
+            "\\\\", "\\\\", "\\n", "\\r", "\\t", "\\\"", "\\'", "\\x1f", "\\u00e9", "\\7", "\\18", "\\400", "\\q",
+            "\\", "'", "\"", "\n", "7", "00", "\\a", "]", "x",
+        ];
+        prop_oneof![
+            8 => any::<u8>().prop_map(|byte| format!("\\{byte:03o}").into_bytes()),
+            4 => vec((b' '..0x7f).prop_filter("plain", |byte| !b"\\\"'".contains(byte)), 0..90),
+            1 => vec(any::<u8>(), 0..3),
+            1 => select(PIECES).prop_map(|piece| piece.as_bytes().to_vec()),
+            3 => select(&PIECES[..6]).prop_map(|piece| piece.as_bytes().to_vec()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn blocks_give_what_single_steps_give(pieces in vec(any_piece(), 0..120), quote in select(&b"'\""[..]), cut in 0..200_usize) {
+            let text = pieces.concat();
+            assert_alike(&text, quote);
+            assert_alike(&text[..text.len().saturating_sub(cut)], quote);
+        }
+    }
+
+    #[test]
+    fn every_escape_at_every_place_of_a_block() {
+        let escapes = [
+            "\\377",
+            "\\n",
+            "\\\\",
+            "\\\\\\\\\\\\",
+            "\\\\\\\"",
+            "\\\\\"",
+            "\"",
+            "\n",
+            "\\477",
+            "\\387",
+            "\\37",
+            "\\z",
+            "\\xff",
+            "\\U0001f600",
+        ];
+        for escape in escapes {
+            for before in 0..150 {
+                for behind in ["", "0", "abc", "\\000"] {
+                    let text = ["x".repeat(before).as_str(), escape, behind, &"y".repeat(100), "\" tail"].concat();
+                    assert_alike(text.as_bytes(), b'"');
+                    assert_alike(text.as_bytes(), b'\'');
+                }
+            }
+        }
+    }
 }

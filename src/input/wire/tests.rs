@@ -89,6 +89,39 @@ pub(crate) fn wrapper_strategy() -> impl Strategy<Value = tap::TraceWrapper> {
         .prop_map(|trace| tap::TraceWrapper { trace: Some(trace), configured_sample_rate: None })
 }
 
+/// Streamed segments such as runs are made of, and now and then another.
+fn run_wrapper() -> impl Strategy<Value = tap::TraceWrapper> {
+    use tap::{
+        socket_event::{EventSelector, Read, Write},
+        socket_streamed_trace_segment::MessagePiece,
+        trace_wrapper::Trace,
+    };
+    let seconds = prop_oneof![4 => Just(1_700_000_000_i64), 1 => 0..1_i64 << 33];
+    let nanos = prop_oneof![1 => Just(0), 4 => 0..1_000_000_000_i32];
+    let segment =
+        (prop_oneof![4 => Just(7_u64), 1 => any::<u64>()], seconds, nanos, vec(any::<u8>(), 0..300), any::<bool>());
+    let plain = (segment, prop_oneof![1 => Just(0), 4 => 1..1_u64 << 50]).prop_map(
+        |((trace_id, seconds, nanos, payload, write), seq_num)| {
+            let data = Some(tap::Body { body_type: Some(tap::body::BodyType::AsBytes(payload)), truncated: false });
+            let selector = if write {
+                EventSelector::Write(Write { data, end_stream: false })
+            } else {
+                EventSelector::Read(Read { data })
+            };
+            let event = tap::SocketEvent {
+                timestamp: Some(prost_types::Timestamp { seconds, nanos }),
+                event_selector: Some(selector),
+                connection: None,
+                seq_num,
+            };
+            let message_piece = Some(MessagePiece::Event(event));
+            let segment = tap::SocketStreamedTraceSegment { trace_id, message_piece };
+            tap::TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(segment)), configured_sample_rate: None }
+        },
+    );
+    prop_oneof![8 => plain, 1 => wrapper_strategy()]
+}
+
 fn expected_connection(connection: &tap::Connection) -> Connection {
     let address = |address: &Option<core::Address>| {
         Some(match address.as_ref()?.address.as_ref()? {
@@ -200,6 +233,58 @@ proptest! {
                 prop_assert_eq!(message.events, [event]);
             }
         }
+    }
+
+    /// A run gives what the general scanner gives message by message, with the place of each, or stops before it.
+    #[test]
+    fn runs_are_the_messages_of_the_general_scanner(
+        expected in vec(run_wrapper(), 0..12),
+        bare: bool,
+        flip in option::of((any::<proptest::sample::Index>(), any::<u8>())),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let framing = if bare { Framing::Bare } else { Framing::Delimited };
+        let mut bytes = Vec::new();
+        for wrapper in &expected {
+            match framing {
+                Framing::Bare => wrapper.encode(&mut bytes).unwrap(),
+                Framing::Delimited => wrapper.encode_length_delimited(&mut bytes).unwrap(),
+            }
+        }
+        if let (Some((at, to)), false) = (flip, bytes.is_empty()) {
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+        }
+        bytes.truncate(cut.index(bytes.len() + 1));
+        // What the source holds behind it.
+        bytes.extend([0; 64]);
+
+        let mut fast = Message::default();
+        let Some(end) = run(framing, &bytes, &mut fast) else {
+            prop_assert!(fast.events.is_empty() && !fast.run);
+            return Ok(());
+        };
+        prop_assert!(fast.run);
+        (fast.offset, fast.index) = (1000, 10);
+        let mut at = 0;
+        for (index, event) in fast.events.iter().enumerate() {
+            prop_assert_eq!(fast.place_of(index), (1000 + at as u64, 10 + index as u64));
+            let start = at;
+            let mut scan = Scanner::new(&bytes, start, bytes.len(), false);
+            // Both framings begin with a length, one behind a tag.
+            let len = match framing {
+                Framing::Bare => scan.tag().and_then(|_| scan.varint()).unwrap(),
+                Framing::Delimited => scan.varint().unwrap(),
+            };
+            at = scan.position() + len as usize;
+            let mut message = Message::default();
+            let message_start = if bare { start } else { scan.position() };
+            wrapper(Scanner::new(&bytes, message_start, at, false), &mut message).unwrap();
+            prop_assert_eq!((message.kind, message.trace_id), (fast.kind, fast.trace_id));
+            prop_assert_eq!(message.unknown.total(), 0);
+            prop_assert_eq!(message.events, [Event { segment: 0, ..*event }]);
+        }
+        prop_assert_eq!((end, fast.count()), (at, fast.events.len() as u64));
     }
 
     /// A cut message gives the events that were complete, and of a half one the payload that is there.
@@ -316,6 +401,39 @@ fn the_common_event_is_read_fast() {
         bytes.extend([0; 8]);
         let fast = fast::event(&bytes, 0, end).unwrap();
         assert_eq!((fast.body.payload.len(), fast.seq_num), (len, seq_num));
+    }
+}
+
+/// And segments of one connection must not fall apart in silence.
+#[test]
+fn segments_that_follow_each_other_are_one_run() {
+    use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
+    for framing in [Framing::Bare, Framing::Delimited] {
+        let mut bytes = Vec::new();
+        for index in 0..200_u64 {
+            let event = tap::SocketEvent {
+                timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 1 + index as i32 }),
+                event_selector: Some(tap::socket_event::EventSelector::Read(tap::socket_event::Read {
+                    data: Some(tap::Body {
+                        body_type: Some(tap::body::BodyType::AsBytes(vec![1; 100])),
+                        truncated: false,
+                    }),
+                })),
+                connection: None,
+                seq_num: 1 + 100 * index,
+            };
+            let segment =
+                tap::SocketStreamedTraceSegment { trace_id: 5, message_piece: Some(MessagePiece::Event(event)) };
+            let wrapper =
+                tap::TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(segment)), ..Default::default() };
+            match framing {
+                Framing::Bare => wrapper.encode(&mut bytes).unwrap(),
+                Framing::Delimited => wrapper.encode_length_delimited(&mut bytes).unwrap(),
+            }
+        }
+        let mut message = Message::default();
+        run(framing, &bytes, &mut message).unwrap();
+        assert_eq!(message.count(), fast::RUN as u64);
     }
 }
 

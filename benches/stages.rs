@@ -1,0 +1,227 @@
+//! What each stage costs, with those before it: `cargo bench --bench stages [-- FILTER]`.
+//!
+//! Traces of 8 MiB in memory, in the four encodings, with events of 100 bytes and of 16 KiB. The rates are bytes of the
+//! trace: what a stage adds is the difference between its time and that of the stage above it.
+
+use std::{
+    fmt,
+    io::{self, Cursor},
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use divan::{Bencher, black_box, counter::BytesCount};
+use prost_types::Timestamp;
+use tap2pcap::{
+    capture::{self, Capture, Destination},
+    input::{self, Advance, Encoding, Source},
+    proto::{
+        envoy::config::core::v3 as core,
+        tap::{
+            Body, Connection, SocketEvent, SocketStreamedTraceSegment, TraceWrapper,
+            body::BodyType,
+            socket_event::{Closed, EventSelector, Read, Write},
+            socket_streamed_trace_segment::MessagePiece,
+            trace_wrapper::Trace,
+        },
+    },
+    synth::{self, Flow, Identity, Packet, PacketSink},
+    tap::Format,
+    timeline::{self, EntryKind, Resolver, Timelines},
+};
+
+const TRACE: usize = 8 << 20;
+const NAME: &str = "trace";
+
+fn main() {
+    divan::main();
+}
+
+/// A trace, by the name that stands in the table.
+#[derive(Clone, Copy)]
+struct Input {
+    encoding: Encoding,
+    format: Format,
+    event: usize,
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.encoding.name(), self.event)
+    }
+}
+
+const fn input(encoding: Encoding, format: Format, event: usize) -> Input {
+    Input { encoding, format, event }
+}
+
+const INPUTS: [Input; 8] = [
+    input(Encoding::Binary, Format::ProtoBinary, 100),
+    input(Encoding::Binary, Format::ProtoBinary, 16_384),
+    input(Encoding::Delimited, Format::ProtoBinaryLengthDelimited, 100),
+    input(Encoding::Delimited, Format::ProtoBinaryLengthDelimited, 16_384),
+    input(Encoding::Json, Format::JsonBodyAsBytes, 100),
+    input(Encoding::Json, Format::JsonBodyAsBytes, 16_384),
+    input(Encoding::Text, Format::ProtoText, 100),
+    input(Encoding::Text, Format::ProtoText, 16_384),
+];
+
+impl Input {
+    fn trace(self) -> Arc<[u8]> {
+        static TRACES: LazyLock<Vec<Arc<[u8]>>> =
+            LazyLock::new(|| INPUTS.iter().map(|input| trace(input.format, input.event)).collect());
+        let same = |other: &&Input| (other.encoding, other.event) == (self.encoding, self.event);
+        let index = INPUTS.iter().take_while(|other| !same(other)).count();
+        Arc::clone(&TRACES[index])
+    }
+
+    fn source(self, trace: &Arc<[u8]>) -> Source {
+        let options = input::Options { encoding: Some(self.encoding), ..input::Options::default() };
+        Source::from_reader(Path::new(NAME), Box::new(Cursor::new(Arc::clone(trace))), options).expect("it is a trace")
+    }
+}
+
+/// One connection with events of random bytes: two reads, then a write, and so on.
+fn trace(format: Format, event: usize) -> Arc<[u8]> {
+    let address = |address: &str, port| {
+        let port_specifier = Some(core::socket_address::PortSpecifier::PortValue(port));
+        let socket = core::SocketAddress { address: address.into(), port_specifier, ..Default::default() };
+        Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) })
+    };
+    let mut out = Vec::with_capacity(TRACE + 65_536);
+    let mut write = |piece| {
+        let segment = SocketStreamedTraceSegment { trace_id: 1, message_piece: Some(piece) };
+        let trace = Some(Trace::SocketStreamedTraceSegment(segment));
+        format.encode(&TraceWrapper { trace, configured_sample_rate: None }, &mut out);
+        out.len()
+    };
+    let (local_address, remote_address) = (address("10.0.0.1", 8443), address("10.1.0.1", 40_001));
+    write(MessagePiece::Connection(Connection { local_address, remote_address }));
+    let mut random = 1_u64;
+    let mut seq_num = 1;
+    for index in 0.. {
+        let payload = (0..event).map(|_| {
+            // xorshift
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random as u8
+        });
+        let data = Some(Body { body_type: Some(BodyType::AsBytes(payload.collect())), truncated: false });
+        let selector = match index % 3 {
+            2 => EventSelector::Write(Write { data, end_stream: false }),
+            _ => EventSelector::Read(Read { data }),
+        };
+        let nanos = (index % 100_000) as i32 * 10_000;
+        let at = |event_selector, seq_num| SocketEvent {
+            timestamp: Some(Timestamp { seconds: 1_700_000_000 + index / 100_000, nanos }),
+            event_selector: Some(event_selector),
+            connection: None,
+            seq_num,
+        };
+        let len = write(MessagePiece::Event(at(selector, seq_num)));
+        seq_num += event as u64;
+        if len >= TRACE {
+            write(MessagePiece::Event(at(EventSelector::Closed(Closed {}), seq_num)));
+            break;
+        }
+    }
+    out.into()
+}
+
+fn bench(bencher: Bencher<'_, '_>, input: Input, run: impl Fn(Source)) {
+    let trace = input.trace();
+    bencher.counter(BytesCount::new(trace.len())).with_inputs(|| input.source(&trace)).bench_local_values(run);
+}
+
+/// Bytes to messages.
+#[divan::bench(args = INPUTS, sample_count = 30, sample_size = 1)]
+fn decode(bencher: Bencher<'_, '_>, input: Input) {
+    bench(bencher, input, |mut source| {
+        loop {
+            match source.advance() {
+                Advance::Message => {
+                    black_box(source.message());
+                }
+                Advance::NeedInput => source.fill(),
+                Advance::End => break,
+            }
+        }
+        assert!(!source.has_findings(), "{:?}", source.take_findings());
+    });
+}
+
+/// Messages to entries of connections.
+#[divan::bench(args = INPUTS, sample_count = 30, sample_size = 1)]
+fn timeline(bencher: Bencher<'_, '_>, input: Input) {
+    bench(bencher, input, |source| {
+        for_each_entry(source, |timelines| {
+            black_box(timelines.entry());
+        });
+    });
+}
+
+/// Entries to packets, which are counted.
+#[divan::bench(args = INPUTS, sample_count = 30, sample_size = 1)]
+fn synth(bencher: Bencher<'_, '_>, input: Input) {
+    #[derive(Default)]
+    struct Count(u64);
+
+    impl PacketSink for Count {
+        fn packet(&mut self, packet: &Packet<'_>) -> io::Result<()> {
+            self.0 += black_box(packet).payload.len() as u64;
+            Ok(())
+        }
+    }
+
+    bench(bencher, input, |source| {
+        let mut count = Count::default();
+        to_packets(source, &mut count);
+        assert!(count.0 > 0);
+    });
+}
+
+/// Packets to a capture that nobody keeps.
+#[divan::bench(args = INPUTS, sample_count = 30, sample_size = 1)]
+fn capture(bencher: Bencher<'_, '_>, input: Input) {
+    bench(bencher, input, |source| {
+        let destination = Destination::File("/dev/null".into());
+        let mut capture = Capture::create(&destination, capture::Format::Pcapng).expect("it takes everything");
+        let interface = capture.add_interface(NAME);
+        to_packets(source, &mut capture.interface(interface));
+        capture.finish().expect("it takes everything");
+    });
+}
+
+fn for_each_entry(source: Source, mut each: impl FnMut(&Timelines)) {
+    let mut timelines = Timelines::new(source, timeline::Options::default());
+    loop {
+        match timelines.advance() {
+            Advance::Message => each(&timelines),
+            Advance::NeedInput => timelines.source_mut().fill(),
+            Advance::End => break,
+        }
+    }
+    assert!(!timelines.source().has_findings());
+}
+
+/// The one connection of a trace.
+fn to_packets(source: Source, sink: &mut impl PacketSink) {
+    let mut flow = None;
+    for_each_entry(source, |timelines| {
+        let Some(entry) = timelines.entry() else { return };
+        let time = entry.time;
+        let written = match (&mut flow, entry.kind) {
+            (None, _) => {
+                let opening = timelines.opening(entry.slot).expect("it is open");
+                let endpoints = Resolver::default().open(NAME, opening);
+                let identity = Identity { trace_file: NAME, source: NAME, opening, endpoints: &endpoints, time };
+                flow.insert(Flow::new(synth::Options::default(), &identity)).open(time, sink)
+            }
+            (Some(flow), EntryKind::Data(data)) => flow.data(time, &data, sink),
+            (Some(flow), EntryKind::Closed { .. }) => flow.close(time, sink),
+            (Some(_), other) => unreachable!("the trace has no {other:?}"),
+        };
+        written.expect("it takes everything");
+    });
+}

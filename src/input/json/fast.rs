@@ -1,0 +1,99 @@
+//! The one shape that nearly every event has, read in a straight line.
+//!
+//! serde asks at each name which field it is, checks that it is UTF-8, and looks for white space around every token;
+//! for small events, that is nearly all of the work. Envoy prints an event in one way only, so this compares its frame
+//! in long pieces and looks at nothing but the numbers, the time and the payload in it. On any other byte it gives up
+//! without a trace, and the general decoder, its slow twin, reads the object; a property test holds the two together.
+
+use base64_simd::STANDARD;
+use memchr::memchr;
+
+use super::values::Times;
+use crate::{
+    input::line::Line,
+    trace::{Body, Event, EventKind, Message, Nanos, TraceKind, nanos_from_timestamp},
+};
+
+/// What became of a text.
+pub(super) enum Outcome {
+    /// A segment with an event, of so many bytes.
+    Segment(usize),
+    /// So far it is one, but the text ends inside its payload.
+    Cut,
+    /// The general decoder may know what it is. The message is still clear.
+    Other,
+}
+
+/// Reads a `TraceWrapper` that holds a streamed segment with one event, which reads or writes bytes, into `out`, which
+/// is clear.
+#[inline]
+pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> Outcome {
+    let Some((trace_id, time, kind, payload)) = before_payload(text, times) else { return Outcome::Other };
+    let Some(len) = memchr(b'"', payload) else {
+        // Behind a backslash, more than the payload's end may be wrong.
+        return if memchr(b'\\', payload).is_none() { Outcome::Cut } else { Outcome::Other };
+    };
+    let (base64, rest) = payload.split_at(len);
+    let Some((truncated, end_stream, seq_num, rest)) = behind_payload(rest, kind) else { return Outcome::Other };
+    let scratch = out.scratch();
+    // The decoder grows the space by exactly what it needs, which would copy all of it for every event.
+    scratch.reserve(STANDARD.estimated_decoded_length(base64.len()));
+    if STANDARD.decode_append(base64, scratch).is_err() {
+        scratch.clear();
+        return Outcome::Other;
+    }
+    let body = Body { payload: out.scratch_span(0), truncated, as_string: false };
+    out.kind = Some(TraceKind::SocketStreamed);
+    out.trace_id = trace_id;
+    out.events.push(Event { time: Some(time), kind, body, end_stream, seq_num, connection: None, segment: 0 });
+    Outcome::Segment(text.len() - rest.len())
+}
+
+/// Up to the first digit of the payload.
+#[inline(always)]
+fn before_payload<'a>(text: &'a [u8], times: &mut Times) -> Option<(u64, Nanos, EventKind, &'a [u8])> {
+    let mut line = Line { rest: text };
+    line.expect(b"{\n \"socket_streamed_trace_segment\": {\n  \"trace_id\": \"")?;
+    let trace_id = line.number()?;
+    line.expect(b"\",\n  \"event\": {\n   \"timestamp\": \"")?;
+    let (seconds, nanos, rest) = times.read_utc(line.rest)?;
+    let time = nanos_from_timestamp(seconds, nanos).ok()?;
+    line.rest = rest;
+    line.expect(b"\",\n   \"")?;
+    let kind = if line.has(b"read\": {\n    \"data\": {\n     \"as_bytes\": \"") {
+        EventKind::Read
+    } else if line.has(b"write\": {\n    \"data\": {\n     \"as_bytes\": \"") {
+        EventKind::Write
+    } else {
+        return None;
+    };
+    Some((trace_id, time, kind, line.rest))
+}
+
+/// From the quote behind the payload up to the end of the object. Before 1.37, Envoy knew no seq_num.
+#[inline(always)]
+fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, &[u8])> {
+    let mut line = Line { rest: text };
+    line.expect(b"\",\n     \"truncated\": ")?;
+    let truncated = flag(&mut line)?;
+    line.expect(b"\n    }")?;
+    let mut end_stream = false;
+    if kind == EventKind::Write {
+        line.expect(b",\n    \"end_stream\": ")?;
+        end_stream = flag(&mut line)?;
+    }
+    let mut seq_num = 0;
+    if line.has(b"\n   },\n   \"seq_num\": \"") {
+        seq_num = line.number()?;
+        line.expect(b"\"")?;
+    } else {
+        line.expect(b"\n   }")?;
+    }
+    line.expect(b"\n  }\n }\n}")?;
+    Some((truncated, end_stream, seq_num, line.rest))
+}
+
+#[inline(always)]
+fn flag(line: &mut Line<'_>) -> Option<bool> {
+    if line.has(b"false") { Some(false) } else { line.expect(b"true").map(|()| true) }
+}

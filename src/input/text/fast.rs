@@ -1,0 +1,118 @@
+//! The one shape that nearly every event has, read in a straight line.
+//!
+//! The parser looks at each token, at the blanks around it, and asks which field a name is; for small events, that is
+//! most of the work. Envoy prints an event in one way only, so this compares its frame in long pieces and looks at
+//! nothing but the numbers and the payload in it. On any other byte it gives up without a trace, and the parser, its
+//! slow twin, reads the event; a property test holds the two together.
+
+use memchr::{memchr, memchr2};
+
+use super::unescape::unescape;
+use crate::{
+    input::line::Line,
+    trace::{Body, Event, EventKind, Message, Nanos, Span, TraceKind, nanos_from_timestamp},
+};
+
+/// What became of a text.
+pub(super) enum Outcome<T> {
+    /// What it is, and where it ends in the window.
+    Read(T, usize),
+    /// So far it is as expected, but the window ends inside the literal that starts here.
+    Cut(usize),
+    /// The parser may know what it is. The message is as it was.
+    Other,
+}
+
+/// Messages that are open at the literal of a segment's payload.
+pub(super) const DEPTH: usize = 4;
+
+/// Reads a streamed segment with one event, which reads or writes bytes, into `out`, which is clear.
+#[inline]
+pub(super) fn segment(window: &[u8], start: usize, out: &mut Message) -> Outcome<()> {
+    let mut line = Line { rest: window.get(start..).unwrap_or_default() };
+    let Some(trace_id) = before_event(&mut line) else { return Outcome::Other };
+    match event(window, window.len() - line.rest.len(), out) {
+        Outcome::Read(event, end) => {
+            if !window[end..].starts_with(b"\n}") {
+                out.scratch().clear();
+                return Outcome::Other;
+            }
+            out.kind = Some(TraceKind::SocketStreamed);
+            out.trace_id = trace_id;
+            out.events.push(event);
+            Outcome::Read((), end + 2)
+        }
+        Outcome::Cut(at) => Outcome::Cut(at),
+        Outcome::Other => Outcome::Other,
+    }
+}
+
+#[inline(always)]
+fn before_event(line: &mut Line<'_>) -> Option<u64> {
+    line.expect(b"socket_streamed_trace_segment {\n  trace_id: ")?;
+    let trace_id = line.number()?;
+    line.expect(b"\n  event {")?;
+    Some(trace_id)
+}
+
+/// Reads an event that reads or writes bytes, from behind its opening brace to behind the closing one. Its payload may
+/// be in the scratch space of `out`. Events of a buffered trace are indented just as the one of a segment.
+#[inline]
+pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Event> {
+    let Some((time, kind, rest)) = before_payload(&window[at..]) else { return Outcome::Other };
+    let start = window.len() - rest.len();
+    // No literal holds a line feed.
+    let Some(len) = memchr(b'\n', rest) else { return Outcome::Cut(start - 1) };
+    let (literal, rest) = rest.split_at(len);
+    let [literal @ .., b'"'] = literal else { return Outcome::Other };
+    let Some((truncated, end_stream, seq_num, rest)) = behind_payload(rest, kind) else { return Outcome::Other };
+    let payload = match memchr2(b'\\', b'"', literal) {
+        None => Span::in_window(start, literal.len()),
+        Some(plain) => {
+            let scratch = out.scratch();
+            let begin = scratch.len();
+            scratch.extend_from_slice(&literal[..plain]);
+            match unescape(window, b'"', start + plain, scratch) {
+                Ok(Some(end)) if end == start + len => out.scratch_span(begin),
+                _ => {
+                    scratch.truncate(begin);
+                    return Outcome::Other;
+                }
+            }
+        }
+    };
+    let body = Body { payload, truncated, as_string: false };
+    let event = Event { time: Some(time), kind, body, end_stream, seq_num, connection: None, segment: 0 };
+    Outcome::Read(event, window.len() - rest.len())
+}
+
+/// Up to behind the opening quote of the payload.
+#[inline(always)]
+fn before_payload(text: &[u8]) -> Option<(Nanos, EventKind, &[u8])> {
+    let mut line = Line { rest: text };
+    line.expect(b"\n    timestamp {\n      seconds: ")?;
+    let seconds = line.number()?;
+    let nanos = if line.has(b"\n      nanos: ") { line.number()? } else { 0 };
+    let time = nanos_from_timestamp(seconds.cast_signed(), nanos.cast_signed()).ok()?;
+    let kind = if line.has(b"\n    }\n    read {\n      data {\n        as_bytes: \"") {
+        EventKind::Read
+    } else {
+        line.expect(b"\n    }\n    write {\n      data {\n        as_bytes: \"")?;
+        EventKind::Write
+    };
+    Some((time, kind, line.rest))
+}
+
+/// From the line feed behind the payload up to behind the closing brace of the event. What is false or 0 is not
+/// written.
+#[inline(always)]
+fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, &[u8])> {
+    let mut line = Line { rest: text };
+    let truncated = line.has(b"\n        truncated: true");
+    line.expect(b"\n      }")?;
+    let end_stream = kind == EventKind::Write && line.has(b"\n      end_stream: true");
+    line.expect(b"\n    }")?;
+    let seq_num = if line.has(b"\n    seq_num: ") { line.number()? } else { 0 };
+    line.expect(b"\n  }")?;
+    Some((truncated, end_stream, seq_num, line.rest))
+}
