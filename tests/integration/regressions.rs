@@ -217,6 +217,15 @@ fn an_empty_address_breaks_the_name_block() {
 
 /// What is said of a source that comes in pieces of so many bytes.
 fn findings_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> Vec<Finding> {
+    read_by_pieces(encoding, bytes, size).0
+}
+
+/// How many messages it has.
+fn messages_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> u64 {
+    read_by_pieces(encoding, bytes, size).1
+}
+
+fn read_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> (Vec<Finding>, u64) {
     struct Pieces(io::Cursor<Vec<u8>>, usize);
     impl io::Read for Pieces {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -231,7 +240,7 @@ fn findings_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> Vec<Find
         match source.advance() {
             Advance::Message => {}
             Advance::NeedInput => source.fill(),
-            Advance::End => return source.take_findings(),
+            Advance::End => return (source.take_findings(), source.decoded()),
         }
     }
 }
@@ -252,5 +261,17 @@ fn a_number_whose_exponent_comes_with_the_next_read_is_damage() {
     for size in 1..=json.len() {
         let findings = findings_by_pieces(Encoding::Json, json, size);
         assert_eq!(findings, [], "in pieces of {size} bytes");
+    }
+}
+
+#[test]
+fn behind_damage_a_widely_indented_json_object_is_lost_to_the_reads() {
+    let json = format!(r#"|{{{}"socket_streamed_trace_segment": {{"event": {{"closed": {{}}}}}}}}"#, " ".repeat(16));
+    let whole = findings_by_pieces(Encoding::Json, json.as_bytes(), usize::MAX);
+    // The `|`, and nothing of what follows it.
+    assert_eq!(whole.iter().map(|finding| finding.message).collect::<Vec<_>>(), [0]);
+    assert_eq!(messages_by_pieces(Encoding::Json, json.as_bytes(), usize::MAX), 1);
+    for size in 1..json.len() {
+        assert_eq!(messages_by_pieces(Encoding::Json, json.as_bytes(), size), 1, "in pieces of {size} bytes");
     }
 }
