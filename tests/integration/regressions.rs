@@ -275,3 +275,16 @@ fn behind_damage_a_widely_indented_json_object_is_lost_to_the_reads() {
         assert_eq!(messages_by_pieces(Encoding::Json, json.as_bytes(), size), 1, "in pieces of {size} bytes");
     }
 }
+
+#[test]
+fn a_text_literal_goes_on_where_digits_follow_its_end() {
+    for end in ["\"", "\n"] {
+        let rest = " ".repeat(80);
+        let text = format!("socket_buffered_trace {{ local: \"a\" \"b{end}127\" }}{rest}");
+        let whole = findings_by_pieces(Encoding::Text, text.as_bytes(), usize::MAX);
+        let place = text.find("127").unwrap() as u64;
+        // At the literal's end or right behind it, and not at the end of the text.
+        assert!(whole[0].offset.abs_diff(place) <= 3, "{whole:?}");
+        assert_eq!(whole, findings_by_pieces(Encoding::Text, text.as_bytes(), 1));
+    }
+}
