@@ -140,7 +140,12 @@ pub(super) fn frame(window: &[u8], body: usize, len: u64, at_end: bool) -> Frame
 }
 
 fn describe(error: &WireError, code: Code) -> String {
-    if code == Code::CutOff { "cut off in the middle of a field".into() } else { error.to_string() }
+    match error.reason {
+        _ if code == Code::CutOff => "cut off in the middle of a field".into(),
+        // How many bytes are left in the window says nothing of the source.
+        Reason::Overlong { len, .. } => format!("a field of {len} bytes; protobuf allows {MAX_LEN}"),
+        _ => error.to_string(),
+    }
 }
 
 pub(super) fn undecodable(error: &WireError) -> Fault {

@@ -109,8 +109,9 @@ impl JsonDecoder {
             Err(ref error) => error,
         };
         let at = attempt.fault_at.unwrap_or_else(|| offset_of(error, text));
-        // A number that ends with the window may go on behind it, so that it is of the wrong type says nothing yet.
-        let is_open = error.is_eof() || error.is_data() && at + 1 >= text.len();
+        // A number that ends with the window may go on behind it, so that it is of the wrong type, or none, says
+        // nothing yet.
+        let is_open = error.is_eof() || at + 1 >= text.len();
         if is_open && !complete && !at_end {
             attempt.undo(out);
             self.pending.get_or_insert_with(|| Pending::new(text)).tried = text.len();

@@ -325,3 +325,25 @@ fn a_window_beyond_what_zstandard_allows_is_refused() {
         }
     }
 }
+
+/// Zeros that stand for lost bytes are there once, not once for each connection that lost some.
+#[test]
+fn zeros_of_many_connections_take_the_memory_of_one() {
+    let dir = Dir::new("zeros");
+    let connections = (1..=600).flat_map(|id| {
+        let lossy = [(fixture::cut(read(TIME + id, b"x")), 1 << 20), (read(TIME + id + 1, b"y"), 1)];
+        let events = fixture::positions(lossy).into_iter().map(MessagePiece::Event);
+        std::iter::once(MessagePiece::Connection(downstream()))
+            .chain(events)
+            .map(move |piece| segment(id, piece))
+            .collect::<Vec<_>>()
+    });
+    let input = dir.create("trace.pb", Dress::Binary.file(&connections.collect::<Vec<_>>()));
+    let run = tap2pcap()
+        .args(&["--quiet", "--truncated", "zero", "--format", "pcapng"])
+        .arg(&input)
+        .arg("/dev/null")
+        .run_within(96);
+    // None of them says that it closed.
+    run.expect_status(0);
+}

@@ -2,13 +2,17 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use tap2pcap::proto::tap::{
-    Connection, SocketEvent, TraceWrapper,
-    socket_event::{EventSelector, Read},
+use tap2pcap::{
+    input::{Advance, Encoding, Options, Source},
+    proto::tap::{
+        Connection, SocketEvent, TraceWrapper,
+        socket_event::{EventSelector, Read},
+    },
+    trace::Finding,
 };
 
 use crate::{
@@ -208,5 +212,79 @@ fn an_empty_address_breaks_the_name_block() {
     let mut reader = pcap_file::pcapng::PcapNgReader::new(blocks.as_slice()).unwrap();
     while let Some(block) = reader.next_block() {
         block.unwrap();
+    }
+}
+
+/// What is said of a source that comes in pieces of so many bytes.
+fn findings_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> Vec<Finding> {
+    read_by_pieces(encoding, bytes, size).0
+}
+
+/// How many messages it has.
+fn messages_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> u64 {
+    read_by_pieces(encoding, bytes, size).1
+}
+
+fn read_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> (Vec<Finding>, u64) {
+    struct Pieces(io::Cursor<Vec<u8>>, usize);
+    impl io::Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let most = buffer.len().min(self.1);
+            self.0.read(&mut buffer[..most])
+        }
+    }
+    let reader = Box::new(Pieces(io::Cursor::new(bytes.to_owned()), size));
+    let options = Options { encoding: Some(encoding), ..Options::default() };
+    let mut source = Source::from_reader(Path::new("path_0"), reader, options).unwrap();
+    loop {
+        match source.advance() {
+            Advance::Message => {}
+            Advance::NeedInput => source.fill(),
+            Advance::End => return (source.take_findings(), source.decoded()),
+        }
+    }
+}
+
+#[test]
+fn the_words_about_a_field_that_is_too_long_depend_on_the_reads() {
+    let mut bytes = Dress::Binary.file(&sound());
+    // Field 100 with a length of eight bytes, then bytes that a large read has there and a small one has not.
+    bytes.extend_from_slice(b"\xa2\x06\xff\xff\xff\xff\xff\xff\xff\x7f and more");
+    let whole = findings_by_pieces(Encoding::Binary, &bytes, usize::MAX);
+    assert!(whole.iter().any(|finding| finding.detail.contains("protobuf allows")), "{whole:?}");
+    assert_eq!(whole, findings_by_pieces(Encoding::Binary, &bytes, 1));
+}
+
+#[test]
+fn a_number_whose_exponent_comes_with_the_next_read_is_damage() {
+    let json = br#"{"socket_streamed_trace_segment": {"event": {"closed": {}}, "newer": 1e5}}"#;
+    for size in 1..=json.len() {
+        let findings = findings_by_pieces(Encoding::Json, json, size);
+        assert_eq!(findings, [], "in pieces of {size} bytes");
+    }
+}
+
+#[test]
+fn behind_damage_a_widely_indented_json_object_is_lost_to_the_reads() {
+    let json = format!(r#"|{{{}"socket_streamed_trace_segment": {{"event": {{"closed": {{}}}}}}}}"#, " ".repeat(16));
+    let whole = findings_by_pieces(Encoding::Json, json.as_bytes(), usize::MAX);
+    // The `|`, and nothing of what follows it.
+    assert_eq!(whole.iter().map(|finding| finding.message).collect::<Vec<_>>(), [0]);
+    assert_eq!(messages_by_pieces(Encoding::Json, json.as_bytes(), usize::MAX), 1);
+    for size in 1..json.len() {
+        assert_eq!(messages_by_pieces(Encoding::Json, json.as_bytes(), size), 1, "in pieces of {size} bytes");
+    }
+}
+
+#[test]
+fn a_text_literal_goes_on_where_digits_follow_its_end() {
+    for end in ["\"", "\n"] {
+        let rest = " ".repeat(80);
+        let text = format!("socket_buffered_trace {{ local: \"a\" \"b{end}127\" }}{rest}");
+        let whole = findings_by_pieces(Encoding::Text, text.as_bytes(), usize::MAX);
+        let place = text.find("127").unwrap() as u64;
+        // At the literal's end or right behind it, and not at the end of the text.
+        assert!(whole[0].offset.abs_diff(place) <= 3, "{whole:?}");
+        assert_eq!(whole, findings_by_pieces(Encoding::Text, text.as_bytes(), 1));
     }
 }

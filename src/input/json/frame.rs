@@ -168,7 +168,7 @@ fn is_wrapper(text: &[u8]) -> Option<bool> {
     let name = &text[space..];
     if FIELDS.iter().any(|field| name.starts_with(field)) {
         Some(true)
-    } else if space < MOST_SPACE && FIELDS.iter().any(|field| field.starts_with(name)) {
+    } else if FIELDS.iter().any(|field| field.starts_with(name)) {
         None
     } else {
         Some(false)

@@ -88,7 +88,7 @@ impl Block {
     #[inline(always)]
     fn new(seen: &[u8; SEEN], quote: u8) -> Self {
         let mut values = [0; ROOM];
-        let (mut specials, mut first_digits, mut digits) = (0, 0, 0);
+        let (mut specials, mut backslashes, mut first_digits, mut digits) = (0, 0, 0, 0);
         for (at, values) in (0..).step_by(16).zip(values.as_chunks_mut().0).take(BLOCK / 16) {
             let bytes = lane(seen, at);
             let backslash = bytes.simd_eq(all(b'\\'));
@@ -100,12 +100,14 @@ impl Block {
             let octal = lane(seen, at + 1) << 6_u32 | low(at + 2) << 3_u32 | low(at + 3);
             *values = backslash.bitselect(octal, bytes).to_array();
             specials |= u64::from(special.to_bitmask()) << at;
+            backslashes |= u64::from(backslash.to_bitmask()) << at;
             first_digits |= u64::from(first_digit.to_bitmask()) << at;
             digits |= u64::from(digit.to_bitmask()) << at;
         }
         let starts = (1 << STARTS) - 1;
         let escapes = specials & !behind_odd_runs(specials) & starts;
-        let octals = escapes & first_digits >> 1 & digits >> 2 & digits >> 3;
+        // Digits may as well stand behind the end of the literal.
+        let octals = escapes & backslashes & first_digits >> 1 & digits >> 2 & digits >> 3;
         let consumed = escapes << 1 | octals << 2 | octals << 3;
         let kept = !consumed & starts;
         let mut others = escapes & !octals;
@@ -369,6 +371,8 @@ mod tests {
             "\\\\\\\"",
             "\\\\\"",
             "\"",
+            "\"377",
+            "\n012",
             "\n",
             "\\477",
             "\\387",

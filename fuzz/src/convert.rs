@@ -1,0 +1,243 @@
+//! A conversion, stage by stage as the program joins them, and a note of what each entry was made into.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use tap2pcap::{
+    capture::{Capture, Destination, Format, LATEST_PCAP_TIME},
+    input::{self, Advance, Detected, Encoding, Source, detect},
+    synth::{self, Flow, Identity, TcpMode, TruncatedMode},
+    timeline::{
+        self, Direction, Endpoints, EntryKind, HttpOptions, Resolver, Role, RoleChoice, SideChoice, Summaries,
+        Timelines, TrueLength, VersionChoice,
+    },
+    trace::Nanos,
+};
+use tempfile::TempDir;
+
+use crate::pieces::{InPieces, Pieces};
+
+const NAME: &str = "path_0";
+
+/// A capture is not written beyond so many packets, or bytes of an event: small segments make many of the first, and
+/// zeros for lost bytes many of the second.
+const MAX_PACKETS: u64 = 500;
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What the first bytes of an input say of the options.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub format: Format,
+    pub synth: synth::Options,
+    pub timeline: timeline::Options,
+    pub input: input::Options,
+    pub map: bool,
+    pub pieces: Pieces,
+}
+
+impl Plan {
+    /// Bytes of an input that are options.
+    pub const LEN: usize = 3;
+
+    /// The options and the trace. `None` where the trace is empty or of no encoding.
+    pub fn split(input: &[u8]) -> Option<(Self, &[u8])> {
+        let (&[first, second, third], trace) = input.split_first_chunk::<{ Self::LEN }>()?;
+        let pick = |byte: u8, shift: u8, bits: u8| usize::from(byte >> shift) & ((1 << bits) - 1);
+        let is = |byte, shift| pick(byte, shift, 1) == 1;
+        let format = if is(first, 0) { Format::Pcap } else { Format::Pcapng };
+        let tcp = if is(first, 1) { TcpMode::Bare } else { TcpMode::Full };
+        let truncated = [TruncatedMode::Snap, TruncatedMode::Gap, TruncatedMode::Zero, TruncatedMode::Snap];
+        let truncated = truncated[pick(first, 2, 2)];
+        let eager = is(first, 4);
+        let role = [
+            RoleChoice::Auto,
+            RoleChoice::Known(Role::Downstream),
+            RoleChoice::Always(Role::Downstream),
+            RoleChoice::Always(Role::Upstream),
+        ];
+        let mss = [None, Some(1), Some(7), Some(536), Some(1460), Some(9000), Some(65_495), Some(65_535)];
+        let version = [VersionChoice::Auto, VersionChoice::One, VersionChoice::Two, VersionChoice::Auto];
+        let given = [Encoding::Binary, Encoding::Delimited, Encoding::Text, Encoding::Json];
+        let encoding = match (given.get(pick(second, 3, 3)), detect(trace, Path::new(NAME))) {
+            (Some(encoding), _) if !trace.is_empty() => *encoding,
+            (None, Detected::Trace(encoding)) => encoding,
+            _ => return None,
+        };
+        let plan = Self {
+            format,
+            synth: synth::Options { tcp, truncated, mss: mss[pick(second, 0, 3)] },
+            timeline: timeline::Options {
+                role: role[pick(first, 6, 2)],
+                start_time: is(third, 1).then_some(1_700_000_000_000_000_000),
+                eager,
+                join: !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap,
+                latest: (format == Format::Pcap).then_some(LATEST_PCAP_TIME),
+                max_connections: is(third, 2).then_some(2),
+                http: HttpOptions {
+                    version: version[pick(second, 6, 2)],
+                    side: if is(third, 0) { SideChoice::Upstream } else { SideChoice::Downstream },
+                },
+            },
+            input: input::Options {
+                encoding: Some(encoding),
+                piece: Some(1024),
+                max_message: is(third, 3).then_some(256),
+            },
+            map: is(first, 5),
+            pieces: [Pieces::Whole, Pieces::small(trace), Pieces::Of(100), Pieces::Mixed(3)][pick(third, 4, 2)],
+        };
+        Some((plan, trace))
+    }
+
+    /// Whether how the trace arrives may make a difference.
+    pub fn depends_on_pieces(&self) -> bool {
+        self.timeline.eager || self.input.max_message.is_some()
+    }
+}
+
+/// What a connection's entry holds.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    Opened {
+        local: SocketAddr,
+        remote: SocketAddr,
+        client: Direction,
+        trace_id: u64,
+    },
+    /// `length` is what the packets account for, one byte where nobody knows how many.
+    Bytes {
+        direction: Direction,
+        payload: Vec<u8>,
+        length: u64,
+        end_stream: bool,
+    },
+    Closed,
+    Abandoned,
+}
+
+/// An entry and the number of packets that it became.
+#[derive(Clone, Debug)]
+pub struct Made {
+    pub connection: usize,
+    pub time: Nanos,
+    pub kind: Kind,
+    pub packets: usize,
+}
+
+/// A conversion and its capture.
+pub struct Conversion {
+    pub made: Vec<Made>,
+    pub capture: Vec<u8>,
+}
+
+/// Converts `trace` into a file and reads the file.
+pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
+    let reader = InPieces::new(trace, pieces);
+    let source = Source::from_reader(Path::new(NAME), reader, plan.input).expect("not empty, of a given encoding");
+    let mut timelines = Timelines::new(source, plan.timeline);
+    let mut summaries = Summaries::default();
+    let mappings = ["local=192.0.2.1:999", "10.0.0.1=[2001:db8::1]"].map(|text| text.parse().expect("a mapping"));
+    let mut resolver = Resolver::new(if plan.map { mappings.to_vec() } else { Vec::new() });
+    let path = output();
+    let mut capture = Capture::create(&Destination::File(path.clone()), plan.format).expect("a file");
+    let interface = capture.add_interface(NAME);
+    let mut flows: Vec<Option<(Flow, Endpoints, usize)>> = Vec::new();
+    let mut made = Vec::new();
+    let mut connections = 0;
+    let mut bytes_left = MAX_BYTES;
+    let mut ended = false;
+    while capture.packets() < MAX_PACKETS && bytes_left > 0 {
+        match timelines.advance() {
+            Advance::Message => {}
+            Advance::NeedInput => {
+                timelines.source_mut().fill();
+                continue;
+            }
+            Advance::End => {
+                ended = true;
+                break;
+            }
+        }
+        let entry = timelines.entry().expect("there is one after Message");
+        let (slot, time) = (entry.slot, entry.time);
+        assert_eq!(timelines.time(), Some(time));
+        let summary = summaries.entry(&timelines, &entry);
+        let before = capture.packets();
+        let sink = &mut capture.interface(interface);
+        if flows.len() <= slot {
+            flows.resize_with(slot + 1, || None);
+        }
+        let bytes = |direction, payload: &[u8], length, end_stream| Kind::Bytes {
+            direction,
+            payload: payload.to_owned(),
+            length,
+            end_stream,
+        };
+        let kind = match (&mut flows[slot], entry.kind) {
+            (place @ None, EntryKind::Opened) => {
+                let opening = timelines.opening(slot).expect("the current entry is its");
+                let endpoints = resolver.open(NAME, opening);
+                let (local, remote, client) = (endpoints.local, endpoints.remote, opening.role.client_direction());
+                let trace_id = opening.trace_id;
+                let identity = Identity { trace_file: NAME, source: NAME, opening, endpoints: &endpoints, time };
+                let mut flow = Flow::new(plan.synth, &identity);
+                flow.open(time, sink).expect("a file takes it");
+                *place = Some((flow, endpoints.clone(), connections));
+                connections += 1;
+                capture.add_names(&endpoints.names);
+                timelines.find_faults(slot, &endpoints.faults);
+                Kind::Opened { local, remote, client, trace_id }
+            }
+            (Some((flow, ..)), EntryKind::Data(data)) => {
+                let present = data.payload.len() as u64;
+                let length = match data.length {
+                    TrueLength::Known(length) => length.max(present),
+                    TrueLength::MoreThan(_) => present + 1,
+                };
+                let kind = bytes(data.direction, data.payload, length, data.end_stream);
+                flow.data(time, &data, sink).expect("a file takes it");
+                kind
+            }
+            (Some((flow, ..)), EntryKind::Gap { direction, bytes: lost, certain }) => {
+                flow.gap(time, direction, lost, certain, sink).expect("a file takes it");
+                bytes(direction, &[], lost, false)
+            }
+            (Some((flow, ..)), EntryKind::Closed { .. }) => {
+                flow.close(time, sink).expect("a file takes it");
+                Kind::Closed
+            }
+            (Some((flow, ..)), EntryKind::Abandoned) => {
+                flow.abandon(time, sink).expect("a file takes it");
+                Kind::Abandoned
+            }
+            (flow, kind) => panic!("{kind:?} of a connection that is open: {}", flow.is_some()),
+        };
+        let ends = matches!(kind, Kind::Closed | Kind::Abandoned);
+        assert_eq!(summary.is_some(), ends, "a summary comes with the last entry");
+        let connection = flows[slot].as_ref().map(|(_, _, connection)| *connection).expect("opened above");
+        if ends {
+            let (_, endpoints, _) = flows[slot].take().expect("opened above");
+            resolver.close(&endpoints);
+        }
+        if let Kind::Bytes { length, .. } = kind {
+            bytes_left = bytes_left.saturating_sub(length);
+        }
+        made.push(Made { connection, time, kind, packets: (capture.packets() - before) as usize });
+    }
+    if ended {
+        assert!(flows.iter().all(Option::is_none), "every connection ends");
+        assert_eq!(timelines.connections(), connections as u64);
+    }
+    capture.finish().expect("a file takes it");
+    Conversion { made, capture: fs::read(&path).expect("it was just written") }
+}
+
+/// A file that every conversion of this process replaces.
+pub fn output() -> PathBuf {
+    static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
+    DIRECTORY.get_or_init(|| tempfile::tempdir().expect("a directory for temporary files")).path().join("output")
+}

@@ -1,0 +1,188 @@
+//! HTTP tap traces replayed, and the bytes read again as HTTP: whatever a trace holds, nothing in it may end a line, a
+//! head or a frame where the replay did not.
+
+use std::path::Path;
+
+use loona_hpack::Decoder;
+use tap2pcap::{
+    input::{Advance, Source},
+    timeline::{EntryKind, Timelines, TrueLength},
+    trace::Code,
+};
+
+use crate::{convert::Plan, pieces::InPieces};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a connection showed, by direction of the client: request first.
+#[derive(Default)]
+struct Connection {
+    version: Option<u8>,
+    client: usize,
+    sides: [Side; 2],
+}
+
+/// The bytes of one side up to the first that is missing.
+#[derive(Default)]
+struct Side {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+/// Replays `trace` and reads what comes of it.
+pub fn replay(plan: &Plan, trace: &[u8]) {
+    let reader = InPieces::new(trace, plan.pieces);
+    let source = Source::from_reader(Path::new("path_0"), reader, plan.input).expect("not empty, of a given encoding");
+    let mut timelines = Timelines::new(source, plan.timeline);
+    let mut open: Vec<Option<Connection>> = Vec::new();
+    let mut over = Vec::new();
+    // Without a head, a body goes as it is; of one that is cut off, nothing is said.
+    let mut headless = false;
+    loop {
+        let advance = timelines.advance();
+        let findings = timelines.source_mut().take_findings();
+        headless |= findings
+            .iter()
+            .any(|finding| [Code::MissingHeader, Code::OutOfOrder, Code::CutOff].contains(&finding.code));
+        match advance {
+            Advance::Message => {}
+            Advance::NeedInput => {
+                timelines.source_mut().fill();
+                continue;
+            }
+            Advance::End => break,
+        }
+        let entry = timelines.entry().expect("there is one after Message");
+        if open.len() <= entry.slot {
+            open.resize_with(entry.slot + 1, || None);
+        }
+        let place = &mut open[entry.slot];
+        match entry.kind {
+            EntryKind::Opened => {
+                let opening = timelines.opening(entry.slot).expect("the current entry is its");
+                assert!(place.is_none());
+                *place = Some(Connection {
+                    version: opening.http.as_ref().map(|http| http.version),
+                    client: opening.role.client_direction().index(),
+                    ..Connection::default()
+                });
+            }
+            EntryKind::Data(data) => {
+                let side = &mut place.as_mut().expect("opened").sides[data.direction.index()];
+                assert!(data.framing <= data.payload.len() as u64);
+                if !side.cut {
+                    side.bytes.extend_from_slice(data.payload);
+                }
+                side.cut |= data.length != TrueLength::Known(data.payload.len() as u64);
+            }
+            EntryKind::Gap { direction, .. } => {
+                place.as_mut().expect("opened").sides[direction.index()].cut = true;
+            }
+            EntryKind::Closed { .. } | EntryKind::Abandoned => over.extend(place.take()),
+        }
+    }
+    assert!(open.iter().all(Option::is_none), "every connection ends");
+    for connection in over {
+        let [request, response] =
+            [&connection.sides[connection.client], &connection.sides[1 - connection.client]].map(|side| side);
+        match connection.version {
+            Some(2) => {
+                frames(request, request.bytes.strip_prefix(PREFACE).expect("a client begins with the preface"));
+                frames(response, &response.bytes);
+            }
+            Some(1) if !headless => {
+                if !request.bytes.is_empty() {
+                    request_head(&request.bytes);
+                }
+                if !response.bytes.is_empty() {
+                    response_head(&response.bytes);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// RFC 9113 sections 4.1 and 6, as far as one exchange goes.
+fn frames(side: &Side, mut rest: &[u8]) {
+    let mut decoder = Decoder::new();
+    let mut block = Vec::new();
+    let mut continues = false;
+    let mut first = true;
+    while !rest.is_empty() {
+        let Some((head, after)) = rest.split_first_chunk::<9>() else {
+            assert!(side.cut, "a frame's head is cut");
+            return;
+        };
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let (kind, flags) = (head[3], head[4]);
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let Some((body, after)) = after.split_at_checked(len) else {
+            assert!(side.cut, "a frame is cut");
+            return;
+        };
+        rest = after;
+        assert_eq!(first, kind == 4 && flags == 0, "SETTINGS come first, and once");
+        assert_eq!(continues, kind == 9, "CONTINUATION follows a block that is not over, and nothing else does");
+        first = false;
+        match (kind, stream) {
+            (0, 1) => {}
+            (1 | 9, 1) => {
+                block.extend_from_slice(body);
+                continues = flags & 4 == 0;
+                if !continues {
+                    fields(&mut decoder, &block);
+                    block.clear();
+                }
+            }
+            (4, 0) => assert_eq!(len, if flags == 1 { 0 } else { len / 6 * 6 }),
+            (8, 0 | 1) => assert_eq!(len, 4),
+            other => panic!("a frame of {other:?}"),
+        }
+    }
+    assert!(!continues);
+}
+
+fn fields(decoder: &mut Decoder<'_>, block: &[u8]) {
+    let fields = decoder.decode(block).expect("HPACK");
+    let unsafe_byte = |byte: &u8| [b'\r', b'\n', 0].contains(byte);
+    for (name, value) in &fields {
+        assert!(!name.iter().any(|byte| unsafe_byte(byte) || byte.is_ascii_uppercase()), "{}", name.escape_ascii());
+        assert!(!value.iter().any(unsafe_byte), "{}", value.escape_ascii());
+    }
+    assert!(fields.is_sorted_by_key(|(name, _)| name.first() != Some(&b':')), "pseudo-headers come first");
+}
+
+fn request_head(bytes: &[u8]) {
+    let line = head(bytes);
+    let parts: Vec<_> = line.split(|byte| *byte == b' ').collect();
+    let [method, target, version] = parts[..] else { panic!("a request line of {}", line.escape_ascii()) };
+    assert!(is_token(method) && !target.is_empty() && version == b"HTTP/1.1");
+}
+
+fn response_head(bytes: &[u8]) {
+    let line = head(bytes);
+    let status = line.strip_prefix(b"HTTP/1.1 ").expect("a status line");
+    assert!(status[..3].iter().all(u8::is_ascii_digit) && status[3] == b' ');
+}
+
+/// RFC 9112 section 2.1: the first line, after checking the others up to the empty one.
+fn head(bytes: &[u8]) -> &[u8] {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head has an end");
+    let mut lines = bytes[..end].split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let first = lines.next().expect("split gives one at least");
+    for line in lines.clone().chain([first]) {
+        assert!(!line.contains(&b'\r') && !line.contains(&0), "{}", line.escape_ascii());
+    }
+    for line in lines {
+        let colon = line.iter().position(|byte| *byte == b':').expect("a field has a name");
+        assert!(is_token(&line[..colon]), "{}", line.escape_ascii());
+    }
+    first
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(name: &[u8]) -> bool {
+    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.iter().all(is_tchar)
+}
