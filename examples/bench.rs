@@ -205,8 +205,31 @@ fn main() -> Result<()> {
     for work in WORKS.iter().filter(|work| only.as_ref().is_none_or(|only| work.name.contains(only.as_str()))) {
         result = result.and_then(|()| bench(work, &program, &generate, &directory));
     }
+    let result = result.and_then(|()| start_up(&program, &directory));
     fs::remove_dir_all(&directory)?;
     result
+}
+
+/// What a run costs before it has done anything: the program's size, and whole runs of hardly any work.
+fn start_up(program: &Path, directory: &Path) -> Result<()> {
+    let trace = directory.join("one.pb");
+    let segment = fs::read("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb")?;
+    fs::write(&trace, &segment[..segment.len().min(1024)])?;
+    let milliseconds = |args: &[&Path]| -> Result<f64> {
+        let mut times = Vec::new();
+        for _ in 0..=5 * RUNS {
+            let start = Instant::now();
+            // A trace that is cut off after a KiB says so.
+            Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+            times.push(start.elapsed().as_secs_f64() * 1000.0);
+        }
+        Ok(median(&mut times))
+    };
+    let version = milliseconds(&[Path::new("--version")])?;
+    let small = milliseconds(&[Path::new("-q"), &trace, &directory.join("one.pcapng")])?;
+    let size = fs::metadata(program)?.len() as f64 / f64::from(1 << 20);
+    println!("\n--version: {version:.1} ms; a trace of 1 KiB: {small:.1} ms; the program: {size:.1} MiB");
+    Ok(())
 }
 
 fn machine() -> String {
