@@ -86,6 +86,7 @@ impl Plan {
                 encoding: Some(encoding),
                 piece: Some(1024),
                 max_message: is(third, 3).then_some(256),
+                ..input::Options::default()
             },
             map: is(first, 5),
             pieces: [Pieces::Whole, Pieces::small(trace), Pieces::Of(100), Pieces::Mixed(3)][pick(third, 4, 2)],

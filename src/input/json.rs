@@ -117,8 +117,10 @@ impl JsonDecoder {
             self.pending.get_or_insert_with(|| Pending::new(text)).tried = text.len();
             return need_more;
         }
+        // The parser may miss something at the end of an object whose braces are closed, as in `{"\u"}`.
+        let complete = complete || (error.is_eof() && Pending::new(text).is_complete(text));
         self.pending = None;
-        if error.is_eof() && at_end {
+        if error.is_eof() && !complete && at_end {
             self.read_cut_body(text, out, attempt);
             out.cut = true;
             let end = start + text.len();

@@ -12,7 +12,7 @@ use tap2pcap::{
         Connection, SocketEvent, TraceWrapper,
         socket_event::{EventSelector, Read},
     },
-    trace::Finding,
+    trace::{Code, Finding},
 };
 
 use crate::{
@@ -261,6 +261,16 @@ fn a_number_whose_exponent_comes_with_the_next_read_is_damage() {
     for size in 1..=json.len() {
         let findings = findings_by_pieces(Encoding::Json, json, size);
         assert_eq!(findings, [], "in pieces of {size} bytes");
+    }
+}
+
+#[test]
+fn a_closed_json_object_that_ends_the_source_is_cut_off() {
+    let json = br#"{"socket_streamed_trace_segment": {"event": {"closed": {}}}}{"\u"}"#;
+    let whole = findings_by_pieces(Encoding::Json, json, usize::MAX);
+    assert_eq!(whole.iter().map(|finding| finding.code).collect::<Vec<_>>(), [Code::TrailingBytes]);
+    for size in 1..=json.len() {
+        assert_eq!(findings_by_pieces(Encoding::Json, json, size), whole, "in pieces of {size} bytes");
     }
 }
 
