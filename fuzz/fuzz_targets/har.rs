@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     let mut har = Har::create(&Destination::File(path.clone()), http, start_time).expect("a file");
     let reader = InPieces::new(trace, plan.pieces);
     let mut source = Source::from_reader(Path::new("path_0"), reader, plan.input).expect("not empty");
-    let mut exchanges = Exchanges::default();
+    let mut exchanges = Exchanges::new(1 << 20);
     let mut entries = 0;
     loop {
         let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| -> Result<(), OutputError> {

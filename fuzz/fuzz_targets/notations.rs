@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         if matches!(encoding, Encoding::Text | Encoding::Json) {
             assert_eq!(detect(&written, path), Detected::Trace(encoding));
         }
-        let options = Options { encoding: Some(encoding), piece: Some(WINDOW), max_message: None };
+        let options = Options { encoding: Some(encoding), piece: Some(WINDOW), ..Options::default() };
         let reading = read(&written, path, Pieces::Whole, options).expect("it was just written");
         let error = reading.findings.iter().find(|finding| finding.code.severity() == Severity::Error);
         assert!(error.is_none(), "{encoding:?}: {error:?} in {}", written.escape_ascii());
