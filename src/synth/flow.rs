@@ -7,7 +7,7 @@ use std::{fmt::Write as _, io};
 
 use super::{
     Options, Packet, PacketSink, SeqNumber, TcpMode, TruncatedMode,
-    headers::{ACK, FIN, Fields, PSH, SYN, Template, max_segment},
+    headers::{ACK, FIN, Fields, PSH, SCALED_WINDOW, SYN, SYN_WINDOW, Template, max_segment},
 };
 use crate::{
     timeline::{Data, Direction, Endpoints, HttpOpening, Joined, Opening, Role, TimesFrom, TrueLength, stable_hash},
@@ -50,6 +50,8 @@ struct Half {
     next: SeqNumber,
     /// Up to here the other half has acknowledged.
     acknowledged: SeqNumber,
+    /// How many bytes beyond [`Half::acknowledged`] the other half has room for, by the last packet that it sent.
+    window: u32,
     /// When the first byte that is not acknowledged was sent.
     unacknowledged_since: Nanos,
     closed: bool,
@@ -96,6 +98,7 @@ impl Flow {
                 headers: Template::new(from, to, segment),
                 next: first,
                 acknowledged: first,
+                window: SYN_WINDOW,
                 unacknowledged_since: identity.time,
                 closed: false,
             }
@@ -136,7 +139,7 @@ impl Flow {
         if !whole || data.end_stream || present == 0 || present > usize::from(self.segment) {
             return self.any_data(time, data, sink);
         }
-        self.acknowledge_if_due(data.direction, time, sink)?;
+        self.acknowledge_if_due(data.direction, time, present as u32, sink)?;
         // The common case: fits one packet, so it fits the field's type.
         let segment =
             Segment { flags: PSH | ACK, captured: data.payload, payload_len: present as u16, comment: data.note };
@@ -145,7 +148,6 @@ impl Flow {
 
     /// As [`Flow::data`], which keeps what nearly every event is for itself.
     fn any_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
-        self.acknowledge_if_due(data.direction, time, sink)?;
         let present = data.payload.len() as u64;
         let length = match data.length {
             TrueLength::Known(length) => length.max(present),
@@ -185,7 +187,6 @@ impl Flow {
             self.half(direction).next += bytes;
             return Ok(());
         }
-        self.acknowledge_if_due(direction, time, sink)?;
         let comment = if certain {
             format!("{bytes} bytes are missing here: more of the event before, which the trace has only in part")
         } else {
@@ -286,22 +287,40 @@ impl Flow {
 
     fn finish(&mut self, direction: Direction, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
         self.half(direction).closed = true;
+        if self.exceeds_window(direction, 1) {
+            self.control(direction.reverse(), time, ACK, sink)?;
+        }
         self.control(direction, time, FIN | ACK, sink)
     }
 
-    /// Sends a pure acknowledgement before more data of the same direction, where a receiver would have.
+    /// Sends a pure acknowledgement before `len` more bytes of the same direction, where a receiver would have.
     #[inline]
-    fn acknowledge_if_due(&mut self, direction: Direction, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
+    fn acknowledge_if_due(
+        &mut self,
+        direction: Direction,
+        time: Nanos,
+        len: u32,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
         let unacknowledged = self.unacknowledged(direction);
         if unacknowledged == 0 || self.options.tcp == TcpMode::Bare {
             return Ok(());
         }
         // RFC 5681 section 4.2: at the latest for every second full-sized segment, and after a short delay.
         let waited = time.saturating_sub(self.half(direction).unacknowledged_since);
-        if unacknowledged >= 2 * u32::from(self.segment) || waited > DELAYED_ACK {
+        if unacknowledged >= 2 * u32::from(self.segment) || waited > DELAYED_ACK || self.exceeds_window(direction, len)
+        {
             self.control(direction.reverse(), time, ACK, sink)?;
         }
         Ok(())
+    }
+
+    /// Whether `len` more sequence numbers would reach the end of the window that their receiver has announced. A
+    /// sender stops short of it: a window that is exactly full makes tools say so.
+    #[inline]
+    fn exceeds_window(&self, direction: Direction, len: u32) -> bool {
+        let used = u64::from(self.unacknowledged(direction)) + u64::from(len);
+        used >= u64::from(self.halves[direction.index()].window)
     }
 
     /// A packet without payload. SYN and FIN take one sequence number each.
@@ -325,6 +344,7 @@ impl Flow {
     ) -> io::Result<()> {
         let segment = u64::from(self.segment);
         if length <= segment {
+            self.acknowledge_if_due(direction, time, length as u32, sink)?;
             // Fits one packet, so it fits the field's type.
             let whole = Segment { flags: PSH | ACK, captured, payload_len: length as u16, comment };
             return self.emit(direction, time, &whole, sink);
@@ -351,7 +371,7 @@ impl Flow {
             let speaks = cut || length == present || sent + len == shown;
             let this_comment = if speaks { std::mem::take(&mut comment) } else { "" };
             let flags = if last { PSH | ACK } else { ACK };
-            self.acknowledge_if_due(direction, time, sink)?;
+            self.acknowledge_if_due(direction, time, len as u32, sink)?;
             let part = Segment { flags, captured: part, payload_len: len as u16, comment: this_comment };
             self.emit(direction, time, &part, sink)?;
             sent += len;
@@ -388,6 +408,9 @@ impl Flow {
         let ack = if flags & ACK == 0 { SeqNumber(0) } else { other.next };
         if flags & ACK != 0 {
             other.acknowledged = other.next;
+        }
+        if flags & SYN == 0 {
+            other.window = SCALED_WINDOW;
         }
         if half.next == half.acknowledged {
             half.unacknowledged_since = time;

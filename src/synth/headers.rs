@@ -17,9 +17,17 @@ const SYN_OPTIONS: usize = 12;
 /// The longest headers: IPv6 with the options of a SYN.
 pub const MAX_HEADER_LEN: usize = ETHERNET + IPV6 + TCP + SYN_OPTIONS;
 
-/// With this shift, the window of 65,535 is one GiB: more than is ever unacknowledged, so that no tool reports a full
-/// window. 14 is the largest that RFC 7323 section 2.3 allows.
+/// With this shift, the window of 65,535 is one GiB: far more than is sent before the next acknowledgement. 14 is the largest that RFC 7323 section 2.3 allows.
 const WINDOW_SHIFT: u8 = 14;
+
+/// The window field of every packet.
+const WINDOW: u16 = u16::MAX;
+
+/// Bytes that a SYN announces room for: its window is never scaled (RFC 7323 section 2.2).
+pub(crate) const SYN_WINDOW: u32 = WINDOW as u32;
+
+/// Bytes that any other packet announces room for.
+pub(crate) const SCALED_WINDOW: u32 = (WINDOW as u32) << WINDOW_SHIFT;
 
 pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
@@ -65,7 +73,7 @@ impl Template {
             destination: mac(to.ip()),
             ether_type: if from.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 },
         };
-        let mut tcp = TcpHeader::new(from.port(), to.port(), 0, u16::MAX);
+        let mut tcp = TcpHeader::new(from.port(), to.port(), 0, WINDOW);
         tcp.ack = true;
         let mut bytes = [0; MAX_HEADER_LEN];
         bytes[..ETHERNET].copy_from_slice(&ethernet.to_bytes());

@@ -18,6 +18,8 @@ pub struct Half {
     pub used: u64,
     /// How many of them the other side acknowledged.
     pub acknowledged: u64,
+    /// How many the other side had room for, by its last packet.
+    pub allowed: u64,
     pub fin: bool,
 }
 
@@ -46,8 +48,8 @@ pub enum Skips {
 }
 
 impl<'a> Conversation<'a> {
-    /// Follows a connection. Times and acknowledgements never go back, nothing is sent twice or acknowledged before it
-    /// was sent, and nothing follows a FIN.
+    /// Follows a connection. Times and acknowledgements never go back, nothing is sent twice, beyond the receiver's
+    /// window or after a FIN, and nothing is acknowledged before it was sent.
     #[track_caller]
     pub fn follow(name: &str, frames: impl IntoIterator<Item = &'a Frame>, skips: Skips) -> Self {
         let frames: Vec<_> = frames.into_iter().collect();
@@ -72,7 +74,10 @@ impl<'a> Conversation<'a> {
             let ahead = frame.seq.wrapping_sub(own.first.wrapping_add(own.used as u32));
             assert!(ahead == 0 || (skips == Skips::Allowed && ahead < 1 << 31), "off by {}: {}", ahead as i32, what());
             assert!(!own.fin || frame.tcp_len == 0 && frame.flags & FIN == 0, "after the FIN: {}", what());
-            own.used += u64::from(ahead) + u64::from(frame.tcp_len) + u64::from(frame.flags & (SYN | FIN) != 0);
+            let taken = u64::from(frame.tcp_len) + u64::from(frame.flags & (SYN | FIN) != 0);
+            own.used += u64::from(ahead) + taken;
+            // Neither side has announced a window before its own SYN.
+            assert!(taken == 0 || index < 2 || own.used <= own.allowed, "beyond the window: {}", what());
             own.fin |= frame.flags & FIN != 0;
             if frame.flags & ACK == 0 {
                 assert_eq!((index, frame.flags), (0, SYN), "{}", what());
@@ -81,6 +86,7 @@ impl<'a> Conversation<'a> {
             let ahead = frame.ack.wrapping_sub(other.first.wrapping_add(other.acknowledged as u32));
             assert!(ahead < 1 << 31, "acknowledges less than before: {}", what());
             other.acknowledged += u64::from(ahead);
+            other.allowed = other.acknowledged + u64::from(frame.window);
             match skips {
                 Skips::Never => assert!(other.acknowledged <= other.used, "never sent: {}", what()),
                 Skips::Allowed => other.used = other.used.max(other.acknowledged),

@@ -279,6 +279,37 @@ fn one_way_transfers_are_acknowledged_on_the_way() {
     }
 }
 
+/// The window of a SYN is not scaled (RFC 7323 section 2.2), so until the server's first other packet the client may send
+/// no more than 65,535 bytes.
+#[test]
+fn an_upload_before_the_server_speaks_stays_within_the_window() {
+    let dir = Dir::new("first-window");
+    let events = [read(TIME, &[b'a'; 60_000]), read(TIME + MS, &[b'b'; 40_000]), write(TIME + 2 * MS, b"thanks")];
+    let messages = streamed(1, downstream(), [&events[..], &[closed(TIME + 3 * MS)]].concat());
+    let frames = frames_of(&dir, &[], &messages);
+    expect_transcript(
+        &frames,
+        "0 > SYN 0+0
+        0 < SYN ACK 0+0 ack 1
+        0 > ACK 1+0 ack 1
+        0 > PSH ACK 1+60000 ack 1
+        1000 < ACK 1+0 ack 60001
+        1000 > PSH ACK 60001+40000 ack 1
+        2000 < PSH ACK 1+6 ack 100001
+        3000 > FIN ACK 100001+0 ack 7
+        3000 < FIN ACK 7+0 ack 100002
+        3000 > ACK 100002+0 ack 8",
+    );
+    Conversation::follow("an upload", &frames, Skips::Never);
+    // Lost bytes take room in the window, and so does a FIN.
+    let events = positions([(cut(read(TIME, b"cut")), 65_534), (closed(TIME + MS), 0)]);
+    for mode in ["snap", "gap", "zero"] {
+        let frames = frames_of(&dir, &["--truncated", mode], &streamed(1, downstream(), events.clone()));
+        let conversation = Conversation::follow(mode, &frames, Skips::Allowed);
+        conversation.expect_all_acknowledged(mode);
+    }
+}
+
 /// Ten gibibytes read and nothing written, most of them lost: the numbers go three times round. Any window that were
 /// not scaled would be full, and a byte that was not accounted for would show as unseen.
 #[test]

@@ -23,6 +23,8 @@ pub struct Frame {
     pub seq: u32,
     pub ack: u32,
     pub flags: u16,
+    /// Bytes that the sender has room for, scaled as its handshake says.
+    pub window: u32,
     pub stream: u32,
     pub checksums: [Checksum; 2],
     /// Wireshark's doubts about sequence numbers and windows.
@@ -59,7 +61,7 @@ impl Frame {
     }
 }
 
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 27] = [
     "frame.section_number",
     "frame.interface_id",
     "frame.time_epoch",
@@ -76,6 +78,7 @@ const FIELDS: [&str; 26] = [
     "tcp.seq_raw",
     "tcp.ack_raw",
     "tcp.flags",
+    "tcp.window_size",
     "tcp.stream",
     "ip.checksum.status",
     "tcp.checksum.status",
@@ -173,6 +176,7 @@ fn row(line: &str) -> Row {
         seq: number(next()),
         ack: number(next()),
         flags: u16::from_str_radix(next().trim_start_matches("0x"), 16).unwrap(),
+        window: number(next()),
         stream: number(next()),
         checksums: [next(), next()].map(|status| match status {
             "" => Checksum::Absent,

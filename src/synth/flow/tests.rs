@@ -26,6 +26,8 @@ struct Sent {
     flags: u8,
     seq: u32,
     ack: u32,
+    /// The field as it stands in the header.
+    window: u16,
     payload: Bytes,
     payload_len: u64,
     comment: String,
@@ -51,6 +53,7 @@ impl PacketSink for Recorder {
             flags: flags.iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag),
             seq: tcp.sequence_number(),
             ack: tcp.acknowledgment_number(),
+            window: tcp.window_size(),
             payload: Bytes(packet.payload.to_vec()),
             payload_len: u64::from(packet.payload_len),
             comment: packet.comment.to_owned(),
@@ -333,6 +336,9 @@ fn check(timeline: &Timeline) -> Result<(), TestCaseError> {
         }
     }
     check_control_packets(timeline, &sent)?;
+    if full {
+        check_windows(sent.iter().map(|(_, packet)| packet))?;
+    }
     for (half, outbound) in halves.iter_mut().zip([false, true]) {
         let truth = truth(timeline, outbound);
         // Numbers skipped at the very end show only where something follows.
@@ -358,6 +364,28 @@ fn check(timeline: &Timeline) -> Result<(), TestCaseError> {
                 |(_, step)| matches!(step, Step::Data { outbound: way, end_stream: true, .. } if *way == outbound),
             );
             prop_assert_eq!(half.fin, timeline.closes || half_closed);
+        }
+    }
+    Ok(())
+}
+
+/// A strict receiver: no packet takes a sequence number beyond what the other side's last packet had room for. The shift
+/// of a window counts from the first packet without SYN on (RFC 7323 section 2.2).
+fn check_windows<'a>(sent: impl IntoIterator<Item = &'a Sent>) -> Result<(), TestCaseError> {
+    const SHIFT: u8 = 14;
+    // Where the room that each direction may fill ends, once the other one has announced it.
+    let mut ends: [Option<u32>; 2] = [None; 2];
+    for packet in sent {
+        let syn = packet.flags & SYN != 0;
+        let controls = u32::from(syn) + u32::from(packet.flags & FIN != 0);
+        let taken = packet.payload_len as u32 + controls;
+        if let (Some(end), true) = (ends[packet.direction.index()], taken > 0) {
+            let left = end.wrapping_sub(packet.seq.wrapping_add(taken));
+            prop_assert!(left < 1 << 31, "{} bytes beyond the window: {packet:?}", left.wrapping_neg());
+        }
+        let window = if syn { u32::from(packet.window) } else { u32::from(packet.window) << SHIFT };
+        if packet.flags & ACK != 0 {
+            ends[packet.direction.reverse().index()] = Some(packet.ack.wrapping_add(window));
         }
     }
     Ok(())
@@ -402,11 +430,16 @@ fn check_control_packets(timeline: &Timeline, sent: &[(usize, Sent)]) -> Result<
             prop_assert!(data.last().is_none_or(|packet| packet.flags == PSH | ACK));
         }
     }
-    // At the end come FINs, if any, and then nothing but what is still to be acknowledged.
+    // At the end come FINs, if any, each after an acknowledgement where the window has no room for it, and then nothing
+    // but what is still to be acknowledged.
     let end: Vec<_> = of_step(timeline.steps.len() + 1).map(|packet| packet.flags).collect();
-    let fins = end.iter().take_while(|flags| **flags == FIN | ACK).count();
+    let mut rest = end.as_slice();
+    const FIN_ACK: u8 = FIN | ACK;
+    while let [ACK, FIN_ACK, after @ ..] | [FIN_ACK, after @ ..] = rest {
+        rest = after;
+    }
     prop_assert!(full || end.is_empty());
-    prop_assert!(end[fins..].iter().all(|flags| *flags == ACK) && end.len() <= fins + 2, "{end:?}");
+    prop_assert!(rest.iter().all(|flags| *flags == ACK) && rest.len() <= 2, "{end:?}");
     Ok(())
 }
 
@@ -442,6 +475,9 @@ proptest! {
         let end = sink.0.iter().find(|packet| packet.payload.0 == b"y").unwrap();
         let length = 1_u64.wrapping_add(lost.saturating_sub(1)).wrapping_add(gap.unwrap_or(0));
         prop_assert_eq!(end.seq, begin.wrapping_add(length as u32));
+        if tcp == TcpMode::Full {
+            check_windows(&sink.0)?;
+        }
         // At most 768 KiB of zeros in segments of 100 bytes, and an acknowledgement for every second one.
         prop_assert!(sink.0.len() < 12_000, "{}", sink.0.len());
         prop_assert!(sink.0.iter().map(|packet| packet.payload.0.len()).sum::<usize>() < 2 << 20);
