@@ -10,6 +10,8 @@ use std::{
 };
 
 use super::{
+    cuts::Cuts,
+    names::names,
     settings::Settings,
     trace::{Stop, Trace},
 };
@@ -40,6 +42,8 @@ pub(super) struct Outcome {
     pub skipped: usize,
     /// Server ports of connections that Wireshark needs to be told about.
     pub hints: BTreeSet<u16>,
+    /// What Envoy's limit cut.
+    pub cuts: Cuts,
 }
 
 impl Outcome {
@@ -49,6 +53,7 @@ impl Outcome {
         self.damaged += other.damaged;
         self.skipped += other.skipped;
         self.hints.extend(&other.hints);
+        self.cuts.add(other.cuts);
     }
 
     /// Counts a trace that was read to its end.
@@ -67,6 +72,7 @@ impl Outcome {
             self.damaged += 1;
         }
         self.hints.append(&mut trace.hints);
+        self.cuts.add(trace.cuts);
     }
 
     /// Reports an input that could not be opened, unless a signal is the reason.
@@ -103,16 +109,18 @@ pub(super) fn merge(
     if inputs.len() > 1 {
         settings.input.piece = Some((WINDOWS / inputs.len()).clamp(LEAST_WINDOW, 256 << 10));
     }
-    let open = |input: &Input| {
+    let names = names(inputs);
+    let open = |index: usize| {
+        let input = &inputs[index];
         let live = live_output && super::is_stdin(input);
-        Trace::open(&input.path, &settings, live).map(Box::new)
+        Trace::open(&input.path, &names[index], &settings, live).map(Box::new)
     };
     let mut outcome = Outcome::default();
     let mut turns: Vec<Turn> = Vec::with_capacity(inputs.len());
     let mut queue = BinaryHeap::new();
     for (index, input) in inputs.iter().enumerate() {
         turns.push(Turn::Waiting);
-        let mut trace = match open(input) {
+        let mut trace = match open(index) {
             Ok(trace) => trace,
             // The user ended the stream before it began.
             Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => continue,
@@ -147,7 +155,7 @@ pub(super) fn merge(
     while let Some(Reverse((_, index))) = queue.pop() {
         let mut trace = match std::mem::replace(&mut turns[index], Turn::Waiting) {
             Turn::Open(trace) => trace,
-            Turn::Waiting => match open(&inputs[index]) {
+            Turn::Waiting => match open(index) {
                 Ok(mut trace) => match trace.advance(capture, progress)? {
                     Some(_) => trace,
                     None => {

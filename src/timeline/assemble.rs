@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use super::{
     Direction, HttpOpening, HttpOptions, Role, RoleChoice,
     http::{Made, MadeKind, Place, Replay},
-    role_from_ports,
+    role::{role_from_first_words, role_from_ports},
 };
 use crate::{
     input::{Advance, Peek, Source},
@@ -34,6 +34,9 @@ pub struct Options {
     /// How HTTP traces are replayed.
     pub http: HttpOptions,
 }
+
+/// Events of a buffered trace that are looked at to tell who is the client.
+const OPENING_EVENTS: usize = 16;
 
 /// The limit unless [`Options::max_connections`] says otherwise.
 pub const MAX_CONNECTIONS: usize = 100_000;
@@ -141,11 +144,19 @@ pub struct Opening {
     pub http: Option<HttpOpening>,
 }
 
+impl Opening {
+    /// A streamed socket trace with a remote address and no local one: a cluster's connection that is not connected
+    /// yet when its trace begins.
+    pub(super) fn is_unconnected_cluster(&self) -> bool {
+        !self.buffered && self.http.is_none() && self.connection.local.is_none() && self.connection.remote.is_some()
+    }
+}
+
 #[derive(Debug)]
 struct State {
     opening: Opening,
-    /// The connection segment had a remote address and no local one.
-    local_missing: bool,
+    /// What the message that brought the connection says of who opened it.
+    shown_role: Option<Role>,
     opened: bool,
     last_time: Option<Nanos>,
     /// The position that the next event has if nothing is missing; 0 while unknown, as in a source that starts in the
@@ -603,7 +614,7 @@ impl Timelines {
         let slot = fresh.unwrap_or_else(|| self.open_slot(false));
         let connection = self.source.records().connection.clone().unwrap_or_default();
         if let Some(state) = &mut self.slots[slot] {
-            state.local_missing = connection.local.is_none() && connection.remote.is_some();
+            state.shown_role = role_from_first_segment(&connection);
             state.opening.connection = connection;
             state.expected = expected;
         }
@@ -621,8 +632,9 @@ impl Timelines {
                 continue;
             }
             if !std::mem::replace(&mut self.crowded, true) {
-                let detail =
-                    format!("{limit} connections are open at once; the oldest are given up (--max-connections)");
+                let detail = format!(
+                    "only {limit} may be open at once, and more are; the oldest are given up (--max-connections)"
+                );
                 self.find(Code::TooManyConnections, detail);
             }
             self.end_connection(slot, PendingKind::Abandoned);
@@ -662,7 +674,8 @@ impl Timelines {
 
     fn add_slot(&mut self, opening: Opening) -> usize {
         let state = State {
-            local_missing: opening.connection.local.is_none() && opening.connection.remote.is_some(),
+            shown_role: (opening.connection.local.is_none() && opening.connection.remote.is_some())
+                .then_some(Role::Upstream),
             opening,
             opened: false,
             last_time: None,
@@ -1016,17 +1029,44 @@ impl Timelines {
     #[cold]
     fn open(&mut self, slot: usize, time: Nanos, first: Option<Direction>) {
         let choice = self.options.role;
-        let state = self.state(slot);
-        if state.opened {
+        if self.state(slot).opened {
             return;
         }
+        let spoken = if choice == RoleChoice::Auto { self.role_from_payloads() } else { None };
+        let state = self.state(slot);
         state.opened = true;
         state.opening.role_given = matches!(choice, RoleChoice::Always(_));
         state.opening.role = match choice {
             RoleChoice::Always(role) | RoleChoice::Known(role) => role,
-            RoleChoice::Auto => guess_role(&state.opening.connection, state.local_missing, first),
+            RoleChoice::Auto => {
+                state.shown_role.or(spoken).or_else(|| role_from_addresses(&state.opening.connection)).unwrap_or(
+                    match first {
+                        Some(Direction::Outbound) => Role::Upstream,
+                        Some(Direction::Inbound) | None => Role::Downstream,
+                    },
+                )
+            }
         };
         self.push(Pending { slot, time, kind: PendingKind::Opened });
+    }
+
+    /// Who is the client by what is said, from the event that is being read on. A buffered trace has it all at hand;
+    /// of a streamed one only this event is looked at, because how many more are at hand depends on its encoding.
+    fn role_from_payloads(&self) -> Option<Role> {
+        if !self.in_message {
+            return None;
+        }
+        let message = self.source.message();
+        let events = self.source.records().events.get(self.next_event.checked_sub(1)?..)?;
+        let said = events.iter().filter_map(|event| {
+            let direction = match event.kind {
+                EventKind::Read => Direction::Inbound,
+                EventKind::Write => Direction::Outbound,
+                EventKind::Closed | EventKind::Absent => return None,
+            };
+            Some((direction, message.bytes(event.body.payload)))
+        });
+        role_from_first_words(said.take(if self.buffered_slot.is_some() { OPENING_EVENTS } else { 1 }))
     }
 
     fn end_connection(&mut self, slot: usize, kind: PendingKind) {
@@ -1077,20 +1117,20 @@ fn true_length(seq_num: u64, next: u64, present: u64, truncated: bool) -> TrueLe
     }
 }
 
-fn guess_role(connection: &Connection, local_missing: bool, first: Option<Direction>) -> Role {
-    // Envoy's upstream socket is not connected yet when the trace begins, so its own address is not known then.
-    if local_missing {
-        return Role::Upstream;
+/// What the `connection` segment of a streamed trace shows. Envoy writes it when its transport socket is made: a
+/// listener's is connected by then, and a cluster's has no address of its own yet.
+fn role_from_first_segment(connection: &Connection) -> Option<Role> {
+    match (&connection.local, &connection.remote) {
+        (None, Some(_)) => Some(Role::Upstream),
+        (Some(_), Some(_)) => Some(Role::Downstream),
+        _ => None,
     }
+}
+
+fn role_from_addresses(connection: &Connection) -> Option<Role> {
     let port = |address: &Option<Address>| match address {
         Some(Address::Socket { port: Some(port), .. }) => u16::try_from(*port).ok(),
         _ => None,
     };
-    port(&connection.local)
-        .zip(port(&connection.remote))
-        .and_then(|(local, remote)| role_from_ports(local, remote))
-        .unwrap_or(match first {
-            Some(Direction::Outbound) => Role::Upstream,
-            Some(Direction::Inbound) | None => Role::Downstream,
-        })
+    role_from_ports(port(&connection.local)?, port(&connection.remote)?)
 }

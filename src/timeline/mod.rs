@@ -10,7 +10,7 @@ mod role;
 mod summary;
 
 pub use assemble::{Data, Entry, EntryKind, Joined, MAX_CONNECTIONS, Opening, Options, Timelines, TrueLength};
-pub use endpoint::{Endpoints, Mapping, ParseMappingError, Resolver};
+pub use endpoint::{Endpoints, Mapping, Mappings, ParseMappingError, Resolver};
 pub use hash::stable_hash;
 pub use http::{
     Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice, reason_phrase,
