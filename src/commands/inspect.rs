@@ -42,7 +42,7 @@ pub(super) fn inputs(args: &InspectArgs) -> anyhow::Result<(Vec<Input>, Vec<Inpu
 pub(super) fn read(
     input: &Input,
     input_options: input::Options,
-    options: timeline::Options,
+    mut options: timeline::Options,
     mut each: impl FnMut(Item<'_>),
 ) -> Result<Result<(), Status>, InputError> {
     let source = match (Source::open(&input.path, input_options), interrupt::signal()) {
@@ -50,6 +50,7 @@ pub(super) fn read(
         (Err(_), Some(signal)) => return Ok(Err(Status::Signal(signal))),
         (Err(error), None) => return Err(error),
     };
+    options.reread = input.path.is_file().then_some(input_options);
     let mut connections =
         OpenConnections { resolver: Resolver::default(), stem: trace_stem(&input.path), ends: Vec::new() };
     let mut timelines = Timelines::new(source, options);

@@ -110,17 +110,22 @@ pub(super) fn merge(
         settings.input.piece = Some((WINDOWS / inputs.len()).clamp(LEAST_WINDOW, 256 << 10));
     }
     let names = names(inputs);
-    let open = |index: usize| {
+    let open = |index: usize, settings: &Settings| {
         let input = &inputs[index];
         let live = live_output && super::is_stdin(input);
-        Trace::open(&input.path, &names[index], &settings, live).map(Box::new)
+        Trace::open(&input.path, &names[index], settings, live).map(Box::new)
     };
     let mut outcome = Outcome::default();
-    let mut turns: Vec<Turn> = Vec::with_capacity(inputs.len());
+    let mut turns: Vec<Turn> = inputs.iter().map(|_| Turn::Waiting).collect();
     let mut queue = BinaryHeap::new();
-    for (index, input) in inputs.iter().enumerate() {
-        turns.push(Turn::Waiting);
-        let mut trace = match open(index) {
+    // Those without any time begin with the others. A file can be opened again when that is known; a pipe gives its
+    // bytes once, so pipes come after the files.
+    let (files, pipes): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(|index| inputs[*index].path.is_file());
+    let mut without_time = Vec::new();
+    for index in files.iter().chain(&pipes).copied() {
+        let input = &inputs[index];
+        let is_file = input.path.is_file();
+        let mut trace = match open(index, &settings) {
             Ok(trace) => trace,
             // The user ended the stream before it began.
             Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => continue,
@@ -130,32 +135,44 @@ pub(super) fn merge(
                 continue;
             }
         };
-        // A pipe, with a name or without, gives its bytes once.
-        let keep = inputs.len() <= KEEP || !input.path.is_file();
-        if keep {
-            match trace.advance(capture, progress)? {
-                Some(time) => {
+        let keep = inputs.len() <= KEEP || !is_file;
+        let begun = if is_file { trace.begin(capture)? } else { trace.advance(capture, progress)? };
+        match begun {
+            Some(time) if trace.begins_anywhere() => {
+                if is_file {
+                    without_time.push((time, index));
+                } else {
                     queue.push(Reverse((time, index)));
                     turns[index] = Turn::Open(trace);
                 }
-                None => {
-                    outcome.count(&mut trace);
-                    progress.file();
+            }
+            Some(time) => {
+                queue.push(Reverse((time, index)));
+                let earliest = &mut settings.timeline.neighbours;
+                *earliest = Some(earliest.map_or(time, |earliest| earliest.min(time)));
+                if keep {
+                    if is_file {
+                        trace.keep(progress);
+                    }
+                    turns[index] = Turn::Open(trace);
                 }
             }
-        } else {
-            // It is read again when its turn comes, and reports then. One of which nothing comes has its turn at once.
-            trace.reporter.mute();
-            let time = trace.advance(capture, &Progress::hidden())?.unwrap_or_default();
-            queue.push(Reverse((time, index)));
+            None if keep => {
+                outcome.count(&mut trace);
+                progress.file();
+            }
+            // It is read again, and reports then.
+            None => queue.push(Reverse((0, index))),
         }
     }
+    let earliest = settings.timeline.neighbours;
+    queue.extend(without_time.into_iter().map(|(time, index)| Reverse((earliest.unwrap_or(time), index))));
 
     let mut resolver = Resolver::new(settings.mappings.clone());
     while let Some(Reverse((_, index))) = queue.pop() {
         let mut trace = match std::mem::replace(&mut turns[index], Turn::Waiting) {
             Turn::Open(trace) => trace,
-            Turn::Waiting => match open(index) {
+            Turn::Waiting => match open(index, &settings) {
                 Ok(mut trace) => match trace.advance(capture, progress)? {
                     Some(_) => trace,
                     None => {

@@ -41,6 +41,8 @@ impl Settings {
             timeline: timeline::Options {
                 role: role(args.role),
                 start_time: args.start_time,
+                neighbours: None,
+                reread: None,
                 eager: false,
                 join: false,
                 latest: None,

@@ -8,7 +8,7 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{Endpoints, EntryKind, Resolver, Summaries, Summary, Timelines},
+    timeline::{Endpoints, EntryKind, Resolver, Summaries, Summary, Timelines, TimesFrom},
     trace::{Code, Nanos},
     words::count,
 };
@@ -43,6 +43,8 @@ pub(super) struct Trace {
     packets: u64,
     /// It is converted as it arrives.
     live: bool,
+    /// Findings wait: it may be opened again.
+    hold: bool,
     pub reporter: Reporter,
     /// For people: how to look into what Wireshark would not dissect by itself.
     pub hints: BTreeSet<u16>,
@@ -66,6 +68,7 @@ impl Trace {
     fn new(source: Source, name: Name, settings: &Settings, eager: bool, live: bool) -> Self {
         let mut options = settings.timeline;
         options.eager = eager;
+        options.reread = (!live && source.path().is_file()).then_some(settings.input);
         let synth::Options { tcp, truncated, .. } = settings.synth;
         options.join = !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
         Self {
@@ -78,6 +81,7 @@ impl Trace {
             counted: 0,
             packets: 0,
             live,
+            hold: false,
             reporter: Reporter::new(settings.verbosity, settings.strict),
             hints: BTreeSet::new(),
             cuts: Cuts::default(),
@@ -121,7 +125,7 @@ impl Trace {
         progress: &Progress,
     ) -> Result<Option<Nanos>, Stop> {
         loop {
-            if self.timelines.source().has_findings() || self.summaries.has_findings() {
+            if !self.hold && (self.timelines.source().has_findings() || self.summaries.has_findings()) {
                 self.report();
             }
             match advance {
@@ -141,12 +145,36 @@ impl Trace {
                     if let (false, Some(signal)) = (self.live, interrupt::signal()) {
                         return Err(Stop::Signal(signal));
                     }
-                    self.report();
+                    if !self.hold {
+                        self.report();
+                    }
                     self.count_progress(progress);
                     return Ok(None);
                 }
             }
         }
+    }
+
+    /// As [`Trace::advance`] for the first entry, but what is to be told waits for the next call: the trace may be
+    /// dropped before that.
+    pub(super) fn begin(&mut self, capture: &mut Capture) -> Result<Option<Nanos>, Stop> {
+        self.hold = true;
+        let time = self.advance(capture, &Progress::hidden());
+        self.hold = false;
+        time
+    }
+
+    /// What [`Trace::begin`] has not told counts as progress.
+    pub(super) fn keep(&self, progress: &Progress) {
+        progress.bytes(self.counted);
+    }
+
+    /// Whether nothing in the trace says when its first connection began. Other traces may.
+    pub(super) fn begins_anywhere(&self) -> bool {
+        let opening = self.timelines.entry().and_then(|entry| self.timelines.opening(entry.slot));
+        opening.is_some_and(|opening| {
+            matches!(opening.times, TimesFrom::Neighbours | TimesFrom::Modified | TimesFrom::Nothing)
+        })
     }
 
     fn count_progress(&mut self, progress: &Progress) {

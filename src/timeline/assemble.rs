@@ -6,12 +6,13 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{
-    Direction, HttpOpening, HttpOptions, Role, RoleChoice,
+    Direction, HttpOpening, HttpOptions, Role, RoleChoice, TimesFrom,
     http::{Made, MadeKind, Place, Replay},
     role::{role_from_first_words, role_from_ports},
+    start::Start,
 };
 use crate::{
-    input::{Advance, Peek, Source},
+    input::{self, Advance, Peek, Source},
     trace::{Address, Code, Connection, Event, EventKind, Finding, Nanos, Span, TraceKind},
 };
 
@@ -20,8 +21,13 @@ use crate::{
 pub struct Options {
     /// Who opened the connections.
     pub role: RoleChoice,
-    /// The time of events before the first that has one: nanoseconds since the Unix epoch, and that itself by default.
+    /// The time of events before the first that has one, whatever the trace shows: nanoseconds since the Unix epoch.
     pub start_time: Option<Nanos>,
+    /// The same where the trace has no time at all: that of other traces in the capture.
+    pub neighbours: Option<Nanos>,
+    /// The source is a file of this kind at its path. Its beginning is read once more where its first event has no
+    /// time, to find the first that has one, and without any the file's modification time stands for it.
+    pub reread: Option<input::Options>,
     /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
     pub eager: bool,
     /// Join a cut event to the whole one right before it, of the same direction. A dissector that was promised more by
@@ -138,8 +144,8 @@ pub struct Opening {
     pub offset: u64,
     /// Index of that message.
     pub message: u64,
-    /// The trace has no time for the connection's beginning: it is made up.
-    pub timeless: bool,
+    /// Where the time of the connection's beginning comes from.
+    pub times: TimesFrom,
     /// An HTTP trace: the bytes are replayed.
     pub http: Option<HttpOpening>,
 }
@@ -247,6 +253,7 @@ pub struct Timelines {
     next_event: usize,
     in_message: bool,
     last_time: Option<Nanos>,
+    start: Start,
     pending: VecDeque<Pending>,
     current: Option<Pending>,
     held: Option<Held>,
@@ -272,9 +279,11 @@ impl Timelines {
     /// Assembles the timelines of `source`.
     #[must_use]
     pub fn new(source: Source, options: Options) -> Self {
+        let start = Start::new(&source, &options);
         Self {
             source,
             options,
+            start,
             slots: Vec::new(),
             free: Vec::new(),
             by_trace_id: HashMap::new(),
@@ -538,8 +547,8 @@ impl Timelines {
                 self.in_message = true;
             }
             Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) => {
-                let options = &self.options;
-                let replay = self.replay.get_or_insert_with(|| Box::new(Replay::new(options)));
+                let (options, start) = (&self.options, &self.start);
+                let replay = self.replay.get_or_insert_with(|| Box::new(Replay::new(options, start.clone())));
                 replay.message(self.source.message());
                 if replay.has_findings() {
                     replay.take_findings().into_iter().for_each(|finding| self.source.add_finding(finding));
@@ -662,7 +671,7 @@ impl Timelines {
             role_given: false,
             offset: message.offset,
             message: message.index,
-            timeless: false,
+            times: TimesFrom::Recorded,
             http: None,
         });
         if !buffered {
@@ -718,6 +727,9 @@ impl Timelines {
             self.end_message();
             return Needs::Nothing;
         };
+        if self.last_time.is_none() && !self.look_for_time(&event) {
+            return Needs::Input;
+        }
         let direction = match event.kind {
             EventKind::Read => Some(Direction::Inbound),
             EventKind::Write => Some(Direction::Outbound),
@@ -748,6 +760,30 @@ impl Timelines {
             }
         }
         Needs::Nothing
+    }
+
+    /// Where the source's first event has no time, it gets that of the next one that has: within this message, and
+    /// one message ahead where that does not keep anybody waiting. `false`: more input is needed first.
+    #[cold]
+    fn look_for_time(&mut self, event: &Event) -> bool {
+        let latest = self.options.latest.unwrap_or(Nanos::MAX);
+        let readable = |event: &Event| event.time.filter(|time| *time <= latest);
+        if readable(event).is_some() || self.options.eager || self.start.is_known() {
+            return true;
+        }
+        let events = &self.source.records().events;
+        let mut next = events.iter().skip(self.next_event + 1).find_map(readable);
+        if next.is_none() {
+            next = match self.source.peek() {
+                Peek::NeedInput => return false,
+                Peek::Nothing => None,
+                Peek::Message(message) => message.events.iter().find_map(readable),
+            };
+        }
+        if let Some(next) = next {
+            self.start.set_next(next);
+        }
+        true
     }
 
     /// Whether this event is whole and the next one on its connection continues it and is cut. `None`: that cannot be
@@ -844,15 +880,29 @@ impl Timelines {
                           before is used";
             self.find(Code::BadTime, detail.into());
         } else if known.is_none() && self.source.records().bad_time.is_none() {
-            self.find(Code::BadTime, "an event without a time; the time of the event before it is used".into());
+            let detail = "an event without a time; that of the event before it is used, or where there is none, of the \
+                          next one";
+            self.find(Code::BadTime, detail.into());
         }
-        let source_time = self.last_time;
-        let start_time = self.options.start_time.unwrap_or(0);
+        let time = match known {
+            Some(time) => time,
+            None => self.made_up_time(slot),
+        };
         let state = self.state(slot);
-        let time = known.or(state.last_time).or(source_time).unwrap_or(start_time);
-        state.opening.timeless |= known.is_none() && !state.opened;
         state.last_time = Some(time);
         self.last_time = Some(time);
+        time
+    }
+
+    /// The time of what has none.
+    #[cold]
+    fn made_up_time(&mut self, slot: usize) -> Nanos {
+        let before = self.state(slot).last_time.or(self.last_time).map(|time| (time, TimesFrom::Before));
+        let (time, times) = before.unwrap_or_else(|| self.start.get());
+        let state = self.state(slot);
+        if !state.opened {
+            state.opening.times = times;
+        }
         time
     }
 
@@ -1070,16 +1120,16 @@ impl Timelines {
     }
 
     fn end_connection(&mut self, slot: usize, kind: PendingKind) {
-        let (source_time, start_time) = (self.last_time, self.options.start_time.unwrap_or(0));
+        let source_time = self.last_time;
         let state = self.state(slot);
         state.ending = true;
-        state.opening.timeless |= state.last_time.is_none();
-        let time = match kind {
+        let time = match (kind, state.last_time) {
             // It stops where the source is by now: what it still gets must not go back behind other connections.
-            PendingKind::Abandoned => state.last_time.max(source_time),
-            _ => state.last_time.or(source_time),
+            (PendingKind::Abandoned, Some(time)) => source_time.map_or(time, |source| source.max(time)),
+            (_, Some(time)) => time,
+            (_, None) => self.made_up_time(slot),
         };
-        let time = time.unwrap_or(start_time);
+        let state = self.state(slot);
         let trace_id = state.opening.trace_id;
         self.open(slot, time, None);
         self.push(Pending { slot, time, kind });

@@ -516,7 +516,7 @@ mod tests {
             role_given: false,
             offset: 0,
             message: 0,
-            timeless: false,
+            times: crate::timeline::TimesFrom::Recorded,
             http: None,
         }
     }

@@ -7,6 +7,7 @@ mod hash;
 mod http;
 mod protocol;
 mod role;
+mod start;
 mod summary;
 
 pub use assemble::{Data, Entry, EntryKind, Joined, MAX_CONNECTIONS, Opening, Options, Timelines, TrueLength};
