@@ -170,7 +170,8 @@ pub struct ConvertArgs {
     #[arg(long, value_enum, value_name = "SIDE", default_value_t = Side::Downstream)]
     pub side: Side,
 
-    /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, else the Unix epoch]
+    /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, the time of merged
+    /// traces, the file's modification time]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub start_time: Option<Nanos>,
 

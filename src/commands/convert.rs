@@ -86,6 +86,11 @@ fn report_unmatched(settings: &Settings) -> bool {
 
 /// Says what is left to say, and how it ended.
 fn conclude(outcome: &Outcome, inputs: usize, output: &Path, into_directory: bool, settings: &Settings) -> Status {
+    if let Some(words) = outcome.cuts.words()
+        && settings.verbosity > Verbosity::Quiet
+    {
+        print_line("warning", &words);
+    }
     let tried = inputs - outcome.skipped;
     if inputs > 1 && settings.verbosity > Verbosity::Quiet {
         let tried = words::count(tried as u64, "trace");
@@ -93,11 +98,6 @@ fn conclude(outcome: &Outcome, inputs: usize, output: &Path, into_directory: boo
     }
     if outcome.converted == 0 {
         return Status::NotDone;
-    }
-    if let Some(words) = outcome.cuts.words()
-        && settings.verbosity > Verbosity::Quiet
-    {
-        print_line("warning", &words);
     }
     if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && output != Path::new("-") {
         let capture = if into_directory { Path::new("CAPTURE") } else { output };

@@ -10,7 +10,6 @@ use super::{
     is_stdin,
     merge::Outcome,
     mirror::{Failed, output_paths, overwritten},
-    names::Name,
     settings::Settings,
     trace::Stop,
 };
@@ -132,7 +131,7 @@ fn read(
     cuts: &mut Cuts,
 ) -> Result<bool, Stop> {
     let live = is_stdin(input);
-    let name = Name::alone(input).shown;
+    let name = input.path.file_name().unwrap_or(input.path.as_os_str()).to_string_lossy().into_owned();
     let mut exchanges = Exchanges::new(max_held);
     let mut sockets: Option<Finding> = None;
     let mut findings = Vec::new();

@@ -10,7 +10,7 @@ use crate::input::{Input, trace_stem};
 /// What one input is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
-    /// For people: its path below the directory that was named, or its own name.
+    /// For people: its own name, or where there is another of this name its path below the directory that was named.
     pub shown: String,
     /// What made-up addresses and sequence numbers come from: its own name without what only tells how it is packed
     /// and encoded, and with directories where there is another of this name.
@@ -18,16 +18,16 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// Of a trace in a capture of its own.
+    /// In a capture of its own, which does not depend on what else is converted; its place in the tree tells it apart.
     pub(super) fn alone(input: &Input) -> Self {
-        Self { shown: relative(input), stem: trace_stem(&input.path) }
+        Self { shown: own(input), stem: trace_stem(&input.path) }
     }
 }
 
 /// The names of inputs that come into one capture.
 pub(super) fn names(inputs: &[Input]) -> Vec<Name> {
     let with_stem = |path: &Path, input: &Input| text(&path.with_file_name(trace_stem(&input.path)));
-    let shown = tell_apart(inputs, &[&relative, &|input| text(&input.path)]);
+    let shown = tell_apart(inputs, &[&own, &|input| text(&input.relative), &|input| text(&input.path)]);
     let stems = tell_apart(
         inputs,
         &[&|input| trace_stem(&input.path), &|input| with_stem(&input.relative, input), &|input| {
@@ -62,8 +62,9 @@ fn tell_apart(inputs: &[Input], kinds: &[&dyn Fn(&Input) -> String]) -> Vec<Stri
     names.into_iter().map(Option::unwrap_or_default).collect()
 }
 
-fn relative(input: &Input) -> String {
-    text(&input.relative)
+/// The file's own name.
+fn own(input: &Input) -> String {
+    input.path.file_name().unwrap_or(input.path.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn text(path: &Path) -> String {
@@ -89,15 +90,15 @@ mod tests {
 
     #[test]
     fn one_name_in_two_directories_is_two_names() {
-        let below_one_root = named(&[("in/a/tap_4.json", "a/tap_4.json"), ("in/b/tap_4.pb.gz", "b/tap_4.pb.gz")]);
-        assert_eq!(below_one_root, [pair("a/tap_4.json", "a/tap_4"), pair("b/tap_4.pb.gz", "b/tap_4")]);
+        let below_one_root = named(&[("in/a/tap_4.json", "a/tap_4.json"), ("in/b/tap_4.json", "b/tap_4.json")]);
+        assert_eq!(below_one_root, [pair("a/tap_4.json", "a/tap_4"), pair("b/tap_4.json", "b/tap_4")]);
         let two_roots = named(&[("a/tap_4.json", "tap_4.json"), ("b/tap_4.json", "tap_4.json"), ("b/x.pb", "x.pb")]);
         assert_eq!(two_roots, [pair("a/tap_4.json", "a/tap_4"), pair("b/tap_4.json", "b/tap_4"), pair("x.pb", "x")]);
     }
 
     #[test]
     fn a_name_that_is_alone_stays_the_files_own() {
-        assert_eq!(named(&[("in/a/tap_4.json", "a/tap_4.json")]), [pair("a/tap_4.json", "tap_4")]);
+        assert_eq!(named(&[("in/a/tap_4.json", "a/tap_4.json")]), [pair("tap_4.json", "tap_4")]);
         let two_encodings = named(&[("in/tap_4.json", "tap_4.json"), ("in/tap_4.pb", "tap_4.pb")]);
         assert_eq!(two_encodings, [pair("tap_4.json", "tap_4"), pair("tap_4.pb", "tap_4")]);
         assert_eq!(named(&[("-", "-")]), [pair("-", "-")]);
