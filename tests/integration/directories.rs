@@ -419,7 +419,7 @@ fn quiet_says_less_and_verbose_more() {
         assert!(normal.iter().any(|line| line.contains("damaged.pb: byte ")), "{normal:#?}");
         assert_eq!(normal[2], "note: 4 of 5 traces converted");
         assert!(normal.iter().all(|line| verbose.contains(line)), "{verbose:#?}");
-        let packets = |line: &String| line.contains("tap_0.pb: binary, 1 connections, 10 packets");
+        let packets = |line: &String| line.contains("tap_0.pb: binary, 1 connection, 10 packets");
         assert!(verbose.iter().any(packets), "{verbose:#?}");
         assert!(verbose.iter().any(|line| line.starts_with("warning: ") && line.contains("open.pb: ")), "{verbose:#?}");
     }
