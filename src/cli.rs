@@ -157,8 +157,8 @@ pub struct ConvertArgs {
     #[arg(long, value_enum, value_name = "ROLE", default_value_t = Role::Auto)]
     pub role: Role,
 
-    /// Rewrite an address or address:port (repeatable). OLD may also be a socket path, or `local` or `remote` for an
-    /// address that the trace lacks
+    /// Rewrite an address, with its zone or without, address:port, or :port of any address (repeatable). OLD may also
+    /// be a socket path, or `local` or `remote` for an address that the trace lacks
     #[arg(long, value_name = "OLD=NEW")]
     pub map: Vec<Mapping>,
 
@@ -170,7 +170,8 @@ pub struct ConvertArgs {
     #[arg(long, value_enum, value_name = "SIDE", default_value_t = Side::Downstream)]
     pub side: Side,
 
-    /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, else the Unix epoch]
+    /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, the time of merged
+    /// traces, the file's modification time]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub start_time: Option<Nanos>,
 
@@ -198,7 +199,7 @@ pub struct ConvertArgs {
 /// `-q` and `-v`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Verbosity {
-    /// Say nothing but why a file was not converted
+    /// Say nothing but why a file was not converted, and what is damaged
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 

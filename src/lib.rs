@@ -41,3 +41,4 @@ pub mod tap;
 pub mod timeline;
 pub mod trace;
 pub mod untrusted;
+pub mod words;

@@ -18,8 +18,9 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use crate::{
     cli::ProgressMode,
     input::Input,
-    trace::{Finding, Severity, UnknownFields},
+    trace::{Code, Finding, Severity, UnknownFields},
     untrusted::{cap, escape},
+    words::{count, count_of, times},
 };
 
 /// Findings of one source that are printed one by one; the rest is counted.
@@ -31,7 +32,7 @@ const MAX_LINE: usize = 2000;
 /// How much to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Only why something was not done.
+    /// Only why something was not done, and what is damaged.
     Quiet,
     /// Errors, what people must know, and with `--strict` warnings.
     #[default]
@@ -89,9 +90,13 @@ impl Reporter {
             Severity::Warning => self.warnings += 1,
             Severity::Note => {}
         }
-        // Warnings are for `validate`, unless they are what makes this run fail.
+        // Warnings are for `validate`, unless they are what makes this run fail, or `--map` may be what brought them up.
         let fails = severity == Severity::Error || (self.strict && severity == Severity::Warning);
-        let needed = if fails { Verbosity::Normal } else { Verbosity::Verbose };
+        let needed = match finding.code {
+            _ if fails => Verbosity::Quiet,
+            Code::SameAddress => Verbosity::Normal,
+            _ => Verbosity::Verbose,
+        };
         if self.verbosity < needed || self.muted {
             return;
         }
@@ -105,7 +110,8 @@ impl Reporter {
     pub fn finish(&self, path: &Path) {
         if self.printed > MAX_FINDINGS {
             let more = self.printed - MAX_FINDINGS;
-            print_line("note", &format_args!("{}: {more} more findings like these", path.display()));
+            let more = count_of(more, "more finding", "more findings");
+            print_line("note", &format_args!("{}: {more} like these", path.display()));
         }
     }
 
@@ -117,13 +123,13 @@ impl Reporter {
         let mut names: Vec<String> = unknown
             .fields()
             .iter()
-            .map(|field| format!("{}.{} {} times", field.message, field.field, field.count))
+            .map(|field| format!("{}.{} {}", field.message, field.field, times(field.count)))
             .collect();
         if self.verbosity < Verbosity::Verbose {
             names.truncate(3);
         }
-        let (path, total) = (path.display(), unknown.total());
-        print_line("note", &format_args!("{path}: {total} fields of a newer Envoy skipped: {}", names.join(", ")));
+        let (path, total) = (path.display(), count(unknown.total(), "field"));
+        print_line("note", &format_args!("{path}: {total} of a newer Envoy skipped: {}", names.join(", ")));
     }
 }
 

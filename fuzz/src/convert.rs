@@ -73,6 +73,8 @@ impl Plan {
             timeline: timeline::Options {
                 role: role[pick(first, 6, 2)],
                 start_time: is(third, 1).then_some(1_700_000_000_000_000_000),
+                neighbours: None,
+                reread: None,
                 eager,
                 join: !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap,
                 latest: (format == Format::Pcap).then_some(LATEST_PCAP_TIME),

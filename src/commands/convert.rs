@@ -20,6 +20,7 @@ use crate::{
     input::{Input, discover},
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
+    words,
 };
 
 pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
@@ -38,7 +39,9 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
         bail!("{}: no trace files (.pb, .pb_length_delimited, .pb_text, .json, .gz or .zst)", named.join(", "));
     }
     let progress = Progress::new(args.progress, settings.verbosity, &found);
-    let outcome = match output_format(args.format, output) {
+    let kind = output_format(args.format, output);
+    let is_har = matches!(kind, Kind::Har);
+    let outcome = match kind {
         Kind::Har if into_directory => har::many_files(&found, output, &settings, &progress).map_err(Ending::from),
         Kind::Har => not_onto_itself(&found, output)
             .and_then(|()| har::one_file(&found, output, &settings, &progress).map_err(Ending::from)),
@@ -60,14 +63,38 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     };
     outcome.damaged += unreadable.len();
     let inputs = found.len() + unreadable.iter().filter(|unreadable| unreadable.is_trace()).count();
-    Ok(conclude(&outcome, inputs, output, into_directory, &settings))
+    let status = conclude(&outcome, inputs, output, into_directory, &settings);
+    let unmatched = !is_har && outcome.converted > 0 && report_unmatched(&settings);
+    Ok(if unmatched && settings.strict && status == Status::Done { Status::Damaged } else { status })
+}
+
+/// Reports every `--map` that has rewritten nothing, and answers whether there is one.
+fn report_unmatched(settings: &Settings) -> bool {
+    let needed = if settings.strict { Verbosity::Quiet } else { Verbosity::Normal };
+    let mut any = false;
+    for mapping in settings.mappings.unmatched() {
+        any = true;
+        if settings.verbosity >= needed {
+            print_line(
+                "warning",
+                &format_args!("--map {mapping}: rewrote nothing, no connection has what is before the '='"),
+            );
+        }
+    }
+    any
 }
 
 /// Says what is left to say, and how it ended.
 fn conclude(outcome: &Outcome, inputs: usize, output: &Path, into_directory: bool, settings: &Settings) -> Status {
+    if let Some(words) = outcome.cuts.words()
+        && settings.verbosity > Verbosity::Quiet
+    {
+        print_line("warning", &words);
+    }
     let tried = inputs - outcome.skipped;
     if inputs > 1 && settings.verbosity > Verbosity::Quiet {
-        print_line("note", &format_args!("{} of {tried} traces converted", outcome.converted));
+        let tried = words::count(tried as u64, "trace");
+        print_line("note", &format_args!("{} of {tried} converted", outcome.converted));
     }
     if outcome.converted == 0 {
         return Status::NotDone;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    cuts::Cuts,
     is_stdin,
     merge::Outcome,
     mirror::{Failed, output_paths, overwritten},
@@ -97,7 +98,8 @@ fn add(
     let before = har.entries();
     // As much as one message may have: a streamed exchange is no larger than the buffered trace of the same.
     let max_held = settings.input.max_message.unwrap_or(MAX_MESSAGE);
-    let refused = read(input, &mut source, har, &mut reporter, progress, max_held).map_err(stopped)?;
+    let cuts = &mut outcome.cuts;
+    let refused = read(input, &mut source, har, &mut reporter, progress, max_held, cuts).map_err(stopped)?;
     reporter.finish(&input.path);
     reporter.unknown_fields(&input.path, source.unknown_fields());
     let converted = har.entries() > before;
@@ -126,6 +128,7 @@ fn read(
     reporter: &mut Reporter,
     progress: &Progress,
     max_held: usize,
+    cuts: &mut Cuts,
 ) -> Result<bool, Stop> {
     let live = is_stdin(input);
     let name = input.path.file_name().unwrap_or(input.path.as_os_str()).to_string_lossy().into_owned();
@@ -137,6 +140,7 @@ fn read(
     loop {
         let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| {
             findings.extend(truncation(view, tracks));
+            cuts.exchange(tracks);
             entries += 1;
             har.entry(&name, view, tracks)
         };

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     cli::InfoArgs,
-    input::trace_stem,
     report::{self, Reporter, print_error},
-    timeline::{self, Direction, Endpoints, Protocol, Resolver, Side, Summary, Timelines},
+    timeline::{self, Direction, Endpoints, Protocol, Side, Summary, Timelines},
     trace::{Address, rfc3339},
     untrusted::{escape, escape_json},
+    words,
 };
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
@@ -39,17 +39,13 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
         };
         let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut ports = Vec::new();
-        let mut resolver = Resolver::default();
-        let stem = trace_stem(&input.path);
         let result = inspect::read(input, options, timeline, |item| match item {
             Item::Finding(finding) => reporter.finding(&input.path, finding),
-            Item::Connection(summary, timelines) => {
-                let endpoints = resolver.open(&stem, &summary.opening);
-                resolver.close(&endpoints);
-                let port = decode_as_port(summary, &endpoints);
+            Item::Connection(summary, endpoints, timelines) => {
+                let port = decode_as_port(summary, endpoints);
                 ports.extend(port.filter(|port| !ports.contains(port) && ports.len() < MAX_PORTS));
                 if written.is_ok() {
-                    written = write_connection(&mut out, args.inspect.json, summary, &endpoints, timelines);
+                    written = write_connection(&mut out, args.inspect.json, summary, endpoints, timelines);
                 }
             }
             Item::End(timelines) => {
@@ -132,9 +128,10 @@ fn write_connection(
         let lost = match (side.lost, side.open_ended) {
             (0, 0) => String::new(),
             (lost, 0) => format!(", {lost} lost"),
+            (0, _) => ", how many are lost is not known".to_owned(),
             (lost, _) => format!(", more than {lost} lost"),
         };
-        format!("{} bytes in {} events{lost}", side.bytes, side.events)
+        format!("{} in {}{lost}", words::count(side.bytes, "byte"), words::count(side.events, "event"))
     };
     let lines = [
         format!("{path}: {encoding}, {mode}, trace_id {}, {role}, {protocol}, {ending}", opening.trace_id),

@@ -7,16 +7,17 @@ use crate::{
     cli::InspectArgs,
     input::{self, Advance, Input, InputError, Source, discover, trace_stem},
     interrupt,
-    timeline::{self, Entry, EntryKind, Resolver, Summaries, Summary, Timelines},
+    timeline::{self, Endpoints, Entry, EntryKind, Resolver, Summaries, Summary, Timelines},
     trace::{Code, Finding},
+    words::times,
 };
 
 /// What reading a trace brings up, in order.
 pub(super) enum Item<'a> {
     /// Something is wrong or remarkable.
     Finding(&'a Finding),
-    /// A connection ended, within the trace or with it.
-    Connection(&'a Summary, &'a Timelines),
+    /// A connection ended, within the trace or with it. Its ends are those that the trace's capture has.
+    Connection(&'a Summary, &'a Endpoints, &'a Timelines),
     /// The source ended.
     End(&'a Timelines),
 }
@@ -41,7 +42,7 @@ pub(super) fn inputs(args: &InspectArgs) -> anyhow::Result<(Vec<Input>, Vec<Inpu
 pub(super) fn read(
     input: &Input,
     input_options: input::Options,
-    options: timeline::Options,
+    mut options: timeline::Options,
     mut each: impl FnMut(Item<'_>),
 ) -> Result<Result<(), Status>, InputError> {
     let source = match (Source::open(&input.path, input_options), interrupt::signal()) {
@@ -49,14 +50,15 @@ pub(super) fn read(
         (Err(_), Some(signal)) => return Ok(Err(Status::Signal(signal))),
         (Err(error), None) => return Err(error),
     };
-    let mut resolver = Resolver::default();
-    let stem = trace_stem(&input.path);
+    options.reread = input.path.is_file().then_some(input_options);
+    let mut connections =
+        OpenConnections { resolver: Resolver::default(), stem: trace_stem(&input.path), ends: Vec::new() };
     let mut timelines = Timelines::new(source, options);
     let mut summaries = Summaries::default();
     loop {
         let advance = timelines.advance();
         if let Some(Entry { slot, kind: EntryKind::Opened, .. }) = timelines.entry() {
-            find_address_faults(&mut timelines, slot, &mut resolver, &stem);
+            connections.open(&mut timelines, slot);
         }
         let summary = match advance {
             Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry)),
@@ -75,8 +77,10 @@ pub(super) fn read(
         for finding in timelines.source_mut().take_findings().iter().chain(&summaries.take_findings()) {
             each(Item::Finding(finding));
         }
-        if let Some(summary) = &summary {
-            each(Item::Connection(summary, &timelines));
+        if let Some(summary) = &summary
+            && let Some(endpoints) = timelines.entry().and_then(|entry| connections.close(entry.slot))
+        {
+            each(Item::Connection(summary, &endpoints, &timelines));
         }
         if advance == Advance::End {
             break;
@@ -89,19 +93,40 @@ pub(super) fn read(
     };
     for field in unknown.fields() {
         others -= field.count;
-        unknown_field(format!("{}.{} is unknown to this version, {} times", field.message, field.field, field.count));
+        unknown_field(format!("{}.{} is unknown to this version, {}", field.message, field.field, times(field.count)));
     }
     if others > 0 {
-        unknown_field(format!("more fields are unknown to this version, {others} times"));
+        unknown_field(format!("more fields are unknown to this version, {}", times(others)));
     }
     each(Item::End(&timelines));
     Ok(Ok(()))
 }
 
-/// What is wrong with the addresses of the connection that has just been opened: a conversion would make them up.
-fn find_address_faults(timelines: &mut Timelines, slot: usize, resolver: &mut Resolver, stem: &str) {
-    let Some(opening) = timelines.opening(slot) else { return };
-    let endpoints = resolver.open(stem, opening);
-    resolver.close(&endpoints);
-    timelines.find_faults(slot, &endpoints.faults);
+/// The ends of connections from their first entry to their last, as a conversion keeps them: two connections that are
+/// open at once never have the same.
+struct OpenConnections {
+    resolver: Resolver,
+    stem: String,
+    /// By slot.
+    ends: Vec<Option<Endpoints>>,
+}
+
+impl OpenConnections {
+    /// A connection has just been opened. What is wrong with its addresses becomes findings.
+    fn open(&mut self, timelines: &mut Timelines, slot: usize) {
+        let Some(opening) = timelines.opening(slot) else { return };
+        let endpoints = self.resolver.open(&self.stem, opening);
+        timelines.find_faults(slot, &endpoints.faults);
+        if self.ends.len() <= slot {
+            self.ends.resize_with(slot + 1, || None);
+        }
+        self.ends[slot] = Some(endpoints);
+    }
+
+    /// The connection in `slot` is over.
+    fn close(&mut self, slot: usize) -> Option<Endpoints> {
+        let endpoints = self.ends.get_mut(slot)?.take()?;
+        self.resolver.close(&endpoints);
+        Some(endpoints)
+    }
 }

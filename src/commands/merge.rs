@@ -10,6 +10,8 @@ use std::{
 };
 
 use super::{
+    cuts::Cuts,
+    names::names,
     settings::Settings,
     trace::{Stop, Trace},
 };
@@ -40,6 +42,8 @@ pub(super) struct Outcome {
     pub skipped: usize,
     /// Server ports of connections that Wireshark needs to be told about.
     pub hints: BTreeSet<u16>,
+    /// What Envoy's limit cut.
+    pub cuts: Cuts,
 }
 
 impl Outcome {
@@ -49,6 +53,7 @@ impl Outcome {
         self.damaged += other.damaged;
         self.skipped += other.skipped;
         self.hints.extend(&other.hints);
+        self.cuts.add(other.cuts);
     }
 
     /// Counts a trace that was read to its end.
@@ -67,6 +72,7 @@ impl Outcome {
             self.damaged += 1;
         }
         self.hints.append(&mut trace.hints);
+        self.cuts.add(trace.cuts);
     }
 
     /// Reports an input that could not be opened, unless a signal is the reason.
@@ -103,16 +109,23 @@ pub(super) fn merge(
     if inputs.len() > 1 {
         settings.input.piece = Some((WINDOWS / inputs.len()).clamp(LEAST_WINDOW, 256 << 10));
     }
-    let open = |input: &Input| {
+    let names = names(inputs);
+    let open = |index: usize, settings: &Settings| {
+        let input = &inputs[index];
         let live = live_output && super::is_stdin(input);
-        Trace::open(&input.path, &settings, live).map(Box::new)
+        Trace::open(&input.path, &names[index], settings, live).map(Box::new)
     };
     let mut outcome = Outcome::default();
-    let mut turns: Vec<Turn> = Vec::with_capacity(inputs.len());
+    let mut turns: Vec<Turn> = inputs.iter().map(|_| Turn::Waiting).collect();
     let mut queue = BinaryHeap::new();
-    for (index, input) in inputs.iter().enumerate() {
-        turns.push(Turn::Waiting);
-        let mut trace = match open(input) {
+    // Those without any time begin with the others. A file can be opened again when that is known; a pipe gives its
+    // bytes once, so pipes come after the files.
+    let (files, pipes): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(|index| inputs[*index].path.is_file());
+    let mut without_time = Vec::new();
+    for index in files.iter().chain(&pipes).copied() {
+        let input = &inputs[index];
+        let is_file = input.path.is_file();
+        let mut trace = match open(index, &settings) {
             Ok(trace) => trace,
             // The user ended the stream before it began.
             Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => continue,
@@ -122,32 +135,44 @@ pub(super) fn merge(
                 continue;
             }
         };
-        // A pipe, with a name or without, gives its bytes once.
-        let keep = inputs.len() <= KEEP || !input.path.is_file();
-        if keep {
-            match trace.advance(capture, progress)? {
-                Some(time) => {
+        let keep = inputs.len() <= KEEP || !is_file;
+        let begun = if is_file { trace.begin(capture)? } else { trace.advance(capture, progress)? };
+        match begun {
+            Some(time) if trace.begins_anywhere() => {
+                if is_file {
+                    without_time.push((time, index));
+                } else {
                     queue.push(Reverse((time, index)));
                     turns[index] = Turn::Open(trace);
                 }
-                None => {
-                    outcome.count(&mut trace);
-                    progress.file();
+            }
+            Some(time) => {
+                queue.push(Reverse((time, index)));
+                let earliest = &mut settings.timeline.neighbours;
+                *earliest = Some(earliest.map_or(time, |earliest| earliest.min(time)));
+                if keep {
+                    if is_file {
+                        trace.keep(progress);
+                    }
+                    turns[index] = Turn::Open(trace);
                 }
             }
-        } else {
-            // It is read again when its turn comes, and reports then. One of which nothing comes has its turn at once.
-            trace.reporter.mute();
-            let time = trace.advance(capture, &Progress::hidden())?.unwrap_or_default();
-            queue.push(Reverse((time, index)));
+            None if keep => {
+                outcome.count(&mut trace);
+                progress.file();
+            }
+            // It is read again, and reports then.
+            None => queue.push(Reverse((0, index))),
         }
     }
+    let earliest = settings.timeline.neighbours;
+    queue.extend(without_time.into_iter().map(|(time, index)| Reverse((earliest.unwrap_or(time), index))));
 
     let mut resolver = Resolver::new(settings.mappings.clone());
     while let Some(Reverse((_, index))) = queue.pop() {
         let mut trace = match std::mem::replace(&mut turns[index], Turn::Waiting) {
             Turn::Open(trace) => trace,
-            Turn::Waiting => match open(&inputs[index]) {
+            Turn::Waiting => match open(index, &settings) {
                 Ok(mut trace) => match trace.advance(capture, progress)? {
                     Some(_) => trace,
                     None => {

@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     merge::Outcome,
+    names::Name,
     settings::Settings,
     trace::{Stop, Trace},
 };
@@ -134,7 +135,7 @@ fn convert(
         Stop::Output(source) => Failed::Output(OutputError { path: output.to_owned(), source }),
         Stop::Signal(signal) => Failed::Signal(signal),
     };
-    let mut trace = match Trace::open(&input.path, settings, false) {
+    let mut trace = match Trace::open(&input.path, &Name::alone(input), settings, false) {
         Ok(trace) => trace,
         // The user ended the stream before it began: like tcpdump's, its capture is an empty one.
         Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => {

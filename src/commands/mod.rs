@@ -1,12 +1,14 @@
 //! One file per thing that the program does; the only place that joins the stages.
 
 mod convert;
+mod cuts;
 mod har;
 mod info;
 mod inspect;
 mod live_capture;
 mod merge;
 mod mirror;
+mod names;
 mod record;
 mod settings;
 mod trace;

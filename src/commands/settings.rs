@@ -5,7 +5,7 @@ use crate::{
     input::{self, Encoding},
     report::Verbosity,
     synth::{self, TcpMode, TruncatedMode},
-    timeline::{self, HttpOptions, Mapping, Role, RoleChoice, SideChoice, VersionChoice},
+    timeline::{self, HttpOptions, Mappings, Role, RoleChoice, SideChoice, VersionChoice},
 };
 
 /// The settings of a conversion.
@@ -14,7 +14,7 @@ pub(super) struct Settings {
     pub input: input::Options,
     pub timeline: timeline::Options,
     pub synth: synth::Options,
-    pub mappings: Vec<Mapping>,
+    pub mappings: Mappings,
     pub strict: bool,
     pub verbosity: Verbosity,
     /// Worker threads.
@@ -28,7 +28,7 @@ impl Settings {
             input: input::Options { encoding: Some(Encoding::Delimited), ..input::Options::default() },
             timeline: timeline::Options { role: RoleChoice::Known(Role::Downstream), ..timeline::Options::default() },
             synth: synth::Options::default(),
-            mappings: Vec::new(),
+            mappings: Mappings::default(),
             strict: false,
             verbosity: Verbosity::Normal,
             jobs: 1,
@@ -41,6 +41,8 @@ impl Settings {
             timeline: timeline::Options {
                 role: role(args.role),
                 start_time: args.start_time,
+                neighbours: None,
+                reread: None,
                 eager: false,
                 join: false,
                 latest: None,
@@ -69,7 +71,7 @@ impl Settings {
                 },
                 mss: args.mss,
             },
-            mappings: args.map.clone(),
+            mappings: args.map.clone().into(),
             strict: args.strict,
             verbosity: verbosity(args.verbosity),
             jobs: jobs(args.jobs),

@@ -4,15 +4,16 @@ use std::{collections::BTreeSet, io, path::Path};
 
 use crate::{
     capture::Capture,
-    input::{Advance, InputError, Source, trace_stem},
+    input::{Advance, InputError, Source},
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{Endpoints, EntryKind, Resolver, Summaries, Summary, Timelines},
+    timeline::{Endpoints, EntryKind, Resolver, Summaries, Summary, Timelines, TimesFrom},
     trace::{Code, Nanos},
+    words::count,
 };
 
-use super::settings::Settings;
+use super::{cuts::Cuts, names::Name, settings::Settings};
 
 /// Why a conversion stops before its end.
 #[derive(Debug)]
@@ -33,10 +34,7 @@ impl From<io::Error> for Stop {
 pub(super) struct Trace {
     timelines: Timelines,
     settings: Settings,
-    /// The file's own name.
-    name: String,
-    /// Its name without what only tells how it is packed and encoded.
-    stem: String,
+    name: Name,
     interface: Option<u32>,
     flows: Vec<Option<(Flow, Endpoints)>>,
     summaries: Summaries,
@@ -45,44 +43,48 @@ pub(super) struct Trace {
     packets: u64,
     /// It is converted as it arrives.
     live: bool,
+    /// Findings wait: it may be opened again.
+    hold: bool,
     pub reporter: Reporter,
     /// For people: how to look into what Wireshark would not dissect by itself.
     pub hints: BTreeSet<u16>,
+    /// What Envoy's limit cut.
+    pub cuts: Cuts,
 }
 
 impl Trace {
     /// Opens a trace. An `eager` one never waits for what may come later.
-    pub(super) fn open(path: &Path, settings: &Settings, eager: bool) -> Result<Self, InputError> {
+    pub(super) fn open(path: &Path, name: &Name, settings: &Settings, eager: bool) -> Result<Self, InputError> {
         let source = Source::open(path, settings.input)?;
-        Ok(Self::new(source, settings, eager, path == Path::new("-")))
+        Ok(Self::new(source, name.clone(), settings, eager, path == Path::new("-")))
     }
 
     /// A trace that is converted as it arrives, and whose source says where it ends.
     pub(super) fn live(source: Source, settings: &Settings) -> Self {
-        Self::new(source, settings, true, true)
+        let name = source.path().to_string_lossy().into_owned();
+        Self::new(source, Name { shown: name.clone(), stem: name }, settings, true, true)
     }
 
-    fn new(source: Source, settings: &Settings, eager: bool, live: bool) -> Self {
+    fn new(source: Source, name: Name, settings: &Settings, eager: bool, live: bool) -> Self {
         let mut options = settings.timeline;
         options.eager = eager;
+        options.reread = (!live && source.path().is_file()).then_some(settings.input);
         let synth::Options { tcp, truncated, .. } = settings.synth;
         options.join = !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
-        let path = source.path();
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let stem = trace_stem(path);
         Self {
             timelines: Timelines::new(source, options),
             settings: settings.clone(),
             name,
-            stem,
             interface: None,
             flows: Vec::new(),
             summaries: Summaries::default(),
             counted: 0,
             packets: 0,
             live,
+            hold: false,
             reporter: Reporter::new(settings.verbosity, settings.strict),
             hints: BTreeSet::new(),
+            cuts: Cuts::default(),
         }
     }
 
@@ -123,7 +125,7 @@ impl Trace {
         progress: &Progress,
     ) -> Result<Option<Nanos>, Stop> {
         loop {
-            if self.timelines.source().has_findings() || self.summaries.has_findings() {
+            if !self.hold && (self.timelines.source().has_findings() || self.summaries.has_findings()) {
                 self.report();
             }
             match advance {
@@ -143,12 +145,36 @@ impl Trace {
                     if let (false, Some(signal)) = (self.live, interrupt::signal()) {
                         return Err(Stop::Signal(signal));
                     }
-                    self.report();
+                    if !self.hold {
+                        self.report();
+                    }
                     self.count_progress(progress);
                     return Ok(None);
                 }
             }
         }
+    }
+
+    /// As [`Trace::advance`] for the first entry, but what is to be told waits for the next call: the trace may be
+    /// dropped before that.
+    pub(super) fn begin(&mut self, capture: &mut Capture) -> Result<Option<Nanos>, Stop> {
+        self.hold = true;
+        let time = self.advance(capture, &Progress::hidden());
+        self.hold = false;
+        time
+    }
+
+    /// What [`Trace::begin`] has not told counts as progress.
+    pub(super) fn keep(&self, progress: &Progress) {
+        progress.bytes(self.counted);
+    }
+
+    /// Whether nothing in the trace says when its first connection began. Other traces may.
+    pub(super) fn begins_anywhere(&self) -> bool {
+        let opening = self.timelines.entry().and_then(|entry| self.timelines.opening(entry.slot));
+        opening.is_some_and(|opening| {
+            matches!(opening.times, TimesFrom::Neighbours | TimesFrom::Modified | TimesFrom::Nothing)
+        })
     }
 
     fn count_progress(&mut self, progress: &Progress) {
@@ -187,7 +213,7 @@ impl Trace {
     ) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let (slot, time) = (entry.slot, entry.time);
-        let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name));
+        let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name.shown));
         let Some(Some((flow, endpoints))) = self.flows.get_mut(slot) else {
             return self.open_flow(slot, time, interface, resolver, capture);
         };
@@ -205,6 +231,7 @@ impl Trace {
                 if let Some(summary) = summary {
                     let port = super::info::decode_as_port(&summary, endpoints);
                     self.hints.extend(port);
+                    self.cuts.connection(&summary);
                 }
                 self.flows[slot] = None;
                 written
@@ -221,9 +248,10 @@ impl Trace {
         capture: &mut Capture,
     ) -> io::Result<()> {
         let Some(opening) = self.timelines.opening(slot) else { return Ok(()) };
-        let endpoints = resolver.open(&self.stem, opening);
+        let endpoints = resolver.open(&self.name.stem, opening);
         capture.add_names(&endpoints.names);
-        let identity = Identity { trace_file: &self.name, source: &self.stem, opening, endpoints: &endpoints, time };
+        let Name { shown, stem } = &self.name;
+        let identity = Identity { trace_file: shown, source: stem, opening, endpoints: &endpoints, time };
         let mut flow = Flow::new(self.settings.synth, &identity);
         let written = flow.open(time, &mut capture.interface(interface));
         self.timelines.find_faults(slot, &endpoints.faults);
@@ -251,8 +279,9 @@ impl Trace {
         if self.settings.verbosity == Verbosity::Verbose {
             let source = self.timelines.source();
             let (path, encoding) = (source.path().display(), source.encoding().name());
-            let (connections, packets) = (self.timelines.connections(), self.packets);
-            print_line("note", &format_args!("{path}: {encoding}, {connections} connections, {packets} packets"));
+            let (connections, packets) =
+                (count(self.timelines.connections(), "connection"), count(self.packets, "packet"));
+            print_line("note", &format_args!("{path}: {encoding}, {connections}, {packets}"));
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
     timeline,
     trace::{Finding, Severity},
     untrusted::escape_json,
+    words::count,
 };
 
 /// Findings so far, by severity.
@@ -80,7 +81,9 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
     }
     if !args.inspect.json && !args.inspect.verbosity.quiet {
         let Counts { errors, warnings, notes } = counts;
-        print_line("note", &format_args!("{read} traces: {errors} errors, {warnings} warnings, {notes} notes"));
+        let [errors, warnings, notes] =
+            [(errors, "error"), (warnings, "warning"), (notes, "note")].map(|(number, noun)| count(number, noun));
+        print_line("note", &format_args!("{}: {errors}, {warnings}, {notes}", count(read, "trace")));
     }
     Ok(if read == 0 {
         Status::NotDone

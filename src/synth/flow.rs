@@ -453,7 +453,7 @@ fn initial_sequence_number(identity: &Identity<'_>, direction: Direction) -> Seq
 }
 
 fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
-    let Opening { trace_id, buffered, role, role_given, timeless, http, .. } = identity.opening;
+    let Opening { trace_id, buffered, role, role_given, times, http, .. } = identity.opening;
     let mut comment = format!(
         "trace {}, trace_id {trace_id}, {}, {}",
         untrusted::cap(&untrusted::escape(identity.trace_file), 4096),
@@ -476,16 +476,21 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
     if options.tcp == TcpMode::Full {
         comment.push_str(", handshake, acknowledgements, close");
     }
-    if *timeless {
+    if *times != TimesFrom::Recorded {
         comment.push_str("\nthe trace has no time for the beginning of this connection; it is made up");
     }
-    if let Some(HttpOpening { times, end_assumed, notes, .. }) = http {
-        comment.push_str(match times {
-            TimesFrom::Recorded => "\ntimes between those that are recorded are made up",
-            TimesFrom::Date => ", from the response's date header on",
-            TimesFrom::StartTime => ", from --start-time on",
-            TimesFrom::Nothing => ", from the Unix epoch on",
-        });
+    comment.push_str(match times {
+        TimesFrom::Recorded if http.is_some() => "\ntimes between those that are recorded are made up",
+        TimesFrom::Recorded => "",
+        TimesFrom::Date => ", from the response's date header on",
+        TimesFrom::StartTime => ", from --start-time on",
+        TimesFrom::Before => ", from the last time before it in the trace on",
+        TimesFrom::Next => ", from the first time after it in the trace on",
+        TimesFrom::Neighbours => ", from the earliest time of the other traces on",
+        TimesFrom::Modified => ", from the file's modification time on",
+        TimesFrom::Nothing => ", from the Unix epoch on",
+    });
+    if let Some(HttpOpening { end_assumed, notes, .. }) = http {
         if *end_assumed {
             comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
         }

@@ -6,12 +6,13 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{
-    Direction, HttpOpening, HttpOptions, Role, RoleChoice,
+    Direction, HttpOpening, HttpOptions, Role, RoleChoice, TimesFrom,
     http::{Made, MadeKind, Place, Replay},
-    role_from_ports,
+    role::{role_from_first_words, role_from_ports},
+    start::Start,
 };
 use crate::{
-    input::{Advance, Peek, Source},
+    input::{self, Advance, Peek, Source},
     trace::{Address, Code, Connection, Event, EventKind, Finding, Nanos, Span, TraceKind},
 };
 
@@ -20,8 +21,13 @@ use crate::{
 pub struct Options {
     /// Who opened the connections.
     pub role: RoleChoice,
-    /// The time of events before the first that has one: nanoseconds since the Unix epoch, and that itself by default.
+    /// The time of events before the first that has one, whatever the trace shows: nanoseconds since the Unix epoch.
     pub start_time: Option<Nanos>,
+    /// The same where the trace has no time at all: that of other traces in the capture.
+    pub neighbours: Option<Nanos>,
+    /// The source is a file of this kind at its path. Its beginning is read once more where its first event has no
+    /// time, to find the first that has one, and without any the file's modification time stands for it.
+    pub reread: Option<input::Options>,
     /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
     pub eager: bool,
     /// Join a cut event to the whole one right before it, of the same direction. A dissector that was promised more by
@@ -34,6 +40,9 @@ pub struct Options {
     /// How HTTP traces are replayed.
     pub http: HttpOptions,
 }
+
+/// Events of a buffered trace that are looked at to tell who is the client.
+const OPENING_EVENTS: usize = 16;
 
 /// The limit unless [`Options::max_connections`] says otherwise.
 pub const MAX_CONNECTIONS: usize = 100_000;
@@ -135,17 +144,25 @@ pub struct Opening {
     pub offset: u64,
     /// Index of that message.
     pub message: u64,
-    /// The trace has no time for the connection's beginning: it is made up.
-    pub timeless: bool,
+    /// Where the time of the connection's beginning comes from.
+    pub times: TimesFrom,
     /// An HTTP trace: the bytes are replayed.
     pub http: Option<HttpOpening>,
+}
+
+impl Opening {
+    /// A streamed socket trace with a remote address and no local one: a cluster's connection that is not connected
+    /// yet when its trace begins.
+    pub(super) fn is_unconnected_cluster(&self) -> bool {
+        !self.buffered && self.http.is_none() && self.connection.local.is_none() && self.connection.remote.is_some()
+    }
 }
 
 #[derive(Debug)]
 struct State {
     opening: Opening,
-    /// The connection segment had a remote address and no local one.
-    local_missing: bool,
+    /// What the message that brought the connection says of who opened it.
+    shown_role: Option<Role>,
     opened: bool,
     last_time: Option<Nanos>,
     /// The position that the next event has if nothing is missing; 0 while unknown, as in a source that starts in the
@@ -236,6 +253,7 @@ pub struct Timelines {
     next_event: usize,
     in_message: bool,
     last_time: Option<Nanos>,
+    start: Start,
     pending: VecDeque<Pending>,
     current: Option<Pending>,
     held: Option<Held>,
@@ -261,9 +279,11 @@ impl Timelines {
     /// Assembles the timelines of `source`.
     #[must_use]
     pub fn new(source: Source, options: Options) -> Self {
+        let start = Start::new(&source, &options);
         Self {
             source,
             options,
+            start,
             slots: Vec::new(),
             free: Vec::new(),
             by_trace_id: HashMap::new(),
@@ -527,8 +547,8 @@ impl Timelines {
                 self.in_message = true;
             }
             Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) => {
-                let options = &self.options;
-                let replay = self.replay.get_or_insert_with(|| Box::new(Replay::new(options)));
+                let (options, start) = (&self.options, &self.start);
+                let replay = self.replay.get_or_insert_with(|| Box::new(Replay::new(options, start.clone())));
                 replay.message(self.source.message());
                 if replay.has_findings() {
                     replay.take_findings().into_iter().for_each(|finding| self.source.add_finding(finding));
@@ -603,7 +623,7 @@ impl Timelines {
         let slot = fresh.unwrap_or_else(|| self.open_slot(false));
         let connection = self.source.records().connection.clone().unwrap_or_default();
         if let Some(state) = &mut self.slots[slot] {
-            state.local_missing = connection.local.is_none() && connection.remote.is_some();
+            state.shown_role = role_from_first_segment(&connection);
             state.opening.connection = connection;
             state.expected = expected;
         }
@@ -621,8 +641,9 @@ impl Timelines {
                 continue;
             }
             if !std::mem::replace(&mut self.crowded, true) {
-                let detail =
-                    format!("{limit} connections are open at once; the oldest are given up (--max-connections)");
+                let detail = format!(
+                    "only {limit} may be open at once, and more are; the oldest are given up (--max-connections)"
+                );
                 self.find(Code::TooManyConnections, detail);
             }
             self.end_connection(slot, PendingKind::Abandoned);
@@ -650,7 +671,7 @@ impl Timelines {
             role_given: false,
             offset: message.offset,
             message: message.index,
-            timeless: false,
+            times: TimesFrom::Recorded,
             http: None,
         });
         if !buffered {
@@ -662,7 +683,8 @@ impl Timelines {
 
     fn add_slot(&mut self, opening: Opening) -> usize {
         let state = State {
-            local_missing: opening.connection.local.is_none() && opening.connection.remote.is_some(),
+            shown_role: (opening.connection.local.is_none() && opening.connection.remote.is_some())
+                .then_some(Role::Upstream),
             opening,
             opened: false,
             last_time: None,
@@ -705,6 +727,9 @@ impl Timelines {
             self.end_message();
             return Needs::Nothing;
         };
+        if self.last_time.is_none() && !self.look_for_time(&event) {
+            return Needs::Input;
+        }
         let direction = match event.kind {
             EventKind::Read => Some(Direction::Inbound),
             EventKind::Write => Some(Direction::Outbound),
@@ -735,6 +760,30 @@ impl Timelines {
             }
         }
         Needs::Nothing
+    }
+
+    /// Where the source's first event has no time, it gets that of the next one that has: within this message, and
+    /// one message ahead where that does not keep anybody waiting. `false`: more input is needed first.
+    #[cold]
+    fn look_for_time(&mut self, event: &Event) -> bool {
+        let latest = self.options.latest.unwrap_or(Nanos::MAX);
+        let readable = |event: &Event| event.time.filter(|time| *time <= latest);
+        if readable(event).is_some() || self.options.eager || self.start.is_known() {
+            return true;
+        }
+        let events = &self.source.records().events;
+        let mut next = events.iter().skip(self.next_event + 1).find_map(readable);
+        if next.is_none() {
+            next = match self.source.peek() {
+                Peek::NeedInput => return false,
+                Peek::Nothing => None,
+                Peek::Message(message) => message.events.iter().find_map(readable),
+            };
+        }
+        if let Some(next) = next {
+            self.start.set_next(next);
+        }
+        true
     }
 
     /// Whether this event is whole and the next one on its connection continues it and is cut. `None`: that cannot be
@@ -831,15 +880,29 @@ impl Timelines {
                           before is used";
             self.find(Code::BadTime, detail.into());
         } else if known.is_none() && self.source.records().bad_time.is_none() {
-            self.find(Code::BadTime, "an event without a time; the time of the event before it is used".into());
+            let detail = "an event without a time; that of the event before it is used, or where there is none, of the \
+                          next one";
+            self.find(Code::BadTime, detail.into());
         }
-        let source_time = self.last_time;
-        let start_time = self.options.start_time.unwrap_or(0);
+        let time = match known {
+            Some(time) => time,
+            None => self.made_up_time(slot),
+        };
         let state = self.state(slot);
-        let time = known.or(state.last_time).or(source_time).unwrap_or(start_time);
-        state.opening.timeless |= known.is_none() && !state.opened;
         state.last_time = Some(time);
         self.last_time = Some(time);
+        time
+    }
+
+    /// The time of what has none.
+    #[cold]
+    fn made_up_time(&mut self, slot: usize) -> Nanos {
+        let before = self.state(slot).last_time.or(self.last_time).map(|time| (time, TimesFrom::Before));
+        let (time, times) = before.unwrap_or_else(|| self.start.get());
+        let state = self.state(slot);
+        if !state.opened {
+            state.opening.times = times;
+        }
         time
     }
 
@@ -1016,30 +1079,57 @@ impl Timelines {
     #[cold]
     fn open(&mut self, slot: usize, time: Nanos, first: Option<Direction>) {
         let choice = self.options.role;
-        let state = self.state(slot);
-        if state.opened {
+        if self.state(slot).opened {
             return;
         }
+        let spoken = if choice == RoleChoice::Auto { self.role_from_payloads() } else { None };
+        let state = self.state(slot);
         state.opened = true;
         state.opening.role_given = matches!(choice, RoleChoice::Always(_));
         state.opening.role = match choice {
             RoleChoice::Always(role) | RoleChoice::Known(role) => role,
-            RoleChoice::Auto => guess_role(&state.opening.connection, state.local_missing, first),
+            RoleChoice::Auto => {
+                state.shown_role.or(spoken).or_else(|| role_from_addresses(&state.opening.connection)).unwrap_or(
+                    match first {
+                        Some(Direction::Outbound) => Role::Upstream,
+                        Some(Direction::Inbound) | None => Role::Downstream,
+                    },
+                )
+            }
         };
         self.push(Pending { slot, time, kind: PendingKind::Opened });
     }
 
+    /// Who is the client by what is said, from the event that is being read on. A buffered trace has it all at hand;
+    /// of a streamed one only this event is looked at, because how many more are at hand depends on its encoding.
+    fn role_from_payloads(&self) -> Option<Role> {
+        if !self.in_message {
+            return None;
+        }
+        let message = self.source.message();
+        let events = self.source.records().events.get(self.next_event.checked_sub(1)?..)?;
+        let said = events.iter().filter_map(|event| {
+            let direction = match event.kind {
+                EventKind::Read => Direction::Inbound,
+                EventKind::Write => Direction::Outbound,
+                EventKind::Closed | EventKind::Absent => return None,
+            };
+            Some((direction, message.bytes(event.body.payload)))
+        });
+        role_from_first_words(said.take(if self.buffered_slot.is_some() { OPENING_EVENTS } else { 1 }))
+    }
+
     fn end_connection(&mut self, slot: usize, kind: PendingKind) {
-        let (source_time, start_time) = (self.last_time, self.options.start_time.unwrap_or(0));
+        let source_time = self.last_time;
         let state = self.state(slot);
         state.ending = true;
-        state.opening.timeless |= state.last_time.is_none();
-        let time = match kind {
+        let time = match (kind, state.last_time) {
             // It stops where the source is by now: what it still gets must not go back behind other connections.
-            PendingKind::Abandoned => state.last_time.max(source_time),
-            _ => state.last_time.or(source_time),
+            (PendingKind::Abandoned, Some(time)) => source_time.map_or(time, |source| source.max(time)),
+            (_, Some(time)) => time,
+            (_, None) => self.made_up_time(slot),
         };
-        let time = time.unwrap_or(start_time);
+        let state = self.state(slot);
         let trace_id = state.opening.trace_id;
         self.open(slot, time, None);
         self.push(Pending { slot, time, kind });
@@ -1077,20 +1167,20 @@ fn true_length(seq_num: u64, next: u64, present: u64, truncated: bool) -> TrueLe
     }
 }
 
-fn guess_role(connection: &Connection, local_missing: bool, first: Option<Direction>) -> Role {
-    // Envoy's upstream socket is not connected yet when the trace begins, so its own address is not known then.
-    if local_missing {
-        return Role::Upstream;
+/// What the `connection` segment of a streamed trace shows. Envoy writes it when its transport socket is made: a
+/// listener's is connected by then, and a cluster's has no address of its own yet.
+fn role_from_first_segment(connection: &Connection) -> Option<Role> {
+    match (&connection.local, &connection.remote) {
+        (None, Some(_)) => Some(Role::Upstream),
+        (Some(_), Some(_)) => Some(Role::Downstream),
+        _ => None,
     }
+}
+
+fn role_from_addresses(connection: &Connection) -> Option<Role> {
     let port = |address: &Option<Address>| match address {
         Some(Address::Socket { port: Some(port), .. }) => u16::try_from(*port).ok(),
         _ => None,
     };
-    port(&connection.local)
-        .zip(port(&connection.remote))
-        .and_then(|(local, remote)| role_from_ports(local, remote))
-        .unwrap_or(match first {
-            Some(Direction::Outbound) => Role::Upstream,
-            Some(Direction::Inbound) | None => Role::Downstream,
-        })
+    role_from_ports(port(&connection.local)?, port(&connection.remote)?)
 }

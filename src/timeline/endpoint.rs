@@ -6,8 +6,13 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use thiserror::Error;
@@ -56,15 +61,24 @@ impl Endpoints {
 /// One `--map OLD=NEW`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
+    /// As the user wrote it.
+    text: String,
     old: Old,
-    new_address: IpAddr,
+    /// What is `None` stays as it was.
+    new_address: Option<IpAddr>,
     new_port: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Old {
-    Address(IpAddr),
-    AddressAndPort(SocketAddr),
+    /// An address, on all its ports or one. With a zone, only where the trace names the same; without one, in any.
+    Address {
+        ip: IpAddr,
+        zone: Option<String>,
+        port: Option<u16>,
+    },
+    /// A port of any address.
+    Port(u16),
     /// The path of a unix socket, or any other name that a trace has in the place of an address.
     Name(String),
     /// The local or remote address where the trace has none.
@@ -76,11 +90,17 @@ enum Old {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseMappingError {
     /// No `=`.
-    #[error("expected OLD=NEW, such as 10.0.0.7=192.0.2.1 or 127.0.0.1:8080=192.0.2.1:80")]
+    #[error("expected OLD=NEW, such as 10.0.0.7=192.0.2.1, 127.0.0.1:8080=192.0.2.1:80 or :8080=:80")]
     NoEquals,
-    /// The right side is neither an address nor address:port.
-    #[error("'{0}' is neither an address nor address:port")]
+    /// The right side is neither an address nor address:port nor :port.
+    #[error("'{0}' is neither an address nor address:port nor :port")]
     NotAnAddress(String),
+    /// The right side has a zone.
+    #[error("'{0}': a packet has no place for a zone; leave it out")]
+    NewZone(String),
+    /// The left side is nothing that a trace can hold.
+    #[error("'{0}' can match nothing: it is neither an address, address:port or :port nor the name of a socket")]
+    CannotMatch(String),
     /// Nothing on the left side.
     #[error("nothing stands before the '='")]
     NoOld,
@@ -92,38 +112,127 @@ impl FromStr for Mapping {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // A socket path may hold a '='; an address cannot.
         let (old, new) = text.rsplit_once('=').ok_or(ParseMappingError::NoEquals)?;
-        let (new_address, new_port) =
-            parse_address(new).ok_or_else(|| ParseMappingError::NotAnAddress(new.to_owned()))?;
-        let old = match (old, parse_address(old)) {
-            ("", _) => return Err(ParseMappingError::NoOld),
-            ("local", _) => Old::MissingLocal,
-            ("remote", _) => Old::MissingRemote,
-            (_, Some((address, None))) => Old::Address(address),
-            (_, Some((address, Some(port)))) => Old::AddressAndPort(SocketAddr::new(address, port)),
-            (name, None) => Old::Name(name.to_owned()),
-        };
-        Ok(Self { old, new_address, new_port })
+        let (new_address, new_port) = parse_new(new)?;
+        Ok(Self { text: text.to_owned(), old: parse_old(old)?, new_address, new_port })
     }
 }
 
-fn parse_address(text: &str) -> Option<(IpAddr, Option<u16>)> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some((address.ip(), Some(address.port())));
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse().ok().map(|address| (address, None))
+}
+
+fn parse_old(text: &str) -> Result<Old, ParseMappingError> {
+    if let Some(port) = parse_port(text) {
+        return Ok(Old::Port(port));
+    }
+    match (text, parse_address(text)) {
+        ("", _) => Err(ParseMappingError::NoOld),
+        ("local", _) => Ok(Old::MissingLocal),
+        ("remote", _) => Ok(Old::MissingRemote),
+        (_, Some((ip, zone, port))) => Ok(Old::Address { ip, zone: zone.map(str::to_owned), port }),
+        (name, None) if may_be_name(name) => Ok(Old::Name(name.to_owned())),
+        (text, None) => Err(ParseMappingError::CannotMatch(text.to_owned())),
+    }
+}
+
+fn parse_new(text: &str) -> Result<(Option<IpAddr>, Option<u16>), ParseMappingError> {
+    if let Some(port) = parse_port(text) {
+        return Ok((None, Some(port)));
+    }
+    match parse_address(text) {
+        Some((ip, None, port)) => Ok((Some(ip), port)),
+        Some((_, Some(_), _)) => Err(ParseMappingError::NewZone(text.to_owned())),
+        None => Err(ParseMappingError::NotAnAddress(text.to_owned())),
+    }
+}
+
+/// `:443`
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix(':')?;
+    // A number's own parser takes a sign.
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+/// An address with its zone (RFC 4007 section 11) and port, as far as there are any: `10.0.0.1`, `10.0.0.1:443`,
+/// `fe80::1%eth0`, `[fe80::1%eth0]:443`.
+fn parse_address(text: &str) -> Option<(IpAddr, Option<&str>, Option<u16>)> {
+    let (address, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            (address, if port.is_empty() { None } else { Some(parse_port(port)?) })
+        }
+        // One colon stands before a port; two are IPv6.
+        None => match text.split_once(':') {
+            Some((address, port)) if !port.contains(':') => (address, Some(parse_port(&text[address.len()..])?)),
+            _ => (text, None),
+        },
+    };
+    match address.split_once('%') {
+        Some((address, zone)) => {
+            let ip = IpAddr::V6(address.parse().ok()?);
+            (!zone.is_empty()).then_some((ip, Some(zone), port))
+        }
+        None => Some((address.parse().ok()?, None, port)),
+    }
+}
+
+/// Whether a trace can have this in the place of an address: the path of a unix socket, an abstract one, an internal
+/// listener, or a host's name. What looks like an address and is none, is not.
+fn may_be_name(text: &str) -> bool {
+    if ["/", "./", "../", "@", "envoy:"].iter().any(|prefix| text.starts_with(prefix)) {
+        return true;
+    }
+    if let Some((before, _)) = text.split_once('/') {
+        // A network, 10.0.0.0/8, is no path.
+        return parse_address(before).is_none();
+    }
+    let host = match text.split_once(':') {
+        Some((host, _)) if parse_port(&text[host.len()..]).is_some() => host,
+        Some(_) => return false,
+        None => text,
+    };
+    host.chars().all(|char| char.is_alphanumeric() || "-_.".contains(char)) && host.chars().any(char::is_alphabetic)
+}
+
+/// Every `--map` of a run, and which of them has rewritten anything so far, in whatever input and thread.
+#[derive(Clone, Debug, Default)]
+pub struct Mappings(Arc<[(Mapping, AtomicBool)]>);
+
+impl From<Vec<Mapping>> for Mappings {
+    fn from(mappings: Vec<Mapping>) -> Self {
+        Self(mappings.into_iter().map(|mapping| (mapping, AtomicBool::new(false))).collect())
+    }
+}
+
+impl Mappings {
+    /// The first that fits this end of a connection.
+    fn fitting(&self, name: &str, address: Option<&Address>, end: &End) -> Option<&Mapping> {
+        let (mapping, matched) = self.0.iter().find(|(mapping, _)| mapping.fits(name, address, end))?;
+        // Nothing else depends on it.
+        matched.store(true, Ordering::Relaxed);
+        Some(mapping)
+    }
+
+    /// Those that have rewritten nothing.
+    pub fn unmatched(&self) -> impl Iterator<Item = &Mapping> {
+        self.0.iter().filter(|(_, matched)| !matched.load(Ordering::Relaxed)).map(|(mapping, _)| mapping)
+    }
 }
 
 /// One end of a connection before both are brought to one family.
 struct End {
     address: SocketAddr,
     made_up: bool,
+    /// By `--map`.
+    rewritten: bool,
 }
 
 /// Gives connections their endpoints, and keeps those that exist at the same time apart.
 #[derive(Debug, Default)]
 pub struct Resolver {
-    mappings: Vec<Mapping>,
+    mappings: Mappings,
     /// Tuples of connections that are open now, the lower address first, and how many have them.
     open: HashMap<(SocketAddr, SocketAddr), u32>,
 }
@@ -131,8 +240,8 @@ pub struct Resolver {
 impl Resolver {
     /// A resolver that rewrites as `mappings` say; the first that fits counts.
     #[must_use]
-    pub fn new(mappings: Vec<Mapping>) -> Self {
-        Self { mappings, open: HashMap::new() }
+    pub fn new(mappings: impl Into<Mappings>) -> Self {
+        Self { mappings: mappings.into(), open: HashMap::new() }
     }
 
     /// Endpoints for a connection of the source that is called `source`, until [`Resolver::close`].
@@ -167,11 +276,17 @@ impl Resolver {
         let remote_ip = known_ip(connection.remote.as_ref());
         let connection_hash =
             stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &opening.message.to_le_bytes()]);
+        let unconnected = opening.is_unconnected_cluster();
         let mut end = |name: &'static str, address: Option<&Address>, other: Option<IpAddr>, is_client: bool| {
             let v6 = other.is_some_and(|ip| ip.is_ipv6());
             let server_port = if opening.http.is_some() { HTTP_PORT } else { SERVER_PORT };
             let made_up = MadeUp { is_client, v6, connection_hash, server_port };
-            self.end(name, address, &made_up, &mut endpoints)
+            let why = if unconnected && address.is_none() {
+                " (a streamed tap of a cluster has it only with socket_tap_config.set_connection_per_event)"
+            } else {
+                ""
+            };
+            self.end(name, address, &made_up, why, &mut endpoints)
         };
         let upstream = opening.role == Role::Upstream;
         let local = end("local", connection.local.as_ref(), remote_ip, upstream);
@@ -187,16 +302,22 @@ impl Resolver {
             endpoints.remote.set_ip(mapped(remote_ip));
             endpoints.notes.push("the IPv4 side is written as an IPv4-mapped IPv6 address".into());
         }
+        if endpoints.local == endpoints.remote {
+            let cause = if local.rewritten || remote.rewritten { "after --map, both" } else { "both" };
+            let both = endpoints.local;
+            let detail = format!("{cause} ends have the address {both}; the client gets a made-up port");
+            endpoints.faults.push((Code::SameAddress, detail));
+        }
         endpoints
     }
 
-    fn end(&self, name: &str, address: Option<&Address>, made_up: &MadeUp, out: &mut Endpoints) -> End {
+    fn end(&self, name: &str, address: Option<&Address>, made_up: &MadeUp, why: &str, out: &mut Endpoints) -> End {
         let faults = out.faults.len();
         let mut end = match address {
             None => {
                 let address = made_up.endpoint("");
-                out.notes.push(format!("{name} address missing in the trace, made up: {address}"));
-                End { address, made_up: true }
+                out.notes.push(format!("{name} address missing in the trace, made up: {address}{why}"));
+                End { address, made_up: true, rewritten: false }
             }
             Some(Address::Socket { address: text, port }) => made_up.socket(name, text, *port, out),
             Some(named @ (Address::Pipe(_) | Address::Internal { .. })) => {
@@ -204,16 +325,24 @@ impl Resolver {
                 let address = made_up.endpoint(&true_name);
                 out.notes.push(format!("{name} address is {true_name}, made up for it: {address}"));
                 out.names.push((address.ip(), true_name));
-                End { address, made_up: true }
+                End { address, made_up: true, rewritten: false }
             }
         };
-        if let Some(mapping) = self.mappings.iter().find(|mapping| mapping.fits(name, address, &end)) {
+        if let Some(mapping) = self.mappings.fitting(name, address, &end) {
             let old = end.address;
-            end.address = SocketAddr::new(mapping.new_address, mapping.new_port.unwrap_or(old.port()));
-            end.made_up = false;
-            out.names.retain(|(ip, _)| *ip != old.ip());
+            let (ip, port) = (mapping.new_address.unwrap_or(old.ip()), mapping.new_port.unwrap_or(old.port()));
+            end.address = SocketAddr::new(ip, port);
+            end.rewritten = true;
+            if mapping.new_address.is_some() {
+                end.made_up = false;
+                out.names.retain(|(ip, _)| *ip != old.ip());
+            }
             // The user knows better than the trace.
-            let better = |code: Code| code == Code::BadAddress || (code == Code::BadPort && mapping.new_port.is_some());
+            let better = |code: Code| match code {
+                Code::BadAddress => mapping.new_address.is_some(),
+                Code::BadPort => mapping.new_port.is_some(),
+                _ => false,
+            };
             let kept = out.faults.drain(faults..).filter(|(code, _)| !better(*code)).collect::<Vec<_>>();
             out.faults.extend(kept);
             out.notes.push(format!("{name} address rewritten with --map: {old} to {}", end.address));
@@ -222,11 +351,13 @@ impl Resolver {
     }
 
     /// Gives a connection another client port while one with the same four addresses is open: two Envoys may have
-    /// tapped one connection from both ends, and the two recordings are not one TCP stream.
+    /// tapped one connection from both ends, and the two recordings are not one TCP stream. The same where both ends
+    /// are one: no tool could tell the directions apart.
     fn keep_apart(&self, source: &str, opening: &Opening, endpoints: &mut Endpoints) {
         let old = endpoints.tuple(opening.role).0;
         let mut attempt = 0_u64;
-        while self.open.contains_key(&ordered(endpoints)) {
+        let same = endpoints.local == endpoints.remote;
+        while self.open.contains_key(&ordered(endpoints)) || endpoints.local == endpoints.remote {
             let hash = stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &attempt.to_le_bytes()]);
             let client = match opening.role {
                 Role::Downstream => &mut endpoints.remote,
@@ -243,7 +374,9 @@ impl Resolver {
         }
         if attempt > 0 {
             let new = endpoints.tuple(opening.role).0;
-            endpoints.notes.push(if new.ip() == old.ip() {
+            endpoints.notes.push(if same && new.ip() == old.ip() {
+                format!("both ends have the address {old}; client port made up: {} for {}", new.port(), old.port())
+            } else if new.ip() == old.ip() {
                 let (new, old) = (new.port(), old.port());
                 format!("another connection with these addresses is open at the same time; client port made up: {new} for {old}")
             } else {
@@ -256,10 +389,12 @@ impl Resolver {
 impl Mapping {
     fn fits(&self, name: &str, address: Option<&Address>, end: &End) -> bool {
         match &self.old {
-            Old::Address(old) => end.address.ip().to_canonical() == old.to_canonical(),
-            Old::AddressAndPort(old) => {
-                end.address.ip().to_canonical() == old.ip().to_canonical() && end.address.port() == old.port()
+            Old::Address { ip, zone, port } => {
+                end.address.ip().to_canonical() == ip.to_canonical()
+                    && port.is_none_or(|port| port == end.address.port())
+                    && (zone.is_none() || zone.as_deref() == zone_of(address))
             }
+            Old::Port(port) => end.address.port() == *port,
             Old::Name(old) => {
                 let without_port =
                     |address: &Address| matches!(address, Address::Socket { address, .. } if address == old);
@@ -317,13 +452,13 @@ impl MadeUp {
             (None, None) => out.notes.push(format!("{name} port missing in the trace, made up: {port_number}")),
         }
         if let Some(ip) = parse_ip(text) {
-            return End { address: SocketAddr::new(ip, port_number), made_up: false };
+            return End { address: SocketAddr::new(ip, port_number), made_up: false, rewritten: false };
         }
         let ip = self.ip(text);
         out.faults.push((Code::BadAddress, format!("{name} address '{text}' is not an IP address; {ip} is used")));
         out.notes.push(format!("{name} address '{text}' is not an IP address, made up: {ip}"));
         out.names.push((ip, text.to_owned()));
-        End { address: SocketAddr::new(ip, port_number), made_up: true }
+        End { address: SocketAddr::new(ip, port_number), made_up: true, rewritten: false }
     }
 }
 
@@ -336,6 +471,13 @@ fn dynamic_port(hash: u64) -> u16 {
 fn parse_ip(text: &str) -> Option<IpAddr> {
     let text = text.split_once('%').map_or(text, |(address, _zone)| address);
     text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+fn zone_of(address: Option<&Address>) -> Option<&str> {
+    match address {
+        Some(Address::Socket { address, .. }) => Some(address.split_once('%')?.1),
+        _ => None,
+    }
 }
 
 fn known_ip(address: Option<&Address>) -> Option<IpAddr> {
@@ -374,7 +516,7 @@ mod tests {
             role_given: false,
             offset: 0,
             message: 0,
-            timeless: false,
+            times: crate::timeline::TimesFrom::Recorded,
             http: None,
         }
     }

@@ -7,10 +7,11 @@ mod hash;
 mod http;
 mod protocol;
 mod role;
+mod start;
 mod summary;
 
 pub use assemble::{Data, Entry, EntryKind, Joined, MAX_CONNECTIONS, Opening, Options, Timelines, TrueLength};
-pub use endpoint::{Endpoints, Mapping, ParseMappingError, Resolver};
+pub use endpoint::{Endpoints, Mapping, Mappings, ParseMappingError, Resolver};
 pub use hash::stable_hash;
 pub use http::{
     Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice, reason_phrase,

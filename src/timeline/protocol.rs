@@ -97,10 +97,50 @@ impl Sniffer {
     }
 }
 
+const METHODS: [&[u8]; 9] =
+    [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH "];
+
 fn is_http1(head: &[u8]) -> bool {
-    const METHODS: [&[u8]; 9] =
-        [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH "];
     head.starts_with(b"HTTP/1.") || METHODS.iter().any(|method| head.starts_with(method))
+}
+
+/// Who sends a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    Client,
+    Server,
+}
+
+impl Speaker {
+    /// Whose first payload of a connection this can only be, where it is one of a protocol that tells.
+    pub(super) fn of(payload: &[u8]) -> Option<Self> {
+        /// HTTP/2 (RFC 9113 section 3.4), AMQP 0-9-1 and 1.0, the PROXY protocol in both versions.
+        const CLIENT: [&[u8]; 4] = [b"PRI * HTTP/2.0\r\n", b"AMQP", b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
+        /// HTTP/1; the greetings of SMTP and FTP, POP3, IMAP, VNC and NATS.
+        const SERVER: [&[u8]; 8] =
+            [b"HTTP/1.", b"220 ", b"220-", b"+OK ", b"* OK ", b"* PREAUTH ", b"RFB 003.", b"INFO {"];
+        let starts = |signs: &[&[u8]]| signs.iter().any(|sign| payload.starts_with(sign));
+        if starts(&METHODS) || starts(&CLIENT) {
+            return Some(Self::Client);
+        }
+        if starts(&SERVER) {
+            return Some(Self::Server);
+        }
+        match payload {
+            // TLS: ClientHello and ServerHello (RFC 8446 section 4).
+            [22, 3, 0..=4, _, _, 1, ..] => Some(Self::Client),
+            [22, 3, 0..=4, _, _, 2, ..] => Some(Self::Server),
+            // HTTP/2: SETTINGS without a preface before it (RFC 9113 section 6.5).
+            [0, _, len, 4, 0, 0, 0, 0, 0, ..] if len % 6 == 0 => Some(Self::Server),
+            // MySQL: packet 0, protocol version 10, the server's version as text.
+            [_, _, 0, 0, 10, b'0'..=b'9', ..] => Some(Self::Server),
+            // PostgreSQL: length, then version 3.0, or what asks for TLS.
+            [0, 0, _, _, 0, 3, 0, 0, ..] | [0, 0, 0, 8, 4, 210, 22, 47] => Some(Self::Client),
+            // MQTT: CONNECT with the protocol's name.
+            [0x10, _, 0, 4, b'M', b'Q', b'T', b'T', ..] => Some(Self::Client),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Who opened a connection. A trace does not say; its addresses and its first event tell.
 
-use super::Direction;
+use memchr::memmem;
+
+use super::{Direction, protocol::Speaker};
 
 /// Which side of Envoy a connection is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,14 +45,53 @@ pub enum RoleChoice {
     Known(Role),
 }
 
-/// The role that the two ports suggest: the side with an ephemeral port called the side with a service port.
+/// Services whose port lies among those that clients get: Keystone's admin interface, Db2 and Jenkins agents, gRPC by
+/// habit, MySQL's X protocol, STOMP and OpenWire of ActiveMQ.
+const HIGH_SERVICES: [u16; 6] = [33_060, 35_357, 50_000, 50_051, 61_613, 61_616];
+
+/// The role that the two ports suggest: the side with an ephemeral port called the side with a service port. Where both
+/// look alike, a port below 1024 or of a known service is the server's.
 #[must_use]
 pub fn role_from_ports(local: u16, remote: u16) -> Option<Role> {
     match (is_ephemeral(local), is_ephemeral(remote)) {
         (false, true) => Some(Role::Downstream),
         (true, false) => Some(Role::Upstream),
+        (true, true) => server_by(HIGH_SERVICES.contains(&local), HIGH_SERVICES.contains(&remote)),
+        (false, false) => server_by(local < 1024, remote < 1024),
+    }
+}
+
+fn server_by(local: bool, remote: bool) -> Option<Role> {
+    match (local, remote) {
+        (true, false) => Some(Role::Downstream),
+        (false, true) => Some(Role::Upstream),
         _ => None,
     }
+}
+
+/// The role that the first payloads show: whoever sends what only a client sends is the client.
+pub(super) fn role_from_first_words<'a>(said: impl Iterator<Item = (Direction, &'a [u8])> + Clone) -> Option<Role> {
+    let said = said.filter(|(_, payload)| !payload.is_empty());
+    let role = |direction: Direction, speaker: Speaker| match (direction, speaker) {
+        (Direction::Inbound, Speaker::Client) | (Direction::Outbound, Speaker::Server) => Role::Downstream,
+        (Direction::Outbound, Speaker::Client) | (Direction::Inbound, Speaker::Server) => Role::Upstream,
+    };
+    let (first, banner) = said.clone().next()?;
+    if banner.starts_with(b"SSH-") {
+        // Both sides begin with a banner, in any order. What they offer next differs (RFC 8308 section 2.1, and the
+        // markers of OpenSSH's strict key exchange). Where the trace does not have that any more, who greets is taken
+        // for the server.
+        let offered = said.into_iter().find_map(|(direction, payload)| {
+            let has = |signs: [&str; 2]| signs.iter().any(|sign| memmem::find(payload, sign.as_bytes()).is_some());
+            let client = has(["ext-info-c", "kex-strict-c-"]).then_some(Speaker::Client);
+            Some(role(direction, client.or(has(["ext-info-s", "kex-strict-s-"]).then_some(Speaker::Server))?))
+        });
+        return Some(offered.unwrap_or(role(first, Speaker::Server)));
+    }
+    [Direction::Inbound, Direction::Outbound].into_iter().find_map(|direction| {
+        let (_, payload) = said.clone().find(|(other, _)| *other == direction)?;
+        Some(role(direction, Speaker::of(payload)?))
+    })
 }
 
 /// RFC 6335 section 6 (49152 to 65535), or Linux's default `ip_local_port_range` (32768 to 60999).
@@ -67,6 +108,8 @@ mod tests {
         assert_eq!(role_from_ports(443, 51_000), Some(Role::Downstream));
         assert_eq!(role_from_ports(40_000, 5432), Some(Role::Upstream));
         assert_eq!(role_from_ports(8080, 8081), None);
-        assert_eq!(role_from_ports(50_000, 60_000), None);
+        assert_eq!(role_from_ports(50_001, 60_000), None);
+        assert_eq!(role_from_ports(50_051, 40_000), Some(Role::Downstream));
+        assert_eq!(role_from_ports(8080, 443), Some(Role::Upstream));
     }
 }

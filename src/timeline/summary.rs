@@ -1,7 +1,10 @@
 //! What each connection of a source came to, and what is wrong with it.
 
 use super::{Data, Entry, EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
-use crate::trace::{Code, Finding, Nanos};
+use crate::{
+    trace::{Code, Finding, Nanos},
+    words::{bytes_are, count_of},
+};
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +17,10 @@ pub struct Side {
     pub lost: u64,
     /// Events of which more is missing, and nobody knows how much.
     pub open_ended: u64,
+    /// Events that Envoy cut to its limit.
+    pub truncated: u64,
+    /// Bytes of these that are known to be missing.
+    pub truncated_bytes: u64,
 }
 
 /// One connection from its first entry to its last.
@@ -85,6 +92,10 @@ impl Summary {
         };
         // Positions are whatever the trace claims.
         side.lost = side.lost.saturating_add(lost);
+        if data.truncated {
+            side.truncated += 1;
+            side.truncated_bytes = side.truncated_bytes.saturating_add(lost);
+        }
         self.open_event = match data.length {
             TrueLength::MoreThan(_) => Some(OpenEvent::Truncated),
             TrueLength::Known(_) => data.as_string.then_some(OpenEvent::AsString { place }),
@@ -103,6 +114,21 @@ fn backwards(by: Nanos, (offset, message): (u64, u64)) -> Finding {
         offset,
         message,
         detail: format!("an event is {by} ns older than the one before it on its connection"),
+    }
+}
+
+/// Which address is missing where the trace has the other one.
+fn missing_address(opening: &Opening) -> Option<&'static str> {
+    if opening.is_unconnected_cluster() {
+        return Some(
+            "Envoy's own address is missing: it is not known yet when a streamed tap of a cluster begins; with \
+             socket_tap_config.set_connection_per_event every event has it",
+        );
+    }
+    match (&opening.connection.local, &opening.connection.remote) {
+        (None, Some(_)) => Some("Envoy's own address is missing"),
+        (Some(_), None) => Some("the peer's address is missing"),
+        _ => None,
     }
 }
 
@@ -178,6 +204,7 @@ impl Summaries {
                         let bytes = bytes.saturating_add(1);
                         side.lost = side.lost.saturating_add(bytes);
                         side.open_ended = side.open_ended.saturating_sub(1);
+                        side.truncated_bytes = side.truncated_bytes.saturating_add(bytes);
                         summary.truncated.bytes = summary.truncated.bytes.saturating_add(bytes);
                         return None;
                     }
@@ -193,7 +220,7 @@ impl Summaries {
                     code: Code::LostBytes,
                     offset: place.0,
                     message: place.1,
-                    detail: format!("{bytes} bytes before this event are missing, by seq_num"),
+                    detail: format!("before this event, {} missing, by seq_num", bytes_are(bytes)),
                 });
                 None
             }
@@ -209,6 +236,13 @@ impl Summaries {
                 offset: opening.offset,
                 message: opening.message,
                 detail: format!("trace_id {} has no addresses; a capture gets made-up ones", opening.trace_id),
+            });
+        } else if let Some(missing) = missing_address(opening) {
+            self.findings.push(Finding {
+                code: Code::MissingAddress,
+                offset: opening.offset,
+                message: opening.message,
+                detail: format!("trace_id {}: {missing}; a capture gets a made-up one", opening.trace_id),
             });
         }
         if self.by_slot.len() <= slot {
@@ -237,17 +271,19 @@ impl Summaries {
             let Count { times, bytes, .. } = summary.truncated;
             let open_ended: u64 = summary.sides.iter().map(|side| side.open_ended).sum();
             let missing = match open_ended {
-                0 => format!("{bytes} bytes are missing"),
+                0 => format!("{} missing", bytes_are(bytes)),
                 _ if bytes == 0 => "how many bytes are missing is not known".to_owned(),
-                _ => format!("more than {bytes} bytes are missing"),
+                _ => format!("more than {} missing", bytes_are(bytes)),
             };
-            let detail = format!("trace_id {trace_id}: {times} bodies are truncated, {missing}");
+            let bodies = count_of(times, "body is", "bodies are");
+            let detail = format!("trace_id {trace_id}: {bodies} truncated, {missing}");
             self.findings.push(summary.truncated.finding(Code::TruncatedBody, detail));
         }
         if summary.destroyed.times > 0 {
             let Count { times, bytes, .. } = summary.destroyed;
+            let (bodies, missing) = (count_of(times, "body", "bodies"), bytes_are(bytes));
             let detail = format!(
-                "trace_id {trace_id}: JSON_BODY_AS_STRING destroyed binary data in {times} bodies, {bytes} bytes are missing"
+                "trace_id {trace_id}: JSON_BODY_AS_STRING destroyed binary data in {bodies}, {missing} missing"
             );
             self.findings.push(summary.destroyed.finding(Code::BinaryDestroyed, detail));
         }

@@ -53,6 +53,10 @@ pub enum Code {
     MixedKinds,
     /// No address of either side.
     MissingConnection,
+    /// The address of one side alone.
+    MissingAddress,
+    /// Both ends have the same address and port.
+    SameAddress,
     /// A streamed trace without its `closed` event.
     MissingClose,
     /// An event is older than the one before it.
@@ -94,6 +98,8 @@ impl Code {
             Self::TrailingBytes => "trailing-bytes",
             Self::MixedKinds => "mixed-kinds",
             Self::MissingConnection => "missing-connection",
+            Self::MissingAddress => "missing-address",
+            Self::SameAddress => "same-address",
             Self::MissingClose => "missing-close",
             Self::TimeBackwards => "time-backwards",
             Self::LostBytes => "lost-bytes",
@@ -124,6 +130,8 @@ impl Code {
             | Self::TrailingBytes => Severity::Error,
             Self::MixedKinds
             | Self::MissingConnection
+            | Self::MissingAddress
+            | Self::SameAddress
             | Self::MissingClose
             | Self::TimeBackwards
             | Self::LostBytes

@@ -273,7 +273,7 @@ fn text_and_json_nested_without_end() {
             let bytes = [Dress::Json.file(&whole), nested.into_bytes()].concat();
             let (input, output) = (dir.create("trace.json", bytes), dir.join("out.pcapng"));
             let run = convert(&["--tcp", "bare"], &input, &output).run_within(256).expect_no_panic();
-            assert!(run.status.code() == Some(1) || run.stderr.contains("1 fields of a newer Envoy"), "{run:?}");
+            assert!(run.status.code() == Some(1) || run.stderr.contains("1 field of a newer Envoy"), "{run:?}");
             assert_eq!(tshark::read(&output).len(), 2);
         }
         for nested in ["[{\"a\":".repeat(depth), "{\"a\":[".repeat(depth)] {

@@ -153,7 +153,7 @@ fn a_truncated_body_among_other_connections_counts_as_lost_events() {
     messages.splice(at..at, streamed(2, other, [read(TIME + 1, b"between"), closed(TIME + 1)]));
     let input = create(&dir, "path_0.pb", &messages);
     let run = tap2pcap().arg("validate").arg(&input).run().expect_status(0);
-    assert!(run.stdout_text().contains("1 bodies are truncated, 96 bytes are missing"), "{run:?}");
+    assert!(run.stdout_text().contains("1 body is truncated, 96 bytes are missing"), "{run:?}");
     assert!(!run.stdout_text().contains("lost-bytes"), "{run:?}");
     let output = dir.join("out.pcapng");
     convert(&[], &input, &output).run().expect_status(0);

@@ -172,7 +172,7 @@ fn opening(role: Role) -> Opening {
         role_given: false,
         offset: 0,
         message: 0,
-        timeless: false,
+        times: TimesFrom::Recorded,
         http: None,
     }
 }

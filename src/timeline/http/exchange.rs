@@ -256,7 +256,11 @@ impl Exchange {
             (None, Some(start)) => (after_clock(env.clock, start), TimesFrom::StartTime),
             (None, None) => match date().filter(|date| *date <= env.latest) {
                 Some(date) => (within_second(env.clock, date), TimesFrom::Date),
-                None => (after_clock(env.clock, 0), TimesFrom::Nothing),
+                None => {
+                    let (start, from) = env.start.get();
+                    let from = if env.clock.is_some() && from == TimesFrom::Next { TimesFrom::Before } else { from };
+                    (after_clock(env.clock, start), from)
+                }
             },
         };
         if times != TimesFrom::Recorded {
@@ -271,10 +275,9 @@ impl Exchange {
             }
         };
         self.framer = Some(if two { Framer::Two(Box::default()) } else { Framer::One(Http1::default()) });
-        opening.timeless = times != TimesFrom::Recorded;
+        opening.times = times;
         opening.http = Some(HttpOpening {
             version: if two { 2 } else { 1 },
-            times,
             end_assumed: !opening.buffered && !tracks[1].has_trailers,
             notes: String::new(),
         });

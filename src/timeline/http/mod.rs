@@ -24,7 +24,7 @@ pub use self::{
     streams::Streams,
     track::{Completeness, Track},
 };
-use super::{Opening, Options, Role};
+use super::{Opening, Options, Role, start::Start};
 use crate::trace::{Code, Connection, Finding, Findings, HttpPart, MessageView, Nanos, TraceKind};
 
 /// Bytes of one exchange that are held.
@@ -70,7 +70,7 @@ pub struct HttpOptions {
     pub side: SideChoice,
 }
 
-/// Where the times of a replayed exchange come from.
+/// Where the time of a connection's beginning comes from, and of what else has none in a replayed exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimesFrom {
     /// The trace has at least one.
@@ -79,6 +79,14 @@ pub enum TimesFrom {
     Date,
     /// `--start-time`.
     StartTime,
+    /// The last one before it in the trace.
+    Before,
+    /// The first one after it in the trace.
+    Next,
+    /// The earliest one of the other traces in the capture.
+    Neighbours,
+    /// When the file was modified.
+    Modified,
     /// Nothing: they count from the Unix epoch.
     Nothing,
 }
@@ -88,8 +96,6 @@ pub enum TimesFrom {
 pub struct HttpOpening {
     /// 1 or 2.
     pub version: u8,
-    /// How times were made up.
-    pub times: TimesFrom,
     /// No trailers, so that nothing in a streamed trace says that the exchange ends where it does.
     pub end_assumed: bool,
     /// What was made up beyond that, escaped, or left out, one line each.
@@ -101,6 +107,7 @@ pub struct HttpOpening {
 struct Env {
     options: HttpOptions,
     start_time: Option<Nanos>,
+    start: Start,
     /// The latest time that the capture can hold.
     latest: Nanos,
     /// The last time that was made up.
@@ -122,10 +129,11 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, start: Start) -> Self {
         let env = Env {
             options: options.http,
             start_time: options.start_time,
+            start,
             latest: options.latest.unwrap_or(Nanos::MAX),
             clock: None,
             out: Out::default(),
@@ -294,6 +302,13 @@ impl Replay {
     }
 }
 
+/// The date header of a response in this message.
+pub(super) fn date(view: MessageView<'_>) -> Option<Nanos> {
+    let pieces = view.message().http.iter();
+    let mut heads = pieces.filter(|piece| (piece.side.index(), piece.part) == (1, HttpPart::Headers));
+    heads.find_map(|piece| head::Head::read(view, piece).date())
+}
+
 /// Whether both halves of an exchange are there.
 fn completeness(tracks: &[Track; 2]) -> Completeness {
     let [request, response] = tracks;
@@ -336,7 +351,7 @@ fn opening(view: MessageView<'_>, buffered: bool, side: SideChoice) -> Opening {
         role_given: false,
         offset: message.offset,
         message: message.index,
-        timeless: false,
+        times: TimesFrom::Recorded,
         http: None,
     }
 }

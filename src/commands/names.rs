@@ -1,0 +1,106 @@
+//! What inputs are called in captures, so that the traces of two pods are told apart where their files have one name.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+};
+
+use crate::input::{Input, trace_stem};
+
+/// What one input is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    /// For people: its own name, or where there is another of this name its path below the directory that was named.
+    pub shown: String,
+    /// What made-up addresses and sequence numbers come from: its own name without what only tells how it is packed
+    /// and encoded, and with directories where there is another of this name.
+    pub stem: String,
+}
+
+impl Name {
+    /// In a capture of its own, which does not depend on what else is converted; its place in the tree tells it apart.
+    pub(super) fn alone(input: &Input) -> Self {
+        Self { shown: own(input), stem: trace_stem(&input.path) }
+    }
+}
+
+/// The names of inputs that come into one capture.
+pub(super) fn names(inputs: &[Input]) -> Vec<Name> {
+    let with_stem = |path: &Path, input: &Input| text(&path.with_file_name(trace_stem(&input.path)));
+    let shown = tell_apart(inputs, &[&own, &|input| text(&input.relative), &|input| text(&input.path)]);
+    let stems = tell_apart(
+        inputs,
+        &[&|input| trace_stem(&input.path), &|input| with_stem(&input.relative, input), &|input| {
+            with_stem(&input.path, input)
+        }],
+    );
+    shown.into_iter().zip(stems).map(|(shown, stem)| Name { shown, stem }).collect()
+}
+
+/// The first name of each input that no input of another directory has; the last one if there is none.
+fn tell_apart(inputs: &[Input], kinds: &[&dyn Fn(&Input) -> String]) -> Vec<String> {
+    let mut names: Vec<Option<String>> = vec![None; inputs.len()];
+    for (depth, kind) in kinds.iter().enumerate() {
+        let mut directories: HashMap<String, Option<&Path>> = HashMap::new();
+        let open: Vec<usize> = (0..inputs.len()).filter(|index| names[*index].is_none()).collect();
+        for index in &open {
+            let directory = inputs[*index].path.parent();
+            match directories.entry(kind(&inputs[*index])) {
+                Entry::Vacant(entry) => drop(entry.insert(directory)),
+                Entry::Occupied(mut entry) if *entry.get() != directory => drop(entry.insert(None)),
+                Entry::Occupied(_) => {}
+            }
+        }
+        for index in open {
+            let name = kind(&inputs[index]);
+            let unique = directories.get(&name).is_some_and(|directory| *directory == inputs[index].path.parent());
+            if unique || depth + 1 == kinds.len() {
+                names[index] = Some(name);
+            }
+        }
+    }
+    names.into_iter().map(Option::unwrap_or_default).collect()
+}
+
+/// The file's own name.
+fn own(input: &Input) -> String {
+    input.path.file_name().unwrap_or(input.path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(path: &str, relative: &str) -> Input {
+        Input { path: path.into(), relative: relative.into(), found: true }
+    }
+
+    fn named(inputs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let inputs: Vec<_> = inputs.iter().map(|(path, relative)| input(path, relative)).collect();
+        names(&inputs).into_iter().map(|name| (name.shown, name.stem)).collect()
+    }
+
+    fn pair(shown: &str, stem: &str) -> (String, String) {
+        (shown.into(), stem.into())
+    }
+
+    #[test]
+    fn one_name_in_two_directories_is_two_names() {
+        let below_one_root = named(&[("in/a/tap_4.json", "a/tap_4.json"), ("in/b/tap_4.json", "b/tap_4.json")]);
+        assert_eq!(below_one_root, [pair("a/tap_4.json", "a/tap_4"), pair("b/tap_4.json", "b/tap_4")]);
+        let two_roots = named(&[("a/tap_4.json", "tap_4.json"), ("b/tap_4.json", "tap_4.json"), ("b/x.pb", "x.pb")]);
+        assert_eq!(two_roots, [pair("a/tap_4.json", "a/tap_4"), pair("b/tap_4.json", "b/tap_4"), pair("x.pb", "x")]);
+    }
+
+    #[test]
+    fn a_name_that_is_alone_stays_the_files_own() {
+        assert_eq!(named(&[("in/a/tap_4.json", "a/tap_4.json")]), [pair("tap_4.json", "tap_4")]);
+        let two_encodings = named(&[("in/tap_4.json", "tap_4.json"), ("in/tap_4.pb", "tap_4.pb")]);
+        assert_eq!(two_encodings, [pair("tap_4.json", "tap_4"), pair("tap_4.pb", "tap_4")]);
+        assert_eq!(named(&[("-", "-")]), [pair("-", "-")]);
+    }
+}

@@ -1,0 +1,97 @@
+//! When something begins of which nothing says when.
+
+use std::{fs, path::PathBuf, time::UNIX_EPOCH};
+
+use super::{Options, TimesFrom, http};
+use crate::{
+    input::{self, Advance, Source},
+    trace::{MessageView, Nanos},
+};
+
+/// Reads of a file in search of its first time: 8 MiB of what it unpacks to.
+const MAX_READS: u32 = 32;
+
+/// The beginning of what has no time and comes after nothing that has one.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    given: Option<Nanos>,
+    neighbours: Option<Nanos>,
+    latest: Nanos,
+    file: Option<(PathBuf, input::Options)>,
+    found: Option<(Nanos, TimesFrom)>,
+}
+
+impl Start {
+    pub(super) fn new(source: &Source, options: &Options) -> Self {
+        Self {
+            given: options.start_time,
+            neighbours: options.neighbours,
+            latest: options.latest.unwrap_or(Nanos::MAX),
+            file: options.reread.map(|options| (source.path().to_owned(), options)),
+            found: None,
+        }
+    }
+
+    /// The next time of the source is known to be this one.
+    pub(super) fn set_next(&mut self, time: Nanos) {
+        self.found.get_or_insert((time, TimesFrom::Next));
+    }
+
+    /// Whether it is known without a look at what comes.
+    pub(super) fn is_known(&self) -> bool {
+        self.given.is_some() || self.found.is_some()
+    }
+
+    /// The time, and where it comes from.
+    #[cold]
+    pub(super) fn get(&mut self) -> (Nanos, TimesFrom) {
+        if let Some(given) = self.given {
+            return (given, TimesFrom::StartTime);
+        }
+        if let Some(found) = self.found {
+            return found;
+        }
+        let next = self.next_in_file().map(|time| (time, TimesFrom::Next));
+        let found = next
+            .or(self.neighbours.map(|time| (time, TimesFrom::Neighbours)))
+            .or_else(|| self.modified().map(|time| (time, TimesFrom::Modified)))
+            .unwrap_or((0, TimesFrom::Nothing));
+        *self.found.insert(found)
+    }
+
+    /// The first time in the file, which is read once more for it, so that nothing has to be held back.
+    fn next_in_file(&self) -> Option<Nanos> {
+        let (path, options) = self.file.as_ref()?;
+        let mut source = Source::open(path, input::Options { piece: None, ..*options }).ok()?;
+        let mut reads = 0;
+        loop {
+            match source.advance() {
+                Advance::Message => {
+                    if let Some(time) = self.first_of(source.message()) {
+                        return Some(time);
+                    }
+                }
+                Advance::NeedInput if reads < MAX_READS => {
+                    source.fill();
+                    reads += 1;
+                }
+                Advance::NeedInput | Advance::End => return None,
+            }
+            // Nobody takes them; the pass that counts finds them again.
+            drop(source.take_findings());
+        }
+    }
+
+    fn first_of(&self, view: MessageView<'_>) -> Option<Nanos> {
+        let message = view.message();
+        let events = message.events.iter().filter_map(|event| event.time);
+        let pieces = message.http.iter().filter_map(|piece| piece.time);
+        events.chain(pieces).chain(http::date(view)).find(|time| *time <= self.latest)
+    }
+
+    fn modified(&self) -> Option<Nanos> {
+        let (path, _) = self.file.as_ref()?;
+        let modified = fs::metadata(path).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Nanos::try_from(modified.as_nanos()).ok().filter(|time| *time <= self.latest)
+    }
+}
