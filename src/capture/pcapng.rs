@@ -180,7 +180,8 @@ mod tests {
 
     /// What a terminal acts on, what looks like it, and ordinary text, up to more than any option holds.
     fn text() -> impl Strategy<Value = String> {
-        let piece = prop_oneof!["\\PC{0,20}", "[\\x00-\\x1f\\x7f-\\u{9f}]{1,8}", "[\u{200b}-\u{202e}\u{2066}\u{feff}é]{1,8}"];
+        let piece =
+            prop_oneof!["\\PC{0,20}", "[\\x00-\\x1f\\x7f-\\u{9f}]{1,8}", "[\u{200b}-\u{202e}\u{2066}\u{feff}é]{1,8}"];
         let repeated = (piece, prop_oneof![4 => 1..4_usize, 1 => 1..20_000_usize]);
         proptest::collection::vec(repeated, 0..4)
             .prop_map(|pieces| pieces.into_iter().map(|(piece, times)| piece.repeat(times)).collect())

@@ -200,7 +200,7 @@ fn any_comment_and_name_gives_a_capture_that_is_read_whole() {
     let path = dir.join("any.pcapng");
     let mut texts: Vec<String> = [1, 3, 4_090, 16_384, 32_767, 65_530, 65_535, 65_536, 70_000, 1_000_000]
         .into_iter()
-        .flat_map(|length| ["x".repeat(length), "é".repeat(length / 2), EVIL.repeat(1 + length / EVIL.len())])
+        .flat_map(|length| ["x".repeat(length), "é".repeat(1 + length / 2), EVIL.repeat(1 + length / EVIL.len())])
         .collect();
     texts.push(format!("two\nlines {EVIL}"));
     let mut capture = Capture::create(&Destination::File(path.clone()), Format::Pcapng).unwrap();
