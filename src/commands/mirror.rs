@@ -17,7 +17,7 @@ use super::{
     trace::{Stop, Trace},
 };
 use crate::{
-    capture::{Capture, Destination, Format, OutputError},
+    capture::{Capture, Destination, Format, OutputError, OutputOptions, sync_directory},
     input::Input,
     interrupt,
     report::{Progress, print_error},
@@ -45,7 +45,7 @@ pub(super) fn mirror(
     progress: &Progress,
 ) -> Result<Outcome, Failed> {
     let suffix = match format {
-        Format::Pcap => ".pcap",
+        Format::Pcap | Format::PcapMicros => ".pcap",
         Format::Pcapng => ".pcapng",
     };
     let outputs = output_paths(inputs, directory, suffix);
@@ -87,7 +87,14 @@ pub(super) fn mirror(
         }
         work();
     });
+    sync_directories(&outputs);
     result.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the outputs' names outlast a power cut: once for all in a directory.
+pub(super) fn sync_directories(outputs: &[PathBuf]) {
+    let directories: HashSet<_> = outputs.iter().filter_map(|path| path.parent()).collect();
+    directories.into_iter().for_each(sync_directory);
 }
 
 /// Where each input's capture goes: the name it had, with the capture's suffix after it. Inputs of the same name, from
@@ -138,7 +145,7 @@ fn convert(
         Ok(trace) => trace,
         // The user ended the stream before it began: like tcpdump's, its capture is an empty one.
         Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => {
-            let mut capture = create(output, format)?;
+            let mut capture = create(output, format, settings)?;
             capture.add_interface("-");
             capture.finish().map_err(Failed::Output)?;
             return Ok(Outcome { converted: 1, ..outcome });
@@ -148,7 +155,7 @@ fn convert(
             return Ok(outcome);
         }
     };
-    let mut capture = create(output, format)?;
+    let mut capture = create(output, format, settings)?;
     let mut resolver = Resolver::new(settings.mappings.clone());
     let mut run = || -> Result<(), Stop> {
         while trace.advance(&mut capture, progress)?.is_some() {
@@ -165,10 +172,11 @@ fn convert(
 }
 
 /// Creates a capture, and the directories that lead to it.
-fn create(output: &Path, format: Format) -> Result<Capture, Failed> {
+fn create(output: &Path, format: Format, settings: &Settings) -> Result<Capture, Failed> {
     if let Some(parent) = output.parent() {
         let failed = |source| Failed::Output(OutputError { path: output.to_owned(), source });
         fs::create_dir_all(parent).map_err(failed)?;
     }
-    Capture::create(&Destination::File(output.to_owned()), format).map_err(Failed::Output)
+    let options = OutputOptions { many: true, ..settings.output };
+    Capture::create_with(&Destination::File(output.to_owned()), format, options).map_err(Failed::Output)
 }

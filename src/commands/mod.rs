@@ -7,6 +7,7 @@ mod inspect;
 mod live_capture;
 mod merge;
 mod mirror;
+mod output;
 mod record;
 mod settings;
 mod trace;

@@ -24,6 +24,7 @@ mod marks;
 mod memory;
 mod merge;
 mod oracle;
+mod outputs;
 mod overlap;
 mod packed;
 mod paths;
