@@ -26,8 +26,6 @@ use crate::{
 pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     let mut settings = Settings::new(args);
     let Some((output, inputs)) = args.paths.split_last() else { bail!("an input and an output are needed") };
-    let (kind, packing) = output::kind(args, output)?;
-    settings.output.packing = packing;
     interrupt::install()?;
 
     let into_directory = is_directory(output);
@@ -36,6 +34,11 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
         print_error(&unreadable.as_input_error());
     }
     super::read_stdin_once(&found)?;
+    if let Some(path) = overwritten(&found, output) {
+        return Err(both_input_and_output(path));
+    }
+    let (kind, packing) = output::kind(args, output)?;
+    settings.output.packing = packing;
     if found.is_empty() {
         let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
         bail!("{}: no trace files (.pb, .pb_length_delimited, .pb_text, .json, .gz or .zst)", named.join(", "));
@@ -43,8 +46,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     let progress = Progress::new(args.progress, settings.verbosity, &found);
     let outcome = match kind {
         Kind::Har if into_directory => har::many_files(&found, output, &settings, &progress).map_err(Ending::from),
-        Kind::Har => not_onto_itself(&found, output)
-            .and_then(|()| har::one_file(&found, output, &settings, &progress).map_err(Ending::from)),
+        Kind::Har => har::one_file(&found, output, &settings, &progress).map_err(Ending::from),
         Kind::Capture(format) => {
             settings.timeline.latest = (format != Format::Pcapng).then_some(LATEST_PCAP_TIME);
             if into_directory {
@@ -109,11 +111,8 @@ impl From<Failed> for Ending {
 }
 
 /// Writing must not destroy what is read.
-fn not_onto_itself(inputs: &[Input], output: &Path) -> Result<(), Ending> {
-    match inputs.iter().find(|input| same_file(&input.path, output)) {
-        Some(input) => Err(Ending::Failed(both_input_and_output(&input.path))),
-        None => Ok(()),
-    }
+fn overwritten<'a>(inputs: &'a [Input], output: &Path) -> Option<&'a Path> {
+    inputs.iter().map(|input| input.path.as_path()).find(|input| same_file(input, output))
 }
 
 fn one_capture(
@@ -123,7 +122,6 @@ fn one_capture(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Outcome, Ending> {
-    not_onto_itself(inputs, output)?;
     let destination = Destination::new(output);
     let live_output = destination.is_stream();
     let mut capture = Capture::create_with(&destination, format, settings.output)?;

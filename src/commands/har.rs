@@ -8,7 +8,7 @@ use std::{
 use super::{
     is_stdin,
     merge::Outcome,
-    mirror::{Failed, output_paths, overwritten, sync_directories},
+    mirror::{Failed, output_paths, overwritten, sync},
     settings::Settings,
     trace::Stop,
 };
@@ -85,7 +85,7 @@ pub(super) fn many_files(
             Err(error) => return Err(error),
         }
     }
-    sync_directories(&outputs);
+    sync(directory, &outputs)?;
     Ok(outcome)
 }
 

@@ -17,7 +17,7 @@ use super::{
     trace::{Stop, Trace},
 };
 use crate::{
-    capture::{Capture, Destination, Format, OutputError, OutputOptions, sync_directory},
+    capture::{Capture, Destination, Format, OutputError, OutputOptions, sync_outputs},
     input::Input,
     interrupt,
     report::{Progress, print_error},
@@ -87,14 +87,15 @@ pub(super) fn mirror(
         }
         work();
     });
-    sync_directories(&outputs);
-    result.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let outcome = result.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+    sync(directory, &outputs)?;
+    Ok(outcome)
 }
 
-/// Makes the outputs' names outlast a power cut: once for all in a directory.
-pub(super) fn sync_directories(outputs: &[PathBuf]) {
-    let directories: HashSet<_> = outputs.iter().filter_map(|path| path.parent()).collect();
-    directories.into_iter().for_each(sync_directory);
+/// Waits until all outputs are on the disk.
+pub(super) fn sync(directory: &Path, outputs: &[PathBuf]) -> Result<(), Failed> {
+    sync_outputs(directory, outputs)
+        .map_err(|source| Failed::Output(OutputError { path: directory.to_owned(), source }))
 }
 
 /// Where each input's capture goes: the name it had, with the capture's suffix after it. Inputs of the same name, from

@@ -4,6 +4,7 @@
 //! started by the first full chunk, so that small captures, of which there may be thousands, go without.
 
 mod access;
+mod disk;
 mod pack;
 mod place;
 
@@ -22,6 +23,7 @@ use thiserror::Error;
 
 pub use self::{access::Access, pack::Packing};
 pub(crate) use access::create_folders;
+pub(crate) use disk::sync_outputs;
 
 use self::{pack::Encoder, place::Place};
 use super::Chunk;
@@ -77,8 +79,8 @@ pub struct OutputOptions {
     pub packing: Packing,
     /// Whether a file that may not be written is replaced all the same.
     pub force: bool,
-    /// Whether whoever creates the outputs of a whole directory calls [`sync_directory`] when they are all there, so that
-    /// each need not.
+    /// Whether whoever creates the outputs of a whole directory waits for the disk when they are all there, so that each
+    /// need not.
     pub many: bool,
 }
 
@@ -319,10 +321,12 @@ impl Unfinished {
     /// Puts it in its place. The bytes are on the disk before the name is: after a power cut, either the old file is there
     /// or the whole new one.
     fn finish(self) -> io::Result<()> {
-        self.temporary.as_file().sync_all()?;
+        if !self.many {
+            self.temporary.as_file().sync_all()?;
+        }
         self.temporary.persist(&self.target).map_err(|error| error.error)?;
         if !self.many {
-            sync_directory(directory(&self.target));
+            disk::sync_names(directory(&self.target));
         }
         Ok(())
     }
@@ -333,12 +337,6 @@ fn directory(target: &Path) -> &Path {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     }
-}
-
-/// Makes the names in a directory outlast a power cut. Some file systems cannot, and then there is nothing to be done: the
-/// files are complete and in their place.
-pub(crate) fn sync_directory(directory: &Path) {
-    let _ = File::open(directory).and_then(|directory| directory.sync_all());
 }
 
 fn open(path: &Path, options: OutputOptions) -> io::Result<(File, Option<Unfinished>)> {
