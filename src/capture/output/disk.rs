@@ -12,8 +12,8 @@ pub(super) fn sync_names(directory: &Path) {
     let _ = File::open(directory).and_then(|directory| directory.sync_all());
 }
 
-/// Waits until `outputs`, which are all below `directory`, are on the disk with their names. Waiting for each of 10,000 files
-/// takes a disk minutes, and for all of them at once seconds.
+/// Waits until `outputs`, which are all below `directory`, are on the disk with their names. Waiting for each takes a disk
+/// about 3.5 ms (median; 0.1 ms without, and nothing on tmpfs).
 ///
 /// # Errors
 /// The disk's.
