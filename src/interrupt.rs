@@ -3,7 +3,7 @@
 //!
 //! Whoever writes to a pipe may wait for a reader that never reads, in `open` or in `write`. No flag ends that, and
 //! writing without waiting is not to be had for standard output, which other processes share. So whoever may wait says so
-//! with [`waiting`], and a thread of its own ends the process where that takes too long after a signal.
+//! with `waiting`, and a thread of its own ends the process where that takes too long after a signal.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -74,7 +74,7 @@ pub(super) fn duplicate(path: &Path, number: u32) -> io::Result<File> {
     owned.map(File::from)
 }
 
-/// Opens a device or a pipe. This waits for a reader; see [`interrupt::waiting`](crate::interrupt::waiting).
+/// Opens a device or a pipe. This waits for a reader; see `interrupt::waiting`.
 pub(super) fn open_stream(path: &Path) -> io::Result<File> {
     // A terminal that is written to does not become the one whose keys send signals.
     OpenOptions::new().write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open(path)
