@@ -19,6 +19,9 @@ use crate::{commands::RecordArgs, timeline::Mapping, trace::Nanos};
 INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. OUTPUT is a capture
 file (several inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
 
+OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har; with .gz or
+.zst after it, packed. Any other suffix needs -F.
+
 Exit status: 0 done; 1 done, but some input was damaged; 2 not done, and no output was written.
 
 Examples:
@@ -141,6 +144,14 @@ pub struct ConvertArgs {
     #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
 
+    /// Precision of the times in pcap: us for readers that refuse nanoseconds [default: ns]
+    #[arg(long, value_enum, value_name = "UNIT")]
+    pub precision: Option<Precision>,
+
+    /// Replace an output that is read-only
+    #[arg(long)]
+    pub force: bool,
+
     /// How much TCP to make up around the tapped bytes
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Tcp::Full)]
     pub tcp: Tcp,
@@ -232,6 +243,15 @@ pub enum Format {
     Pcapng,
     /// HAR 1.2, of HTTP tap traces only
     Har,
+}
+
+/// `--precision`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Microseconds, in pcap alone
+    Us,
+    /// Nanoseconds
+    Ns,
 }
 
 /// `--progress`.

@@ -1,18 +1,25 @@
 //! SIGINT and SIGTERM: they end a conversion in order. The first one sets a flag and wakes a read of standard input;
 //! the second one ends the process at once.
+//!
+//! Whoever writes to a pipe may wait for a reader that never reads, in `open` or in `write`. No flag ends that, and
+//! writing without waiting is not to be had for standard output, which other processes share. So whoever may wait says so
+//! with `waiting`, and a thread of its own ends the process where that takes too long after a signal.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read},
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
     os::{
         fd::AsFd,
         unix::{fs::OpenOptionsExt, net::UnixStream},
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
-        Arc, LazyLock, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, LazyLock, Mutex, MutexGuard, Once, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -91,5 +98,99 @@ impl<F: AsFd> Read for Interruptible<F> {
                 result => return Ok(result?),
             }
         }
+    }
+}
+
+/// How long a reader may do nothing after a signal. tshark takes most of it to start.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often that is looked at.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Since when each of those waits that are in [`waiting`].
+static WAITS: Mutex<BTreeMap<u64, Instant>> = Mutex::new(BTreeMap::new());
+
+/// Files under their temporary names.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic leaves one half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held while a thread may wait for whoever is at the other end of a pipe.
+#[must_use]
+pub(crate) struct Waiting(u64);
+
+/// Says that this thread may wait for a reader.
+pub(crate) fn waiting() -> Waiting {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    static WATCH: Once = Once::new();
+    // Not before: most runs write to files alone.
+    WATCH.call_once(|| {
+        if let Some(wake) = WAKE.get() {
+            // Where there is no room for another thread, a second signal ends the process.
+            let _ = thread::Builder::new().name("signals".into()).spawn(move || watch(wake));
+        }
+    });
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    lock(&WAITS).insert(number, Instant::now());
+    Waiting(number)
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        lock(&WAITS).remove(&self.0);
+    }
+}
+
+/// Whether somebody has been waiting for too long, since the signal that came at `signalled` or later.
+pub(crate) fn is_stuck(signalled: Instant) -> bool {
+    lock(&WAITS).values().any(|since| (*since).max(signalled).elapsed() >= PATIENCE)
+}
+
+/// Ends the process where the first signal cannot: nothing unfinished is left.
+fn watch(wake: &UnixStream) {
+    while poll(&mut [PollFd::new(wake, PollFlags::IN)], None).is_err() {}
+    let signalled = Instant::now();
+    while !is_stuck(signalled) {
+        thread::sleep(INTERVAL);
+    }
+    for path in &*lock(&UNFINISHED) {
+        // It may be complete and have its name by now.
+        let _ = fs::remove_file(path);
+    }
+    low_level::exit(128 + i32::from(signal().unwrap_or(0)));
+}
+
+/// A file under its temporary name, which shall not stay when the process has to be ended.
+#[derive(Debug)]
+pub(crate) struct Unfinished(PathBuf);
+
+impl Unfinished {
+    pub(crate) fn new(path: &Path) -> Self {
+        lock(&UNFINISHED).insert(path.to_owned());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        lock(&UNFINISHED).remove(&self.0);
+    }
+}
+
+/// A stream that people or other programs read, and may stop reading.
+pub(crate) struct Watched<W>(pub W);
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _waiting = waiting();
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _waiting = waiting();
+        self.0.flush()
     }
 }

@@ -18,6 +18,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use crate::{
     cli::ProgressMode,
     input::Input,
+    interrupt::Watched,
     trace::{Code, Finding, Severity, UnknownFields},
     untrusted::{cap, escape},
     words::{count, count_of, times},
@@ -162,7 +163,7 @@ pub fn print_line(kind: &str, text: &dyn Display) {
     let text = text.to_string();
     let line = format!("{kind}: {}", for_terminal(&text));
     // Nobody may be left to read it, and then there is nobody to tell: eprintln! would panic.
-    let print = || drop(writeln!(io::stderr(), "{line}"));
+    let print = || drop(writeln!(Watched(io::stderr()), "{line}"));
     match BAR.get() {
         // The bar is drawn anew below the line.
         Some(bar) => bar.suspend(print),

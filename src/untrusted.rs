@@ -6,12 +6,28 @@ use std::{borrow::Cow, fmt::Write};
 /// characters, and the replacement character's friends. Everything else, `\` included, stays as it is.
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_harmful) {
+    escape_if(text, is_harmful)
+}
+
+/// [`escape`]s each line of `text`; the line feeds between them stay.
+#[must_use]
+pub fn escape_lines(text: &str) -> Cow<'_, str> {
+    escape_if(text, |char| char != '\n' && is_harmful(char))
+}
+
+/// Escapes line feeds alone: for a part of a text whose lines mean something, so that the part cannot add any.
+#[must_use]
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    escape_if(text, |char| char == '\n')
+}
+
+fn escape_if(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.chars().any(&escapes) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for char in text.chars() {
-        if is_harmful(char) {
+        if escapes(char) {
             escaped.extend(char.escape_unicode());
         } else {
             escaped.push(char);
@@ -75,6 +91,13 @@ mod tests {
     fn what_a_terminal_could_act_on_is_escaped() {
         assert_eq!(escape("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\u{a}");
         assert_eq!(escape("x\u{202e}fdp.exe"), "x\\u{202e}fdp.exe");
+    }
+
+    #[test]
+    fn lines_are_separated_by_whoever_writes_them() {
+        assert_eq!(escape_lines("a\n\r\u{2028}b\n"), "a\n\\u{d}\\u{2028}b\n");
+        assert_eq!(one_line("a\n\rb"), "a\\u{a}\rb");
+        assert!(matches!(one_line("a\rb"), Cow::Borrowed(_)));
     }
 
     #[test]

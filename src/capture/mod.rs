@@ -7,9 +7,11 @@ mod pcapng;
 
 use std::{io, net::IpAddr};
 
+use pcap_file::TsResolution;
+
 pub(crate) use chunk::Chunk;
-pub(crate) use output::Output;
-pub use output::{Destination, OutputError, TEMPORARY_PREFIX};
+pub use output::{Access, Destination, OutputError, OutputOptions, Packing, TEMPORARY_PREFIX};
+pub(crate) use output::{Output, create_folders, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
 
 use crate::synth::{Packet, PacketSink};
@@ -19,6 +21,8 @@ use crate::synth::{Packet, PacketSink};
 pub enum Format {
     /// libpcap's classic format, with nanoseconds.
     Pcap,
+    /// The same with microseconds, for readers that know nothing else.
+    PcapMicros,
     /// The pcapng draft, with comments, directions, interface names and name resolution.
     Pcapng,
 }
@@ -46,10 +50,19 @@ impl Capture {
     /// # Errors
     /// [`OutputError`] where the destination cannot be created.
     pub fn create(destination: &Destination, format: Format) -> Result<Self, OutputError> {
-        let output = Output::create(destination)?;
+        Self::create_with(destination, format, OutputOptions::default())
+    }
+
+    /// Begins a capture at `destination`, which is created as `options` say.
+    ///
+    /// # Errors
+    /// [`OutputError`] where the destination cannot be created.
+    pub fn create_with(destination: &Destination, format: Format, options: OutputOptions) -> Result<Self, OutputError> {
+        let output = Output::create(destination, options)?;
         let mut buffer = Chunk::default();
         match format {
-            Format::Pcap => pcap::append_file_header(&mut buffer),
+            Format::Pcap => pcap::append_file_header(&mut buffer, TsResolution::NanoSecond),
+            Format::PcapMicros => pcap::append_file_header(&mut buffer, TsResolution::MicroSecond),
             Format::Pcapng => pcapng::append_section_header(&mut buffer),
         }
         Ok(Self { format, buffer, output, interfaces: 0, packets: 0 })
@@ -109,8 +122,9 @@ impl Capture {
     #[inline(always)]
     fn append(&mut self, interface: u32, packet: &Packet<'_>) -> io::Result<()> {
         match self.format {
-            Format::Pcap => pcap::append_packet(&mut self.buffer, packet)?,
             Format::Pcapng => pcapng::append_packet(&mut self.buffer, interface, packet),
+            Format::Pcap => pcap::append_packet(&mut self.buffer, packet, 1)?,
+            Format::PcapMicros => pcap::append_packet(&mut self.buffer, packet, 1000)?,
         }
         self.packets += 1;
         if self.buffer.len() >= CHUNK { self.write_chunk() } else { Ok(()) }

@@ -11,12 +11,13 @@ use super::{
     Status, har,
     merge::{Outcome, merge},
     mirror::{Failed, mirror},
+    output::{self, Kind, is_directory},
     settings::Settings,
     trace::Stop,
 };
 use crate::{
     capture::{Capture, Destination, Format, LATEST_PCAP_TIME, OutputError},
-    cli::{self, ConvertArgs},
+    cli::ConvertArgs,
     input::{Input, discover},
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
@@ -34,19 +35,22 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
         print_error(&unreadable.as_input_error());
     }
     super::read_stdin_once(&found)?;
+    if let Some(path) = overwritten(&found, output) {
+        return Err(both_input_and_output(path));
+    }
+    let (kind, packing) = output::kind(args, output)?;
+    settings.output.packing = packing;
     if found.is_empty() {
         let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
         bail!("{}: no trace files (.pb, .pb_length_delimited, .pb_text, .json, .gz or .zst)", named.join(", "));
     }
     let progress = Progress::new(args.progress, settings.verbosity, &found);
-    let kind = output_format(args.format, output);
     let is_har = matches!(kind, Kind::Har);
     let outcome = match kind {
         Kind::Har if into_directory => har::many_files(&found, output, &settings, &progress).map_err(Ending::from),
-        Kind::Har => not_onto_itself(&found, output)
-            .and_then(|()| har::one_file(&found, output, &settings, &progress).map_err(Ending::from)),
+        Kind::Har => har::one_file(&found, output, &settings, &progress).map_err(Ending::from),
         Kind::Capture(format) => {
-            settings.timeline.latest = (format == Format::Pcap).then_some(LATEST_PCAP_TIME);
+            settings.timeline.latest = (format != Format::Pcapng).then_some(LATEST_PCAP_TIME);
             if into_directory {
                 mirror(&found, output, format, &settings, &progress).map_err(Ending::from)
             } else {
@@ -99,7 +103,7 @@ fn conclude(outcome: &Outcome, inputs: usize, output: &Path, into_directory: boo
     if outcome.converted == 0 {
         return Status::NotDone;
     }
-    if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && output != Path::new("-") {
+    if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && !Destination::new(output).is_stream() {
         let capture = if into_directory { Path::new("CAPTURE") } else { output };
         let ports: Vec<_> = outcome.hints.iter().copied().take(super::info::MAX_PORTS).collect();
         let command = super::info::open_command(capture, &ports);
@@ -133,11 +137,8 @@ impl From<Failed> for Ending {
 }
 
 /// Writing must not destroy what is read.
-fn not_onto_itself(inputs: &[Input], output: &Path) -> Result<(), Ending> {
-    match inputs.iter().find(|input| same_file(&input.path, output)) {
-        Some(input) => Err(Ending::Failed(both_input_and_output(&input.path))),
-        None => Ok(()),
-    }
+fn overwritten<'a>(inputs: &'a [Input], output: &Path) -> Option<&'a Path> {
+    inputs.iter().map(|input| input.path.as_path()).find(|input| same_file(input, output))
 }
 
 fn one_capture(
@@ -147,10 +148,9 @@ fn one_capture(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Outcome, Ending> {
-    not_onto_itself(inputs, output)?;
-    let destination = if output == Path::new("-") { Destination::Stdout } else { Destination::File(output.to_owned()) };
-    let mut capture = Capture::create(&destination, format)?;
-    let live_output = destination == Destination::Stdout;
+    let destination = Destination::new(output);
+    let live_output = destination.is_stream();
+    let mut capture = Capture::create_with(&destination, format, settings.output)?;
     match merge(inputs, settings, live_output, &mut capture, progress) {
         Ok(mut outcome) => {
             // Like tcpdump's, a capture that the user ended before anything came is a capture.
@@ -170,29 +170,6 @@ fn one_capture(
 
 fn both_input_and_output(path: &Path) -> anyhow::Error {
     anyhow::anyhow!("{}: is both input and output", path.display())
-}
-
-/// As with cp: a directory that exists, or a name that can only be one.
-fn is_directory(output: &Path) -> bool {
-    output != Path::new("-") && output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
-}
-
-/// What is written.
-enum Kind {
-    Capture(Format),
-    Har,
-}
-
-fn output_format(given: Option<cli::Format>, output: &Path) -> Kind {
-    let has_suffix = |name: &str| output.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case(name));
-    match given {
-        Some(cli::Format::Pcap) => Kind::Capture(Format::Pcap),
-        Some(cli::Format::Pcapng) => Kind::Capture(Format::Pcapng),
-        Some(cli::Format::Har) => Kind::Har,
-        None if has_suffix("pcap") => Kind::Capture(Format::Pcap),
-        None if has_suffix("har") && !is_directory(output) => Kind::Har,
-        None => Kind::Capture(Format::Pcapng),
-    }
 }
 
 /// Whether two names are of one file: writing would destroy what is read.

@@ -9,12 +9,12 @@ use super::{
     cuts::Cuts,
     is_stdin,
     merge::Outcome,
-    mirror::{Failed, output_paths, overwritten},
+    mirror::{Failed, output_paths, overwritten, sync},
     settings::Settings,
     trace::Stop,
 };
 use crate::{
-    capture::{Destination, OutputError},
+    capture::{Destination, OutputError, OutputOptions},
     har::{Exchanges, Har},
     input::{Advance, Input, MAX_MESSAGE, Source},
     interrupt,
@@ -30,9 +30,20 @@ pub(super) fn one_file(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Outcome, Failed> {
-    let destination = if output == Path::new("-") { Destination::Stdout } else { Destination::File(output.to_owned()) };
+    one_file_with(inputs, output, settings.output, settings, progress)
+}
+
+fn one_file_with(
+    inputs: &[Input],
+    output: &Path,
+    options: OutputOptions,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Outcome, Failed> {
+    let destination = Destination::new(output);
     let timeline = &settings.timeline;
-    let mut har = Har::create(&destination, timeline.http, timeline.start_time).map_err(Failed::Output)?;
+    let mut har =
+        Har::create_with(&destination, timeline.http, timeline.start_time, options).map_err(Failed::Output)?;
     let mut outcome = Outcome::default();
     for input in inputs {
         add(input, output, &mut har, settings, progress, &mut outcome)?;
@@ -60,10 +71,12 @@ pub(super) fn many_files(
     if let Some(input) = overwritten(inputs, &outputs) {
         return Err(Failed::Overwrite(input.path.clone()));
     }
-    for (input, output) in inputs.iter().zip(outputs) {
+    let options = OutputOptions { many: true, ..settings.output };
+    for (input, output) in inputs.iter().zip(&outputs) {
         let failed = |source| Failed::Output(OutputError { path: output.clone(), source });
         let directories = output.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed);
-        match directories.and_then(|()| one_file(std::slice::from_ref(input), &output, settings, progress)) {
+        match directories.and_then(|()| one_file_with(std::slice::from_ref(input), output, options, settings, progress))
+        {
             Ok(one) => outcome.add(&one),
             // As with captures: one that cannot be written says nothing of the others, unless there is no room.
             Err(Failed::Output(error)) if !error.is_out_of_space() => {
@@ -73,6 +86,7 @@ pub(super) fn many_files(
             Err(error) => return Err(error),
         }
     }
+    sync(directory, &outputs)?;
     Ok(outcome)
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     cli::InfoArgs,
+    interrupt::Watched,
     report::{self, Reporter, print_error},
     timeline::{self, Direction, Endpoints, Protocol, Side, Summary, Timelines},
     trace::{Address, rfc3339},
@@ -25,7 +26,7 @@ use crate::{
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
     let (inputs, unreadable) = inspect::inputs(&args.inspect)?;
-    let mut out = io::stdout().lock();
+    let mut out = Watched(io::stdout().lock());
     let mut damaged = !unreadable.is_empty();
     let mut read = 0;
     let mut written = Ok(());

@@ -16,7 +16,7 @@ use super::{
     trace::{Stop, Trace},
 };
 use crate::{
-    capture::{Capture, Destination, Format, OutputError},
+    capture::{Access, Capture, Destination, Format, OutputError, OutputOptions, Packing},
     input::{InputError, Source},
     report::Progress,
     tap::{PipeReader, PipeSink, SystemClock, Tap, TapSettings, pipe},
@@ -35,9 +35,10 @@ pub(super) struct LiveCapture {
 }
 
 impl LiveCapture {
-    pub(super) fn create(path: &Path) -> Result<Self, OutputError> {
-        let destination = if path == Path::new("-") { Destination::Stdout } else { Destination::File(path.to_owned()) };
-        let capture = Capture::create(&destination, Format::Pcapng)?;
+    pub(super) fn create(path: &Path, access: Access) -> Result<Self, OutputError> {
+        let packing = path.extension().and_then(|suffix| Packing::of_suffix(suffix.to_str()?)).unwrap_or_default();
+        let options = OutputOptions { access, packing, ..OutputOptions::default() };
+        let capture = Capture::create_with(&Destination::new(path), Format::Pcapng, options)?;
         let (sink, reader) = pipe();
         Ok(Self { path: path.to_owned(), capture, sink, reader })
     }

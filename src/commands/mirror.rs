@@ -18,7 +18,7 @@ use super::{
     trace::{Stop, Trace},
 };
 use crate::{
-    capture::{Capture, Destination, Format, OutputError},
+    capture::{Capture, Destination, Format, OutputError, OutputOptions, sync_outputs},
     input::Input,
     interrupt,
     report::{Progress, print_error},
@@ -46,7 +46,7 @@ pub(super) fn mirror(
     progress: &Progress,
 ) -> Result<Outcome, Failed> {
     let suffix = match format {
-        Format::Pcap => ".pcap",
+        Format::Pcap | Format::PcapMicros => ".pcap",
         Format::Pcapng => ".pcapng",
     };
     let outputs = output_paths(inputs, directory, suffix);
@@ -88,7 +88,15 @@ pub(super) fn mirror(
         }
         work();
     });
-    result.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let outcome = result.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+    sync(directory, &outputs)?;
+    Ok(outcome)
+}
+
+/// Waits until all outputs are on the disk.
+pub(super) fn sync(directory: &Path, outputs: &[PathBuf]) -> Result<(), Failed> {
+    sync_outputs(directory, outputs)
+        .map_err(|source| Failed::Output(OutputError { path: directory.to_owned(), source }))
 }
 
 /// Where each input's capture goes: the name it had, with the capture's suffix after it. Inputs of the same name, from
@@ -139,7 +147,7 @@ fn convert(
         Ok(trace) => trace,
         // The user ended the stream before it began: like tcpdump's, its capture is an empty one.
         Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => {
-            let mut capture = create(output, format)?;
+            let mut capture = create(output, format, settings)?;
             capture.add_interface("-");
             capture.finish().map_err(Failed::Output)?;
             return Ok(Outcome { converted: 1, ..outcome });
@@ -149,7 +157,7 @@ fn convert(
             return Ok(outcome);
         }
     };
-    let mut capture = create(output, format)?;
+    let mut capture = create(output, format, settings)?;
     let mut resolver = Resolver::new(settings.mappings.clone());
     let mut run = || -> Result<(), Stop> {
         while trace.advance(&mut capture, progress)?.is_some() {
@@ -166,10 +174,11 @@ fn convert(
 }
 
 /// Creates a capture, and the directories that lead to it.
-fn create(output: &Path, format: Format) -> Result<Capture, Failed> {
+fn create(output: &Path, format: Format, settings: &Settings) -> Result<Capture, Failed> {
     if let Some(parent) = output.parent() {
         let failed = |source| Failed::Output(OutputError { path: output.to_owned(), source });
         fs::create_dir_all(parent).map_err(failed)?;
     }
-    Capture::create(&Destination::File(output.to_owned()), format).map_err(Failed::Output)
+    let options = OutputOptions { many: true, ..settings.output };
+    Capture::create_with(&Destination::File(output.to_owned()), format, options).map_err(Failed::Output)
 }

@@ -9,6 +9,7 @@ mod live_capture;
 mod merge;
 mod mirror;
 mod names;
+mod output;
 mod record;
 mod settings;
 mod trace;

@@ -1,12 +1,14 @@
 //! `tap2pcap record`: a TCP relay that taps what it relays, into trace files, a capture, or both.
 
 use std::{
+    cell::Cell,
     fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use anyhow::{Context, bail};
@@ -22,6 +24,8 @@ use super::{
     live_capture::{LiveCapture, Written},
 };
 use crate::{
+    capture::{Access, create_folders},
+    interrupt,
     report::print_line,
     tap::{
         Config, Endpoint, FilePerTap, Format, Identity, Notice, Relay, Route, Syntax, SystemClock, Tap, TapSettings,
@@ -54,6 +58,11 @@ pub struct RecordArgs {
     /// the limits of the traces. Always the side of the clients, of all listeners, also where --config taps servers
     #[arg(long, value_name = "FILE")]
     pub pcapng: Option<PathBuf>,
+
+    /// Permissions of the traces, the capture and folders that are made, in octal, whatever the umask. Folders may also
+    /// be entered by whoever may read [default: 600, their owner's alone]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<u32>,
 
     /// Format of the traces
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TraceFormat::Binary, requires = "path_prefix")]
@@ -116,6 +125,13 @@ impl From<TraceFormat> for Format {
     }
 }
 
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && mode & 0o200 != 0 => Ok(mode),
+        _ => Err("expected permissions in octal that let the owner write, such as 640".to_owned()),
+    }
+}
+
 /// Runs the command until a signal ends it, or the capture does.
 ///
 /// # Errors
@@ -129,19 +145,27 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<Status> {
             print_line("error", &format_args!("a trace is lost: {error}"));
         })
     };
+    let access = args.mode.map_or(Access::Private, Access::Mode);
+    let next_id = Cell::new(0);
+    let prepare = |settings: TapSettings, sink: FilePerTap| {
+        prepare_folder(sink.path_prefix(), access);
+        // Where the folder cannot be read, no file is replaced either: the trace is lost, and says so.
+        next_id.set(next_id.get().max(sink.next_id().unwrap_or(0)));
+        make_tap(settings, args.mode.map_or(sink.clone(), |mode| sink.with_mode(mode)))
+    };
     let mut routes = match &args.config {
-        Some(path) => configured_routes(path, &make_tap)?,
-        None => vec![quick_route(args, &make_tap)?],
+        Some(path) => configured_routes(path, &prepare)?,
+        None => vec![quick_route(args, &prepare)?],
     };
     allow_many_connections();
-    let capture = args.pcapng.as_deref().map(LiveCapture::create).transpose()?;
+    let capture = args.pcapng.as_deref().map(|path| LiveCapture::create(path, access)).transpose()?;
     if let Some(capture) = &capture {
         for route in &mut routes {
             route.downstream_taps.push(capture.tap());
         }
     }
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("no tokio runtime")?;
-    let ending = runtime.block_on(relay(routes, capture))?;
+    let ending = runtime.block_on(relay(routes, next_id.get(), capture))?;
     let written = match ending {
         Ending::Traces => Written::default(),
         Ending::Capture(written) => written,
@@ -192,15 +216,16 @@ enum Ending {
     Traces,
     /// The capture is complete, or nobody reads it any more.
     Capture(Written),
-    /// A second signal came while somebody kept the capture from being completed.
+    /// Somebody who reads the capture kept it from being completed after this signal.
     Signal(u8),
 }
 
-async fn relay(routes: Vec<Route>, capture: Option<LiveCapture>) -> anyhow::Result<Ending> {
+async fn relay(routes: Vec<Route>, next_id: u64, capture: Option<LiveCapture>) -> anyhow::Result<Ending> {
     let targets: Vec<Endpoint> = routes.iter().map(|route| route.upstream.clone()).collect();
     let mut signals = Signals::install()?;
     let relay = Relay::bind(routes, |notice| print_notice(&notice))
-        .map_err(|(endpoint, error)| anyhow::Error::new(error).context(format!("cannot listen on {endpoint}")))?;
+        .map_err(|(endpoint, error)| anyhow::Error::new(error).context(format!("cannot listen on {endpoint}")))?
+        .starting_at(next_id);
     for (endpoint, target) in relay.endpoints().iter().zip(&targets) {
         print_line("note", &format_args!("listening on {endpoint}, relaying to {target}"));
     }
@@ -210,10 +235,11 @@ async fn relay(routes: Vec<Route>, capture: Option<LiveCapture>) -> anyhow::Resu
     };
     let mut capture = capture.start().context("no thread to write the capture")?;
     let mut early = None;
+    let mut first = 0;
     relay
         .run(async {
             tokio::select! {
-                _ = signals.next() => {}
+                signal = signals.next() => first = signal,
                 ended = capture.ended() => early = Some(ended),
             }
         })
@@ -224,6 +250,7 @@ async fn relay(routes: Vec<Route>, capture: Option<LiveCapture>) -> anyhow::Resu
         // It may be a pipe that nobody reads, and waiting for it is no longer wanted then.
         None => tokio::select! {
             ended = capture.ended() => ended,
+            () = stuck() => return Ok(Ending::Signal(first)),
             signal = signals.next() => return Ok(Ending::Signal(signal)),
         },
     };
@@ -232,6 +259,14 @@ async fn relay(routes: Vec<Route>, capture: Option<LiveCapture>) -> anyhow::Resu
         Some(Err(error)) if error.is_broken_pipe() => Ok(Ending::Capture(Written::default())),
         Some(Err(error)) => Err(error.into()),
         None => bail!("the thread that writes the capture failed"),
+    }
+}
+
+/// Completes when whoever reads the capture has done nothing for a while.
+async fn stuck() {
+    let signalled = Instant::now();
+    while !interrupt::is_stuck(signalled) {
+        tokio::time::sleep(interrupt::INTERVAL).await;
     }
 }
 
@@ -251,8 +286,7 @@ fn print_notice(notice: &Notice<'_>) {
 
 fn configured_routes(path: &Path, make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap) -> anyhow::Result<Vec<Route>> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let prepare = |settings, sink: FilePerTap| (prepare_folder(sink.path_prefix()), make_tap(settings, sink)).1;
-    let config = Config::parse(&text, Syntax::of(path), prepare).with_context(|| path.display().to_string())?;
+    let config = Config::parse(&text, Syntax::of(path), make_tap).with_context(|| path.display().to_string())?;
     if config.has_admin {
         print_line("note", &format_args!("{}: admin: ignored, record has no admin interface", path.display()));
     }
@@ -269,7 +303,6 @@ fn quick_route(args: &RecordArgs, make_tap: &dyn Fn(TapSettings, FilePerTap) -> 
     };
     let mut route = Route::new(listen.clone(), to.parse()?);
     if let Some(path_prefix) = &args.path_prefix {
-        prepare_folder(path_prefix);
         route.downstream_taps = vec![make_tap(settings, FilePerTap::new(path_prefix, args.format.into()))];
     }
     if let (Some(chain), Some(key)) = (&args.tls_cert, &args.tls_key) {
@@ -292,11 +325,10 @@ fn host_name(to: &str) -> Option<&str> {
 }
 
 /// Envoy loses traces whose folder is missing. Here it is made; if it cannot be, the first trace says why.
-fn prepare_folder(path_prefix: &Path) {
-    if let Some(folder) = path_prefix.parent() {
-        let made: io::Result<()> = fs::create_dir_all(folder);
-        if let Err(error) = made {
-            print_line("warning", &format_args!("{}: {error}", folder.display()));
-        }
+fn prepare_folder(path_prefix: &Path, access: Access) {
+    if let Some(folder) = path_prefix.parent()
+        && let Err(error) = create_folders(folder, access)
+    {
+        print_line("warning", &format_args!("{}: {error}", folder.display()));
     }
 }

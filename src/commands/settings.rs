@@ -1,6 +1,7 @@
 //! What a command's arguments come to.
 
 use crate::{
+    capture::OutputOptions,
     cli::{self, ConvertArgs},
     input::{self, Encoding},
     report::Verbosity,
@@ -19,6 +20,7 @@ pub(super) struct Settings {
     pub verbosity: Verbosity,
     /// Worker threads.
     pub jobs: usize,
+    pub output: OutputOptions,
 }
 
 impl Settings {
@@ -32,6 +34,7 @@ impl Settings {
             strict: false,
             verbosity: Verbosity::Normal,
             jobs: 1,
+            output: OutputOptions::default(),
         }
     }
 
@@ -75,6 +78,7 @@ impl Settings {
             strict: args.strict,
             verbosity: verbosity(args.verbosity),
             jobs: jobs(args.jobs),
+            output: OutputOptions { force: args.force, ..OutputOptions::default() },
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cli::ValidateArgs,
     input::InputError,
+    interrupt::Watched,
     report::{self, print_line},
     timeline,
     trace::{Finding, Severity},
@@ -42,7 +43,7 @@ impl Counts {
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
     let (inputs, unreadable) = inspect::inputs(&args.inspect)?;
-    let mut out = io::stdout().lock();
+    let mut out = Watched(io::stdout().lock());
     let mut counts = Counts::default();
     let mut read = 0;
     let mut written = Ok(());

@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 
 use self::entry::Entry;
 use crate::{
-    capture::{Chunk, Destination, Output, OutputError},
+    capture::{Chunk, Destination, Output, OutputError, OutputOptions},
     timeline::{HttpOptions, Track},
     trace::MessageView,
 };
@@ -64,7 +64,20 @@ impl Har {
         options: HttpOptions,
         start_time: Option<u64>,
     ) -> Result<Self, OutputError> {
-        let output = Output::create(destination)?;
+        Self::create_with(destination, options, start_time, OutputOptions::default())
+    }
+
+    /// As [`Har::create`]; the destination is created as `output` says.
+    ///
+    /// # Errors
+    /// [`OutputError`] where the destination cannot be created.
+    pub fn create_with(
+        destination: &Destination,
+        options: HttpOptions,
+        start_time: Option<u64>,
+        output: OutputOptions,
+    ) -> Result<Self, OutputError> {
+        let output = Output::create(destination, output)?;
         let mut buffer = Chunk::default();
         let opening = concat!(
             "{\"log\":{\"version\":\"1.2\",\"creator\":{\"name\":\"tap2pcap\",\"version\":\"",

@@ -26,9 +26,6 @@ const ZEROS: u64 = 256 << 10;
 /// 4.2.3.2 allows 500 ms.
 const DELAYED_ACK: Nanos = 40_000_000;
 
-/// Comments stay well below the 65,535 bytes that a pcapng option holds.
-const MAX_COMMENT: usize = 16 * 1024;
-
 /// What a connection's packets are derived from, and what its first packet's comment says of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
@@ -161,7 +158,7 @@ impl Flow {
         } else {
             let mut comment = cut_comment(data, present);
             if !data.note.is_empty() {
-                let _ = write!(comment, "\n{}", untrusted::escape(data.note));
+                let _ = write!(comment, "\n{}", data.note);
             }
             self.incomplete(data.direction, time, data.payload, length, &comment, sink)?;
         }
@@ -456,7 +453,7 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
     let Opening { trace_id, buffered, role, role_given, times, http, .. } = identity.opening;
     let mut comment = format!(
         "trace {}, trace_id {trace_id}, {}, {}",
-        untrusted::cap(&untrusted::escape(identity.trace_file), 4096),
+        untrusted::one_line(identity.trace_file),
         if *buffered { "buffered" } else { "streamed" },
         match (role, role_given) {
             (Role::Downstream, false) => "downstream (the remote side opened the connection)",
@@ -495,14 +492,14 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
             comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
         }
         for note in notes.lines() {
-            let _ = write!(comment, "\n{}", untrusted::escape(note));
+            let _ = write!(comment, "\n{note}");
         }
     }
     for note in &identity.endpoints.notes {
         // Writing to a String cannot fail.
-        let _ = write!(comment, "\n{}", untrusted::escape(note));
+        let _ = write!(comment, "\n{}", untrusted::one_line(note));
     }
-    untrusted::cap(&comment, MAX_COMMENT).into_owned()
+    comment
 }
 
 fn cut_comment(data: &Data<'_>, present: u64) -> String {

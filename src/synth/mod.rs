@@ -60,7 +60,8 @@ pub struct Packet<'a> {
     pub payload: &'a [u8],
     /// Bytes of payload on the wire, [`Packet::payload`] included.
     pub payload_len: u32,
-    /// For whoever reads the capture; empty for most packets.
+    /// For whoever reads the capture, in lines; empty for most packets. It may quote the trace: whoever writes it escapes
+    /// and caps it.
     pub comment: &'a str,
 }
 

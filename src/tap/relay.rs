@@ -119,6 +119,13 @@ impl Relay {
             .collect()
     }
 
+    /// Begins to count connections at `id`, where it would be 0: files of an earlier run may have the others.
+    #[must_use]
+    pub fn starting_at(self, id: u64) -> Self {
+        self.shared.next_id.store(id, Ordering::Relaxed);
+        self
+    }
+
     /// Relays until `shutdown` completes, then closes all connections. When it returns, all traces are written.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (stop, stopped) = watch::channel(());

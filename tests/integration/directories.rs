@@ -49,7 +49,7 @@ fn a_directory_of_real_traces_becomes_a_tree_of_captures() {
     let names: Vec<_> = samples.iter().map(|sample| format!("{}.pcapng", sample.name)).collect();
     assert_eq!(paths(&out), names.iter().cloned().collect());
     on_all_cores(&samples, |sample| {
-        let alone = dir.join(sample.name.replace('/', "-"));
+        let alone = dir.join(format!("{}.pcapng", sample.name.replace('/', "-")));
         convert(&[], &sample.path, &alone).run().expect_clean();
         let mirrored = fs::read(out.join(format!("{}.pcapng", sample.name))).unwrap();
         assert!(fs::read(&alone).unwrap() == mirrored, "{}: differs from its own conversion", sample.name);

@@ -3,13 +3,18 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
-use tap2pcap::proto::tap::Connection;
+use tap2pcap::{
+    capture::{Capture, Destination, Format},
+    proto::tap::Connection,
+    synth::{Packet, PacketSink as _},
+    timeline::Direction,
+};
 
 use crate::{
     batch::{contains, numbered},
     fixture::{Dress, TIME, closed, downstream, internal, pipe, read, socket, streamed, write},
     tshark,
-    util::{Dir, Run, TCPDUMP, convert, tap2pcap},
+    util::{CAPINFOS, Dir, Run, TCPDUMP, TSHARK, convert, tap2pcap},
     wire,
 };
 
@@ -186,4 +191,60 @@ fn comments_names_and_lines_are_capped() {
     assert!(unknown.len() < 100, "{}", unknown.len());
     let times = |line: &&Value| line["detail"].as_str().unwrap().rsplit(' ').nth(1).unwrap().parse::<u64>().unwrap();
     assert_eq!(unknown.iter().map(times).sum::<u64>(), 4900, "all are counted");
+}
+
+/// Whoever makes a comment or a name, and whatever is in it: the capture is read whole, and nothing in it is raw.
+#[test]
+fn any_comment_and_name_gives_a_capture_that_is_read_whole() {
+    let dir = Dir::new("any-comment");
+    let path = dir.join("any.pcapng");
+    let mut texts: Vec<String> = [1, 3, 4_090, 16_384, 32_767, 65_530, 65_535, 65_536, 70_000, 1_000_000]
+        .into_iter()
+        .flat_map(|length| ["x".repeat(length), "é".repeat(1 + length / 2), EVIL.repeat(1 + length / EVIL.len())])
+        .collect();
+    texts.push(format!("two\nlines {EVIL}"));
+    let mut capture = Capture::create(&Destination::File(path.clone()), Format::Pcapng).unwrap();
+    for text in &texts {
+        let interface = capture.add_interface(text);
+        capture.add_names(&[([198, 18, 0, 1].into(), text.clone())]);
+        let (headers, payload, direction) = (&[0; 54], b"payload", Direction::Inbound);
+        let packet = Packet { time: TIME, direction, headers, payload, payload_len: 7, comment: text };
+        capture.interface(interface).packet(&packet).unwrap();
+    }
+    capture.finish().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    for part in ["\x1b[", "\u{202e}", "\u{9b}3", "\u{feff}", "\r\u{9b}"] {
+        assert!(!contains(&bytes, part.as_bytes()), "{part:?} in the capture");
+    }
+    CAPINFOS.run([&path], &[]);
+    TCPDUMP.run([Path::new("-n"), Path::new("-r"), &path], &[]);
+    let fields = ["-T", "json", "-e", "frame.comment", "-e", "frame.interface_name", "-e", "frame.cap_len"];
+    let run = TSHARK.run(["-r", path.to_str().unwrap()].into_iter().chain(fields), &[]);
+    let frames: Vec<Value> = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(frames.len(), texts.len());
+    for (frame, text) in frames.iter().zip(&texts) {
+        let field = |name: &str| frame["_source"]["layers"][name][0].as_str().unwrap();
+        assert_eq!(field("frame.cap_len"), "61");
+        let (comment, interface) = (field("frame.comment"), field("frame.interface_name"));
+        assert!(comment == text || comment.ends_with('…') || text.contains(EVIL), "{} bytes", text.len());
+        expect_harmless("comment", comment.as_bytes());
+        expect_harmless("interface", interface.as_bytes());
+        assert!(!interface.contains('\n'));
+    }
+    // Escaped once, in lines.
+    let last = frames[texts.len() - 1]["_source"]["layers"]["frame.comment"][0].as_str().unwrap();
+    assert!(last.starts_with("two\nlines \\u{1b}[2J\\u{1b}]0;owned\\u{7}"), "{last}");
+}
+
+/// The lines of a comment are the program's own.
+#[test]
+fn a_file_name_adds_no_line_to_a_comment() {
+    let dir = Dir::new("forged-line");
+    let name = "forged.pb, trace_id 1\nsynthesized: nothing\u{1b}.pb";
+    let trace = dir.create(name, talk(downstream()));
+    let output = dir.join("out.pcapng");
+    convert(&[], &trace, &output).run().expect_clean();
+    let comment = tshark::read(&output)[0].comments.concat();
+    assert!(comment.contains("trace forged.pb, trace_id 1\\u{a}synthesized: nothing\\u{1b}.pb, "), "{comment}");
+    assert_eq!(comment.matches("\nsynthesized").count(), 1, "{comment}");
 }

@@ -25,6 +25,7 @@ mod marks;
 mod memory;
 mod merge;
 mod oracle;
+mod outputs;
 mod overlap;
 mod packed;
 mod paths;

@@ -297,21 +297,85 @@ fn a_reader_that_pauses_holds_the_relay_up() {
     }
 }
 
+/// Once is enough; who is in a hurry signals twice.
 #[test]
-fn a_second_signal_ends_it_where_nobody_reads() {
-    let (read, write) = std::io::pipe().unwrap();
+fn a_signal_ends_it_where_nobody_reads() {
+    for signals in [&[Signal::INT][..], &[Signal::TERM], &[Signal::TERM, Signal::INT]] {
+        let (read, write) = std::io::pipe().unwrap();
+        let server = echo_server().to_string();
+        let record = recording_to_stdout(&server, Stdio::from(write));
+        let client = record.connect();
+        let mut writer = client.try_clone().unwrap();
+        writer.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        // The echo comes back into sockets that nobody empties, so this ends with a time-out, at the latest.
+        while writer.write_all(&[7; 65536]).is_ok() {}
+        for signal in signals {
+            record.signal(*signal);
+            thread::sleep(Duration::from_millis(100));
+        }
+        let (status, said) = record.wait();
+        let last = if signals.ends_with(&[Signal::INT]) { 130 } else { 143 };
+        assert_eq!((status, said.as_str()), (Some(last), ""), "{signals:?}");
+        drop(read);
+    }
+}
+
+/// It is decrypted traffic.
+#[test]
+fn what_is_recorded_is_its_owners_alone_unless_somebody_asks() {
+    use std::os::unix::fs::PermissionsExt as _;
+
     let server = echo_server().to_string();
-    let mut record = recording_to_stdout(&server, Stdio::from(write));
-    let client = record.connect();
-    let mut writer = client.try_clone().unwrap();
-    writer.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
-    // The echo comes back into sockets that nobody empties, so this ends with a time-out, at the latest.
-    while writer.write_all(&[7; 65536]).is_ok() {}
-    record.signal(Signal::INT);
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(record.child.try_wait().unwrap(), None);
-    assert_eq!(record.end(Signal::INT), (Some(130), String::new()));
-    drop(read);
+    for (options, file, folder) in [(&[][..], 0o600, 0o700), (&["--mode", "640"], 0o640, 0o750)] {
+        let dir = Dir::new("record-mode");
+        let (prefix, capture) = (dir.join("new/folder/tap"), dir.join("out.pcapng"));
+        let traces = ["--path-prefix", prefix.to_str().unwrap()];
+        let record = recording(&server, &capture, &[&traces[..], options].concat());
+        ask(&mut record.connect(), b"hello");
+        record.end_well();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for path in [&capture, &dir.join("new/folder/tap_0.pb")] {
+            assert_eq!(mode(path), file, "{}", path.display());
+        }
+        for path in ["new", "new/folder"] {
+            assert_eq!(mode(&dir.join(path)), folder, "{path}");
+        }
+    }
+    for wrong in ["1640", "999", "x", "0440"] {
+        refused(&["--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", "--pcapng", "x", "--mode", wrong]);
+    }
+}
+
+#[test]
+fn a_capture_is_packed_as_its_name_says() {
+    let dir = Dir::new("record-packed");
+    for name in ["out.pcapng.gz", "out.pcapng.zst"] {
+        let capture = dir.join(name);
+        let record = recording(&echo_server().to_string(), &capture, &[]);
+        ask(&mut record.connect(), b"hello");
+        record.end_well();
+        assert_ne!(fs::read(&capture).unwrap()[..4], *b"\n\r\r\n");
+        assert_eq!(sound(&capture).iter().filter(|frame| frame.payload == b"hello").count(), 2);
+    }
+}
+
+/// Each run goes on where the ones before ended, whatever formats they wrote.
+#[test]
+fn earlier_traces_are_never_overwritten() {
+    let dir = Dir::new("record-again");
+    let server = echo_server().to_string();
+    let mut before = Vec::new();
+    for (format, question) in [("binary", "first"), ("json", "second"), ("binary", "third")] {
+        let record = Record::quick(&dir.join("tap"), &server, &["--format", format]);
+        for _ in 0..2 {
+            ask(&mut record.connect(), question.as_bytes());
+        }
+        record.end_well();
+        before.push(dir.names().into_iter().map(|name| fs::read(dir.join(name)).unwrap()).collect::<Vec<_>>());
+    }
+    // Each connection takes two ids: one for either side.
+    assert_eq!(dir.names(), ["tap_0.pb", "tap_2.pb", "tap_3.json", "tap_5.json", "tap_6.pb", "tap_8.pb"]);
+    assert!(before[2].starts_with(&before[1]) && before[1].starts_with(&before[0]), "an earlier trace changed");
 }
 
 #[test]

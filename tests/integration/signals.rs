@@ -4,9 +4,10 @@ use std::{
     fs::{self, OpenOptions},
     io::Write,
     path::Path,
+    process::Stdio,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     batch::{Running, conversation, fifo, paths, small_batch, streams, temporaries, wait_until},
@@ -138,6 +139,110 @@ fn files_that_are_interrupted_leave_nothing() {
             }
         }
     }
+}
+
+/// A reader that is not there, or reads nothing: the first signal is enough.
+#[test]
+fn a_reader_that_does_not_read_does_not_outlive_a_signal() {
+    let dir = Dir::new("stuck");
+    let traces = dir.join("many");
+    crate::batch::write_overlapping(&traces, 400, 20);
+    let http = dir.join("http");
+    fs::create_dir(&http).unwrap();
+    let exchange = Path::new(crate::util::ROOT).join("testdata/http/grpc_unary_buffered.json");
+    for number in 0..200 {
+        fs::copy(&exchange, http.join(format!("{number}.json"))).unwrap();
+    }
+    let stream: Vec<u8> = paths(&traces).iter().flat_map(|name| fs::read(traces.join(name)).unwrap()).collect();
+    let stream = dir.create("stream.pb", stream);
+    let flaw = [&[3, 0x0f, 0x0f, 0x0f], trace().as_slice()].concat();
+    let flawed = dir.create("flawed.pb_length_delimited", [trace(), flaw.repeat(3000)].concat());
+    let pipe = dir.join("pipe.pcapng");
+    fifo(&pipe);
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (traces, http, pipe, stream, flawed) = (text(&traces), text(&http), text(&pipe), text(&stream), text(&flawed));
+    let har = dir.join("pipe.har");
+    fifo(&har);
+    let har = text(&har);
+    for (index, (args, stdin)) in [
+        // Nobody has opened it.
+        (vec![traces.as_str(), &pipe], false),
+        (vec![http.as_str(), &har], false),
+        (vec!["-", &pipe], true),
+        // Opened, and full.
+        (vec![traces.as_str(), "-"], false),
+        (vec![traces.as_str(), "/dev/stdout"], false),
+        (vec!["-F", "har", &http, "-"], false),
+        (vec!["-", "-"], true),
+        (vec!["validate", "--json", &flawed], false),
+        (vec!["info", "--json", &traces], false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (signal, status) = SIGNALS[index % 2];
+        let mut child = std::process::Command::new(crate::util::PROGRAM)
+            .args(&args)
+            .stdin(if stdin { Stdio::from(fs::File::open(&stream).unwrap()) } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // The reader, which does nothing.
+        let reader = child.stdout.take();
+        let id = child.id();
+        let catches = || {
+            let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+            u64::from_str_radix(caught, 16).unwrap() & 1 << 1 != 0
+        };
+        wait_until("it waits", || catches() && sleeps(id));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let start = std::time::Instant::now();
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.code(), Some(status), "{args:?}");
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "{args:?}: {:?}", start.elapsed());
+        drop(reader);
+    }
+    assert!(temporaries(dir.path()).is_empty());
+}
+
+/// Whether all threads of a process sleep, for a while.
+fn sleeps(id: u32) -> bool {
+    (0..40).all(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let Ok(threads) = fs::read_dir(format!("/proc/{id}/task")) else { return true };
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['S', 'Z']))
+        })
+    })
+}
+
+/// A reader that is slow, but reads, gets the whole capture.
+#[test]
+fn a_slow_reader_gets_a_stream_whole_that_is_interrupted() {
+    let dir = Dir::new("slow-reader");
+    let pipe = dir.join("pipe.pcapng");
+    fifo(&pipe);
+    let mut running = Running::start([Path::new("-"), &pipe]);
+    let mut reader = fs::File::open(&pipe).unwrap();
+    let many: Vec<u8> =
+        (0..300).flat_map(|number| Dress::Delimited.file(&conversation(number, 5, TIME, TIME + 1000))).collect();
+    running.send(&many);
+    wait_until("it waits", || waits(&running));
+    running.signal(Signal::INT);
+    let mut bytes = Vec::new();
+    let mut piece = [0; 32 * 1024];
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        match std::io::Read::read(&mut reader, &mut piece).unwrap() {
+            0 => break,
+            count => bytes.extend_from_slice(&piece[..count]),
+        }
+    }
+    running.end().expect_clean();
+    assert_eq!(streams(&tshark::read(&dir.create("read.pcapng", bytes))), 300);
 }
 
 /// What was finished before the signal stays, whole.

@@ -1,5 +1,6 @@
 //! Sockets under the tap: TCP, unix domain and TLS, listening and connecting.
 
+mod abstract_name;
 mod drain;
 mod endpoint;
 mod socket;

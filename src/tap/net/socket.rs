@@ -3,10 +3,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::{fs::FileTypeExt, net as unix},
-    },
+    os::unix::{fs::FileTypeExt, net as unix},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -20,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Endpoint, Transport};
+use super::{Endpoint, Transport, abstract_name};
 
 /// A connected socket.
 pub(crate) enum Socket {
@@ -54,7 +51,7 @@ impl Listener {
             }
             Endpoint::Unix(path) => {
                 let listener = match path.strip_prefix('@') {
-                    Some(name) => unix::UnixListener::bind_addr(&unix::SocketAddr::from_abstract_name(name)?)?,
+                    Some(name) => abstract_name::bind(name)?,
                     None => {
                         // What an earlier run left; a file of another kind is not ours to remove.
                         if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
@@ -130,9 +127,8 @@ impl Connecting {
             }
             Endpoint::Unix(path) => {
                 let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-                // The kernel takes an abstract name with a NUL where people write '@'.
                 let peer = match path.strip_prefix('@') {
-                    Some(name) => SockAddr::unix(format!("\0{name}"))?,
+                    Some(name) => abstract_name::address(name)?,
                     None => SockAddr::unix(path)?,
                 };
                 (socket, peer)

@@ -1,0 +1,354 @@
+//! Where a capture goes. A file appears under its name only when it is complete; a pipe gets the bytes as they come.
+//!
+//! Writing overlaps with the work before it: a thread of its own takes full chunks, and gives their memory back. It is
+//! started by the first full chunk, so that small captures, of which there may be thousands, go without.
+
+mod access;
+mod disk;
+mod pack;
+mod place;
+
+use std::{
+    fmt,
+    fs::{File, Metadata, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::JoinHandle,
+};
+
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+pub use self::{access::Access, pack::Packing};
+pub(crate) use access::create_folders;
+pub(crate) use disk::sync_outputs;
+
+use self::{pack::Encoder, place::Place};
+use super::Chunk;
+use crate::interrupt;
+
+/// Chunks on their way to the destination at any time.
+const CHUNKS: usize = 4;
+
+/// How unfinished captures are called until they are complete; hidden, and no suffix of a trace or capture.
+pub const TEMPORARY_PREFIX: &str = ".tap2pcap-";
+
+/// A capture's destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// A file, or a device or pipe with a name.
+    File(PathBuf),
+}
+
+impl Destination {
+    /// What a name on the command line stands for: `-` is standard output.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        if path == Path::new("-") { Self::Stdout } else { Self::File(path.to_owned()) }
+    }
+
+    /// The name on the command line.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Stdout => Path::new("-"),
+            Self::File(path) => path,
+        }
+    }
+
+    /// Whether it gets the bytes as they come: standard output by any name, a pipe, a device.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        match self {
+            Self::Stdout => true,
+            Self::File(path) => Place::of(path).is_ok_and(|place| !place.is_file()),
+        }
+    }
+}
+
+/// How an output is created and written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutputOptions {
+    /// Who may read it.
+    pub access: Access,
+    /// How it is packed.
+    pub packing: Packing,
+    /// Whether a file that may not be written is replaced all the same.
+    pub force: bool,
+    /// Whether whoever creates the outputs of a whole directory waits for the disk when they are all there, so that each
+    /// need not.
+    pub many: bool,
+}
+
+/// The destination cannot be written.
+#[derive(Debug, Error)]
+#[error("{path}: cannot write the capture", path = path.display())]
+pub struct OutputError {
+    /// The destination, `-` for standard output.
+    pub path: PathBuf,
+    /// The operating system's reason.
+    #[source]
+    pub source: io::Error,
+}
+
+impl OutputError {
+    /// The reason alone.
+    #[must_use]
+    pub fn into_io(self) -> io::Error {
+        self.source
+    }
+
+    /// Whether the destination's disk or quota is full, or it cannot be written at all.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        matches!(self.source.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+    }
+
+    /// Whether the reader of a pipe has gone, which is its right.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        self.source.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+pub(crate) struct Output {
+    /// What the user typed: errors name it.
+    path: PathBuf,
+    /// Here, or with the writing thread, or gone with an error of it.
+    sink: Option<Sink>,
+    unfinished: Option<Unfinished>,
+    writer: Option<Writer>,
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("path", &self.path).field("unfinished", &self.unfinished).finish_non_exhaustive()
+    }
+}
+
+struct Writer {
+    full: SyncSender<Chunk>,
+    empty: Receiver<Chunk>,
+    thread: JoinHandle<io::Result<Sink>>,
+}
+
+/// A packed or plain destination.
+struct Sink(Encoder<Target>);
+
+/// What is written to.
+struct Target {
+    file: File,
+    /// A reader may keep the writer waiting.
+    is_stream: bool,
+    /// Nothing more is to be written: what ends packed data would make it look complete.
+    abandoned: bool,
+}
+
+impl Sink {
+    fn new(file: File, is_stream: bool, packing: Packing) -> io::Result<Self> {
+        Encoder::new(packing, Target { file, is_stream, abandoned: false }).map(Self)
+    }
+
+    fn write_chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)?;
+        // Whoever reads a pipe waits for it.
+        if self.0.get_mut().is_stream { self.0.flush() } else { Ok(()) }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        self.0.finish().map(drop)
+    }
+
+    fn abandon(mut self) {
+        self.0.get_mut().abandoned = true;
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        /// What a pipe holds: a slow reader is seen to read.
+        const PIECE: usize = 64 * 1024;
+        if self.abandoned {
+            return Ok(bytes.len());
+        }
+        if !self.is_stream {
+            return self.file.write(bytes);
+        }
+        let _waiting = interrupt::waiting();
+        self.file.write(&bytes[..bytes.len().min(PIECE)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Output {
+    pub(crate) fn create(destination: &Destination, options: OutputOptions) -> Result<Self, OutputError> {
+        let path = destination.path().to_owned();
+        let opened = match destination {
+            Destination::Stdout => place::duplicate(&path, 1).map(|file| (file, None)),
+            Destination::File(path) => open(path, options),
+        };
+        let created = opened.and_then(|(file, unfinished)| {
+            let sink = Sink::new(file, unfinished.is_none(), options.packing)?;
+            Ok(Self { path: path.clone(), sink: Some(sink), unfinished, writer: None })
+        });
+        created.map_err(|source| OutputError { path, source })
+    }
+
+    fn error(&self, source: io::Error) -> OutputError {
+        OutputError { path: self.path.clone(), source }
+    }
+
+    /// Takes the bytes of `buffer` and leaves it empty.
+    pub(crate) fn write(&mut self, buffer: &mut Chunk) -> Result<(), OutputError> {
+        let sent = self.writer().map_or_else(Err, |writer| {
+            let fresh = writer.empty.recv().unwrap_or_default();
+            let full = std::mem::replace(buffer, fresh);
+            // The thread hangs up only after an error, which joining it tells.
+            Ok(writer.full.send(full).is_ok())
+        });
+        match sent {
+            Ok(true) => Ok(()),
+            Ok(false) => self.join(),
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    fn writer(&mut self) -> io::Result<&mut Writer> {
+        if self.writer.is_none() {
+            let Some(mut sink) = self.sink.take() else {
+                return Err(io::Error::other("writing failed before"));
+            };
+            let (full, incoming) = sync_channel::<Chunk>(CHUNKS);
+            let (outgoing, empty) = sync_channel(CHUNKS);
+            for _ in 0..CHUNKS {
+                // Its receiver is in this function.
+                let _ = outgoing.send(Chunk::default());
+            }
+            let thread = std::thread::Builder::new().name("capture writer".into()).spawn(move || {
+                for mut chunk in incoming {
+                    sink.write_chunk(chunk.as_bytes())?;
+                    chunk.clear();
+                    // The other side hangs up when it needs no more chunks.
+                    let _ = outgoing.send(chunk);
+                }
+                Ok(sink)
+            })?;
+            self.writer = Some(Writer { full, empty, thread });
+        }
+        Ok(self.writer.as_mut().expect("set above"))
+    }
+
+    /// Nothing waits here: the thread writes what it is given at once.
+    pub(crate) fn flush(&mut self) -> Result<(), OutputError> {
+        Ok(())
+    }
+
+    fn join(&mut self) -> Result<(), OutputError> {
+        let Some(Writer { full, empty, thread }) = self.writer.take() else { return Ok(()) };
+        drop(full);
+        drop(empty);
+        match thread.join() {
+            Ok(Ok(sink)) => self.sink = Some(sink),
+            Ok(Err(error)) => return Err(self.error(error)),
+            Err(_) => return Err(self.error(io::Error::other("the writing thread failed"))),
+        }
+        Ok(())
+    }
+
+    /// Writes the last bytes and puts the file in its place.
+    pub(crate) fn finish(mut self, rest: &Chunk) -> Result<(), OutputError> {
+        self.join()?;
+        let unfinished = self.unfinished.take();
+        let finished = match self.sink.take() {
+            Some(mut sink) => sink.write_chunk(rest.as_bytes()).and_then(|()| sink.finish()),
+            None => Err(io::Error::other("writing failed before")),
+        };
+        finished.and_then(|()| unfinished.map_or(Ok(()), Unfinished::finish)).map_err(|error| self.error(error))
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // The thread must not outlive the file it writes to, and nobody wants to hear of its errors any more.
+        let _ = self.join();
+        if let Some(sink) = self.sink.take() {
+            sink.abandon();
+        }
+    }
+}
+
+/// A file under its temporary name; dropping it deletes it.
+#[derive(Debug)]
+struct Unfinished {
+    temporary: NamedTempFile,
+    target: PathBuf,
+    many: bool,
+    _registered: interrupt::Unfinished,
+}
+
+impl Unfinished {
+    fn create(target: PathBuf, existing: Option<&Metadata>, options: OutputOptions) -> io::Result<Self> {
+        if let Some(metadata) = existing
+            && !options.force
+            && access::is_read_only(&target, metadata)
+        {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only; --force replaces it"));
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(TEMPORARY_PREFIX).suffix(".tmp");
+        let mode = options.access.at_creation(existing.is_some());
+        let mut reason = None;
+        let created = builder.make_in(directory(&target), |path| {
+            let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+            opened.inspect_err(|error| reason = error.raw_os_error())
+        });
+        // The system's reason alone: `tempfile` adds the temporary name, and the user knows another one.
+        let temporary = created.map_err(|error| reason.map_or(error, io::Error::from_raw_os_error))?;
+        let replaced = existing.map(|metadata| (&*target, metadata));
+        access::apply(options.access, temporary.as_file(), replaced)?;
+        let registered = interrupt::Unfinished::new(temporary.path());
+        Ok(Self { temporary, target, many: options.many, _registered: registered })
+    }
+
+    /// Puts it in its place. The bytes are on the disk before the name is: after a power cut, either the old file is there
+    /// or the whole new one.
+    fn finish(self) -> io::Result<()> {
+        if !self.many {
+            self.temporary.as_file().sync_all()?;
+        }
+        self.temporary.persist(&self.target).map_err(|error| error.error)?;
+        if !self.many {
+            disk::sync_names(directory(&self.target));
+        }
+        Ok(())
+    }
+}
+
+fn directory(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn open(path: &Path, options: OutputOptions) -> io::Result<(File, Option<Unfinished>)> {
+    match Place::of(path)? {
+        Place::Descriptor(path, number) => Ok((place::duplicate(&path, number)?, None)),
+        Place::Stream(path) => {
+            let _waiting = interrupt::waiting();
+            Ok((place::open_stream(&path)?, None))
+        }
+        Place::File(target, existing) => {
+            let unfinished = Unfinished::create(target, existing.as_ref(), options)?;
+            Ok((unfinished.temporary.as_file().try_clone()?, Some(unfinished)))
+        }
+    }
+}

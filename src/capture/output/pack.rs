@@ -1,0 +1,88 @@
+//! Captures that are packed as they are written.
+//!
+//! Zstandard is packed by the C library that the program links for reading anyway: it can be flushed in the middle of a
+//! frame, which a packed pipe needs, and writes the checksum of the contents. The encoders that are pure Rust write whole
+//! frames only. Whoever exchanges it has to change [`Encoder`] alone.
+
+use std::io::{self, Write};
+
+use flate2::{Compression, write::GzEncoder};
+
+/// How an output is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Packing {
+    /// The packing that a file's suffix, without its dot, stands for.
+    #[must_use]
+    pub fn of_suffix(suffix: &str) -> Option<Self> {
+        [("gz", Self::Gzip), ("zst", Self::Zstd)]
+            .into_iter()
+            .find_map(|(name, packing)| suffix.eq_ignore_ascii_case(name).then_some(packing))
+    }
+}
+
+/// Packs what is written, and gives it to `W`.
+pub(super) enum Encoder<W: Write> {
+    None(W),
+    Gzip(GzEncoder<W>),
+    Zstd(zstd::Encoder<'static, W>),
+}
+
+impl<W: Write> Encoder<W> {
+    pub(super) fn new(packing: Packing, inner: W) -> io::Result<Self> {
+        Ok(match packing {
+            Packing::None => Self::None(inner),
+            // Without a time or a name: the same input gives the same bytes.
+            Packing::Gzip => Self::Gzip(GzEncoder::new(inner, Compression::default())),
+            Packing::Zstd => {
+                let mut encoder = zstd::Encoder::new(inner, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+                encoder.include_checksum(true)?;
+                Self::Zstd(encoder)
+            }
+        })
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut W {
+        match self {
+            Self::None(inner) => inner,
+            Self::Gzip(encoder) => encoder.get_mut(),
+            Self::Zstd(encoder) => encoder.get_mut(),
+        }
+    }
+
+    /// Writes what ends the packed data.
+    pub(super) fn finish(self) -> io::Result<W> {
+        match self {
+            Self::None(inner) => Ok(inner),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::None(inner) => inner.write(bytes),
+            Self::Gzip(encoder) => encoder.write(bytes),
+            Self::Zstd(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::None(inner) => inner.flush(),
+            Self::Gzip(encoder) => encoder.flush(),
+            Self::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What an output's name and the options make of it.
+
+use std::path::Path;
+
+use anyhow::bail;
+
+use crate::{
+    capture::{Destination, Format, Packing},
+    cli::{self, ConvertArgs},
+};
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Capture(Format),
+    Har,
+}
+
+/// As with cp: a directory that exists, or a name that can only be one.
+pub(super) fn is_directory(output: &Path) -> bool {
+    output != Path::new("-") && output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+/// What is written to `output`, and how it is packed.
+///
+/// # Errors
+/// Where nothing says what to write, or the options contradict each other.
+pub(super) fn kind(args: &ConvertArgs, output: &Path) -> anyhow::Result<(Kind, Packing)> {
+    let (by_name, packing) = if is_directory(output) || output == Path::new("-") {
+        (Some(Name::Any), Packing::None)
+    } else {
+        by_suffix(output)
+    };
+    let micros = args.precision == Some(cli::Precision::Us);
+    let pcap = if micros { Format::PcapMicros } else { Format::Pcap };
+    let kind = match (args.format, by_name) {
+        (Some(cli::Format::Pcap), _) | (None, Some(Name::Pcap)) => Kind::Capture(pcap),
+        (Some(cli::Format::Har), _) | (None, Some(Name::Har)) => Kind::Har,
+        (Some(cli::Format::Pcapng), _) | (None, Some(Name::Pcapng | Name::Any)) => Kind::Capture(Format::Pcapng),
+        // A device or a pipe may have any name.
+        (None, None) if Destination::new(output).is_stream() => Kind::Capture(Format::Pcapng),
+        (None, None) => bail!(
+            "{}: what to write is not clear: the name ends in none of .pcapng, .pcap and .har, with .gz or .zst after \
+             it or not; say it with -F",
+            output.display()
+        ),
+    };
+    if micros && kind != Kind::Capture(Format::PcapMicros) {
+        bail!("--precision us is for pcap alone; pcapng always has nanoseconds");
+    }
+    Ok((kind, packing))
+}
+
+/// What a suffix stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Pcap,
+    Pcapng,
+    Har,
+    /// There is none.
+    Any,
+}
+
+/// Wireshark's and tcpdump's suffixes. `None`: another one.
+fn by_suffix(output: &Path) -> (Option<Name>, Packing) {
+    let suffix = |path: &Path| path.extension().map(|suffix| suffix.to_string_lossy().to_ascii_lowercase());
+    let (inner, packing) = match suffix(output).as_deref().and_then(Packing::of_suffix) {
+        Some(packing) => (output.with_extension(""), packing),
+        None => (output.to_owned(), Packing::None),
+    };
+    let name = match suffix(&inner).as_deref() {
+        Some("pcap" | "cap" | "dmp") => Some(Name::Pcap),
+        Some("pcapng" | "ntar") => Some(Name::Pcapng),
+        Some("har") => Some(Name::Har),
+        // `capture.gz` says how it is packed, and not what.
+        None if packing == Packing::None => Some(Name::Any),
+        _ => None,
+    };
+    (name, packing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suffixes_say_what_is_written_and_how_it_is_packed() {
+        use Packing::{Gzip, None as Plain, Zstd};
+        for (output, expected) in [
+            ("x.pcap", (Some(Name::Pcap), Plain)),
+            ("x.CAP", (Some(Name::Pcap), Plain)),
+            ("x.dmp.gz", (Some(Name::Pcap), Gzip)),
+            ("a.b/x.pcapng", (Some(Name::Pcapng), Plain)),
+            ("x.ntar", (Some(Name::Pcapng), Plain)),
+            ("x.pcapng.ZST", (Some(Name::Pcapng), Zstd)),
+            ("x.pcap.gz.zst", (None, Zstd)),
+            ("x.har.gz", (Some(Name::Har), Gzip)),
+            ("a.b/x", (Some(Name::Any), Plain)),
+            (".pcap", (Some(Name::Any), Plain)),
+            ("x.gz", (None, Gzip)),
+            ("x.pb", (None, Plain)),
+            ("x.pcapng.tmp", (None, Plain)),
+        ] {
+            assert_eq!(by_suffix(Path::new(output)), expected, "{output}");
+        }
+    }
+}
