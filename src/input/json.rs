@@ -69,7 +69,11 @@ impl Decode for JsonDecoder {
         match &window[start..] {
             [] if at_end => Step::End,
             [] => Step::NeedMore { skip: start, wanted: 1 },
-            text @ [b'{', ..] => self.object(text, start, at_end, out),
+            text @ [b'{', ..] => {
+                let step = self.object(text, start, at_end, out);
+                out.order_http();
+                step
+            }
             text => {
                 let detail = format!("expected an object, found {}", shown(text[0]));
                 self.damaged(text, start, at_end, Search::in_garbage(), 0, detail)

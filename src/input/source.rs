@@ -423,13 +423,13 @@ impl Source {
         let message = &mut self.messages[self.current];
         message.offset = self.offset + start as u64;
         message.index = self.next_index;
-        let (bad_time, kind, count) = (message.bad_time, message.kind, message.count());
+        let (bad_times, kind, count) = (message.describe_bad_times(), message.kind, message.count());
         self.next_index += count;
         self.decoded += count;
         self.taken = end;
         self.wanted = 1;
-        if let Some(error) = bad_time {
-            self.find(Code::BadTime, error.to_string());
+        if let Some(detail) = bad_times {
+            self.find(Code::BadTime, detail);
         }
         self.hold_to_limits();
         if let Some(kind) = kind {

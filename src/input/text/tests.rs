@@ -20,7 +20,7 @@ use crate::{
         },
     },
     tap::Format,
-    trace::{FieldId, MessageView, TimeError},
+    trace::{Connection, FieldId, MessageView, Nanos, TimeError, nanos_from_timestamp},
 };
 
 /// An event with its payload and connection in it.

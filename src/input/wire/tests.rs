@@ -10,7 +10,7 @@ use crate::{
         envoy::config::core::v3::{self as core, address::Address as AddressKind},
         tap,
     },
-    trace::MessageView,
+    trace::{Connection, MessageView, nanos_from_timestamp},
 };
 
 fn any_address() -> impl Strategy<Value = core::Address> {
@@ -269,7 +269,7 @@ proptest! {
             }
             if let Some(event) = fast::event(&bytes, 0, end) {
                 let mut message = Message::default();
-                general_socket_event(Scanner::new(&bytes, 0, end, false), &mut message).unwrap();
+                whole_socket_event(Scanner::new(&bytes, 0, end, false), &mut message).unwrap();
                 prop_assert_eq!(message.events, [event]);
             }
         }
@@ -390,7 +390,9 @@ fn the_layout_before_1_28_is_told_by_field_3_without_field_1() {
 }
 
 fn connection_of(bytes: &[u8], out: &mut Message) -> Connection {
-    connection(Scanner::new(bytes, 0, bytes.len(), false), out).unwrap()
+    let mut ends = Ends::default();
+    connection(Scanner::new(bytes, 0, bytes.len(), false), &mut ends, out).unwrap();
+    ends.finish(out)
 }
 
 #[test]
