@@ -12,6 +12,8 @@ mod json;
 mod line;
 mod parts;
 mod reader;
+#[cfg(test)]
+mod scrambled;
 mod source;
 mod text;
 mod wire;

@@ -9,7 +9,7 @@
 
 mod fast;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub(super) use fast::{Framing, run};
 
