@@ -86,19 +86,19 @@ pub struct InspectArgs {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Limits {
     /// Largest message that is read, in bytes; a larger one is passed over
-    #[arg(long, value_name = "BYTES", default_value_t = crate::input::MAX_MESSAGE)]
+    #[arg(long, value_name = "BYTES", default_value_t = crate::input::MAX_MESSAGE, value_parser = max_message)]
     pub max_message: usize,
 
     /// Connections that one trace may have open at once; beyond, the oldest are given up
-    #[arg(long, value_name = "N", default_value_t = crate::timeline::MAX_CONNECTIONS)]
+    #[arg(long, value_name = "N", default_value_t = crate::timeline::MAX_CONNECTIONS, value_parser = limit)]
     pub max_connections: usize,
 
     /// Events that one message may have; those beyond are passed over
-    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_EVENTS)]
+    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_EVENTS, value_parser = limit)]
     pub max_events: usize,
 
     /// Header fields that one message may have; those beyond are passed over
-    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_HEADERS)]
+    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_HEADERS, value_parser = limit)]
     pub max_headers: usize,
 }
 
@@ -301,6 +301,23 @@ fn jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a number of threads, at least 1".to_owned()),
         Ok(jobs) => Ok(jobs),
+    }
+}
+
+/// A limit that leaves something to read, and that 32 bits hold.
+fn limit(text: &str) -> Result<usize, String> {
+    in_range(text, 1, u32::MAX as usize)
+}
+
+/// A mebibyte times a mebibyte is more than any machine has.
+fn max_message(text: &str) -> Result<usize, String> {
+    in_range(text, crate::input::LEAST_MAX_MESSAGE, usize::try_from(1_u64 << 40).unwrap_or(usize::MAX))
+}
+
+fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("expected a number from {least} to {most}")),
     }
 }
 

@@ -80,6 +80,16 @@ impl Decode for JsonDecoder {
             }
         }
     }
+
+    fn look_again(&mut self) {
+        self.pending = None;
+    }
+
+    fn pass_over(&mut self) -> bool {
+        self.pending = None;
+        self.lost = Some(Search::over_object());
+        true
+    }
 }
 
 impl JsonDecoder {

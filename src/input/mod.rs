@@ -21,4 +21,4 @@ mod wire;
 pub use detect::{Detected, Encoding, detect};
 pub use discover::{Input, Unreadable, discover, trace_stem};
 pub use error::InputError;
-pub use source::{Advance, MAX_MESSAGE, Options, Peek, Source};
+pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Peek, Source};

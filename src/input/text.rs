@@ -22,9 +22,7 @@ use super::{
     decode::{Decode, Fault, Step},
     parts::{self, Ends, EventParts, HttpParts, Time},
 };
-use crate::trace::{
-    Address, Body, Code, Event, EventKind, Header, HttpPart, HttpSide, Message, Span, TraceKind,
-};
+use crate::trace::{Address, Body, Code, Event, EventKind, Header, HttpPart, HttpSide, Message, Span, TraceKind};
 
 /// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
@@ -41,6 +39,8 @@ pub(crate) struct TextDecoder {
     in_comment: bool,
     /// A field ended before the window, so a separator may follow.
     after_field: bool,
+    /// The search for the end of a message that is passed over.
+    over: Option<Split>,
     /// Unknown fields of the field that start before this were counted when decoding it was first tried.
     counted: usize,
     /// What the fast path is held against.
@@ -50,7 +50,21 @@ pub(crate) struct TextDecoder {
 
 impl Decode for TextDecoder {
     fn step(&mut self, window: &[u8], at_end: bool, out: &mut Message) -> Step {
-        let mut start = self.skip_between(window, 0);
+        let mut start = 0;
+        if let Some(over) = &mut self.over {
+            match over.find(window, at_end) {
+                Some(end) => {
+                    start = end;
+                    self.begin(true);
+                }
+                None if at_end => return Step::End,
+                None => {
+                    let skip = over.give_up(window);
+                    return Step::NeedMore { skip, wanted: window.len() - skip + 1 };
+                }
+            }
+        }
+        start = self.skip_between(window, start);
         loop {
             if start == window.len() {
                 return if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } };
@@ -109,6 +123,17 @@ impl Decode for TextDecoder {
                 }
             }
         }
+    }
+
+    fn look_again(&mut self) {
+        self.split = None;
+        self.patience = 0;
+    }
+
+    fn pass_over(&mut self) -> bool {
+        self.begin(false);
+        self.over = Some(Split::to_end(0, 0, false));
+        true
     }
 }
 

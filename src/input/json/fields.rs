@@ -232,11 +232,7 @@ fn headers<'de, A: MapAccess<'de>>(
 }
 
 /// A chunk of a streamed trace, in the place of the member of its oneof before.
-fn body_chunk<'de, A: MapAccess<'de>>(
-    side: HttpSide,
-    map: &mut A,
-    context: &mut Context<'_>,
-) -> Result<(), A::Error> {
+fn body_chunk<'de, A: MapAccess<'de>>(side: HttpSide, map: &mut A, context: &mut Context<'_>) -> Result<(), A::Error> {
     if let Some(body) = message::<Body, A>(map, context)? {
         context.out.clear_piece();
         context.out.push_http(side, HttpPart::Body).body = body;

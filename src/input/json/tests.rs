@@ -23,8 +23,8 @@ use crate::{
     },
     tap::Format,
     trace::{
-        Address, Code, Connection, EventKind, FieldId, HttpPart, HttpSide, Message, MessageView, Nanos, TimeError, TraceKind,
-        nanos_from_timestamp,
+        Address, Code, Connection, EventKind, FieldId, HttpPart, HttpSide, Message, MessageView, Nanos, TimeError,
+        TraceKind, nanos_from_timestamp,
     },
 };
 
@@ -458,7 +458,8 @@ fn the_last_member_of_a_oneof_counts() {
     assert_eq!((last.events, last.connection, last.bad_time), (vec![], Some(Connection::default()), None));
     let last = segment(r#""connection":{},"events":{"events":[{"closed":{}}]}"#);
     assert_eq!((last.events.len(), last.connection), (1, None));
-    let http = r#"{"http_streamed_trace_segment":{"request_headers":{"headers":[{"key":"a"}]},"response_body_chunk":{}}}"#;
+    let http =
+        r#"{"http_streamed_trace_segment":{"request_headers":{"headers":[{"key":"a"}]},"response_body_chunk":{}}}"#;
     let parts: Vec<_> = decode_one(http).http.iter().map(|piece| (piece.side, piece.part)).collect();
     assert_eq!(parts, [(HttpSide::Response, HttpPart::Body)]);
 }
@@ -483,7 +484,8 @@ fn the_last_of_equal_keys_wins_alone_in_either_spelling() {
 /// As `jq -S` sorts them.
 #[test]
 fn the_keys_of_an_exchange_may_stand_in_any_order() {
-    let part = |key: &str| format!(r#"{{"body":{{"as_bytes":"AAEC"}},"headers":[{{"key":"{key}"}}],"trailers":[{{}}]}}"#);
+    let part =
+        |key: &str| format!(r#"{{"body":{{"as_bytes":"AAEC"}},"headers":[{{"key":"{key}"}}],"trailers":[{{}}]}}"#);
     let source = format!(r#"{{"http_buffered_trace":{{"response":{},"request":{}}}}}"#, part("a"), part("b"));
     let http = decode_one(&source).http;
     let parts: Vec<_> = http.iter().map(|piece| (piece.side, piece.part)).collect();
