@@ -97,7 +97,7 @@ fn walk(root: &Path, inputs: &mut Vec<Input>, unreadable: &mut Vec<Unreadable>) 
 }
 
 /// The path without the suffix of a packed file.
-fn unpacked(path: &Path) -> PathBuf {
+pub(super) fn unpacked(path: &Path) -> PathBuf {
     let packed = |suffix: &OsStr| PACKED.iter().any(|packed| suffix == *packed);
     if path.extension().is_some_and(packed) { path.with_extension("") } else { path.to_owned() }
 }

@@ -17,7 +17,7 @@ use super::{
     binary::BinaryDecoder,
     decode::{Decode, Fault, Step},
     delimited::DelimitedDecoder,
-    detect::{Detected, Encoding, detect},
+    detect::{Detected, Encoding, recognise},
     error::InputError,
     json::JsonDecoder,
     reader,
@@ -199,21 +199,24 @@ impl Source {
     /// Looks at the first bytes without consuming them. On a live stream it waits for no more than it needs.
     fn detect(&mut self, given: Option<Encoding>) -> Result<Encoding, InputError> {
         let failed = |path: &Path, source| InputError::Read { path: path.to_owned(), source };
-        let mut looks_like = "";
-        while !self.at_end && self.end < HEAD {
+        loop {
             self.read().map_err(|source| failed(&self.path, source))?;
-            if self.end > 0
-                && let Some(given) = given
-            {
+            if self.end == 0 {
+                return Err(InputError::Empty { path: self.path.clone() });
+            }
+            if let Some(given) = given {
                 return Ok(given);
             }
-            match detect(&self.buffer[..self.end], &self.path) {
-                Detected::Trace(encoding) => return Ok(encoding),
-                Detected::Other(other) => looks_like = other,
+            // However much one read brings: the answer must not depend on it.
+            let head = &self.buffer[..self.end.min(HEAD)];
+            match recognise(head, &self.path, !self.at_end && head.len() < HEAD) {
+                Some(Detected::Trace(encoding)) => return Ok(encoding),
+                Some(Detected::Other(looks_like)) => {
+                    return Err(InputError::Unrecognised { path: self.path.clone(), looks_like });
+                }
+                None => {}
             }
         }
-        let path = self.path.clone();
-        Err(if self.end == 0 { InputError::Empty { path } } else { InputError::Unrecognised { path, looks_like } })
     }
 
     /// The name the source was opened under.
