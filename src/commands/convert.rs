@@ -17,7 +17,7 @@ use super::{
 use crate::{
     capture::{Capture, Destination, Format, LATEST_PCAP_TIME, OutputError},
     cli::{self, ConvertArgs},
-    input::{Input, discover},
+    input::{Discovered, Input, discover},
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
 };
@@ -28,14 +28,19 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     interrupt::install()?;
 
     let into_directory = is_directory(output);
-    let (found, unreadable) = discover(inputs);
+    let Discovered { inputs: found, unreadable, passed_over } = discover(inputs);
     for unreadable in &unreadable {
         print_error(&unreadable.as_input_error());
     }
     super::read_stdin_once(&found)?;
+    for file in &passed_over {
+        super::passed_over(&file.path, &file.why, settings.verbosity);
+    }
     if found.is_empty() {
-        let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
-        bail!("{}: no trace files (.pb, .pb_length_delimited, .pb_text, .json, .gz or .zst)", named.join(", "));
+        return match interrupt::signal() {
+            Some(signal) => Ok(Status::Signal(signal)),
+            None => Err(super::no_traces(inputs, passed_over.len())),
+        };
     }
     let progress = Progress::new(args.progress, settings.verbosity, &found);
     let outcome = match output_format(args.format, output) {
@@ -59,6 +64,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
         Err(Ending::Failed(error)) => return Err(error),
     };
     outcome.damaged += unreadable.len();
+    super::count_passed_over(passed_over.len() + outcome.skipped, settings.verbosity);
     let inputs = found.len() + unreadable.iter().filter(|unreadable| unreadable.is_trace()).count();
     Ok(conclude(&outcome, inputs, output, into_directory, &settings))
 }
@@ -107,7 +113,7 @@ impl From<Failed> for Ending {
 
 /// Writing must not destroy what is read.
 fn not_onto_itself(inputs: &[Input], output: &Path) -> Result<(), Ending> {
-    match inputs.iter().find(|input| same_file(&input.path, output)) {
+    match inputs.iter().find(|input| !input.is_stdin() && same_file(&input.path, output)) {
         Some(input) => Err(Ending::Failed(both_input_and_output(&input.path))),
         None => Ok(()),
     }

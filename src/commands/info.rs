@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cli::InfoArgs,
-    input::trace_stem,
+    input::{OTHER_JSON, trace_stem},
     report::{self, Reporter, print_error},
     timeline::{self, Direction, Endpoints, Protocol, Resolver, Side, Summary, Timelines},
     trace::{Address, rfc3339},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
-    let (inputs, unreadable) = inspect::inputs(&args.inspect)?;
+    let (inputs, unreadable, mut passed_over) = inspect::inputs(&args.inspect)?;
     let mut out = io::stdout().lock();
     let mut damaged = !unreadable.is_empty();
     let mut read = 0;
@@ -66,7 +66,10 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
                 damaged |= reporter.errors() > 0;
             }
             Ok(Err(signal)) => return Ok(signal),
-            Err(error) if input.found && error.is_other_json() => {}
+            Err(error) if input.is_found() && error.is_other_json() => {
+                passed_over += 1;
+                super::passed_over(&input.path, OTHER_JSON, settings::verbosity(args.inspect.verbosity));
+            }
             Err(error) => {
                 damaged = true;
                 print_error(&error);
@@ -80,6 +83,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Status::Done),
         result => result?,
     }
+    super::count_passed_over(passed_over, settings::verbosity(args.inspect.verbosity));
     Ok(match (read, damaged) {
         (0, _) => Status::NotDone,
         (_, true) => Status::Damaged,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     capture::Capture,
-    input::{Input, InputError},
+    input::{Input, InputError, OTHER_JSON},
     interrupt,
     report::{Progress, print_error},
     timeline::Resolver,
@@ -74,9 +74,9 @@ impl Outcome {
         if let (false, Some(signal)) = (super::is_stdin(input), interrupt::signal()) {
             return Err(Stop::Signal(signal));
         }
-        if input.found && error.is_other_json() {
+        if input.is_found() && error.is_other_json() {
             self.skipped += 1;
-            super::skipped(&input.path, settings.verbosity);
+            super::passed_over(&input.path, OTHER_JSON, settings.verbosity);
         } else {
             self.damaged += 1;
             print_error(error);
@@ -105,7 +105,7 @@ pub(super) fn merge(
     }
     let open = |input: &Input| {
         let live = live_output && super::is_stdin(input);
-        Trace::open(&input.path, &settings, live).map(Box::new)
+        Trace::open(input, &settings, live).map(Box::new)
     };
     let mut outcome = Outcome::default();
     let mut turns: Vec<Turn> = Vec::with_capacity(inputs.len());
@@ -123,7 +123,7 @@ pub(super) fn merge(
             }
         };
         // A pipe, with a name or without, gives its bytes once.
-        let keep = inputs.len() <= KEEP || !input.path.is_file();
+        let keep = inputs.len() <= KEEP || !input.is_regular();
         if keep {
             match trace.advance(capture, progress)? {
                 Some(time) => {

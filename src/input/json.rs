@@ -118,6 +118,13 @@ impl JsonDecoder {
         let error = match attempt.outcome {
             Ok(len) => {
                 self.pending = None;
+                if out.kind.is_none() && attempt.unknown_before.is_some() {
+                    // Not a newer Envoy's fields: nothing in it is Envoy's.
+                    attempt.undo(out);
+                    let detail = "an object with none of a tap trace's fields".to_owned();
+                    let fault = Fault { at: start, code: Code::Undecodable, detail };
+                    return Step::Damaged { start, end: start + len, fault };
+                }
                 return Step::Message { start, end: start + len };
             }
             Err(ref error) => error,

@@ -19,6 +19,6 @@ mod text;
 mod wire;
 
 pub use detect::{Detected, Encoding, detect};
-pub use discover::{Input, Unreadable, discover, trace_stem};
-pub use error::InputError;
+pub use discover::{Discovered, Input, Origin, PassedOver, Unreadable, discover, trace_stem};
+pub use error::{InputError, OTHER_JSON};
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Peek, Source};

@@ -18,6 +18,7 @@ use super::{
     decode::{Decode, Fault, Step},
     delimited::DelimitedDecoder,
     detect::{Detected, Encoding, recognise},
+    discover::Input,
     error::InputError,
     json::JsonDecoder,
     reader,
@@ -128,25 +129,41 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    /// Opens a trace file, or standard input for `-`, unpacking gzip and Zstandard. Without `encoding`, its first bytes
-    /// decide.
+    /// Opens what an input of the command line stands for.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn of(input: &Input, options: Options) -> Result<Self, InputError> {
+        if input.is_stdin() {
+            Self::unpack(&input.path, reader::stdin(), options)
+        } else {
+            Self::open(&input.path, options)
+        }
+    }
+
+    /// Opens a trace file, unpacking gzip and Zstandard. Without `encoding`, its first bytes decide.
     ///
     /// # Errors
     /// [`InputError`] where the file cannot be read, is empty, or is no trace.
     pub fn open(path: &Path, options: Options) -> Result<Self, InputError> {
-        let failed = |source| InputError::Read { path: path.to_owned(), source };
-        let reader = reader::open(path).map_err(failed)?;
-        let count = Arc::default();
-        let counted = reader::Counted { reader, count: Arc::clone(&count) };
-        let reader = reader::unpack(Box::new(counted)).map_err(failed)?;
-        let mut source = Self::from_reader(path, reader, options)?;
-        source.packed = Some(count);
+        let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
+        let mut source = Self::unpack(path, reader, options)?;
         // Among many, a small one is done with its file, and with the memory that unpacking it takes.
         if options.piece.is_some() && path.is_file() {
             while !source.at_end && source.end < source.piece {
                 source.read_or_end();
             }
         }
+        Ok(source)
+    }
+
+    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: Options) -> Result<Self, InputError> {
+        let failed = |source| InputError::Read { path: path.to_owned(), source };
+        let count = Arc::default();
+        let counted = reader::Counted { reader, count: Arc::clone(&count) };
+        let reader = reader::unpack(Box::new(counted)).map_err(failed)?;
+        let mut source = Self::from_reader(path, reader, options)?;
+        source.packed = Some(count);
         Ok(source)
     }
 
