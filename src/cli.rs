@@ -16,8 +16,9 @@ use crate::{commands::RecordArgs, timeline::Mapping, trace::Nanos};
     max_term_width = 100,
     override_usage = "tap2pcap [OPTIONS] <INPUT>... <OUTPUT>\n       tap2pcap <COMMAND>",
     after_help = "\
-INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. OUTPUT is a capture
-file (several inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
+INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. In a directory, a file
+with a trace's suffix counts as one, and of any other its first bytes decide. OUTPUT is a capture file (several inputs
+are merged in time order), a directory (one capture per trace), or `-` (standard output).
 
 Exit status: 0 done; 1 done, but some input was damaged; 2 not done, and no output was written.
 

@@ -194,7 +194,7 @@ fn a_file_without_a_traces_name_that_may_not_be_read_is_passed_over() {
     let traces = small_batch(&dir, 1);
     let secret = traces.join("secret");
     fs::write(&secret, "secret").unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     let run = convert(&["-v"], &traces, &dir.join("all.pcapng")).run().expect_status(0);
     run.expect_stderr("secret: passed over, ");
 }
