@@ -16,8 +16,9 @@ use crate::{commands::RecordArgs, timeline::Mapping, trace::Nanos};
     max_term_width = 100,
     override_usage = "tap2pcap [OPTIONS] <INPUT>... <OUTPUT>\n       tap2pcap <COMMAND>",
     after_help = "\
-INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. OUTPUT is a capture
-file (several inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
+INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. In a directory, a file
+with a trace's suffix counts as one, and of any other its first bytes decide. OUTPUT is a capture file (several inputs
+are merged in time order), a directory (one capture per trace), or `-` (standard output).
 
 OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har; with .gz or
 .zst after it, packed. Any other suffix needs -F.
@@ -89,19 +90,19 @@ pub struct InspectArgs {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Limits {
     /// Largest message that is read, in bytes; a larger one is passed over
-    #[arg(long, value_name = "BYTES", default_value_t = crate::input::MAX_MESSAGE)]
+    #[arg(long, value_name = "BYTES", default_value_t = crate::input::MAX_MESSAGE, value_parser = max_message)]
     pub max_message: usize,
 
     /// Connections that one trace may have open at once; beyond, the oldest are given up
-    #[arg(long, value_name = "N", default_value_t = crate::timeline::MAX_CONNECTIONS)]
+    #[arg(long, value_name = "N", default_value_t = crate::timeline::MAX_CONNECTIONS, value_parser = limit)]
     pub max_connections: usize,
 
     /// Events that one message may have; those beyond are passed over
-    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_EVENTS)]
+    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_EVENTS, value_parser = limit)]
     pub max_events: usize,
 
     /// Header fields that one message may have; those beyond are passed over
-    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_HEADERS)]
+    #[arg(long, value_name = "N", default_value_t = crate::trace::MAX_HEADERS, value_parser = limit)]
     pub max_headers: usize,
 }
 
@@ -322,6 +323,23 @@ fn jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a number of threads, at least 1".to_owned()),
         Ok(jobs) => Ok(jobs),
+    }
+}
+
+/// A limit that leaves something to read, and that 32 bits hold.
+fn limit(text: &str) -> Result<usize, String> {
+    in_range(text, 1, u32::MAX as usize)
+}
+
+/// A mebibyte times a mebibyte is more than any machine has.
+fn max_message(text: &str) -> Result<usize, String> {
+    in_range(text, crate::input::LEAST_MAX_MESSAGE, usize::try_from(1_u64 << 40).unwrap_or(usize::MAX))
+}
+
+fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("expected a number from {least} to {most}")),
     }
 }
 

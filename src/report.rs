@@ -262,7 +262,8 @@ impl Progress {
 }
 
 fn bar(inputs: &[Input]) -> ProgressBar {
-    let sizes = inputs.iter().map(|input| fs::metadata(&input.path).ok().filter(fs::Metadata::is_file));
+    let metadata = |input: &Input| fs::metadata(&input.path).ok().filter(|file| file.is_file() && !input.is_stdin());
+    let sizes = inputs.iter().map(metadata);
     // The size of a pipe is not known, and then neither is the whole.
     let total: Option<u64> = sizes.map(|metadata| metadata.map(|metadata| metadata.len())).sum();
     let (bar, template) = match total {

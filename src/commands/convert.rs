@@ -18,7 +18,7 @@ use super::{
 use crate::{
     capture::{Capture, Destination, Format, LATEST_PCAP_TIME, OutputError},
     cli::ConvertArgs,
-    input::{Input, discover},
+    input::{Discovered, Input, discover},
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
     words,
@@ -30,7 +30,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     interrupt::install()?;
 
     let into_directory = is_directory(output);
-    let (found, unreadable) = discover(inputs);
+    let Discovered { inputs: found, unreadable, passed_over } = discover(inputs);
     for unreadable in &unreadable {
         print_error(&unreadable.as_input_error());
     }
@@ -40,9 +40,14 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     }
     let (kind, packing) = output::kind(args, output)?;
     settings.output.packing = packing;
+    for file in &passed_over {
+        super::passed_over(&file.path, &file.why, settings.verbosity);
+    }
     if found.is_empty() {
-        let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
-        bail!("{}: no trace files (.pb, .pb_length_delimited, .pb_text, .json, .gz or .zst)", named.join(", "));
+        return match interrupt::signal() {
+            Some(signal) => Ok(Status::Signal(signal)),
+            None => Err(super::no_traces(inputs, passed_over.len())),
+        };
     }
     let progress = Progress::new(args.progress, settings.verbosity, &found);
     let is_har = matches!(kind, Kind::Har);
@@ -66,6 +71,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
         Err(Ending::Failed(error)) => return Err(error),
     };
     outcome.damaged += unreadable.len();
+    super::count_passed_over(passed_over.len() + outcome.skipped, settings.verbosity);
     let inputs = found.len() + unreadable.iter().filter(|unreadable| unreadable.is_trace()).count();
     let status = conclude(&outcome, inputs, output, into_directory, &settings);
     let unmatched = !is_har && outcome.converted > 0 && report_unmatched(&settings);
@@ -138,7 +144,8 @@ impl From<Failed> for Ending {
 
 /// Writing must not destroy what is read.
 fn overwritten<'a>(inputs: &'a [Input], output: &Path) -> Option<&'a Path> {
-    inputs.iter().map(|input| input.path.as_path()).find(|input| same_file(input, output))
+    let overwritten = |input: &&Input| !input.is_stdin() && same_file(&input.path, output);
+    inputs.iter().find(overwritten).map(|input| input.path.as_path())
 }
 
 fn one_capture(

@@ -103,7 +103,7 @@ fn add(
         Stop::Output(source) => Failed::Output(OutputError { path: output.to_owned(), source }),
         Stop::Signal(signal) => Failed::Signal(signal),
     };
-    let mut source = match Source::open(&input.path, settings.input) {
+    let mut source = match Source::of(input, settings.input) {
         Ok(source) => source,
         Err(_) if is_stdin(input) && interrupt::signal().is_some() => return Ok(()),
         Err(error) => return outcome.refuse(input, &error, settings).map_err(stopped),

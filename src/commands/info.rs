@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     cli::InfoArgs,
+    input::OTHER_JSON,
     interrupt::Watched,
     report::{self, Reporter, print_error},
     timeline::{self, Direction, Endpoints, Protocol, Side, Summary, Timelines},
@@ -25,7 +26,7 @@ use crate::{
 };
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
-    let (inputs, unreadable) = inspect::inputs(&args.inspect)?;
+    let (inputs, unreadable, mut passed_over) = inspect::inputs(&args.inspect)?;
     let mut out = Watched(io::stdout().lock());
     let mut damaged = !unreadable.is_empty();
     let mut read = 0;
@@ -63,7 +64,10 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
                 damaged |= reporter.errors() > 0;
             }
             Ok(Err(signal)) => return Ok(signal),
-            Err(error) if input.found && error.is_other_json() => {}
+            Err(error) if input.is_found() && error.is_other_json() => {
+                passed_over += 1;
+                super::passed_over(&input.path, OTHER_JSON, settings::verbosity(args.inspect.verbosity));
+            }
             Err(error) => {
                 damaged = true;
                 print_error(&error);
@@ -77,6 +81,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Status::Done),
         result => result?,
     }
+    super::count_passed_over(passed_over, settings::verbosity(args.inspect.verbosity));
     Ok(match (read, damaged) {
         (0, _) => Status::NotDone,
         (_, true) => Status::Damaged,

@@ -1,11 +1,9 @@
 //! Reading traces without writing captures: what `validate` and `info` share.
 
-use std::path::PathBuf;
-
-use super::Status;
+use super::{Status, settings};
 use crate::{
     cli::InspectArgs,
-    input::{self, Advance, Input, InputError, Source, discover, trace_stem},
+    input::{self, Advance, Discovered, Input, InputError, Source, discover, trace_stem},
     interrupt,
     timeline::{self, Endpoints, Entry, EntryKind, Resolver, Summaries, Summary, Timelines},
     trace::{Code, Finding},
@@ -22,35 +20,37 @@ pub(super) enum Item<'a> {
     End(&'a Timelines),
 }
 
-/// The inputs that the arguments stand for.
-pub(super) fn inputs(args: &InspectArgs) -> anyhow::Result<(Vec<Input>, Vec<InputError>)> {
+/// The inputs that the arguments stand for, what cannot be read, and how many files were passed over.
+pub(super) fn inputs(args: &InspectArgs) -> anyhow::Result<(Vec<Input>, Vec<InputError>, usize)> {
     interrupt::install()?;
-    let (found, unreadable) = discover(&args.inputs);
+    let Discovered { inputs: found, unreadable, passed_over } = discover(&args.inputs);
     super::read_stdin_once(&found)?;
     let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
-    if found.is_empty() && unreadable.is_empty() {
-        let named: Vec<_> = args.inputs.iter().map(|path: &PathBuf| path.display().to_string()).collect();
-        anyhow::bail!("{}: no trace files in it", named.join(", "));
+    for file in &passed_over {
+        super::passed_over(&file.path, &file.why, settings::verbosity(args.verbosity));
     }
-    Ok((found, errors))
+    if found.is_empty() && unreadable.is_empty() && interrupt::signal().is_none() {
+        return Err(super::no_traces(&args.inputs, passed_over.len()));
+    }
+    Ok((found, errors, passed_over.len()))
 }
 
 /// Reads one trace to its end and hands `each` what comes up.
 ///
 /// # Errors
-/// Where the source cannot be opened or recognised; or a signal came.
+/// Where the source cannot be opened or recognised, or holds nothing readable; or a signal came.
 pub(super) fn read(
     input: &Input,
     input_options: input::Options,
     mut options: timeline::Options,
     mut each: impl FnMut(Item<'_>),
 ) -> Result<Result<(), Status>, InputError> {
-    let source = match (Source::open(&input.path, input_options), interrupt::signal()) {
+    let source = match (Source::of(input, input_options), interrupt::signal()) {
         (Ok(source), _) => source,
         (Err(_), Some(signal)) => return Ok(Err(Status::Signal(signal))),
         (Err(error), None) => return Err(error),
     };
-    options.reread = input.path.is_file().then_some(input_options);
+    options.reread = input.is_regular().then_some(input_options);
     let mut connections =
         OpenConnections { resolver: Resolver::default(), stem: trace_stem(&input.path), ends: Vec::new() };
     let mut timelines = Timelines::new(source, options);
@@ -85,6 +85,10 @@ pub(super) fn read(
         if advance == Advance::End {
             break;
         }
+    }
+    if timelines.connections() == 0 {
+        // As a conversion says, which writes nothing then. Of what holds no trace, the fields are nobody's.
+        return Err(InputError::NothingReadable { path: input.path.clone() });
     }
     let unknown = timelines.source().unknown_fields();
     let mut others = unknown.total();

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     capture::Capture,
-    input::{Input, InputError},
+    input::{Input, InputError, OTHER_JSON},
     interrupt,
     report::{Progress, print_error},
     timeline::Resolver,
@@ -80,9 +80,9 @@ impl Outcome {
         if let (false, Some(signal)) = (super::is_stdin(input), interrupt::signal()) {
             return Err(Stop::Signal(signal));
         }
-        if input.found && error.is_other_json() {
+        if input.is_found() && error.is_other_json() {
             self.skipped += 1;
-            super::skipped(&input.path, settings.verbosity);
+            super::passed_over(&input.path, OTHER_JSON, settings.verbosity);
         } else {
             self.damaged += 1;
             print_error(error);
@@ -113,18 +113,18 @@ pub(super) fn merge(
     let open = |index: usize, settings: &Settings| {
         let input = &inputs[index];
         let live = live_output && super::is_stdin(input);
-        Trace::open(&input.path, &names[index], settings, live).map(Box::new)
+        Trace::open(input, &names[index], settings, live).map(Box::new)
     };
     let mut outcome = Outcome::default();
     let mut turns: Vec<Turn> = inputs.iter().map(|_| Turn::Waiting).collect();
     let mut queue = BinaryHeap::new();
     // Those without any time begin with the others. A file can be opened again when that is known; a pipe gives its
     // bytes once, so pipes come after the files.
-    let (files, pipes): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(|index| inputs[*index].path.is_file());
+    let (files, pipes): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(|index| inputs[*index].is_regular());
     let mut without_time = Vec::new();
     for index in files.iter().chain(&pipes).copied() {
         let input = &inputs[index];
-        let is_file = input.path.is_file();
+        let is_file = input.is_regular();
         let mut trace = match open(index, &settings) {
             Ok(trace) => trace,
             // The user ended the stream before it began.

@@ -127,7 +127,8 @@ pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str) -> 
 /// An input that is one of the outputs as well, by whatever name.
 pub(super) fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Option<&'a Input> {
     let existing: HashSet<_> = outputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    let is_output = |input: &&Input| input.path.canonicalize().is_ok_and(|path| existing.contains(&path));
+    let is_output =
+        |input: &&Input| !input.is_stdin() && input.path.canonicalize().is_ok_and(|path| existing.contains(&path));
     if existing.is_empty() { None } else { inputs.iter().find(is_output) }
 }
 
@@ -143,7 +144,7 @@ fn convert(
         Stop::Output(source) => Failed::Output(OutputError { path: output.to_owned(), source }),
         Stop::Signal(signal) => Failed::Signal(signal),
     };
-    let mut trace = match Trace::open(&input.path, &Name::alone(input), settings, false) {
+    let mut trace = match Trace::open(input, &Name::alone(input), settings, false) {
         Ok(trace) => trace,
         // The user ended the stream before it began: like tcpdump's, its capture is an empty one.
         Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => {

@@ -15,7 +15,7 @@ mod settings;
 mod trace;
 mod validate;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use record::RecordArgs;
 
@@ -72,15 +72,32 @@ fn read_stdin_once(inputs: &[Input]) -> anyhow::Result<()> {
 }
 
 fn is_stdin(input: &Input) -> bool {
-    input.path == Path::new("-")
+    input.is_stdin()
 }
 
 fn nothing_readable(path: &Path) {
     print_line("error", &format_args!("{}: holds no trace that can be read", path.display()));
 }
 
-fn skipped(path: &Path, verbosity: Verbosity) {
-    if verbosity > Verbosity::Quiet {
-        print_line("note", &format_args!("{}: skipped, JSON but not an Envoy tap trace", path.display()));
+/// Says of a file in a directory why it was passed over, to those who ask for many words.
+fn passed_over(path: &Path, why: &str, verbosity: Verbosity) {
+    if verbosity == Verbosity::Verbose {
+        print_line("note", &format_args!("{}: passed over, {why}", path.display()));
     }
+}
+
+/// Says how many files in directories were passed over.
+fn count_passed_over(count: usize, verbosity: Verbosity) {
+    if count > 0 && verbosity > Verbosity::Quiet {
+        let list = if verbosity == Verbosity::Verbose { "" } else { "; -v lists them" };
+        let files =
+            if count == 1 { "1 file that is no trace was" } else { &format!("{count} files that are no traces were") };
+        print_line("note", &format_args!("{files} passed over{list}"));
+    }
+}
+
+/// Why there is nothing to do.
+fn no_traces(inputs: &[PathBuf], passed_over: usize) -> anyhow::Error {
+    let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
+    anyhow::anyhow!("{}: no trace files in it, of {passed_over} files", named.join(", "))
 }

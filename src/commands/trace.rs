@@ -1,10 +1,10 @@
 //! One trace on its way into a capture.
 
-use std::{collections::BTreeSet, io, path::Path};
+use std::{collections::BTreeSet, io};
 
 use crate::{
     capture::Capture,
-    input::{Advance, InputError, Source},
+    input::{Advance, Input, InputError, Source},
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
@@ -54,9 +54,9 @@ pub(super) struct Trace {
 
 impl Trace {
     /// Opens a trace. An `eager` one never waits for what may come later.
-    pub(super) fn open(path: &Path, name: &Name, settings: &Settings, eager: bool) -> Result<Self, InputError> {
-        let source = Source::open(path, settings.input)?;
-        Ok(Self::new(source, name.clone(), settings, eager, path == Path::new("-")))
+    pub(super) fn open(input: &Input, name: &Name, settings: &Settings, eager: bool) -> Result<Self, InputError> {
+        let source = Source::of(input, settings.input)?;
+        Ok(Self::new(source, name.clone(), settings, eager, input.is_stdin()))
     }
 
     /// A trace that is converted as it arrives, and whose source says where it ends.
@@ -290,6 +290,9 @@ impl Trace {
         self.report();
         let source = self.timelines.source();
         self.reporter.finish(source.path());
-        self.reporter.unknown_fields(source.path(), source.unknown_fields());
+        // Of what holds no trace, the fields are nobody's.
+        if self.timelines.connections() > 0 {
+            self.reporter.unknown_fields(source.path(), source.unknown_fields());
+        }
     }
 }

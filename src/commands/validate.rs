@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cli::ValidateArgs,
-    input::InputError,
+    input::{InputError, OTHER_JSON},
     interrupt::Watched,
     report::{self, print_line},
     timeline,
@@ -42,7 +42,7 @@ impl Counts {
 }
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
-    let (inputs, unreadable) = inspect::inputs(&args.inspect)?;
+    let (inputs, unreadable, mut passed_over) = inspect::inputs(&args.inspect)?;
     let mut out = Watched(io::stdout().lock());
     let mut counts = Counts::default();
     let mut read = 0;
@@ -66,7 +66,10 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
         match result {
             Ok(Ok(())) => read += 1,
             Ok(Err(signal)) => return Ok(signal),
-            Err(error) if input.found && error.is_other_json() => {}
+            Err(error) if input.is_found() && error.is_other_json() => {
+                passed_over += 1;
+                super::passed_over(&input.path, OTHER_JSON, settings::verbosity(args.inspect.verbosity));
+            }
             Err(error) => {
                 counts.add(Severity::Error);
                 written = written.and_then(|()| write_refusal(&mut out, args.inspect.json, &error));
@@ -80,6 +83,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Status::Done),
         result => result?,
     }
+    super::count_passed_over(passed_over, settings::verbosity(args.inspect.verbosity));
     if !args.inspect.json && !args.inspect.verbosity.quiet {
         let Counts { errors, warnings, notes } = counts;
         let [errors, warnings, notes] =

@@ -14,6 +14,8 @@ use crate::trace::{Code, Message, TraceKind};
 pub(crate) struct BinaryDecoder {
     /// Set where the framing is lost: nothing after it can be read.
     lost: bool,
+    /// The field at the start of the window is one whose length nothing tells.
+    open_ended: bool,
 }
 
 /// A top-level field whose head is complete.
@@ -60,7 +62,15 @@ impl Decode for BinaryDecoder {
                 _ => false,
             };
             if incomplete && !at_end {
-                return Step::NeedMore { skip: start, wanted: window.len() - start + 1 };
+                let end = match (&error.reason, head(window, start)) {
+                    (Reason::Overlong { .. }, Ok(field)) if field.tag.wire_type == wire::LEN => {
+                        // Bounded above, so the sum fits.
+                        Some(field.body + field.len as usize)
+                    }
+                    _ => None,
+                };
+                self.open_ended = end.is_none();
+                return Step::NeedMore { skip: start, wanted: end.unwrap_or(window.len() + 1) - start };
             }
             self.lost = true;
             let code = if incomplete { Code::CutOff } else { Code::Undecodable };
@@ -69,6 +79,10 @@ impl Decode for BinaryDecoder {
             return Step::Damaged { start, end: window.len(), fault };
         }
         if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } }
+    }
+
+    fn pass_over(&mut self) -> bool {
+        !self.open_ended
     }
 }
 
@@ -88,7 +102,10 @@ impl BinaryDecoder {
                 Ok(()) => Step::Message { start, end },
                 Err(error) => Step::Damaged { start, end, fault: undecodable(&error) },
             },
-            Frame::NeedMore(wanted) => Step::NeedMore { skip: start, wanted: wanted - start },
+            Frame::NeedMore(wanted) => {
+                self.open_ended = false;
+                Step::NeedMore { skip: start, wanted: wanted - start }
+            }
             Frame::Cut { missing } => {
                 self.lost = true;
                 // What can be read of it is in `out`; why the rest cannot is the cut.

@@ -60,4 +60,8 @@ impl Decode for DelimitedDecoder {
             }
         }
     }
+
+    fn pass_over(&mut self) -> bool {
+        true
+    }
 }

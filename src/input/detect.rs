@@ -2,15 +2,23 @@
 //!
 //! Extensions get lost in practice, and Envoy gives both JSON encodings the same one.
 
-use std::{cmp::Ordering, path::Path};
+mod evidence;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
 
 use memchr::memmem;
 
+use self::evidence::Evidence;
 use super::{
+    binary::BinaryDecoder,
+    delimited::DelimitedDecoder,
+    discover::unpacked,
     error::OTHER_JSON,
-    wire::{self, LEN, Reason, Scanner, WireError},
+    wire::{Reason, Scanner},
 };
-use crate::trace::{Message, TraceKind};
+use crate::trace::TraceKind;
 
 /// The encodings of a trace file. The two JSON ones differ only in the field that holds a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,10 +45,10 @@ impl Encoding {
         }
     }
 
-    /// The encoding that Envoy writes under this name's suffix.
+    /// The encoding that Envoy writes under this name's suffix, whatever packed it.
     #[must_use]
     pub fn from_suffix(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()? {
+        match unpacked(path).extension()?.to_str()? {
             "pb" => Some(Self::Binary),
             "pb_length_delimited" => Some(Self::Delimited),
             "pb_text" => Some(Self::Text),
@@ -59,22 +67,48 @@ pub enum Detected {
     Other(&'static str),
 }
 
-/// Recognises the encoding of a source by its first bytes; `path` breaks a tie between the two binary encodings.
+/// Recognises the encoding of a source by its first bytes, of which there are no more; `path` breaks ties.
 #[must_use]
 pub fn detect(head: &[u8], path: &Path) -> Detected {
-    if starts_json(head) {
-        return if names_trace(head) { Detected::Trace(Encoding::Json) } else { Detected::Other(OTHER_JSON) };
+    recognise(head, path, false).unwrap_or_else(|| Detected::Other(looks_like(head)))
+}
+
+/// As [`detect`]; where `more` bytes may come, `None` says that they are needed.
+///
+/// What the first bytes decide stays decided, so that the answer does not depend on how the bytes arrive.
+pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected> {
+    if let Some(other) = capture(head) {
+        return Some(Detected::Other(other));
     }
-    if starts_text(head) && names_trace(head) {
-        return Detected::Trace(Encoding::Text);
+    let is_json = starts_json(head);
+    if is_json && has_key(head) {
+        return Some(Detected::Trace(Encoding::Json));
     }
-    let (binary, delimited) = (fits_binary(head), fits_delimited(head));
-    let delimited_by_name = Encoding::from_suffix(path) == Some(Encoding::Delimited);
-    match binary.cmp(&delimited) {
-        Ordering::Equal if binary == Fit::No => Detected::Other(looks_like(head)),
-        Ordering::Equal if delimited_by_name => Detected::Trace(Encoding::Delimited),
-        Ordering::Equal | Ordering::Greater => Detected::Trace(Encoding::Binary),
-        Ordering::Less => Detected::Trace(Encoding::Delimited),
+    if starts_text(head) && has_field(head) {
+        return Some(Detected::Trace(Encoding::Text));
+    }
+    let binary = Evidence::of(&mut BinaryDecoder::default(), head, more);
+    let delimited = Evidence::of(&mut DelimitedDecoder::default(), head, more);
+    let by_name = Encoding::from_suffix(path);
+    let found = match (binary.found_at(), delimited.found_at()) {
+        (Some(binary), Some(delimited)) if binary == delimited && by_name == Some(Encoding::Delimited) => {
+            Some(Encoding::Delimited)
+        }
+        (Some(binary), Some(delimited)) if delimited < binary => Some(Encoding::Delimited),
+        (Some(_), _) => Some(Encoding::Binary),
+        (None, Some(_)) => Some(Encoding::Delimited),
+        (None, None) if more => None,
+        // Sound, but too little to tell it from any other protobuf message.
+        (None, None) => match by_name {
+            Some(Encoding::Binary) if binary.is_possible() => by_name,
+            Some(Encoding::Delimited) if delimited.is_possible() => by_name,
+            _ => None,
+        },
+    };
+    match found {
+        Some(encoding) => Some(Detected::Trace(encoding)),
+        None if more => None,
+        None => Some(Detected::Other(if is_json { OTHER_JSON } else { looks_like(head) })),
     }
 }
 
@@ -82,22 +116,51 @@ fn after_blanks(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
 }
 
-/// Whether a field of `TraceWrapper` is named in the head. A newer Envoy may begin with another one.
-fn names_trace(head: &[u8]) -> bool {
-    let names = ["http_buffered_trace", "http_streamed_trace_segment", "socket_buffered_trace"]
-        .into_iter()
-        .chain(["socket_streamed_trace_segment", "httpBufferedTrace", "httpStreamedTraceSegment"])
-        .chain(["socketBufferedTrace", "socketStreamedTraceSegment", "configured_sample_rate"]);
-    names
-        .map(str::as_bytes)
-        .any(|name| memmem::find(head, name).is_some() || (1..name.len()).any(|length| head.ends_with(&name[..length])))
+/// The fields of `TraceWrapper` that hold a trace, in both spellings of JSON.
+const NAMES: [&str; 8] = [
+    "http_buffered_trace",
+    "http_streamed_trace_segment",
+    "socket_buffered_trace",
+    "socket_streamed_trace_segment",
+    "httpBufferedTrace",
+    "httpStreamedTraceSegment",
+    "socketBufferedTrace",
+    "socketStreamedTraceSegment",
+];
+
+/// Whether one of the names is a key in the head: in quotes, and a colon after it. A newer Envoy may begin with another
+/// key.
+fn has_key(head: &[u8]) -> bool {
+    NAMES.iter().any(|name| {
+        memmem::find_iter(head, name.as_bytes()).any(|at| {
+            let after = head[at + name.len()..].strip_prefix(b"\"").unwrap_or_default();
+            head[..at].ends_with(b"\"") && after.trim_ascii_start().starts_with(b":")
+        })
+    })
 }
 
-/// `{`, then a field name or the end of an empty object.
+/// Whether one of the names is a field in the head: a word, and an opening brace after it.
+fn has_field(head: &[u8]) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    TraceKind::ALL.iter().any(|kind| {
+        let name = kind.field_name();
+        memmem::find_iter(head, name.as_bytes()).any(|at| {
+            let after = head[at + name.len()..].trim_ascii_start();
+            let is_whole = !head[..at].last().is_some_and(is_word);
+            is_whole && matches!(after.strip_prefix(b":").unwrap_or(after).trim_ascii_start(), [b'{' | b'<', ..])
+        })
+    })
+}
+
+/// `{`, then a key or the end of an empty object.
 fn starts_json(head: &[u8]) -> bool {
     let Some(object) = after_blanks(head).strip_prefix(b"{") else { return false };
     match after_blanks(object) {
-        [b'"', name @ ..] => name.first().is_none_or(|byte| byte.is_ascii_alphanumeric() || *byte == b'_'),
+        [b'"', name @ ..] => {
+            let word = name.first().is_none_or(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'@'));
+            // A length of 123 and the tag of a streamed segment look like `{"`; but lengths and tags go on.
+            word && name.iter().take_while(|byte| **byte != b'"').all(|byte| *byte >= b' ')
+        }
         [b'}', ..] => true,
         // `{` and nothing more: no binary message is that short.
         [] => true,
@@ -105,66 +168,39 @@ fn starts_json(head: &[u8]) -> bool {
     }
 }
 
-/// Comments, then a field name that opens a message.
+/// Comments, then a field name that opens a message or has a value.
 fn starts_text(head: &[u8]) -> bool {
     let mut rest = after_blanks(head);
     while let Some(comment) = rest.strip_prefix(b"#") {
-        let Some(line) = memchr::memchr(b'\n', comment) else { return true };
+        let Some(line) = memchr::memchr(b'\n', comment) else { return false };
         rest = comment[line..].trim_ascii_start();
     }
     let name = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
-    let opens = matches!(after_blanks(&rest[name..]), [b'{' | b'<' | b':', ..]);
-    let cut = rest.len() == name && TraceKind::ALL.iter().any(|kind| kind.field_name().as_bytes().starts_with(rest));
-    name > 0 && rest[0].is_ascii_lowercase() && (opens || cut)
+    name > 0 && rest[0].is_ascii_lowercase() && matches!(after_blanks(&rest[name..]), [b'{' | b'<' | b':', ..])
 }
 
-/// How well bytes fit an encoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
-    No,
-    /// With fields that this version does not know.
-    Strange,
-    Good,
-}
-
-fn fits_binary(head: &[u8]) -> Fit {
-    let mut scan = Scanner::new(head, 0, head.len(), false);
-    let Ok(tag) = scan.tag() else { return Fit::No };
-    let Some(kind) = TraceKind::from_field_number(tag.field).filter(|_| tag.wire_type == LEN) else { return Fit::No };
-    let Ok(len) = scan.varint() else { return Fit::No };
-    fit(head, scan.position(), len, |scan, out| wire::trace(kind, scan, out))
-}
-
-fn fits_delimited(head: &[u8]) -> Fit {
-    let mut scan = Scanner::new(head, 0, head.len(), false);
-    let Ok(len) = scan.varint() else { return Fit::No };
-    fit(head, scan.position(), len, wire::wrapper)
-}
-
-/// Decodes the message of `len` bytes at `start`, as far as it is there. A length beyond all measure is no reason to
-/// say that this is not a trace: the decoder then says what is wrong with it.
-fn fit(
-    head: &[u8],
-    start: usize,
-    len: u64,
-    decode: impl FnOnce(Scanner<'_>, &mut Message) -> Result<(), Box<WireError>>,
-) -> Fit {
-    let whole = usize::try_from(len).ok().and_then(|len| start.checked_add(len)).filter(|end| *end <= head.len());
-    let mut out = Message::default();
-    let decoded = decode(Scanner::new(head, start, whole.unwrap_or(head.len()), whole.is_none()), &mut out);
-    let readable = match decoded {
-        Ok(()) => true,
-        // The head may end in the middle of a number.
-        Err(error) => whole.is_none() && error.reason == Reason::EndInField,
-    };
-    let socket = out.trace_id != 0 || out.connection.is_some() || !out.events.is_empty();
-    let meaningful = socket || !out.http.is_empty();
-    // A few bytes of the start of a message fit nearly anything, so they must say something.
-    match (readable && out.kind.is_some(), out.unknown.total()) {
-        (true, 0) if meaningful || whole.is_some() => Fit::Good,
-        (true, _) if meaningful => Fit::Strange,
-        _ => Fit::No,
+/// The magic numbers of captures, which lie where traces lie.
+fn capture(head: &[u8]) -> Option<&'static str> {
+    let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| head.starts_with(prefix));
+    if starts(&[b"\x0a\x0d\x0d\x0a"]) {
+        Some("it is a pcapng capture already")
+    } else if starts(&[b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"]) {
+        Some("it is a pcap capture already")
+    } else {
+        None
     }
+}
+
+/// Whether the head is made of protobuf fields, up to where it ends.
+fn is_protobuf(head: &[u8]) -> bool {
+    let mut scan = Scanner::new(head, 0, head.len(), false);
+    while !scan.is_empty() {
+        match scan.tag().and_then(|tag| scan.skip(tag)) {
+            Ok(()) => {}
+            Err(error) => return error.at > 0 && matches!(error.reason, Reason::EndInField | Reason::Overlong { .. }),
+        }
+    }
+    !head.is_empty()
 }
 
 /// What the first bytes look like, for the message that refuses them.
@@ -172,10 +208,8 @@ fn looks_like(head: &[u8]) -> &'static str {
     let text = after_blanks(head);
     let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| head.starts_with(prefix));
     let tag = |word: &[u8]| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    if starts(&[b"\x0a\x0d\x0d\x0a"]) {
-        "it is a pcapng capture already"
-    } else if starts(&[b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"]) {
-        "it is a pcap capture already"
+    if let Some(capture) = capture(head) {
+        capture
     } else if starts(&[b"\x89PNG", b"\xff\xd8\xff", b"GIF8"]) {
         "it is an image"
     } else if tag(b"<!doctype html") || tag(b"<html") || tag(b"<head") || tag(b"<body") {
@@ -194,6 +228,8 @@ fn looks_like(head: &[u8]) -> &'static str {
         "it holds only white space"
     } else if head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
         "it is text, but neither JSON nor protobuf text"
+    } else if is_protobuf(head) {
+        "it may be a protobuf message, but it holds nothing that only a tap trace does; --from binary reads it as one"
     } else {
         "none of Envoy's five formats fits its first bytes"
     }

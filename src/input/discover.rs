@@ -8,7 +8,8 @@ use std::{
 
 use walkdir::WalkDir;
 
-use super::InputError;
+use super::{InputError, Options, Source};
+use crate::interrupt;
 
 /// The suffixes that Envoy gives to trace files.
 const SUFFIXES: [&str; 4] = ["pb", "pb_length_delimited", "pb_text", "json"];
@@ -16,15 +17,66 @@ const SUFFIXES: [&str; 4] = ["pb", "pb_length_delimited", "pb_text", "json"];
 /// The suffixes of packed files.
 const PACKED: [&str; 2] = ["gz", "zst"];
 
+/// What an input is: a file may have any name, `-` too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Standard input.
+    Stdin,
+    /// A file that was named.
+    Named,
+    /// A file in a directory that was named.
+    Found,
+}
+
 /// One trace file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
-    /// Where it is.
+    /// Where it is; `-` for standard input.
     pub path: PathBuf,
     /// Its place below the directory that was named, or its own name.
     pub relative: PathBuf,
-    /// It was found in a directory rather than named.
-    pub found: bool,
+    /// What it is.
+    pub origin: Origin,
+}
+
+impl Input {
+    /// Whether it is standard input.
+    #[must_use]
+    pub fn is_stdin(&self) -> bool {
+        self.origin == Origin::Stdin
+    }
+
+    /// Whether it was found in a directory.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        self.origin == Origin::Found
+    }
+
+    /// Whether it is a file with a content that can be read more than once.
+    #[must_use]
+    pub fn is_regular(&self) -> bool {
+        !self.is_stdin() && self.path.is_file()
+    }
+}
+
+/// A file in a directory that is no trace, as far as anybody can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The file.
+    pub path: PathBuf,
+    /// What it is instead, or why it cannot be read.
+    pub why: String,
+}
+
+/// What the inputs of a command line stand for.
+#[derive(Debug, Default)]
+pub struct Discovered {
+    /// Traces, or what should be some.
+    pub inputs: Vec<Input>,
+    /// What could not be read on the way.
+    pub unreadable: Vec<Unreadable>,
+    /// Files in directories that are no traces.
+    pub passed_over: Vec<PassedOver>,
 }
 
 /// What could not be read on the way.
@@ -51,37 +103,57 @@ impl Unreadable {
     }
 }
 
-/// Expands `paths`: a file stands for itself, `-` for standard input, and a directory for the files with a trace
-/// suffix below it, symbolic links followed, in the order of their names.
+/// Expands `paths`: a file stands for itself, `-` for standard input, and a directory for the traces below it, symbolic
+/// links followed, in the order of their names.
+///
+/// A file with the suffix of a trace counts as one, so that it is missed where it is damaged; of any other the first bytes
+/// decide.
 #[must_use]
-pub fn discover(paths: &[PathBuf]) -> (Vec<Input>, Vec<Unreadable>) {
-    let (mut inputs, mut unreadable) = (Vec::new(), Vec::new());
+pub fn discover(paths: &[PathBuf]) -> Discovered {
+    let mut found = Discovered::default();
     for path in paths {
-        if path != Path::new("-") && path.is_dir() {
-            walk(path, &mut inputs, &mut unreadable);
+        if path == Path::new("-") {
+            found.inputs.push(Input { path: path.clone(), relative: path.clone(), origin: Origin::Stdin });
+        } else if path.is_dir() {
+            walk(path, &mut found);
         } else {
             let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));
-            inputs.push(Input { path: path.clone(), relative, found: false });
+            found.inputs.push(Input { path: path.clone(), relative, origin: Origin::Named });
         }
     }
-    (inputs, unreadable)
+    found
 }
 
-fn walk(root: &Path, inputs: &mut Vec<Input>, unreadable: &mut Vec<Unreadable>) {
+fn walk(root: &Path, found: &mut Discovered) {
     for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
+        if interrupt::signal().is_some() {
+            return;
+        }
         match entry {
-            Ok(entry) if entry.file_type().is_file() && has_trace_suffix(entry.path()) => inputs.push(Input {
-                path: entry.path().to_owned(),
-                // walkdir gives only what is below the root.
-                relative: entry.path().strip_prefix(root).unwrap_or(entry.path()).to_owned(),
-                found: true,
-            }),
+            // Pipes and sockets would keep their reader waiting.
+            Ok(entry) if entry.file_type().is_file() && !is_unfinished(entry.file_name()) => {
+                let path = entry.path();
+                match if has_trace_suffix(path) { Ok(()) } else { look_into(path) } {
+                    Ok(()) => found.inputs.push(Input {
+                        path: path.to_owned(),
+                        // walkdir gives only what is below the root.
+                        relative: path.strip_prefix(root).unwrap_or(path).to_owned(),
+                        origin: Origin::Found,
+                    }),
+                    Err(why) => found.passed_over.push(PassedOver { path: path.to_owned(), why }),
+                }
+            }
             Ok(_) => {}
             Err(error) => {
                 let path = error.path().unwrap_or(root).to_owned();
-                let gone = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
-                if gone && !has_trace_suffix(&path) {
-                    // A symbolic link to nothing, and by its name no trace.
+                let is_loop = error.loop_ancestor().is_some();
+                if !is_loop && !has_trace_suffix(&path) && path.is_symlink() {
+                    // To nothing, or to where nobody may look; by its name no trace.
+                    let gone = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+                    if !gone {
+                        let why = error.into_io_error().map(|error| format!("cannot be read: {error}"));
+                        found.passed_over.push(PassedOver { path, why: why.unwrap_or_default() });
+                    }
                     continue;
                 }
                 let error = match error.loop_ancestor() {
@@ -90,14 +162,34 @@ fn walk(root: &Path, inputs: &mut Vec<Input>, unreadable: &mut Vec<Unreadable>) 
                     }
                     None => error.into_io_error().unwrap_or_else(|| io::Error::other("cannot be walked")),
                 };
-                unreadable.push(Unreadable { path, error });
+                found.unreadable.push(Unreadable { path, error });
             }
         }
     }
 }
 
+/// Bytes that one read asks for where a file is only looked into.
+const LOOK: usize = 16 << 10;
+
+/// Whether a file's first bytes are a trace's; else why not.
+fn look_into(path: &Path) -> Result<(), String> {
+    match Source::open(path, Options { piece: Some(LOOK), ..Options::default() }) {
+        Ok(_) => Ok(()),
+        Err(InputError::Unrecognised { looks_like, .. }) => Err(looks_like.to_owned()),
+        Err(InputError::Read { source, .. }) => Err(format!("cannot be read: {source}")),
+        Err(InputError::Empty { .. }) => Err("it is empty".to_owned()),
+        Err(InputError::NothingReadable { .. }) => Err("it holds nothing that can be read".to_owned()),
+    }
+}
+
+/// What this program has not finished writing, or was kept from finishing.
+fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".tap2pcap-") && name.ends_with(b".tmp")
+}
+
 /// The path without the suffix of a packed file.
-fn unpacked(path: &Path) -> PathBuf {
+pub(super) fn unpacked(path: &Path) -> PathBuf {
     let packed = |suffix: &OsStr| PACKED.iter().any(|packed| suffix == *packed);
     if path.extension().is_some_and(packed) { path.with_extension("") } else { path.to_owned() }
 }

@@ -26,6 +26,12 @@ pub enum InputError {
         /// The file, `-` for standard input.
         path: PathBuf,
     },
+    /// Recognised, and yet no connection or exchange could be read from it.
+    #[error("{path}: holds no trace that can be read", path = path.display())]
+    NothingReadable {
+        /// The file, `-` for standard input.
+        path: PathBuf,
+    },
     /// None of the five encodings.
     #[error("{path}: byte 0, message 0: not an Envoy tap trace: {looks_like}", path = path.display())]
     Unrecognised {
@@ -41,7 +47,10 @@ impl InputError {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Read { path, .. } | Self::Empty { path } | Self::Unrecognised { path, .. } => path,
+            Self::Read { path, .. }
+            | Self::Empty { path }
+            | Self::NothingReadable { path }
+            | Self::Unrecognised { path, .. } => path,
         }
     }
 
@@ -51,6 +60,7 @@ impl InputError {
         match self {
             Self::Read { .. } => "unreadable",
             Self::Empty { .. } => "empty",
+            Self::NothingReadable { .. } => "nothing-readable",
             Self::Unrecognised { .. } => "not-a-trace",
         }
     }
@@ -63,4 +73,4 @@ impl InputError {
 }
 
 /// How detection calls JSON without a tap trace.
-pub(super) const OTHER_JSON: &str = "it is JSON, but holds none of a tap trace's fields";
+pub const OTHER_JSON: &str = "it is JSON, but holds none of a tap trace's fields";

@@ -69,12 +69,26 @@ impl Decode for JsonDecoder {
         match &window[start..] {
             [] if at_end => Step::End,
             [] => Step::NeedMore { skip: start, wanted: 1 },
-            text @ [b'{', ..] => self.object(text, start, at_end, out),
+            text @ [b'{', ..] => {
+                let step = self.object(text, start, at_end, out);
+                out.order_http();
+                step
+            }
             text => {
                 let detail = format!("expected an object, found {}", shown(text[0]));
                 self.damaged(text, start, at_end, Search::in_garbage(), 0, detail)
             }
         }
+    }
+
+    fn look_again(&mut self) {
+        self.pending = None;
+    }
+
+    fn pass_over(&mut self) -> bool {
+        self.pending = None;
+        self.lost = Some(Search::over_object());
+        true
     }
 }
 
@@ -104,6 +118,13 @@ impl JsonDecoder {
         let error = match attempt.outcome {
             Ok(len) => {
                 self.pending = None;
+                if out.kind.is_none() && attempt.unknown_before.is_some() {
+                    // Not a newer Envoy's fields: nothing in it is Envoy's.
+                    attempt.undo(out);
+                    let detail = "an object with none of a tap trace's fields".to_owned();
+                    let fault = Fault { at: start, code: Code::Undecodable, detail };
+                    return Step::Damaged { start, end: start + len, fault };
+                }
                 return Step::Message { start, end: start + len };
             }
             Err(ref error) => error,

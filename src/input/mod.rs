@@ -10,12 +10,15 @@ mod error;
 mod http_tests;
 mod json;
 mod line;
+mod parts;
 mod reader;
+#[cfg(test)]
+mod scrambled;
 mod source;
 mod text;
 mod wire;
 
 pub use detect::{Detected, Encoding, detect};
-pub use discover::{Input, Unreadable, discover, trace_stem};
-pub use error::InputError;
-pub use source::{Advance, MAX_MESSAGE, Options, Peek, Source};
+pub use discover::{Discovered, Input, Origin, PassedOver, Unreadable, discover, trace_stem};
+pub use error::{InputError, OTHER_JSON};
+pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Peek, Source};

@@ -93,11 +93,13 @@ impl Packing {
     }
 }
 
-/// Opens a file, or standard input for `-`.
+/// Standard input.
+pub(super) fn stdin() -> Box<dyn Read + Send> {
+    Box::new(interrupt::stdin())
+}
+
+/// Opens a file.
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    if path == Path::new("-") {
-        return Ok(Box::new(interrupt::stdin()));
-    }
     let file = interrupt::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {

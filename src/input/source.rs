@@ -1,5 +1,8 @@
 //! One source of trace messages: a reader, the window that slides over it, and the decoder of its encoding.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     io::{self, Read},
@@ -14,7 +17,8 @@ use super::{
     binary::BinaryDecoder,
     decode::{Decode, Fault, Step},
     delimited::DelimitedDecoder,
-    detect::{Detected, Encoding, detect},
+    detect::{Detected, Encoding, recognise},
+    discover::Input,
     error::InputError,
     json::JsonDecoder,
     reader,
@@ -35,7 +39,7 @@ pub struct Options {
     pub encoding: Option<Encoding>,
     /// Bytes that one read asks for, where many sources are open at once.
     pub piece: Option<usize>,
-    /// Bytes of the largest message that is read; a larger one is passed over.
+    /// Bytes of the largest message that is read; a larger one is passed over. At least [`LEAST_MAX_MESSAGE`].
     pub max_message: Option<usize>,
     /// Events of one message; those beyond are passed over. [`MAX_EVENTS`] by default.
     pub max_events: Option<usize>,
@@ -46,6 +50,9 @@ pub struct Options {
 /// The largest message unless [`Options::max_message`] says otherwise: far more than a tap with sensible limits writes,
 /// and little enough that two of them fit the memory of any machine that such a trace is opened on.
 pub const MAX_MESSAGE: usize = 512 << 20;
+
+/// The least that [`Options::max_message`] may be: less would not hold what stands around a message's bytes.
+pub const LEAST_MAX_MESSAGE: usize = 64;
 
 /// What [`Source::advance`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +112,10 @@ pub struct Source {
     max_message: usize,
     /// Bytes to pass over.
     discard: usize,
+    /// The decoder was told that nothing follows the window, or that the window does not grow.
+    told_all: bool,
+    /// The message at the start of the window is larger than it may be.
+    too_large: bool,
 }
 
 impl fmt::Debug for Source {
@@ -118,25 +129,41 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    /// Opens a trace file, or standard input for `-`, unpacking gzip and Zstandard. Without `encoding`, its first bytes
-    /// decide.
+    /// Opens what an input of the command line stands for.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn of(input: &Input, options: Options) -> Result<Self, InputError> {
+        if input.is_stdin() {
+            Self::unpack(&input.path, reader::stdin(), options)
+        } else {
+            Self::open(&input.path, options)
+        }
+    }
+
+    /// Opens a trace file, unpacking gzip and Zstandard. Without `encoding`, its first bytes decide.
     ///
     /// # Errors
     /// [`InputError`] where the file cannot be read, is empty, or is no trace.
     pub fn open(path: &Path, options: Options) -> Result<Self, InputError> {
-        let failed = |source| InputError::Read { path: path.to_owned(), source };
-        let reader = reader::open(path).map_err(failed)?;
-        let count = Arc::default();
-        let counted = reader::Counted { reader, count: Arc::clone(&count) };
-        let reader = reader::unpack(Box::new(counted)).map_err(failed)?;
-        let mut source = Self::from_reader(path, reader, options)?;
-        source.packed = Some(count);
+        let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
+        let mut source = Self::unpack(path, reader, options)?;
         // Among many, a small one is done with its file, and with the memory that unpacking it takes.
         if options.piece.is_some() && path.is_file() {
             while !source.at_end && source.end < source.piece {
                 source.read_or_end();
             }
         }
+        Ok(source)
+    }
+
+    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: Options) -> Result<Self, InputError> {
+        let failed = |source| InputError::Read { path: path.to_owned(), source };
+        let count = Arc::default();
+        let counted = reader::Counted { reader, count: Arc::clone(&count) };
+        let reader = reader::unpack(Box::new(counted)).map_err(failed)?;
+        let mut source = Self::from_reader(path, reader, options)?;
+        source.packed = Some(count);
         Ok(source)
     }
 
@@ -171,8 +198,10 @@ impl Source {
             kinds: [false; TraceKind::ALL.len()],
             // Less would leave no room for a read.
             piece: options.piece.unwrap_or(READ).max(64),
-            max_message: options.max_message.unwrap_or(MAX_MESSAGE),
+            max_message: options.max_message.unwrap_or(MAX_MESSAGE).max(LEAST_MAX_MESSAGE),
             discard: 0,
+            told_all: false,
+            too_large: false,
         };
         source.encoding = source.detect(options.encoding)?;
         source.decoder = match source.encoding {
@@ -187,21 +216,24 @@ impl Source {
     /// Looks at the first bytes without consuming them. On a live stream it waits for no more than it needs.
     fn detect(&mut self, given: Option<Encoding>) -> Result<Encoding, InputError> {
         let failed = |path: &Path, source| InputError::Read { path: path.to_owned(), source };
-        let mut looks_like = "";
-        while !self.at_end && self.end < HEAD {
+        loop {
             self.read().map_err(|source| failed(&self.path, source))?;
-            if self.end > 0
-                && let Some(given) = given
-            {
+            if self.end == 0 {
+                return Err(InputError::Empty { path: self.path.clone() });
+            }
+            if let Some(given) = given {
                 return Ok(given);
             }
-            match detect(&self.buffer[..self.end], &self.path) {
-                Detected::Trace(encoding) => return Ok(encoding),
-                Detected::Other(other) => looks_like = other,
+            // However much one read brings: the answer must not depend on it.
+            let head = &self.buffer[..self.end.min(HEAD)];
+            match recognise(head, &self.path, !self.at_end && head.len() < HEAD) {
+                Some(Detected::Trace(encoding)) => return Ok(encoding),
+                Some(Detected::Other(looks_like)) => {
+                    return Err(InputError::Unrecognised { path: self.path.clone(), looks_like });
+                }
+                None => {}
             }
         }
-        let path = self.path.clone();
-        Err(if self.end == 0 { InputError::Empty { path } } else { InputError::Unrecognised { path, looks_like } })
     }
 
     /// The name the source was opened under.
@@ -296,21 +328,32 @@ impl Source {
                 self.give_up(count);
                 self.discard -= count;
             }
-            if self.wanted > self.max_message {
+            if self.too_large {
                 self.pass_over();
                 continue;
             }
-            let window = &self.buffer[self.start..self.end];
             let message = &mut self.messages[self.current];
             message.clear();
-            if window.len() < self.wanted && !self.at_end {
+            if self.end - self.start < self.wanted && !self.at_end {
                 return Advance::NeedInput;
             }
-            let step = self.decoder.step(window, self.at_end, message);
+            let (until, at_end) = self.window_end(0);
+            let window = &self.buffer[self.start..until];
+            let message = &mut self.messages[self.current];
+            let step = self.decoder.step(window, at_end, message);
             if let Some(advance) = self.accept(step) {
                 return advance;
             }
         }
+    }
+
+    /// Where the window of the message after `taken` bytes ends, and whether the source does. A decoder sees no more than
+    /// one message may have, so that the limit holds wherever the reads' edges fall. For the same reason, one that knows
+    /// a message's length tells it before it learns that the source ends earlier.
+    #[inline]
+    fn window_end(&self, taken: usize) -> (usize, bool) {
+        let until = self.end.min((self.start + taken).saturating_add(self.max_message));
+        (until, self.at_end && until == self.end && (self.told_all || !self.is_framed()))
     }
 
     /// Takes what the decoder came to. `None`: there is nothing for the caller in it.
@@ -339,10 +382,7 @@ impl Source {
             }
             Step::NeedMore { skip, wanted } => {
                 self.give_up(skip);
-                self.wanted = wanted.max(1);
-                if self.is_too_large(0) {
-                    self.pass_over();
-                }
+                self.want(0, skip, wanted);
                 None
             }
             Step::End => {
@@ -361,26 +401,24 @@ impl Source {
     /// Decodes the message after the current one, which stays as it is. Never blocks.
     pub fn peek(&mut self) -> Peek<'_> {
         while self.ahead.is_none() {
-            if self.discard > 0 {
+            if self.discard > 0 || self.too_large {
                 return Peek::Nothing;
             }
-            let window = &self.buffer[self.start + self.taken..self.end];
-            if window.len() < self.wanted && !self.at_end {
+            if self.end - self.start - self.taken < self.wanted && !self.at_end {
                 return Peek::NeedInput;
             }
+            let (until, at_end) = self.window_end(self.taken);
+            let window = &self.buffer[self.start + self.taken..until];
             let next = self.current ^ 1;
             self.messages[next].clear();
             // The count goes on in the message that is being decoded.
             self.messages[next].unknown = std::mem::take(&mut self.messages[self.current].unknown);
-            match self.decoder.step(window, self.at_end, &mut self.messages[next]) {
+            match self.decoder.step(window, at_end, &mut self.messages[next]) {
                 Step::NeedMore { skip, wanted } => {
                     self.messages[self.current].unknown = std::mem::take(&mut self.messages[next].unknown);
                     // Given up with the current message.
                     self.taken += skip;
-                    self.wanted = wanted.max(1);
-                    if self.is_too_large(self.taken) {
-                        return Peek::Nothing;
-                    }
+                    self.want(self.taken, skip, wanted);
                 }
                 step => self.ahead = Some(step),
             }
@@ -391,17 +429,42 @@ impl Source {
         }
     }
 
-    /// Whether the message that begins after `taken` bytes is beyond the limit.
-    fn is_too_large(&self, taken: usize) -> bool {
-        self.wanted.max(self.end - self.start - taken) > self.max_message
+    /// Notes how much the message that begins after `taken` bytes needs, after `skip` bytes of none.
+    fn want(&mut self, taken: usize, skip: usize, wanted: usize) {
+        let (until, _) = self.window_end(taken);
+        self.wanted = wanted.max(1);
+        if self.is_framed() {
+            self.too_large = self.wanted > self.max_message;
+            self.told_all = self.at_end;
+        } else if skip > 0 || until - self.start - taken < self.max_message {
+            // Where no length is written before a message, what it wants is only a guess.
+            self.wanted = self.wanted.min(self.max_message);
+            self.told_all = false;
+        } else if !self.told_all {
+            self.decoder.look_again();
+            self.told_all = true;
+            self.wanted = 1;
+        } else {
+            // One byte more tells a message that goes on from one that the source cuts.
+            self.too_large = until < self.end;
+            self.wanted = self.max_message + 1;
+        }
     }
 
-    /// Gives up a message that is too large. Where it ends is known if its length is written before it; in the other
-    /// encodings, finding out would take the memory that it must not have.
+    /// Whether the encoding writes a message's length before it.
+    fn is_framed(&self) -> bool {
+        matches!(self.encoding, Encoding::Binary | Encoding::Delimited)
+    }
+
+    /// Gives up a message that is too large, and goes on behind it.
     fn pass_over(&mut self) {
-        let framed = matches!(self.encoding, Encoding::Binary | Encoding::Delimited);
-        let (size, limit) = (self.wanted.max(self.end - self.start), self.max_message);
-        let rest = if framed { "" } else { ", and so is the rest of the source" };
+        let (size, limit) = (self.wanted, self.max_message);
+        self.discard = match (self.decoder.pass_over(), self.is_framed()) {
+            (true, true) => self.wanted,
+            (true, false) => 0,
+            (false, _) => usize::MAX,
+        };
+        let rest = if self.discard == usize::MAX { ", and so is the rest of the source" } else { "" };
         self.findings.push(Finding {
             code: Code::TooLarge,
             offset: self.offset,
@@ -411,8 +474,9 @@ impl Source {
             ),
         });
         self.next_index += 1;
-        self.discard = if framed { self.wanted } else { usize::MAX };
         self.wanted = 1;
+        self.too_large = false;
+        self.told_all = false;
     }
 
     fn release_suspect(&mut self) {
@@ -423,13 +487,14 @@ impl Source {
         let message = &mut self.messages[self.current];
         message.offset = self.offset + start as u64;
         message.index = self.next_index;
-        let (bad_time, kind, count) = (message.bad_time, message.kind, message.count());
+        let (bad_times, kind, count) = (message.describe_bad_times(), message.kind, message.count());
         self.next_index += count;
         self.decoded += count;
         self.taken = end;
         self.wanted = 1;
-        if let Some(error) = bad_time {
-            self.find(Code::BadTime, error.to_string());
+        self.told_all = false;
+        if let Some(detail) = bad_times {
+            self.find(Code::BadTime, detail);
         }
         self.hold_to_limits();
         if let Some(kind) = kind {

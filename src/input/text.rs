@@ -18,11 +18,11 @@ use self::{
     lexer::{Lexer, Parse, Stop, Text},
     split::{Split, kind_of},
 };
-use super::decode::{Decode, Fault, Step};
-use crate::trace::{
-    Address, Body, Code, Connection, Event, EventKind, Header, HttpPart, HttpSide, Message, Nanos, Span, TraceKind,
-    nanos_from_timestamp,
+use super::{
+    decode::{Decode, Fault, Step},
+    parts::{self, Ends, EventParts, HttpParts, Time},
 };
+use crate::trace::{Address, Body, Code, Event, EventKind, Header, HttpPart, HttpSide, Message, Span, TraceKind};
 
 /// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub(crate) struct TextDecoder {
     in_comment: bool,
     /// A field ended before the window, so a separator may follow.
     after_field: bool,
+    /// The search for the end of a message that is passed over.
+    over: Option<Split>,
     /// Unknown fields of the field that start before this were counted when decoding it was first tried.
     counted: usize,
     /// What the fast path is held against.
@@ -48,7 +50,21 @@ pub(crate) struct TextDecoder {
 
 impl Decode for TextDecoder {
     fn step(&mut self, window: &[u8], at_end: bool, out: &mut Message) -> Step {
-        let mut start = self.skip_between(window, 0);
+        let mut start = 0;
+        if let Some(over) = &mut self.over {
+            match over.find(window, at_end) {
+                Some(end) => {
+                    start = end;
+                    self.begin(true);
+                }
+                None if at_end => return Step::End,
+                None => {
+                    let skip = over.give_up(window);
+                    return Step::NeedMore { skip, wanted: window.len() - skip + 1 };
+                }
+            }
+        }
+        start = self.skip_between(window, start);
         loop {
             if start == window.len() {
                 return if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } };
@@ -107,6 +123,17 @@ impl Decode for TextDecoder {
                 }
             }
         }
+    }
+
+    fn look_again(&mut self) {
+        self.split = None;
+        self.patience = 0;
+    }
+
+    fn pass_over(&mut self) -> bool {
+        self.begin(false);
+        self.over = Some(Split::to_end(0, 0, false));
+        true
     }
 }
 
@@ -192,6 +219,25 @@ impl TextDecoder {
     }
 }
 
+/// What a streamed socket segment holds, by its oneof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    Connection,
+    Event,
+    Events,
+}
+
+/// The member that counts, which is complete only where the segment ends.
+#[derive(Debug, Default)]
+struct Piece {
+    member: Option<Member>,
+    connection: Option<Ends>,
+    /// Before the event that the fast reader took: position and depth.
+    fast_event: Option<(usize, usize)>,
+    /// The event, and whether enough of it is there to keep it.
+    event: Option<(EventParts, bool)>,
+}
+
 /// One pass over one field of the top level: a method for each message type, which reads from behind the opening brace to behind
 /// the closing one.
 struct Parser<'w, 'm> {
@@ -241,19 +287,40 @@ impl<'w, 'm> Parser<'w, 'm> {
     }
 
     fn http_buffered_trace(&mut self, close: u8) -> Parse<()> {
+        let mut http = [HttpParts::default(); 2];
+        let (mut downstream, mut upstream) = (None, None);
+        let outcome = self.http_buffered_fields(close, &mut http, &mut downstream, &mut upstream);
+        for (side, parts) in [HttpSide::Request, HttpSide::Response].into_iter().zip(http) {
+            if let Some(time) = parts.time.and_then(|time| time.finish(self.out)) {
+                self.out.set_http_time(side, Some(time));
+            }
+        }
+        self.out.order_http();
+        self.out.connection = downstream.map(|ends| ends.finish(self.out));
+        self.out.upstream_connection = upstream.map(|ends| ends.finish(self.out));
+        outcome
+    }
+
+    fn http_buffered_fields(
+        &mut self,
+        close: u8,
+        [request, response]: &mut [HttpParts; 2],
+        downstream: &mut Option<Ends>,
+        upstream: &mut Option<Ends>,
+    ) -> Parse<()> {
         while let Some(name) = self.lex.next(close)? {
             match name {
-                b"request" => self.http_message(HttpSide::Request)?,
-                b"response" => self.http_message(HttpSide::Response)?,
-                b"downstream_connection" => self.out.connection = Some(self.connection()?),
-                b"upstream_connection" => self.out.upstream_connection = Some(self.connection()?),
+                b"request" => self.http_message(HttpSide::Request, request)?,
+                b"response" => self.http_message(HttpSide::Response, response)?,
+                b"downstream_connection" => self.connection(downstream)?,
+                b"upstream_connection" => self.connection(upstream)?,
                 _ => self.unknown("HttpBufferedTrace", name)?,
             }
         }
         Ok(())
     }
 
-    fn http_message(&mut self, side: HttpSide) -> Parse<()> {
+    fn http_message(&mut self, side: HttpSide, parts: &mut HttpParts) -> Parse<()> {
         let close = self.lex.open()?;
         while let Some(name) = self.lex.next(close)? {
             match name {
@@ -262,17 +329,21 @@ impl<'w, 'm> Parser<'w, 'm> {
                     this.out.push_header_of(side, HttpPart::Headers, header);
                     Ok(())
                 })?,
-                b"body" => self.http_body(side)?,
+                b"body" => match parts.body {
+                    Some(index) => self.more_of_body(index)?,
+                    None => {
+                        let before = self.out.http.len();
+                        let outcome = self.http_body(side);
+                        parts.body = (self.out.http.len() > before).then_some(before);
+                        outcome?;
+                    }
+                },
                 b"trailers" => self.each(|this, close| {
                     let header = this.header_value(close)?;
                     this.out.push_header_of(side, HttpPart::Trailers, header);
                     Ok(())
                 })?,
-                b"headers_received_time" => {
-                    if let Some(time) = self.timestamp()? {
-                        self.out.set_http_time(side, Some(time));
-                    }
-                }
+                b"headers_received_time" => self.timestamp(&mut parts.time)?,
                 _ => self.unknown("Message", name)?,
             }
         }
@@ -280,24 +351,55 @@ impl<'w, 'm> Parser<'w, 'm> {
     }
 
     fn http_streamed_trace_segment(&mut self, close: u8) -> Parse<()> {
+        let mut member = None;
         while let Some(name) = self.lex.next(close)? {
-            match name {
-                b"trace_id" => self.out.trace_id = self.lex.uint64()?,
-                b"request_headers" => self.header_map(HttpSide::Request, HttpPart::Headers)?,
-                b"request_body_chunk" => self.http_body(HttpSide::Request)?,
-                b"request_trailers" => self.header_map(HttpSide::Request, HttpPart::Trailers)?,
-                b"response_headers" => self.header_map(HttpSide::Response, HttpPart::Headers)?,
-                b"response_body_chunk" => self.http_body(HttpSide::Response)?,
-                b"response_trailers" => self.header_map(HttpSide::Response, HttpPart::Trailers)?,
-                _ => self.unknown("HttpStreamedTraceSegment", name)?,
+            let (side, part) = match name {
+                b"trace_id" => {
+                    self.out.trace_id = self.lex.uint64()?;
+                    continue;
+                }
+                b"request_headers" => (HttpSide::Request, HttpPart::Headers),
+                b"request_body_chunk" => (HttpSide::Request, HttpPart::Body),
+                b"request_trailers" => (HttpSide::Request, HttpPart::Trailers),
+                b"response_headers" => (HttpSide::Response, HttpPart::Headers),
+                b"response_body_chunk" => (HttpSide::Response, HttpPart::Body),
+                b"response_trailers" => (HttpSide::Response, HttpPart::Trailers),
+                _ => {
+                    self.unknown("HttpStreamedTraceSegment", name)?;
+                    continue;
+                }
+            };
+            let more = self.select(&mut member, (side, part)) && !self.out.http.is_empty();
+            match (part, more) {
+                (HttpPart::Body, false) => self.http_body(side)?,
+                (HttpPart::Body, true) => self.more_of_body(0)?,
+                (_, more) => self.header_map(side, part, more)?,
             }
         }
         Ok(())
     }
 
-    fn header_map(&mut self, side: HttpSide, part: HttpPart) -> Parse<()> {
+    /// Goes to a member of a streamed segment's oneof: the last one counts. Answers whether it is more of the one before.
+    fn select<M: PartialEq>(&mut self, member: &mut Option<M>, next: M) -> bool {
+        match member {
+            None => {
+                *member = Some(next);
+                false
+            }
+            Some(before) if *before == next => true,
+            Some(before) => {
+                *before = next;
+                self.out.clear_piece();
+                false
+            }
+        }
+    }
+
+    fn header_map(&mut self, side: HttpSide, part: HttpPart, more: bool) -> Parse<()> {
         let close = self.lex.open()?;
-        self.out.push_http(side, part);
+        if !more {
+            self.out.push_http(side, part);
+        }
         while let Some(name) = self.lex.next(close)? {
             match name {
                 b"headers" => self.each(|this, close| {
@@ -338,11 +440,28 @@ impl<'w, 'm> Parser<'w, 'm> {
         outcome
     }
 
+    /// Merges more of a body with what was there of it.
+    fn more_of_body(&mut self, index: usize) -> Parse<()> {
+        let mut body = self.out.http.get(index).map(|piece| piece.body).unwrap_or_default();
+        let outcome = self.body(&mut body);
+        if let Some(piece) = self.out.http.get_mut(index) {
+            piece.body = body;
+        }
+        outcome
+    }
+
     fn socket_buffered_trace(&mut self, close: u8) -> Parse<()> {
+        let mut ends = None;
+        let outcome = self.socket_buffered_fields(close, &mut ends);
+        self.out.connection = ends.map(|ends| ends.finish(self.out));
+        outcome
+    }
+
+    fn socket_buffered_fields(&mut self, close: u8, ends: &mut Option<Ends>) -> Parse<()> {
         while let Some(name) = self.lex.next(close)? {
             match name {
                 b"trace_id" => self.out.trace_id = self.lex.uint64()?,
-                b"connection" => self.out.connection = Some(self.connection()?),
+                b"connection" => self.connection(ends)?,
                 b"events" => self.each(Self::socket_event)?,
                 b"read_truncated" => self.out.read_truncated = self.lex.boolean()?,
                 b"write_truncated" => self.out.write_truncated = self.lex.boolean()?,
@@ -353,15 +472,29 @@ impl<'w, 'm> Parser<'w, 'm> {
     }
 
     fn socket_streamed_trace_segment(&mut self, close: u8) -> Parse<()> {
+        let mut piece = Piece::default();
+        let outcome = self.socket_streamed_fields(close, &mut piece);
+        self.out.connection = piece.connection.map(|ends| ends.finish(self.out));
+        if let Some((event, true)) = piece.event {
+            event.finish(self.out);
+        }
+        outcome
+    }
+
+    fn socket_streamed_fields(&mut self, close: u8, piece: &mut Piece) -> Parse<()> {
         while let Some(name) = self.lex.next(close)? {
             match name {
                 b"trace_id" => self.out.trace_id = self.lex.uint64()?,
-                b"connection" => self.out.connection = Some(self.connection()?),
+                b"connection" => {
+                    self.select_piece(piece, Member::Connection);
+                    self.connection(&mut piece.connection)?;
+                }
                 b"event" => {
-                    let close = self.lex.open()?;
-                    self.socket_event(close)?;
+                    let more = self.select_piece(piece, Member::Event);
+                    self.segment_event(piece, more)?;
                 }
                 b"events" => {
+                    self.select_piece(piece, Member::Events);
                     let close = self.lex.open()?;
                     self.socket_events(close)?;
                 }
@@ -369,6 +502,45 @@ impl<'w, 'm> Parser<'w, 'm> {
             }
         }
         Ok(())
+    }
+
+    fn select_piece(&mut self, piece: &mut Piece, member: Member) -> bool {
+        let more = self.select(&mut piece.member, member);
+        if !more {
+            *piece = Piece { member: Some(member), ..Piece::default() };
+        }
+        more
+    }
+
+    /// The event of a segment, or more of it.
+    fn segment_event(&mut self, piece: &mut Piece, more: bool) -> Parse<()> {
+        let before = (self.lex.pos, self.lex.depth);
+        let close = self.lex.open()?;
+        if !more && let Some(event) = self.fast_event(close) {
+            self.out.events.push(event);
+            piece.fast_event = Some(before);
+            return Ok(());
+        }
+        if let Some((pos, depth)) = piece.fast_event.take() {
+            self.out.events.clear();
+            let mut event = EventParts::default();
+            let after = (self.lex.pos, self.lex.depth);
+            (self.lex.pos, self.lex.depth) = (pos, depth);
+            let close = self.lex.open()?;
+            self.socket_event_fields(close, &mut event)?;
+            (self.lex.pos, self.lex.depth) = after;
+            piece.event = Some((event, true));
+        }
+        let (event, is_kept) = piece.event.get_or_insert_default();
+        let outcome = self.socket_event_fields(close, event);
+        *is_kept |= self.keeps(event, outcome);
+        outcome
+    }
+
+    /// Whether an event is worth having: of one that the end of the source cuts, a payload is.
+    fn keeps(&self, event: &EventParts, outcome: Parse<()>) -> bool {
+        let half = outcome == Err(Stop::End) && self.lex.at_end && !event.event.body.payload.is_empty();
+        outcome.is_ok() || half
     }
 
     fn socket_events(&mut self, close: u8) -> Parse<()> {
@@ -386,15 +558,10 @@ impl<'w, 'm> Parser<'w, 'm> {
             self.out.events.push(event);
             return Ok(());
         }
-        let mut event = Event::default();
-        let connections = self.out.event_connections.len();
+        let mut event = EventParts::default();
         let outcome = self.socket_event_fields(close, &mut event);
-        // Of an event that the end of the source cuts, a payload is worth having.
-        let half = outcome == Err(Stop::End) && self.lex.at_end && !event.body.payload.is_empty();
-        if outcome.is_ok() || half {
-            self.out.events.push(event);
-        } else {
-            self.out.event_connections.truncate(connections);
+        if self.keeps(&event, outcome) {
+            event.finish(self.out);
         }
         outcome
     }
@@ -413,31 +580,27 @@ impl<'w, 'm> Parser<'w, 'm> {
         Some(event)
     }
 
-    fn socket_event_fields(&mut self, close: u8, event: &mut Event) -> Parse<()> {
+    fn socket_event_fields(&mut self, close: u8, parts: &mut EventParts) -> Parse<()> {
         while let Some(name) = self.lex.next(close)? {
             match name {
-                b"timestamp" => event.time = self.timestamp()?,
+                b"timestamp" => self.timestamp(&mut parts.time)?,
                 b"read" => {
-                    (event.kind, event.body, event.end_stream) = (EventKind::Read, Body::default(), false);
+                    parts.select(EventKind::Read);
                     let close = self.lex.open()?;
-                    self.read(close, event)?;
+                    self.read(close, &mut parts.event)?;
                 }
                 b"write" => {
-                    (event.kind, event.body, event.end_stream) = (EventKind::Write, Body::default(), false);
+                    parts.select(EventKind::Write);
                     let close = self.lex.open()?;
-                    self.write(close, event)?;
+                    self.write(close, &mut parts.event)?;
                 }
                 b"closed" => {
-                    (event.kind, event.body, event.end_stream) = (EventKind::Closed, Body::default(), false);
+                    parts.select(EventKind::Closed);
                     let close = self.lex.open()?;
                     self.closed(close)?;
                 }
-                b"connection" => {
-                    let connection = self.connection()?;
-                    event.connection = u32::try_from(self.out.event_connections.len()).ok();
-                    self.out.event_connections.push(connection);
-                }
-                b"seq_num" => event.seq_num = self.lex.uint64()?,
+                b"connection" => self.connection(&mut parts.connection)?,
+                b"seq_num" => parts.event.seq_num = self.lex.uint64()?,
                 _ => self.unknown("SocketEvent", name)?,
             }
         }
@@ -473,7 +636,6 @@ impl<'w, 'm> Parser<'w, 'm> {
     }
 
     fn body(&mut self, body: &mut Body) -> Parse<()> {
-        *body = Body::default();
         let close = self.lex.open()?;
         while let Some(name) = self.lex.next(close)? {
             match name {
@@ -506,21 +668,18 @@ impl<'w, 'm> Parser<'w, 'm> {
         (outcome, text.open)
     }
 
-    fn timestamp(&mut self) -> Parse<Option<Nanos>> {
-        let (mut seconds, mut nanos) = (0, 0);
+    fn timestamp(&mut self, time: &mut Option<Time>) -> Parse<()> {
         let close = self.lex.open()?;
+        let mut read = time.unwrap_or_default();
         while let Some(name) = self.lex.next(close)? {
             match name {
-                b"seconds" => seconds = self.signed()?,
-                b"nanos" => nanos = self.signed()?,
+                b"seconds" => read.seconds = self.signed()?,
+                b"nanos" => read.nanos = self.signed()?,
                 _ => self.unknown("Timestamp", name)?,
             }
         }
-        let time = nanos_from_timestamp(seconds, nanos);
-        if let Err(error) = time {
-            self.out.bad_time.get_or_insert(error);
-        }
-        Ok(time.ok())
+        *time = Some(read);
+        Ok(())
     }
 
     /// The nearest number is enough: one that does not fit makes no time either.
@@ -529,46 +688,46 @@ impl<'w, 'm> Parser<'w, 'm> {
         Ok(self.lex.integer()?.saturate_i64())
     }
 
-    fn connection(&mut self) -> Parse<Connection> {
-        let mut connection = Connection::default();
+    /// A connection, or more of it.
+    fn connection(&mut self, ends: &mut Option<Ends>) -> Parse<()> {
         let close = self.lex.open()?;
+        let mut read = ends.take().unwrap_or_default();
         while let Some(name) = self.lex.next(close)? {
             match name {
-                b"local_address" => connection.local = self.address()?,
-                b"remote_address" => connection.remote = self.address()?,
+                b"local_address" => self.address(&mut read.first)?,
+                b"remote_address" => self.address(&mut read.second)?,
                 _ => self.unknown("Connection", name)?,
             }
         }
-        Ok(connection)
+        *ends = Some(read);
+        Ok(())
     }
 
-    fn address(&mut self) -> Parse<Option<Address>> {
-        let mut address = None;
+    fn address(&mut self, address: &mut Option<Address>) -> Parse<()> {
         let close = self.lex.open()?;
         while let Some(name) = self.lex.next(close)? {
             match name {
-                b"socket_address" => address = Some(self.socket_address()?),
-                b"pipe" => address = Some(self.pipe()?),
-                b"envoy_internal_address" => address = Some(self.envoy_internal_address()?),
+                b"socket_address" => self.socket_address(parts::socket(address))?,
+                b"pipe" => self.pipe(parts::pipe(address))?,
+                b"envoy_internal_address" => self.envoy_internal_address(parts::internal(address))?,
                 _ => self.unknown("Address", name)?,
             }
         }
-        Ok(address)
+        Ok(())
     }
 
-    fn socket_address(&mut self) -> Parse<Address> {
-        let (mut address, mut port) = (String::new(), None);
+    fn socket_address(&mut self, (address, port): (&mut String, &mut Option<u32>)) -> Parse<()> {
         let close = self.lex.open()?;
         while let Some(name) = self.lex.next(close)? {
             match name {
-                b"address" => address = self.text()?,
+                b"address" => *address = self.text()?,
                 b"port_value" => {
                     self.lex.colon()?;
-                    port = Some(self.lex.integer()?.saturate_u32());
+                    *port = Some(self.lex.integer()?.saturate_u32());
                 }
                 b"named_port" => {
                     // The other side of the oneof that holds the port.
-                    port = None;
+                    *port = None;
                     self.lex.skip_field()?;
                 }
                 b"protocol" | b"resolver_name" | b"ipv4_compat" | b"network_namespace_filepath" => {
@@ -577,33 +736,31 @@ impl<'w, 'm> Parser<'w, 'm> {
                 _ => self.unknown("SocketAddress", name)?,
             }
         }
-        Ok(Address::Socket { address, port })
+        Ok(())
     }
 
-    fn pipe(&mut self) -> Parse<Address> {
-        let mut path = String::new();
+    fn pipe(&mut self, path: &mut String) -> Parse<()> {
         let close = self.lex.open()?;
         while let Some(name) = self.lex.next(close)? {
             match name {
-                b"path" => path = self.text()?,
+                b"path" => *path = self.text()?,
                 b"mode" => self.lex.skip_field()?,
                 _ => self.unknown("Pipe", name)?,
             }
         }
-        Ok(Address::Pipe(path))
+        Ok(())
     }
 
-    fn envoy_internal_address(&mut self) -> Parse<Address> {
-        let (mut listener, mut endpoint) = (String::new(), String::new());
+    fn envoy_internal_address(&mut self, (listener, endpoint): (&mut String, &mut String)) -> Parse<()> {
         let close = self.lex.open()?;
         while let Some(name) = self.lex.next(close)? {
             match name {
-                b"server_listener_name" => listener = self.text()?,
-                b"endpoint_id" => endpoint = self.text()?,
+                b"server_listener_name" => *listener = self.text()?,
+                b"endpoint_id" => *endpoint = self.text()?,
                 _ => self.unknown("EnvoyInternalAddress", name)?,
             }
         }
-        Ok(Address::Internal { listener, endpoint })
+        Ok(())
     }
 
     /// The value of a `string` field that is no payload.

@@ -9,16 +9,14 @@
 
 mod fast;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub(super) use fast::{Framing, run};
 
 use thiserror::Error;
 
-use crate::trace::{
-    Address, Body, Connection, Event, EventKind, Header, HttpPart, HttpSide, Message, Nanos, Span, TimeError,
-    TraceKind, nanos_from_timestamp,
-};
+use super::parts::{self, Ends, EventParts, HttpParts, Time};
+use crate::trace::{Address, Body, Event, EventKind, Header, HttpPart, HttpSide, Message, Span, TraceKind};
 
 /// Groups may nest as deep as protobuf's own parsers allow.
 const MAX_DEPTH: u32 = 100;
@@ -279,14 +277,25 @@ fn join_groups(word: u64) -> u64 {
 
 /// Scans the fields of one `TraceWrapper` that was framed from outside.
 pub(crate) fn wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    let mut parts = Parts::default();
+    let result = wrapper_fields(&mut scan, &mut parts, out);
+    parts.finish(out);
+    result
+}
+
+fn wrapper_fields<'a>(scan: &mut Scanner<'a>, parts: &mut Parts<'a>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (TraceKind::from_field_number(tag.field), tag.wire_type) {
             (Some(kind), LEN) => {
                 let field = scan.delimited(out)?;
-                trace(kind, field, out)?;
+                if out.kind.is_some_and(|before| before != kind) {
+                    *parts = Parts::default();
+                    out.clear();
+                }
+                trace_fields(kind, field, parts, out)?;
             }
-            _ => wrapper_extra(&mut scan, tag, out)?,
+            _ => wrapper_extra(scan, tag, out)?,
         }
     }
     Ok(())
@@ -303,36 +312,88 @@ pub(crate) fn wrapper_extra(scan: &mut Scanner<'_>, tag: Tag, out: &mut Message)
 
 /// Scans one field of the oneof `TraceWrapper.trace`.
 pub(crate) fn trace(kind: TraceKind, scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    let mut parts = Parts::default();
+    let result = trace_fields(kind, scan, &mut parts, out);
+    parts.finish(out);
+    result
+}
+
+#[inline]
+fn trace_fields<'a>(kind: TraceKind, scan: Scanner<'a>, parts: &mut Parts<'a>, out: &mut Message) -> Result<()> {
     out.kind = Some(kind);
     match kind {
-        TraceKind::SocketBuffered => socket_buffered_trace(scan, out),
-        TraceKind::SocketStreamed => socket_streamed_trace_segment(scan, out),
-        TraceKind::HttpBuffered => http_buffered_trace(scan, out),
-        TraceKind::HttpStreamed => http_streamed_trace_segment(scan, out),
+        TraceKind::SocketBuffered => socket_buffered_trace(scan, parts, out),
+        TraceKind::SocketStreamed => socket_streamed_trace_segment(scan, parts, out),
+        TraceKind::HttpBuffered => http_buffered_trace(scan, parts, out),
+        TraceKind::HttpStreamed => http_streamed_trace_segment(scan, parts, out),
     }
 }
 
-fn http_buffered_trace(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+/// The submessages of a trace that are complete only where it ends.
+#[derive(Debug, Default)]
+struct Parts<'a> {
+    connection: Option<Ends>,
+    upstream_connection: Option<Ends>,
+    http: [HttpParts; 2],
+    /// The last member of a streamed segment's oneof, by its number.
+    member: Option<u32>,
+    /// The segment's event, where the fast reader took it: not yet as parts.
+    fast_event: Option<Scanner<'a>>,
+    /// The segment's event, and whether enough of it is there to keep it.
+    event: Option<(EventParts, bool)>,
+}
+
+impl Parts<'_> {
+    #[inline]
+    fn finish(self, out: &mut Message) {
+        let Self { connection, upstream_connection, http, event, .. } = self;
+        if let Some(ends) = connection {
+            out.connection = Some(ends.finish(out));
+        }
+        if let Some(ends) = upstream_connection {
+            out.upstream_connection = Some(ends.finish(out));
+        }
+        for (side, parts) in [HttpSide::Request, HttpSide::Response].into_iter().zip(http) {
+            if let Some(time) = parts.time.and_then(|time| time.finish(out)) {
+                out.set_http_time(side, Some(time));
+            }
+        }
+        out.order_http();
+        if let Some((event, true)) = event {
+            event.finish(out);
+        }
+    }
+
+    /// Goes to a member of a streamed segment's oneof: the last one counts. Answers whether it is more of the one before.
+    fn select(&mut self, member: u32, out: &mut Message) -> bool {
+        match self.member.replace(member) {
+            None => false,
+            Some(before) if before == member => true,
+            Some(_) => {
+                *self = Parts { member: Some(member), ..Parts::default() };
+                out.clear_piece();
+                false
+            }
+        }
+    }
+}
+
+fn http_buffered_trace(mut scan: Scanner<'_>, parts: &mut Parts<'_>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
-            (1, LEN) => http_message(scan.delimited(out)?, HttpSide::Request, out)?,
-            (2, LEN) => http_message(scan.delimited(out)?, HttpSide::Response, out)?,
-            (3, LEN) => {
-                let field = scan.delimited(out)?;
-                out.connection = Some(connection(field, out)?);
-            }
-            (4, LEN) => {
-                let field = scan.delimited(out)?;
-                out.upstream_connection = Some(connection(field, out)?);
-            }
+            (1, LEN) => http_message(scan.delimited(out)?, HttpSide::Request, parts, out)?,
+            (2, LEN) => http_message(scan.delimited(out)?, HttpSide::Response, parts, out)?,
+            (3, LEN) => connection(scan.delimited(out)?, parts.connection.get_or_insert_default(), out)?,
+            (4, LEN) => connection(scan.delimited(out)?, parts.upstream_connection.get_or_insert_default(), out)?,
             _ => scan.unknown(tag, "HttpBufferedTrace", out)?,
         }
     }
     Ok(())
 }
 
-fn http_message(mut scan: Scanner<'_>, side: HttpSide, out: &mut Message) -> Result<()> {
+fn http_message(mut scan: Scanner<'_>, side: HttpSide, parts: &mut Parts<'_>, out: &mut Message) -> Result<()> {
+    let parts = &mut parts.http[side.index()];
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
@@ -342,19 +403,26 @@ fn http_message(mut scan: Scanner<'_>, side: HttpSide, out: &mut Message) -> Res
                     out.push_header_of(side, part, header);
                 }
             }
-            (2, LEN) => http_body(scan.delimited(out)?, side, out)?,
-            (4, LEN) => {
-                if let Some(time) = event_time(scan.delimited(out)?, out)? {
-                    out.set_http_time(side, Some(time));
+            (2, LEN) => {
+                let field = scan.delimited(out)?;
+                match parts.body {
+                    Some(index) => more_of_body(field, index, out)?,
+                    None => {
+                        let before = out.http.len();
+                        let result = http_body(field, side, out);
+                        parts.body = (out.http.len() > before).then_some(before);
+                        result?;
+                    }
                 }
             }
+            (4, LEN) => timestamp(scan.delimited(out)?, parts.time.get_or_insert_default(), out)?,
             _ => scan.unknown(tag, "Message", out)?,
         }
     }
     Ok(())
 }
 
-fn http_streamed_trace_segment(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+fn http_streamed_trace_segment(mut scan: Scanner<'_>, parts: &mut Parts<'_>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         let (side, part) = match (tag.field, tag.wire_type) {
@@ -374,11 +442,16 @@ fn http_streamed_trace_segment(mut scan: Scanner<'_>, out: &mut Message) -> Resu
             }
         };
         let field = scan.delimited(out)?;
-        if part == HttpPart::Body {
-            http_body(field, side, out)?;
-        } else {
-            out.push_http(side, part);
-            header_map(field, out)?;
+        let more = parts.select(tag.field, out);
+        match (part, more && !out.http.is_empty()) {
+            (HttpPart::Body, false) => http_body(field, side, out)?,
+            (HttpPart::Body, true) => more_of_body(field, 0, out)?,
+            (_, more) => {
+                if !more {
+                    out.push_http(side, part);
+                }
+                header_map(field, out)?;
+            }
         }
     }
     Ok(())
@@ -437,15 +510,23 @@ fn http_body(scan: Scanner<'_>, side: HttpSide, out: &mut Message) -> Result<()>
     result
 }
 
-fn socket_buffered_trace(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+/// Merges more of a body with what was there of it.
+fn more_of_body(scan: Scanner<'_>, index: usize, out: &mut Message) -> Result<()> {
+    let Some(piece) = out.http.get(index) else { return Ok(()) };
+    let mut bytes = piece.body;
+    let result = body(scan, &mut bytes, out);
+    if let Some(piece) = out.http.get_mut(index) {
+        piece.body = bytes;
+    }
+    result
+}
+
+fn socket_buffered_trace(mut scan: Scanner<'_>, parts: &mut Parts<'_>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
             (1, VARINT) => out.trace_id = scan.varint()?,
-            (2, LEN) => {
-                let field = scan.delimited(out)?;
-                out.connection = Some(connection(field, out)?);
-            }
+            (2, LEN) => connection(scan.delimited(out)?, parts.connection.get_or_insert_default(), out)?,
             (3, LEN) => {
                 let field = scan.delimited(out)?;
                 socket_event(field, out)?;
@@ -458,21 +539,31 @@ fn socket_buffered_trace(mut scan: Scanner<'_>, out: &mut Message) -> Result<()>
     Ok(())
 }
 
-fn socket_streamed_trace_segment(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+fn socket_streamed_trace_segment<'a>(mut scan: Scanner<'a>, parts: &mut Parts<'a>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
             (1, VARINT) => out.trace_id = scan.varint()?,
             (2, LEN) => {
                 let field = scan.delimited(out)?;
-                out.connection = Some(connection(field, out)?);
+                parts.select(2, out);
+                connection(field, parts.connection.get_or_insert_default(), out)?;
             }
             (3, LEN) => {
                 let field = scan.delimited(out)?;
-                socket_event(field, out)?;
+                if parts.select(3, out) {
+                    more_of_event(field, parts, out)?;
+                } else if let Some(event) = fast_event(field) {
+                    out.events.push(event);
+                    parts.fast_event = Some(field);
+                } else {
+                    let (event, is_kept) = parts.event.insert((EventParts::default(), false));
+                    general_socket_event(field, event, is_kept, out)?;
+                }
             }
             (4, LEN) => {
                 let mut events = scan.delimited(out)?;
+                parts.select(4, out);
                 while !events.is_empty() {
                     let tag = events.tag()?;
                     if (tag.field, tag.wire_type) == (1, LEN) {
@@ -489,125 +580,126 @@ fn socket_streamed_trace_segment(mut scan: Scanner<'_>, out: &mut Message) -> Re
     Ok(())
 }
 
+/// Merges more of a segment's event with what was there of it.
+#[cold]
+fn more_of_event<'a>(scan: Scanner<'a>, parts: &mut Parts<'a>, out: &mut Message) -> Result<()> {
+    if let Some(first) = parts.fast_event.take() {
+        out.events.clear();
+        let mut event = EventParts::default();
+        // The fast reader takes no event with unknown fields, so none is counted twice.
+        socket_event_fields(first, &mut event, out)?;
+        parts.event = Some((event, true));
+    }
+    let (event, is_kept) = parts.event.get_or_insert_default();
+    general_socket_event(scan, event, is_kept, out)
+}
+
+#[inline]
+fn fast_event(scan: Scanner<'_>) -> Option<Event> {
+    if scan.clamped { None } else { fast::event(scan.window, scan.at, scan.end) }
+}
+
 /// Scans an event and keeps it if it is complete, or if the source ended after part of its payload.
 #[inline]
 fn socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
-    if !scan.clamped
-        && let Some(event) = fast::event(scan.window, scan.at, scan.end)
-    {
+    if let Some(event) = fast_event(scan) {
         out.events.push(event);
         return Ok(());
     }
-    general_socket_event(scan, out)
+    whole_socket_event(scan, out)
 }
 
-fn general_socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
-    let clamped = scan.clamped;
-    let mut event = Event::default();
-    let result = socket_event_fields(scan, &mut event, out);
-    let whole = result.is_ok() && !clamped;
-    let readable = clamped
-        && match event.kind {
-            EventKind::Absent => false,
-            EventKind::Read | EventKind::Write => !event.body.payload.is_empty(),
-            EventKind::Closed => true,
-        };
-    if whole || readable {
-        out.events.push(event);
+fn whole_socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+    let (mut event, mut is_kept) = (EventParts::default(), false);
+    let result = general_socket_event(scan, &mut event, &mut is_kept, out);
+    if is_kept {
+        event.finish(out);
     }
     result
 }
 
+fn general_socket_event(
+    scan: Scanner<'_>,
+    parts: &mut EventParts,
+    is_kept: &mut bool,
+    out: &mut Message,
+) -> Result<()> {
+    let clamped = scan.clamped;
+    let result = socket_event_fields(scan, parts, out);
+    let whole = result.is_ok() && !clamped;
+    let readable = clamped
+        && match parts.event.kind {
+            EventKind::Absent => false,
+            EventKind::Read | EventKind::Write => !parts.event.body.payload.is_empty(),
+            EventKind::Closed => true,
+        };
+    *is_kept |= whole || readable;
+    result
+}
+
 #[inline]
-fn socket_event_fields(mut scan: Scanner<'_>, event: &mut Event, out: &mut Message) -> Result<()> {
+fn socket_event_fields(mut scan: Scanner<'_>, parts: &mut EventParts, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
-            (1, LEN) => {
-                let field = scan.delimited(out)?;
-                if let Some(time) = event_time(field, out)? {
-                    event.time = Some(time);
-                }
-            }
+            (1, LEN) => timestamp(scan.delimited(out)?, parts.time.get_or_insert_default(), out)?,
             (2, LEN) => {
-                event.kind = EventKind::Read;
+                parts.select(EventKind::Read);
                 let mut read = scan.delimited(out)?;
                 while !read.is_empty() {
                     let tag = read.tag()?;
                     if (tag.field, tag.wire_type) == (1, LEN) {
                         let field = read.delimited(out)?;
-                        body(field, &mut event.body, out)?;
+                        body(field, &mut parts.event.body, out)?;
                     } else {
                         read.unknown(tag, "Read", out)?;
                     }
                 }
             }
             (3, LEN) => {
-                event.kind = EventKind::Write;
+                parts.select(EventKind::Write);
                 let mut write = scan.delimited(out)?;
                 while !write.is_empty() {
                     let tag = write.tag()?;
                     match (tag.field, tag.wire_type) {
                         (1, LEN) => {
                             let field = write.delimited(out)?;
-                            body(field, &mut event.body, out)?;
+                            body(field, &mut parts.event.body, out)?;
                         }
-                        (2, VARINT) => event.end_stream = write.varint()? != 0,
+                        (2, VARINT) => parts.event.end_stream = write.varint()? != 0,
                         _ => write.unknown(tag, "Write", out)?,
                     }
                 }
             }
             (4, LEN) => {
-                event.kind = EventKind::Closed;
+                parts.select(EventKind::Closed);
                 let mut closed = scan.delimited(out)?;
                 while !closed.is_empty() {
                     let tag = closed.tag()?;
                     closed.unknown(tag, "Closed", out)?;
                 }
             }
-            (5, LEN) => {
-                let field = scan.delimited(out)?;
-                let connection = connection(field, out)?;
-                // An event's bytes outnumber its connections, so the index fits where the message does.
-                event.connection = u32::try_from(out.event_connections.len()).ok();
-                out.event_connections.push(connection);
-            }
-            (6, VARINT) => event.seq_num = scan.varint()?,
+            (5, LEN) => connection(scan.delimited(out)?, parts.connection.get_or_insert_default(), out)?,
+            (6, VARINT) => parts.event.seq_num = scan.varint()?,
             _ => scan.unknown(tag, "SocketEvent", out)?,
         }
     }
     Ok(())
 }
 
-/// A time; `None`, with a note of why, where no capture can hold it.
 #[inline]
-fn event_time(scan: Scanner<'_>, out: &mut Message) -> Result<Option<Nanos>> {
-    let cut = scan.clamped;
-    Ok(match timestamp(scan, out)? {
-        Ok(time) => Some(time),
-        // A time that was cut is no fault of its own.
-        Err(_) if cut => None,
-        Err(error) => {
-            out.bad_time.get_or_insert(error);
-            None
-        }
-    })
-}
-
-#[inline]
-fn timestamp(mut scan: Scanner<'_>, out: &mut Message) -> Result<std::result::Result<Nanos, TimeError>> {
-    let mut seconds = 0_i64;
-    let mut nanos = 0_i64;
+fn timestamp(mut scan: Scanner<'_>, time: &mut Time, out: &mut Message) -> Result<()> {
+    time.cut |= scan.clamped;
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
-            (1, VARINT) => seconds = scan.varint()?.cast_signed(),
+            (1, VARINT) => time.seconds = scan.varint()?.cast_signed(),
             // int32 on the wire is sign-extended to 64 bits and truncated by parsers.
-            (2, VARINT) => nanos = i64::from(scan.varint()? as i32),
+            (2, VARINT) => time.nanos = i64::from(scan.varint()? as i32),
             _ => scan.unknown(tag, "Timestamp", out)?,
         }
     }
-    Ok(nanos_from_timestamp(seconds, nanos))
+    Ok(())
 }
 
 #[inline]
@@ -628,82 +720,80 @@ fn body(mut scan: Scanner<'_>, body: &mut Body, out: &mut Message) -> Result<()>
     Ok(())
 }
 
-fn connection(mut scan: Scanner<'_>, out: &mut Message) -> Result<Connection> {
-    let (mut first, mut second, mut third) = (None, None, None);
+fn connection(mut scan: Scanner<'_>, ends: &mut Ends, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
-            (1, LEN) => first = address(scan.delimited(out)?, out)?,
-            (2, LEN) => second = address(scan.delimited(out)?, out)?,
-            (3, LEN) => third = address(scan.delimited(out)?, out)?,
+            (1, LEN) => address(scan.delimited(out)?, &mut ends.first, out)?,
+            (2, LEN) => address(scan.delimited(out)?, &mut ends.second, out)?,
+            (3, LEN) => address(scan.delimited(out)?, &mut ends.third, out)?,
             _ => scan.unknown(tag, "Connection", out)?,
         }
     }
-    Ok(match (first, third) {
-        // Before Envoy 1.28, and in envoy.data.tap.v2alpha: local_address = 2, remote_address = 3.
-        (None, third @ Some(_)) => Connection { local: second, remote: third },
-        (first, third) => {
-            if third.is_some() {
-                out.unknown.count_number("Connection", 3);
-            }
-            Connection { local: first, remote: second }
-        }
-    })
+    Ok(())
 }
 
-fn address(mut scan: Scanner<'_>, out: &mut Message) -> Result<Option<Address>> {
-    let mut address = None;
+fn address(mut scan: Scanner<'_>, address: &mut Option<Address>, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
-            (1, LEN) => address = Some(socket_address(scan.delimited(out)?, out)?),
-            (2, LEN) => address = Some(pipe(scan.delimited(out)?, out)?),
-            (3, LEN) => address = Some(internal_address(scan.delimited(out)?, out)?),
+            (1, LEN) => socket_address(scan.delimited(out)?, parts::socket(address), out)?,
+            (2, LEN) => pipe(scan.delimited(out)?, parts::pipe(address), out)?,
+            (3, LEN) => internal_address(scan.delimited(out)?, parts::internal(address), out)?,
             _ => scan.unknown(tag, "Address", out)?,
         }
     }
-    Ok(address)
+    Ok(())
 }
 
-fn socket_address(mut scan: Scanner<'_>, out: &mut Message) -> Result<Address> {
-    let mut address = String::new();
-    let mut port = None;
+fn socket_address(
+    mut scan: Scanner<'_>,
+    (address, port): (&mut String, &mut Option<u32>),
+    out: &mut Message,
+) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
-            (2, LEN) => address = scan.delimited(out)?.text(),
-            (3, VARINT) => port = Some(u32::try_from(scan.varint()?).unwrap_or(u32::MAX)),
-            // protocol, named_port, resolver_name, ipv4_compat, network_namespace_filepath: known, of no use here.
-            (1 | 6, VARINT) | (4 | 5 | 7, LEN) => scan.skip(tag)?,
+            (2, LEN) => *address = scan.delimited(out)?.text(),
+            (3, VARINT) => *port = Some(u32::try_from(scan.varint()?).unwrap_or(u32::MAX)),
+            // named_port: the other side of the oneof that holds the port.
+            (4, LEN) => {
+                *port = None;
+                scan.skip(tag)?;
+            }
+            // protocol, resolver_name, ipv4_compat, network_namespace_filepath: known, of no use here.
+            (1 | 6, VARINT) | (5 | 7, LEN) => scan.skip(tag)?,
             _ => scan.unknown(tag, "SocketAddress", out)?,
         }
     }
-    Ok(Address::Socket { address, port })
+    Ok(())
 }
 
-fn pipe(mut scan: Scanner<'_>, out: &mut Message) -> Result<Address> {
-    let mut path = String::new();
+fn pipe(mut scan: Scanner<'_>, path: &mut String, out: &mut Message) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
-            (1, LEN) => path = scan.delimited(out)?.text(),
+            (1, LEN) => *path = scan.delimited(out)?.text(),
             // mode
             (2, VARINT) => scan.skip(tag)?,
             _ => scan.unknown(tag, "Pipe", out)?,
         }
     }
-    Ok(Address::Pipe(path))
+    Ok(())
 }
 
-fn internal_address(mut scan: Scanner<'_>, out: &mut Message) -> Result<Address> {
-    let (mut listener, mut endpoint) = (String::new(), String::new());
+fn internal_address(
+    mut scan: Scanner<'_>,
+    (listener, endpoint): (&mut String, &mut String),
+    out: &mut Message,
+) -> Result<()> {
     while !scan.is_empty() {
         let tag = scan.tag()?;
         match (tag.field, tag.wire_type) {
-            (1, LEN) => listener = scan.delimited(out)?.text(),
-            (2, LEN) => endpoint = scan.delimited(out)?.text(),
+            (1, LEN) => *listener = scan.delimited(out)?.text(),
+            (2, LEN) => *endpoint = scan.delimited(out)?.text(),
             _ => scan.unknown(tag, "EnvoyInternalAddress", out)?,
         }
     }
-    Ok(Address::Internal { listener, endpoint })
+    Ok(())
 }

@@ -250,6 +250,8 @@ pub struct Message {
     pub cut: bool,
     /// The first time that no capture can hold.
     pub bad_time: Option<TimeError>,
+    /// How many such times there are.
+    pub bad_times: u64,
     /// Unknown fields of the whole source so far; not cleared.
     pub unknown: UnknownFields,
     scratch: Vec<u8>,
@@ -319,8 +321,43 @@ impl Message {
         self.read_truncated = false;
         self.write_truncated = false;
         self.cut = false;
-        self.bad_time = None;
+        self.forget_bad_times();
         self.scratch.clear();
+    }
+
+    /// Forgets the member of a streamed segment's oneof: the last one counts.
+    pub fn clear_piece(&mut self) {
+        self.connection = None;
+        self.events.clear();
+        self.event_connections.clear();
+        self.http.clear();
+        self.headers.clear();
+        self.forget_bad_times();
+    }
+
+    /// Notes a time that no capture can hold.
+    #[cold]
+    pub fn note_bad_time(&mut self, error: TimeError) {
+        self.bad_time.get_or_insert(error);
+        self.bad_times += 1;
+    }
+
+    /// Forgets them: what they belonged to does not count.
+    #[inline]
+    pub fn forget_bad_times(&mut self) {
+        self.bad_time = None;
+        self.bad_times = 0;
+    }
+
+    /// What is wrong with the message's times, for people; `None` where nothing is.
+    #[must_use]
+    pub fn describe_bad_times(&self) -> Option<String> {
+        let error = self.bad_time?;
+        Some(match self.bad_times {
+            0 | 1 => error.to_string(),
+            2 => format!("{error}; one more time of this message cannot be read"),
+            count => format!("{error}; {} more times of this message cannot be read", count - 1),
+        })
     }
 
     /// How many messages of the source it stands for.
@@ -378,6 +415,61 @@ impl Message {
             Some(piece) => piece.time = time,
             None => self.push_http(side, part).time = time,
         }
+    }
+
+    /// Forgets when the header fields of a buffered trace's request or response came, and answers it.
+    pub fn take_http_time(&mut self, side: HttpSide) -> Option<Nanos> {
+        let key = (side, HttpPart::Headers);
+        self.http.iter_mut().rfind(|piece| (piece.side, piece.part) == key).and_then(|piece| piece.time.take())
+    }
+
+    /// Forgets the parts of one side, or of one kind of part of it, for which others were given.
+    pub fn remove_http(&mut self, side: HttpSide, part: Option<HttpPart>) {
+        let is_it = |piece: &HttpPiece| piece.side == side && part.is_none_or(|part| piece.part == part);
+        if !self.http.iter().any(is_it) {
+            return;
+        }
+        let mut kept = 0;
+        for index in 0..self.http.len() {
+            if !is_it(&self.http[index]) {
+                self.http.swap(kept, index);
+                kept += 1;
+            }
+        }
+        self.http.truncate(kept);
+    }
+
+    /// Brings the parts of a buffered trace's exchange into the order in which HTTP sends them, each in one piece: the
+    /// fields of a protobuf message and the keys of a JSON object may stand in any order, and in turns.
+    pub fn order_http(&mut self) {
+        let key = |piece: &HttpPiece| (piece.side.index(), piece.part);
+        if self.kind != Some(TraceKind::HttpBuffered) || self.http.windows(2).all(|two| key(&two[0]) < key(&two[1])) {
+            return;
+        }
+        self.http.sort_by_key(key);
+        let mut headers = Vec::with_capacity(self.headers.len());
+        let mut kept = 0_usize;
+        for index in 0..self.http.len() {
+            let mut piece = self.http[index];
+            let from = headers.len();
+            headers.extend_from_slice(&self.headers[piece.headers.0..piece.headers.1]);
+            piece.headers = (from, headers.len());
+            match kept.checked_sub(1).map(|last| &mut self.http[last]) {
+                Some(last) if key(last) == key(&piece) => {
+                    last.headers.1 = headers.len();
+                    last.time = piece.time.or(last.time);
+                    last.body = piece.body;
+                }
+                _ => {
+                    self.http[kept] = piece;
+                    kept += 1;
+                }
+            }
+        }
+        self.http.truncate(kept);
+        // No field is in two parts, so there is room for all.
+        self.headers[..headers.len()].copy_from_slice(&headers);
+        self.headers.truncate(headers.len());
     }
 
     /// Copies the parts of another message's exchange behind those of this one, and its connections where this one

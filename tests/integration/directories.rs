@@ -195,7 +195,7 @@ fn an_empty_directory_gives_nothing() {
     convert(&[], &empty, &all).run().expect_status(2);
     let traces = small_batch(&dir, 2);
     let run = tap2pcap().arg(&empty).arg(&traces).arg(&all).run().expect_status(0);
-    let run = run.expect_stderr("package.json: skipped");
+    let run = run.expect_stderr("note: 2 files that are no traces were passed over; -v lists them");
     assert_eq!(last_line(&run), "note: 2 of 2 traces converted");
 }
 
@@ -208,7 +208,7 @@ fn inputs_of_one_name_get_captures_of_their_own() {
         fs::create_dir(folder).unwrap();
         fs::copy(traces.join(format!("tap_{index}.pb")), folder.join("same.pb")).unwrap();
     }
-    fs::copy(traces.join("tap_3.pb"), folders[0].join("same.pb-2")).unwrap();
+    fs::copy(traces.join("tap_3.pb"), dir.join("same.pb-2")).unwrap();
     for jobs in ["1", "8"] {
         let out = dir.fresh();
         let inputs = [&folders[0], &folders[1], &folders[2]];
@@ -216,7 +216,7 @@ fn inputs_of_one_name_get_captures_of_their_own() {
         for input in inputs {
             command = command.arg(input);
         }
-        let run = command.arg(folders[0].join("same.pb-2")).arg(&out).run().expect_status(0);
+        let run = command.arg(dir.join("same.pb-2")).arg(&out).run().expect_status(0);
         assert_eq!(last_line(&run), "note: 4 of 4 traces converted");
         let captures = tree(&out);
         assert_eq!(captures.len(), 4);

@@ -18,6 +18,7 @@ mod http;
 mod http2;
 mod http_replay;
 mod info;
+mod inputs;
 mod limits;
 mod loss;
 mod manifest;

@@ -1,11 +1,17 @@
 //! The messages of a trace, field by field. Names are proto3 JSON's: the field's own, and its lowerCamelCase form.
+//!
+//! A name that stands twice in one object, in either form, means what nearly every reader of JSON takes it for: the last
+//! value, alone. Of the members of a oneof the last one that is not null counts, as in protobuf's other encodings.
+//! Protobuf's own JSON parsers refuse both, and so would lose the message.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::values::{Context, Flag, Name, Number, Payload, Text, TextPayload, Time};
-use crate::trace::{Address, Body, Connection, Event, EventKind, Header, HttpPart, HttpSide, Span, TraceKind};
+use crate::trace::{
+    Address, Body, Connection, Event, EventKind, Header, HttpPart, HttpSide, Nanos, Span, TimeError, TraceKind,
+};
 
 /// A protobuf message that is read from a JSON object.
 pub(super) trait Record {
@@ -166,6 +172,7 @@ fn http_message<'de, A: MapAccess<'de>>(
     map: &mut A,
     context: &mut Context<'_>,
 ) -> Result<(), A::Error> {
+    context.out.remove_http(side, None);
     map.next_value_seed(Fill { record: &mut HttpMessage(side), context }).map(drop)
 }
 
@@ -180,14 +187,20 @@ impl Record for HttpMessage {
     ) -> Result<bool, A::Error> {
         let Self(side) = *self;
         match name {
-            "headers" => map.next_value_seed(Headers { side, part: HttpPart::Headers, context })?,
-            "body" => http_body(side, map, context)?,
-            "trailers" => map.next_value_seed(Headers { side, part: HttpPart::Trailers, context })?,
-            "headers_received_time" | "headersReceivedTime" => {
-                if let Some(time) = map.next_value_seed(Time(context))? {
-                    context.out.set_http_time(side, Some(time));
-                }
+            "headers" => headers(side, HttpPart::Headers, map, context)?,
+            "body" => {
+                context.out.remove_http(side, Some(HttpPart::Body));
+                http_body(side, map, context)?;
             }
+            "trailers" => headers(side, HttpPart::Trailers, map, context)?,
+            "headers_received_time" | "headersReceivedTime" => match map.next_value_seed(Time(context))? {
+                Some(Ok(time)) => context.out.set_http_time(side, Some(time)),
+                Some(Err(error)) => {
+                    context.out.take_http_time(side);
+                    context.out.note_bad_time(error);
+                }
+                None => drop(context.out.take_http_time(side)),
+            },
             _ => return Ok(false),
         }
         Ok(true)
@@ -201,6 +214,32 @@ fn http_body<'de, A: MapAccess<'de>>(side: HttpSide, map: &mut A, context: &mut 
     Ok(())
 }
 
+/// The fields or trailers of a buffered trace.
+fn headers<'de, A: MapAccess<'de>>(
+    side: HttpSide,
+    part: HttpPart,
+    map: &mut A,
+    context: &mut Context<'_>,
+) -> Result<(), A::Error> {
+    // It may have come before the fields.
+    let time = if part == HttpPart::Headers { context.out.take_http_time(side) } else { None };
+    context.out.remove_http(side, Some(part));
+    map.next_value_seed(Headers { side, part, context: &mut *context })?;
+    if time.is_some() {
+        context.out.set_http_time(side, time);
+    }
+    Ok(())
+}
+
+/// A chunk of a streamed trace, in the place of the member of its oneof before.
+fn body_chunk<'de, A: MapAccess<'de>>(side: HttpSide, map: &mut A, context: &mut Context<'_>) -> Result<(), A::Error> {
+    if let Some(body) = message::<Body, A>(map, context)? {
+        context.out.clear_piece();
+        context.out.push_http(side, HttpPart::Body).body = body;
+    }
+    Ok(())
+}
+
 #[derive(Default)]
 struct HttpStreamedTraceSegment;
 
@@ -209,14 +248,14 @@ record!(HttpStreamedTraceSegment, |self, map, context| {
     "request_headers" | "requestHeaders" => {
         header_map(HttpSide::Request, HttpPart::Headers, map, context)?;
     },
-    "request_body_chunk" | "requestBodyChunk" => http_body(HttpSide::Request, map, context)?,
+    "request_body_chunk" | "requestBodyChunk" => body_chunk(HttpSide::Request, map, context)?,
     "request_trailers" | "requestTrailers" => {
         header_map(HttpSide::Request, HttpPart::Trailers, map, context)?;
     },
     "response_headers" | "responseHeaders" => {
         header_map(HttpSide::Response, HttpPart::Headers, map, context)?;
     },
-    "response_body_chunk" | "responseBodyChunk" => http_body(HttpSide::Response, map, context)?,
+    "response_body_chunk" | "responseBodyChunk" => body_chunk(HttpSide::Response, map, context)?,
     "response_trailers" | "responseTrailers" => {
         header_map(HttpSide::Response, HttpPart::Trailers, map, context)?;
     },
@@ -236,9 +275,18 @@ fn header_map<'de, A: MapAccess<'de>>(
 ) -> Result<(), A::Error> {
     let record = &mut HeaderMap { side, part, begun: false };
     if map.next_value_seed(Fill { record, context })? && !record.begun {
-        context.out.push_http(side, part);
+        record.begin_part(context);
     }
     Ok(())
+}
+
+impl HeaderMap {
+    /// In the place of the member of the oneof before, or of the same one's list before.
+    fn begin_part(&mut self, context: &mut Context<'_>) {
+        self.begun = true;
+        context.out.clear_piece();
+        context.out.push_http(self.side, self.part);
+    }
 }
 
 impl Record for HeaderMap {
@@ -253,10 +301,7 @@ impl Record for HeaderMap {
         if name != "headers" {
             return Ok(false);
         }
-        if !self.begun {
-            self.begun = true;
-            context.out.push_http(self.side, self.part);
-        }
+        self.begin_part(context);
         map.next_value_seed(Headers { side: self.side, part: self.part, context })?;
         Ok(true)
     }
@@ -333,12 +378,13 @@ record!(SocketStreamedTraceSegment, |self, map, context| {
     "trace_id" | "traceId" => context.out.trace_id = number(map)?,
     "connection" => {
         if let Some(connection) = message(map, context)? {
+            context.out.clear_piece();
             context.out.connection = Some(connection);
         }
     },
     "event" => {
         if let Some(event) = message::<SocketEvent, A>(map, context)? {
-            clear_events(context);
+            context.out.clear_piece();
             event.push(context);
         }
     },
@@ -350,7 +396,7 @@ struct SocketEvents;
 
 record!(SocketEvents, |self, map, context| {
     "events" => map.next_value_seed(Events(context))?,
-}, begin clear_events);
+}, begin |context: &mut Context<'_>| context.out.clear_piece());
 
 /// A list of `SocketEvent`.
 struct Events<'c, 'a>(&'c mut Context<'a>);
@@ -388,14 +434,17 @@ impl<'de> Visitor<'de> for Events<'_, '_> {
     }
 }
 
+/// For a list of events that takes the place of the one before.
 fn clear_events(context: &mut Context<'_>) {
     context.out.events.clear();
     context.out.event_connections.clear();
+    context.out.forget_bad_times();
 }
 
 #[derive(Default)]
 struct SocketEvent {
     event: Event,
+    time: Option<Result<Nanos, TimeError>>,
     connection: Option<Connection>,
 }
 
@@ -404,6 +453,11 @@ impl SocketEvent {
     #[inline]
     fn push(mut self, context: &mut Context<'_>) {
         let out = &mut *context.out;
+        match self.time {
+            None => {}
+            Some(Ok(time)) => self.event.time = Some(time),
+            Some(Err(error)) => out.note_bad_time(error),
+        }
         if let Some(connection) = self.connection {
             self.event.connection = u32::try_from(out.event_connections.len()).ok();
             out.event_connections.push(connection);
@@ -420,7 +474,7 @@ impl SocketEvent {
 }
 
 record!(SocketEvent, |self, map, context| {
-    "timestamp" => self.event.time = map.next_value_seed(Time(context))?,
+    "timestamp" => self.time = map.next_value_seed(Time(context))?,
     "read" => {
         if let Some(Read { data }) = message(map, context)? {
             self.select(EventKind::Read, data, false);

@@ -79,6 +79,8 @@ pub(super) struct Search {
     looked: usize,
     /// The byte before the text is a line break.
     after_line_break: bool,
+    /// The object is sound as far as anybody knows: a brace that starts a line is no other one.
+    is_sound: bool,
 }
 
 impl Search {
@@ -88,12 +90,17 @@ impl Search {
 
     /// In an object, with the next one not before `from`.
     pub(super) fn in_object(from: usize) -> Self {
-        Self { splitter: Some(Splitter::default()), looked: from.max(1), after_line_break: false }
+        Self { splitter: Some(Splitter::default()), looked: from.max(1), after_line_break: false, is_sound: false }
+    }
+
+    /// In an object of which nothing is wanted but its end.
+    pub(super) fn over_object() -> Self {
+        Self { is_sound: true, ..Self::in_object(1) }
     }
 
     /// Between objects, behind at least one byte that starts none.
     pub(super) fn in_garbage() -> Self {
-        Self { splitter: None, looked: 1, after_line_break: false }
+        Self { splitter: None, looked: 1, after_line_break: false, is_sound: false }
     }
 
     /// Looks on. `text` is what the last call saw, less what was given up, and what came since.
@@ -136,7 +143,7 @@ impl Search {
     fn next_object(&self, text: &[u8], until: usize, at_end: bool) -> Option<(usize, bool)> {
         memchr_iter(b'{', text.get(self.looked..until)?).map(|brace| self.looked + brace).find_map(|brace| {
             let starts_line = brace.checked_sub(1).map_or(self.after_line_break, |before| text[before] == b'\n');
-            if starts_line {
+            if starts_line && !self.is_sound {
                 return Some((brace, true));
             }
             match is_wrapper(&text[brace + 1..]) {

@@ -23,8 +23,8 @@ use crate::{
     },
     tap::Format,
     trace::{
-        Address, Code, Connection, EventKind, FieldId, HttpPart, Message, MessageView, Nanos, TimeError, TraceKind,
-        nanos_from_timestamp,
+        Address, Code, Connection, EventKind, FieldId, HttpPart, HttpSide, Message, MessageView, Nanos, TimeError,
+        TraceKind, nanos_from_timestamp,
     },
 };
 
@@ -439,6 +439,61 @@ fn null_is_the_default_and_the_last_of_equal_keys_wins() {
     let message = decode_one(twice);
     assert_eq!(message.trace_id, 3);
     assert_eq!(message.events, [Event { kind: EventKind::Closed, ..Event::default() }]);
+}
+
+#[test]
+fn the_last_member_of_a_oneof_counts() {
+    let read = r#""read":{"data":{"as_bytes":"AAEC"}}"#;
+    let event = |fields: &str| decode_one(&buffered(&format!("{{{fields}}}"))).events.remove(0);
+    let write = Event { kind: EventKind::Write, ..Event::default() };
+    assert_eq!(event(&format!(r#"{read},"write":{{}}"#)), write);
+    assert_eq!(event(&format!(r#""write":{{"end_stream":true}},{read}"#)).payload, [0, 1, 2]);
+    assert_eq!(event(&format!(r#"{read},"write":null"#)).payload, [0, 1, 2]);
+    let body = |fields: &str| event(&format!(r#""read":{{"data":{{{fields}}}}}"#));
+    let both = body(r#""as_bytes":"AAEC","as_string":"x""#);
+    assert_eq!((both.payload, both.as_string), (b"x".to_vec(), true));
+    let segment = |fields: &str| decode_one(&format!(r#"{{"socketStreamedTraceSegment":{{{fields}}}}}"#));
+    let time = r#""timestamp":"yesterday""#;
+    let last = segment(&format!(r#""event":{{{time}}},"connection":{{}}"#));
+    assert_eq!((last.events, last.connection, last.bad_time), (vec![], Some(Connection::default()), None));
+    let last = segment(r#""connection":{},"events":{"events":[{"closed":{}}]}"#);
+    assert_eq!((last.events.len(), last.connection), (1, None));
+    let http =
+        r#"{"http_streamed_trace_segment":{"request_headers":{"headers":[{"key":"a"}]},"response_body_chunk":{}}}"#;
+    let parts: Vec<_> = decode_one(http).http.iter().map(|piece| (piece.side, piece.part)).collect();
+    assert_eq!(parts, [(HttpSide::Response, HttpPart::Body)]);
+}
+
+#[test]
+fn the_last_of_equal_keys_wins_alone_in_either_spelling() {
+    let source = r#"{"http_buffered_trace":{
+        "request":{"headers":[{"key":"gone"}],"body":{"as_bytes":"AAEC"}},
+        "request":{"trailers":[{"key":"t"}],"headers":[{"key":"a"},{"key":"b"}],"headersReceivedTime":"1970-01-01T00:00:09Z",
+            "headers":[{"key":"c"}],"headers_received_time":"1970-01-01T00:00:01Z","body":{"truncated":true},"body":{}},
+        "downstream_connection":{"local_address":{"pipe":{"path":"x"}}},"downstreamConnection":{}}}"#;
+    let message = decode_one(source);
+    assert_eq!(message.connection, Some(Connection::default()));
+    let parts: Vec<_> = message.http.iter().map(|piece| (piece.part, piece.headers.len(), piece.truncated)).collect();
+    assert_eq!(parts, [(HttpPart::Headers, 1, false), (HttpPart::Body, 0, false), (HttpPart::Trailers, 1, false)]);
+    assert_eq!((message.http[0].headers[0].0.as_slice(), message.http[0].time), (&b"c"[..], Some(1_000_000_000)));
+    let time = r#""timestamp":"yesterday","timestamp":"1970-01-01T00:00:01Z","seq_num":1,"seqNum":2"#;
+    let message = decode_one(&buffered(&format!("{{{time}}}")));
+    assert_eq!((message.events[0].time, message.events[0].seq_num, message.bad_time), (Some(1_000_000_000), 2, None));
+}
+
+/// As `jq -S` sorts them.
+#[test]
+fn the_keys_of_an_exchange_may_stand_in_any_order() {
+    let part =
+        |key: &str| format!(r#"{{"body":{{"as_bytes":"AAEC"}},"headers":[{{"key":"{key}"}}],"trailers":[{{}}]}}"#);
+    let source = format!(r#"{{"http_buffered_trace":{{"response":{},"request":{}}}}}"#, part("a"), part("b"));
+    let http = decode_one(&source).http;
+    let parts: Vec<_> = http.iter().map(|piece| (piece.side, piece.part)).collect();
+    let sides = [HttpSide::Request, HttpSide::Response];
+    let kinds = [HttpPart::Headers, HttpPart::Body, HttpPart::Trailers];
+    let all: Vec<_> = sides.into_iter().flat_map(|side| kinds.map(|kind| (side, kind))).collect();
+    assert_eq!(parts, all);
+    assert_eq!((http[0].headers[0].0.as_slice(), http[3].headers[0].0.as_slice()), (&b"b"[..], &b"a"[..]));
 }
 
 #[test]

@@ -272,13 +272,13 @@ fn decode_leniently(base64: &[u8]) -> Result<Vec<u8>, usize> {
     forgiving_decode_to_vec(&digits).map_err(|_| digits.len())
 }
 
-/// `google.protobuf.Timestamp`. None stands for null, and for a time that no capture can hold.
+/// `google.protobuf.Timestamp`. None stands for null.
 pub(super) struct Time<'c, 'a>(pub(super) &'c mut Context<'a>);
 
-deserialize_any!(Time<'_, '_> => Option<Nanos>);
+deserialize_any!(Time<'_, '_> => Option<Result<Nanos, TimeError>>);
 
 impl Visitor<'_> for Time<'_, '_> {
-    type Value = Option<Nanos>;
+    type Value = Option<Result<Nanos, TimeError>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a time")
@@ -286,13 +286,7 @@ impl Visitor<'_> for Time<'_, '_> {
 
     #[inline]
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        match self.0.times.read(text) {
-            Ok(time) => Ok(Some(time)),
-            Err(error) => {
-                self.0.out.bad_time.get_or_insert(error);
-                Ok(None)
-            }
-        }
+        Ok(Some(self.0.times.read(text)))
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {

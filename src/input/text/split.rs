@@ -59,6 +59,23 @@ impl Split {
         }
     }
 
+    /// Forgets the part of `window` that was looked through, and says how long it is. The next window starts behind it.
+    pub(super) fn give_up(&mut self, window: &[u8]) -> usize {
+        let keep_from = match &mut self.inside {
+            // The byte before tells whether a line starts.
+            Inside::Tokens => self.at.saturating_sub(1),
+            Inside::Comment => self.at,
+            Inside::String { body, .. } => {
+                // Whether the next byte is escaped depends on how many backslashes stand before it.
+                let escapes = window[*body..self.at].iter().rev().take_while(|&&byte| byte == b'\\').count();
+                *body = self.at - escapes % 2;
+                *body
+            }
+        };
+        self.shift(keep_from);
+        keep_from
+    }
+
     /// Where the next message starts: at one of the four names outside all braces, or, should a closing brace be
     /// lost, at the start of a line, which Envoy indents at any depth. Or, if that is looked for, where this one ends.
     pub(super) fn find(&mut self, window: &[u8], at_end: bool) -> Option<usize> {

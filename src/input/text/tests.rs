@@ -10,7 +10,11 @@ use prost_types::Timestamp;
 
 use super::*;
 use crate::{
-    input::http_tests::{self, SeenPiece},
+    input::{
+        http_tests::{self, SeenPiece},
+        scrambled,
+        wire::tests::check_message,
+    },
     proto::{
         DESCRIPTORS,
         envoy::config::core::v3::{self as core, address::Address as AddressKind, socket_address::PortSpecifier},
@@ -20,7 +24,7 @@ use crate::{
         },
     },
     tap::Format,
-    trace::{FieldId, MessageView, TimeError},
+    trace::{Connection, FieldId, MessageView, Nanos, TimeError, nanos_from_timestamp},
 };
 
 /// An event with its payload and connection in it.
@@ -246,6 +250,27 @@ fn reads_a_streamed_http_trace() {
     assert!(seen.iter().all(|seen| seen.http.len() == 1 && seen.trace_id != 0));
     assert_eq!(seen[0].http[0].headers[1], (b":path".to_vec(), b"/echo".to_vec()));
     assert!(seen[1].http[0].payload.starts_with(b"payload line\n"));
+}
+
+/// The fast reader takes the first event; more of it must not be another one.
+#[test]
+fn an_event_in_two_pieces_is_one() {
+    let at = STREAMED.windows(9).position(|part| part == b"  event {").unwrap();
+    let start = STREAMED[..at].iter().rposition(|byte| *byte == b's').unwrap();
+    let start = STREAMED[..=start].windows(8).rposition(|part| part == b"\nsocket_").unwrap() + 1;
+    let segment = &STREAMED[start..];
+    let end = segment.windows(3).position(|part| part == b"\n}\n").unwrap() + 1;
+    let first = only(&segment[..end + 1]);
+    let more = b"  event { write { } timestamp { nanos: 9 } }\n}";
+    let both = only([&segment[..end], more].concat());
+    let time = first.events[0].time.unwrap();
+    let event = SeenEvent {
+        kind: EventKind::Write,
+        time: Some(time - time % 1_000_000_000 + 9),
+        payload: Vec::new(),
+        ..first.events[0].clone()
+    };
+    assert_eq!(both.events, [event]);
 }
 
 #[test]
@@ -1197,6 +1222,25 @@ fn any_junk() -> impl Strategy<Value = Vec<u8>> {
         b"\xff",
     ];
     prop_oneof![proptest::sample::select(words).prop_map(<[u8]>::to_vec), vec(any::<u8>(), 0..4)]
+}
+
+proptest! {
+    /// As in the binary encoding, whose tests have the same judge.
+    #[test]
+    fn fields_in_any_order_and_in_pieces_mean_what_prost_reads(
+        fields in scrambled::wrapper(proptest::sample::select(&TraceKind::ALL[..]).prop_map(|kind| vec![kind])),
+        fed in 1..40_usize,
+    ) {
+        let (mut bytes, mut text) = (Vec::new(), String::new());
+        scrambled::encode(&fields, &mut bytes);
+        scrambled::print(&fields, &mut text);
+        let expected = tap::TraceWrapper::decode(bytes.as_slice()).unwrap();
+        let mut message = Message::default();
+        let step = TextDecoder::default().step(text.as_bytes(), true, &mut message);
+        assert!(matches!(step, Step::Message { .. }), "{step:?} in {text}");
+        check_message(MessageView::new(&message, text.as_bytes()), &expected);
+        assert_eq!(read_fed(text.as_bytes(), fed), read_fed(text.as_bytes(), text.len()));
+    }
 }
 
 proptest! {

@@ -1,0 +1,107 @@
+//! Messages as no printer writes them, for the tests of the decoders: fields in any order and more than once, members of
+//! a oneof one after another, submessages in pieces.
+
+use proptest::{collection::vec, prelude::*};
+use prost::encoding::encode_varint;
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
+use crate::{proto::DESCRIPTORS, trace::TraceKind};
+
+/// A field and its value.
+#[derive(Clone, Debug)]
+pub(super) struct Field {
+    descriptor: FieldDescriptor,
+    value: Value,
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    Number(i64),
+    Bytes(Vec<u8>),
+    Message(Vec<Field>),
+}
+
+/// Fields of `TraceWrapper`: all of them members of its oneof, of one kind or of several.
+pub(super) fn wrapper(kinds: impl Strategy<Value = Vec<TraceKind>>) -> impl Strategy<Value = Vec<Field>> {
+    (kinds, vec(any::<u8>(), 0..400)).prop_map(|(kinds, bytes)| {
+        let wrapper = DESCRIPTORS.get_message_by_name("envoy.data.tap.v3.TraceWrapper").unwrap();
+        let mut choices = bytes.into_iter();
+        let field = |kind: TraceKind| {
+            let descriptor = wrapper.get_field_by_name(kind.field_name()).unwrap();
+            field(descriptor, &mut choices)
+        };
+        kinds.into_iter().map(field).collect()
+    })
+}
+
+/// Every choice is a byte; where none are left, a message ends.
+fn message(descriptor: &MessageDescriptor, choices: &mut impl Iterator<Item = u8>) -> Vec<Field> {
+    let all: Vec<_> = descriptor.fields().collect();
+    let mut fields = Vec::new();
+    while let Some(choice) = choices.next()
+        && choice < 200
+        && !all.is_empty()
+    {
+        fields.push(field(all[usize::from(choice) % all.len()].clone(), choices));
+    }
+    fields
+}
+
+fn field(descriptor: FieldDescriptor, choices: &mut impl Iterator<Item = u8>) -> Field {
+    let value = match descriptor.kind() {
+        Kind::Message(of) => Value::Message(message(&of, choices)),
+        Kind::String => Value::Bytes(vec![b'a' + choices.next().unwrap_or(0) % 26; 3]),
+        Kind::Bytes => Value::Bytes(choices.by_ref().take(3).collect()),
+        Kind::Bool => Value::Number(i64::from(choices.next().unwrap_or(0) & 1)),
+        Kind::Enum(_) => Value::Number(0),
+        Kind::Uint32 => Value::Number(i64::from(choices.next().unwrap_or(0))),
+        _ => Value::Number(i64::from(choices.next().unwrap_or(0)) - 3),
+    };
+    Field { descriptor, value }
+}
+
+pub(super) fn encode(fields: &[Field], out: &mut Vec<u8>) {
+    for Field { descriptor, value } in fields {
+        let tag = |wire_type: u32| u64::from(descriptor.number() << 3 | wire_type);
+        match value {
+            Value::Number(number) => {
+                encode_varint(tag(0), out);
+                encode_varint(number.cast_unsigned(), out);
+            }
+            Value::Bytes(bytes) => {
+                encode_varint(tag(2), out);
+                encode_varint(bytes.len() as u64, out);
+                out.extend(bytes);
+            }
+            Value::Message(fields) => {
+                let mut inner = Vec::new();
+                encode(fields, &mut inner);
+                encode_varint(tag(2), out);
+                encode_varint(inner.len() as u64, out);
+                out.extend(inner);
+            }
+        }
+    }
+}
+
+pub(super) fn print(fields: &[Field], out: &mut String) {
+    for Field { descriptor, value } in fields {
+        out.push_str(descriptor.name());
+        match (value, descriptor.kind()) {
+            (Value::Number(number), Kind::Bool) => out.push_str(if *number == 1 { ": true\n" } else { ": false\n" }),
+            // What the wire takes for a large number.
+            (Value::Number(number), Kind::Uint64) => out.push_str(&format!(": {}\n", number.cast_unsigned())),
+            (Value::Number(number), _) => out.push_str(&format!(": {number}\n")),
+            (Value::Bytes(bytes), _) => {
+                out.push_str(": \"");
+                bytes.iter().for_each(|byte| out.push_str(&format!("\\{byte:03o}")));
+                out.push_str("\"\n");
+            }
+            (Value::Message(fields), _) => {
+                out.push_str(" { ");
+                print(fields, out);
+                out.push_str(" }\n");
+            }
+        }
+    }
+}

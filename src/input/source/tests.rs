@@ -1,0 +1,148 @@
+//! What a source gives must not depend on how its bytes arrive.
+
+use proptest::{collection::vec, prelude::*};
+use prost_types::Timestamp;
+
+use super::*;
+use crate::{
+    proto::tap::{
+        self, SocketEvent, SocketEvents, SocketStreamedTraceSegment, TraceWrapper,
+        body::BodyType,
+        socket_event::{EventSelector, Read as ReadEvent},
+        socket_streamed_trace_segment::MessagePiece,
+        trace_wrapper::Trace,
+    },
+    tap::Format,
+};
+
+/// Gives so many bytes at a time, in turns.
+struct Trickle {
+    bytes: Vec<u8>,
+    at: usize,
+    pieces: Vec<usize>,
+    turn: usize,
+}
+
+impl Read for Trickle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let piece = self.pieces[self.turn % self.pieces.len()];
+        self.turn += 1;
+        let count = piece.min(buffer.len()).min(self.bytes.len() - self.at);
+        buffer[..count].copy_from_slice(&self.bytes[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+/// All that a source says: of each event its place and the length of its payload, and the findings.
+type Said = (Vec<(u64, u64, usize)>, Vec<Finding>);
+
+fn read(bytes: &[u8], options: Options, pieces: &[usize], peeks: bool) -> Said {
+    let reader = Trickle { bytes: bytes.to_vec(), at: 0, pieces: pieces.to_vec(), turn: 0 };
+    let mut source = Source::from_reader(Path::new("path_0"), Box::new(reader), options).unwrap();
+    let (mut events, mut findings) = (Vec::new(), Vec::new());
+    // Every message takes a few bytes and a few steps, so one that takes more does not get on.
+    for _ in 0..100 * (bytes.len() + 10) {
+        let advance = source.advance();
+        findings.extend(source.take_findings());
+        match advance {
+            Advance::Message => {
+                let message = source.records();
+                for (index, event) in message.events.iter().enumerate() {
+                    let (offset, number) = message.place_of(index);
+                    events.push((offset, number, event.body.payload.len()));
+                }
+                if peeks && matches!(source.peek(), Peek::NeedInput) {
+                    source.fill();
+                    let _ = source.peek();
+                }
+            }
+            Advance::NeedInput => source.fill(),
+            Advance::End => return (events, findings),
+        }
+    }
+    panic!("no end of {} bytes", bytes.len());
+}
+
+fn wrapper(trace_id: u64, payload: usize, alone: bool) -> TraceWrapper {
+    let data = Some(tap::Body { body_type: Some(BodyType::AsBytes(vec![b'"'; payload])), truncated: false });
+    let event = SocketEvent {
+        timestamp: Some(Timestamp { seconds: 1_700_000_000, nanos: 5 }),
+        event_selector: Some(EventSelector::Read(ReadEvent { data })),
+        ..SocketEvent::default()
+    };
+    let piece =
+        if alone { MessagePiece::Event(event) } else { MessagePiece::Events(SocketEvents { events: vec![event] }) };
+    let segment = SocketStreamedTraceSegment { trace_id, message_piece: Some(piece) };
+    TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(segment)), configured_sample_rate: None }
+}
+
+const FORMATS: [(Format, Encoding); 4] = [
+    (Format::ProtoBinary, Encoding::Binary),
+    (Format::ProtoBinaryLengthDelimited, Encoding::Delimited),
+    (Format::ProtoText, Encoding::Text),
+    (Format::JsonBodyAsBytes, Encoding::Json),
+];
+
+proptest! {
+    /// Each message over the limit is passed over, and no other, wherever the window's edges fall.
+    #[test]
+    fn the_limit_holds_for_every_message_however_the_bytes_arrive(
+        messages in vec((0..300_usize, any::<bool>()), 1..12),
+        limit in 64..600_usize,
+        exact in proptest::option::of(any::<proptest::sample::Index>()),
+        pieces in vec(1..400_usize, 1..5),
+        piece in proptest::option::of(64..2000_usize),
+        cut in proptest::option::of(1..60_usize),
+        peeks: bool,
+    ) {
+        for (format, encoding) in FORMATS {
+            let (mut bytes, mut sizes) = (Vec::new(), Vec::new());
+            for (payload, alone) in &messages {
+                let before = bytes.len();
+                format.encode(&wrapper(7, *payload, *alone), &mut bytes);
+                sizes.push(bytes[before..].trim_ascii_end().len());
+            }
+            // One that is just as large as it may be.
+            let limit = exact.map_or(limit, |exact| exact.get(&sizes).max(&64).to_owned());
+            let options =
+                Options { encoding: Some(encoding), max_message: Some(limit), piece, ..Options::default() };
+            let whole = read(&bytes, Options { piece: None, ..options }, &[usize::MAX], false);
+            let (fits, large): (Vec<_>, Vec<_>) =
+                (0..).zip(&messages).zip(&sizes).partition(|(_, size)| **size <= limit);
+            let of_events: Vec<_> = whole.0.iter().map(|event| (event.1, event.2)).collect();
+            let expected: Vec<_> = fits.iter().map(|((index, (payload, _)), _)| (*index, *payload)).collect();
+            prop_assert_eq!(&of_events, &expected, "{:?}", encoding);
+            let too_large: Vec<_> = whole.1.iter().map(|finding| (finding.code, finding.message)).collect();
+            let expected: Vec<_> = large.iter().map(|((index, _), _)| (Code::TooLarge, *index)).collect();
+            prop_assert_eq!(&too_large, &expected, "{:?}", encoding);
+            prop_assert_eq!(&read(&bytes, options, &pieces, peeks), &whole, "{:?}", encoding);
+            // And what the end of the source cuts.
+            if let Some(cut) = cut {
+                bytes.truncate(bytes.len().saturating_sub(cut).max(1));
+                let whole = read(&bytes, Options { piece: None, ..options }, &[usize::MAX], false);
+                prop_assert_eq!(&read(&bytes, options, &pieces, peeks), &whole, "{:?}, cut", encoding);
+            }
+        }
+    }
+}
+
+/// Of 0 bytes, no message fits; a library user may ask for it all the same.
+#[test]
+fn no_limit_is_too_small_to_get_on() {
+    for (format, encoding) in FORMATS {
+        let mut bytes = Vec::new();
+        (0..5).for_each(|_| format.encode(&wrapper(7, 100, true), &mut bytes));
+        for least in 0..3 {
+            let options = Options {
+                encoding: Some(encoding),
+                max_message: Some(least),
+                max_events: Some(least),
+                max_headers: Some(least),
+                piece: Some(least),
+            };
+            let (events, findings) = read(&bytes, options, &[1000], true);
+            assert_eq!((events.len(), findings.len()), (0, 5), "{encoding:?}");
+        }
+    }
+}
