@@ -74,9 +74,10 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::Origin;
 
     fn input(path: &str, relative: &str) -> Input {
-        Input { path: path.into(), relative: relative.into(), found: true }
+        Input { path: path.into(), relative: relative.into(), origin: Origin::Found }
     }
 
     fn named(inputs: &[(&str, &str)]) -> Vec<(String, String)> {

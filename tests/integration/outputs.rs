@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     thread,
 };
 
@@ -13,7 +13,7 @@ use crate::{
     batch::{Running, conversation, paths, small_batch, streams, temporaries, wait_until},
     fixture::{Dress, TIME},
     tshark,
-    util::{CAPINFOS, Dir, PROGRAM, ROOT, Run, TCPDUMP, convert, run_command, tap2pcap},
+    util::{CAPINFOS, Dir, PROGRAM, ROOT, Run, STRACE, TCPDUMP, convert, run_command, tap2pcap},
 };
 
 fn trace(dir: &Dir) -> PathBuf {
@@ -337,18 +337,9 @@ fn pcap_with_microseconds_for_old_readers() {
 fn the_bytes_are_on_the_disk_before_the_name() {
     let dir = Dir::new("durable");
     let trace = trace(&dir);
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        eprintln!("without strace, a unit test alone holds this");
-        return;
-    }
-    let log = dir.join("log");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2", "-o"]).arg(&log).arg(PROGRAM);
-    run_command({
-        command.arg(&trace).arg(dir.join("out.pcapng"));
-        command
-    })
-    .expect_status(0);
+    let (log, output) = (dir.join("log"), dir.join("out.pcapng"));
+    let options = ["-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2", "-o"].map(Path::new);
+    STRACE.run(options.into_iter().chain([&log, Path::new(PROGRAM), &trace, &output].map(AsRef::as_ref)), &[]);
     let log = fs::read_to_string(log).unwrap();
     let calls: Vec<_> = log.lines().filter(|line| line.contains('(')).collect();
     assert_eq!(calls.len(), 3, "{log}");

@@ -206,6 +206,7 @@ pub const MERGECAP: Tool = Tool { name: "mergecap", package: "wireshark-common" 
 pub const TCPDUMP: Tool = Tool { name: "tcpdump", package: "tcpdump" };
 pub const TCPFLOW: Tool = Tool { name: "tcpflow", package: "tcpflow" };
 pub const TCPTRACE: Tool = Tool { name: "tcptrace", package: "tcptrace" };
+pub const STRACE: Tool = Tool { name: "strace", package: "strace" };
 pub const PROTOC: Tool = Tool { name: "protoc", package: "protobuf-compiler" };
 
 impl Tool {
