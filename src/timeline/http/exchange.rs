@@ -252,13 +252,14 @@ impl Exchange {
         };
         let (time, times) = match (recorded, env.start_time) {
             // Parts before the one with a time were sent before it.
-            (Some((before, time)), _) => (time.saturating_sub(before * STEP), TimesFrom::Recorded),
+            (Some((before, time)), _) => (time.saturating_sub(before.saturating_mul(STEP)), TimesFrom::Recorded),
             (None, Some(start)) => (after_clock(env.clock, start), TimesFrom::StartTime),
             (None, None) => match date().filter(|date| *date <= env.latest) {
                 Some(date) => (within_second(env.clock, date), TimesFrom::Date),
                 None => (after_clock(env.clock, 0), TimesFrom::Nothing),
             },
         };
+        let time = time.min(env.latest);
         if times != TimesFrom::Recorded {
             env.clock = Some(time);
         }
@@ -293,7 +294,7 @@ impl Exchange {
         let time = match piece.time.filter(|time| *time <= env.latest) {
             Some(time) => time.max(last),
             None => {
-                let mut time = last + STEP;
+                let mut time = last.saturating_add(STEP);
                 // Exchanges that take turns: later in the trace is later in the capture, within reason.
                 if let Some(clock) = env.clock
                     && (last..last.saturating_add(SECOND)).contains(&clock)
@@ -307,6 +308,8 @@ impl Exchange {
                 {
                     time = time.max(date);
                 }
+                // At the end of time the clock stands still.
+                let time = time.min(env.latest);
                 env.clock = Some(time);
                 time
             }
