@@ -2,7 +2,6 @@
 //! stream on standard input.
 
 use std::{
-    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,6 +11,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
+    info::Hints,
     settings::Settings,
     trace::{Stop, Trace},
 };
@@ -77,7 +77,7 @@ pub(super) struct RunningCapture {
 #[derive(Debug, Default)]
 pub(super) struct Written {
     /// Server ports that Wireshark needs to be told about.
-    pub hints: BTreeSet<u16>,
+    pub hints: Hints,
     /// Something could not be converted.
     pub damaged: bool,
 }

@@ -6,10 +6,11 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap},
+    collections::BinaryHeap,
 };
 
 use super::{
+    info::Hints,
     settings::Settings,
     trace::{Stop, Trace},
 };
@@ -38,8 +39,8 @@ pub(super) struct Outcome {
     pub damaged: usize,
     /// Files found in a directory that are no traces.
     pub skipped: usize,
-    /// Server ports of connections that Wireshark needs to be told about.
-    pub hints: BTreeSet<u16>,
+    /// What Wireshark needs to be told.
+    pub hints: Hints,
 }
 
 impl Outcome {
@@ -66,7 +67,7 @@ impl Outcome {
         if !converted || trace.is_damaged() {
             self.damaged += 1;
         }
-        self.hints.append(&mut trace.hints);
+        self.hints.extend(&trace.hints);
     }
 
     /// Reports an input that could not be opened, unless a signal is the reason.

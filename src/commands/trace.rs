@@ -1,6 +1,6 @@
 //! One trace on its way into a capture.
 
-use std::{collections::BTreeSet, io, path::Path};
+use std::{io, path::Path};
 
 use crate::{
     capture::Capture,
@@ -12,7 +12,7 @@ use crate::{
     trace::{Code, Nanos},
 };
 
-use super::settings::Settings;
+use super::{info::Hints, settings::Settings};
 
 /// Why a conversion stops before its end.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) struct Trace {
     live: bool,
     pub reporter: Reporter,
     /// For people: how to look into what Wireshark would not dissect by itself.
-    pub hints: BTreeSet<u16>,
+    pub hints: Hints,
 }
 
 impl Trace {
@@ -82,7 +82,7 @@ impl Trace {
             packets: 0,
             live,
             reporter: Reporter::new(settings.verbosity, settings.strict),
-            hints: BTreeSet::new(),
+            hints: Hints::default(),
         }
     }
 
@@ -203,8 +203,7 @@ impl Trace {
                 };
                 resolver.close(endpoints);
                 if let Some(summary) = summary {
-                    let port = super::info::decode_as_port(&summary, endpoints);
-                    self.hints.extend(port);
+                    self.hints.add(&summary, endpoints);
                 }
                 self.flows[slot] = None;
                 written

@@ -29,6 +29,9 @@ const DELAYED_ACK: Nanos = 40_000_000;
 /// Comments stay well below the 65,535 bytes that a pcapng option holds.
 const MAX_COMMENT: usize = 16 * 1024;
 
+/// The client's first bytes in HTTP/2 (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// What a connection's packets are derived from, and what its first packet's comment says of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
@@ -53,6 +56,8 @@ struct Half {
     /// When the first byte that is not acknowledged was sent.
     unacknowledged_since: Nanos,
     closed: bool,
+    /// Whole events up to this size take the short way. 0 while what was sent may become HTTP/2's preface.
+    plain: u16,
 }
 
 /// One packet's own part.
@@ -72,6 +77,8 @@ pub struct Flow {
     halves: [Half; 2],
     client: Direction,
     segment: u16,
+    /// Bytes of HTTP/2's preface that the client has sent, while it has sent nothing else.
+    preface: usize,
     /// For the first packet, whichever it is.
     first_comment: Option<String>,
     /// What is left to stand for lost bytes.
@@ -86,6 +93,7 @@ impl Flow {
         let Endpoints { local, remote, .. } = identity.endpoints;
         let v6 = local.is_ipv6();
         let segment = options.mss.unwrap_or(u16::MAX).clamp(1, max_segment(v6));
+        let client = identity.opening.role.client_direction();
         let half = |direction: Direction| {
             let (from, to) = match direction {
                 Direction::Inbound => (*remote, *local),
@@ -98,13 +106,15 @@ impl Flow {
                 acknowledged: first,
                 unacknowledged_since: identity.time,
                 closed: false,
+                plain: if direction == client { 0 } else { segment },
             }
         };
         Self {
             options,
             halves: [half(Direction::Inbound), half(Direction::Outbound)],
-            client: identity.opening.role.client_direction(),
+            client,
             segment,
+            preface: 0,
             first_comment: Some(first_comment(&options, identity)),
             lost_segments: LOST_SEGMENTS,
             lost_zeros: ZEROS,
@@ -133,7 +143,8 @@ impl Flow {
     pub fn data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
         let present = data.payload.len();
         let whole = data.length == TrueLength::Known(present as u64);
-        if !whole || data.end_stream || present == 0 || present > usize::from(self.segment) {
+        let plain = usize::from(self.halves[data.direction.index()].plain);
+        if !whole || data.end_stream || present == 0 || present > plain {
             return self.any_data(time, data, sink);
         }
         self.acknowledge_if_due(data.direction, time, sink)?;
@@ -145,6 +156,48 @@ impl Flow {
 
     /// As [`Flow::data`], which keeps what nearly every event is for itself.
     fn any_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
+        let split = self.preface_ends(data);
+        if split == 0 {
+            return self.one_event(time, data, sink);
+        }
+        let (preface, rest) = data.payload.split_at(split);
+        let comment = "the preface of HTTP/2 is in a packet of its own, made up so that Wireshark's HTTP dissector hands \
+                       the connection on; it belongs to the bytes of the next packet";
+        self.acknowledge_if_due(data.direction, time, sink)?;
+        self.segments(data.direction, time, preface, preface.len() as u64, comment, sink)?;
+        let split = split as u64;
+        let rest = Data {
+            payload: rest,
+            length: match data.length {
+                TrueLength::Known(length) => TrueLength::Known(length.saturating_sub(split)),
+                TrueLength::MoreThan(length) => TrueLength::MoreThan(length.saturating_sub(split)),
+            },
+            joined: data.joined.map(|joined| Joined { first: joined.first.saturating_sub(split), ..joined }),
+            framing: data.framing.saturating_sub(split),
+            ..*data
+        };
+        self.one_event(time, &rest, sink)
+    }
+
+    /// Where in these bytes the preface ends, if more bytes follow it there; else 0. Wireshark 4.0 hands a connection
+    /// from HTTP to HTTP/2 with the packet that has the preface, and loses a frame of which that packet has only a part.
+    fn preface_ends(&mut self, data: &Data<'_>) -> usize {
+        if data.direction != self.client || self.half(data.direction).plain != 0 {
+            return 0;
+        }
+        let rest = &PREFACE[self.preface..];
+        let matching = rest.iter().zip(data.payload).take_while(|(expected, byte)| expected == byte).count();
+        if matching == data.payload.len() && matching < rest.len() && !data.truncated {
+            self.preface += matching;
+            return 0;
+        }
+        let segment = self.segment;
+        self.half(data.direction).plain = segment;
+        let splits = self.options.tcp == TcpMode::Full && matching == rest.len() && matching < data.payload.len();
+        if splits { matching } else { 0 }
+    }
+
+    fn one_event(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
         self.acknowledge_if_due(data.direction, time, sink)?;
         let present = data.payload.len() as u64;
         let length = match data.length {
@@ -477,11 +530,16 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
     untrusted::cap(&comment, MAX_COMMENT).into_owned()
 }
 
-fn cut_comment(data: &Data<'_>, present: u64) -> String {
-    let verb = match data.direction {
+/// What Envoy did with bytes that went this way.
+fn verb(direction: Direction) -> &'static str {
+    match direction {
         Direction::Inbound => "read",
         Direction::Outbound => "wrote",
-    };
+    }
+}
+
+fn cut_comment(data: &Data<'_>, present: u64) -> String {
+    let verb = verb(data.direction);
     // Neither the whole event that the cut one was joined to counts, nor what frames a replayed body.
     let other = data.joined.map_or(0, |joined| joined.first) + data.framing;
     let what = if data.framing > 0 { "body bytes" } else { "bytes" };

@@ -1,11 +1,14 @@
 //! The example of Envoy's documentation of the tap: an HTTP/2 connection, dissected from its first frame to its last.
 
+use std::{fs, path::Path};
+
 use crate::{
-    fixture::{Dress, TIME, buffered, read, socket, write},
+    fixture::{Dress, TIME, buffered, cut, read, socket, streamed, write},
+    manifest::socket_samples_of,
     tshark,
-    util::{Dir, convert},
+    util::{Dir, convert, tap2pcap},
 };
-use tap2pcap::proto::tap::Connection;
+use tap2pcap::proto::tap::{Connection, SocketEvent, TraceWrapper};
 
 /// A frame (RFC 9113 section 4.1): 24 bits of length, type, flags, stream, payload.
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
@@ -85,4 +88,132 @@ fn the_documented_example_is_dissected_to_the_last_frame() {
             }
         }
     }
+}
+
+/// The events as one side's, with the client's first bytes cut into pieces of these lengths.
+fn connection(client_port: u32, pieces: &[usize], lose: bool) -> TraceWrapper {
+    let ends = Connection {
+        local_address: socket("127.0.0.1", 10_000),
+        remote_address: socket("127.0.0.1", client_port),
+    };
+    let mut all: Vec<SocketEvent> = Vec::new();
+    for ((inbound, bytes), time) in events().iter().zip((TIME..).step_by(1_000_000)) {
+        let mut rest = bytes.as_slice();
+        for len in pieces.iter().copied().filter(|_| all.is_empty()).collect::<Vec<_>>() {
+            let (piece, after) = rest.split_at(len);
+            all.push(read(time, piece));
+            rest = after;
+        }
+        all.push(if *inbound { read(time, rest) } else { write(time, rest) });
+    }
+    if lose {
+        let last = all.pop().unwrap();
+        all.push(cut(last));
+    }
+    buffered(1, ends, all)
+}
+
+/// Source port and type of every HTTP/2 frame that this `-d` shows.
+fn http2_frames(capture: &Path, decode_as: &str) -> Vec<String> {
+    let fields = ["-Y", "http2", "-T", "fields", "-e", "tcp.srcport", "-e", "http2.type", "-e", "http2.streamid"];
+    tshark::lines(capture, &[["-d", decode_as].as_slice(), &fields].concat())
+}
+
+/// Types of the frames of both sides, whichever packets hold them.
+fn types_by_side(frames: &[String]) -> [Vec<String>; 2] {
+    let mut sides = [Vec::new(), Vec::new()];
+    for frame in frames {
+        let fields: Vec<_> = frame.split('\t').collect();
+        sides[usize::from(fields[0] == "10000")].extend(fields[1].split(',').map(str::to_owned));
+    }
+    sides
+}
+
+/// Wireshark's HTTP dissector hands HTTP/2 on, and shows HTTP/1 on the same port, which HTTP/2's own does not. It loses
+/// the client's side if the packet with the preface ends inside a frame: so the preface is in a packet of its own.
+#[test]
+fn one_option_dissects_both_protocols_of_a_port() {
+    let dir = Dir::new("mixed-port");
+    let http1 = buffered(
+        9,
+        Connection { local_address: socket("127.0.0.1", 10_000), remote_address: socket("127.0.0.1", 41_000) },
+        [read(TIME + 500, b"GET /plain HTTP/1.1\r\n\r\n"), write(TIME + 900, b"HTTP/1.1 204 No Content\r\n\r\n")],
+    );
+    let all_types = [vec!["4", "8", "1", "4"], vec!["4", "4", "8", "1", "0", "0"]];
+    // Whole, and cut inside SETTINGS, inside HEADERS and right after the preface; and with a body cut by the tap.
+    let cuts: [(&[usize], bool); 6] =
+        [(&[], false), (&[30], false), (&[24], false), (&[24, 10], false), (&[75], false), (&[30], true)];
+    for (number, (pieces, lose)) in cuts.into_iter().enumerate() {
+        let messages = [connection(40_000, pieces, lose), http1.clone()];
+        let bytes = Dress::Delimited.file(&messages);
+        let input = dir.create(&format!("trace_{number}.pb"), &bytes);
+        let segments: [&[&str]; 4] = [&[], &["--mss", "24"], &["--mss", "40"], &["--mss", "1460"]];
+        for options in segments {
+            let output = dir.join("out.pcapng");
+            let run = convert(options, &input, &output).run().expect_status(0);
+            assert!(run.stderr.ends_with(" -d tcp.port==10000,http\n"), "{run:?}");
+            let frames = http2_frames(&output, "tcp.port==10000,http");
+            assert_eq!(types_by_side(&frames), all_types, "{pieces:?} {options:?} {frames:#?}");
+            let requests = ["-d", "tcp.port==10000,http", "-Y", "http.request", "-T", "fields", "-e", "http.request.uri"];
+            assert!(tshark::lines(&output, &requests).contains(&"/plain".to_owned()), "{pieces:?} {options:?}");
+        }
+        let frames = tshark::read(&dir.join("out.pcapng"));
+        frames.iter().for_each(|frame| frame.expect_sound(&"mixed port"));
+        let marked = |comment: &String| comment.contains("the preface of HTTP/2 is in a packet of its own");
+        let preface: Vec<_> = frames.iter().filter(|frame| frame.comments.iter().any(marked)).collect();
+        let split = pieces.first() != Some(&24);
+        assert_eq!(preface.len(), usize::from(split), "{pieces:?}");
+        assert!(preface.iter().all(|frame| frame.payload.starts_with(b"PRI * ") && frame.tcp_len == 24));
+        // What waits for nothing does the same.
+        let live = tap2pcap().args(&["-", "-"]).stdin(bytes).run().expect_status(0);
+        let output = dir.join("live.pcapng");
+        fs::write(&output, live.stdout).unwrap();
+        assert_eq!(types_by_side(&http2_frames(&output, "tcp.port==10000,http")), all_types, "{pieces:?}");
+        // One packet per event, and nothing else.
+        convert(&["--tcp", "bare"], &input, &dir.join("bare.pcapng")).run().expect_status(0);
+        let packets = tshark::read(&dir.join("bare.pcapng")).len();
+        assert_eq!(packets, 6 + pieces.len() + 2, "{pieces:?}");
+    }
+}
+
+/// The same frames of both sides as with HTTP/2's own dissector, in what real Envoys wrote.
+#[test]
+fn real_http2_connections_dissect_through_http() {
+    let dir = Dir::new("real-http2");
+    let samples = socket_samples_of("1.40.0/h2_");
+    assert!(!samples.is_empty());
+    for sample in samples.iter().filter(|sample| !sample.file_name().contains("STRING")) {
+        for options in [&[][..], &["--mss", "50"]] {
+            let output = dir.join("out.pcapng");
+            convert(options, &sample.path, &output).run().expect_status(0);
+            let [through_http, own] = ["http", "http2"].map(|name| {
+                let frames = http2_frames(&output, &format!("tcp.port==1-65535,{name}"));
+                assert!(!frames.is_empty(), "{}", sample.name);
+                frames
+            });
+            assert_eq!(through_http, own, "{} {options:?}", sample.name);
+        }
+    }
+}
+
+/// A client may send the preface in pieces. Bytes are never held back for it.
+#[test]
+fn a_preface_in_pieces_stays_in_pieces() {
+    let dir = Dir::new("preface-pieces");
+    let ends =
+        || Connection { local_address: socket("127.0.0.1", 10_000), remote_address: socket("127.0.0.1", 40_000) };
+    let events = [read(TIME, b"PRI * HTTP/2.0\r\n"), read(TIME + 5, b"\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")];
+    let input = dir.create("trace_1.pb", Dress::Binary.file(&streamed(1, ends(), events)));
+    let output = dir.join("out.pcapng");
+    convert(&[], &input, &output).run().expect_status(0);
+    let payloads: Vec<_> =
+        tshark::read(&output).into_iter().map(|frame| frame.payload).filter(|payload| !payload.is_empty()).collect();
+    let expected: [&[u8]; 3] = [b"PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n", b"\0\0\0\x04\0\0\0\0\0"];
+    assert_eq!(payloads, expected);
+    // Not the preface after all.
+    let events = [read(TIME, b"PRI * HTTP/2.0\r\n"), read(TIME + 5, b"\r\nSMTP and more of it")];
+    let input = dir.create("trace_2.pb", Dress::Binary.file(&streamed(1, ends(), events)));
+    convert(&[], &input, &output).run().expect_status(0);
+    let payloads = tshark::read(&output).into_iter().filter(|frame| !frame.payload.is_empty()).count();
+    assert_eq!(payloads, 2);
 }

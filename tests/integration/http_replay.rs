@@ -600,3 +600,27 @@ fn har_of_socket_traces_is_refused() {
     convert(&[], &input, &output).run().expect_status(1).expect_stderr("error: ").expect_stderr("a socket trace");
     assert!(output.exists());
 }
+
+/// The clock that times are made up by stands still at the latest time that the format holds.
+#[test]
+fn made_up_times_never_go_back_at_the_end_of_time() {
+    let dir = Dir::new("end-of-time");
+    for (format, latest) in [("pcapng", u64::MAX), ("pcap", u64::from(u32::MAX) * 1_000_000_000 + 999_999_999)] {
+        for before in [0, 999, 1_000, 1_001] {
+            let mut request = message(&GET, "", &[]);
+            request.headers_received_time = timestamp(latest - before);
+            let messages = [buffered(request, message(&OK, "hi", &[])), buffered(message(&GET, "", &[]), message(&OK, "hi", &[]))];
+            let input = dir.create("late_1.pb", Dress::Delimited.file(&messages));
+            let output = dir.join(format!("out.{format}"));
+            convert(&[], &input, &output).run().expect_status(0);
+            let times: Vec<_> = tshark::read(&output).iter().map(|frame| frame.time).collect();
+            let first = &times[..times.len() / 2];
+            assert!(first.is_sorted() && first[0] == latest - before, "{format} {before}: {times:?}");
+            assert!(times.iter().all(|time| *time <= latest), "{format} {before}: {times:?}");
+        }
+    }
+    let start = "2554-07-21T23:34:33.709551615Z";
+    let trace = [buffered(message(&GET, "", &[]), message(&OK, "hi", &[]))];
+    let shown = show(&["--start-time", start], &trace);
+    assert!(shown.frames.iter().all(|frame| frame.time == u64::MAX), "{:#?}", shown.frames);
+}
