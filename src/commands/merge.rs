@@ -4,10 +4,7 @@
 //! wanted yet is closed again. So thousands of traces need few files and little memory, unless they really all
 //! happened at once.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     info::Hints,

@@ -22,6 +22,9 @@ const LOST_SEGMENTS: u64 = 1024;
 const LOST_SEGMENTS_PER_EVENT: u64 = 128;
 const ZEROS: u64 = 256 << 10;
 
+/// The same for a replayed body, whose content-length may say any number: with more than these, none is written.
+const LOST_SEGMENTS_OF_BODY: u64 = 16;
+
 /// How long a receiver waits for data to carry its acknowledgement, in nanoseconds: what Linux does. RFC 1122 section
 /// 4.2.3.2 allows 500 ms.
 const DELAYED_ACK: Nanos = 40_000_000;
@@ -79,6 +82,8 @@ pub struct Flow {
     segment: u16,
     /// Bytes of HTTP/2's preface that the client has sent, while it has sent nothing else.
     preface: usize,
+    /// The bytes are replayed from an HTTP tap trace.
+    replayed: bool,
     /// For the first packet, whichever it is.
     first_comment: Option<String>,
     /// What is left to stand for lost bytes.
@@ -115,6 +120,7 @@ impl Flow {
             client,
             segment,
             preface: 0,
+            replayed: identity.opening.http.is_some(),
             first_comment: Some(first_comment(&options, identity)),
             lost_segments: LOST_SEGMENTS,
             lost_zeros: ZEROS,
@@ -171,6 +177,7 @@ impl Flow {
             length: match data.length {
                 TrueLength::Known(length) => TrueLength::Known(length.saturating_sub(split)),
                 TrueLength::MoreThan(length) => TrueLength::MoreThan(length.saturating_sub(split)),
+                TrueLength::Unframed(length) => TrueLength::Unframed(length.saturating_sub(split)),
             },
             joined: data.joined.map(|joined| Joined { first: joined.first.saturating_sub(split), ..joined }),
             framing: data.framing.saturating_sub(split),
@@ -204,15 +211,20 @@ impl Flow {
             TrueLength::Known(length) => length.max(present),
             // One lost byte stands for all, so that what follows is not taken for the continuation.
             TrueLength::MoreThan(present) => present + 1,
+            TrueLength::Unframed(present) => present,
         };
         if length == 0 && self.options.tcp == TcpMode::Full {
             // A half-close without data; the FIN below says it all.
-        } else if length == present {
+        } else if data.length == TrueLength::Known(present) {
             self.segments(data.direction, time, data.payload, length, data.note, sink)?;
         } else {
             let mut comment = cut_comment(data, present);
+            if self.skips(present, length) {
+                let skipped = length - self.filled(present).min(length);
+                let _ = write!(comment, "; no packets stand for {skipped} of the others, only sequence numbers");
+            }
             if !data.note.is_empty() {
-                let _ = write!(comment, "\n{}", untrusted::escape(data.note));
+                let _ = write!(comment, "\n{}", data.note);
             }
             self.incomplete(data.direction, time, data.payload, length, &comment, sink)?;
         }
@@ -366,6 +378,19 @@ impl Flow {
         Ok(())
     }
 
+    /// Bytes that as many packets hold as `present` bytes need.
+    fn filled(&self, present: u64) -> u64 {
+        let segment = u64::from(self.segment);
+        present.div_ceil(segment).max(1) * segment
+    }
+
+    /// Whether what is missing of a replayed body is only counted: packets with nothing in them would be many.
+    fn skips(&self, present: u64, length: u64) -> bool {
+        let empty = length.saturating_sub(self.filled(present)).div_ceil(u64::from(self.segment));
+        let counts = self.options.truncated == TruncatedMode::Snap && self.options.tcp == TcpMode::Full;
+        self.replayed && counts && empty > LOST_SEGMENTS_OF_BODY
+    }
+
     /// Cuts `length` bytes, of which the first are in `captured`, into segments.
     fn segments(
         &mut self,
@@ -384,13 +409,14 @@ impl Flow {
         }
         let present = captured.len() as u64;
         let shown = match self.options.tcp {
+            TcpMode::Full if self.skips(present, length) => length.min(self.filled(present)),
             TcpMode::Full => {
                 let empty = (length.div_ceil(segment) - present.div_ceil(segment)).min(self.lost_segments);
                 self.lost_segments -= empty;
                 length.min((present.div_ceil(segment) + empty) * segment)
             }
             // Nothing but the tapped event: lost bytes behind its last packet are only counted.
-            TcpMode::Bare => length.min(present.div_ceil(segment).max(1) * segment),
+            TcpMode::Bare => length.min(self.filled(present)),
         };
         let mut sent = 0;
         let mut comment = comment;
@@ -519,8 +545,8 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
         if *end_assumed {
             comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
         }
-        for note in notes.lines() {
-            let _ = write!(comment, "\n{}", untrusted::escape(note));
+        if !notes.is_empty() {
+            let _ = write!(comment, "\n{notes}");
         }
     }
     for note in &identity.endpoints.notes {
@@ -559,6 +585,10 @@ fn cut_comment(data: &Data<'_>, present: u64) -> String {
         TrueLength::MoreThan(_) => format!(
             "{present} of the {what} that Envoy {verb} are here; how many there were is not known, one lost byte stands \
              for the rest"
+        ),
+        TrueLength::Unframed(_) => format!(
+            "{present} of the {what} that Envoy {verb} are here; how many there were is not known, and the framing, \
+             which is made up, ends with them"
         ),
     };
     if let Some(Joined { first, time }) = data.joined {

@@ -41,8 +41,8 @@ pub struct Summary {
 /// An event that may have had more bytes than are known when it comes.
 #[derive(Clone, Copy, Debug)]
 enum OpenEvent {
-    /// One lost byte stands for all.
-    Truncated,
+    /// So many lost bytes stand for all.
+    Truncated { stand_in: u64 },
     /// JSON_BODY_AS_STRING: with binary data in it, it was longer.
     AsString { place: (u64, u64) },
 }
@@ -78,7 +78,7 @@ impl Summary {
         let side = &mut self.sides[data.direction.index()];
         let lost = match data.length {
             TrueLength::Known(length) => length - present,
-            TrueLength::MoreThan(_) => {
+            TrueLength::MoreThan(_) | TrueLength::Unframed(_) => {
                 side.open_ended += 1;
                 0
             }
@@ -86,7 +86,8 @@ impl Summary {
         // Positions are whatever the trace claims.
         side.lost = side.lost.saturating_add(lost);
         self.open_event = match data.length {
-            TrueLength::MoreThan(_) => Some(OpenEvent::Truncated),
+            TrueLength::MoreThan(_) => Some(OpenEvent::Truncated { stand_in: 1 }),
+            TrueLength::Unframed(_) => Some(OpenEvent::Truncated { stand_in: 0 }),
             TrueLength::Known(_) => data.as_string.then_some(OpenEvent::AsString { place }),
         };
         if data.length != TrueLength::Known(present) {
@@ -174,8 +175,8 @@ impl Summaries {
             EntryKind::Gap { direction, bytes, certain } => {
                 let side = &mut summary.sides[direction.index()];
                 match summary.open_event.take().filter(|_| certain) {
-                    Some(OpenEvent::Truncated) => {
-                        let bytes = bytes.saturating_add(1);
+                    Some(OpenEvent::Truncated { stand_in }) => {
+                        let bytes = bytes.saturating_add(stand_in);
                         side.lost = side.lost.saturating_add(bytes);
                         side.open_ended = side.open_ended.saturating_sub(1);
                         summary.truncated.bytes = summary.truncated.bytes.saturating_add(bytes);

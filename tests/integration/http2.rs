@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use crate::{
-    fixture::{Dress, TIME, buffered, cut, read, socket, streamed, write},
-    manifest::socket_samples_of,
+    fixture::{Dress, TIME, buffered, read, socket, streamed, write},
+    manifest::sample,
     tshark,
     util::{Dir, convert, tap2pcap},
 };
@@ -91,11 +91,9 @@ fn the_documented_example_is_dissected_to_the_last_frame() {
 }
 
 /// The events as one side's, with the client's first bytes cut into pieces of these lengths.
-fn connection(client_port: u32, pieces: &[usize], lose: bool) -> TraceWrapper {
-    let ends = Connection {
-        local_address: socket("127.0.0.1", 10_000),
-        remote_address: socket("127.0.0.1", client_port),
-    };
+fn connection(client_port: u32, pieces: &[usize]) -> TraceWrapper {
+    let ends =
+        Connection { local_address: socket("127.0.0.1", 10_000), remote_address: socket("127.0.0.1", client_port) };
     let mut all: Vec<SocketEvent> = Vec::new();
     for ((inbound, bytes), time) in events().iter().zip((TIME..).step_by(1_000_000)) {
         let mut rest = bytes.as_slice();
@@ -106,27 +104,30 @@ fn connection(client_port: u32, pieces: &[usize], lose: bool) -> TraceWrapper {
         }
         all.push(if *inbound { read(time, rest) } else { write(time, rest) });
     }
-    if lose {
-        let last = all.pop().unwrap();
-        all.push(cut(last));
-    }
     buffered(1, ends, all)
 }
 
-/// Source port and type of every HTTP/2 frame that this `-d` shows.
-fn http2_frames(capture: &Path, decode_as: &str) -> Vec<String> {
-    let fields = ["-Y", "http2", "-T", "fields", "-e", "tcp.srcport", "-e", "http2.type", "-e", "http2.streamid"];
-    tshark::lines(capture, &[["-d", decode_as].as_slice(), &fields].concat())
+/// Client port, side and types of the HTTP/2 frames that this `-d` shows, packet by packet.
+fn http2_frames(capture: &Path, decode_as: &str) -> Vec<(u32, bool, Vec<String>)> {
+    let fields = ["-Y", "http2", "-T", "fields", "-e", "tcp.srcport", "-e", "tcp.dstport", "-e", "http2.type"];
+    let lines = tshark::lines(capture, &[["-d", decode_as].as_slice(), &fields].concat());
+    let row = |line: &String| {
+        let fields: Vec<_> = line.split('\t').collect();
+        let [source, destination] = [0, 1].map(|index| fields[index].parse::<u32>().unwrap());
+        // The server's port is below.
+        let from_client = source > destination;
+        let types = fields[2].split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+        (source.max(destination), from_client, types)
+    };
+    lines.iter().map(row).collect()
 }
 
-/// Types of the frames of both sides, whichever packets hold them.
-fn types_by_side(frames: &[String]) -> [Vec<String>; 2] {
-    let mut sides = [Vec::new(), Vec::new()];
-    for frame in frames {
-        let fields: Vec<_> = frame.split('\t').collect();
-        sides[usize::from(fields[0] == "10000")].extend(fields[1].split(',').map(str::to_owned));
-    }
-    sides
+/// The types of all frames of one connection: the client's and the server's.
+fn types_of(frames: &[(u32, bool, Vec<String>)], client: u32) -> [Vec<String>; 2] {
+    [true, false].map(|side| {
+        let own = frames.iter().filter(|(port, from_client, _)| (*port, *from_client) == (client, side));
+        own.flat_map(|(_, _, types)| types.clone()).collect()
+    })
 }
 
 /// Wireshark's HTTP dissector hands HTTP/2 on, and shows HTTP/1 on the same port, which HTTP/2's own does not. It loses
@@ -134,55 +135,53 @@ fn types_by_side(frames: &[String]) -> [Vec<String>; 2] {
 #[test]
 fn one_option_dissects_both_protocols_of_a_port() {
     let dir = Dir::new("mixed-port");
-    let http1 = buffered(
+    // Whole, and cut inside SETTINGS, inside HEADERS and right after the preface.
+    let cuts: [&[usize]; 5] = [&[], &[30], &[24], &[24, 10], &[75]];
+    let mut messages: Vec<_> = (40_000..).zip(cuts).map(|(port, pieces)| connection(port, pieces)).collect();
+    messages.push(buffered(
         9,
         Connection { local_address: socket("127.0.0.1", 10_000), remote_address: socket("127.0.0.1", 41_000) },
         [read(TIME + 500, b"GET /plain HTTP/1.1\r\n\r\n"), write(TIME + 900, b"HTTP/1.1 204 No Content\r\n\r\n")],
-    );
-    let all_types = [vec!["4", "8", "1", "4"], vec!["4", "4", "8", "1", "0", "0"]];
-    // Whole, and cut inside SETTINGS, inside HEADERS and right after the preface; and with a body cut by the tap.
-    let cuts: [(&[usize], bool); 6] =
-        [(&[], false), (&[30], false), (&[24], false), (&[24, 10], false), (&[75], false), (&[30], true)];
-    for (number, (pieces, lose)) in cuts.into_iter().enumerate() {
-        let messages = [connection(40_000, pieces, lose), http1.clone()];
-        let bytes = Dress::Delimited.file(&messages);
-        let input = dir.create(&format!("trace_{number}.pb"), &bytes);
-        let segments: [&[&str]; 4] = [&[], &["--mss", "24"], &["--mss", "40"], &["--mss", "1460"]];
-        for options in segments {
-            let output = dir.join("out.pcapng");
-            let run = convert(options, &input, &output).run().expect_status(0);
-            assert!(run.stderr.ends_with(" -d tcp.port==10000,http\n"), "{run:?}");
-            let frames = http2_frames(&output, "tcp.port==10000,http");
-            assert_eq!(types_by_side(&frames), all_types, "{pieces:?} {options:?} {frames:#?}");
-            let requests = ["-d", "tcp.port==10000,http", "-Y", "http.request", "-T", "fields", "-e", "http.request.uri"];
-            assert!(tshark::lines(&output, &requests).contains(&"/plain".to_owned()), "{pieces:?} {options:?}");
+    ));
+    let bytes = Dress::Delimited.file(&messages);
+    let input = dir.create("trace_1.pb", &bytes);
+    let expect_all = |output: &Path, what: &str| {
+        let frames = http2_frames(output, "tcp.port==10000,http");
+        for (port, pieces) in (40_000..).zip(cuts) {
+            let all_types = [vec!["4", "8", "1", "4"], vec!["4", "4", "8", "1", "0", "0"]];
+            assert_eq!(types_of(&frames, port), all_types, "{pieces:?} {what} {frames:#?}");
         }
-        let frames = tshark::read(&dir.join("out.pcapng"));
-        frames.iter().for_each(|frame| frame.expect_sound(&"mixed port"));
-        let marked = |comment: &String| comment.contains("the preface of HTTP/2 is in a packet of its own");
-        let preface: Vec<_> = frames.iter().filter(|frame| frame.comments.iter().any(marked)).collect();
-        let split = pieces.first() != Some(&24);
-        assert_eq!(preface.len(), usize::from(split), "{pieces:?}");
-        assert!(preface.iter().all(|frame| frame.payload.starts_with(b"PRI * ") && frame.tcp_len == 24));
-        // What waits for nothing does the same.
-        let live = tap2pcap().args(&["-", "-"]).stdin(bytes).run().expect_status(0);
-        let output = dir.join("live.pcapng");
-        fs::write(&output, live.stdout).unwrap();
-        assert_eq!(types_by_side(&http2_frames(&output, "tcp.port==10000,http")), all_types, "{pieces:?}");
-        // One packet per event, and nothing else.
-        convert(&["--tcp", "bare"], &input, &dir.join("bare.pcapng")).run().expect_status(0);
-        let packets = tshark::read(&dir.join("bare.pcapng")).len();
-        assert_eq!(packets, 6 + pieces.len() + 2, "{pieces:?}");
+        let requests = ["-d", "tcp.port==10000,http", "-Y", "http.request", "-T", "fields", "-e", "http.request.uri"];
+        assert!(tshark::lines(output, &requests).contains(&"/plain".to_owned()), "{what}");
+    };
+    let output = dir.join("out.pcapng");
+    for options in [&["--mss", "24"][..], &["--mss", "40"], &[]] {
+        let run = convert(options, &input, &output).run().expect_status(0);
+        assert!(run.stderr.ends_with(" -d tcp.port==10000,http\n"), "{run:?}");
+        expect_all(&output, &format!("{options:?}"));
     }
+    let frames = tshark::read(&output);
+    frames.iter().for_each(|frame| frame.expect_sound(&"mixed port"));
+    let marked = |comment: &String| comment.contains("the preface of HTTP/2 is in a packet of its own");
+    let marked: Vec<_> = frames.iter().filter(|frame| frame.comments.iter().any(marked)).collect();
+    assert_eq!(marked.len(), cuts.iter().filter(|pieces| pieces.first() != Some(&24)).count());
+    assert!(marked.iter().all(|frame| frame.payload.starts_with(b"PRI * ") && frame.tcp_len == 24));
+    // What waits for nothing does the same.
+    let live = tap2pcap().args(&["-", "-"]).stdin(bytes).run().expect_status(0);
+    fs::write(&output, live.stdout).unwrap();
+    expect_all(&output, "live");
+    // One packet per event, and nothing else.
+    convert(&["--tcp", "bare"], &input, &output).run().expect_status(0);
+    let events = cuts.iter().map(|pieces| 6 + pieces.len()).sum::<usize>() + 2;
+    assert_eq!(tshark::read(&output).len(), events);
 }
 
 /// The same frames of both sides as with HTTP/2's own dissector, in what real Envoys wrote.
 #[test]
 fn real_http2_connections_dissect_through_http() {
     let dir = Dir::new("real-http2");
-    let samples = socket_samples_of("1.40.0/h2_");
-    assert!(!samples.is_empty());
-    for sample in samples.iter().filter(|sample| !sample.file_name().contains("STRING")) {
+    for name in ["1.40.0/h2_buf_JSON_BODY_AS_BYTES_17", "1.40.0/h2_str_PROTO_BINARY_143"] {
+        let sample = sample(name);
         for options in [&[][..], &["--mss", "50"]] {
             let output = dir.join("out.pcapng");
             convert(options, &sample.path, &output).run().expect_status(0);

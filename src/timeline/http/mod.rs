@@ -92,7 +92,7 @@ pub struct HttpOpening {
     pub times: TimesFrom,
     /// No trailers, so that nothing in a streamed trace says that the exchange ends where it does.
     pub end_assumed: bool,
-    /// What was made up beyond that, escaped, or left out, one line each.
+    /// What was made up beyond that, escaped, or left out, one line each. Lines are safe for terminals.
     pub notes: String,
 }
 
@@ -141,9 +141,9 @@ impl Replay {
         }
     }
 
-    /// The next entry.
-    pub(super) fn next(&mut self) -> Option<Made> {
-        self.env.out.next()
+    /// The next entry; `view` is the message that was taken last.
+    pub(super) fn next(&mut self, view: MessageView<'_>) -> Option<Made> {
+        self.env.out.next(view)
     }
 
     /// The bytes of an entry that are not in the message.
