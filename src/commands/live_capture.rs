@@ -11,6 +11,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
+    connections::Connections,
     info::Hints,
     settings::Settings,
     trace::{Stop, Trace},
@@ -20,7 +21,6 @@ use crate::{
     input::{InputError, Source},
     report::Progress,
     tap::{PipeReader, PipeSink, SystemClock, Tap, TapSettings, pipe},
-    timeline::Resolver,
 };
 
 /// What the capture calls its source, where a converted one names the trace file.
@@ -116,9 +116,9 @@ fn write(mut capture: Capture, reader: PipeReader, path: &Path) -> Result<Writte
 }
 
 fn convert(trace: &mut Trace, capture: &mut Capture) -> Result<(), Stop> {
-    let mut resolver = Resolver::default();
+    let mut connections = Connections::new(Vec::new());
     while trace.advance(capture, &Progress::hidden())?.is_some() {
-        trace.write(&mut resolver, capture)?;
+        trace.write(&mut connections, capture)?;
     }
-    Ok(())
+    Ok(connections.close_all(capture)?)
 }

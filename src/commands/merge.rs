@@ -7,6 +7,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
+    connections::Connections,
     info::Hints,
     settings::Settings,
     trace::{Stop, Trace},
@@ -16,7 +17,6 @@ use crate::{
     input::{Input, InputError},
     interrupt,
     report::{Progress, print_error},
-    timeline::Resolver,
     trace::Nanos,
 };
 
@@ -141,7 +141,7 @@ pub(super) fn merge(
         }
     }
 
-    let mut resolver = Resolver::new(settings.mappings.clone());
+    let mut connections = Connections::new(settings.mappings.clone());
     while let Some(Reverse((_, index))) = queue.pop() {
         let mut trace = match std::mem::replace(&mut turns[index], Turn::Waiting) {
             Turn::Open(trace) => trace,
@@ -162,7 +162,7 @@ pub(super) fn merge(
             },
         };
         let next = queue.peek().map(|Reverse(next)| *next);
-        if let Some(time) = write_until(&mut trace, index, next, &mut resolver, capture, progress)? {
+        if let Some(time) = write_until(&mut trace, index, next, &mut connections, capture, progress)? {
             queue.push(Reverse((time, index)));
             turns[index] = Turn::Open(trace);
         } else {
@@ -170,6 +170,7 @@ pub(super) fn merge(
             progress.file();
         }
     }
+    connections.close_all(capture)?;
     Ok(outcome)
 }
 
@@ -178,12 +179,12 @@ fn write_until(
     trace: &mut Trace,
     index: usize,
     next: Option<(Nanos, usize)>,
-    resolver: &mut Resolver,
+    connections: &mut Connections,
     capture: &mut Capture,
     progress: &Progress,
 ) -> Result<Option<Nanos>, Stop> {
     loop {
-        trace.write(resolver, capture)?;
+        trace.write(connections, capture)?;
         let Some(time) = trace.advance(capture, progress)? else { return Ok(None) };
         if next.is_some_and(|next| next < (time, index)) {
             return Ok(Some(time));

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    connections::Connections,
     merge::Outcome,
     settings::Settings,
     trace::{Stop, Trace},
@@ -21,7 +22,6 @@ use crate::{
     input::Input,
     interrupt,
     report::{Progress, print_error},
-    timeline::Resolver,
 };
 
 /// Each worker holds up to four files, and a process may have as few as 256.
@@ -149,12 +149,12 @@ fn convert(
         }
     };
     let mut capture = create(output, format)?;
-    let mut resolver = Resolver::new(settings.mappings.clone());
+    let mut connections = Connections::new(settings.mappings.clone());
     let mut run = || -> Result<(), Stop> {
         while trace.advance(&mut capture, progress)?.is_some() {
-            trace.write(&mut resolver, &mut capture)?;
+            trace.write(&mut connections, &mut capture)?;
         }
-        Ok(())
+        Ok(connections.close_all(&mut capture)?)
     };
     run().map_err(stopped)?;
     outcome.count(&mut trace);

@@ -8,11 +8,15 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{Endpoints, EntryKind, Resolver, Summaries, Summary, Timelines},
+    timeline::{Endpoints, EntryKind, Summaries, Summary, Timelines},
     trace::{Code, Nanos},
 };
 
-use super::{info::Hints, settings::Settings};
+use super::{
+    connections::{Begun, Connections},
+    info::Hints,
+    settings::Settings,
+};
 
 /// Why a conversion stops before its end.
 #[derive(Debug)]
@@ -159,22 +163,22 @@ impl Trace {
 
     /// Writes the packets of the current entry.
     #[inline(always)]
-    pub(super) fn write(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
+    pub(super) fn write(&mut self, connections: &mut Connections, capture: &mut Capture) -> io::Result<()> {
         let before = capture.packets();
-        let written = self.write_entry(resolver, capture);
+        let written = self.write_entry(connections, capture);
         self.packets += capture.packets() - before;
         written
     }
 
     #[inline(always)]
-    fn write_entry(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
+    fn write_entry(&mut self, connections: &mut Connections, capture: &mut Capture) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let summary = self.summaries.entry(&self.timelines, &entry);
         match (&entry.kind, self.flows.get_mut(entry.slot), self.interface) {
             (EntryKind::Data(data), Some(Some((flow, _))), Some(interface)) => {
                 flow.data(entry.time, data, &mut capture.interface(interface))
             }
-            _ => self.write_rare(summary, resolver, capture),
+            _ => self.write_rare(summary, connections, capture),
         }
     }
 
@@ -182,31 +186,32 @@ impl Trace {
     fn write_rare(
         &mut self,
         summary: Option<Summary>,
-        resolver: &mut Resolver,
+        connections: &mut Connections,
         capture: &mut Capture,
     ) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let (slot, time) = (entry.slot, entry.time);
         let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name));
         let Some(Some((flow, endpoints))) = self.flows.get_mut(slot) else {
-            return self.open_flow(slot, time, interface, resolver, capture);
+            return self.open_flow(slot, time, interface, connections, capture);
         };
-        let sink = &mut capture.interface(interface);
         match entry.kind {
-            EntryKind::Data(data) => flow.data(time, &data, sink),
-            EntryKind::Gap { direction, bytes, certain } => flow.gap(time, direction, bytes, certain, sink),
+            EntryKind::Data(data) => flow.data(time, &data, &mut capture.interface(interface)),
+            EntryKind::Gap { direction, bytes, certain } => {
+                flow.gap(time, direction, bytes, certain, &mut capture.interface(interface))
+            }
             EntryKind::Opened => Ok(()),
             EntryKind::Closed { .. } | EntryKind::Abandoned => {
-                let written = match entry.kind {
-                    EntryKind::Abandoned => flow.abandon(time, sink),
-                    _ => flow.close(time, sink),
-                };
-                resolver.close(endpoints);
                 if let Some(summary) = summary {
                     self.hints.add(&summary, endpoints);
                 }
-                self.flows[slot] = None;
-                written
+                let complete = !matches!(entry.kind, EntryKind::Abandoned);
+                match (self.flows[slot].take(), self.timelines.opening(slot)) {
+                    (Some((flow, endpoints)), Some(opening)) => {
+                        connections.end(flow, endpoints, opening, time, complete, (interface, capture))
+                    }
+                    _ => Ok(()),
+                }
             }
         }
     }
@@ -216,15 +221,23 @@ impl Trace {
         slot: usize,
         time: Nanos,
         interface: u32,
-        resolver: &mut Resolver,
+        connections: &mut Connections,
         capture: &mut Capture,
     ) -> io::Result<()> {
         let Some(opening) = self.timelines.opening(slot) else { return Ok(()) };
-        let endpoints = resolver.open(&self.stem, opening);
-        capture.add_names(&endpoints.names);
-        let identity = Identity { trace_file: &self.name, source: &self.stem, opening, endpoints: &endpoints, time };
-        let mut flow = Flow::new(self.settings.synth, &identity);
-        let written = flow.open(time, &mut capture.interface(interface));
+        let identity = |endpoints| Identity { trace_file: &self.name, source: &self.stem, opening, endpoints, time };
+        let (flow, endpoints, written) = match connections.begin(&self.stem, opening, time) {
+            Begun::New(endpoints) => {
+                capture.add_names(&endpoints.names);
+                let mut flow = Flow::new(self.settings.synth, &identity(&endpoints));
+                let written = flow.open(time, &mut capture.interface(interface));
+                (flow, endpoints, written)
+            }
+            Begun::Resumed(mut flow, endpoints) => {
+                flow.resume(&identity(&endpoints));
+                (*flow, endpoints, Ok(()))
+            }
+        };
         self.timelines.find_faults(slot, &endpoints.faults);
         if self.flows.len() <= slot {
             self.flows.resize_with(slot + 1, || None);

@@ -209,7 +209,18 @@ impl Summaries {
                 code: Code::MissingConnection,
                 offset: opening.offset,
                 message: opening.message,
-                detail: format!("trace_id {} has no addresses; a capture gets made-up ones", opening.trace_id),
+                detail: format!(
+                    "trace_id {} has no addresses; a capture gets made-up ones{}",
+                    opening.trace_id,
+                    match (&opening.http, opening.buffered) {
+                        (None, _) => "",
+                        (Some(_), true) => "; the tap filter's record_downstream_connection records them",
+                        (Some(_), false) => {
+                            "; a streamed HTTP trace never has any: buffered ones do with the tap filter's \
+                             record_downstream_connection, and taps of a socket always"
+                        }
+                    }
+                ),
             });
         }
         if self.by_slot.len() <= slot {
