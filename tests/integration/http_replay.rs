@@ -898,7 +898,6 @@ fn expect_connections(capture: &std::path::Path, ports: &[u16], options: &[&str]
         let again = frame.expert.iter().any(|(_, text)| text.contains("numbers reused") || text.contains("same ports"));
         assert!(!again, "{frame:#?}");
     }
-    assert!(frames.windows(2).all(|pair| pair[0].time <= pair[1].time), "{options:?}");
     let fins = frames.iter().filter(|frame| frame.flags & 1 == 1).count();
     assert_eq!(fins, 2 * ports.len(), "every connection ends once");
     frames
@@ -931,8 +930,10 @@ fn exchanges_of_one_connection_are_one_connection() {
             convert(options, input, &output).run().expect_status(0);
             let frames = expect_connections(&output, &[50_001, 50_002], options);
             let shown = uris(&output);
-            assert_eq!(shown.len(), 4, "{shown:?}");
+            assert_eq!(shown.len(), 4, "{options:?} {} {shown:?} {frames:#?}", input.display());
             assert!(shown.contains(&"50001\t/c".into()), "{shown:?}");
+            // One source is written in its own order.
+            assert!(input == &one || frames.windows(2).all(|pair| pair[0].time <= pair[1].time), "{options:?}");
             let goes_on = frames.iter().filter(|frame| {
                 frame.comments.iter().any(|comment| comment.contains("goes on on the connection of the one before"))
             });
