@@ -756,7 +756,6 @@ fn http2_has_no_fields_of_a_connection() {
 /// No SETTINGS_MAX_FRAME_SIZE is announced, so no frame is larger than its default.
 #[test]
 fn http2_frames_are_no_larger_than_every_receiver_takes_them() {
-    let dir = Dir::new("h2-frames");
     for size in [16_384, 16_385, 31_999, 32_000, 1_000_000] {
         let mut request = message(&GET, "", &[]);
         // Values without a pattern, which Huffman coding does not shorten.
@@ -854,8 +853,9 @@ fn comments_hold_what_they_can() {
         assert!(sent > 6 * 60_000, "{version}: the capture ends early, after {sent} bytes");
         let comments: Vec<_> = frames.iter().flat_map(|frame| &frame.comments).collect();
         assert!(comments.iter().all(|comment| comment.len() < 20_000), "{version}");
-        let harmful = |comment: &&String| comment.contains(['\u{202e}', '\x1b']);
-        assert!(!comments.iter().any(|comment| harmful(comment)), "{version}: {comments:#?}");
+        
+        let all = comments.iter().map(|comment| comment.as_str()).collect::<String>();
+        assert!(!all.contains(['\u{202e}', '\x1b']), "{version}: {all}");
         let bytes = std::fs::read(&output).unwrap();
         assert!(!bytes.windows(20).any(|window| window == b"\nsynthesized: nothin"), "{version}: a line is forged");
     }
