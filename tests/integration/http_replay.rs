@@ -853,7 +853,7 @@ fn comments_hold_what_they_can() {
         assert!(sent > 6 * 60_000, "{version}: the capture ends early, after {sent} bytes");
         let comments: Vec<_> = frames.iter().flat_map(|frame| &frame.comments).collect();
         assert!(comments.iter().all(|comment| comment.len() < 20_000), "{version}");
-        
+
         let all = comments.iter().map(|comment| comment.as_str()).collect::<String>();
         assert!(!all.contains(['\u{202e}', '\x1b']), "{version}: {all}");
         let bytes = std::fs::read(&output).unwrap();

@@ -15,7 +15,7 @@ use crate::{
     oracle,
     real_traces::is_made_up,
     tcp::{all, capture, frames_of},
-    tshark,
+    tshark::{self, Frame},
     util::{CAPINFOS, Dir, TCPDUMP, convert, on_all_cores, tap2pcap},
 };
 
