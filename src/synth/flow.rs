@@ -177,7 +177,9 @@ impl Flow {
         let comment = "the preface of HTTP/2 is in a packet of its own, made up so that Wireshark's HTTP dissector hands \
                        the connection on; it belongs to the bytes of the next packet";
         self.acknowledge_if_due(data.direction, time, sink)?;
-        self.segments(data.direction, time, preface, preface.len() as u64, comment, sink)?;
+        // It fits a segment. No push: the event goes on.
+        let segment = Segment { flags: ACK, captured: preface, payload_len: preface.len() as u16, comment };
+        self.emit(data.direction, time, &segment, sink)?;
         let split = split as u64;
         let rest = Data {
             payload: rest,
@@ -208,6 +210,7 @@ impl Flow {
         let segment = self.segment;
         self.half(data.direction).plain = segment;
         let splits = self.options.tcp == TcpMode::Full && matching == rest.len() && matching < data.payload.len();
+        let splits = splits && matching <= usize::from(segment);
         if splits { matching } else { 0 }
     }
 
