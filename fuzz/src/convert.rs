@@ -200,6 +200,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
                 let length = match data.length {
                     TrueLength::Known(length) => length.max(present),
                     TrueLength::MoreThan(_) => present + 1,
+                    TrueLength::Unframed(_) => present,
                 };
                 let kind = bytes(data.direction, data.payload, length, data.end_stream);
                 flow.data(time, &data, sink).expect("a file takes it");

@@ -73,7 +73,8 @@ pub fn replay(plan: &Plan, trace: &[u8]) {
                 if !side.cut {
                     side.bytes.extend_from_slice(data.payload);
                 }
-                side.cut |= data.length != TrueLength::Known(data.payload.len() as u64);
+                let present = data.payload.len() as u64;
+                side.cut |= ![TrueLength::Known(present), TrueLength::Unframed(present)].contains(&data.length);
             }
             EntryKind::Gap { direction, .. } => {
                 place.as_mut().expect("opened").sides[direction.index()].cut = true;
@@ -122,6 +123,7 @@ fn frames(side: &Side, mut rest: &[u8]) {
             return;
         };
         rest = after;
+        assert!(len <= 16_384, "no SETTINGS allow larger frames");
         assert_eq!(first, kind == 4 && flags == 0, "SETTINGS come first, and once");
         assert_eq!(continues, kind == 9, "CONTINUATION follows a block that is not over, and nothing else does");
         first = false;
@@ -145,6 +147,12 @@ fn frames(side: &Side, mut rest: &[u8]) {
 
 fn fields(decoder: &mut Decoder<'_>, block: &[u8]) {
     let fields = decoder.decode(block).expect("HPACK");
+    for (name, value) in &fields {
+        let forbidden: [&[u8]; 5] = [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
+        assert!(!forbidden.contains(&&name[..]) && (&name[..] != b"te" || value[..].eq_ignore_ascii_case(b"trailers")));
+        let token = name.strip_prefix(b":").unwrap_or(name);
+        assert!(is_token(token), "{}", name.escape_ascii());
+    }
     let unsafe_byte = |byte: &u8| [b'\r', b'\n', 0].contains(byte);
     for (name, value) in &fields {
         assert!(!name.iter().any(|byte| unsafe_byte(byte) || byte.is_ascii_uppercase()), "{}", name.escape_ascii());

@@ -5,3 +5,4 @@ pub mod convert;
 pub mod http;
 pub mod messages;
 pub mod pieces;
+pub mod script;

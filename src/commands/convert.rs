@@ -111,8 +111,7 @@ fn conclude(outcome: &Outcome, inputs: usize, output: &Path, into_directory: boo
     }
     if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && !Destination::new(output).is_stream() {
         let capture = if into_directory { Path::new("CAPTURE") } else { output };
-        let ports: Vec<_> = outcome.hints.iter().copied().take(super::info::MAX_PORTS).collect();
-        let command = super::info::open_command(capture, &ports);
+        let command = super::info::open_command(capture, &outcome.hints);
         print_line("note", &format_args!("to see it dissected: {command}"));
     }
     if outcome.damaged > 0 { Status::Damaged } else { Status::Done }

@@ -1,11 +1,15 @@
 //! Reading traces without writing captures: what `validate` and `info` share.
 
-use super::{Status, settings};
+use super::{
+    Status,
+    connections::{Begun, Connections},
+    settings,
+};
 use crate::{
     cli::InspectArgs,
     input::{self, Advance, Discovered, Input, InputError, Source, discover, trace_stem},
     interrupt,
-    timeline::{self, Endpoints, Entry, EntryKind, Resolver, Summaries, Summary, Timelines},
+    timeline::{self, Endpoints, Entry, EntryKind, Mappings, Summaries, Summary, Timelines},
     trace::{Code, Finding},
     words::times,
 };
@@ -51,8 +55,11 @@ pub(super) fn read(
         (Err(error), None) => return Err(error),
     };
     options.reread = input.is_regular().then_some(input_options);
-    let mut connections =
-        OpenConnections { resolver: Resolver::default(), stem: trace_stem(&input.path), ends: Vec::new() };
+    let mut connections = OpenConnections {
+        connections: Connections::new(Mappings::default()),
+        stem: trace_stem(&input.path),
+        ends: Vec::new(),
+    };
     let mut timelines = Timelines::new(source, options);
     let mut summaries = Summaries::default();
     loop {
@@ -78,7 +85,7 @@ pub(super) fn read(
             each(Item::Finding(finding));
         }
         if let Some(summary) = &summary
-            && let Some(endpoints) = timelines.entry().and_then(|entry| connections.close(entry.slot))
+            && let Some(endpoints) = connections.close(&timelines)
         {
             each(Item::Connection(summary, &endpoints, &timelines));
         }
@@ -109,7 +116,7 @@ pub(super) fn read(
 /// The ends of connections from their first entry to their last, as a conversion keeps them: two connections that are
 /// open at once never have the same.
 struct OpenConnections {
-    resolver: Resolver,
+    connections: Connections<()>,
     stem: String,
     /// By slot.
     ends: Vec<Option<Endpoints>>,
@@ -118,8 +125,8 @@ struct OpenConnections {
 impl OpenConnections {
     /// A connection has just been opened. What is wrong with its addresses becomes findings.
     fn open(&mut self, timelines: &mut Timelines, slot: usize) {
-        let Some(opening) = timelines.opening(slot) else { return };
-        let endpoints = self.resolver.open(&self.stem, opening);
+        let (Some(opening), Some(time)) = (timelines.opening(slot), timelines.time()) else { return };
+        let (Begun::New(endpoints) | Begun::Resumed((), endpoints)) = self.connections.begin(&self.stem, opening, time);
         timelines.find_faults(slot, &endpoints.faults);
         if self.ends.len() <= slot {
             self.ends.resize_with(slot + 1, || None);
@@ -127,10 +134,13 @@ impl OpenConnections {
         self.ends[slot] = Some(endpoints);
     }
 
-    /// The connection in `slot` is over.
-    fn close(&mut self, slot: usize) -> Option<Endpoints> {
-        let endpoints = self.ends.get_mut(slot)?.take()?;
-        self.resolver.close(&endpoints);
+    /// The current entry is the last one of its connection.
+    fn close(&mut self, timelines: &Timelines) -> Option<Endpoints> {
+        let Entry { slot, time, kind } = timelines.entry()?;
+        let (endpoints, opening) = (self.ends.get_mut(slot)?.take()?, timelines.opening(slot)?);
+        let complete = !matches!(kind, EntryKind::Abandoned);
+        // Nothing is written that could fail.
+        let _ = self.connections.end((), endpoints.clone(), opening, time, complete, &mut |_| Ok(()));
         Some(endpoints)
     }
 }

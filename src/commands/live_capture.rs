@@ -2,7 +2,6 @@
 //! stream on standard input.
 
 use std::{
-    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,15 +11,16 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
+    info::Hints,
     settings::Settings,
-    trace::{Stop, Trace},
+    trace::{PacketConnections, Stop, Trace, close_all},
 };
 use crate::{
     capture::{Access, Capture, Destination, Format, OutputError, OutputOptions, Packing},
     input::{InputError, Source},
     report::Progress,
     tap::{PipeReader, PipeSink, SystemClock, Tap, TapSettings, pipe},
-    timeline::Resolver,
+    timeline::Mappings,
 };
 
 /// What the capture calls its source, where a converted one names the trace file.
@@ -78,7 +78,7 @@ pub(super) struct RunningCapture {
 #[derive(Debug, Default)]
 pub(super) struct Written {
     /// Server ports that Wireshark needs to be told about.
-    pub hints: BTreeSet<u16>,
+    pub hints: Hints,
     /// Something could not be converted.
     pub damaged: bool,
 }
@@ -117,9 +117,9 @@ fn write(mut capture: Capture, reader: PipeReader, path: &Path) -> Result<Writte
 }
 
 fn convert(trace: &mut Trace, capture: &mut Capture) -> Result<(), Stop> {
-    let mut resolver = Resolver::default();
+    let mut connections = PacketConnections::new(Mappings::default());
     while trace.advance(capture, &Progress::hidden())?.is_some() {
-        trace.write(&mut resolver, capture)?;
+        trace.write(&mut connections, capture)?;
     }
-    Ok(())
+    Ok(close_all(&mut connections, capture)?)
 }

@@ -4,23 +4,20 @@
 //! wanted yet is closed again. So thousands of traces need few files and little memory, unless they really all
 //! happened at once.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap},
-};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     cuts::Cuts,
+    info::Hints,
     names::names,
     settings::Settings,
-    trace::{Stop, Trace},
+    trace::{PacketConnections, Stop, Trace, close_all},
 };
 use crate::{
     capture::Capture,
     input::{Input, InputError, OTHER_JSON},
     interrupt,
     report::{Progress, print_error},
-    timeline::Resolver,
     trace::Nanos,
 };
 
@@ -40,8 +37,8 @@ pub(super) struct Outcome {
     pub damaged: usize,
     /// Files found in a directory that are no traces.
     pub skipped: usize,
-    /// Server ports of connections that Wireshark needs to be told about.
-    pub hints: BTreeSet<u16>,
+    /// What Wireshark needs to be told.
+    pub hints: Hints,
     /// What Envoy's limit cut.
     pub cuts: Cuts,
 }
@@ -71,7 +68,7 @@ impl Outcome {
         if !converted || trace.is_damaged() {
             self.damaged += 1;
         }
-        self.hints.append(&mut trace.hints);
+        self.hints.extend(&trace.hints);
         self.cuts.add(trace.cuts);
     }
 
@@ -168,7 +165,7 @@ pub(super) fn merge(
     let earliest = settings.timeline.neighbours;
     queue.extend(without_time.into_iter().map(|(time, index)| Reverse((earliest.unwrap_or(time), index))));
 
-    let mut resolver = Resolver::new(settings.mappings.clone());
+    let mut connections = PacketConnections::new(settings.mappings.clone());
     while let Some(Reverse((_, index))) = queue.pop() {
         let mut trace = match std::mem::replace(&mut turns[index], Turn::Waiting) {
             Turn::Open(trace) => trace,
@@ -189,7 +186,7 @@ pub(super) fn merge(
             },
         };
         let next = queue.peek().map(|Reverse(next)| *next);
-        if let Some(time) = write_until(&mut trace, index, next, &mut resolver, capture, progress)? {
+        if let Some(time) = write_until(&mut trace, index, next, &mut connections, capture, progress)? {
             queue.push(Reverse((time, index)));
             turns[index] = Turn::Open(trace);
         } else {
@@ -197,6 +194,7 @@ pub(super) fn merge(
             progress.file();
         }
     }
+    close_all(&mut connections, capture)?;
     Ok(outcome)
 }
 
@@ -205,12 +203,12 @@ fn write_until(
     trace: &mut Trace,
     index: usize,
     next: Option<(Nanos, usize)>,
-    resolver: &mut Resolver,
+    connections: &mut PacketConnections,
     capture: &mut Capture,
     progress: &Progress,
 ) -> Result<Option<Nanos>, Stop> {
     loop {
-        trace.write(resolver, capture)?;
+        trace.write(connections, capture)?;
         let Some(time) = trace.advance(capture, progress)? else { return Ok(None) };
         if next.is_some_and(|next| next < (time, index)) {
             return Ok(Some(time));

@@ -15,14 +15,13 @@ use super::{
     merge::Outcome,
     names::Name,
     settings::Settings,
-    trace::{Stop, Trace},
+    trace::{PacketConnections, Stop, Trace, close_all},
 };
 use crate::{
     capture::{Capture, Destination, Format, OutputError, OutputOptions, sync_outputs},
     input::Input,
     interrupt,
     report::{Progress, print_error},
-    timeline::Resolver,
 };
 
 /// Each worker holds up to four files, and a process may have as few as 256.
@@ -159,12 +158,12 @@ fn convert(
         }
     };
     let mut capture = create(output, format, settings)?;
-    let mut resolver = Resolver::new(settings.mappings.clone());
+    let mut connections = PacketConnections::new(settings.mappings.clone());
     let mut run = || -> Result<(), Stop> {
         while trace.advance(&mut capture, progress)?.is_some() {
-            trace.write(&mut resolver, &mut capture)?;
+            trace.write(&mut connections, &mut capture)?;
         }
-        Ok(())
+        Ok(close_all(&mut connections, &mut capture)?)
     };
     run().map_err(stopped)?;
     outcome.count(&mut trace);

@@ -1,5 +1,6 @@
 //! One file per thing that the program does; the only place that joins the stages.
 
+mod connections;
 mod convert;
 mod cuts;
 mod har;

@@ -174,8 +174,7 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<Status> {
     if let Some(path) = args.pcapng.as_deref().filter(|path| *path != Path::new("-"))
         && !written.hints.is_empty()
     {
-        let ports: Vec<_> = written.hints.iter().copied().take(super::info::MAX_PORTS).collect();
-        let command = super::info::open_command(path, &ports);
+        let command = super::info::open_command(path, &written.hints);
         print_line("note", &format_args!("to see it dissected: {command}"));
     }
     let damaged = written.damaged || failed.load(Ordering::Relaxed);

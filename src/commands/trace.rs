@@ -1,6 +1,6 @@
 //! One trace on its way into a capture.
 
-use std::{collections::BTreeSet, io};
+use std::io;
 
 use crate::{
     capture::Capture,
@@ -8,12 +8,18 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{Endpoints, EntryKind, Resolver, Summaries, Summary, Timelines, TimesFrom},
+    timeline::{Endpoints, EntryKind, Summaries, Summary, Timelines, TimesFrom},
     trace::{Code, Nanos},
     words::count,
 };
 
-use super::{cuts::Cuts, names::Name, settings::Settings};
+use super::{
+    connections::{Begun, Connections, Over},
+    cuts::Cuts,
+    info::Hints,
+    names::Name,
+    settings::Settings,
+};
 
 /// Why a conversion stops before its end.
 #[derive(Debug)]
@@ -28,6 +34,21 @@ impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
+}
+
+/// The connections of a capture: each with the interface of the trace that it was last seen in.
+pub(super) type PacketConnections = Connections<(Box<Flow>, u32)>;
+
+/// Writes the last packets of a connection.
+fn close(over: Over<(Box<Flow>, u32)>, capture: &mut Capture) -> io::Result<()> {
+    let Over { flow: (mut flow, interface), time, complete } = over;
+    let sink = &mut capture.interface(interface);
+    if complete { flow.close(time, sink) } else { flow.abandon(time, sink) }
+}
+
+/// Writes the last packets of the connections that are kept open.
+pub(super) fn close_all(connections: &mut PacketConnections, capture: &mut Capture) -> io::Result<()> {
+    connections.end_all(&mut |over| close(over, capture))
 }
 
 /// A trace, its flows and its place in the capture.
@@ -47,7 +68,7 @@ pub(super) struct Trace {
     hold: bool,
     pub reporter: Reporter,
     /// For people: how to look into what Wireshark would not dissect by itself.
-    pub hints: BTreeSet<u16>,
+    pub hints: Hints,
     /// What Envoy's limit cut.
     pub cuts: Cuts,
 }
@@ -83,7 +104,7 @@ impl Trace {
             live,
             hold: false,
             reporter: Reporter::new(settings.verbosity, settings.strict),
-            hints: BTreeSet::new(),
+            hints: Hints::default(),
             cuts: Cuts::default(),
         }
     }
@@ -185,22 +206,22 @@ impl Trace {
 
     /// Writes the packets of the current entry.
     #[inline(always)]
-    pub(super) fn write(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
+    pub(super) fn write(&mut self, connections: &mut PacketConnections, capture: &mut Capture) -> io::Result<()> {
         let before = capture.packets();
-        let written = self.write_entry(resolver, capture);
+        let written = self.write_entry(connections, capture);
         self.packets += capture.packets() - before;
         written
     }
 
     #[inline(always)]
-    fn write_entry(&mut self, resolver: &mut Resolver, capture: &mut Capture) -> io::Result<()> {
+    fn write_entry(&mut self, connections: &mut PacketConnections, capture: &mut Capture) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let summary = self.summaries.entry(&self.timelines, &entry);
         match (&entry.kind, self.flows.get_mut(entry.slot), self.interface) {
             (EntryKind::Data(data), Some(Some((flow, _))), Some(interface)) => {
                 flow.data(entry.time, data, &mut capture.interface(interface))
             }
-            _ => self.write_rare(summary, resolver, capture),
+            _ => self.write_rare(summary, connections, capture),
         }
     }
 
@@ -208,33 +229,34 @@ impl Trace {
     fn write_rare(
         &mut self,
         summary: Option<Summary>,
-        resolver: &mut Resolver,
+        connections: &mut PacketConnections,
         capture: &mut Capture,
     ) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let (slot, time) = (entry.slot, entry.time);
         let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name.shown));
         let Some(Some((flow, endpoints))) = self.flows.get_mut(slot) else {
-            return self.open_flow(slot, time, interface, resolver, capture);
+            return self.open_flow(slot, time, interface, connections, capture);
         };
-        let sink = &mut capture.interface(interface);
         match entry.kind {
-            EntryKind::Data(data) => flow.data(time, &data, sink),
-            EntryKind::Gap { direction, bytes, certain } => flow.gap(time, direction, bytes, certain, sink),
+            EntryKind::Data(data) => flow.data(time, &data, &mut capture.interface(interface)),
+            EntryKind::Gap { direction, bytes, certain } => {
+                flow.gap(time, direction, bytes, certain, &mut capture.interface(interface))
+            }
             EntryKind::Opened => Ok(()),
             EntryKind::Closed { .. } | EntryKind::Abandoned => {
-                let written = match entry.kind {
-                    EntryKind::Abandoned => flow.abandon(time, sink),
-                    _ => flow.close(time, sink),
-                };
-                resolver.close(endpoints);
                 if let Some(summary) = summary {
-                    let port = super::info::decode_as_port(&summary, endpoints);
-                    self.hints.extend(port);
+                    self.hints.add(&summary, endpoints);
                     self.cuts.connection(&summary);
                 }
-                self.flows[slot] = None;
-                written
+                let complete = !matches!(entry.kind, EntryKind::Abandoned);
+                match (self.flows[slot].take(), self.timelines.opening(slot)) {
+                    (Some((flow, endpoints)), Some(opening)) => {
+                        let flow = (Box::new(flow), interface);
+                        connections.end(flow, endpoints, opening, time, complete, &mut |over| close(over, capture))
+                    }
+                    _ => Ok(()),
+                }
             }
         }
     }
@@ -244,16 +266,24 @@ impl Trace {
         slot: usize,
         time: Nanos,
         interface: u32,
-        resolver: &mut Resolver,
+        connections: &mut PacketConnections,
         capture: &mut Capture,
     ) -> io::Result<()> {
         let Some(opening) = self.timelines.opening(slot) else { return Ok(()) };
-        let endpoints = resolver.open(&self.name.stem, opening);
-        capture.add_names(&endpoints.names);
         let Name { shown, stem } = &self.name;
-        let identity = Identity { trace_file: shown, source: stem, opening, endpoints: &endpoints, time };
-        let mut flow = Flow::new(self.settings.synth, &identity);
-        let written = flow.open(time, &mut capture.interface(interface));
+        let identity = |endpoints| Identity { trace_file: shown, source: stem, opening, endpoints, time };
+        let (flow, endpoints, written) = match connections.begin(stem, opening, time) {
+            Begun::New(endpoints) => {
+                capture.add_names(&endpoints.names);
+                let mut flow = Flow::new(self.settings.synth, &identity(&endpoints));
+                let written = flow.open(time, &mut capture.interface(interface));
+                (flow, endpoints, written)
+            }
+            Begun::Resumed((mut flow, _), endpoints) => {
+                flow.resume(&identity(&endpoints));
+                (*flow, endpoints, Ok(()))
+            }
+        };
         self.timelines.find_faults(slot, &endpoints.faults);
         if self.flows.len() <= slot {
             self.flows.resize_with(slot + 1, || None);

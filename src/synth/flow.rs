@@ -22,9 +22,15 @@ const LOST_SEGMENTS: u64 = 1024;
 const LOST_SEGMENTS_PER_EVENT: u64 = 128;
 const ZEROS: u64 = 256 << 10;
 
+/// The same for a replayed body, whose content-length may say any number: with more than these, none is written.
+const LOST_SEGMENTS_OF_BODY: u64 = 16;
+
 /// How long a receiver waits for data to carry its acknowledgement, in nanoseconds: what Linux does. RFC 1122 section
 /// 4.2.3.2 allows 500 ms.
 const DELAYED_ACK: Nanos = 40_000_000;
+
+/// The client's first bytes in HTTP/2 (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a connection's packets are derived from, and what its first packet's comment says of them.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +58,8 @@ struct Half {
     /// When the first byte that is not acknowledged was sent.
     unacknowledged_since: Nanos,
     closed: bool,
+    /// Whole events up to this size take the short way. 0 while what was sent may become HTTP/2's preface.
+    plain: u16,
 }
 
 /// One packet's own part.
@@ -71,6 +79,10 @@ pub struct Flow {
     halves: [Half; 2],
     client: Direction,
     segment: u16,
+    /// Bytes of HTTP/2's preface that the client has sent, while it has sent nothing else.
+    preface: usize,
+    /// The bytes are replayed from an HTTP tap trace.
+    replayed: bool,
     /// For the first packet, whichever it is.
     first_comment: Option<String>,
     /// What is left to stand for lost bytes.
@@ -85,6 +97,7 @@ impl Flow {
         let Endpoints { local, remote, .. } = identity.endpoints;
         let v6 = local.is_ipv6();
         let segment = options.mss.unwrap_or(u16::MAX).clamp(1, max_segment(v6));
+        let client = identity.opening.role.client_direction();
         let half = |direction: Direction| {
             let (from, to) = match direction {
                 Direction::Inbound => (*remote, *local),
@@ -98,17 +111,27 @@ impl Flow {
                 window: SYN_WINDOW,
                 unacknowledged_since: identity.time,
                 closed: false,
+                plain: if direction == client { 0 } else { segment },
             }
         };
         Self {
             options,
             halves: [half(Direction::Inbound), half(Direction::Outbound)],
-            client: identity.opening.role.client_direction(),
+            client,
             segment,
+            preface: 0,
+            replayed: identity.opening.http.is_some(),
             first_comment: Some(first_comment(&options, identity)),
             lost_segments: LOST_SEGMENTS,
             lost_zeros: ZEROS,
         }
+    }
+
+    /// Goes on with another exchange of the same connection, whose first packet says so.
+    pub fn resume(&mut self, identity: &Identity<'_>) {
+        let mut comment = first_comment(&self.options, identity);
+        comment.push_str("\nthis exchange goes on on the connection of the one before, which has the same addresses");
+        self.first_comment = Some(comment);
     }
 
     /// The three packets that open the connection.
@@ -133,7 +156,8 @@ impl Flow {
     pub fn data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
         let present = data.payload.len();
         let whole = data.length == TrueLength::Known(present as u64);
-        if !whole || data.end_stream || present == 0 || present > usize::from(self.segment) {
+        let plain = usize::from(self.halves[data.direction.index()].plain);
+        if !whole || data.end_stream || present == 0 || present > plain {
             return self.any_data(time, data, sink);
         }
         self.acknowledge_if_due(data.direction, time, present as u32, sink)?;
@@ -145,18 +169,69 @@ impl Flow {
 
     /// As [`Flow::data`], which keeps what nearly every event is for itself.
     fn any_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
+        let split = self.preface_ends(data);
+        if split == 0 {
+            return self.one_event(time, data, sink);
+        }
+        let (preface, rest) = data.payload.split_at(split);
+        let comment = "the preface of HTTP/2 is in a packet of its own, made up so that Wireshark's HTTP dissector hands \
+                       the connection on; it belongs to the bytes of the next packet";
+        self.acknowledge_if_due(data.direction, time, preface.len() as u32, sink)?;
+        // It fits a segment. No push: the event goes on.
+        let segment = Segment { flags: ACK, captured: preface, payload_len: preface.len() as u16, comment };
+        self.emit(data.direction, time, &segment, sink)?;
+        let split = split as u64;
+        let rest = Data {
+            payload: rest,
+            length: match data.length {
+                TrueLength::Known(length) => TrueLength::Known(length.saturating_sub(split)),
+                TrueLength::MoreThan(length) => TrueLength::MoreThan(length.saturating_sub(split)),
+                TrueLength::Unframed(length) => TrueLength::Unframed(length.saturating_sub(split)),
+            },
+            joined: data.joined.map(|joined| Joined { first: joined.first.saturating_sub(split), ..joined }),
+            framing: data.framing.saturating_sub(split),
+            ..*data
+        };
+        self.one_event(time, &rest, sink)
+    }
+
+    /// Where in these bytes the preface ends, if more bytes follow it there; else 0. Wireshark 4.0 hands a connection
+    /// from HTTP to HTTP/2 with the packet that has the preface, and loses a frame of which that packet has only a part.
+    fn preface_ends(&mut self, data: &Data<'_>) -> usize {
+        if data.direction != self.client || self.half(data.direction).plain != 0 {
+            return 0;
+        }
+        let rest = &PREFACE[self.preface..];
+        let matching = rest.iter().zip(data.payload).take_while(|(expected, byte)| expected == byte).count();
+        if matching == data.payload.len() && matching < rest.len() && !data.truncated {
+            self.preface += matching;
+            return 0;
+        }
+        let segment = self.segment;
+        self.half(data.direction).plain = segment;
+        let splits = self.options.tcp == TcpMode::Full && matching == rest.len() && matching < data.payload.len();
+        let splits = splits && matching <= usize::from(segment);
+        if splits { matching } else { 0 }
+    }
+
+    fn one_event(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
         let present = data.payload.len() as u64;
         let length = match data.length {
             TrueLength::Known(length) => length.max(present),
             // One lost byte stands for all, so that what follows is not taken for the continuation.
             TrueLength::MoreThan(present) => present + 1,
+            TrueLength::Unframed(present) => present,
         };
         if length == 0 && self.options.tcp == TcpMode::Full {
             // A half-close without data; the FIN below says it all.
-        } else if length == present {
+        } else if data.length == TrueLength::Known(present) {
             self.segments(data.direction, time, data.payload, length, data.note, sink)?;
         } else {
             let mut comment = cut_comment(data, present);
+            if self.skips(present, length) {
+                let skipped = length - self.filled(present).min(length);
+                let _ = write!(comment, "; no packets stand for {skipped} of the others, only sequence numbers");
+            }
             if !data.note.is_empty() {
                 let _ = write!(comment, "\n{}", data.note);
             }
@@ -329,6 +404,19 @@ impl Flow {
         Ok(())
     }
 
+    /// Bytes that as many packets hold as `present` bytes need.
+    fn filled(&self, present: u64) -> u64 {
+        let segment = u64::from(self.segment);
+        present.div_ceil(segment).max(1) * segment
+    }
+
+    /// Whether what is missing of a replayed body is only counted: packets with nothing in them would be many.
+    fn skips(&self, present: u64, length: u64) -> bool {
+        let empty = length.saturating_sub(self.filled(present)).div_ceil(u64::from(self.segment));
+        let counts = self.options.truncated == TruncatedMode::Snap && self.options.tcp == TcpMode::Full;
+        self.replayed && counts && empty > LOST_SEGMENTS_OF_BODY
+    }
+
     /// Cuts `length` bytes, of which the first are in `captured`, into segments.
     fn segments(
         &mut self,
@@ -348,13 +436,14 @@ impl Flow {
         }
         let present = captured.len() as u64;
         let shown = match self.options.tcp {
+            TcpMode::Full if self.skips(present, length) => length.min(self.filled(present)),
             TcpMode::Full => {
                 let empty = (length.div_ceil(segment) - present.div_ceil(segment)).min(self.lost_segments);
                 self.lost_segments -= empty;
                 length.min((present.div_ceil(segment) + empty) * segment)
             }
             // Nothing but the tapped event: lost bytes behind its last packet are only counted.
-            TcpMode::Bare => length.min(present.div_ceil(segment).max(1) * segment),
+            TcpMode::Bare => length.min(self.filled(present)),
         };
         let mut sent = 0;
         let mut comment = comment;
@@ -491,8 +580,8 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
         if *end_assumed {
             comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
         }
-        for note in notes.lines() {
-            let _ = write!(comment, "\n{note}");
+        if !notes.is_empty() {
+            let _ = write!(comment, "\n{notes}");
         }
     }
     for note in &identity.endpoints.notes {
@@ -502,11 +591,16 @@ fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
     comment
 }
 
-fn cut_comment(data: &Data<'_>, present: u64) -> String {
-    let verb = match data.direction {
+/// What Envoy did with bytes that went this way.
+fn verb(direction: Direction) -> &'static str {
+    match direction {
         Direction::Inbound => "read",
         Direction::Outbound => "wrote",
-    };
+    }
+}
+
+fn cut_comment(data: &Data<'_>, present: u64) -> String {
+    let verb = verb(data.direction);
     // Neither the whole event that the cut one was joined to counts, nor what frames a replayed body.
     let other = data.joined.map_or(0, |joined| joined.first) + data.framing;
     let what = if data.framing > 0 { "body bytes" } else { "bytes" };
@@ -526,6 +620,10 @@ fn cut_comment(data: &Data<'_>, present: u64) -> String {
         TrueLength::MoreThan(_) => format!(
             "{present} of the {what} that Envoy {verb} are here; how many there were is not known, one lost byte stands \
              for the rest"
+        ),
+        TrueLength::Unframed(_) => format!(
+            "{present} of the {what} that Envoy {verb} are here; how many there were is not known, and the framing, \
+             which is made up, ends with them"
         ),
     };
     if let Some(Joined { first, time }) = data.joined {

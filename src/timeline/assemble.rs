@@ -54,6 +54,8 @@ pub enum TrueLength {
     Known(u64),
     /// More than this many; Envoy did not record how many.
     MoreThan(u64),
+    /// The same for a replayed body. The framing is made up and ends with these bytes: nothing stands for the others.
+    Unframed(u64),
 }
 
 /// Bytes that crossed the tapped socket.
@@ -77,7 +79,7 @@ pub struct Data<'a> {
     pub joined: Option<Joined>,
     /// Replayed HTTP: bytes of the payload that are no body.
     pub framing: u64,
-    /// Replayed HTTP: what people should know of these bytes; empty for most.
+    /// Replayed HTTP: what people should know of these bytes, in lines that are safe for terminals; empty for most.
     pub note: &'a str,
 }
 
@@ -561,7 +563,7 @@ impl Timelines {
     /// Takes the next entry of the replay, if there is one.
     fn next_replayed(&mut self) -> bool {
         let Some(replay) = &mut self.replay else { return false };
-        let Some(made) = replay.next() else {
+        let Some(made) = replay.next(self.source.message()) else {
             if replay.has_findings() {
                 replay.take_findings().into_iter().for_each(|finding| self.source.add_finding(finding));
             }
@@ -595,6 +597,8 @@ impl Timelines {
                     framing: data.framing,
                 })
             }
+            // The replay hands these on as data.
+            MadeKind::Frames(_) => return true,
             MadeKind::Gap { direction, bytes } => PendingKind::Gap { direction, bytes, certain: true },
             MadeKind::Closed => PendingKind::Closed { recorded: false },
             MadeKind::Abandoned => PendingKind::Abandoned,
@@ -983,6 +987,7 @@ impl Timelines {
             TrueLength::Known(bytes) => (bytes, unsure.then_some(direction)),
             // One lost byte stands for all where the number is not known.
             TrueLength::MoreThan(bytes) => (bytes + 1, Some(direction)),
+            TrueLength::Unframed(bytes) => (bytes, Some(direction)),
         };
         state.open_ended = open_ended;
         if seq_num != 0 {
@@ -1060,6 +1065,7 @@ impl Timelines {
         let length = match length {
             TrueLength::Known(length) => TrueLength::Known(length.saturating_add(first)),
             TrueLength::MoreThan(length) => TrueLength::MoreThan(length.saturating_add(first)),
+            TrueLength::Unframed(length) => TrueLength::Unframed(length.saturating_add(first)),
         };
         let data = PendingData {
             direction: held.direction,

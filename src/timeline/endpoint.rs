@@ -45,6 +45,8 @@ pub struct Endpoints {
     pub names: Vec<(IpAddr, String)>,
     /// What is wrong with the addresses of the trace.
     pub faults: Vec<(Code, String)>,
+    /// Both are the trace's, or the user's: they tell one connection from another.
+    pub recorded: bool,
 }
 
 impl Endpoints {
@@ -263,13 +265,16 @@ impl Resolver {
         }
     }
 
-    fn resolve(&self, source: &str, opening: &Opening) -> Endpoints {
+    /// The endpoints that the connection has, whatever else is open.
+    #[must_use]
+    pub fn resolve(&self, source: &str, opening: &Opening) -> Endpoints {
         let mut endpoints = Endpoints {
             local: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
             remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
             notes: Vec::new(),
             names: Vec::new(),
             faults: Vec::new(),
+            recorded: false,
         };
         let connection = &opening.connection;
         let local_ip = known_ip(connection.local.as_ref());
@@ -292,6 +297,7 @@ impl Resolver {
         let local = end("local", connection.local.as_ref(), remote_ip, upstream);
         let remote = end("remote", connection.remote.as_ref(), local_ip, !upstream);
         (endpoints.local, endpoints.remote) = (local.address, remote.address);
+        endpoints.recorded = !local.made_up && !remote.made_up;
         let local_ip = local.address.ip().to_canonical();
         let remote_ip = remote.address.ip().to_canonical();
         if local_ip.is_ipv4() == remote_ip.is_ipv4() {
@@ -378,9 +384,17 @@ impl Resolver {
                 format!("both ends have the address {old}; client port made up: {} for {}", new.port(), old.port())
             } else if new.ip() == old.ip() {
                 let (new, old) = (new.port(), old.port());
-                format!("another connection with these addresses is open at the same time; client port made up: {new} for {old}")
+                let why = if opening.http.is_some() && endpoints.recorded {
+                    "another exchange of this connection stands in the capture, to which this one cannot be joined: \
+                     only HTTP/1 exchanges that follow each other can"
+                } else {
+                    "another connection with these addresses is open at the same time"
+                };
+                format!("{why}; client port made up: {new} for {old}")
             } else {
-                format!("other connections with these addresses are open at the same time; client made up: {new} for {old}")
+                format!(
+                    "other connections with these addresses are open at the same time; client made up: {new} for {old}"
+                )
             });
         }
     }

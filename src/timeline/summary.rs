@@ -48,8 +48,8 @@ pub struct Summary {
 /// An event that may have had more bytes than are known when it comes.
 #[derive(Clone, Copy, Debug)]
 enum OpenEvent {
-    /// One lost byte stands for all.
-    Truncated,
+    /// So many lost bytes stand for all.
+    Truncated { stand_in: u64 },
     /// JSON_BODY_AS_STRING: with binary data in it, it was longer.
     AsString { place: (u64, u64) },
 }
@@ -85,7 +85,7 @@ impl Summary {
         let side = &mut self.sides[data.direction.index()];
         let lost = match data.length {
             TrueLength::Known(length) => length - present,
-            TrueLength::MoreThan(_) => {
+            TrueLength::MoreThan(_) | TrueLength::Unframed(_) => {
                 side.open_ended += 1;
                 0
             }
@@ -97,7 +97,8 @@ impl Summary {
             side.truncated_bytes = side.truncated_bytes.saturating_add(lost);
         }
         self.open_event = match data.length {
-            TrueLength::MoreThan(_) => Some(OpenEvent::Truncated),
+            TrueLength::MoreThan(_) => Some(OpenEvent::Truncated { stand_in: 1 }),
+            TrueLength::Unframed(_) => Some(OpenEvent::Truncated { stand_in: 0 }),
             TrueLength::Known(_) => data.as_string.then_some(OpenEvent::AsString { place }),
         };
         if data.length != TrueLength::Known(present) {
@@ -200,8 +201,8 @@ impl Summaries {
             EntryKind::Gap { direction, bytes, certain } => {
                 let side = &mut summary.sides[direction.index()];
                 match summary.open_event.take().filter(|_| certain) {
-                    Some(OpenEvent::Truncated) => {
-                        let bytes = bytes.saturating_add(1);
+                    Some(OpenEvent::Truncated { stand_in }) => {
+                        let bytes = bytes.saturating_add(stand_in);
                         side.lost = side.lost.saturating_add(bytes);
                         side.open_ended = side.open_ended.saturating_sub(1);
                         side.truncated_bytes = side.truncated_bytes.saturating_add(bytes);
@@ -235,7 +236,18 @@ impl Summaries {
                 code: Code::MissingConnection,
                 offset: opening.offset,
                 message: opening.message,
-                detail: format!("trace_id {} has no addresses; a capture gets made-up ones", opening.trace_id),
+                detail: format!(
+                    "trace_id {} has no addresses; a capture gets made-up ones{}",
+                    opening.trace_id,
+                    match (&opening.http, opening.buffered) {
+                        (None, _) => "",
+                        (Some(_), true) => "; the tap filter's record_downstream_connection records them",
+                        (Some(_), false) => {
+                            "; a streamed HTTP trace never has any: buffered ones do with the tap filter's \
+                             record_downstream_connection, and taps of a socket always"
+                        }
+                    }
+                ),
             });
         } else if let Some(missing) = missing_address(opening) {
             self.findings.push(Finding {

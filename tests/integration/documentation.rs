@@ -98,7 +98,7 @@ fn every_recipe_of_the_readme_works_as_printed() {
     assert!(run.stdout_text().contains("HEADERS"), "{run:?}");
 
     let run = newcomer.run(check);
-    for part in ["truncated-body", "-d tcp.port==10000,http2"] {
+    for part in ["truncated-body", "-d tcp.port==10000,http"] {
         assert!(run.stdout_text().contains(part), "no {part} in {run:?}");
     }
 

@@ -372,7 +372,9 @@ fn a_body_of_a_hundred_megabytes() {
             let worst = values[2].split(',').filter_map(|severity| severity.parse::<u32>().ok()).max();
             assert!(worst.is_none_or(|worst| worst < tshark::WARNING), "{line}");
         }
-        assert!((100_000_000..100_000_500).contains(&sent), "{sent}");
+        // Nine bytes before each frame.
+        let framing = if version == "1" { 0 } else { 100_000_000_u64.div_ceil(16_384) * 9 };
+        assert!((100_000_000..100_000_500).contains(&(sent - framing)), "{sent}");
         std::fs::remove_file(&output).unwrap();
     }
     convert(&[], &input, &dir.join("out.har")).run().expect_clean();
@@ -398,16 +400,24 @@ fn truncated_bodies_have_their_true_size() {
     let gap = show(&["--truncated", "gap"], &trace);
     let fin = gap.frames.iter().rfind(|frame| frame.flags & 1 == 1 && frame.src == cut_frame.src).unwrap();
     assert_eq!(fin.seq.wrapping_sub(gap.frames[1].seq) as usize, head.len() + 1000 + 1);
-    // Chunks of which one is cut in the middle: one byte stands for what nobody knows.
+    // Chunks of which one is cut in the middle: a dissector shows what is there, and nothing stands for the rest.
     let pieces = [
         MessagePiece::RequestHeaders(map(&GET)),
         MessagePiece::ResponseHeaders(map(&OK)),
         MessagePiece::ResponseBodyChunk(cut("abc")),
         MessagePiece::ResponseBodyChunk(body("def")),
     ];
-    let shown = show(&["--truncated", "zero"], &pieces.map(|piece| segment(1, piece))).expect_sound();
-    let sent = shown.payload(false);
-    assert!(sent.ends_with(b"\r\n\r\n4\r\nabc\0\r\n3\r\ndef\r\n0\r\n\r\n"), "{}", sent.escape_ascii());
+    let pieces = pieces.map(|piece| segment(1, piece));
+    for mode in ["snap", "gap", "zero"] {
+        let shown = show(&["--truncated", mode], &pieces).expect_sound();
+        let sent = shown.payload(false);
+        assert!(sent.ends_with(b"\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"), "{}", sent.escape_ascii());
+        let comments = shown.comments();
+        assert!(
+            comments.contains("6 of the body bytes that Envoy wrote are here; how many there were is not"),
+            "{comments}"
+        );
+    }
     // With a length known, all that is missing is.
     let pieces = [
         MessagePiece::RequestHeaders(map(&GET)),
@@ -417,7 +427,7 @@ fn truncated_bodies_have_their_true_size() {
     ];
     let shown = show(&["--truncated", "zero"], &pieces.map(|piece| segment(1, piece))).expect_sound();
     let sent = shown.payload(false);
-    assert!(sent.ends_with(b"\r\n\r\nabc\0def\0\0\0\0\0\0\0\0\0\0\0\0\0"), "{}", sent.escape_ascii());
+    assert!(sent.ends_with(b"\r\n\r\nabcdef\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), "{}", sent.escape_ascii());
 }
 
 #[test]
@@ -599,4 +609,408 @@ fn har_of_socket_traces_is_refused() {
     let input = dir.create("mixed_1.pb", mixed);
     convert(&[], &input, &output).run().expect_status(1).expect_stderr("error: ").expect_stderr("a socket trace");
     assert!(output.exists());
+}
+
+/// The clock that times are made up by stands still at the latest time that the format holds.
+#[test]
+fn made_up_times_never_go_back_at_the_end_of_time() {
+    let dir = Dir::new("end-of-time");
+    for (format, latest) in [("pcapng", u64::MAX), ("pcap", u64::from(u32::MAX) * 1_000_000_000 + 999_999_999)] {
+        for before in [0, 999, 1_000, 1_001] {
+            let mut request = message(&GET, "", &[]);
+            request.headers_received_time = timestamp(latest - before);
+            let messages =
+                [buffered(request, message(&OK, "hi", &[])), buffered(message(&GET, "", &[]), message(&OK, "hi", &[]))];
+            let input = dir.create("late_1.pb", Dress::Delimited.file(&messages));
+            let output = dir.join(format!("out.{format}"));
+            convert(&[], &input, &output).run().expect_status(0);
+            let times: Vec<_> = tshark::read(&output).iter().map(|frame| frame.time).collect();
+            let first = &times[..times.len() / 2];
+            assert!(first.is_sorted() && first[0] == latest - before, "{format} {before}: {times:?}");
+            assert!(times.iter().all(|time| *time <= latest), "{format} {before}: {times:?}");
+        }
+    }
+    let start = "2554-07-21T23:34:33.709551615Z";
+    let trace = [buffered(message(&GET, "", &[]), message(&OK, "hi", &[]))];
+    let shown = show(&["--start-time", start], &trace);
+    assert!(shown.frames.iter().all(|frame| frame.time == u64::MAX), "{:#?}", shown.frames);
+}
+
+/// What a message shows of a body: HTTP/1's, or the pieces of HTTP/2's.
+fn bodies(capture: &std::path::Path) -> Vec<String> {
+    let fields = ["-T", "fields", "-e", "http.file_data", "-e", "http2.data.data"];
+    let lines = tshark::lines(capture, &[["-d", "tcp.port==1-65535,http"].as_slice(), &fields].concat());
+    lines.into_iter().filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// Of a body that the tap cut, Wireshark shows what is there, however it is written.
+#[test]
+fn a_body_of_unknown_length_that_was_cut_is_dissected() {
+    let dir = Dir::new("cut-unknown");
+    let json = std::path::Path::new(crate::util::ROOT).join("testdata/inputs/truncated_no_content_length.json");
+    let html = "<html><head>";
+    // The same for a request, streamed, in two parts of which the first is cut as well.
+    let post = [(":method", "POST"), (":path", "/p"), (":authority", "a"), (":scheme", "http")];
+    let pieces = [
+        MessagePiece::RequestHeaders(map(&post)),
+        MessagePiece::RequestBodyChunk(cut(html)),
+        MessagePiece::RequestBodyChunk(cut("the rest")),
+        MessagePiece::ResponseHeaders(map(&OK)),
+        MessagePiece::ResponseBodyChunk(cut(html)),
+    ];
+    let streamed = dir.create("trace_1.pb", Dress::Delimited.file(&pieces.map(|piece| segment(1, piece))));
+    for (input, count) in [(&json, 1), (&streamed, 2)] {
+        for version in ["1", "2"] {
+            for mode in ["snap", "gap", "zero"] {
+                // pcap holds the same packets.
+                for format in ["pcapng", "pcap"].into_iter().take(if mode == "snap" { 2 } else { 1 }) {
+                    let output = dir.join(format!("out.{format}"));
+                    convert(&["--http", version, "--truncated", mode], input, &output).run().expect_status(0);
+                    let what = format!("{} {version} {mode} {format}", input.display());
+                    tshark::read(&output).iter().for_each(|frame| frame.expect_sound(&what));
+                    let shown = bodies(&output).join("\n");
+                    let hex: String = html.bytes().map(|byte| format!("{byte:02x}")).collect();
+                    let found = shown.matches(html).count() + shown.matches(&hex).count();
+                    assert!(found >= count, "{what}: {shown}");
+                }
+            }
+        }
+    }
+}
+
+/// A content-length may say any number: no crowd of packets stands for what the tap did not keep.
+#[test]
+fn lost_bytes_of_a_huge_body_are_skipped_in_one_step() {
+    let dir = Dir::new("cut-huge");
+    let json = std::path::Path::new(crate::util::ROOT).join("testdata/inputs/truncated_content_length.json");
+    for version in ["1", "2"] {
+        for mode in ["snap", "gap"] {
+            let output = dir.join("out.pcapng");
+            convert(&["--http", version, "--truncated", mode], &json, &output).run().expect_status(0);
+            let frames = tshark::read(&output);
+            assert!(frames.len() <= 12, "{version} {mode}: {}", frames.len());
+            let errors =
+                frames.iter().flat_map(|frame| &frame.expert).filter(|(severity, _)| *severity > tshark::WARNING);
+            assert_eq!(errors.count(), 0, "{version} {mode}: {frames:#?}");
+            if mode == "snap" {
+                assert_eq!(bodies(&output).len(), 1, "{version}");
+            }
+        }
+    }
+    convert(&[], &json, &dir.join("out.pcapng")).run().expect_status(0);
+    let comments: Vec<_> = tshark::read(&dir.join("out.pcapng")).into_iter().flat_map(|frame| frame.comments).collect();
+    let skipped = "1015 of the 1000000115 body bytes that Envoy wrote are here; no packets stand for 999934778 of the others, only \
+                   sequence numbers";
+    assert!(comments.iter().any(|comment| comment == skipped), "{comments:#?}");
+    // What fits a few packets is not skipped: there is no doubt about any sequence number.
+    let response = Message {
+        headers: headers(&[(":status", "200"), ("content-length", "500000")]),
+        body: Some(cut("0123456789")),
+        ..Message::default()
+    };
+    show(&[], &[buffered(message(&GET, "", &[]), response)]).expect_sound();
+}
+
+/// RFC 9113 section 8.2.2: fields that belong to an HTTP/1 connection; section 8.2.1: names that are tokens.
+#[test]
+fn http2_has_no_fields_of_a_connection() {
+    let dir = Dir::new("h2-fields");
+    let input = std::path::Path::new(crate::util::ROOT).join("testdata/faults/h2conn.pb");
+    let output = dir.join("out.pcapng");
+    convert(&["--http", "2"], &input, &output).run().expect_status(0);
+    let names = tshark::lines(&output, &["-T", "fields", "-e", "http2.header.name"]).join(",");
+    let names: Vec<_> = names.split([',', '\n']).filter(|name| !name.is_empty()).collect();
+    assert_eq!(names, [":method", ":path", ":authority", ":scheme", "host", "x-utf", ":status"]);
+    let comments = tshark::read(&output).into_iter().flat_map(|frame| frame.comments).collect::<Vec<_>>().join("\n");
+    for words in [
+        "left out of the request, because they are fields of an HTTP/1 connection: connection, transfer-encoding, \
+         keep-alive, upgrade\n",
+        "left out of the request, because HTTP/2 has no such names there: bad name",
+        "left out of the response, because they are fields of an HTTP/1 connection: connection, transfer-encoding",
+    ] {
+        assert!(comments.contains(words), "{words}: {comments}");
+    }
+    // What Connection names goes as well; of te, only trailers stays; HTTP/1 keeps all of it.
+    let fields = [
+        (":method", "GET"),
+        (":path", "/"),
+        (":scheme", "http"),
+        ("Connection", "te, X-Hop , close"),
+        ("x-hop", "1"),
+        ("te", "trailers"),
+        ("te", "gzip"),
+        ("Proxy-Connection", "close"),
+        ("x-kept", "  blanks  "),
+        (":status", "200"),
+    ];
+    let trace = [buffered(message(&fields, "", &[]), message(&OK, "", &[]))];
+    let input = dir.create("trace_1.pb", Dress::Delimited.file(&trace));
+    convert(&["--http", "2"], &input, &output).run().expect_status(0);
+    let lines = tshark::lines(&output, &["-T", "fields", "-e", "http2.header.name", "-e", "http2.header.value"]);
+    assert!(lines.contains(&":method,:path,:scheme,te,x-kept\tGET,/,http,trailers,blanks".to_owned()), "{lines:?}");
+    convert(&["--http", "1"], &input, &output).run().expect_status(0);
+    let sent: Vec<u8> = tshark::read(&output).into_iter().flat_map(|frame| frame.payload).collect();
+    assert!(String::from_utf8_lossy(&sent).contains("Connection: te, X-Hop , close\r\nx-hop: 1\r\n"));
+}
+
+/// No SETTINGS_MAX_FRAME_SIZE is announced, so no frame is larger than its default.
+#[test]
+fn http2_frames_are_no_larger_than_every_receiver_takes_them() {
+    for size in [16_384, 16_385, 31_999, 32_000, 1_000_000] {
+        let mut request = message(&GET, "", &[]);
+        // Values without a pattern, which Huffman coding does not shorten.
+        request.headers.extend((0..600).map(|index| header(&format!("x-{index}"), &"~^".repeat(40))));
+        let mut response = message(&[(":status", "200")], "", &[("x-end", "1")]);
+        let bytes: Vec<u8> = (0..size).map(|index: u32| (index % 251) as u8).collect();
+        response.body = Some(body(&bytes));
+        let trace = [buffered(request, response)];
+        let shown = show(&["--http", "2"], &trace).expect_sound();
+        let mut types = Vec::new();
+        let mut data = Vec::new();
+        let client = shown.payload(true);
+        for (side, mut rest) in [(true, &client[24..]), (false, &shown.payload(false))] {
+            while let Some((head, after)) = rest.split_first_chunk::<9>() {
+                let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                assert!(len <= 16_384, "{size}: {head:?}");
+                let (payload, after) = after.split_at(len);
+                rest = after;
+                types.push((side, head[3]));
+                if head[3] == 0 {
+                    data.extend_from_slice(payload);
+                }
+                // SETTINGS_MAX_FRAME_SIZE is 5.
+                assert!(head[3] != 4 || payload.chunks(6).all(|setting| setting[..2] != [0, 5]));
+            }
+            assert!(rest.is_empty());
+        }
+        assert_eq!(data, bytes, "{size}");
+        assert!(types.contains(&(true, 9)), "{types:?}");
+    }
+}
+
+/// gRPC-Web is made for HTTP/1.1; over HTTP/2, where the user asks for it, Wireshark reads it frame by frame.
+#[test]
+fn grpc_web_is_dissected_as_grpc_web() {
+    let dir = Dir::new("grpc-web");
+    let grpc = b"\0\0\0\0\x07\n\x05hello";
+    let trailers = b"\x80\0\0\0\x0fgrpc-status:0\r\n";
+    let text = "AAAAAAcKBWhlbGxvgAAAAA9ncnBjLXN0YXR1czowDQo=".as_bytes();
+    let raw = [grpc.as_slice(), trailers].concat();
+    // A message that two frames are needed for.
+    let large = [b"\0\0\0\x75\x30".as_slice(), &[0x0a, 0xac, 0xea, 0x01], &[b'x'; 29_996]].concat();
+    let large = base64_simd::STANDARD.encode_to_string(&large).into_bytes();
+    let cases: [(&str, Vec<&[u8]>); 4] = [
+        ("application/grpc-web-text", vec![&text[..5], &text[5..23], &text[23..]]),
+        ("application/grpc-web-text+proto", vec![&large[..7], &large[7..20_001], &large[20_001..]]),
+        ("application/grpc-web+proto", vec![&raw[..3], &raw[3..20], &raw[20..]]),
+        ("application/grpc-web; charset=utf-8", vec![&raw]),
+    ];
+    for (content_type, chunks) in cases {
+        let post = [(":method", "POST"), (":path", "/s.S/M"), (":scheme", "http"), ("content-type", content_type)];
+        let ok = [(":status", "200"), ("content-type", content_type)];
+        let mut pieces = vec![MessagePiece::RequestHeaders(map(&post))];
+        pieces.extend(chunks.iter().map(|chunk| MessagePiece::RequestBodyChunk(body(chunk))));
+        pieces.push(MessagePiece::ResponseHeaders(map(&ok)));
+        pieces.extend(chunks.iter().map(|chunk| MessagePiece::ResponseBodyChunk(body(chunk))));
+        let messages: Vec<_> = pieces.into_iter().map(|piece| segment(1, piece)).collect();
+        let input = dir.create("trace_1.pb", Dress::Delimited.file(&messages));
+        for (options, version) in [(&[][..], "HTTP/1.1 replayed"), (&["--http", "2"], "HTTP/2 replayed")] {
+            let output = dir.join("out.pcapng");
+            convert(options, &input, &output).run().expect_status(0);
+            let frames = tshark::read(&output);
+            assert!(frames[0].comments[0].contains(version), "{content_type}: {:?}", frames[0].comments);
+            frames.iter().for_each(|frame| frame.expect_sound(&content_type));
+            let dissected = frames.iter().filter(|frame| frame.protocols.contains(":grpc")).count();
+            assert!(dissected >= 2, "{content_type} {options:?}: {frames:#?}");
+        }
+    }
+}
+
+/// Names and values of a trace reach comments escaped, once, and no comment outgrows the field that holds it.
+#[test]
+fn comments_hold_what_they_can() {
+    let dir = Dir::new("comments");
+    let mut pieces = vec![MessagePiece::RequestHeaders(map(&[
+        (":method", "GET"),
+        (":path", "/"),
+        (":scheme", "x\u{202e}\x1b[2J\nsynthesized: nothing"),
+        ("te", "trailers"),
+    ]))];
+    let chunk = "x".repeat(60_000);
+    pieces.extend((0..6).map(|_| MessagePiece::RequestBodyChunk(body(&chunk))));
+    pieces.extend((0..40).map(|head| {
+        let fields = (0..8).map(|field| header(&format!("{head}-{field}{}", "\r".repeat(100)), "1"));
+        let headers = std::iter::once(header(":status", "103")).chain(fields).collect();
+        MessagePiece::ResponseHeaders(tap2pcap::proto::envoy::config::core::v3::HeaderMap { headers })
+    }));
+    let mut messages: Vec<_> = pieces.into_iter().map(|piece| segment(1, piece)).collect();
+    let input = dir.create("trace_1.pb", Dress::Delimited.file(&messages));
+    for version in ["auto", "1", "2"] {
+        let output = dir.join("out.pcapng");
+        convert(&["--http", version], &input, &output).run().expect_status(0);
+        let frames = tshark::read(&output);
+        let sent: usize = frames.iter().map(|frame| frame.payload.len()).sum();
+        assert!(sent > 6 * 60_000, "{version}: the capture ends early, after {sent} bytes");
+        let comments: Vec<_> = frames.iter().flat_map(|frame| &frame.comments).collect();
+        assert!(comments.iter().all(|comment| comment.len() < 20_000), "{version}");
+
+        let all = comments.iter().map(|comment| comment.as_str()).collect::<String>();
+        assert!(!all.contains(['\u{202e}', '\x1b']), "{version}: {all}");
+        let bytes = std::fs::read(&output).unwrap();
+        assert!(!bytes.windows(20).any(|window| window == b"\nsynthesized: nothin"), "{version}: a line is forged");
+    }
+    // All heads in the first packets: what they have to say does not fit.
+    messages[1..].rotate_left(6);
+    let input = dir.create("trace_2.pb", Dress::Delimited.file(&messages));
+    let output = dir.join("out.pcapng");
+    convert(&[], &input, &output).run().expect_status(0);
+    let comments = tshark::read(&output).into_iter().flat_map(|frame| frame.comments).collect::<Vec<_>>().join("\n");
+    assert!(comments.contains("there is more to say"), "{comments}");
+}
+
+/// An exchange of the connection from this client port, from `start` nanoseconds after [`TIME`], for `length`.
+fn kept_alive(port: u32, path: &str, start: u64, length: u64) -> TraceWrapper {
+    let mut request = message(&[(":method", "GET"), (":path", path), (":scheme", "http")], "", &[]);
+    let mut response = message(&[(":status", "200"), ("content-length", "2")], "hi", &[]);
+    request.headers_received_time = timestamp(TIME + start);
+    response.headers_received_time = timestamp(TIME + start + length);
+    TraceWrapper {
+        trace: Some(Trace::HttpBufferedTrace(HttpBufferedTrace {
+            request: Some(request),
+            response: Some(response),
+            downstream_connection: Some(Connection { remote_address: socket("192.0.2.7", port), ..downstream() }),
+            upstream_connection: None,
+        })),
+        configured_sample_rate: None,
+    }
+}
+
+/// Client ports of the handshakes, and whatever Wireshark says of ports that are used again.
+#[track_caller]
+fn expect_connections(capture: &std::path::Path, ports: &[u16], options: &[&str]) -> Vec<Frame> {
+    let frames = tshark::read(capture);
+    let handshakes = frames.iter().filter(|frame| frame.flags & 0x12 == 2).map(|frame| frame.src.unwrap().port());
+    let mut handshakes: Vec<_> = handshakes.map(|port| if ports.contains(&port) { port } else { 0 }).collect();
+    handshakes.sort_unstable();
+    assert_eq!(handshakes, ports, "{options:?}");
+    for frame in &frames {
+        frame.expect_sound(&"kept alive");
+        let again = frame.expert.iter().any(|(_, text)| text.contains("numbers reused") || text.contains("same ports"));
+        assert!(!again, "{frame:#?}");
+    }
+    let fins = frames.iter().filter(|frame| frame.flags & 1 == 1).count();
+    assert_eq!(fins, 2 * ports.len(), "every connection ends once");
+    frames
+}
+
+/// Exchanges that follow each other on one HTTP/1 connection are one TCP connection, in one trace or in several.
+#[test]
+fn exchanges_of_one_connection_are_one_connection() {
+    let dir = Dir::new("kept-alive");
+    let exchanges = [
+        kept_alive(50_001, "/a", 0, 1_000_000),
+        kept_alive(50_002, "/other", 500_000, 1_000_000),
+        kept_alive(50_001, "/b", 5_000_000, 1_000_000),
+        kept_alive(50_001, "/c", 9_000_000, 1_000_000),
+    ];
+    let uris = |capture: &std::path::Path| {
+        let fields = ["-Y", "http.request", "-T", "fields", "-e", "tcp.srcport", "-e", "http.request.uri"];
+        tshark::lines(capture, &fields)
+    };
+    // All in one, and each in its own file as Envoy writes them.
+    let one = dir.create("all_1.pb", Dress::Delimited.file(&exchanges));
+    let several = dir.fresh();
+    for (number, exchange) in exchanges.iter().enumerate() {
+        let bytes = Dress::Binary.file(std::slice::from_ref(exchange));
+        std::fs::write(several.join(format!("tap_{}.pb", 9 - number)), bytes).unwrap();
+    }
+    for input in [&one, &several] {
+        for options in [&[][..], &["--mss", "20"]] {
+            let output = dir.join("out.pcapng");
+            convert(options, input, &output).run().expect_status(0);
+            let frames = expect_connections(&output, &[50_001, 50_002], options);
+            let shown = uris(&output);
+            assert_eq!(shown.len(), 4, "{options:?} {} {shown:?} {frames:#?}", input.display());
+            assert!(shown.contains(&"50001\t/c".into()), "{shown:?}");
+            // One source is written in its own order.
+            assert!(input == &one || frames.windows(2).all(|pair| pair[0].time <= pair[1].time), "{options:?}");
+            let goes_on = frames.iter().filter(|frame| {
+                frame.comments.iter().any(|comment| comment.contains("goes on on the connection of the one before"))
+            });
+            assert_eq!(goes_on.count(), 2);
+        }
+    }
+    convert(&["--tcp", "bare"], &several, &dir.join("bare.pcap")).run().expect_status(0);
+    assert_eq!(uris(&dir.join("bare.pcap")).len(), 4);
+    // Each file its own capture: nothing to join.
+    convert(&[], &several, &dir.fresh()).run().expect_status(0);
+}
+
+/// One HTTP/1 connection carries one exchange at a time, and HTTP/2 is replayed with a greeting: such exchanges are
+/// connections of their own, which no tool takes for one.
+#[test]
+fn exchanges_that_cannot_be_joined_get_ports_of_their_own() {
+    let dir = Dir::new("not-joined");
+    let overlapping = [
+        kept_alive(50_001, "/a", 0, 5_000_000),
+        kept_alive(50_001, "/b", 1_000_000, 1_000_000),
+        kept_alive(50_001, "/c", 9_000_000, 1_000_000),
+    ];
+    for (options, made_up) in [(&[][..], 1), (&["--http", "2"], 2)] {
+        for separate in [false, true] {
+            let input = dir.fresh();
+            let files: Vec<&[TraceWrapper]> =
+                if separate { overlapping.chunks(1).collect() } else { vec![&overlapping[..]] };
+            for (number, messages) in files.into_iter().enumerate() {
+                std::fs::write(input.join(format!("tap_{number}.pb")), Dress::Delimited.file(messages)).unwrap();
+            }
+            let output = dir.join("out.pcapng");
+            convert(options, &input, &output).run().expect_status(0);
+            let frames = tshark::read(&output);
+            let clients: std::collections::BTreeSet<_> =
+                frames.iter().filter(|frame| frame.flags & 0x12 == 2).map(|frame| frame.src.unwrap().port()).collect();
+            assert_eq!(clients.len(), made_up + 1, "{options:?} {clients:?}");
+            assert!(clients.contains(&50_001), "{clients:?}");
+            let marked = frames.iter().flat_map(|frame| &frame.comments);
+            let marked = marked.filter(|comment| comment.contains("to which this one cannot be joined"));
+            assert_eq!(marked.count(), made_up);
+            let again = frames.iter().flat_map(|frame| &frame.expert).any(|(_, text)| text.contains("same ports"));
+            assert!(!again, "{options:?} {separate}");
+        }
+    }
+}
+
+/// A connection of which more exchanges may come is not kept open without bound.
+#[test]
+fn connections_kept_for_more_exchanges_are_bounded() {
+    let dir = Dir::new("kept-bound");
+    let many: Vec<_> =
+        (0..5_000).map(|number| kept_alive(1_000 + number, "/", u64::from(number) * 10_000, 1_000)).collect();
+    let input = dir.create("many_1.pb", Dress::Delimited.file(&many));
+    let output = dir.join("out.pcapng");
+    convert(&[], &input, &output).run().expect_status(0);
+    let frames = tshark::read(&output);
+    let fins: Vec<_> = frames.iter().enumerate().filter(|(_, frame)| frame.flags & 1 == 1).map(|(at, _)| at).collect();
+    assert_eq!(fins.len(), 10_000);
+    let before_last_handshake = frames.iter().rposition(|frame| frame.flags & 0x12 == 2).unwrap();
+    assert!(fins[0] < before_last_handshake, "the oldest are closed to make room");
+    assert!(frames.windows(2).all(|pair| pair[0].time <= pair[1].time));
+}
+
+/// What helps against made-up addresses depends on the kind of trace.
+#[test]
+fn missing_addresses_of_http_traces_come_with_advice() {
+    let dir = Dir::new("advice");
+    let streamed = [
+        segment(1, MessagePiece::RequestHeaders(map(&GET))),
+        segment(1, MessagePiece::ResponseHeaders(map(&[(":status", "200"), ("content-length", "0")]))),
+    ];
+    for (messages, advice) in [
+        (&streamed[..], "a streamed HTTP trace never has any: buffered ones do with the tap filter's"),
+        (&[buffered(message(&GET, "", &[]), message(&OK, "", &[]))], "record_downstream_connection records them"),
+    ] {
+        let input = dir.create("trace_1.pb", Dress::Delimited.file(messages));
+        let run = tap2pcap().args(&["validate"]).arg(&input).run().expect_status(0);
+        assert!(run.stdout_text().contains(advice), "{run:?}");
+    }
 }

@@ -255,6 +255,7 @@ impl Scene {
                     let counted = match length {
                         TrueLength::Known(length) => length,
                         TrueLength::MoreThan(length) => length + 1,
+                        TrueLength::Unframed(_) => unreachable!("these are no HTTP traces"),
                     };
                     state[*index] = (position + counted, (step.lost > 0).then_some(step.outbound));
                 }
@@ -396,6 +397,7 @@ fn totals(entries: &[Seen]) -> ([Vec<u8>; 2], u64) {
                 total += match length {
                     TrueLength::Known(length) => *length,
                     TrueLength::MoreThan(length) => length + 1,
+                    TrueLength::Unframed(_) => unreachable!("these are no HTTP traces"),
                 };
             }
             What::Gap { bytes, .. } => total += bytes,

@@ -5,11 +5,11 @@ use super::{
     h1::Http1,
     h2::Http2,
     head::Head,
-    out::{At, Chunk, MadeKind, Missing},
+    out::{At, Chunk, MadeKind, Missing, add_note},
 };
 use crate::{
     timeline::{Direction, Opening},
-    trace::{Code, Finding, HttpPart, HttpPiece, HttpSide, MessageView, Nanos},
+    trace::{Code, Finding, HttpPart, HttpPiece, HttpSide, MessageView, Nanos, Span},
 };
 
 /// Between pieces whose time is made up.
@@ -17,9 +17,6 @@ const STEP: Nanos = 1_000;
 
 /// What a date header is true to.
 const SECOND: Nanos = 1_000_000_000;
-
-/// Notes of one exchange; a comment has room for no more.
-const MAX_NOTES: usize = 8 << 10;
 
 #[derive(Debug)]
 enum Framer {
@@ -70,6 +67,26 @@ impl Sink<'_> {
         self.env.out.body(at, chunk, missing);
     }
 
+    /// A large body in frames: see [`super::out::Out::frames`].
+    pub(super) fn frames(
+        &mut self,
+        side: HttpSide,
+        chunk: Chunk<'_>,
+        span: Span,
+        size: usize,
+        head: fn(&mut Vec<u8>, usize, bool),
+        ends_early: bool,
+    ) {
+        let at = self.at(side);
+        self.env.out.frames(at, chunk, span, size, head, ends_early);
+    }
+
+    /// The buffer for `len` bytes that a packet should not part.
+    pub(super) fn bytes_together(&mut self, side: HttpSide, len: usize) -> &mut Vec<u8> {
+        self.env.out.together(len);
+        self.bytes(side)
+    }
+
     /// Bytes of which nothing is there, not even a part.
     pub(super) fn gap(&mut self, side: HttpSide, bytes: u64) {
         let at = self.at(side);
@@ -80,13 +97,7 @@ impl Sink<'_> {
     /// Says what was made up, escaped or left out: where the connection opens, or, if that is long ago, here.
     pub(super) fn note(&mut self, note: &str) {
         match self.env.out.opening(self.at.stream).and_then(|opening| opening.http.as_mut()) {
-            Some(http) if http.notes.len() + note.len() > MAX_NOTES => {}
-            Some(http) => {
-                if !http.notes.is_empty() {
-                    http.notes.push('\n');
-                }
-                http.notes.push_str(note);
-            }
+            Some(http) => add_note(&mut http.notes, note),
             None => self.env.out.note(note),
         }
     }
@@ -252,7 +263,7 @@ impl Exchange {
         };
         let (time, times) = match (recorded, env.start_time) {
             // Parts before the one with a time were sent before it.
-            (Some((before, time)), _) => (time.saturating_sub(before * STEP), TimesFrom::Recorded),
+            (Some((before, time)), _) => (time.saturating_sub(before.saturating_mul(STEP)), TimesFrom::Recorded),
             (None, Some(start)) => (after_clock(env.clock, start), TimesFrom::StartTime),
             (None, None) => match date().filter(|date| *date <= env.latest) {
                 Some(date) => (within_second(env.clock, date), TimesFrom::Date),
@@ -263,6 +274,7 @@ impl Exchange {
                 }
             },
         };
+        let time = time.min(env.latest);
         if times != TimesFrom::Recorded {
             env.clock = Some(time);
         }
@@ -296,7 +308,7 @@ impl Exchange {
         let time = match piece.time.filter(|time| *time <= env.latest) {
             Some(time) => time.max(last),
             None => {
-                let mut time = last + STEP;
+                let mut time = last.saturating_add(STEP);
                 // Exchanges that take turns: later in the trace is later in the capture, within reason.
                 if let Some(clock) = env.clock
                     && (last..last.saturating_add(SECOND)).contains(&clock)
@@ -310,6 +322,8 @@ impl Exchange {
                 {
                     time = time.max(date);
                 }
+                // At the end of time the clock stands still.
+                let time = time.min(env.latest);
                 env.clock = Some(time);
                 time
             }

@@ -7,7 +7,7 @@ use memchr::memchr3;
 use super::{
     Track,
     exchange::Sink,
-    head::{Head, Pseudo},
+    head::{Head, Pseudo, shown},
     out::{Chunk, Missing},
 };
 use crate::trace::{Code, HttpSide};
@@ -106,7 +106,7 @@ impl Http1 {
         // RFC 9112 section 3.2.3: the target of CONNECT is the authority.
         let target = if self.connect { authority.or(path) } else { path };
         if let (true, Some(_), Some(path)) = (self.connect, authority, path) {
-            sink.note(&format!("the request has :path {}, for which CONNECT has no place", path.escape_ascii()));
+            sink.note(&format!("the request has :path {}, for which CONNECT has no place", shown(path)));
         }
         let out = sink.bytes(HttpSide::Request);
         token(out, method.unwrap_or(b"GET"), escaped, b":method");
@@ -126,8 +126,7 @@ impl Http1 {
         }
         for (name, pseudo) in [(":scheme", Pseudo::Scheme), (":protocol", Pseudo::Protocol)] {
             if let Some(text) = head.pseudo(pseudo) {
-                let text = String::from_utf8_lossy(text);
-                sink.note(&format!("the request has {name} {text}, for which HTTP/1.1 has no place"));
+                sink.note(&format!("the request has {name} {}, for which HTTP/1.1 has no place", shown(text)));
             }
         }
         let (framing, added) = if head.opens_tunnel() {
@@ -150,7 +149,7 @@ impl Http1 {
         // Writing to a Vec cannot fail.
         let _ = write!(out, "HTTP/1.1 {:03} {}\r\n", status.unwrap_or(0), status.map_or("", reason_phrase));
         if status.is_none() {
-            let recorded = head.pseudo(Pseudo::Status).map(|status| format!(" but '{}'", status.escape_ascii()));
+            let recorded = head.pseudo(Pseudo::Status).map(|status| format!(" but '{}'", shown(status)));
             let recorded = recorded.unwrap_or_default();
             missing(sink, &format!("the response has no :status of three digits{recorded}; 000 is made up"));
         }
@@ -183,9 +182,15 @@ impl Http1 {
 
     pub(super) fn body(&mut self, sink: &mut Sink<'_>, side: HttpSide, chunk: Chunk<'_>, last: bool) {
         let half = &mut self.halves[side.index()];
-        let missing = half.missing(&chunk, last);
+        let (missing, unframed) = half.missing(&chunk, last);
+        if unframed > 0 {
+            sink.note(&format!(
+                "by its content-length, {unframed} bytes of the {} are missing, for which no chunk stands",
+                side.word()
+            ));
+        }
         let lost = match missing {
-            Missing::Nothing => 0,
+            Missing::Nothing | Missing::Unframed => 0,
             Missing::Bytes(bytes) => bytes,
             Missing::Unknown => 1,
         };
@@ -200,9 +205,9 @@ impl Http1 {
             half.mismatch_reported = true;
             sink.find(Code::LengthMismatch, &format!("the {} has more body than its headers allow", side.word()));
         }
-        if half.framing != Framing::Chunked {
+        if half.framing != Framing::Chunked || len == 0 {
             sink.body(side, chunk, missing);
-        } else if len > 0 {
+        } else {
             // A chunk of length 0 would be the last one.
             let out = sink.bytes(side);
             let _ = write!(out, "{len:x}\r\n");
@@ -270,15 +275,19 @@ impl Http1 {
 }
 
 impl Half {
-    /// What is missing behind a part of the body, `last` if it is known to be the last one.
-    fn missing(&self, chunk: &Chunk<'_>, last: bool) -> Missing {
+    /// What is missing behind a part of the body, `last` if it is known to be the last one; and how many of these bytes
+    /// are known to be missing, but have no place in the framing.
+    fn missing(&self, chunk: &Chunk<'_>, last: bool) -> (Missing, u64) {
         let sent = self.sent.saturating_add(chunk.bytes.len() as u64);
-        let rest = self.content_length.map_or(0, |length| length.saturating_sub(sent));
-        let cut = chunk.truncated || chunk.as_string || matches!(self.framing, Framing::Length(_));
-        match chunk.truncated {
-            _ if last && cut && rest > 0 => Missing::Bytes(rest),
-            true => Missing::Unknown,
-            false => Missing::Nothing,
+        let rest = self.content_length.filter(|_| last).map_or(0, |length| length.saturating_sub(sent));
+        match self.framing {
+            // A dissector shows chunks when the last one has come and all are whole. Their sizes are made up anyway.
+            Framing::Chunked if chunk.truncated || (chunk.as_string && rest > 0) => (Missing::Unframed, rest),
+            Framing::Length(_) if rest > 0 => (Missing::Bytes(rest), 0),
+            // What is missing before the end is counted there.
+            Framing::Length(_) if chunk.truncated => (Missing::Unframed, 0),
+            Framing::Headless | Framing::Tunnel | Framing::Nothing if chunk.truncated => (Missing::Unknown, 0),
+            _ => (Missing::Nothing, 0),
         }
     }
 }
@@ -320,7 +329,7 @@ fn body_framing(
     }
 }
 
-fn missing(sink: &mut Sink<'_>, what: &str) {
+pub(super) fn missing(sink: &mut Sink<'_>, what: &str) {
     sink.note(what);
     sink.find(Code::MissingHeader, what);
 }
@@ -396,7 +405,7 @@ static TOKEN: [bool; 256] = {
     table
 };
 
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
@@ -416,19 +425,18 @@ pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: 
     out.extend_from_slice(rest);
 }
 
-/// Fields that could not stand as they were recorded.
+/// Names of fields, for a note.
 #[derive(Debug, Default)]
-pub(super) struct Escaped {
+pub(super) struct Names {
     names: Vec<String>,
     more: usize,
 }
 
-impl Escaped {
+impl Names {
     #[cold]
     pub(super) fn add(&mut self, key: &[u8]) {
         const NAMES: usize = 8;
-        const LONGEST: usize = 64;
-        let name = key[..key.len().min(LONGEST)].escape_ascii().to_string();
+        let name = shown(key);
         if self.names.last() == Some(&name) {
             return;
         }
@@ -439,12 +447,26 @@ impl Escaped {
         }
     }
 
-    pub(super) fn report(&self, sink: &mut Sink<'_>, side: HttpSide) {
-        if self.names.is_empty() {
-            return;
-        }
+    /// The list, unless it is empty.
+    pub(super) fn list(&self) -> Option<String> {
         let more = if self.more > 0 { format!(" and {} more", self.more) } else { String::new() };
-        let detail = format!("escaped in the {}: {}{more}", side.word(), self.names.join(", "));
+        (!self.names.is_empty()).then(|| format!("{}{more}", self.names.join(", ")))
+    }
+}
+
+/// Fields that could not stand as they were recorded.
+#[derive(Debug, Default)]
+pub(super) struct Escaped(Names);
+
+impl Escaped {
+    #[cold]
+    pub(super) fn add(&mut self, key: &[u8]) {
+        self.0.add(key);
+    }
+
+    pub(super) fn report(&self, sink: &mut Sink<'_>, side: HttpSide) {
+        let Some(names) = self.0.list() else { return };
+        let detail = format!("escaped in the {}: {names}", side.word());
         sink.note(&detail);
         sink.find(Code::EscapedHeader, &detail);
     }

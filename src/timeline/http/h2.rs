@@ -1,20 +1,20 @@
 //! HTTP/2 (RFC 9113): the greeting of both sides, then one stream.
 //!
-//! Settings and windows are as large as they can be, so that a field block is one frame, a body few, and flow control
-//! never stands in the way.
+//! Windows are as large as they can be, so that flow control never stands in the way. Frames are as large as every
+//! receiver takes them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, mem};
 
 use loona_hpack::Encoder;
 use memchr::memchr3;
 
 use super::{
     exchange::Sink,
-    h1::{Escaped, value},
-    head::Head,
-    out::{Chunk, Missing},
+    h1::{Escaped, Names, is_token, missing, value},
+    head::{Head, Pseudo},
+    out::{Chunk, LARGE, Missing},
 };
-use crate::trace::HttpSide;
+use crate::trace::{Code, HttpSide};
 
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,11 +32,15 @@ const END_HEADERS: u8 = 4;
 /// Settings (RFC 9113 section 6.5.2).
 const ENABLE_PUSH: u16 = 2;
 const INITIAL_WINDOW_SIZE: u16 = 4;
-const MAX_FRAME_SIZE: u16 = 5;
 
-/// The largest values that they may have.
+/// The largest value that it may have.
 const MAX_WINDOW: u32 = 0x7fff_ffff;
-const MAX_FRAME: u32 = 0x00ff_ffff;
+
+/// The largest payload of a frame, unless SETTINGS_MAX_FRAME_SIZE says otherwise (RFC 9113 section 4.2).
+const MAX_FRAME: usize = 16_384;
+
+/// Bytes before it.
+const FRAME_HEAD: usize = 9;
 
 /// The window of a connection before the first update (RFC 9113 section 6.9.2).
 const FIRST_WINDOW: u32 = 65_535;
@@ -47,10 +51,13 @@ const UPDATE_AFTER: u32 = 1 << 30;
 /// The only stream: the first that a client opens.
 const STREAM: u32 = 1;
 
-/// Missing bytes that frames are written for. A hostile content-length can claim any number.
-const MAX_MISSING: u64 = 64 << 20;
+/// Bytes of a body that are put into frames with one look at the windows; less than [`UPDATE_AFTER`].
+const MAX_AT_ONCE: usize = 1 << 29;
 
-#[derive(Clone, Copy, Debug, Default)]
+/// Missing bytes that frames are written for: more would be a crowd of packets with nothing in them.
+const MAX_MISSING: u64 = 16 * MAX_FRAME as u64;
+
+#[derive(Debug, Default)]
 struct Half {
     has_head: bool,
     content_length: Option<u64>,
@@ -59,6 +66,17 @@ struct Half {
     /// Of these, how many since the other side opened its window again.
     in_window: u32,
     ended: bool,
+    /// A body that a dissector reads frame by frame: what waits for the rest of its frame.
+    text: Option<Text>,
+}
+
+/// Bytes of gRPC-Web in base64. Its chunks end anywhere, and Wireshark decodes each frame for itself: so frames are
+/// filled, which leaves no group of four characters in two of them.
+#[derive(Debug, Default)]
+struct Text {
+    waiting: Vec<u8>,
+    truncated: bool,
+    as_string: bool,
 }
 
 #[derive(Default)]
@@ -89,9 +107,9 @@ impl Http2 {
         };
         let client = sink.bytes(HttpSide::Request);
         client.extend_from_slice(PREFACE);
-        settings(client, &[(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, MAX_WINDOW), (MAX_FRAME_SIZE, MAX_FRAME)]);
+        settings(client, &[(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, MAX_WINDOW)]);
         let server = sink.bytes(HttpSide::Response);
-        settings(server, &[(INITIAL_WINDOW_SIZE, MAX_WINDOW), (MAX_FRAME_SIZE, MAX_FRAME)]);
+        settings(server, &[(INITIAL_WINDOW_SIZE, MAX_WINDOW)]);
         frame(server, 0, SETTINGS, ACK, 0);
         frame(sink.bytes(HttpSide::Request), 0, SETTINGS, ACK, 0);
     }
@@ -107,29 +125,46 @@ impl Http2 {
             half.has_head = true;
             half.content_length = head.content_length().filter(|_| !no_body);
             half.ended |= last;
+            half.text = head.is_grpc_web_text().then(Text::default);
         }
-        self.block(sink, side, head, last && !informational);
+        self.block(sink, side, head, true, last && !informational);
     }
 
     pub(super) fn trailers(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) {
+        self.write_text(sink, side, false);
         self.halves[side.index()].ended = true;
-        self.block(sink, side, head, true);
+        self.block(sink, side, head, false, true);
     }
 
     /// A field block (RFC 9113 section 8.2), pseudo-headers first.
-    fn block(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>, end_stream: bool) {
+    fn block(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>, of_head: bool, end_stream: bool) {
         let mut escaped = Escaped::default();
+        let mut left_out = LeftOut::default();
+        let nominated = nominated(head);
         self.block.clear();
         let encoder = &mut self.encoders[side.index()];
+        let mut encode = |name: &[u8], text: &[u8]| {
+            encoder.encode_header_into((name, text), &mut self.block).expect("writing to memory cannot fail");
+        };
+        if of_head {
+            for (name, text) in made_up(sink, side, head) {
+                encode(name, text);
+            }
+        }
         for pseudo in [true, false] {
-            for field in head.fields {
+            for (index, field) in head.fields.iter().enumerate() {
                 let (key, text) = head.field(field);
                 if (key.first() == Some(&b':')) != pseudo {
                     continue;
                 }
-                let name = field_name(key, &mut escaped);
-                let text = field_value(text, key, &mut escaped);
-                encoder.encode_header_into((&name, &text), &mut self.block).expect("writing to memory cannot fail");
+                if pseudo && !(of_head && head.is_pseudo(index, side)) {
+                    left_out.names.add(key);
+                    continue;
+                }
+                if !pseudo && !left_out.keeps(key, text, &nominated) {
+                    continue;
+                }
+                encode(&field_name(key), &field_value(text, key, &mut escaped));
             }
         }
         let out = sink.bytes(side);
@@ -137,7 +172,7 @@ impl Http2 {
         let mut kind = HEADERS;
         let mut flags = if end_stream { END_STREAM } else { 0 };
         loop {
-            let (part, after) = rest.split_at(rest.len().min(MAX_FRAME as usize));
+            let (part, after) = rest.split_at(rest.len().min(MAX_FRAME));
             if after.is_empty() {
                 flags |= END_HEADERS;
             }
@@ -149,43 +184,80 @@ impl Http2 {
             (rest, kind, flags) = (after, CONTINUATION, 0);
         }
         escaped.report(sink, side);
+        left_out.report(sink, side);
     }
 
     pub(super) fn body(&mut self, sink: &mut Sink<'_>, side: HttpSide, chunk: Chunk<'_>, last: bool) {
-        let missing = self.missing(sink, side, &chunk, last);
-        let lost = match missing {
-            Missing::Nothing => 0,
-            Missing::Bytes(bytes) => bytes,
-            Missing::Unknown => 1,
-        };
         let half = &mut self.halves[side.index()];
         half.ended |= last;
-        let mut left = (chunk.bytes.len() as u64).saturating_add(lost);
-        half.sent = half.sent.saturating_add(left);
-        // An empty frame says nothing, unless it is the end.
-        if left == 0 && !last {
+        let Some(text) = &mut half.text else { return self.data(sink, side, chunk, last) };
+        text.waiting.extend_from_slice(chunk.bytes);
+        text.truncated |= chunk.truncated;
+        text.as_string |= chunk.as_string;
+        // The last frame waits for what may come with it: the end.
+        let full = text.waiting.len().saturating_sub(1) / MAX_FRAME * MAX_FRAME;
+        if last {
+            self.write_text(sink, side, true);
+        } else if full > 0 {
+            let rest = text.waiting.split_off(full);
+            let frames = mem::replace(&mut text.waiting, rest);
+            let whole = Chunk { bytes: &frames, span: None, truncated: false, as_string: false };
+            self.data(sink, side, whole, false);
+        }
+    }
+
+    /// Writes the bytes that wait for the rest of their frame.
+    fn write_text(&mut self, sink: &mut Sink<'_>, side: HttpSide, last: bool) {
+        let Some(text) = self.halves[side.index()].text.as_mut().map(mem::take) else { return };
+        let Text { waiting, truncated, as_string } = text;
+        if !waiting.is_empty() || truncated || last {
+            self.data(sink, side, Chunk { bytes: &waiting, span: None, truncated, as_string }, last);
+        }
+    }
+
+    /// DATA frames of what is there and, where that is known, of what is missing: a dissector shows the first.
+    fn data(&mut self, sink: &mut Sink<'_>, side: HttpSide, chunk: Chunk<'_>, last: bool) {
+        let missing = self.missing(sink, side, &chunk, last);
+        let lost = if let Missing::Bytes(bytes) = missing { bytes } else { 0 };
+        let present = chunk.bytes.len();
+        let half = &mut self.halves[side.index()];
+        half.sent = half.sent.saturating_add(present as u64).saturating_add(lost);
+        // An empty frame says nothing, unless it is the end or something is missing.
+        if present == 0 && lost == 0 && missing == Missing::Nothing && !last {
             return;
         }
+        let flags = |is_end: bool| if last && is_end { END_STREAM } else { 0 };
         let mut rest = chunk;
         loop {
-            let present = rest.bytes.len() as u64;
-            // A frame of what is there and one of what is missing: a dissector shows the first.
-            let len = if present > 0 { present } else { left }.min(u64::from(MAX_FRAME));
-            left -= len;
-            self.open_window(sink, side, len as u32);
-            let flags = if last && left == 0 { END_STREAM } else { 0 };
-            frame(sink.bytes(side), len as usize, DATA, flags, STREAM);
-            let (part, after) = rest.split(present.min(len) as usize);
+            let large = chunk.span.is_some() && rest.bytes.len() >= LARGE;
+            let len = rest.bytes.len().min(if large { MAX_AT_ONCE } else { MAX_FRAME });
+            let (part, after) = rest.split(len);
             rest = after;
-            let missing = match (present, missing) {
-                (0, Missing::Bytes(_)) => Missing::Bytes(len),
-                (0, Missing::Unknown) => Missing::Unknown,
-                _ => Missing::Nothing,
-            };
-            sink.body(side, part, missing);
-            if left == 0 {
+            let ends = rest.bytes.is_empty() && lost == 0;
+            self.open_window(sink, side, len as u32);
+            let unframed = ends && missing == Missing::Unframed;
+            match part.span {
+                Some(span) if large => {
+                    let head = if last && ends { last_data_head } else { data_head };
+                    sink.frames(side, part, span, MAX_FRAME, head, unframed);
+                }
+                _ if len > 0 || lost == 0 => {
+                    frame(sink.bytes_together(side, FRAME_HEAD + len), len, DATA, flags(ends), STREAM);
+                    sink.body(side, part, if unframed { missing } else { Missing::Nothing });
+                }
+                _ => {}
+            }
+            if rest.bytes.is_empty() {
                 break;
             }
+        }
+        let mut left = lost;
+        while left > 0 {
+            let len = left.min(MAX_FRAME as u64);
+            left -= len;
+            self.open_window(sink, side, len as u32);
+            frame(sink.bytes(side), len as usize, DATA, flags(left == 0), STREAM);
+            sink.body(side, rest, Missing::Bytes(len));
         }
     }
 
@@ -193,18 +265,19 @@ impl Http2 {
     fn missing(&self, sink: &mut Sink<'_>, side: HttpSide, chunk: &Chunk<'_>, last: bool) -> Missing {
         let half = &self.halves[side.index()];
         let sent = half.sent.saturating_add(chunk.bytes.len() as u64);
-        let rest = half.content_length.map_or(0, |length| length.saturating_sub(sent));
-        let cut = chunk.truncated || chunk.as_string;
-        if last && cut && rest > 0 && rest <= MAX_MISSING {
-            return Missing::Bytes(rest);
+        let rest = half.content_length.filter(|_| last).map_or(0, |length| length.saturating_sub(sent));
+        match rest {
+            1..=MAX_MISSING if chunk.truncated || chunk.as_string => Missing::Bytes(rest),
+            1.. if chunk.truncated || chunk.as_string => {
+                sink.note(&format!(
+                    "by its content-length, {rest} bytes of the {} are missing, for which no frame stands",
+                    side.word()
+                ));
+                Missing::Unframed
+            }
+            _ if chunk.truncated => Missing::Unframed,
+            _ => Missing::Nothing,
         }
-        if last && cut && rest > MAX_MISSING {
-            sink.note(&format!(
-                "by its content-length, {rest} bytes of the body are missing; one byte stands for them"
-            ));
-            return Missing::Unknown;
-        }
-        if chunk.truncated { Missing::Unknown } else { Missing::Nothing }
     }
 
     /// The other side opens its windows before they close.
@@ -231,9 +304,14 @@ impl Http2 {
     /// The exchange is over.
     pub(super) fn finish(&mut self, sink: &mut Sink<'_>, side: HttpSide, complete: bool) {
         let half = &self.halves[side.index()];
-        if half.has_head && !half.ended && complete {
+        if !half.has_head || half.ended {
+            return;
+        }
+        if complete {
             let nothing = Chunk { bytes: &[], span: None, truncated: false, as_string: false };
             self.body(sink, side, nothing, true);
+        } else {
+            self.write_text(sink, side, false);
         }
     }
 }
@@ -245,25 +323,116 @@ fn frame(out: &mut Vec<u8>, len: usize, kind: u8, flags: u8, stream: u32) {
     out.extend_from_slice(&stream.to_be_bytes());
 }
 
-/// RFC 9113 section 8.2: names are in lower case, and hold no control character.
-fn field_name<'a>(key: &'a [u8], escaped: &mut Escaped) -> Cow<'a, [u8]> {
-    if memchr3(b'\r', b'\n', 0, key).is_none() {
-        if key.iter().any(u8::is_ascii_uppercase) {
-            return Cow::Owned(key.to_ascii_lowercase());
-        }
-        return Cow::Borrowed(key);
-    }
-    let mut name = Vec::with_capacity(key.len() + 1);
-    value(&mut name, &key.to_ascii_lowercase(), escaped, key);
-    Cow::Owned(name)
+fn data_head(out: &mut Vec<u8>, len: usize, _is_last: bool) {
+    frame(out, len, DATA, 0, STREAM);
 }
 
-/// RFC 9113 section 8.2.1.
+fn last_data_head(out: &mut Vec<u8>, len: usize, is_last: bool) {
+    frame(out, len, DATA, if is_last { END_STREAM } else { 0 }, STREAM);
+}
+
+/// Fields that HTTP/2 does not have.
+#[derive(Debug, Default)]
+struct LeftOut {
+    of_connection: Names,
+    names: Names,
+}
+
+impl LeftOut {
+    /// Whether the field stays. RFC 9113 section 8.2.2: fields of the connection belong to HTTP/1, also those that its
+    /// Connection field names; section 8.2.1: names are tokens.
+    fn keeps(&mut self, key: &[u8], text: &[u8], nominated: &[&[u8]]) -> bool {
+        let is = |name: &[u8]| key.eq_ignore_ascii_case(name);
+        let of_connection = match key.len() {
+            2 if is(b"te") => !text.trim_ascii().eq_ignore_ascii_case(b"trailers"),
+            7 => is(b"upgrade"),
+            10 => is(b"connection") || is(b"keep-alive"),
+            16 => is(b"proxy-connection"),
+            17 => is(b"transfer-encoding"),
+            _ => false,
+        };
+        if of_connection || (!is(b"te") && nominated.iter().any(|name| is(name))) {
+            self.of_connection.add(key);
+            return false;
+        }
+        if key.is_empty() || !key.iter().all(|byte| is_token(*byte)) {
+            self.names.add(key);
+            return false;
+        }
+        true
+    }
+
+    fn report(&self, sink: &mut Sink<'_>, side: HttpSide) {
+        let side = side.word();
+        if let Some(names) = self.of_connection.list() {
+            sink.note(&format!("left out of the {side}, because they are fields of an HTTP/1 connection: {names}"));
+        }
+        if let Some(names) = self.names.list() {
+            let detail = format!("left out of the {side}, because HTTP/2 has no such names there: {names}");
+            sink.note(&detail);
+            sink.find(Code::EscapedHeader, &detail);
+        }
+    }
+}
+
+/// The names in a Connection field.
+fn nominated<'a>(head: &Head<'a>) -> Vec<&'a [u8]> {
+    let is_connection =
+        |key: &[u8]| key.eq_ignore_ascii_case(b"connection") || key.eq_ignore_ascii_case(b"proxy-connection");
+    let lists = head.fields.iter().map(|field| head.field(field)).filter(|(key, _)| is_connection(key));
+    lists.flat_map(|(_, list)| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).collect()
+}
+
+/// Pseudo-headers that HTTP/2 demands (RFC 9113 section 8.3) and the trace has not.
+fn made_up(sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) -> Vec<(&'static [u8], &'static [u8])> {
+    let mut out: Vec<(&[u8], &[u8])> = Vec::new();
+    let absent = |pseudo| head.pseudo(pseudo).is_none();
+    match side {
+        HttpSide::Request => {
+            if absent(Pseudo::Method) {
+                missing(sink, "the request has no :method; GET is made up");
+                out.push((b":method", b"GET"));
+            }
+            // RFC 9113 section 8.5: CONNECT has neither.
+            let connect = head.method() == Some(b"CONNECT") && absent(Pseudo::Protocol);
+            if absent(Pseudo::Path) && !connect {
+                missing(sink, "the request has no :path; / is made up");
+                out.push((b":path", b"/"));
+            }
+            if absent(Pseudo::Scheme) && !connect {
+                sink.note("added to the request: :scheme http");
+                out.push((b":scheme", b"http"));
+            }
+        }
+        HttpSide::Response => {
+            if absent(Pseudo::Status) {
+                missing(sink, "the response has no :status; 000 is made up");
+                out.push((b":status", b"000"));
+            }
+        }
+    }
+    out
+}
+
+/// RFC 9113 section 8.2: names are in lower case.
+fn field_name(key: &[u8]) -> Cow<'_, [u8]> {
+    if key.iter().any(u8::is_ascii_uppercase) { Cow::Owned(key.to_ascii_lowercase()) } else { Cow::Borrowed(key) }
+}
+
+/// RFC 9113 section 8.2.1: no line breaks and no NUL, no blank at either end.
 fn field_value<'a>(text: &'a [u8], key: &[u8], escaped: &mut Escaped) -> Cow<'a, [u8]> {
+    let text = trim_blanks(text);
     if memchr3(b'\r', b'\n', 0, text).is_none() {
         return Cow::Borrowed(text);
     }
     let mut out = Vec::with_capacity(text.len() + 1);
     value(&mut out, text, escaped, key);
     Cow::Owned(out)
+}
+
+fn trim_blanks(text: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = text.iter().take_while(|byte| is_blank(byte)).count();
+    let end = text[start..].iter().rev().take_while(|byte| is_blank(byte)).count();
+    &text[start..text.len() - end]
 }

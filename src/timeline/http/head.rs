@@ -38,6 +38,31 @@ enum Length {
     Bad,
 }
 
+/// What a content-type says of gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grpc {
+    No,
+    Yes,
+    /// gRPC-Web, which is made for HTTP/1.1: its trailers are in the body.
+    Web,
+    /// gRPC-Web in base64.
+    WebText,
+}
+
+impl Grpc {
+    fn of(content_type: &[u8]) -> Self {
+        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        // After a plus sign: how messages are encoded.
+        let essence = essence.split(|byte| *byte == b'+').next().unwrap_or_default().to_ascii_lowercase();
+        match essence.as_slice() {
+            b"application/grpc" => Self::Yes,
+            b"application/grpc-web" => Self::Web,
+            b"application/grpc-web-text" => Self::WebText,
+            _ => Self::No,
+        }
+    }
+}
+
 /// A head, read once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head<'a> {
@@ -49,7 +74,8 @@ pub(super) struct Head<'a> {
     /// transfer-encoding ends in chunked.
     pub(super) chunked: bool,
     upgrade: bool,
-    grpc: bool,
+    /// By its content-type.
+    grpc: Grpc,
     te_trailers: bool,
     date: Option<&'a [u8]>,
 }
@@ -64,7 +90,7 @@ impl<'a> Head<'a> {
             length: Length::Absent,
             chunked: false,
             upgrade: false,
-            grpc: false,
+            grpc: Grpc::No,
             te_trailers: false,
             date: None,
         };
@@ -84,9 +110,7 @@ impl<'a> Head<'a> {
                 4 if key.eq_ignore_ascii_case(b"date") => head.date = Some(view.bytes(field.value)),
                 7 if key.eq_ignore_ascii_case(b"upgrade") => head.upgrade = true,
                 12 if key.eq_ignore_ascii_case(b"content-type") => {
-                    const GRPC: &[u8] = b"application/grpc";
-                    let start = view.bytes(field.value).get(..GRPC.len());
-                    head.grpc |= start.is_some_and(|start| start.eq_ignore_ascii_case(GRPC));
+                    head.grpc = Grpc::of(view.bytes(field.value));
                 }
                 14 if key.eq_ignore_ascii_case(b"content-length") => head.add_length(view.bytes(field.value)),
                 17 if key.eq_ignore_ascii_case(b"transfer-encoding") => {
@@ -161,7 +185,12 @@ impl<'a> Head<'a> {
 
     /// Signs of HTTP/2: gRPC, a client that takes trailers, extended CONNECT.
     pub(super) fn wants_http2(&self) -> bool {
-        self.grpc || self.te_trailers || self.pseudo(Pseudo::Protocol).is_some()
+        self.grpc == Grpc::Yes || self.te_trailers || self.pseudo(Pseudo::Protocol).is_some()
+    }
+
+    /// gRPC-Web in base64, which a dissector reads frame by frame.
+    pub(super) fn is_grpc_web_text(&self) -> bool {
+        self.grpc == Grpc::WebText
     }
 
     /// A request after which, or a response with which, another protocol begins.
@@ -177,6 +206,15 @@ impl<'a> Head<'a> {
         let text = str::from_utf8(self.date?).ok()?;
         let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         u64::try_from(since_epoch.as_nanos()).ok()
+    }
+}
+
+/// Bytes of a trace for a note: the first ones, in ASCII.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    const LONGEST: usize = 64;
+    match bytes.get(..LONGEST) {
+        Some(first) if bytes.len() > LONGEST => format!("{}…", first.escape_ascii()),
+        _ => bytes.escape_ascii().to_string(),
     }
 }
 

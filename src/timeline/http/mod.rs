@@ -98,7 +98,7 @@ pub struct HttpOpening {
     pub version: u8,
     /// No trailers, so that nothing in a streamed trace says that the exchange ends where it does.
     pub end_assumed: bool,
-    /// What was made up beyond that, escaped, or left out, one line each.
+    /// What was made up beyond that, escaped, or left out, one line each. Lines are safe for terminals.
     pub notes: String,
 }
 
@@ -149,9 +149,9 @@ impl Replay {
         }
     }
 
-    /// The next entry.
-    pub(super) fn next(&mut self) -> Option<Made> {
-        self.env.out.next()
+    /// The next entry; `view` is the message that was taken last.
+    pub(super) fn next(&mut self, view: MessageView<'_>) -> Option<Made> {
+        self.env.out.next(view)
     }
 
     /// The bytes of an entry that are not in the message.

@@ -7,14 +7,21 @@ use std::collections::VecDeque;
 
 use crate::{
     timeline::{Direction, Opening, TrueLength},
-    trace::{Nanos, Span},
+    trace::{MessageView, Nanos, Span},
+    untrusted,
 };
 
 /// Bytes of a run; less than the payload of one IP packet.
 const MAX_RUN: usize = 60_000;
 
 /// A body of at least so many bytes stays where it is; copying a small one costs less than a packet of its own.
-const LARGE: usize = 32_000;
+pub(super) const LARGE: usize = 32_000;
+
+/// Notes of one run, in bytes: a comment has room for no more.
+const MAX_NOTES: usize = 8 << 10;
+
+/// Stands for the notes that there is no room for.
+const MORE_NOTES: &str = "there is more to say, for which a comment has no room";
 
 /// Where the bytes of an entry are.
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +49,46 @@ pub(in crate::timeline) struct MadeData {
 pub(in crate::timeline) enum MadeKind {
     Opened(Box<Opening>),
     Data(MadeData),
-    Gap { direction: Direction, bytes: u64 },
+    /// Becomes several entries with data, when they are read.
+    Frames(Frames),
+    Gap {
+        direction: Direction,
+        bytes: u64,
+    },
     Closed,
     Abandoned,
+}
+
+/// A body in frames of one size, which are put together when they are read: so a body of any size is in memory once.
+#[derive(Debug)]
+pub(in crate::timeline) struct Frames {
+    direction: Direction,
+    /// What is left of it, in the current message.
+    span: Span,
+    size: usize,
+    /// Writes what stands before the bytes of a frame: their number, and whether it is the last frame.
+    head: fn(&mut Vec<u8>, usize, bool),
+    truncated: bool,
+    as_string: bool,
+    /// More of it is missing, and nothing stands for that.
+    ends_early: bool,
+    note: String,
+}
+
+impl Frames {
+    /// Writes whole frames, as many as one run holds, and answers how many of these bytes are no body.
+    fn take_run(&mut self, view: MessageView<'_>, out: &mut Vec<u8>) -> u64 {
+        let start = out.len();
+        let mut body = 0;
+        while !self.span.is_empty() && (body == 0 || out.len() - start + self.size <= MAX_RUN) {
+            let (part, rest) = self.span.split(self.size);
+            self.span = rest;
+            (self.head)(out, part.len(), rest.is_empty());
+            out.extend_from_slice(view.bytes(part));
+            body += part.len();
+        }
+        (out.len() - start - body) as u64
+    }
 }
 
 /// An entry of a timeline, before it has a slot there.
@@ -64,6 +108,8 @@ pub(super) enum Missing {
     Bytes(u64),
     /// At least one byte, and nobody knows how many.
     Unknown,
+    /// The same, but the framing ends with the bytes that are there, so that a dissector shows them.
+    Unframed,
 }
 
 /// Bytes of a body.
@@ -104,19 +150,46 @@ struct Run {
     body: usize,
     truncated: bool,
     as_string: bool,
+    ends_early: bool,
     note: String,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Out {
     buffer: Vec<u8>,
+    /// Where in `buffer` the frames begin that were put together for the entry being read.
+    frames: Option<usize>,
     queue: VecDeque<Made>,
     run: Option<Run>,
 }
 
 impl Out {
-    pub(super) fn next(&mut self) -> Option<Made> {
-        self.queue.pop_front()
+    /// The next entry; `view` is the message that the spans are of.
+    pub(super) fn next(&mut self, view: MessageView<'_>) -> Option<Made> {
+        let Some(Made { stream, time, origin, kind: MadeKind::Frames(frames) }) = self.queue.front_mut() else {
+            return self.queue.pop_front();
+        };
+        let (stream, time, origin, direction) = (*stream, *time, *origin, frames.direction);
+        let start = *self.frames.get_or_insert(self.buffer.len());
+        self.buffer.truncate(start);
+        let framing = frames.take_run(view, &mut self.buffer);
+        let end = self.buffer.len();
+        let is_last = frames.span.is_empty();
+        let present = (end - start) as u64;
+        let ends_early = is_last && frames.ends_early;
+        let data = MadeData {
+            direction,
+            place: Place::Own(start, end),
+            length: if ends_early { TrueLength::Unframed(present) } else { TrueLength::Known(present) },
+            framing,
+            truncated: is_last && frames.truncated,
+            as_string: frames.as_string,
+            note: std::mem::take(&mut frames.note),
+        };
+        if is_last {
+            self.queue.pop_front();
+        }
+        Some(Made { stream, time, origin, kind: MadeKind::Data(data) })
     }
 
     pub(super) fn bytes(&self, start: usize, end: usize) -> &[u8] {
@@ -127,20 +200,55 @@ impl Out {
     pub(super) fn forget(&mut self) {
         if self.queue.is_empty() && self.run.is_none() {
             self.buffer.clear();
+            self.frames = None;
         }
     }
 
     /// Goes on in this direction; the bytes follow in the buffer.
     pub(super) fn begin(&mut self, at: At) -> &mut Vec<u8> {
+        if let Some(start) = self.frames.take() {
+            self.buffer.truncate(start);
+        }
         let goes_on = self.run.as_ref().is_some_and(|run| {
             run.at.direction == at.direction && run.at.stream == at.stream && self.buffer.len() - run.start < MAX_RUN
         });
         if !goes_on {
             self.flush();
             let start = self.buffer.len();
-            self.run = Some(Run { at, start, body: 0, truncated: false, as_string: false, note: String::new() });
+            let note = String::new();
+            self.run = Some(Run { at, start, body: 0, truncated: false, as_string: false, ends_early: false, note });
         }
         &mut self.buffer
+    }
+
+    /// The next bytes, `len` of them, are to be in one run.
+    pub(super) fn together(&mut self, len: usize) {
+        if self.run.as_ref().is_some_and(|run| self.buffer.len() - run.start + len > MAX_RUN) {
+            self.flush();
+        }
+    }
+
+    /// The note of the run, if nothing but that is in it yet.
+    fn take_note(&mut self) -> String {
+        let run = self.run.as_mut().filter(|run| run.start == self.buffer.len());
+        run.map(|run| std::mem::take(&mut run.note)).unwrap_or_default()
+    }
+
+    /// A large body in frames of `size` bytes.
+    pub(super) fn frames(
+        &mut self,
+        at: At,
+        chunk: Chunk<'_>,
+        span: Span,
+        size: usize,
+        head: fn(&mut Vec<u8>, usize, bool),
+        ends_early: bool,
+    ) {
+        let note = self.take_note();
+        self.flush();
+        let Chunk { truncated, as_string, .. } = chunk;
+        let frames = Frames { direction: at.direction, span, size, head, truncated, as_string, ends_early, note };
+        self.push(at, MadeKind::Frames(frames));
     }
 
     /// Body bytes, and what is missing behind them.
@@ -148,8 +256,7 @@ impl Out {
         if let Some(span) = chunk.span
             && chunk.bytes.len() >= LARGE
         {
-            let note = self.run.as_mut().filter(|run| run.start == self.buffer.len());
-            let note = note.map(|run| std::mem::take(&mut run.note)).unwrap_or_default();
+            let note = self.take_note();
             self.flush();
             let present = chunk.bytes.len() as u64;
             let Chunk { truncated, as_string, .. } = chunk;
@@ -169,8 +276,9 @@ impl Out {
             run.body += chunk.bytes.len();
             run.truncated |= chunk.truncated;
             run.as_string |= chunk.as_string;
+            run.ends_early |= missing == Missing::Unframed;
         }
-        if missing != Missing::Nothing {
+        if !matches!(missing, Missing::Nothing | Missing::Unframed) {
             self.close(missing);
         }
     }
@@ -178,10 +286,7 @@ impl Out {
     /// Says something of the bytes that are being written.
     pub(super) fn note(&mut self, note: &str) {
         if let Some(run) = &mut self.run {
-            if !run.note.is_empty() {
-                run.note.push('\n');
-            }
-            run.note.push_str(note);
+            add_note(&mut run.note, note);
         }
     }
 
@@ -190,8 +295,9 @@ impl Out {
     }
 
     fn close(&mut self, missing: Missing) {
-        let Some(Run { at, start, body, truncated, as_string, note }) = self.run.take() else { return };
+        let Some(Run { at, start, body, truncated, as_string, ends_early, note }) = self.run.take() else { return };
         let end = self.buffer.len();
+        let missing = if ends_early && missing == Missing::Nothing { Missing::Unframed } else { missing };
         if start == end && missing == Missing::Nothing {
             return;
         }
@@ -224,10 +330,25 @@ impl Out {
     }
 }
 
+/// Adds a line, escaped: it may hold what was in the trace. From here on nobody need escape it.
+pub(super) fn add_note(notes: &mut String, note: &str) {
+    let note = untrusted::escape(note);
+    if notes.len() + note.len() < MAX_NOTES {
+        if !notes.is_empty() {
+            notes.push('\n');
+        }
+        notes.push_str(&note);
+    } else if !notes.ends_with(MORE_NOTES) {
+        notes.push('\n');
+        notes.push_str(MORE_NOTES);
+    }
+}
+
 fn true_length(present: u64, missing: Missing) -> TrueLength {
     match missing {
         Missing::Nothing => TrueLength::Known(present),
         Missing::Bytes(bytes) => TrueLength::Known(present.saturating_add(bytes)),
         Missing::Unknown => TrueLength::MoreThan(present),
+        Missing::Unframed => TrueLength::Unframed(present),
     }
 }

@@ -1,0 +1,140 @@
+//! Which packets are one connection: of every source that goes into one capture.
+//!
+//! A tap of HTTP records exchanges, each by itself and often in a file of its own. Those of one kept-alive HTTP/1
+//! connection have the same addresses, and follow each other. So the connection of a replayed exchange stays open until
+//! the capture ends, and the next exchange with its addresses goes on there.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    net::SocketAddr,
+};
+
+use crate::{
+    timeline::{Endpoints, Mappings, Opening, Resolver, Role},
+    trace::Nanos,
+};
+
+/// Connections of replayed exchanges that are remembered; with one more, the oldest is closed and forgotten.
+const MAX_KEPT: usize = 4096;
+
+/// The client's and the server's address.
+type Tuple = (SocketAddr, SocketAddr);
+
+/// A connection of which another exchange may come, or that has to be told from one.
+struct Kept<F> {
+    endpoints: Endpoints,
+    role: Role,
+    /// Of its last packet.
+    time: Nanos,
+    /// What the next exchange goes on with; of HTTP/2, which began with a greeting and numbers its streams, nothing is
+    /// kept open.
+    flow: Option<F>,
+    complete: bool,
+    stamp: u64,
+}
+
+/// The connections of one capture. `F` is what its user keeps of each of them between two exchanges.
+pub(super) struct Connections<F> {
+    resolver: Resolver,
+    kept: HashMap<Tuple, Kept<F>>,
+    /// In the order in which they were put there; those that went on since are in it once more.
+    oldest: VecDeque<(Tuple, u64)>,
+    stamp: u64,
+    /// The latest end of an exchange or a connection.
+    latest: Nanos,
+}
+
+/// How a connection begins.
+pub(super) enum Begun<F> {
+    /// With a handshake.
+    New(Endpoints),
+    /// It is there already.
+    Resumed(F, Endpoints),
+}
+
+/// A connection that is over.
+pub(super) struct Over<F> {
+    pub flow: F,
+    pub time: Nanos,
+    /// Whether its end is known, or taken for known.
+    pub complete: bool,
+}
+
+impl<F> Connections<F> {
+    pub(super) fn new(mappings: Mappings) -> Self {
+        Self { resolver: Resolver::new(mappings), kept: HashMap::new(), oldest: VecDeque::new(), stamp: 0, latest: 0 }
+    }
+
+    /// A connection of the source that is called `source` begins.
+    pub(super) fn begin(&mut self, source: &str, opening: &Opening, time: Nanos) -> Begun<F> {
+        self.latest = self.latest.max(time);
+        if opening.http.as_ref().is_some_and(|http| http.version == 1) && !self.kept.is_empty() {
+            let tuple = self.resolver.resolve(source, opening).tuple(opening.role);
+            // One HTTP/1 connection carries one exchange at a time.
+            let follows = |kept: &Kept<F>| kept.flow.is_some() && kept.time <= time && kept.role == opening.role;
+            if self.kept.get(&tuple).is_some_and(follows)
+                && let Some(Kept { flow: Some(flow), endpoints, .. }) = self.kept.remove(&tuple)
+            {
+                return Begun::Resumed(flow, endpoints);
+            }
+        }
+        Begun::New(self.resolver.open(source, opening))
+    }
+
+    /// A connection ends, as far as its source knows. Those that are over by now are handed to `close`.
+    pub(super) fn end(
+        &mut self,
+        flow: F,
+        endpoints: Endpoints,
+        opening: &Opening,
+        time: Nanos,
+        complete: bool,
+        close: &mut dyn FnMut(Over<F>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.latest = self.latest.max(time);
+        let version = opening.http.as_ref().map(|http| http.version).filter(|_| endpoints.recorded);
+        let Some(version) = version else {
+            self.resolver.close(&endpoints);
+            return close(Over { flow, time, complete });
+        };
+        let flow = if version == 1 {
+            Some(flow)
+        } else {
+            close(Over { flow, time, complete })?;
+            None
+        };
+        self.stamp += 1;
+        let (stamp, role) = (self.stamp, opening.role);
+        let tuple = endpoints.tuple(role);
+        self.kept.insert(tuple, Kept { endpoints, role, time, flow, complete, stamp });
+        self.oldest.push_back((tuple, stamp));
+        while self.kept.len() > MAX_KEPT || self.oldest.len() > 2 * MAX_KEPT {
+            if let Some(over) = self.forget_oldest(time) {
+                close(over)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_oldest(&mut self, time: Nanos) -> Option<Over<F>> {
+        let (tuple, stamp) = self.oldest.pop_front()?;
+        if self.kept.get(&tuple).is_none_or(|kept| kept.stamp != stamp) {
+            return None;
+        }
+        let kept = self.kept.remove(&tuple)?;
+        self.resolver.close(&kept.endpoints);
+        let complete = kept.complete;
+        kept.flow.map(|flow| Over { flow, time: time.max(kept.time), complete })
+    }
+
+    /// The capture is complete but for the ends of connections, of which nothing is recorded.
+    pub(super) fn end_all(&mut self, close: &mut dyn FnMut(Over<F>) -> io::Result<()>) -> io::Result<()> {
+        while !self.oldest.is_empty() {
+            if let Some(over) = self.forget_oldest(self.latest) {
+                close(over)?;
+            }
+        }
+        Ok(())
+    }
+}
