@@ -73,12 +73,14 @@ fn expected_message(side: HttpSide, message: &http_buffered_trace::Message) -> V
     if !message.trailers.is_empty() {
         pieces.push(fields(side, HttpPart::Trailers, &message.trailers));
     }
-    if let Some(time) = &message.headers_received_time {
+    let time = message.headers_received_time.as_ref();
+    // One that cannot be read says nothing of headers.
+    if let Some(time) = time.and_then(|time| nanos_from_timestamp(time.seconds, time.nanos.into()).ok()) {
         if message.headers.is_empty() {
             pieces.insert(0, fields(side, HttpPart::Headers, &[]));
         }
         let headers = pieces.iter_mut().find(|piece| piece.part == HttpPart::Headers).unwrap();
-        headers.time = nanos_from_timestamp(time.seconds, time.nanos.into()).ok();
+        headers.time = Some(time);
     }
     pieces
 }

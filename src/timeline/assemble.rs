@@ -646,7 +646,8 @@ impl Timelines {
             }
             if !std::mem::replace(&mut self.crowded, true) {
                 let detail = format!(
-                    "only {limit} may be open at once, and more are; the oldest are given up (--max-connections)"
+                    "more connections are open at once than the {limit} that --max-connections allows; the oldest are \
+                     given up"
                 );
                 self.find(Code::TooManyConnections, detail);
             }
@@ -731,7 +732,8 @@ impl Timelines {
             self.end_message();
             return Needs::Nothing;
         };
-        if self.last_time.is_none() && !self.look_for_time(&event) {
+        // An absent event needs no time, and there may be millions before one that does.
+        if self.last_time.is_none() && event.kind != EventKind::Absent && !self.look_for_time(&event) {
             return Needs::Input;
         }
         let direction = match event.kind {

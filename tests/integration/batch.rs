@@ -98,7 +98,10 @@ pub fn copy_samples(root: &Path) -> Vec<Sample> {
     for sample in &samples {
         let to = root.join(&sample.name);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(&sample.path, to).unwrap();
+        fs::copy(&sample.path, &to).unwrap();
+        // A trace without any time begins when its file was modified.
+        let modified = fs::metadata(&sample.path).unwrap().modified().unwrap();
+        fs::File::options().write(true).open(to).unwrap().set_modified(modified).unwrap();
     }
     samples
 }

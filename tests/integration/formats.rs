@@ -88,10 +88,12 @@ fn strings_give_the_same_capture_as_bytes() {
         let address = |name, address| format!("{name}={}", oracle::socket(address).unwrap());
         let local = address("local", trace.connection.local_address.as_ref());
         let remote = address("remote", trace.connection.remote_address.as_ref());
-        let options: &[&str] = if sample.streaming { &["--map", &local, "--map", &remote] } else { &[] };
-        let [first, other] = [&sample.bytes(), &file].map(|file| capture(&dir, options, sample.stem(), file, "pcap"));
+        let map: &[&str] = if sample.streaming { &["--map", &local, "--map", &remote] } else { &[] };
+        let (bytes, none) = (sample.bytes(), &[][..]);
+        let both = [(&bytes, none), (&file, map)];
+        let [first, other] = both.map(|(file, options)| capture(&dir, options, sample.stem(), file, "pcap"));
         expect_same(&dir, &sample.name, &first, &other, "pcap");
-        let [first, other] = [&sample.bytes(), &file].map(|file| {
+        let [first, other] = both.map(|(file, options)| {
             let bytes = capture(&dir, options, sample.stem(), file, "pcapng");
             let path = dir.fresh().join("out.pcapng");
             fs::write(&path, bytes).unwrap();

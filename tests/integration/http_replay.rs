@@ -67,7 +67,7 @@ fn show(options: &[&str], messages: &[TraceWrapper]) -> Shown {
 #[track_caller]
 fn show_with_status(status: i32, options: &[&str], messages: &[TraceWrapper]) -> Shown {
     let dir = Dir::new("http-replay");
-    let input = dir.create("trace_1.pb", Dress::Delimited.file(messages));
+    let input = dir.create("trace_1.pb_length_delimited", Dress::Delimited.file(messages));
     let output = dir.join("out.pcapng");
     let run = convert(options, &input, &output).run().expect_status(status);
     Shown { run, frames: tshark::read(&output) }
@@ -230,22 +230,23 @@ fn header_values_never_break_the_framing() {
 }
 
 /// Converts a trace that makes no sense: a word that says why, a capture of what there is. `status` is 1 where the trace
-/// is damaged, 0 where it is only strange.
+/// is damaged, 0 where it is only strange. The encoding is given, because some of these could be any protobuf.
 #[track_caller]
 fn expect_finding(status: i32, messages: &[TraceWrapper], reason: &str) -> Shown {
     let dir = Dir::new("http-warning2");
     let input = dir.create("trace_1.pb", Dress::Binary.file(messages));
-    convert(&["--http", "2"], &input, &dir.join("out.pcapng")).run().expect_no_panic();
+    convert(&["--from", "binary", "--http", "2"], &input, &dir.join("out.pcapng")).run().expect_no_panic();
     let dir = Dir::new("http-warning");
     let input = dir.create("trace_1.pb", Dress::Binary.file(messages));
-    convert(&["--strict"], &input, &dir.join("out.pcapng")).run().expect_status(1).expect_stderr(reason);
-    convert(&["--strict"], &input, &dir.join("out.har")).run().expect_no_panic();
-    let run = tap2pcap().args(&["validate", "--json"]).arg(&input).run().expect_status(status);
+    let strict = ["--from", "binary", "--strict"];
+    convert(&strict, &input, &dir.join("out.pcapng")).run().expect_status(1).expect_stderr(reason);
+    convert(&strict, &input, &dir.join("out.har")).run().expect_no_panic();
+    let run = tap2pcap().args(&["validate", "--json", "--from", "binary"]).arg(&input).run().expect_status(status);
     assert!(run.stdout_text().contains(reason), "{run:?}");
-    tap2pcap().arg("info").arg(&input).run().expect_status(status);
+    tap2pcap().args(&["info", "--from", "binary"]).arg(&input).run().expect_status(status);
     let word = if status == 0 { "warning: " } else { "error: " };
-    let options: &[&str] = if status == 0 { &["-v"] } else { &[] };
-    let shown = show_with_status(status, options, messages);
+    let options = ["--from", "delimited", "-v"];
+    let shown = show_with_status(status, if status == 0 { &options } else { &options[..2] }, messages);
     let said = shown.run.stderr.lines().any(|line| line.starts_with(word) && line.contains(reason));
     assert!(said, "{:?}", shown.run);
     shown

@@ -51,7 +51,7 @@ fn every_field() {
     let upstream = Connection { local_address: pipe("/run/envoy.sock"), remote_address: None };
     let messages = [
         streamed(11, downstream(), events),
-        vec![buffered(12, upstream, [write(TIME, b"SSH-2.0-x"), read(TIME + 7, b"")])],
+        vec![buffered(12, upstream, [write(TIME, b"hello"), read(TIME + 7, b"")])],
         streamed(13, downstream(), [cut(write(TIME, b"whole"), 2)]),
     ]
     .concat();

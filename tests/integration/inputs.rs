@@ -70,7 +70,7 @@ fn pieces_mean_what_protoc_reads() {
     // The same event in binary and JSON: an empty write.
     for name in ["oneof.pb", "oneof.json"] {
         let run = tap2pcap().args(&["info"]).arg(testdata("faults").join(name)).run().expect_status(0);
-        assert!(run.stdout_text().contains("read 0 bytes in 0 events; wrote 0 bytes in 1 events"), "{run:?}");
+        assert!(run.stdout_text().contains("read 0 bytes in 0 events; wrote 0 bytes in 1 event\n"), "{run:?}");
     }
 }
 

@@ -77,7 +77,7 @@ fn beyond_the_limit_the_oldest_connections_are_given_up() {
     convert(&["--tcp", "bare", "--max-connections", "3"], &input, &output)
         .run()
         .expect_status(1)
-        .expect_stderr("3 connections are open at once; the oldest are given up (--max-connections)");
+        .expect_stderr("open at once than the 3 that --max-connections allows; the oldest are given up");
     assert_eq!(tshark::read(&output).len(), 10, "every event is converted all the same");
     convert(&["--tcp", "bare", "--max-connections", "10"], &input, &output).run().expect_clean();
 }
