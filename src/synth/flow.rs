@@ -171,7 +171,7 @@ impl Flow {
     fn any_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
         let split = self.preface_ends(data);
         if split == 0 {
-            return self.one_event(time, data, sink);
+            return self.one_event(time, data, data, sink);
         }
         let (preface, rest) = data.payload.split_at(split);
         let comment = "the preface of HTTP/2 is in a packet of its own, made up so that Wireshark's HTTP dissector hands \
@@ -188,11 +188,9 @@ impl Flow {
                 TrueLength::MoreThan(length) => TrueLength::MoreThan(length.saturating_sub(split)),
                 TrueLength::Unframed(length) => TrueLength::Unframed(length.saturating_sub(split)),
             },
-            joined: data.joined.map(|joined| Joined { first: joined.first.saturating_sub(split), ..joined }),
-            framing: data.framing.saturating_sub(split),
             ..*data
         };
-        self.one_event(time, &rest, sink)
+        self.one_event(time, &rest, data, sink)
     }
 
     /// Where in these bytes the preface ends, if more bytes follow it there; else 0. Wireshark 4.0 hands a connection
@@ -214,7 +212,14 @@ impl Flow {
         if splits { matching } else { 0 }
     }
 
-    fn one_event(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
+    /// Writes the bytes of `data`: all of the event, which is `whole`, or what is left of it after the preface.
+    fn one_event(
+        &mut self,
+        time: Nanos,
+        data: &Data<'_>,
+        whole: &Data<'_>,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
         let present = data.payload.len() as u64;
         let length = match data.length {
             TrueLength::Known(length) => length.max(present),
@@ -227,7 +232,7 @@ impl Flow {
         } else if data.length == TrueLength::Known(present) {
             self.segments(data.direction, time, data.payload, length, data.note, sink)?;
         } else {
-            let mut comment = cut_comment(data, present);
+            let mut comment = cut_comment(whole, whole.payload.len() as u64);
             if self.skips(present, length) {
                 let skipped = length - self.filled(present).min(length);
                 let _ = write!(comment, "; no packets stand for {skipped} of the others, only sequence numbers");

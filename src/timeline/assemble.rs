@@ -1097,12 +1097,15 @@ impl Timelines {
         state.opening.role = match choice {
             RoleChoice::Always(role) | RoleChoice::Known(role) => role,
             RoleChoice::Auto => {
-                state.shown_role.or(spoken).or_else(|| role_from_addresses(&state.opening.connection)).unwrap_or(
-                    match first {
-                        Some(Direction::Outbound) => Role::Upstream,
-                        Some(Direction::Inbound) | None => Role::Downstream,
-                    },
-                )
+                let shown = state.shown_role;
+                // That Envoy has an address from the start proves nothing where its ports or words say otherwise: a
+                // cluster may bind its sockets to one before they connect.
+                let certain = shown.filter(|role| *role == Role::Upstream);
+                let by_ports = || role_from_addresses(&state.opening.connection);
+                certain.or(spoken).or_else(by_ports).or(shown).unwrap_or(match first {
+                    Some(Direction::Outbound) => Role::Upstream,
+                    Some(Direction::Inbound) | None => Role::Downstream,
+                })
             }
         };
         self.push(Pending { slot, time, kind: PendingKind::Opened });

@@ -20,7 +20,7 @@ use crate::{
     fixture::{self, Dress, closed, read, socket, write},
     manifest::{Sample, socket_samples},
     tshark::Frame,
-    util::{Dir, PROGRAM, Run},
+    util::{Dir, PROGRAM, Run, modified_like},
 };
 
 /// Longer than anything takes that is not stuck.
@@ -99,9 +99,7 @@ pub fn copy_samples(root: &Path) -> Vec<Sample> {
         let to = root.join(&sample.name);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(&sample.path, &to).unwrap();
-        // A trace without any time begins when its file was modified.
-        let modified = fs::metadata(&sample.path).unwrap().modified().unwrap();
-        fs::File::options().write(true).open(to).unwrap().set_modified(modified).unwrap();
+        modified_like(&to, &sample.path);
     }
     samples
 }

@@ -157,6 +157,8 @@ fn cut_packets_say_how_much_is_there() {
         for kind in KINDS {
             let verb = if kind == Kind::Read { "read" } else { "wrote" };
             let frames = converted.of(kind).into_iter().filter(|frame| frame.tcp_len > 0);
+            let of_preface = |comment: &String| comment.starts_with("the preface of HTTP/2 is in a packet of its own");
+            let frames = frames.filter(|frame| !frame.comments.iter().any(of_preface));
             let mut frames = frames.filter(|frame| !frame.comments.is_empty() || frame.len != frame.cap_len);
             for Shown { time, payload, event, first, .. } in shown(&converted.trace).iter().filter(|s| s.kind == kind) {
                 let present = event.payload.len() as u64;
@@ -179,7 +181,10 @@ fn cut_packets_say_how_much_is_there() {
                 let [comment] = frame.comments.as_slice() else { panic!("{name}: {frame:?}") };
                 assert!(comment.starts_with(&expected), "{name}: '{comment}', expected '{expected}'");
                 assert!(frame.cap_len < frame.len, "{name}: {frame:?}");
-                assert_eq!((frame.time, &frame.payload), (*time, payload), "{name}: {frame:?}");
+                // What precedes the rest in a packet of its own is not in this one.
+                let rest = payload.strip_prefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").filter(|rest| !rest.is_empty());
+                let payload = rest.unwrap_or(payload);
+                assert_eq!((frame.time, frame.payload.as_slice()), (*time, payload), "{name}: {frame:?}");
                 let stopped = event.truncated && !converted.sample.streaming;
                 assert_eq!(comment.contains(STOPPED), stopped, "{name}: {comment}");
                 assert_eq!(comment.contains("JSON_BODY_AS_STRING"), !event.truncated, "{name}: {comment}");

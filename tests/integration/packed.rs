@@ -8,7 +8,7 @@ use crate::{
     batch::{conversation, copy_samples, last_line, paths, tree},
     fixture::{Dress, TIME},
     tshark,
-    util::{Dir, Run, convert, tap2pcap},
+    util::{Dir, Run, convert, modified_like, tap2pcap},
 };
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -59,7 +59,8 @@ fn packed_traces_give_the_same_captures() {
         for sample in &samples {
             let to = root.join(format!("{}.{suffix}", sample.name));
             fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::write(to, pack(&sample.bytes())).unwrap();
+            fs::write(&to, pack(&sample.bytes())).unwrap();
+            modified_like(&to, &sample.path);
         }
         // pcap holds no names of files, so the bytes are the same.
         let merged = dir.join(format!("{suffix}.pcap"));

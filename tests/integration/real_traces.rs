@@ -4,7 +4,7 @@ use crate::{
     manifest::{Format, Sample, Truth, socket_samples, socket_samples_of},
     oracle::{self, Event, Kind, Trace},
     tshark::{self, Checksum, Frame},
-    util::{CAPINFOS, Dir, TCPDUMP, convert, on_all_cores},
+    util::{CAPINFOS, Dir, TCPDUMP, convert, modified_like, on_all_cores},
 };
 
 /// The most bytes that one packet carries: an IP packet's 65,535 less the headers that count.
@@ -311,6 +311,7 @@ fn a_lost_suffix_changes_nothing() {
         let own = dir.fresh();
         let [lost, first, second] = [sample.stem(), "first.pcap", "second.pcap"].map(|name| own.join(name));
         std::fs::copy(&sample.path, &lost).unwrap();
+        modified_like(&lost, &sample.path);
         convert(&[], &sample.path, &first).run().expect_clean();
         convert(&[], &lost, &second).run().expect_clean();
         assert!(std::fs::read(first).unwrap() == std::fs::read(second).unwrap(), "{}", sample.name);
@@ -328,6 +329,7 @@ fn a_wrong_suffix_does_not_mislead() {
             let name = format!("{}.{suffix}", sample.stem());
             let [wrong, first, second] = [&name, "first.pcap", "second.pcap"].map(|name| own.join(name));
             std::fs::copy(&sample.path, &wrong).unwrap();
+            modified_like(&wrong, &sample.path);
             convert(&[], &sample.path, &first).run().expect_clean();
             convert(&[], &wrong, &second).run().expect_clean();
             assert!(std::fs::read(first).unwrap() == std::fs::read(second).unwrap(), "{} as {name}", sample.name);

@@ -420,15 +420,17 @@ fn a_peer_that_does_not_read_holds_the_other_back() {
 
 #[test]
 fn traces_that_cannot_be_written_do_not_stop_the_traffic() {
-    // A folder where a file has to be.
+    // Where the folder of the traces was, there is a file.
     let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir(folder.path().join("tap_0.pb")).expect("writable");
-    let record = Record::quick(&folder.path().join("tap"), &echo_server().to_string(), &[]);
+    let traces = folder.path().join("traces");
+    let record = Record::quick(&traces.join("tap"), &echo_server().to_string(), &[]);
+    fs::remove_dir(&traces).expect("made by record");
+    fs::write(&traces, "in the way").expect("writable");
     assert_eq!(ask(&mut record.connect(), b"hello"), b"hello");
     let (status, said) = record.end(Signal::TERM);
     assert_eq!(status, Some(1));
-    let path = folder.path().join("tap_0.pb");
-    assert_eq!(said, format!("error: a trace is lost: {}: Is a directory (os error 21)\n", path.display()));
+    let path = traces.join("tap_0.pb");
+    assert_eq!(said, format!("error: a trace is lost: {}: Not a directory (os error 20)\n", path.display()));
 }
 
 pub fn refused(arguments: &[&str]) -> String {

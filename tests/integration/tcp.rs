@@ -11,7 +11,7 @@ use crate::{
     oracle::{self, Event, Kind, Trace},
     real_traces::{Converted, convert_samples},
     tshark::{self, Checksum, Frame},
-    util::{Dir, convert, on_all_cores},
+    util::{Dir, convert, modified, on_all_cores},
 };
 
 const US: u64 = 1000;
@@ -110,8 +110,8 @@ fn every_connection_opens_and_every_byte_is_acknowledged() {
         let time = converted.trace.events.first().map(|event| event.time);
         for frame in [syn, syn_ack, ack] {
             assert_eq!(frame.tcp_len, 0, "{name}");
-            // Without any event there is no time at all.
-            assert_eq!(frame.time, time.unwrap_or(0), "{name}");
+            // Without any event there is no time but the file's.
+            assert_eq!(frame.time, time.unwrap_or_else(|| modified(&converted.sample.path)), "{name}");
         }
     }
 }
@@ -413,7 +413,7 @@ fn a_closed_connection_and_a_buffered_one_end_with_both_fins() {
         assert_eq!(flags, [FIN | ACK, FIN | ACK, ACK], "{name}\n{lines}");
         assert!(first.src == last.src && first.src == second.dst, "{name}\n{lines}");
         assert!(conversation.halves.iter().all(|half| half.fin), "{name}\n{lines}");
-        let time = converted.trace.events.last().map_or(0, |event| event.time);
+        let time = converted.trace.events.last().map_or_else(|| modified(&converted.sample.path), |event| event.time);
         assert_eq!(last.time, time, "{name}\n{lines}");
     }
 }
@@ -585,7 +585,9 @@ fn roles() {
             let mut case = |how: &str, expected, options: &[&'static str], messages: &[TraceWrapper]| {
                 cases.push((format!("{what}, {how}, {options:?}"), expected, options.to_vec(), messages.to_vec()));
             };
-            case("streamed", expected, &[], &stream);
+            // Where the ports say nothing, that Envoy has an address from the start does: a cluster's tap has none then.
+            let listener = local.is_some() && what.ends_with("on both sides");
+            case("streamed", if listener { 'r' } else { expected }, &[], &stream);
             case("buffered", expected, &[], &buffer);
             case("streamed", 'r', &["--role", "downstream"], &stream);
             case("buffered", 'l', &["--role", "upstream"], &buffer);

@@ -111,6 +111,18 @@ impl TestCommand {
     }
 }
 
+/// Gives a file the modification time of another one: a trace without any time begins then.
+pub fn modified_like(path: &Path, like: &Path) {
+    let modified = fs::metadata(like).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+/// When a file was modified, in nanoseconds since the Unix epoch.
+pub fn modified(path: &Path) -> u64 {
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().try_into().unwrap()
+}
+
 /// What a command came to.
 pub struct Run {
     pub command: String,

@@ -55,10 +55,12 @@ fn flaws() -> Vec<Flaw> {
         messages.remove(index);
         delimited(&messages)
     };
-    let connection = |local: &str, port: u32| {
-        let connection = Connection { local_address: socket(local, port), ..downstream() };
+    let ends = |connection: Connection| {
         delimited(&streamed(1, connection, numbered(vec![read(TIME, b"question"), closed(TIME)])))
     };
+    let connection = |local: &str, port: u32| ends(Connection { local_address: socket(local, port), ..downstream() });
+    let cluster = ends(Connection { local_address: None, ..downstream() });
+    let twice = ends(Connection { local_address: downstream().remote_address, ..downstream() });
     let mut undecodable = delimited(&sound()[..1]);
     // Wire type 7 does not exist.
     undecodable.extend([3, 0x0f, 0x0f, 0x0f]);
@@ -137,6 +139,8 @@ fn flaws() -> Vec<Flaw> {
         flaw("trailing-bytes", "error", trailing, 4, ""),
         flaw("mixed-kinds", "warning", delimited(&mixed), 4, "socket_buffered_trace"),
         flaw("missing-connection", "warning", without(0), 0, "trace_id 1"),
+        flaw("missing-address", "warning", cluster, 0, "set_connection_per_event"),
+        flaw("same-address", "warning", twice, 0, "192.0.2.7:50123"),
         flaw("missing-close", "warning", without(3), 0, "trace_id 1"),
         flaw("time-backwards", "warning", delimited(&backwards), 2, "5 ns older"),
         flaw("lost-bytes", "warning", delimited(&streamed(1, downstream(), lost)), 2, "100 bytes"),
@@ -286,7 +290,9 @@ fn every_flaw_is_found_alone() {
         let count = |word: &str| lines.iter().filter(|line| line["severity"] == word).count();
         let read = u8::from(!nothing_read);
         let (errors, warnings, notes) = (count("error"), count("warning"), count("note"));
-        let summary = format!("note: {read} traces: {errors} errors, {warnings} warnings, {notes} notes\n");
+        let many = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+        let counts = [many(errors, "error"), many(warnings, "warning"), many(notes, "note")].join(", ");
+        let summary = format!("note: {}: {counts}\n", many(usize::from(read), "trace"));
         assert_eq!(table.stderr, summary, "{table:?}");
 
         // The status tells the worst of it.
@@ -445,6 +451,11 @@ fn real_traces() {
         if trace.data().any(|event| event.truncated) {
             expected.insert("truncated-body");
         }
+        // A streamed tap of a cluster, without set_connection_per_event.
+        let knows = |end: &Option<_>| end.is_some();
+        let ends = [knows(&trace.connection.local_address), knows(&trace.connection.remote_address)];
+        let per_event = sample.kind.starts_with("perevent");
+        expected.extend((ends == [false, true] && !per_event).then_some("missing-address"));
         if sample.format == Format::JsonString {
             let cut = |event: &crate::oracle::Event| event.true_len.is_some_and(|len| len > event.payload.len() as u64);
             expected.extend(trace.data().any(|event| !event.truncated && cut(event)).then_some("binary-destroyed"));
