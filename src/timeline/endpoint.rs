@@ -181,7 +181,7 @@ fn parse_address(text: &str) -> Option<(IpAddr, Option<&str>, Option<u16>)> {
 }
 
 /// Whether a trace can have this in the place of an address: the path of a unix socket, an abstract one, an internal
-/// listener, or a host's name. What looks like an address and is none, is not.
+/// listener, or a host's name, with a dot or a port. What looks like an address and is none, is not.
 fn may_be_name(text: &str) -> bool {
     if ["/", "./", "../", "@", "envoy:"].iter().any(|prefix| text.starts_with(prefix)) {
         return true;
@@ -192,8 +192,8 @@ fn may_be_name(text: &str) -> bool {
     }
     let host = match text.split_once(':') {
         Some((host, _)) if parse_port(&text[host.len()..]).is_some() => host,
-        Some(_) => return false,
-        None => text,
+        None if text.contains('.') => text,
+        Some(_) | None => return false,
     };
     host.chars().all(|char| char.is_alphanumeric() || "-_.".contains(char)) && host.chars().any(char::is_alphabetic)
 }

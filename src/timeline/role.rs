@@ -45,9 +45,9 @@ pub enum RoleChoice {
     Known(Role),
 }
 
-/// Services whose port lies among those that clients get: Keystone's admin interface, Db2 and Jenkins agents, gRPC by
-/// habit, MySQL's X protocol, STOMP and OpenWire of ActiveMQ.
-const HIGH_SERVICES: [u16; 6] = [33_060, 35_357, 50_000, 50_051, 61_613, 61_616];
+/// Services whose port lies among those that clients get: MySQL's X protocol, Keystone's admin interface, gRPC by habit,
+/// STOMP and OpenWire of ActiveMQ.
+const HIGH_SERVICES: [u16; 5] = [33_060, 35_357, 50_051, 61_613, 61_616];
 
 /// The role that the two ports suggest: the side with an ephemeral port called the side with a service port. Where both
 /// look alike, a port below 1024 or of a known service is the server's.

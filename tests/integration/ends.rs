@@ -266,6 +266,7 @@ fn a_mapping_that_can_match_nothing_is_refused() {
         ":80=:99999",
         ":80=fe80::1%eth0",
         "+=192.0.2.1",
+        "host=192.0.2.1",
     ] {
         let run = convert(&["--map", map], &input, &dir.join("out.pcap")).run().expect_status(2);
         assert!(run.stderr.contains("--map"), "{map}: {run:?}");
