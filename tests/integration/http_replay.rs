@@ -18,6 +18,7 @@ use crate::{
     http::{body, buffered, cut, header, headers, map, segment},
     tshark::{self, Frame},
     util::{Dir, PROGRAM, Run, convert, tap2pcap},
+    wire::append_field,
 };
 
 fn message(fields: &[(&str, &str)], bytes: &str, trailers: &[(&str, &str)]) -> Message {
@@ -867,6 +868,33 @@ fn comments_hold_what_they_can() {
     convert(&[], &input, &output).run().expect_status(0);
     let comments = tshark::read(&output).into_iter().flat_map(|frame| frame.comments).collect::<Vec<_>>().join("\n");
     assert!(comments.contains("there is more to say"), "{comments}");
+}
+
+/// What was to be said of forty heads in one segment passed the 65,535 bytes that an option of pcapng holds.
+#[test]
+fn many_heads_in_one_segment_give_a_sound_capture() {
+    let dir = Dir::new("heads-in-one");
+    let request = [(":method", "POST"), (":path", "/"), (":authority", "x"), (":scheme", "http"), ("te", "trailers")];
+    let chunk = "x".repeat(60_000);
+    let mut messages = vec![segment(1, MessagePiece::RequestHeaders(map(&request)))];
+    messages.extend((0..6).map(|_| segment(1, MessagePiece::RequestBodyChunk(body(&chunk)))));
+    let mut heads = vec![8, 1];
+    for head in 0..40 {
+        let fields = (0..8).map(|field| header(&format!("{head}-{field}{}", "\0".repeat(70)), "1"));
+        let headers = std::iter::once(header(":status", "103")).chain(fields).collect();
+        let map = tap2pcap::proto::envoy::config::core::v3::HeaderMap { headers };
+        append_field(&mut heads, 5, &prost::Message::encode_to_vec(&map));
+    }
+    let mut bytes = Dress::Binary.file(&messages);
+    append_field(&mut bytes, 2, &heads);
+    bytes.extend(Dress::Binary.file(&[segment(1, MessagePiece::ResponseHeaders(map(&[(":status", "200")])))]));
+    let input = dir.create("trace_1.pb", bytes);
+    for version in ["auto", "1", "2"] {
+        let output = dir.join("out.pcapng");
+        convert(&["--http", version], &input, &output).run().expect_status(0);
+        let frames = tshark::read(&output);
+        assert!(frames.last().unwrap().flags & 0x10 != 0 && frames.len() > 15, "{version}: {} packets", frames.len());
+    }
 }
 
 /// An exchange of the connection from this client port, from `start` nanoseconds after [`TIME`], for `length`.
