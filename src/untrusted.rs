@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt::Write};
 
+use memchr::memchr;
+
 /// Escapes what a terminal or a viewer could act on: control characters, bidirectional and invisible format
 /// characters, and the replacement character's friends. Everything else, `\` included, stays as it is.
 #[must_use]
@@ -22,7 +24,9 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
 }
 
 fn escape_if(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.chars().any(&escapes) {
+    // Nearly every text is printable ASCII in lines. All bytes are looked at in any case, so that many are at once.
+    let printable = text.bytes().fold(true, |printable, byte| printable & matches!(byte, b' '..=b'~' | b'\n'));
+    if (printable && (!escapes('\n') || memchr(b'\n', text.as_bytes()).is_none())) || !text.chars().any(&escapes) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);

@@ -5,7 +5,7 @@
 //! the capture ends, and the next exchange with its addresses goes on there.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     io,
     net::SocketAddr,
 };
@@ -69,8 +69,9 @@ impl<F> Connections<F> {
     /// A connection of the source that is called `source` begins.
     pub(super) fn begin(&mut self, source: &str, opening: &Opening, time: Nanos) -> Begun<F> {
         self.latest = self.latest.max(time);
+        let endpoints = self.resolver.resolve(source, opening);
         if opening.http.as_ref().is_some_and(|http| http.version == 1) && !self.kept.is_empty() {
-            let tuple = self.resolver.resolve(source, opening).tuple(opening.role);
+            let tuple = endpoints.tuple(opening.role);
             // One HTTP/1 connection carries one exchange at a time.
             let follows = |kept: &Kept<F>| kept.flow.is_some() && kept.time <= time && kept.role == opening.role;
             if self.kept.get(&tuple).is_some_and(follows)
@@ -79,7 +80,7 @@ impl<F> Connections<F> {
                 return Begun::Resumed(flow, endpoints);
             }
         }
-        Begun::New(self.resolver.open(source, opening))
+        Begun::New(self.resolver.reserve(source, opening, endpoints))
     }
 
     /// A connection ends, as far as its source knows. Those that are over by now are handed to `close`.
@@ -119,10 +120,11 @@ impl<F> Connections<F> {
 
     fn forget_oldest(&mut self, time: Nanos) -> Option<Over<F>> {
         let (tuple, stamp) = self.oldest.pop_front()?;
-        if self.kept.get(&tuple).is_none_or(|kept| kept.stamp != stamp) {
-            return None;
-        }
-        let kept = self.kept.remove(&tuple)?;
+        let kept = match self.kept.entry(tuple) {
+            Entry::Occupied(kept) if kept.get().stamp == stamp => kept.remove(),
+            // It went on since then.
+            _ => return None,
+        };
         self.resolver.close(&kept.endpoints);
         let complete = kept.complete;
         kept.flow.map(|flow| Over { flow, time: time.max(kept.time), complete })

@@ -1,9 +1,6 @@
 //! `tap2pcap INPUT... OUTPUT`: traces to captures.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::bail;
 
@@ -141,10 +138,15 @@ impl From<Failed> for Ending {
     }
 }
 
-/// Writing must not destroy what is read.
+/// An input that is the output as well, by whatever name: writing would destroy what is read.
 fn overwritten<'a>(inputs: &'a [Input], output: &Path) -> Option<&'a Path> {
-    let overwritten = |input: &&Input| !input.is_stdin() && same_file(&input.path, output);
-    inputs.iter().find(overwritten).map(|input| input.path.as_path())
+    // A file may be called `-`; the output of this name is standard output.
+    let output = if output == Path::new("-") { return None } else { output.canonicalize().ok()? };
+    if !output.is_file() {
+        return None;
+    }
+    let is_output = |input: &&Input| !input.is_stdin() && input.path.canonicalize().is_ok_and(|path| path == output);
+    inputs.iter().find(is_output).map(|input| input.path.as_path())
 }
 
 fn one_capture(
@@ -176,13 +178,4 @@ fn one_capture(
 
 fn both_input_and_output(path: &Path) -> anyhow::Error {
     anyhow::anyhow!("{}: is both input and output", path.display())
-}
-
-/// Whether two names are of one file: writing would destroy what is read.
-fn same_file(input: &Path, output: &Path) -> bool {
-    let canonical = |path: &Path| -> io::Result<PathBuf> { path.canonicalize() };
-    match (canonical(input), canonical(output)) {
-        (Ok(input), Ok(output)) => input == output && input.is_file(),
-        _ => false,
-    }
 }

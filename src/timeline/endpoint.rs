@@ -5,7 +5,7 @@
 //! clients from the upper half, by connection.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
@@ -235,34 +235,33 @@ struct End {
 #[derive(Debug, Default)]
 pub struct Resolver {
     mappings: Mappings,
-    /// Tuples of connections that are open now, the lower address first, and how many have them.
-    open: HashMap<(SocketAddr, SocketAddr), u32>,
+    /// Tuples of connections that are open now, the lower address first.
+    open: HashSet<(SocketAddr, SocketAddr)>,
 }
 
 impl Resolver {
     /// A resolver that rewrites as `mappings` say; the first that fits counts.
     #[must_use]
     pub fn new(mappings: impl Into<Mappings>) -> Self {
-        Self { mappings: mappings.into(), open: HashMap::new() }
+        Self { mappings: mappings.into(), open: HashSet::new() }
     }
 
     /// Endpoints for a connection of the source that is called `source`, until [`Resolver::close`].
     pub fn open(&mut self, source: &str, opening: &Opening) -> Endpoints {
-        let mut endpoints = self.resolve(source, opening);
+        let endpoints = self.resolve(source, opening);
+        self.reserve(source, opening, endpoints)
+    }
+
+    /// Gives a connection the endpoints that it [has](Resolver::resolve), or others where they are taken, until
+    /// [`Resolver::close`].
+    pub fn reserve(&mut self, source: &str, opening: &Opening, mut endpoints: Endpoints) -> Endpoints {
         self.keep_apart(source, opening, &mut endpoints);
-        *self.open.entry(ordered(&endpoints)).or_default() += 1;
         endpoints
     }
 
     /// The connection with these endpoints is over.
     pub fn close(&mut self, endpoints: &Endpoints) {
-        let key = ordered(endpoints);
-        if let Some(count) = self.open.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.open.remove(&key);
-            }
-        }
+        self.open.remove(&ordered(endpoints));
     }
 
     /// The endpoints that the connection has, whatever else is open.
@@ -359,11 +358,11 @@ impl Resolver {
     /// Gives a connection another client port while one with the same four addresses is open: two Envoys may have
     /// tapped one connection from both ends, and the two recordings are not one TCP stream. The same where both ends
     /// are one: no tool could tell the directions apart.
-    fn keep_apart(&self, source: &str, opening: &Opening, endpoints: &mut Endpoints) {
+    fn keep_apart(&mut self, source: &str, opening: &Opening, endpoints: &mut Endpoints) {
         let old = endpoints.tuple(opening.role).0;
         let mut attempt = 0_u64;
         let same = endpoints.local == endpoints.remote;
-        while self.open.contains_key(&ordered(endpoints)) || endpoints.local == endpoints.remote {
+        while endpoints.local == endpoints.remote || !self.open.insert(ordered(endpoints)) {
             let hash = stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &attempt.to_le_bytes()]);
             let client = match opening.role {
                 Role::Downstream => &mut endpoints.remote,

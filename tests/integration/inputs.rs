@@ -219,6 +219,10 @@ fn a_file_named_dash_is_a_file() {
     let output = run_in(&[".", all.to_str().unwrap()], b"");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(streams(&tshark::read(&all)), 4);
+    // The output of this name is standard output, whatever lies there.
+    let output = run_in(&[".", "-"], b"");
+    assert_eq!((output.status.code(), &output.stdout[..4]), (Some(0), &b"\x0a\x0d\x0d\x0a"[..]), "{output:?}");
+    assert!(fs::read(traces.join("-")).unwrap() == trace, "the file was overwritten");
     // Standard input stays standard input, among more inputs than stay open.
     let many: Vec<String> = (0..40).map(|number| format!("copy_{number}.pb")).collect();
     for name in &many {
