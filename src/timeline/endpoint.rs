@@ -364,7 +364,13 @@ impl Resolver {
         let mut attempt = 0_u64;
         let same = endpoints.local == endpoints.remote;
         while self.open.contains_key(&ordered(endpoints)) || endpoints.local == endpoints.remote {
-            let hash = stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &attempt.to_le_bytes()]);
+            // Buffered traces share one trace_id: without the message, each would try the ports of all before it.
+            let hash = stable_hash(&[
+                source.as_bytes(),
+                &opening.trace_id.to_le_bytes(),
+                &opening.message.to_le_bytes(),
+                &attempt.to_le_bytes(),
+            ]);
             let client = match opening.role {
                 Role::Downstream => &mut endpoints.remote,
                 Role::Upstream => &mut endpoints.local,

@@ -412,6 +412,9 @@ pub(super) fn is_token(byte: u8) -> bool {
 /// RFC 9110 section 5.5: CR, LF and NUL are dangerous, because they end the line or the text.
 pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: &[u8]) {
     let mut rest = text;
+    if memchr3(b'\r', b'\n', 0, rest).is_some() {
+        escaped.add(key);
+    }
     while let Some(at) = memchr3(b'\r', b'\n', 0, rest) {
         out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(match rest[at] {
@@ -420,7 +423,6 @@ pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: 
             _ => b"\\0",
         });
         rest = &rest[at + 1..];
-        escaped.add(key);
     }
     out.extend_from_slice(rest);
 }
