@@ -432,18 +432,20 @@ pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: 
 pub(super) struct Names {
     names: Vec<String>,
     more: usize,
+    /// The name and the value of a field, and fields of one name in a row, count once.
+    last: Vec<u8>,
 }
 
 impl Names {
     #[cold]
     pub(super) fn add(&mut self, key: &[u8]) {
         const NAMES: usize = 8;
-        let name = shown(key);
-        if self.names.last() == Some(&name) {
+        if !self.names.is_empty() && self.last == key {
             return;
         }
+        key.clone_into(&mut self.last);
         if self.names.len() < NAMES {
-            self.names.push(name);
+            self.names.push(shown(key));
         } else {
             self.more += 1;
         }
