@@ -1,6 +1,6 @@
 //! Reads a capture with parsers that others wrote and holds it against what it was made of.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, fmt, net::SocketAddr};
 
 use etherparse::{NetSlice, SlicedPacket, TcpSlice, TransportSlice};
 use pcap_file::{
@@ -23,6 +23,9 @@ use crate::convert::{Conversion, Kind, Made, Plan};
 
 const ETHERNET: usize = 14;
 
+/// What docs/limits.md says of comments.
+const MAX_COMMENT: usize = 32 << 10;
+
 const FIN: u8 = 1;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
@@ -41,7 +44,6 @@ struct Packet {
 }
 
 /// What TCP says of a packet.
-#[derive(Debug)]
 struct Segment {
     from: SocketAddr,
     to: SocketAddr,
@@ -51,6 +53,17 @@ struct Segment {
     window: u16,
     captured: Vec<u8>,
     payload_len: usize,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, flags, seq, ack, window, captured, payload_len } = self;
+        let captured = captured.len();
+        write!(
+            f,
+            "{from} to {to}, {flags:#x}, seq {seq}, ack {ack}, window {window}, {captured} of {payload_len} bytes"
+        )
+    }
 }
 
 /// A connection on its way through the capture.
@@ -83,7 +96,15 @@ pub fn check(plan: &Plan, conversion: &Conversion) {
         rest = after;
         if let Kind::Opened { local, remote, client, trace_id } = made.kind {
             assert_eq!(made.connection, connections.len());
-            connections.push(Connection { local, remote, client, trace_id, packets: 0, next: [None; 2], room: [None; 2] });
+            connections.push(Connection {
+                local,
+                remote,
+                client,
+                trace_id,
+                packets: 0,
+                next: [None; 2],
+                room: [None; 2],
+            });
         }
         let connection = &mut connections[made.connection];
         if let Kind::Resumed { trace_id } = made.kind {
@@ -337,6 +358,7 @@ fn read_pcapng(capture: &[u8]) -> Vec<Packet> {
                     }
                 }
                 assert!(packet.direction.is_some());
+                assert!(packet.comment.len() <= MAX_COMMENT, "a comment of {} bytes", packet.comment.len());
                 let harmless = |line: &str| matches!(untrusted::escape(line), Cow::Borrowed(_));
                 assert!(packet.comment.lines().all(harmless), "{:?}", packet.comment);
                 packets.push(packet);

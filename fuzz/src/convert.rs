@@ -280,11 +280,8 @@ fn close(over: Over<(Flow, usize)>, capture: &mut Capture, interface: u32) -> Ma
     let Over { flow: (mut flow, connection), time, complete } = over;
     let before = capture.packets();
     let sink = &mut capture.interface(interface);
-    let (kind, written) = if complete {
-        (Kind::Closed, flow.close(time, sink))
-    } else {
-        (Kind::Abandoned, flow.abandon(time, sink))
-    };
+    let (kind, written) =
+        if complete { (Kind::Closed, flow.close(time, sink)) } else { (Kind::Abandoned, flow.abandon(time, sink)) };
     written.expect("a file takes it");
     Made { connection, time, kind, packets: (capture.packets() - before) as usize }
 }
