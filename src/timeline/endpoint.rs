@@ -47,6 +47,8 @@ pub struct Endpoints {
     pub faults: Vec<(Code, String)>,
     /// Both are the trace's, or the user's: they tell one connection from another.
     pub recorded: bool,
+    /// But for the client's, which was made up to tell the connection from another one.
+    pub kept_apart: bool,
 }
 
 impl Endpoints {
@@ -275,6 +277,7 @@ impl Resolver {
             names: Vec::new(),
             faults: Vec::new(),
             recorded: false,
+            kept_apart: false,
         };
         let connection = &opening.connection;
         let local_ip = known_ip(connection.local.as_ref());
@@ -384,6 +387,7 @@ impl Resolver {
             }
             attempt += 1;
         }
+        endpoints.kept_apart = attempt > 0;
         if attempt > 0 {
             let new = endpoints.tuple(opening.role).0;
             endpoints.notes.push(if same && new.ip() == old.ip() {

@@ -219,6 +219,11 @@ impl Http1 {
         }
     }
 
+    /// Whether the server has taken an upgrade or CONNECT.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.halves[HttpSide::Response.index()].framing == Framing::Tunnel
+    }
+
     pub(super) fn trailers(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) {
         let half = &mut self.halves[side.index()];
         let mut escaped = Escaped::default();
