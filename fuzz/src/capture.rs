@@ -1,6 +1,6 @@
 //! Reads a capture with parsers that others wrote and holds it against what it was made of.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, fmt, net::SocketAddr};
 
 use etherparse::{NetSlice, SlicedPacket, TcpSlice, TransportSlice};
 use pcap_file::{
@@ -23,9 +23,15 @@ use crate::convert::{Conversion, Kind, Made, Plan};
 
 const ETHERNET: usize = 14;
 
+/// What docs/limits.md says of comments.
+const MAX_COMMENT: usize = 32 << 10;
+
 const FIN: u8 = 1;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
+
+/// What both ends announce in their SYN (RFC 7323 section 2.3).
+const WINDOW_SHIFT: u8 = 14;
 
 /// A packet as it stands in the capture.
 struct Packet {
@@ -38,15 +44,26 @@ struct Packet {
 }
 
 /// What TCP says of a packet.
-#[derive(Debug)]
 struct Segment {
     from: SocketAddr,
     to: SocketAddr,
     flags: u8,
     seq: u32,
     ack: u32,
+    window: u16,
     captured: Vec<u8>,
     payload_len: usize,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, flags, seq, ack, window, captured, payload_len } = self;
+        let captured = captured.len();
+        write!(
+            f,
+            "{from} to {to}, {flags:#x}, seq {seq}, ack {ack}, window {window}, {captured} of {payload_len} bytes"
+        )
+    }
 }
 
 /// A connection on its way through the capture.
@@ -54,17 +71,22 @@ struct Connection {
     local: SocketAddr,
     remote: SocketAddr,
     client: Direction,
+    /// Of the exchange that it is at.
     trace_id: u64,
+    /// Of that exchange.
     packets: usize,
     /// The next sequence number of each direction, once one was seen.
     next: [Option<u32>; 2],
+    /// Where the room ends that the other side's last packet announced for each direction.
+    room: [Option<u32>; 2],
 }
 
 /// Holds a capture against the entries that it was made of.
 pub fn check(plan: &Plan, conversion: &Conversion) {
     let packets = match plan.format {
         Format::Pcapng => read_pcapng(&conversion.capture),
-        Format::Pcap => read_pcap(&conversion.capture),
+        Format::Pcap => read_pcap(&conversion.capture, TsResolution::NanoSecond),
+        Format::PcapMicros => read_pcap(&conversion.capture, TsResolution::MicroSecond),
     };
     assert_eq!(packets.len(), conversion.made.iter().map(|made| made.packets).sum::<usize>());
     let mut rest = packets.as_slice();
@@ -74,9 +96,21 @@ pub fn check(plan: &Plan, conversion: &Conversion) {
         rest = after;
         if let Kind::Opened { local, remote, client, trace_id } = made.kind {
             assert_eq!(made.connection, connections.len());
-            connections.push(Connection { local, remote, client, trace_id, packets: 0, next: [None; 2] });
+            connections.push(Connection {
+                local,
+                remote,
+                client,
+                trace_id,
+                packets: 0,
+                next: [None; 2],
+                room: [None; 2],
+            });
         }
-        check_entry(plan, &mut connections[made.connection], made, packets);
+        let connection = &mut connections[made.connection];
+        if let Kind::Resumed { trace_id } = made.kind {
+            (connection.trace_id, connection.packets) = (trace_id, 0);
+        }
+        check_entry(plan, connection, made, packets);
     }
 }
 
@@ -88,7 +122,8 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
     let mut bytes = Bytes::of(&made.kind);
     let mut flags = Vec::new();
     for (packet, segment) in &segments {
-        assert_eq!(packet.time, made.time);
+        let unit = if plan.format == Format::PcapMicros { 1000 } else { 1 };
+        assert_eq!(packet.time, made.time / unit * unit);
         let by_address = match (segment.from, segment.to) {
             _ if same_ends => None,
             ends if ends == (connection.remote, connection.local) => Some(Direction::Inbound),
@@ -115,9 +150,9 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
     if let Some(bytes) = bytes.filter(|_| plan.format == Format::Pcapng || !same_ends) {
         bytes.end(plan, connection);
         let explains = packets.iter().any(|packet| !packet.comment.is_empty());
-        assert!(plan.format == Format::Pcap || bytes.shown == 0 || bytes.length == bytes.present() || explains);
+        assert!(plan.format != Format::Pcapng || bytes.shown == 0 || bytes.length == bytes.present() || explains);
     }
-    if same_ends && plan.format == Format::Pcap {
+    if same_ends && plan.format != Format::Pcapng {
         return;
     }
     let (client, server) = (connection.client, connection.client.reverse());
@@ -125,7 +160,9 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
         Kind::Opened { .. } if full => assert_eq!(flags, [(client, SYN), (server, SYN | ACK), (client, ACK)]),
         Kind::Closed if full => assert!(flags.iter().all(|(_, flags)| [ACK, FIN | ACK].contains(flags))),
         Kind::Abandoned if full => assert!(flags.iter().all(|(_, flags)| *flags == ACK)),
-        Kind::Opened { .. } | Kind::Closed | Kind::Abandoned => assert!(flags.is_empty()),
+        Kind::Opened { .. } | Kind::Resumed { .. } | Kind::Kept | Kind::Closed | Kind::Abandoned => {
+            assert!(flags.is_empty());
+        }
         Kind::Bytes { end_stream, .. } => {
             assert!(flags.iter().all(|(_, flags)| flags & (SYN | ACK) == ACK));
             assert!(end_stream || flags.iter().all(|(_, flags)| flags & FIN == 0));
@@ -144,7 +181,25 @@ impl Connection {
             assert!(full && segment.ack == 0);
         }
         let controls = [SYN, FIN].map(|flag| u64::from(segment.flags & flag != 0)).iter().sum::<u64>();
-        self.skip(direction, segment.payload_len as u64 + controls);
+        let taken = segment.payload_len as u64 + controls;
+        if full {
+            self.keep_within_window(direction, segment, taken as u32);
+        }
+        self.skip(direction, taken);
+    }
+
+    /// A strict receiver: no packet takes a sequence number beyond the room that the other side's last packet announced.
+    /// The shift of a window counts from the first packet without SYN on (RFC 7323 section 2.2).
+    fn keep_within_window(&mut self, direction: Direction, segment: &Segment, taken: u32) {
+        if let (Some(end), true) = (self.room[direction.index()], taken > 0) {
+            let left = end.wrapping_sub(segment.seq.wrapping_add(taken));
+            assert!(left < 1 << 31, "{} bytes beyond the window: {segment:?}", left.wrapping_neg());
+        }
+        let shift = if segment.flags & SYN != 0 { 0 } else { WINDOW_SHIFT };
+        if segment.flags & ACK != 0 {
+            let end = segment.ack.wrapping_add(u32::from(segment.window) << shift);
+            self.room[direction.reverse().index()] = Some(end);
+        }
     }
 
     fn skip(&mut self, direction: Direction, bytes: u64) {
@@ -238,6 +293,7 @@ fn segment(packet: &Packet) -> Segment {
         flags: flags(tcp),
         seq: tcp.sequence_number(),
         ack: tcp.acknowledgment_number(),
+        window: tcp.window_size(),
         captured: packet.data[headers..].to_owned(),
         payload_len: tcp.payload().len(),
     }
@@ -249,11 +305,11 @@ fn flags(tcp: &TcpSlice<'_>) -> u8 {
     [(tcp.fin(), FIN), (tcp.syn(), SYN), (tcp.ack(), ACK)].iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum()
 }
 
-fn read_pcap(capture: &[u8]) -> Vec<Packet> {
+fn read_pcap(capture: &[u8], resolution: TsResolution) -> Vec<Packet> {
     let mut reader = PcapReader::new(capture).expect("a file header");
     let header = reader.header();
     assert_eq!(header.endianness, Endianness::Little);
-    assert_eq!(header.ts_resolution, TsResolution::NanoSecond);
+    assert_eq!(header.ts_resolution, resolution);
     assert_eq!(header.datalink, DataLink::ETHERNET);
     let mut packets = Vec::new();
     while let Some(packet) = reader.next_packet() {
@@ -302,6 +358,7 @@ fn read_pcapng(capture: &[u8]) -> Vec<Packet> {
                     }
                 }
                 assert!(packet.direction.is_some());
+                assert!(packet.comment.len() <= MAX_COMMENT, "a comment of {} bytes", packet.comment.len());
                 let harmless = |line: &str| matches!(untrusted::escape(line), Cow::Borrowed(_));
                 assert!(packet.comment.lines().all(harmless), "{:?}", packet.comment);
                 packets.push(packet);

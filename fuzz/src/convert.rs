@@ -12,14 +12,17 @@ use tap2pcap::{
     input::{self, Advance, Detected, Encoding, Source, detect},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
     timeline::{
-        self, Direction, Endpoints, EntryKind, HttpOptions, Resolver, Role, RoleChoice, SideChoice, Summaries,
-        Timelines, TrueLength, VersionChoice,
+        self, Direction, Endpoints, EntryKind, HttpOptions, Role, RoleChoice, SideChoice, Summaries, Timelines,
+        TrueLength, VersionChoice,
     },
     trace::Nanos,
 };
 use tempfile::TempDir;
 
-use crate::pieces::{InPieces, Pieces};
+use crate::{
+    connections::{Begun, Connections, Over},
+    pieces::{InPieces, Pieces},
+};
 
 const NAME: &str = "path_0";
 
@@ -48,7 +51,11 @@ impl Plan {
         let (&[first, second, third], trace) = input.split_first_chunk::<{ Self::LEN }>()?;
         let pick = |byte: u8, shift: u8, bits: u8| usize::from(byte >> shift) & ((1 << bits) - 1);
         let is = |byte, shift| pick(byte, shift, 1) == 1;
-        let format = if is(first, 0) { Format::Pcap } else { Format::Pcapng };
+        let format = match (is(first, 0), is(third, 6)) {
+            (false, _) => Format::Pcapng,
+            (true, false) => Format::Pcap,
+            (true, true) => Format::PcapMicros,
+        };
         let tcp = if is(first, 1) { TcpMode::Bare } else { TcpMode::Full };
         let truncated = [TruncatedMode::Snap, TruncatedMode::Gap, TruncatedMode::Zero, TruncatedMode::Snap];
         let truncated = truncated[pick(first, 2, 2)];
@@ -77,7 +84,7 @@ impl Plan {
                 reread: None,
                 eager,
                 join: !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap,
-                latest: (format == Format::Pcap).then_some(LATEST_PCAP_TIME),
+                latest: (format != Format::Pcapng).then_some(LATEST_PCAP_TIME),
                 max_connections: is(third, 2).then_some(2),
                 http: HttpOptions {
                     version: version[pick(second, 6, 2)],
@@ -111,6 +118,12 @@ pub enum Kind {
         client: Direction,
         trace_id: u64,
     },
+    /// Another exchange goes on on the connection.
+    Resumed {
+        trace_id: u64,
+    },
+    /// An exchange ends, and its connection stays open.
+    Kept,
     /// `length` is what the packets account for, one byte where nobody knows how many.
     Bytes {
         direction: Direction,
@@ -144,13 +157,15 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
     let mut timelines = Timelines::new(source, plan.timeline);
     let mut summaries = Summaries::default();
     let mappings = ["local=192.0.2.1:999", "10.0.0.1=[2001:db8::1]"].map(|text| text.parse().expect("a mapping"));
-    let mut resolver = Resolver::new(if plan.map { mappings.to_vec() } else { Vec::new() });
+    let mappings = if plan.map { mappings.to_vec() } else { Vec::new() };
+    let mut connections = Connections::<(Flow, usize)>::new(mappings.into());
     let path = output();
     let mut capture = Capture::create(&Destination::File(path.clone()), plan.format).expect("a file");
     let interface = capture.add_interface(NAME);
     let mut flows: Vec<Option<(Flow, Endpoints, usize)>> = Vec::new();
     let mut made = Vec::new();
-    let mut connections = 0;
+    let mut opened = 0;
+    let mut begun = 0;
     let mut bytes_left = MAX_BYTES;
     let mut ended = false;
     while capture.packets() < MAX_PACKETS && bytes_left > 0 {
@@ -180,20 +195,49 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
             length,
             end_stream,
         };
+        let ends = matches!(entry.kind, EntryKind::Closed { .. } | EntryKind::Abandoned);
+        assert_eq!(summary.is_some(), ends, "a summary comes with the last entry");
+        if ends {
+            let complete = !matches!(entry.kind, EntryKind::Abandoned);
+            let opening = timelines.opening(slot).expect("the current entry is its");
+            let (flow, endpoints, connection) = flows[slot].take().expect("opened before");
+            let mut kept = true;
+            let flow = (flow, connection);
+            let mut close = |over: Over<(Flow, usize)>| {
+                kept &= over.flow.1 != connection;
+                made.push(close(over, &mut capture, interface));
+                Ok(())
+            };
+            connections.end(flow, endpoints, opening, time, complete, &mut close).expect("a file takes it");
+            if kept {
+                made.push(Made { connection, time, kind: Kind::Kept, packets: 0 });
+            }
+            continue;
+        }
         let kind = match (&mut flows[slot], entry.kind) {
             (place @ None, EntryKind::Opened) => {
                 let opening = timelines.opening(slot).expect("the current entry is its");
-                let endpoints = resolver.open(NAME, opening);
-                let (local, remote, client) = (endpoints.local, endpoints.remote, opening.role.client_direction());
                 let trace_id = opening.trace_id;
-                let identity = Identity { trace_file: NAME, source: NAME, opening, endpoints: &endpoints, time };
-                let mut flow = Flow::new(plan.synth, &identity);
-                flow.open(time, sink).expect("a file takes it");
-                *place = Some((flow, endpoints.clone(), connections));
-                connections += 1;
+                let identity = |endpoints| Identity { trace_file: NAME, source: NAME, opening, endpoints, time };
+                begun += 1;
+                let (flow, endpoints, connection, kind) = match connections.begin(NAME, opening, time) {
+                    Begun::New(endpoints) => {
+                        let mut flow = Flow::new(plan.synth, &identity(&endpoints));
+                        flow.open(time, sink).expect("a file takes it");
+                        opened += 1;
+                        let (local, remote, client) =
+                            (endpoints.local, endpoints.remote, opening.role.client_direction());
+                        (flow, endpoints, opened - 1, Kind::Opened { local, remote, client, trace_id })
+                    }
+                    Begun::Resumed((mut flow, connection), endpoints) => {
+                        flow.resume(&identity(&endpoints));
+                        (flow, endpoints, connection, Kind::Resumed { trace_id })
+                    }
+                };
+                *place = Some((flow, endpoints.clone(), connection));
                 capture.add_names(&endpoints.names);
                 timelines.find_faults(slot, &endpoints.faults);
-                Kind::Opened { local, remote, client, trace_id }
+                kind
             }
             (Some((flow, ..)), EntryKind::Data(data)) => {
                 let present = data.payload.len() as u64;
@@ -210,23 +254,9 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
                 flow.gap(time, direction, lost, certain, sink).expect("a file takes it");
                 bytes(direction, &[], lost, false)
             }
-            (Some((flow, ..)), EntryKind::Closed { .. }) => {
-                flow.close(time, sink).expect("a file takes it");
-                Kind::Closed
-            }
-            (Some((flow, ..)), EntryKind::Abandoned) => {
-                flow.abandon(time, sink).expect("a file takes it");
-                Kind::Abandoned
-            }
             (flow, kind) => panic!("{kind:?} of a connection that is open: {}", flow.is_some()),
         };
-        let ends = matches!(kind, Kind::Closed | Kind::Abandoned);
-        assert_eq!(summary.is_some(), ends, "a summary comes with the last entry");
         let connection = flows[slot].as_ref().map(|(_, _, connection)| *connection).expect("opened above");
-        if ends {
-            let (_, endpoints, _) = flows[slot].take().expect("opened above");
-            resolver.close(&endpoints);
-        }
         if let Kind::Bytes { length, .. } = kind {
             bytes_left = bytes_left.saturating_sub(length);
         }
@@ -234,10 +264,26 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
     }
     if ended {
         assert!(flows.iter().all(Option::is_none), "every connection ends");
-        assert_eq!(timelines.connections(), connections as u64);
+        assert_eq!(timelines.connections(), begun);
     }
+    let mut close_all = |over| {
+        made.push(close(over, &mut capture, interface));
+        Ok(())
+    };
+    connections.end_all(&mut close_all).expect("a file takes it");
     capture.finish().expect("a file takes it");
     Conversion { made, capture: fs::read(&path).expect("it was just written") }
+}
+
+/// Writes the last packets of a connection.
+fn close(over: Over<(Flow, usize)>, capture: &mut Capture, interface: u32) -> Made {
+    let Over { flow: (mut flow, connection), time, complete } = over;
+    let before = capture.packets();
+    let sink = &mut capture.interface(interface);
+    let (kind, written) =
+        if complete { (Kind::Closed, flow.close(time, sink)) } else { (Kind::Abandoned, flow.abandon(time, sink)) };
+    written.expect("a file takes it");
+    Made { connection, time, kind, packets: (capture.packets() - before) as usize }
 }
 
 /// A file that every conversion of this process replaces.

@@ -148,7 +148,8 @@ fn frames(side: &Side, mut rest: &[u8]) {
 fn fields(decoder: &mut Decoder<'_>, block: &[u8]) {
     let fields = decoder.decode(block).expect("HPACK");
     for (name, value) in &fields {
-        let forbidden: [&[u8]; 5] = [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
+        let forbidden: [&[u8]; 5] =
+            [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
         assert!(!forbidden.contains(&&name[..]) && (&name[..] != b"te" || value[..].eq_ignore_ascii_case(b"trailers")));
         let token = name.strip_prefix(b":").unwrap_or(name);
         assert!(is_token(token), "{}", name.escape_ascii());

@@ -6,3 +6,9 @@ pub mod http;
 pub mod messages;
 pub mod pieces;
 pub mod script;
+
+/// Which exchanges are one connection: the program joins them outside its library, and here they are to be joined as there.
+#[path = "../../src/commands/connections.rs"]
+mod connections;
+// What that file takes from its own crate.
+use tap2pcap::{timeline, trace};

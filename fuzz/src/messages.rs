@@ -147,7 +147,12 @@ pub fn read(data: &[u8], path: &Path, pieces: Pieces, options: Options) -> Resul
 /// Reads `data` in pieces of several sizes: what comes of it must not depend on them.
 pub fn decode(data: &[u8], encoding: Encoding) {
     let path = Path::new("path_0");
-    let given = |piece, max_message| Options { encoding: Some(encoding), piece: Some(piece), max_message, ..Options::default() };
+    let given = |piece, max_message| Options {
+        encoding: Some(encoding),
+        piece: Some(piece),
+        max_message,
+        ..Options::default()
+    };
     let Ok(whole) = read(data, path, Pieces::Whole, given(WINDOW, None)) else {
         assert!(data.is_empty(), "a source of a given encoding is refused only if it is empty");
         return;

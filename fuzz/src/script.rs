@@ -3,10 +3,10 @@
 
 use prost::Message as _;
 use tap2pcap::proto::{
-    envoy::config::core::v3::{HeaderMap, HeaderValue},
+    envoy::config::core::v3::{Address, HeaderMap, HeaderValue, SocketAddress, address, socket_address::PortSpecifier},
     tap::{
-        Body, HttpStreamedTraceSegment, TraceWrapper, body::BodyType, http_streamed_trace_segment::MessagePiece,
-        trace_wrapper::Trace,
+        Body, Connection, HttpBufferedTrace, HttpStreamedTraceSegment, TraceWrapper, body::BodyType,
+        http_buffered_trace::Message, http_streamed_trace_segment::MessagePiece, trace_wrapper::Trace,
     },
 };
 
@@ -16,28 +16,57 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// Field names and values that decide something, and some that are none.
 const NAMES: [&str; 16] = [
-    ":method", ":path", ":status", ":scheme", ":authority", ":protocol", "te", "content-length", "content-type",
-    "transfer-encoding", "connection", "upgrade", "date", "x\r\n", "\u{202e}", "",
+    ":method",
+    ":path",
+    ":status",
+    ":scheme",
+    ":authority",
+    ":protocol",
+    "te",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "date",
+    "x\r\n",
+    "\u{202e}",
+    "",
 ];
 const VALUES: [&str; 16] = [
-    "GET", "POST", "HEAD", "CONNECT", "/", "200", "103", "204", "101", "trailers", "chunked", "300000", "1000000000",
-    "application/grpc-web-text", "application/grpc", "\r\n\0",
+    "GET",
+    "POST",
+    "HEAD",
+    "CONNECT",
+    "/",
+    "200",
+    "103",
+    "204",
+    "101",
+    "trailers",
+    "chunked",
+    "300000",
+    "1000000000",
+    "application/grpc-web-text",
+    "application/grpc",
+    "\r\n\0",
 ];
 
-/// Length-delimited segments. A step of the script is four bytes: which part of which exchange, how often, and what is
-/// in it, twice.
+/// Length-delimited messages. A step of the script is four bytes: which part of which exchange, or a buffered one of
+/// which connection, how often, and what is in it, twice.
 pub fn trace(script: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut parts = 0;
     for &[what, repeat, first, second] in script.as_chunks::<4>().0 {
-        let piece = piece(what, first, second);
-        let wrapper = TraceWrapper {
-            trace: Some(Trace::HttpStreamedTraceSegment(HttpStreamedTraceSegment {
+        let trace = if what & 8 == 0 {
+            Trace::HttpStreamedTraceSegment(HttpStreamedTraceSegment {
                 trace_id: u64::from(what >> 6),
-                message_piece: Some(piece),
-            })),
-            configured_sample_rate: None,
+                message_piece: Some(piece(what, first, second)),
+            })
+        } else {
+            Trace::HttpBufferedTrace(exchange(what, first, second))
         };
+        let wrapper = TraceWrapper { trace: Some(trace), configured_sample_rate: None };
         let bytes = wrapper.encode_length_delimited_to_vec();
         for _ in 0..=repeat & 63 {
             if parts == MAX_PARTS || out.len() + bytes.len() > MAX_BYTES {
@@ -59,6 +88,31 @@ fn piece(what: u8, first: u8, second: u8) -> MessagePiece {
         4 => MessagePiece::ResponseBodyChunk(body(first, second)),
         _ => MessagePiece::ResponseTrailers(fields(first, second, "")),
     }
+}
+
+/// A whole exchange of a connection whose addresses are known: exchanges that follow each other there are joined.
+fn exchange(what: u8, first: u8, second: u8) -> HttpBufferedTrace {
+    let half = |first, second, pseudo| Message {
+        headers: fields(first, second, pseudo).headers,
+        body: (what & 16 != 0).then(|| body(second, first)),
+        trailers: if what & 32 != 0 { fields(second, first, "").headers } else { Vec::new() },
+        headers_received_time: None,
+    };
+    HttpBufferedTrace {
+        request: (what & 7 != 1).then(|| half(first, second, "GET")),
+        response: (what & 7 != 2).then(|| half(second, first, "200")),
+        downstream_connection: Some(Connection {
+            local_address: socket("192.0.2.1", 80),
+            remote_address: socket("192.0.2.2", 50_000 + u32::from(what >> 6)),
+        }),
+        upstream_connection: None,
+    }
+}
+
+fn socket(ip: &str, port: u32) -> Option<Address> {
+    let port_specifier = Some(PortSpecifier::PortValue(port));
+    let socket = SocketAddress { address: ip.to_owned(), port_specifier, ..SocketAddress::default() };
+    Some(Address { address: Some(address::Address::SocketAddress(socket)) })
 }
 
 /// A field that the bytes pick; more of them, and longer ones, where the upper bits say so.

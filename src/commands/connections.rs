@@ -27,8 +27,9 @@ struct Kept<F> {
     role: Role,
     /// Of its last packet.
     time: Nanos,
-    /// What the next exchange goes on with; of HTTP/2, which began with a greeting and numbers its streams, nothing is
-    /// kept open.
+    /// What the next exchange goes on with. Nothing is kept open of HTTP/2, which began with a greeting and numbers its
+    /// streams, and of a tunnel, which is another protocol's; nor where the client's port is made up, because an exchange
+    /// that has it recorded is another connection's.
     flow: Option<F>,
     complete: bool,
     stamp: u64,
@@ -94,12 +95,11 @@ impl<F> Connections<F> {
         close: &mut dyn FnMut(Over<F>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.latest = self.latest.max(time);
-        let version = opening.http.as_ref().map(|http| http.version).filter(|_| endpoints.recorded);
-        let Some(version) = version else {
+        let Some(http) = opening.http.as_ref().filter(|_| endpoints.recorded) else {
             self.resolver.close(&endpoints);
             return close(Over { flow, time, complete });
         };
-        let flow = if version == 1 {
+        let flow = if http.version == 1 && !http.tunnel && !endpoints.kept_apart {
             Some(flow)
         } else {
             close(Over { flow, time, complete })?;

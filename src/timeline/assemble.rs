@@ -600,8 +600,13 @@ impl Timelines {
             // The replay hands these on as data.
             MadeKind::Frames(_) => return true,
             MadeKind::Gap { direction, bytes } => PendingKind::Gap { direction, bytes, certain: true },
-            MadeKind::Closed => PendingKind::Closed { recorded: false },
-            MadeKind::Abandoned => PendingKind::Abandoned,
+            MadeKind::Ended { complete, tunnel } => {
+                let slot = self.replay_slots[stream];
+                if let (true, Some(http)) = (tunnel, &mut self.state(slot).opening.http) {
+                    http.tunnel = true;
+                }
+                if complete { PendingKind::Closed { recorded: false } } else { PendingKind::Abandoned }
+            }
         };
         self.replayed = Some((origin, note));
         self.push(Pending { slot: self.replay_slots[stream], time, kind });

@@ -47,6 +47,8 @@ pub struct Endpoints {
     pub faults: Vec<(Code, String)>,
     /// Both are the trace's, or the user's: they tell one connection from another.
     pub recorded: bool,
+    /// But for the client's, which was made up to tell the connection from another one.
+    pub kept_apart: bool,
 }
 
 impl Endpoints {
@@ -274,6 +276,7 @@ impl Resolver {
             names: Vec::new(),
             faults: Vec::new(),
             recorded: false,
+            kept_apart: false,
         };
         let connection = &opening.connection;
         let local_ip = known_ip(connection.local.as_ref());
@@ -363,7 +366,13 @@ impl Resolver {
         let mut attempt = 0_u64;
         let same = endpoints.local == endpoints.remote;
         while endpoints.local == endpoints.remote || !self.open.insert(ordered(endpoints)) {
-            let hash = stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &attempt.to_le_bytes()]);
+            // Buffered traces share one trace_id: without the message, each would try the ports of all before it.
+            let hash = stable_hash(&[
+                source.as_bytes(),
+                &opening.trace_id.to_le_bytes(),
+                &opening.message.to_le_bytes(),
+                &attempt.to_le_bytes(),
+            ]);
             let client = match opening.role {
                 Role::Downstream => &mut endpoints.remote,
                 Role::Upstream => &mut endpoints.local,
@@ -377,6 +386,7 @@ impl Resolver {
             }
             attempt += 1;
         }
+        endpoints.kept_apart = attempt > 0;
         if attempt > 0 {
             let new = endpoints.tuple(opening.role).0;
             endpoints.notes.push(if same && new.ip() == old.ip() {

@@ -11,12 +11,14 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use tap2pcap::proto::{
     DESCRIPTORS,
-    envoy::config::core::v3::{HeaderMap, HeaderValue},
+    envoy::config::core::v3::HeaderValue,
     tap::{
         Body, Connection, HttpBufferedTrace, HttpStreamedTraceSegment, TraceWrapper, body::BodyType,
         http_buffered_trace::Message, http_streamed_trace_segment::MessagePiece, trace_wrapper::Trace,
     },
 };
+
+pub use tap2pcap::proto::envoy::config::core::v3::HeaderMap;
 
 use crate::{
     fixture::{Dress, TIME, downstream, socket, timestamp},

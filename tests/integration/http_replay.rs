@@ -1009,6 +1009,32 @@ fn exchanges_that_cannot_be_joined_get_ports_of_their_own() {
     }
 }
 
+/// After CONNECT, a connection is another protocol's: an exchange with its addresses is another connection.
+#[test]
+fn no_exchange_follows_a_tunnel_on_its_connection() {
+    let dir = Dir::new("after-tunnel");
+    let tunnel = |taken: bool| {
+        let mut trace = kept_alive(50_001, "/", 0, 1_000_000);
+        if let Some(Trace::HttpBufferedTrace(trace)) = &mut trace.trace {
+            let request = trace.request.as_mut().unwrap();
+            request.headers = headers(&[(":method", "CONNECT"), (":authority", "db.example:5432")]);
+            let status = if taken { "200" } else { "403" };
+            trace.response.as_mut().unwrap().headers = headers(&[(":status", status), ("content-length", "2")]);
+        }
+        trace
+    };
+    for (taken, connections) in [(true, 2), (false, 1)] {
+        let exchanges = [tunnel(taken), kept_alive(50_001, "/b", 5_000_000, 1_000_000)];
+        let input = dir.create("all_1.pb", Dress::Delimited.file(&exchanges));
+        let output = dir.join("out.pcapng");
+        convert(&[], &input, &output).run().expect_status(0);
+        let frames = tshark::read(&output);
+        assert_eq!(frames.iter().filter(|frame| frame.flags & 0x12 == 2).count(), connections, "{frames:#?}");
+        let shown = tshark::lines(&output, &["-Y", "http.response", "-T", "fields", "-e", "http.response.code"]);
+        assert_eq!(shown.len(), 2, "{shown:?}");
+    }
+}
+
 /// A connection of which more exchanges may come is not kept open without bound.
 #[test]
 fn connections_kept_for_more_exchanges_are_bounded() {

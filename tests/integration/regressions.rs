@@ -4,20 +4,23 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use tap2pcap::{
     input::{Advance, Encoding, Options, Source},
     proto::tap::{
-        Connection, SocketEvent, TraceWrapper,
+        Connection, HttpBufferedTrace, SocketEvent, TraceWrapper, http_buffered_trace,
+        http_streamed_trace_segment::MessagePiece,
         socket_event::{EventSelector, Read},
+        trace_wrapper::Trace,
     },
     trace::{Code, Finding},
 };
 
 use crate::{
     fixture::{Dress, TIME, closed, downstream, pipe, read, socket, streamed},
-    tshark,
+    http, tshark,
     util::{Dir, PROGRAM, convert, tap2pcap},
 };
 
@@ -297,4 +300,52 @@ fn a_text_literal_goes_on_where_digits_follow_its_end() {
         assert!(whole[0].offset.abs_diff(place) <= 3, "{whole:?}");
         assert_eq!(whole, findings_by_pieces(Encoding::Text, text.as_bytes(), 1));
     }
+}
+
+/// Much more than a conversion of the sizes below takes, and much less than where each item is held against each other.
+fn converts_soon(name: &str, messages: &[TraceWrapper]) {
+    let dir = Dir::new(name);
+    let input = dir.create("path_0.pb_length_delimited", Dress::Delimited.file(messages));
+    let start = Instant::now();
+    let output = dir.join("out.pcapng");
+    convert(&["-q"], &input, &output).run().expect_no_panic();
+    assert!(output.exists());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+#[test]
+fn each_field_is_held_against_each_name_in_a_connection_field() {
+    let mut fields = http::headers(&[(":method", "GET"), (":path", "/"), ("te", "trailers")]);
+    fields.push(http::header("connection", &"a,".repeat(30_000)));
+    fields.extend(std::iter::repeat_n(http::header("b", ""), 30_000));
+    let head = MessagePiece::RequestHeaders(http::HeaderMap { headers: fields });
+    converts_soon("regressions-nominated", &[http::segment(1, head)]);
+}
+
+#[test]
+fn buffered_exchanges_of_one_connection_try_the_ports_of_all_before_them() {
+    let half = |pairs: &[(&str, &str)]| {
+        Some(http_buffered_trace::Message { headers: http::headers(pairs), ..Default::default() })
+    };
+    let exchange = TraceWrapper {
+        trace: Some(Trace::HttpBufferedTrace(HttpBufferedTrace {
+            request: half(&[(":method", "GET"), (":path", "/"), ("te", "trailers")]),
+            response: half(&[(":status", "200")]),
+            downstream_connection: Some(downstream()),
+            upstream_connection: None,
+        })),
+        configured_sample_rate: None,
+    };
+    converts_soon("regressions-one-trace-id", &vec![exchange; 6000]);
+}
+
+#[test]
+fn each_line_break_in_a_field_counts_as_a_field() {
+    let dir = Dir::new("regressions-line-breaks");
+    let mut fields = http::headers(&[(":method", "GET"), (":path", "/")]);
+    fields.extend((0..10).map(|index| http::header(&format!("x-{index}"), &"\r\n".repeat(1000))));
+    let head = MessagePiece::RequestHeaders(http::HeaderMap { headers: fields });
+    let input = dir.create("path_0.pb_length_delimited", Dress::Delimited.file(&[http::segment(1, head)]));
+    let run = tap2pcap().arg("validate").arg(&input).run();
+    assert!(run.stdout_text().contains("x-6, x-7 and 2 more"), "{run:?}");
 }

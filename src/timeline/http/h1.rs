@@ -219,6 +219,11 @@ impl Http1 {
         }
     }
 
+    /// Whether the server has taken an upgrade or CONNECT.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.halves[HttpSide::Response.index()].framing == Framing::Tunnel
+    }
+
     pub(super) fn trailers(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) {
         let half = &mut self.halves[side.index()];
         let mut escaped = Escaped::default();
@@ -412,6 +417,9 @@ pub(super) fn is_token(byte: u8) -> bool {
 /// RFC 9110 section 5.5: CR, LF and NUL are dangerous, because they end the line or the text.
 pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: &[u8]) {
     let mut rest = text;
+    if memchr3(b'\r', b'\n', 0, rest).is_some() {
+        escaped.add(key);
+    }
     while let Some(at) = memchr3(b'\r', b'\n', 0, rest) {
         out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(match rest[at] {
@@ -420,7 +428,6 @@ pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: 
             _ => b"\\0",
         });
         rest = &rest[at + 1..];
-        escaped.add(key);
     }
     out.extend_from_slice(rest);
 }
@@ -430,18 +437,20 @@ pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: 
 pub(super) struct Names {
     names: Vec<String>,
     more: usize,
+    /// The name and the value of a field, and fields of one name in a row, count once.
+    last: Vec<u8>,
 }
 
 impl Names {
     #[cold]
     pub(super) fn add(&mut self, key: &[u8]) {
         const NAMES: usize = 8;
-        let name = shown(key);
-        if self.names.last() == Some(&name) {
+        if !self.names.is_empty() && self.last == key {
             return;
         }
+        key.clone_into(&mut self.last);
         if self.names.len() < NAMES {
-            self.names.push(name);
+            self.names.push(shown(key));
         } else {
             self.more += 1;
         }

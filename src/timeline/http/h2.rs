@@ -3,7 +3,7 @@
 //! Windows are as large as they can be, so that flow control never stands in the way. Frames are as large as every
 //! receiver takes them.
 
-use std::{borrow::Cow, mem};
+use std::{borrow::Cow, collections::HashSet, mem};
 
 use loona_hpack::Encoder;
 use memchr::memchr3;
@@ -341,7 +341,7 @@ struct LeftOut {
 impl LeftOut {
     /// Whether the field stays. RFC 9113 section 8.2.2: fields of the connection belong to HTTP/1, also those that its
     /// Connection field names; section 8.2.1: names are tokens.
-    fn keeps(&mut self, key: &[u8], text: &[u8], nominated: &[&[u8]]) -> bool {
+    fn keeps(&mut self, key: &[u8], text: &[u8], nominated: &HashSet<Cow<'_, [u8]>>) -> bool {
         let is = |name: &[u8]| key.eq_ignore_ascii_case(name);
         let of_connection = match key.len() {
             2 if is(b"te") => !text.trim_ascii().eq_ignore_ascii_case(b"trailers"),
@@ -351,7 +351,7 @@ impl LeftOut {
             17 => is(b"transfer-encoding"),
             _ => false,
         };
-        if of_connection || (!is(b"te") && nominated.iter().any(|name| is(name))) {
+        if of_connection || (!nominated.is_empty() && !is(b"te") && nominated.contains(&*field_name(key))) {
             self.of_connection.add(key);
             return false;
         }
@@ -375,12 +375,12 @@ impl LeftOut {
     }
 }
 
-/// The names in a Connection field.
-fn nominated<'a>(head: &Head<'a>) -> Vec<&'a [u8]> {
+/// The names in a Connection field, in lower case. A set, because both these names and the fields may be very many.
+fn nominated<'a>(head: &Head<'a>) -> HashSet<Cow<'a, [u8]>> {
     let is_connection =
         |key: &[u8]| key.eq_ignore_ascii_case(b"connection") || key.eq_ignore_ascii_case(b"proxy-connection");
     let lists = head.fields.iter().map(|field| head.field(field)).filter(|(key, _)| is_connection(key));
-    lists.flat_map(|(_, list)| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).collect()
+    lists.flat_map(|(_, list)| list.split(|byte| *byte == b',')).map(|name| field_name(name.trim_ascii())).collect()
 }
 
 /// Pseudo-headers that HTTP/2 demands (RFC 9113 section 8.3) and the trace has not.

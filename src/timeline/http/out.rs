@@ -55,8 +55,11 @@ pub(in crate::timeline) enum MadeKind {
         direction: Direction,
         bytes: u64,
     },
-    Closed,
-    Abandoned,
+    /// The exchange is over. After it, the connection is another protocol's if it is a `tunnel`.
+    Ended {
+        complete: bool,
+        tunnel: bool,
+    },
 }
 
 /// A body in frames of one size, which are put together when they are read: so a body of any size is in memory once.
