@@ -161,9 +161,10 @@ pub fn for_terminal(line: &str) -> String {
 /// Prints one line for people: escaped, because it may quote a trace, and capped.
 pub fn print_line(kind: &str, text: &dyn Display) {
     let text = text.to_string();
-    let line = format!("{kind}: {}", for_terminal(&text));
+    // Written in one piece, so that the lines of two threads do not mix.
+    let line = format!("{kind}: {}\n", for_terminal(&text));
     // Nobody may be left to read it, and then there is nobody to tell: eprintln! would panic.
-    let print = || drop(writeln!(Watched(io::stderr()), "{line}"));
+    let print = || drop(Watched(io::stderr()).write_all(line.as_bytes()));
     match BAR.get() {
         // The bar is drawn anew below the line.
         Some(bar) => bar.suspend(print),
