@@ -4,7 +4,6 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use tap2pcap::{
@@ -21,7 +20,7 @@ use tap2pcap::{
 use crate::{
     fixture::{Dress, TIME, closed, downstream, pipe, read, socket, streamed},
     http, tshark,
-    util::{Dir, PROGRAM, convert, tap2pcap},
+    util::{Dir, PROGRAM, convert, run_command, tap2pcap},
 };
 
 /// A short trace with nothing wrong.
@@ -302,24 +301,25 @@ fn a_text_literal_goes_on_where_digits_follow_its_end() {
     }
 }
 
-/// Much more than a conversion of the sizes below takes, and much less than where each item is held against each other.
-fn converts_soon(name: &str, messages: &[TraceWrapper]) {
+/// A conversion that seems to hang is ended, and fails: where each item is held against each other, those below take
+/// minutes.
+fn converts(name: &str, messages: &[TraceWrapper]) {
     let dir = Dir::new(name);
     let input = dir.create("path_0.pb_length_delimited", Dress::Delimited.file(messages));
-    let start = Instant::now();
     let output = dir.join("out.pcapng");
-    convert(&["-q"], &input, &output).run().expect_no_panic();
+    let mut command = Command::new("timeout");
+    command.args(["60", PROGRAM, "-q"]).args([&input, &output]);
+    run_command(command).expect_no_panic();
     assert!(output.exists());
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[test]
 fn each_field_is_held_against_each_name_in_a_connection_field() {
     let mut fields = http::headers(&[(":method", "GET"), (":path", "/"), ("te", "trailers")]);
-    fields.push(http::header("connection", &"a,".repeat(30_000)));
-    fields.extend(std::iter::repeat_n(http::header("b", ""), 30_000));
+    fields.push(http::header("connection", &"a,".repeat(60_000)));
+    fields.extend(std::iter::repeat_n(http::header("b", ""), 60_000));
     let head = MessagePiece::RequestHeaders(http::HeaderMap { headers: fields });
-    converts_soon("regressions-nominated", &[http::segment(1, head)]);
+    converts("regressions-nominated", &[http::segment(1, head)]);
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn buffered_exchanges_of_one_connection_try_the_ports_of_all_before_them() {
         })),
         configured_sample_rate: None,
     };
-    converts_soon("regressions-one-trace-id", &vec![exchange; 6000]);
+    converts("regressions-one-trace-id", &vec![exchange; 12_000]);
 }
 
 #[test]
