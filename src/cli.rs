@@ -238,7 +238,7 @@ pub enum From {
 /// `--format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// libpcap's classic format, with nanoseconds
+    /// libpcap's classic format, with nanoseconds unless --precision says otherwise
     Pcap,
     /// With comments, directions and names
     Pcapng,

@@ -184,7 +184,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
         let (slot, time) = (entry.slot, entry.time);
         assert_eq!(timelines.time(), Some(time));
         let summary = summaries.entry(&timelines, &entry);
-        let before = capture.packets();
+        let mut before = capture.packets();
         let sink = &mut capture.interface(interface);
         if flows.len() <= slot {
             flows.resize_with(slot + 1, || None);
@@ -220,7 +220,15 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
                 let trace_id = opening.trace_id;
                 let identity = |endpoints| Identity { trace_file: NAME, source: NAME, opening, endpoints, time };
                 begun += 1;
-                let (flow, endpoints, connection, kind) = match connections.begin(NAME, opening, time) {
+                let mut over = Vec::new();
+                let begun_now = connections.begin(NAME, opening, time, &mut |ended| {
+                    over.push(ended);
+                    Ok(())
+                });
+                made.extend(over.into_iter().map(|over| close(over, &mut capture, interface)));
+                before = capture.packets();
+                let sink = &mut capture.interface(interface);
+                let (flow, endpoints, connection, kind) = match begun_now.expect("nothing is written") {
                     Begun::New(endpoints) => {
                         let mut flow = Flow::new(plan.synth, &identity(&endpoints));
                         flow.open(time, sink).expect("a file takes it");

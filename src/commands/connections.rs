@@ -18,6 +18,10 @@ use crate::{
 /// Connections of replayed exchanges that are remembered; with one more, the oldest is closed and forgotten.
 const MAX_KEPT: usize = 4096;
 
+/// How long a connection may be idle between two exchanges, in nanoseconds: Envoy closes it after an hour unless
+/// `common_http_protocol_options.idle_timeout` says otherwise.
+const MAX_IDLE: Nanos = 3_600_000_000_000;
+
 /// The client's and the server's address.
 type Tuple = (SocketAddr, SocketAddr);
 
@@ -28,10 +32,9 @@ struct Kept<F> {
     /// Of its last packet.
     time: Nanos,
     /// What the next exchange goes on with. Nothing is kept open of HTTP/2, which began with a greeting and numbers its
-    /// streams, and of a tunnel, which is another protocol's; nor where the client's port is made up, because an exchange
-    /// that has it recorded is another connection's.
+    /// streams; after an exchange that is not complete or that is the last one of its connection; nor where the client's
+    /// port is made up, because an exchange that has it recorded is another connection's.
     flow: Option<F>,
-    complete: bool,
     stamp: u64,
 }
 
@@ -67,21 +70,37 @@ impl<F> Connections<F> {
         Self { resolver: Resolver::new(mappings), kept: HashMap::new(), oldest: VecDeque::new(), stamp: 0, latest: 0 }
     }
 
-    /// A connection of the source that is called `source` begins.
-    pub(super) fn begin(&mut self, source: &str, opening: &Opening, time: Nanos) -> Begun<F> {
+    /// A connection of the source that is called `source` begins. One that is over by now is handed to `close`.
+    pub(super) fn begin(
+        &mut self,
+        source: &str,
+        opening: &Opening,
+        time: Nanos,
+        close: &mut dyn FnMut(Over<F>) -> io::Result<()>,
+    ) -> io::Result<Begun<F>> {
         self.latest = self.latest.max(time);
         let endpoints = self.resolver.resolve(source, opening);
-        if opening.http.as_ref().is_some_and(|http| http.version == 1) && !self.kept.is_empty() {
-            let tuple = endpoints.tuple(opening.role);
-            // One HTTP/1 connection carries one exchange at a time.
-            let follows = |kept: &Kept<F>| kept.flow.is_some() && kept.time <= time && kept.role == opening.role;
-            if self.kept.get(&tuple).is_some_and(follows)
-                && let Some(Kept { flow: Some(flow), endpoints, .. }) = self.kept.remove(&tuple)
-            {
-                return Begun::Resumed(flow, endpoints);
+        let (client, server) = endpoints.tuple(opening.role);
+        if let Entry::Occupied(kept) = self.kept.entry((client, server))
+            && kept.get().time <= time
+        {
+            let idle = time - kept.get().time;
+            let joins = opening.http.as_ref().is_some_and(|http| http.version == 1) && idle <= MAX_IDLE;
+            if joins && kept.get().role == opening.role && kept.get().flow.is_some() {
+                let Kept { flow, endpoints, .. } = kept.remove();
+                if let Some(flow) = flow {
+                    return Ok(Begun::Resumed(flow, endpoints));
+                }
+            } else if opening.http.is_none() || idle > MAX_IDLE {
+                // These addresses are another connection's by now.
+                let Kept { flow, endpoints, time, .. } = kept.remove();
+                self.resolver.close(&endpoints);
+                if let Some(flow) = flow {
+                    close(Over { flow, time: time.max(self.latest), complete: true })?;
+                }
             }
         }
-        Begun::New(self.resolver.reserve(source, opening, endpoints))
+        Ok(Begun::New(self.resolver.reserve(source, opening, endpoints)))
     }
 
     /// A connection ends, as far as its source knows. Those that are over by now are handed to `close`.
@@ -99,7 +118,7 @@ impl<F> Connections<F> {
             self.resolver.close(&endpoints);
             return close(Over { flow, time, complete });
         };
-        let flow = if http.version == 1 && !http.tunnel && !endpoints.kept_apart {
+        let flow = if http.version == 1 && complete && !http.last && !endpoints.kept_apart {
             Some(flow)
         } else {
             close(Over { flow, time, complete })?;
@@ -108,9 +127,13 @@ impl<F> Connections<F> {
         self.stamp += 1;
         let (stamp, role) = (self.stamp, opening.role);
         let tuple = endpoints.tuple(role);
-        self.kept.insert(tuple, Kept { endpoints, role, time, flow, complete, stamp });
+        self.kept.insert(tuple, Kept { endpoints, role, time, flow, stamp });
         self.oldest.push_back((tuple, stamp));
-        while self.kept.len() > MAX_KEPT || self.oldest.len() > 2 * MAX_KEPT {
+        if self.oldest.len() > 2 * MAX_KEPT {
+            let kept = &self.kept;
+            self.oldest.retain(|(tuple, stamp)| kept.get(tuple).is_some_and(|kept| kept.stamp == *stamp));
+        }
+        while self.kept.len() > MAX_KEPT {
             if let Some(over) = self.forget_oldest(time) {
                 close(over)?;
             }
@@ -126,8 +149,7 @@ impl<F> Connections<F> {
             _ => return None,
         };
         self.resolver.close(&kept.endpoints);
-        let complete = kept.complete;
-        kept.flow.map(|flow| Over { flow, time: time.max(kept.time), complete })
+        kept.flow.map(|flow| Over { flow, time: time.max(kept.time), complete: true })
     }
 
     /// The capture is complete but for the ends of connections, of which nothing is recorded.

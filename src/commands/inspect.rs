@@ -126,7 +126,9 @@ impl OpenConnections {
     /// A connection has just been opened. What is wrong with its addresses becomes findings.
     fn open(&mut self, timelines: &mut Timelines, slot: usize) {
         let (Some(opening), Some(time)) = (timelines.opening(slot), timelines.time()) else { return };
-        let (Begun::New(endpoints) | Begun::Resumed((), endpoints)) = self.connections.begin(&self.stem, opening, time);
+        // Nothing is written that could fail.
+        let begun = self.connections.begin(&self.stem, opening, time, &mut |_| Ok(()));
+        let Ok(Begun::New(endpoints) | Begun::Resumed((), endpoints)) = begun else { return };
         timelines.find_faults(slot, &endpoints.faults);
         if self.ends.len() <= slot {
             self.ends.resize_with(slot + 1, || None);

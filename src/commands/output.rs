@@ -46,7 +46,10 @@ pub(super) fn kind(args: &ConvertArgs, output: &Path) -> anyhow::Result<(Kind, P
         ),
     };
     if micros && kind != Kind::Capture(Format::PcapMicros) {
-        bail!("--precision us is for pcap alone; pcapng always has nanoseconds");
+        bail!("--precision us is for pcap alone");
+    }
+    if kind == Kind::Har && !args.map.is_empty() {
+        bail!("--map rewrites the addresses of captures; a HAR file has those of the trace");
     }
     Ok((kind, packing))
 }

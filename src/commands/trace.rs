@@ -272,18 +272,19 @@ impl Trace {
         let Some(opening) = self.timelines.opening(slot) else { return Ok(()) };
         let Name { shown, stem } = &self.name;
         let identity = |endpoints| Identity { trace_file: shown, source: stem, opening, endpoints, time };
-        let (flow, endpoints, written) = match connections.begin(stem, opening, time) {
-            Begun::New(endpoints) => {
-                capture.add_names(&endpoints.names);
-                let mut flow = Flow::new(self.settings.synth, &identity(&endpoints));
-                let written = flow.open(time, &mut capture.interface(interface));
-                (flow, endpoints, written)
-            }
-            Begun::Resumed((mut flow, _), endpoints) => {
-                flow.resume(&identity(&endpoints));
-                (*flow, endpoints, Ok(()))
-            }
-        };
+        let (flow, endpoints, written) =
+            match connections.begin(stem, opening, time, &mut |over| close(over, capture))? {
+                Begun::New(endpoints) => {
+                    capture.add_names(&endpoints.names);
+                    let mut flow = Flow::new(self.settings.synth, &identity(&endpoints));
+                    let written = flow.open(time, &mut capture.interface(interface));
+                    (flow, endpoints, written)
+                }
+                Begun::Resumed((mut flow, _), endpoints) => {
+                    flow.resume(&identity(&endpoints));
+                    (*flow, endpoints, Ok(()))
+                }
+            };
         self.timelines.find_faults(slot, &endpoints.faults);
         if self.flows.len() <= slot {
             self.flows.resize_with(slot + 1, || None);

@@ -130,7 +130,7 @@ impl Flow {
     /// Goes on with another exchange of the same connection, whose first packet says so.
     pub fn resume(&mut self, identity: &Identity<'_>) {
         let mut comment = first_comment(&self.options, identity);
-        comment.push_str("\nthis exchange goes on on the connection of the one before, which has the same addresses");
+        comment.push_str("\nthis exchange continues the connection of the one before, which has the same addresses");
         self.first_comment = Some(comment);
     }
 

@@ -600,10 +600,10 @@ impl Timelines {
             // The replay hands these on as data.
             MadeKind::Frames(_) => return true,
             MadeKind::Gap { direction, bytes } => PendingKind::Gap { direction, bytes, certain: true },
-            MadeKind::Ended { complete, tunnel } => {
+            MadeKind::Ended { complete, last } => {
                 let slot = self.replay_slots[stream];
-                if let (true, Some(http)) = (tunnel, &mut self.state(slot).opening.http) {
-                    http.tunnel = true;
+                if let (true, Some(http)) = (last, &mut self.state(slot).opening.http) {
+                    http.last = true;
                 }
                 if complete { PendingKind::Closed { recorded: false } } else { PendingKind::Abandoned }
             }

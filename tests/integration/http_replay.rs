@@ -964,7 +964,7 @@ fn exchanges_of_one_connection_are_one_connection() {
             // One source is written in its own order.
             assert!(input == &one || frames.windows(2).all(|pair| pair[0].time <= pair[1].time), "{options:?}");
             let goes_on = frames.iter().filter(|frame| {
-                frame.comments.iter().any(|comment| comment.contains("goes on on the connection of the one before"))
+                frame.comments.iter().any(|comment| comment.contains("continues the connection of the one before"))
             });
             assert_eq!(goes_on.count(), 2);
         }

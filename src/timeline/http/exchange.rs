@@ -206,8 +206,8 @@ impl Exchange {
         }
         let at = sink.at(HttpSide::Request);
         env.out.flush();
-        let tunnel = matches!(&self.framer, Some(Framer::One(one)) if one.is_tunnel());
-        env.out.push(at, MadeKind::Ended { complete, tunnel });
+        let last = matches!(&self.framer, Some(Framer::One(one)) if one.is_last());
+        env.out.push(at, MadeKind::Ended { complete, last });
     }
 
     fn sink<'e>(&self, env: &'e mut Env, time: Nanos, origin: (u64, u64)) -> Sink<'e> {
@@ -292,7 +292,7 @@ impl Exchange {
         opening.http = Some(HttpOpening {
             version: if two { 2 } else { 1 },
             end_assumed: !opening.buffered && !tracks[1].has_trailers,
-            tunnel: false,
+            last: false,
             notes: String::new(),
         });
         // The first part takes this time, not the one after it.

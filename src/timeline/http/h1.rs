@@ -44,6 +44,7 @@ pub(super) struct Http1 {
     halves: [Half; 2],
     head_request: bool,
     connect: bool,
+    closes: bool,
 }
 
 impl Http1 {
@@ -61,6 +62,7 @@ impl Http1 {
             HttpSide::Request => self.request_head(sink, head, track, &mut escaped),
             HttpSide::Response => self.response_head(sink, head, track),
         };
+        self.closes |= head.closes || head.has_bad_length();
         if head.has_bad_length() {
             sink.find(Code::LengthMismatch, "its content-length is no number, or there are several");
         }
@@ -219,9 +221,11 @@ impl Http1 {
         }
     }
 
-    /// Whether the server has taken an upgrade or CONNECT.
-    pub(super) fn is_tunnel(&self) -> bool {
-        self.halves[HttpSide::Response.index()].framing == Framing::Tunnel
+    /// Whether no other exchange can follow on the connection: one side closes it, the server has taken an upgrade or
+    /// CONNECT, or nobody can tell where a body ends.
+    pub(super) fn is_last(&self) -> bool {
+        let tunnel = self.halves[HttpSide::Response.index()].framing == Framing::Tunnel;
+        tunnel || self.closes || self.halves.iter().any(|half| half.mismatch_reported)
     }
 
     pub(super) fn trailers(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) {

@@ -74,6 +74,8 @@ pub(super) struct Head<'a> {
     /// transfer-encoding ends in chunked.
     pub(super) chunked: bool,
     upgrade: bool,
+    /// RFC 9112 section 9.6: no other exchange follows on the connection.
+    pub(super) closes: bool,
     /// By its content-type.
     grpc: Grpc,
     te_trailers: bool,
@@ -90,6 +92,7 @@ impl<'a> Head<'a> {
             length: Length::Absent,
             chunked: false,
             upgrade: false,
+            closes: false,
             grpc: Grpc::No,
             te_trailers: false,
             date: None,
@@ -113,6 +116,9 @@ impl<'a> Head<'a> {
                     head.grpc = Grpc::of(view.bytes(field.value));
                 }
                 14 if key.eq_ignore_ascii_case(b"content-length") => head.add_length(view.bytes(field.value)),
+                10 if key.eq_ignore_ascii_case(b"connection") => {
+                    head.closes |= has_token(view.bytes(field.value), b"close");
+                }
                 17 if key.eq_ignore_ascii_case(b"transfer-encoding") => {
                     head.chunked = ends_in_chunked(view.bytes(field.value));
                 }

@@ -98,8 +98,8 @@ pub struct HttpOpening {
     pub version: u8,
     /// No trailers, so that nothing in a streamed trace says that the exchange ends where it does.
     pub end_assumed: bool,
-    /// The server took an upgrade or CONNECT, so that no other exchange can follow; known when the exchange is over.
-    pub tunnel: bool,
+    /// No other exchange can follow on its connection; known when the exchange is over.
+    pub last: bool,
     /// What was made up beyond that, escaped, or left out, one line each. Lines are safe for terminals.
     pub notes: String,
 }

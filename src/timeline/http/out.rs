@@ -55,10 +55,10 @@ pub(in crate::timeline) enum MadeKind {
         direction: Direction,
         bytes: u64,
     },
-    /// The exchange is over. After it, the connection is another protocol's if it is a `tunnel`.
+    /// The exchange is over. Where it is the `last`, no other one can follow on its connection.
     Ended {
         complete: bool,
-        tunnel: bool,
+        last: bool,
     },
 }
 
