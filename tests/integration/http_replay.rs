@@ -14,7 +14,7 @@ use tap2pcap::proto::tap::{
 };
 
 use crate::{
-    fixture::{Dress, TIME, downstream, socket, timestamp},
+    fixture::{self, Dress, TIME, downstream, socket, timestamp},
     http::{body, buffered, cut, header, headers, map, segment},
     tshark::{self, Frame},
     util::{Dir, PROGRAM, Run, convert, tap2pcap},
@@ -930,6 +930,51 @@ fn expect_connections(capture: &std::path::Path, ports: &[u16], options: &[&str]
     let fins = frames.iter().filter(|frame| frame.flags & 1 == 1).count();
     assert_eq!(fins, 2 * ports.len(), "every connection ends once");
     frames
+}
+
+/// RFC 9112 section 9.6: after a close, another exchange is on another connection. An hour later it is as well.
+#[test]
+fn no_exchange_follows_a_close_or_an_hour_of_silence() {
+    let dir = Dir::new("closed");
+    let hour = 3_600_000_000_000;
+    let mut closing = kept_alive(50_001, "/a", 0, 1_000_000);
+    if let Some(Trace::HttpBufferedTrace(trace)) = &mut closing.trace {
+        trace.response.as_mut().unwrap().headers.push(header("connection", "close"));
+    }
+    let next = |start| kept_alive(50_001, "/b", start, 1_000_000);
+    let cases = [
+        (closing, next(5_000_000), 2),
+        (kept_alive(50_001, "/a", 0, 1_000_000), next(hour / 2), 1),
+        (kept_alive(50_001, "/a", 0, 1_000_000), next(2 * hour), 2),
+    ];
+    for (index, (first, second, connections)) in cases.into_iter().enumerate() {
+        let input = dir.create("trace_1.pb", Dress::Delimited.file(&[first, second]));
+        let output = dir.join("out.pcapng");
+        convert(&[], &input, &output).run().expect_status(0);
+        let frames = tshark::read(&output);
+        let count = |flags| frames.iter().filter(|frame| frame.flags & 0x13 == flags).count();
+        assert_eq!((count(2), count(0x11)), (connections, 2 * connections), "case {index}: {frames:#?}");
+    }
+}
+
+/// The recorded ports of a socket's connection are its own, though an exchange had them a day before.
+#[test]
+fn a_kept_connection_gives_way_to_a_recorded_one() {
+    let dir = Dir::new("gives-way");
+    let day = 86_400_000_000_000;
+    let peer = Connection { remote_address: socket("192.0.2.7", 50_001), ..downstream() };
+    let later = [fixture::read(TIME + day, b"hello"), fixture::closed(TIME + day + 1)];
+    let traces = dir.fresh();
+    let exchange = Dress::Binary.file(&[kept_alive(50_001, "/a", 0, 1_000_000)]);
+    std::fs::write(traces.join("tap_1.pb"), exchange).unwrap();
+    std::fs::write(traces.join("tap_2.pb"), Dress::Binary.file(&fixture::streamed(7, peer, later))).unwrap();
+    let output = dir.join("out.pcapng");
+    convert(&[], &traces, &output).run().expect_status(0);
+    let frames = tshark::read(&output);
+    let syns: Vec<_> = frames.iter().filter(|frame| frame.flags == 2).map(|frame| frame.src.unwrap().port()).collect();
+    assert_eq!(syns, [50_001, 50_001]);
+    assert_eq!(frames.iter().filter(|frame| frame.flags & 1 == 1).count(), 4, "both end once");
+    assert!(!frames.iter().any(|frame| frame.comments.concat().contains("client port made up")));
 }
 
 /// Exchanges that follow each other on one HTTP/1 connection are one TCP connection, in one trace or in several.
