@@ -213,7 +213,7 @@ fn to_packets(source: Source, sink: &mut impl PacketSink) {
         let time = entry.time;
         let written = match (&mut flow, entry.kind) {
             (None, _) => {
-                let opening = timelines.opening(entry.slot).expect("it is open");
+                let opening = timelines.opening(entry.connection).expect("it is open");
                 let endpoints = Resolver::default().open(NAME, opening);
                 let identity = Identity { trace_file: NAME, source: NAME, opening, endpoints: &endpoints, time };
                 flow.insert(Flow::new(synth::Options::default(), &identity)).open(time, sink)

@@ -181,7 +181,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
             }
         }
         let entry = timelines.entry().expect("there is one after Message");
-        let (slot, time) = (entry.slot, entry.time);
+        let (id, slot, time) = (entry.connection, entry.connection.index(), entry.time);
         assert_eq!(timelines.time(), Some(time));
         let summary = summaries.entry(&timelines, &entry);
         let mut before = capture.packets();
@@ -199,7 +199,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
         assert_eq!(summary.is_some(), ends, "a summary comes with the last entry");
         if ends {
             let complete = !matches!(entry.kind, EntryKind::Abandoned);
-            let opening = timelines.opening(slot).expect("the current entry is its");
+            let opening = timelines.opening(id).expect("the current entry is its");
             let (flow, endpoints, connection) = flows[slot].take().expect("opened before");
             let mut kept = true;
             let flow = (flow, connection);
@@ -216,7 +216,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
         }
         let kind = match (&mut flows[slot], entry.kind) {
             (place @ None, EntryKind::Opened) => {
-                let opening = timelines.opening(slot).expect("the current entry is its");
+                let opening = timelines.opening(id).expect("the current entry is its");
                 let trace_id = opening.trace_id;
                 let identity = |endpoints| Identity { trace_file: NAME, source: NAME, opening, endpoints, time };
                 begun += 1;
@@ -244,7 +244,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
                 };
                 *place = Some((flow, endpoints.clone(), connection));
                 capture.add_names(&endpoints.names);
-                timelines.find_faults(slot, &endpoints.faults);
+                timelines.find_faults(id, &endpoints.faults);
                 kind
             }
             (Some((flow, ..)), EntryKind::Data(data)) => {

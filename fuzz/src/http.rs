@@ -53,13 +53,13 @@ pub fn replay(plan: &Plan, trace: &[u8]) {
             Advance::End => break,
         }
         let entry = timelines.entry().expect("there is one after Message");
-        if open.len() <= entry.slot {
-            open.resize_with(entry.slot + 1, || None);
+        if open.len() <= entry.connection.index() {
+            open.resize_with(entry.connection.index() + 1, || None);
         }
-        let place = &mut open[entry.slot];
+        let place = &mut open[entry.connection.index()];
         match entry.kind {
             EntryKind::Opened => {
-                let opening = timelines.opening(entry.slot).expect("the current entry is its");
+                let opening = timelines.opening(entry.connection).expect("the current entry is its");
                 assert!(place.is_none());
                 *place = Some(Connection {
                     version: opening.http.as_ref().map(|http| http.version),

@@ -9,7 +9,9 @@ use crate::{
     cli::InspectArgs,
     input::{self, Advance, Discovered, Input, InputError, Source, discover, trace_stem},
     interrupt,
-    timeline::{self, Endpoints, Entry, EntryKind, Mappings, Summaries, Summary, Timelines},
+    timeline::{
+        self, ConnectionId, Endpoints, Entry, EntryKind, Mappings, PerConnection, Summaries, Summary, Timelines,
+    },
     trace::{Code, Finding},
     words::times,
 };
@@ -58,14 +60,14 @@ pub(super) fn read(
     let mut connections = OpenConnections {
         connections: Connections::new(Mappings::default()),
         stem: trace_stem(&input.path),
-        ends: Vec::new(),
+        ends: PerConnection::default(),
     };
     let mut timelines = Timelines::new(source, options);
     let mut summaries = Summaries::default();
     loop {
         let advance = timelines.advance();
-        if let Some(Entry { slot, kind: EntryKind::Opened, .. }) = timelines.entry() {
-            connections.open(&mut timelines, slot);
+        if let Some(Entry { connection, kind: EntryKind::Opened, .. }) = timelines.entry() {
+            connections.open(&mut timelines, connection);
         }
         let summary = match advance {
             Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry)),
@@ -118,28 +120,24 @@ pub(super) fn read(
 struct OpenConnections {
     connections: Connections<()>,
     stem: String,
-    /// By slot.
-    ends: Vec<Option<Endpoints>>,
+    ends: PerConnection<Endpoints>,
 }
 
 impl OpenConnections {
     /// A connection has just been opened. What is wrong with its addresses becomes findings.
-    fn open(&mut self, timelines: &mut Timelines, slot: usize) {
-        let (Some(opening), Some(time)) = (timelines.opening(slot), timelines.time()) else { return };
+    fn open(&mut self, timelines: &mut Timelines, connection: ConnectionId) {
+        let (Some(opening), Some(time)) = (timelines.opening(connection), timelines.time()) else { return };
         // Nothing is written that could fail.
         let begun = self.connections.begin(&self.stem, opening, time, &mut |_| Ok(()));
         let Ok(Begun::New(endpoints) | Begun::Resumed((), endpoints)) = begun else { return };
-        timelines.find_faults(slot, &endpoints.faults);
-        if self.ends.len() <= slot {
-            self.ends.resize_with(slot + 1, || None);
-        }
-        self.ends[slot] = Some(endpoints);
+        timelines.find_faults(connection, &endpoints.faults);
+        self.ends.insert(connection, endpoints);
     }
 
     /// The current entry is the last one of its connection.
     fn close(&mut self, timelines: &Timelines) -> Option<Endpoints> {
-        let Entry { slot, time, kind } = timelines.entry()?;
-        let (endpoints, opening) = (self.ends.get_mut(slot)?.take()?, timelines.opening(slot)?);
+        let Entry { connection, time, kind } = timelines.entry()?;
+        let (endpoints, opening) = (self.ends.take(connection)?, timelines.opening(connection)?);
         let complete = !matches!(kind, EntryKind::Abandoned);
         // Nothing is written that could fail.
         let _ = self.connections.end((), endpoints.clone(), opening, time, complete, &mut |_| Ok(()));

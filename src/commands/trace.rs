@@ -8,7 +8,7 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, TcpMode, TruncatedMode},
-    timeline::{Endpoints, EntryKind, Summaries, Summary, Timelines, TimesFrom},
+    timeline::{ConnectionId, Endpoints, EntryKind, PerConnection, Summaries, Summary, Timelines, TimesFrom},
     trace::{Code, Nanos},
     words::count,
 };
@@ -57,7 +57,7 @@ pub(super) struct Trace {
     settings: Settings,
     name: Name,
     interface: Option<u32>,
-    flows: Vec<Option<(Flow, Endpoints)>>,
+    flows: PerConnection<(Flow, Endpoints)>,
     summaries: Summaries,
     /// Bytes that were counted as progress.
     counted: u64,
@@ -97,7 +97,7 @@ impl Trace {
             settings: settings.clone(),
             name,
             interface: None,
-            flows: Vec::new(),
+            flows: PerConnection::default(),
             summaries: Summaries::default(),
             counted: 0,
             packets: 0,
@@ -192,7 +192,7 @@ impl Trace {
 
     /// Whether nothing in the trace says when its first connection began. Other traces may.
     pub(super) fn begins_anywhere(&self) -> bool {
-        let opening = self.timelines.entry().and_then(|entry| self.timelines.opening(entry.slot));
+        let opening = self.timelines.entry().and_then(|entry| self.timelines.opening(entry.connection));
         opening.is_some_and(|opening| {
             matches!(opening.times, TimesFrom::Neighbours | TimesFrom::Modified | TimesFrom::Nothing)
         })
@@ -217,8 +217,8 @@ impl Trace {
     fn write_entry(&mut self, connections: &mut PacketConnections, capture: &mut Capture) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let summary = self.summaries.entry(&self.timelines, &entry);
-        match (&entry.kind, self.flows.get_mut(entry.slot), self.interface) {
-            (EntryKind::Data(data), Some(Some((flow, _))), Some(interface)) => {
+        match (&entry.kind, self.flows.get_mut(entry.connection), self.interface) {
+            (EntryKind::Data(data), Some((flow, _)), Some(interface)) => {
                 flow.data(entry.time, data, &mut capture.interface(interface))
             }
             _ => self.write_rare(summary, connections, capture),
@@ -233,10 +233,10 @@ impl Trace {
         capture: &mut Capture,
     ) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
-        let (slot, time) = (entry.slot, entry.time);
+        let (connection, time) = (entry.connection, entry.time);
         let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name.shown));
-        let Some(Some((flow, endpoints))) = self.flows.get_mut(slot) else {
-            return self.open_flow(slot, time, interface, connections, capture);
+        let Some((flow, endpoints)) = self.flows.get_mut(connection) else {
+            return self.open_flow(connection, time, interface, connections, capture);
         };
         match entry.kind {
             EntryKind::Data(data) => flow.data(time, &data, &mut capture.interface(interface)),
@@ -250,7 +250,7 @@ impl Trace {
                     self.cuts.connection(&summary);
                 }
                 let complete = !matches!(entry.kind, EntryKind::Abandoned);
-                match (self.flows[slot].take(), self.timelines.opening(slot)) {
+                match (self.flows.take(connection), self.timelines.opening(connection)) {
                     (Some((flow, endpoints)), Some(opening)) => {
                         let flow = (Box::new(flow), interface);
                         connections.end(flow, endpoints, opening, time, complete, &mut |over| close(over, capture))
@@ -263,13 +263,13 @@ impl Trace {
 
     fn open_flow(
         &mut self,
-        slot: usize,
+        connection: ConnectionId,
         time: Nanos,
         interface: u32,
         connections: &mut PacketConnections,
         capture: &mut Capture,
     ) -> io::Result<()> {
-        let Some(opening) = self.timelines.opening(slot) else { return Ok(()) };
+        let Some(opening) = self.timelines.opening(connection) else { return Ok(()) };
         let Name { shown, stem } = &self.name;
         let identity = |endpoints| Identity { trace_file: shown, source: stem, opening, endpoints, time };
         let (flow, endpoints, written) =
@@ -285,11 +285,8 @@ impl Trace {
                     (*flow, endpoints, Ok(()))
                 }
             };
-        self.timelines.find_faults(slot, &endpoints.faults);
-        if self.flows.len() <= slot {
-            self.flows.resize_with(slot + 1, || None);
-        }
-        self.flows[slot] = Some((flow, endpoints));
+        self.timelines.find_faults(connection, &endpoints.faults);
+        self.flows.insert(connection, (flow, endpoints));
         written
     }
 

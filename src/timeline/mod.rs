@@ -2,20 +2,30 @@
 //! were, and what is missing.
 
 mod assemble;
+mod clock;
+mod cursor;
 mod endpoint;
+mod entry;
 mod hash;
+mod hold;
 mod http;
+mod options;
 mod protocol;
+mod replayed;
 mod role;
+mod sockets;
 mod start;
 mod summary;
+mod table;
 
-pub use assemble::{Data, Entry, EntryKind, Joined, MAX_CONNECTIONS, Opening, Options, Timelines, TrueLength};
+pub use assemble::Timelines;
 pub use endpoint::{Endpoints, Mapping, Mappings, ParseMappingError, Resolver};
+pub use entry::{ConnectionId, Data, Entry, EntryKind, Joined, Opening, PerConnection, Record, TrueLength};
 pub use hash::stable_hash;
 pub use http::{
     Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice, reason_phrase,
 };
+pub use options::{MAX_CONNECTIONS, Options};
 pub use protocol::{Protocol, Sniffer};
 pub use role::{Role, RoleChoice, role_from_ports};
 pub use summary::{Side, Summaries, Summary};

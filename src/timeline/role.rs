@@ -3,6 +3,7 @@
 use memchr::memmem;
 
 use super::{Direction, protocol::Speaker};
+use crate::trace::{Address, Connection};
 
 /// Which side of Envoy a connection is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +68,41 @@ fn server_by(local: bool, remote: bool) -> Option<Role> {
         (false, true) => Some(Role::Upstream),
         _ => None,
     }
+}
+
+/// The role of a connection. `shown` is what the message that brought it says, `spoken` what its first payloads say, and
+/// `first` who spoke first.
+pub(super) fn decide(
+    shown: Option<Role>,
+    spoken: Option<Role>,
+    connection: &Connection,
+    first: Option<Direction>,
+) -> Role {
+    // That Envoy has an address from the start proves nothing where its ports or words say otherwise: a cluster may bind
+    // its sockets to one before they connect.
+    let certain = shown.filter(|role| *role == Role::Upstream);
+    certain.or(spoken).or_else(|| role_from_addresses(connection)).or(shown).unwrap_or(match first {
+        Some(Direction::Outbound) => Role::Upstream,
+        Some(Direction::Inbound) | None => Role::Downstream,
+    })
+}
+
+/// What the `connection` segment of a streamed trace shows. Envoy writes it when its transport socket is made: a
+/// listener's is connected by then, and a cluster's has no address of its own yet.
+pub(super) fn role_from_first_segment(connection: &Connection) -> Option<Role> {
+    match (&connection.local, &connection.remote) {
+        (None, Some(_)) => Some(Role::Upstream),
+        (Some(_), Some(_)) => Some(Role::Downstream),
+        _ => None,
+    }
+}
+
+fn role_from_addresses(connection: &Connection) -> Option<Role> {
+    let port = |address: &Option<Address>| match address {
+        Some(Address::Socket { port: Some(port), .. }) => u16::try_from(*port).ok(),
+        _ => None,
+    };
+    role_from_ports(port(&connection.local)?, port(&connection.remote)?)
 }
 
 /// The role that the first payloads show: whoever sends what only a client sends is the client.

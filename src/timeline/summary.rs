@@ -1,6 +1,6 @@
 //! What each connection of a source came to, and what is wrong with it.
 
-use super::{Data, Entry, EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
+use super::{ConnectionId, Data, Entry, EntryKind, Opening, PerConnection, Protocol, Sniffer, Timelines, TrueLength};
 use crate::{
     trace::{Code, Finding, Nanos},
     words::{bytes_are, count_of},
@@ -136,7 +136,7 @@ fn missing_address(opening: &Opening) -> Option<&'static str> {
 /// Follows the entries of one source.
 #[derive(Debug, Default)]
 pub struct Summaries {
-    by_slot: Vec<Option<Summary>>,
+    open: PerConnection<Summary>,
     findings: Vec<Finding>,
 }
 
@@ -157,7 +157,7 @@ impl Summaries {
     #[inline(always)]
     pub fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>) -> Option<Summary> {
         if let EntryKind::Data(data) = &entry.kind {
-            self.data(timelines, entry.slot, entry.time, data);
+            self.data(timelines, entry.connection, entry.time, data);
             None
         } else {
             self.other(timelines, entry)
@@ -165,8 +165,8 @@ impl Summaries {
     }
 
     #[inline(always)]
-    fn data(&mut self, timelines: &Timelines, slot: usize, time: Nanos, data: &Data<'_>) {
-        let Some(Some(summary)) = self.by_slot.get_mut(slot) else { return };
+    fn data(&mut self, timelines: &Timelines, connection: ConnectionId, time: Nanos, data: &Data<'_>) {
+        let Some(summary) = self.open.get_mut(connection) else { return };
         if time < summary.last {
             self.findings.push(backwards(summary.last - time, timelines.place()));
         }
@@ -184,10 +184,10 @@ impl Summaries {
 
     fn other(&mut self, timelines: &Timelines, entry: &Entry<'_>) -> Option<Summary> {
         if let EntryKind::Opened = entry.kind {
-            self.open(entry.slot, entry.time, timelines.opening(entry.slot)?);
+            self.open(entry.connection, entry.time, timelines.opening(entry.connection)?);
             return None;
         }
-        let summary = self.by_slot.get_mut(entry.slot)?.as_mut()?;
+        let summary = self.open.get_mut(entry.connection)?;
         if entry.time < summary.last {
             self.findings.push(backwards(summary.last - entry.time, timelines.place()));
         }
@@ -225,12 +225,12 @@ impl Summaries {
                 });
                 None
             }
-            EntryKind::Closed { .. } => self.end(entry.slot, true),
-            EntryKind::Abandoned => self.end(entry.slot, false),
+            EntryKind::Closed { .. } => self.end(entry.connection, true),
+            EntryKind::Abandoned => self.end(entry.connection, false),
         }
     }
 
-    fn open(&mut self, slot: usize, time: Nanos, opening: &Opening) {
+    fn open(&mut self, connection: ConnectionId, time: Nanos, opening: &Opening) {
         if opening.connection.is_empty() {
             self.findings.push(Finding {
                 code: Code::MissingConnection,
@@ -257,10 +257,7 @@ impl Summaries {
                 detail: format!("trace_id {}: {missing}; a capture gets a made-up one", opening.trace_id),
             });
         }
-        if self.by_slot.len() <= slot {
-            self.by_slot.resize_with(slot + 1, || None);
-        }
-        self.by_slot[slot] = Some(Summary {
+        let summary = Summary {
             opening: opening.clone(),
             first: time,
             last: time,
@@ -271,11 +268,12 @@ impl Summaries {
             truncated: Count::default(),
             destroyed: Count::default(),
             open_event: None,
-        });
+        };
+        self.open.insert(connection, summary);
     }
 
-    fn end(&mut self, slot: usize, closed: bool) -> Option<Summary> {
-        let mut summary = self.by_slot.get_mut(slot)?.take()?;
+    fn end(&mut self, connection: ConnectionId, closed: bool) -> Option<Summary> {
+        let mut summary = self.open.take(connection)?;
         summary.closed = closed;
         summary.protocol = summary.sniffer.protocol();
         let trace_id = summary.opening.trace_id;

@@ -351,7 +351,7 @@ fn run(bytes: Vec<u8>, dress: Dress, arrival: &Arrival, options: Options) -> Vec
             Advance::End => break,
         }
         let entry = timelines.entry().unwrap();
-        let opening = timelines.opening(entry.slot).unwrap();
+        let opening = timelines.opening(entry.connection).unwrap();
         let what = match entry.kind {
             EntryKind::Opened => {
                 let expected = connection(opening.trace_id as usize - 1);

@@ -1,0 +1,118 @@
+//! Entries of HTTP traces: what the replay makes, on the connections of the source.
+
+use super::{
+    ConnectionId, EntryKind, Options, Record,
+    http::{Made, MadeKind, Place, Replay},
+    sockets::{PayloadPlace, Pending},
+    start::Start,
+    table::ConnectionTable,
+};
+use crate::input::Source;
+
+/// The replay of a source's HTTP traces, and what of it the current entry needs.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    /// Made with the first HTTP trace.
+    replay: Option<Box<Replay>>,
+    /// By the replay's streams.
+    connections: Vec<ConnectionId>,
+    /// Place and note of the current entry, if it is the replay's.
+    current: Option<((u64, u64), String)>,
+}
+
+impl Replayed {
+    /// Takes the source's current message. All entries before it must have been read.
+    pub(super) fn message(&mut self, source: &mut Source, options: &Options, start: &Start) {
+        let replay = self.replay.get_or_insert_with(|| Box::new(Replay::new(options, start.clone())));
+        replay.message(source.message());
+        report(replay, source);
+    }
+
+    /// The next entry, if there is one.
+    pub(super) fn next(&mut self, source: &mut Source, table: &mut ConnectionTable) -> Option<Pending> {
+        let replay = self.replay.as_mut()?;
+        loop {
+            let Some(Made { stream, time, origin, kind }) = replay.next(source.message()) else {
+                report(replay, source);
+                return None;
+            };
+            let mut note = String::new();
+            let kind = match kind {
+                MadeKind::Opened(opening) => {
+                    let connection = table.add(*opening);
+                    if self.connections.len() <= stream {
+                        self.connections.resize(stream + 1, connection);
+                    }
+                    self.connections[stream] = connection;
+                    EntryKind::Opened
+                }
+                MadeKind::Data(data) => {
+                    note = data.note;
+                    let place = match data.place {
+                        Place::Own(start, end) => PayloadPlace::Replay(start, end),
+                        Place::Message(span) => PayloadPlace::Message(span),
+                    };
+                    EntryKind::Data(Record {
+                        length: data.length,
+                        truncated: data.truncated,
+                        as_string: data.as_string,
+                        framing: data.framing,
+                        ..Record::whole(data.direction, place, 0)
+                    })
+                }
+                // The replay hands these on as data.
+                MadeKind::Frames(_) => continue,
+                MadeKind::Gap { direction, bytes } => EntryKind::Gap { direction, bytes, certain: true },
+                MadeKind::Ended { complete, last } => {
+                    let opening = &mut table.state(self.connections[stream]).opening;
+                    if let (true, Some(http)) = (last, &mut opening.http) {
+                        http.last = true;
+                    }
+                    if complete { EntryKind::Closed { recorded: false } } else { EntryKind::Abandoned }
+                }
+            };
+            self.current = Some((origin, note));
+            return Some(Pending { connection: self.connections[stream], time, kind });
+        }
+    }
+
+    /// The entry that [`Replayed::next`] gave last is not the current one any more.
+    #[inline]
+    pub(super) fn forget_current(&mut self) {
+        self.current = None;
+    }
+
+    /// Offset and index of the message that the current entry comes from, if it is the replay's.
+    pub(super) fn place(&self) -> Option<(u64, u64)> {
+        self.current.as_ref().map(|(place, _)| *place)
+    }
+
+    /// The note of the current entry.
+    #[inline]
+    pub(super) fn note(&self) -> &str {
+        self.current.as_ref().map_or("", |(_, note)| note)
+    }
+
+    /// The bytes of an entry that are not in the message.
+    pub(super) fn bytes(&self, start: usize, end: usize) -> &[u8] {
+        self.replay.as_ref().map_or(&[][..], |replay| replay.bytes(start, end))
+    }
+
+    /// The source waits for input: on a live stream, nothing else may. Answers whether there is a replay.
+    pub(super) fn wait(&mut self) -> bool {
+        self.replay.as_mut().map(|replay| replay.wait()).is_some()
+    }
+
+    /// The source has ended, and every exchange with it.
+    pub(super) fn end(&mut self) {
+        if let Some(replay) = &mut self.replay {
+            replay.end();
+        }
+    }
+}
+
+fn report(replay: &mut Replay, source: &mut Source) {
+    if replay.has_findings() {
+        replay.take_findings().into_iter().for_each(|finding| source.add_finding(finding));
+    }
+}

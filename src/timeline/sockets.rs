@@ -1,0 +1,464 @@
+//! Entries of socket traces: events in, in the order of the source.
+
+use std::{collections::VecDeque, mem};
+
+use super::{
+    ConnectionId, Direction, EntryKind, MAX_CONNECTIONS, Opening, Options, Record, Role, RoleChoice, TimesFrom,
+    TrueLength,
+    clock::Clock,
+    cursor::{MessageCursor, MoreInput},
+    hold::{Held, Holding, Released, first_missing, true_length},
+    role,
+    table::ConnectionTable,
+};
+use crate::{
+    input::Source,
+    trace::{Code, Connection, Event, EventKind, Finding, Nanos, Span, TraceKind},
+};
+
+/// Where the bytes of an entry are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PayloadPlace {
+    Message(Span),
+    Held,
+    /// In the replay of HTTP traces, from and to.
+    Replay(usize, usize),
+}
+
+/// An entry without its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) connection: ConnectionId,
+    pub(super) time: Nanos,
+    pub(super) kind: EntryKind<Record<PayloadPlace, ()>>,
+}
+
+/// The entry that is being read, and those after it that are known already.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) current: Option<Pending>,
+    waiting: VecDeque<Pending>,
+}
+
+impl Queue {
+    /// Most events come to one entry, which need not wait.
+    #[inline]
+    pub(super) fn push(&mut self, entry: Pending) {
+        if self.current.is_none() {
+            self.current = Some(entry);
+        } else {
+            self.waiting.push_back(entry);
+        }
+    }
+
+    /// Goes to the next entry.
+    pub(super) fn advance(&mut self) {
+        self.current = self.waiting.pop_front();
+    }
+}
+
+/// Makes entries of the events of socket traces.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    options: Options,
+    pub(super) table: ConnectionTable,
+    pub(super) queue: Queue,
+    pub(super) cursor: MessageCursor,
+    pub(super) clock: Clock,
+    pub(super) holding: Holding,
+    /// That too many connections were open is a finding already.
+    crowded: bool,
+}
+
+impl Sockets {
+    pub(super) fn new(source: &Source, options: Options) -> Self {
+        Self {
+            table: ConnectionTable::new(options.max_connections.unwrap_or(MAX_CONNECTIONS)),
+            queue: Queue::default(),
+            cursor: MessageCursor::default(),
+            clock: Clock::new(source, &options),
+            holding: Holding::default(),
+            options,
+            crowded: false,
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, connection: ConnectionId, time: Nanos, kind: EntryKind<Record<PayloadPlace, ()>>) {
+        self.queue.push(Pending { connection, time, kind });
+    }
+
+    /// The short way for what most entries are: bytes right after those of the entry before, by every sign, in the
+    /// same run of one open connection. It looks at nothing that [`Sockets::next_in_message`] would not come to the same
+    /// answer about, and leaves everything else to it.
+    #[inline]
+    pub(super) fn next_plain(&mut self, source: &Source) -> bool {
+        let message = source.records();
+        let index = self.cursor.next;
+        // Of the last event, the next message may say that it is to be joined to a cut one.
+        if !message.run || !self.cursor.in_message || index + 1 >= message.events.len() {
+            return false;
+        }
+        let event = message.events[index];
+        let Some((trace_id, connection)) = self.table.last else { return false };
+        let (Some(time), Some(state)) = (event.time, self.table.get_mut(connection)) else { return false };
+        let plain = trace_id == message.trace_id
+            && state.opened
+            && state.open_ended.is_none()
+            && (event.seq_num == state.expected || event.seq_num == 0)
+            && time <= self.clock.latest
+            && self.queue.waiting.is_empty()
+            && self.holding.is_idle()
+            && self.cursor.buffered.is_none();
+        if !plain {
+            return false;
+        }
+        let len = event.body.payload.len() as u64;
+        if event.seq_num != 0 {
+            state.expected = event.seq_num.saturating_add(len);
+        }
+        state.last_time = Some(time);
+        self.clock.last = Some(time);
+        self.cursor.next = index + 1;
+        let direction = if event.kind == EventKind::Read { Direction::Inbound } else { Direction::Outbound };
+        let record = Record::whole(direction, PayloadPlace::Message(event.body.payload), len);
+        self.queue.current = Some(Pending { connection, time, kind: EntryKind::Data(record) });
+        true
+    }
+
+    pub(super) fn begin_message(&mut self, source: &mut Source) {
+        let message = source.records();
+        match message.kind {
+            Some(TraceKind::SocketBuffered) => {
+                self.release_held(None);
+                let connection = source.records().connection.clone().unwrap_or_default();
+                let opening = self.opening_of_message(source, true, connection);
+                self.cursor.begin(Some(self.table.add(opening)));
+            }
+            Some(TraceKind::SocketStreamed) => {
+                let trace_id = message.trace_id;
+                let brings_connection = message.connection.is_some();
+                if let Some(held) = self.holding.held_connection()
+                    && (brings_connection || !self.table.is_of(held, trace_id))
+                {
+                    self.release_held(None);
+                }
+                if brings_connection {
+                    self.begin_streamed(source, trace_id);
+                }
+                self.cursor.begin(None);
+            }
+            Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) | None => {}
+        }
+    }
+
+    /// A connection segment: a new connection, unless the one before it under this id has shown nothing yet.
+    fn begin_streamed(&mut self, source: &mut Source, trace_id: u64) {
+        let before = self.table.find(trace_id);
+        let fresh = before.filter(|connection| !self.table.state(*connection).opened);
+        if let (Some(before), None) = (before, fresh) {
+            self.end_connection(source, before, EntryKind::Abandoned);
+        }
+        let connection = fresh.unwrap_or_else(|| self.open_streamed(source));
+        let ends = source.records().connection.clone().unwrap_or_default();
+        let state = self.table.state(connection);
+        state.shown_role = role::role_from_first_segment(&ends);
+        state.opening.connection = ends;
+        // The connection before may have shown events already that are this one's, so where these started is not known.
+        state.expected = u64::from(before.is_none());
+        self.table.last = Some((trace_id, connection));
+    }
+
+    /// What the current message says of a new connection.
+    fn opening_of_message(&self, source: &Source, buffered: bool, connection: Connection) -> Opening {
+        let message = source.records();
+        Opening {
+            trace_id: message.trace_id,
+            buffered,
+            connection,
+            role: Role::Downstream,
+            role_given: false,
+            offset: message.offset,
+            message: message.index,
+            times: TimesFrom::Recorded,
+            http: None,
+        }
+    }
+
+    fn open_streamed(&mut self, source: &mut Source) -> ConnectionId {
+        while let Some(oldest) = self.table.oldest_of_too_many() {
+            if !mem::replace(&mut self.crowded, true) {
+                let limit = self.table.limit;
+                let detail = format!(
+                    "more connections are open at once than the {limit} that --max-connections allows; the oldest are \
+                     given up"
+                );
+                self.find(source, Code::TooManyConnections, detail);
+            }
+            self.end_connection(source, oldest, EntryKind::Abandoned);
+        }
+        let opening = self.opening_of_message(source, false, Connection::default());
+        self.table.add_streamed(opening)
+    }
+
+    /// The connection of a streamed event. A source may start in the middle of one.
+    fn streamed_connection(&mut self, source: &mut Source) -> ConnectionId {
+        let trace_id = source.records().trace_id;
+        let connection = self.table.find(trace_id).unwrap_or_else(|| self.open_streamed(source));
+        self.table.last = Some((trace_id, connection));
+        connection
+    }
+
+    pub(super) fn next_in_message(&mut self, source: &mut Source) -> Result<(), MoreInput> {
+        let Some(event) = self.cursor.event(source) else {
+            self.end_message(source);
+            return Ok(());
+        };
+        // An absent event needs no time, and there may be millions before one that does.
+        if self.clock.last.is_none() && event.kind != EventKind::Absent {
+            self.look_for_time(source, &event)?;
+        }
+        let direction = match event.kind {
+            EventKind::Read => Direction::Inbound,
+            EventKind::Write => Direction::Outbound,
+            EventKind::Closed => {
+                self.cursor.next += 1;
+                self.closed(source, &event);
+                return Ok(());
+            }
+            // What is left of a connection segment that JSON_BODY_AS_STRING overwrote, or nothing at all: the
+            // connection exists, and that is all it says.
+            EventKind::Absent => {
+                self.cursor.next += 1;
+                if self.cursor.buffered.is_none() {
+                    self.streamed_connection(source);
+                }
+                return Ok(());
+            }
+        };
+        let is_first = self.options.join && !self.holding.awaits_joined() && self.cursor.is_cut_next(source, &event)?;
+        self.cursor.next += 1;
+        if is_first {
+            self.begin_joined(source, &event, direction);
+        } else {
+            self.data(source, &event, direction);
+        }
+        Ok(())
+    }
+
+    /// Where the source's first event has no time, it gets that of the next one that has: within this message, and
+    /// one message ahead where that does not keep anybody waiting.
+    #[cold]
+    fn look_for_time(&mut self, source: &mut Source, event: &Event) -> Result<(), MoreInput> {
+        let Self { clock, cursor, .. } = self;
+        if clock.readable(event).is_some() || self.options.eager || clock.start.is_known() {
+            return Ok(());
+        }
+        if let Some(next) = cursor.following_time(source, |event| clock.readable(event))? {
+            clock.start.set_next(next);
+        }
+        Ok(())
+    }
+
+    /// Keeps a whole event until the cut one after it comes, which is the next thing to come.
+    fn begin_joined(&mut self, source: &mut Source, event: &Event, direction: Direction) {
+        let connection = self.connection_of(source, event);
+        let time = self.time_of(source, event, connection);
+        self.begin_event(source, connection, time, event.seq_num, Some(direction));
+        let payload = source.message().bytes(event.body.payload);
+        let length = TrueLength::Known(payload.len() as u64);
+        self.table.state(connection).count(event.seq_num, length, direction, false);
+        self.holding.begin_joined(time, payload);
+    }
+
+    fn end_message(&mut self, source: &mut Source) {
+        self.cursor.in_message = false;
+        if let Some(connection) = self.cursor.buffered.take() {
+            let recorded = mem::take(&mut self.cursor.buffered_closed);
+            let cut = source.records().cut;
+            let kind = if cut { EntryKind::Abandoned } else { EntryKind::Closed { recorded } };
+            self.end_connection(source, connection, kind);
+        }
+    }
+
+    fn connection_of(&mut self, source: &mut Source, event: &Event) -> ConnectionId {
+        let connection = self.cursor.buffered.unwrap_or_else(|| self.streamed_connection(source));
+        // A `connection` of a single event supplies what the connection segment lacked.
+        let more = event.connection.and_then(|index| source.records().event_connections.get(index as usize));
+        if let Some(more) = more {
+            let known = &mut self.table.state(connection).opening.connection;
+            if known.local.is_none() {
+                known.local.clone_from(&more.local);
+            }
+            if known.remote.is_none() {
+                known.remote.clone_from(&more.remote);
+            }
+        }
+        connection
+    }
+
+    fn time_of(&mut self, source: &mut Source, event: &Event, connection: ConnectionId) -> Nanos {
+        let known = self.clock.readable(event);
+        if known != event.time {
+            let detail = "a time after the year 2106 does not fit pcap, pcapng has room for it; the time of the event \
+                          before is used";
+            self.find(source, Code::BadTime, detail.into());
+        } else if known.is_none() && source.records().bad_time.is_none() {
+            let detail = "an event without a time; that of the event before it is used, or where there is none, of the \
+                          next one";
+            self.find(source, Code::BadTime, detail.into());
+        }
+        let time = known.unwrap_or_else(|| self.made_up_time(connection));
+        self.table.state(connection).last_time = Some(time);
+        self.clock.last = Some(time);
+        time
+    }
+
+    /// The time of what has none.
+    fn made_up_time(&mut self, connection: ConnectionId) -> Nanos {
+        let state = self.table.state(connection);
+        let (time, times) = self.clock.make_up(state.last_time);
+        if !state.opened {
+            state.opening.times = times;
+        }
+        time
+    }
+
+    fn data(&mut self, source: &mut Source, event: &Event, direction: Direction) {
+        let connection = self.connection_of(source, event);
+        let time = self.time_of(source, event, connection);
+        self.begin_event(source, connection, time, event.seq_num, Some(direction));
+        let body = event.body;
+        let len = body.payload.len() as u64;
+        let unsure = body.truncated || (body.as_string && event.seq_num != 0);
+        let mut record = Record {
+            length: if body.truncated { TrueLength::MoreThan(len) } else { TrueLength::Known(len) },
+            truncated: body.truncated,
+            as_string: body.as_string,
+            end_stream: event.end_stream,
+            recording_stopped: body.truncated && self.cursor.buffered.is_some(),
+            ..Record::whole(direction, PayloadPlace::Message(body.payload), len)
+        };
+        if unsure && event.seq_num != 0 {
+            match self.cursor.following_seq_num(source) {
+                Some(next) => record.length = true_length(event.seq_num, next, len, body.truncated),
+                None if !self.options.eager && self.cursor.buffered.is_none() => {
+                    self.hold(source, connection, time, event, record);
+                    return;
+                }
+                None => {}
+            }
+        }
+        if self.holding.awaits_joined() {
+            self.hold(source, connection, time, event, record);
+            let released = self.holding.release_as(record.length);
+            self.push_released(released);
+            return;
+        }
+        let unsure = body.truncated || body.as_string;
+        self.table.state(connection).count(event.seq_num, record.length, direction, unsure);
+        self.push(connection, time, EntryKind::Data(record));
+    }
+
+    fn closed(&mut self, source: &mut Source, event: &Event) {
+        let connection = self.connection_of(source, event);
+        let time = self.time_of(source, event, connection);
+        self.begin_event(source, connection, time, first_missing(event), None);
+        if self.cursor.buffered.is_some() {
+            // More events may follow in the message, and with it the connection ends in any case.
+            self.cursor.buffered_closed = true;
+        } else {
+            self.end_connection(source, connection, EntryKind::Closed { recorded: true });
+        }
+    }
+
+    /// Begins an event at `seq_num`: what waited for it goes first, then the connection's opening, then a gap if
+    /// bytes are missing in between.
+    fn begin_event(
+        &mut self,
+        source: &mut Source,
+        connection: ConnectionId,
+        time: Nanos,
+        seq_num: u64,
+        direction: Option<Direction>,
+    ) {
+        self.release_held((seq_num != 0).then_some(seq_num));
+        self.open(source, connection, time, direction);
+        let state = self.table.state(connection);
+        let bytes = state.missing_before(seq_num);
+        if bytes > 0 {
+            let certain = state.open_ended.is_some();
+            let direction = state.open_ended.or(direction).unwrap_or(Direction::Outbound);
+            self.push(connection, time, EntryKind::Gap { direction, bytes, certain });
+        }
+    }
+
+    fn hold(
+        &mut self,
+        source: &mut Source,
+        connection: ConnectionId,
+        time: Nanos,
+        event: &Event,
+        record: Record<PayloadPlace, ()>,
+    ) {
+        let place = self.cursor.place(source);
+        let held = Held { connection, time, seq_num: event.seq_num, place, record: record.with((), ()) };
+        self.holding.hold(held, source.message().bytes(event.body.payload));
+    }
+
+    /// Lets the held event go. `next` is the position of the event that follows it on its connection, where known.
+    pub(super) fn release_held(&mut self, next: Option<u64>) {
+        let released = self.holding.release(next);
+        self.push_released(released);
+    }
+
+    fn push_released(&mut self, released: Option<Released>) {
+        let Some(Released { held, length }) = released else { return };
+        let Held { connection, time, seq_num, record, .. } = held;
+        let unsure = record.truncated || record.as_string;
+        self.table.state(connection).count(seq_num, length, record.direction, unsure);
+        self.push(connection, time, EntryKind::Data(record.with(PayloadPlace::Held, ())));
+    }
+
+    /// Adds a finding about the event being read.
+    fn find(&mut self, source: &mut Source, code: Code, detail: String) {
+        let (offset, message) = self.cursor.place(source);
+        source.add_finding(Finding { code, offset, message, detail });
+    }
+
+    /// The first entry of a connection, when all that can be known of it is known.
+    fn open(&mut self, source: &mut Source, connection: ConnectionId, time: Nanos, first: Option<Direction>) {
+        let state = self.table.state(connection);
+        if state.opened {
+            return;
+        }
+        state.opened = true;
+        let choice = self.options.role;
+        state.opening.role_given = matches!(choice, RoleChoice::Always(_));
+        state.opening.role = match choice {
+            RoleChoice::Always(role) | RoleChoice::Known(role) => role,
+            RoleChoice::Auto => {
+                let spoken = self.cursor.said(source).and_then(role::role_from_first_words);
+                role::decide(state.shown_role, spoken, &state.opening.connection, first)
+            }
+        };
+        self.push(connection, time, EntryKind::Opened);
+    }
+
+    pub(super) fn end_connection(
+        &mut self,
+        source: &mut Source,
+        connection: ConnectionId,
+        kind: EntryKind<Record<PayloadPlace, ()>>,
+    ) {
+        let time = match (kind, self.table.state(connection).last_time) {
+            // It stops where the source is by now: what it still gets must not go back before other connections.
+            (EntryKind::Abandoned, Some(time)) => self.clock.last.map_or(time, |source| source.max(time)),
+            (_, Some(time)) => time,
+            (_, None) => self.made_up_time(connection),
+        };
+        self.open(source, connection, time, None);
+        self.push(connection, time, kind);
+        self.table.end(connection);
+    }
+}

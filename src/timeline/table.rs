@@ -1,0 +1,181 @@
+//! The connections of a source that are open, and which of them an event belongs to.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{ConnectionId, Direction, Opening, PerConnection, Role, TrueLength};
+use crate::trace::Nanos;
+
+/// A connection between its first entry and its last.
+#[derive(Debug)]
+pub(super) struct ConnectionState {
+    pub(super) opening: Opening,
+    /// What the message that brought the connection says of who opened it.
+    pub(super) shown_role: Option<Role>,
+    pub(super) opened: bool,
+    pub(super) last_time: Option<Nanos>,
+    /// The position that the next event has if nothing is missing; 0 while unknown, as in a source that starts in the
+    /// middle of a connection.
+    pub(super) expected: u64,
+    /// The direction of the event before, if its length is unknown.
+    pub(super) open_ended: Option<Direction>,
+    /// How many connections the source had before it.
+    number: u64,
+    /// Its last entry is on its way.
+    ending: bool,
+}
+
+impl ConnectionState {
+    /// Counts an event. `unsure`: it may have had more bytes than `length` says.
+    pub(super) fn count(&mut self, seq_num: u64, length: TrueLength, direction: Direction, unsure: bool) {
+        let (bytes, open_ended) = match length {
+            TrueLength::Known(bytes) => (bytes, unsure.then_some(direction)),
+            // One lost byte stands for all where the number is not known.
+            TrueLength::MoreThan(bytes) => (bytes + 1, Some(direction)),
+            TrueLength::Unframed(bytes) => (bytes, Some(direction)),
+        };
+        self.open_ended = open_ended;
+        if seq_num != 0 {
+            self.expected = seq_num.saturating_add(bytes);
+        }
+    }
+
+    /// Bytes that are missing before an event at `seq_num`. A position that goes back says nothing about loss.
+    pub(super) fn missing_before(&self, seq_num: u64) -> u64 {
+        if seq_num == 0 || self.expected == 0 { 0 } else { seq_num.saturating_sub(self.expected) }
+    }
+}
+
+/// The open connections of one source. Events name theirs by `trace_id`; once a connection has ended, what comes under
+/// its id is another one.
+#[derive(Debug)]
+pub(super) struct ConnectionTable {
+    states: PerConnection<ConnectionState>,
+    free: Vec<ConnectionId>,
+    by_trace_id: HashMap<u64, ConnectionId>,
+    /// The connection of the event before: most traces hold only one.
+    pub(super) last: Option<(u64, ConnectionId)>,
+    /// Connections so far.
+    pub(super) opened: u64,
+    /// Streamed connections in the order they were opened; those that ended are still in it.
+    oldest: VecDeque<(u64, ConnectionId)>,
+    /// Streamed connections that may be open at once.
+    pub(super) limit: usize,
+}
+
+impl ConnectionTable {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            states: PerConnection::default(),
+            free: Vec::new(),
+            by_trace_id: HashMap::new(),
+            last: None,
+            opened: 0,
+            oldest: VecDeque::new(),
+            limit: limit.max(1),
+        }
+    }
+
+    pub(super) fn get(&self, connection: ConnectionId) -> Option<&ConnectionState> {
+        self.states.get(connection)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut ConnectionState> {
+        self.states.get_mut(connection)
+    }
+
+    /// The state of a connection whose last entry was not read.
+    pub(super) fn state(&mut self, connection: ConnectionId) -> &mut ConnectionState {
+        self.states.get_mut(connection).expect("a connection has its state until its last entry was read")
+    }
+
+    pub(super) fn is_of(&self, connection: ConnectionId, trace_id: u64) -> bool {
+        self.get(connection).is_some_and(|state| state.opening.trace_id == trace_id)
+    }
+
+    /// A new connection.
+    pub(super) fn add(&mut self, opening: Opening) -> ConnectionId {
+        let state = ConnectionState {
+            shown_role: (opening.connection.local.is_none() && opening.connection.remote.is_some())
+                .then_some(Role::Upstream),
+            opening,
+            opened: false,
+            last_time: None,
+            expected: 0,
+            open_ended: None,
+            number: self.opened,
+            ending: false,
+        };
+        let connection = self.free.pop().unwrap_or_else(|| self.states.next_id());
+        self.opened += 1;
+        self.states.insert(connection, state);
+        connection
+    }
+
+    /// A new connection of a streamed trace, which its `trace_id` finds from now on.
+    pub(super) fn add_streamed(&mut self, opening: Opening) -> ConnectionId {
+        let (number, trace_id) = (self.opened, opening.trace_id);
+        let connection = self.add(opening);
+        self.oldest.push_back((number, connection));
+        self.by_trace_id.insert(trace_id, connection);
+        connection
+    }
+
+    /// The open streamed connection of this id.
+    pub(super) fn find(&self, trace_id: u64) -> Option<ConnectionId> {
+        match self.last {
+            Some((last_id, connection)) if last_id == trace_id => Some(connection),
+            _ => self.by_trace_id.get(&trace_id).copied(),
+        }
+    }
+
+    /// Where a trace, by accident or design, leaves too many streamed connections open for one more: the oldest.
+    pub(super) fn oldest_of_too_many(&mut self) -> Option<ConnectionId> {
+        let open = |states: &PerConnection<ConnectionState>, (number, connection): (u64, ConnectionId)| {
+            states.get(connection).is_some_and(|state| state.number == number && !state.ending)
+        };
+        while self.by_trace_id.len() >= self.limit {
+            let oldest = self.oldest.pop_front()?;
+            if open(&self.states, oldest) {
+                return Some(oldest.1);
+            }
+        }
+        // Without a limit to reach, the list still must not outgrow what is open.
+        if self.oldest.len() > 2 * self.by_trace_id.len() + 64 {
+            let states = &self.states;
+            self.oldest.retain(|oldest| open(states, *oldest));
+        }
+        None
+    }
+
+    /// The connection's last entry is on its way: what comes under its id from now on is another connection.
+    pub(super) fn end(&mut self, connection: ConnectionId) {
+        let state = self.state(connection);
+        state.ending = true;
+        let trace_id = state.opening.trace_id;
+        self.unlink(connection, trace_id);
+    }
+
+    /// A connection whose last entry was read gives its number back.
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        if let Some(state) = self.states.take(connection) {
+            self.unlink(connection, state.opening.trace_id);
+        }
+        self.free.push(connection);
+    }
+
+    fn unlink(&mut self, connection: ConnectionId, trace_id: u64) {
+        if self.by_trace_id.get(&trace_id) == Some(&connection) {
+            self.by_trace_id.remove(&trace_id);
+        }
+        self.last = self.last.filter(|(_, last)| *last != connection);
+    }
+
+    /// The connections of socket traces that are open, in the order they came. The replay ends its own.
+    pub(super) fn open_in_order(&self) -> Vec<ConnectionId> {
+        let of_sockets = self.states.iter().filter(|(_, state)| state.opening.http.is_none());
+        let mut open: Vec<_> = of_sockets.map(|(connection, state)| (state.opening.message, connection)).collect();
+        open.sort_unstable();
+        open.into_iter().map(|(_, connection)| connection).collect()
+    }
+}
