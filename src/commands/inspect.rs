@@ -2,7 +2,7 @@
 
 use super::{
     Status,
-    connections::{Begun, Connections},
+    connections::{Begun, Connections, SharedKey},
     settings,
 };
 use crate::{
@@ -118,8 +118,8 @@ pub(super) fn read(
 struct OpenConnections {
     connections: Connections<()>,
     stem: String,
-    /// By slot.
-    ends: Vec<Option<Endpoints>>,
+    /// By slot, with what finds a connection that exchanges share.
+    ends: Vec<Option<(Endpoints, Option<SharedKey>)>>,
 }
 
 impl OpenConnections {
@@ -128,21 +128,37 @@ impl OpenConnections {
         let (Some(opening), Some(time)) = (timelines.opening(slot), timelines.time()) else { return };
         // Nothing is written that could fail.
         let begun = self.connections.begin(&self.stem, opening, time, &mut |_| Ok(()));
-        let Ok(Begun::New(endpoints) | Begun::Resumed((), endpoints)) = begun else { return };
+        let (endpoints, key) = match begun {
+            Ok(Begun::New(endpoints, key)) => {
+                if let Some(key) = key {
+                    self.connections.share(key, (), endpoints.clone(), opening.role, time);
+                }
+                (endpoints, key)
+            }
+            Ok(Begun::Resumed((), endpoints)) => (endpoints, None),
+            Ok(Begun::Joined(key, endpoints)) => (endpoints, Some(key)),
+            Err(_) => return,
+        };
         timelines.find_faults(slot, &endpoints.faults);
         if self.ends.len() <= slot {
             self.ends.resize_with(slot + 1, || None);
         }
-        self.ends[slot] = Some(endpoints);
+        self.ends[slot] = Some((endpoints, key));
     }
 
     /// The current entry is the last one of its connection.
     fn close(&mut self, timelines: &Timelines) -> Option<Endpoints> {
         let Entry { slot, time, kind } = timelines.entry()?;
-        let (endpoints, opening) = (self.ends.get_mut(slot)?.take()?, timelines.opening(slot)?);
+        let ((endpoints, key), opening) = (self.ends.get_mut(slot)?.take()?, timelines.opening(slot)?);
         let complete = !matches!(kind, EntryKind::Abandoned);
         // Nothing is written that could fail.
-        let _ = self.connections.end((), endpoints.clone(), opening, time, complete, &mut |_| Ok(()));
+        let _ = match key {
+            Some(key) => {
+                let _ = self.connections.shared(key, time);
+                self.connections.end_shared(key, complete, &mut |_| Ok(()))
+            }
+            None => self.connections.end((), endpoints.clone(), opening, time, complete, &mut |_| Ok(())),
+        };
         Some(endpoints)
     }
 }
