@@ -197,3 +197,6 @@ fn open_window(
     };
     flow.data(time, &data, sink)
 }
+
+#[cfg(test)]
+mod tests;
