@@ -6,9 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tap2pcap::proto::tap::{
-    Connection, HttpBufferedTrace, TraceWrapper, http_buffered_trace::Message,
-    http_streamed_trace_segment::MessagePiece, trace_wrapper::Trace,
+use tap2pcap::{
+    input::{self, Advance, Source},
+    proto::tap::{
+        Connection, HttpBufferedTrace, TraceWrapper, http_buffered_trace::Message,
+        http_streamed_trace_segment::MessagePiece, trace_wrapper::Trace,
+    },
+    timeline::{EntryKind, HttpOptions, Options, Timelines, TrueLength, VersionChoice},
 };
 
 use crate::{
@@ -458,4 +462,47 @@ fn no_stream_joins_after_an_hour_of_silence() {
             assert_eq!(frames.iter().filter(|frame| frame.flags & 1 == 1).count(), 2 * connections);
         }
     }
+}
+
+/// An entry ends where a frame ends, however full it is: entries of other exchanges come between two of them.
+#[test]
+fn every_entry_ends_with_a_frame() {
+    // Head and body fill an entry up to a few bytes more or less, and frames without bytes follow.
+    let traces: Vec<_> = (43_600..44_000)
+        .step_by(4)
+        .map(|len| {
+            let Some(Trace::HttpBufferedTrace(mut trace)) = call("/", 0, 1, 0, 0).trace().trace else { panic!() };
+            let response = trace.response.as_mut().unwrap();
+            response.headers.push(header("x-long", &"x".repeat(len)));
+            response.headers.push(header("content-length", "40000"));
+            response.body = Some(cut(vec![b'y'; 16_000]));
+            response.trailers.clear();
+            TraceWrapper { trace: Some(Trace::HttpBufferedTrace(trace)), configured_sample_rate: None }
+        })
+        .collect();
+    let bytes = Dress::Delimited.file(&traces);
+    let source = Source::from_reader(Path::new("t"), Box::new(std::io::Cursor::new(bytes)), input::Options::default());
+    let http = HttpOptions { version: VersionChoice::Two, ..HttpOptions::default() };
+    let mut timelines = Timelines::new(source.unwrap(), Options { http, ..Options::default() });
+    let mut full = 0;
+    loop {
+        match timelines.advance() {
+            Advance::Message => {}
+            Advance::NeedInput => timelines.source_mut().fill(),
+            Advance::End => break,
+        }
+        let Some(EntryKind::Data(data)) = timelines.entry().map(|entry| entry.kind) else { continue };
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let mut rest = data.payload.strip_prefix(preface).unwrap_or(data.payload);
+        let mut length = data.payload.len();
+        while !rest.is_empty() {
+            let (head, after) = rest.split_at(9);
+            let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            length += len.saturating_sub(after.len());
+            rest = &after[len.min(after.len())..];
+        }
+        assert_eq!(data.length, TrueLength::Known(length as u64));
+        full += usize::from(data.payload.len() > 59_980);
+    }
+    assert!(full > 5, "{full}");
 }
