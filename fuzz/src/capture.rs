@@ -120,6 +120,10 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
     // Both ends are the same: which way a packet goes is in the flags of pcapng only.
     let same_ends = connection.local == connection.remote;
     let mut bytes = Bytes::of(&made.kind);
+    let mut begins = match made.kind {
+        Kind::Bytes { begins: Some(trace_id), direction, .. } => Some((trace_id, direction)),
+        _ => None,
+    };
     let mut flags = Vec::new();
     for (packet, segment) in &segments {
         let unit = if plan.format == Format::PcapMicros { 1000 } else { 1 };
@@ -140,6 +144,10 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
         assert!(segment.payload_len <= usize::from(segment_limit));
         let Some(direction) = packet.direction.or(by_address) else { continue };
         flags.push((direction, segment.flags));
+        if let Some((trace_id, _)) = begins.take_if(|(_, own)| segment.payload_len > 0 && direction == *own) {
+            let start = format!("trace path_0, trace_id {trace_id}, ");
+            assert!(plan.format != Format::Pcapng || packet.comment.starts_with(&start), "{}", packet.comment);
+        }
         connection.number(direction, segment, full);
         if let Some(bytes) = &mut bytes {
             bytes.take(plan, direction, segment);
@@ -160,7 +168,7 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
         Kind::Opened { .. } if full => assert_eq!(flags, [(client, SYN), (server, SYN | ACK), (client, ACK)]),
         Kind::Closed if full => assert!(flags.iter().all(|(_, flags)| [ACK, FIN | ACK].contains(flags))),
         Kind::Abandoned if full => assert!(flags.iter().all(|(_, flags)| *flags == ACK)),
-        Kind::Opened { .. } | Kind::Resumed { .. } | Kind::Kept | Kind::Closed | Kind::Abandoned => {
+        Kind::Opened { .. } | Kind::Resumed { .. } | Kind::Joined | Kind::Kept | Kind::Closed | Kind::Abandoned => {
             assert!(flags.is_empty());
         }
         Kind::Bytes { end_stream, .. } => {

@@ -1,6 +1,7 @@
 //! A conversion, stage by stage as the program joins them, and a note of what each entry was made into.
 
 use std::{
+    collections::HashMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 use tap2pcap::{
     capture::{Capture, Destination, Format, LATEST_PCAP_TIME},
     input::{self, Advance, Detected, Encoding, Source, detect},
-    synth::{self, Flow, Identity, TcpMode, TruncatedMode},
+    synth::{self, Flow, Identity, Stream, TcpMode, TruncatedMode},
     timeline::{
         self, Direction, Endpoints, EntryKind, HttpOptions, Role, RoleChoice, SideChoice, Summaries, Timelines,
         TrueLength, VersionChoice,
@@ -20,7 +21,7 @@ use tap2pcap::{
 use tempfile::TempDir;
 
 use crate::{
-    connections::{Begun, Connections, Over},
+    connections::{Begun, Connections, Over, SharedKey},
     pieces::{InPieces, Pieces},
 };
 
@@ -122,14 +123,18 @@ pub enum Kind {
     Resumed {
         trace_id: u64,
     },
+    /// An exchange becomes another stream of the connection.
+    Joined,
     /// An exchange ends, and its connection stays open.
     Kept,
-    /// `length` is what the packets account for, one byte where nobody knows how many.
+    /// `length` is what the packets account for, one byte where nobody knows how many. `begins` is the `trace_id` of an
+    /// exchange that joined and has its first bytes here.
     Bytes {
         direction: Direction,
         payload: Vec<u8>,
         length: u64,
         end_stream: bool,
+        begins: Option<u64>,
     },
     Closed,
     Abandoned,
@@ -150,6 +155,45 @@ pub struct Conversion {
     pub capture: Vec<u8>,
 }
 
+/// What is written of a connection.
+enum Writer {
+    Own(Flow),
+    Shared(SharedKey, Stream, Option<Joined>),
+}
+
+/// What the bytes of an exchange that joined must become, by other code than the program's.
+struct Joined {
+    trace_id: u64,
+    client: Direction,
+    id: Option<u32>,
+}
+
+impl Joined {
+    /// Frames of the stream with its number, without what is the connection's; `given` are the numbers given so far.
+    fn bytes(&mut self, direction: Direction, payload: &[u8], given: &mut u32) -> (Vec<u8>, Option<u64>) {
+        const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let mut at = if direction == self.client && payload.starts_with(PREFACE) { PREFACE.len() } else { 0 };
+        let mut out = Vec::new();
+        let mut begins = None;
+        while at < payload.len() {
+            let len = usize::from(payload[at]) << 16 | usize::from(payload[at + 1]) << 8 | usize::from(payload[at + 2]);
+            let end = (at + 9 + len).min(payload.len());
+            if payload[at + 5..at + 9] == [0, 0, 0, 1] {
+                let id = *self.id.get_or_insert_with(|| {
+                    *given += 2;
+                    begins = Some(self.trace_id);
+                    *given
+                });
+                out.extend_from_slice(&payload[at..at + 5]);
+                out.extend_from_slice(&id.to_be_bytes());
+                out.extend_from_slice(&payload[at + 9..end]);
+            }
+            at = end;
+        }
+        (out, begins)
+    }
+}
+
 /// Converts `trace` into a file and reads the file.
 pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
     let reader = InPieces::new(trace, pieces);
@@ -162,7 +206,9 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
     let path = output();
     let mut capture = Capture::create(&Destination::File(path.clone()), plan.format).expect("a file");
     let interface = capture.add_interface(NAME);
-    let mut flows: Vec<Option<(Flow, Endpoints, usize)>> = Vec::new();
+    let mut flows: Vec<Option<(Writer, Endpoints, usize)>> = Vec::new();
+    // By connection, the highest number of its streams.
+    let mut numbers: HashMap<usize, u32> = HashMap::new();
     let mut made = Vec::new();
     let mut opened = 0;
     let mut begun = 0;
@@ -194,13 +240,32 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
             payload: payload.to_owned(),
             length,
             end_stream,
+            begins: None,
         };
         let ends = matches!(entry.kind, EntryKind::Closed { .. } | EntryKind::Abandoned);
         assert_eq!(summary.is_some(), ends, "a summary comes with the last entry");
         if ends {
             let complete = !matches!(entry.kind, EntryKind::Abandoned);
             let opening = timelines.opening(id).expect("the current entry is its");
-            let (flow, endpoints, connection) = flows[slot].take().expect("opened before");
+            let (writer, endpoints, connection) = flows[slot].take().expect("opened before");
+            let flow = match writer {
+                Writer::Own(flow) => flow,
+                Writer::Shared(key, ..) => {
+                    let ((flow, _), at) = connections.shared(key, time).expect("it is open");
+                    if !complete {
+                        flow.abandon(at, sink).expect("a file takes it");
+                    }
+                    let packets = (capture.packets() - before) as usize;
+                    let kind = if complete { Kind::Kept } else { Kind::Abandoned };
+                    made.push(Made { connection, time: at, kind, packets });
+                    let mut close = |over: Over<(Flow, usize)>| {
+                        made.push(close(over, &mut capture, interface));
+                        Ok(())
+                    };
+                    connections.end_shared(key, complete, &mut close).expect("a file takes it");
+                    continue;
+                }
+            };
             let mut kept = true;
             let flow = (flow, connection);
             let mut close = |over: Over<(Flow, usize)>| {
@@ -214,6 +279,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
             }
             continue;
         }
+        let mut made_at = time;
         let kind = match (&mut flows[slot], entry.kind) {
             (place @ None, EntryKind::Opened) => {
                 let opening = timelines.opening(id).expect("the current entry is its");
@@ -228,37 +294,65 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
                 made.extend(over.into_iter().map(|over| close(over, &mut capture, interface)));
                 before = capture.packets();
                 let sink = &mut capture.interface(interface);
-                let (flow, endpoints, connection, kind) = match begun_now.expect("nothing is written") {
-                    Begun::New(endpoints) => {
+                let (writer, endpoints, connection, kind) = match begun_now.expect("nothing is written") {
+                    Begun::New(endpoints, key) => {
                         let mut flow = Flow::new(plan.synth, &identity(&endpoints));
                         flow.open(time, sink).expect("a file takes it");
                         opened += 1;
                         let (local, remote, client) =
                             (endpoints.local, endpoints.remote, opening.role.client_direction());
-                        (flow, endpoints, opened - 1, Kind::Opened { local, remote, client, trace_id })
+                        let kind = Kind::Opened { local, remote, client, trace_id };
+                        let writer = match key {
+                            Some(key) => {
+                                connections.share(key, (flow, opened - 1), endpoints.clone(), opening.role, time);
+                                Writer::Shared(key, Stream::first(), None)
+                            }
+                            None => Writer::Own(flow),
+                        };
+                        (writer, endpoints, opened - 1, kind)
                     }
                     Begun::Resumed((mut flow, connection), endpoints) => {
                         flow.resume(&identity(&endpoints));
-                        (flow, endpoints, connection, Kind::Resumed { trace_id })
+                        (Writer::Own(flow), endpoints, connection, Kind::Resumed { trace_id })
+                    }
+                    Begun::Joined(key, endpoints) => {
+                        let ((flow, connection), _) = connections.shared(key, time).expect("it is open");
+                        let joined = Joined { trace_id, client: opening.role.client_direction(), id: None };
+                        let stream = Stream::joining(flow, &identity(&endpoints));
+                        (Writer::Shared(key, stream, Some(joined)), endpoints, *connection, Kind::Joined)
                     }
                 };
-                *place = Some((flow, endpoints.clone(), connection));
+                *place = Some((writer, endpoints.clone(), connection));
                 capture.add_names(&endpoints.names);
                 timelines.find_faults(id, &endpoints.faults);
                 kind
             }
-            (Some((flow, ..)), EntryKind::Data(data)) => {
+            (Some((writer, _, connection)), EntryKind::Data(data)) => {
                 let present = data.payload.len() as u64;
                 let length = match data.length {
                     TrueLength::Known(length) => length.max(present),
                     TrueLength::MoreThan(_) => present + 1,
                     TrueLength::Unframed(_) => present,
                 };
-                let kind = bytes(data.direction, data.payload, length, data.end_stream);
-                flow.data(time, &data, sink).expect("a file takes it");
+                let mut kind = bytes(data.direction, data.payload, length, data.end_stream);
+                match writer {
+                    Writer::Own(flow) => flow.data(time, &data, sink).expect("a file takes it"),
+                    Writer::Shared(key, stream, joined) => {
+                        if let (Some(joined), Kind::Bytes { payload, length, begins, .. }) = (joined, &mut kind) {
+                            let given = numbers.entry(*connection).or_insert(1);
+                            let (rewritten, first) = joined.bytes(data.direction, payload, given);
+                            *length -= (payload.len() - rewritten.len()) as u64;
+                            (*payload, *begins) = (rewritten, first);
+                        }
+                        let ((flow, _), at) = connections.shared(*key, time).expect("it is open");
+                        assert!(at >= time);
+                        made_at = at;
+                        stream.data(flow, at, time, &data, sink).expect("a file takes it");
+                    }
+                }
                 kind
             }
-            (Some((flow, ..)), EntryKind::Gap { direction, bytes: lost, certain }) => {
+            (Some((Writer::Own(flow), ..)), EntryKind::Gap { direction, bytes: lost, certain }) => {
                 flow.gap(time, direction, lost, certain, sink).expect("a file takes it");
                 bytes(direction, &[], lost, false)
             }
@@ -268,7 +362,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
         if let Kind::Bytes { length, .. } = kind {
             bytes_left = bytes_left.saturating_sub(length);
         }
-        made.push(Made { connection, time, kind, packets: (capture.packets() - before) as usize });
+        made.push(Made { connection, time: made_at, kind, packets: (capture.packets() - before) as usize });
     }
     if ended {
         assert!(flows.iter().all(Option::is_none), "every connection ends");

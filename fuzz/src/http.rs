@@ -68,8 +68,12 @@ pub fn replay(plan: &Plan, trace: &[u8]) {
                 });
             }
             EntryKind::Data(data) => {
-                let side = &mut place.as_mut().expect("opened").sides[data.direction.index()];
+                let connection = place.as_mut().expect("opened");
+                let side = &mut connection.sides[data.direction.index()];
                 assert!(data.framing <= data.payload.len() as u64);
+                if connection.version == Some(2) {
+                    whole_frames(data.payload, data.length);
+                }
                 if !side.cut {
                     side.bytes.extend_from_slice(data.payload);
                 }
@@ -104,9 +108,20 @@ pub fn replay(plan: &Plan, trace: &[u8]) {
     }
 }
 
+/// An entry of HTTP/2 ends where a frame ends, so that another exchange's entry can follow it.
+fn whole_frames(payload: &[u8], length: TrueLength) {
+    let (mut rest, mut there) = (payload.strip_prefix(PREFACE).unwrap_or(payload), payload.len() as u64);
+    while let Some((head, after)) = rest.split_first_chunk::<9>() {
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        there += len.saturating_sub(after.len()) as u64;
+        rest = &after[len.min(after.len())..];
+    }
+    assert!(rest.is_empty(), "the head of a frame is cut");
+    assert!([TrueLength::Known(there), TrueLength::Unframed(there)].contains(&length), "{there} {length:?}");
+}
+
 /// RFC 9113 sections 4.1 and 6, as far as one exchange goes.
 fn frames(side: &Side, mut rest: &[u8]) {
-    let mut decoder = Decoder::new();
     let mut block = Vec::new();
     let mut continues = false;
     let mut first = true;
@@ -133,7 +148,8 @@ fn frames(side: &Side, mut rest: &[u8]) {
                 block.extend_from_slice(body);
                 continues = flags & 4 == 0;
                 if !continues {
-                    fields(&mut decoder, &block);
+                    // Blocks of other exchanges may stand between two of this one: none refers to another.
+                    fields(&block);
                     block.clear();
                 }
             }
@@ -145,8 +161,8 @@ fn frames(side: &Side, mut rest: &[u8]) {
     assert!(!continues);
 }
 
-fn fields(decoder: &mut Decoder<'_>, block: &[u8]) {
-    let fields = decoder.decode(block).expect("HPACK");
+fn fields(block: &[u8]) {
+    let fields = Decoder::new().decode(block).expect("HPACK");
     for (name, value) in &fields {
         let forbidden: [&[u8]; 5] =
             [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];

@@ -11,4 +11,4 @@ pub mod script;
 #[path = "../../src/commands/connections.rs"]
 mod connections;
 // What that file takes from its own crate.
-use tap2pcap::{timeline, trace};
+use tap2pcap::{synth, timeline, trace};

@@ -2,7 +2,7 @@
 
 use super::{
     Status,
-    connections::{Begun, Connections},
+    connections::{Begun, Connections, SharedKey},
     settings,
 };
 use crate::{
@@ -120,7 +120,8 @@ pub(super) fn read(
 struct OpenConnections {
     connections: Connections<()>,
     stem: String,
-    ends: PerConnection<Endpoints>,
+    /// With what finds a connection that exchanges share.
+    ends: PerConnection<(Endpoints, Option<SharedKey>)>,
 }
 
 impl OpenConnections {
@@ -129,18 +130,34 @@ impl OpenConnections {
         let (Some(opening), Some(time)) = (timelines.opening(connection), timelines.time()) else { return };
         // Nothing is written that could fail.
         let begun = self.connections.begin(&self.stem, opening, time, &mut |_| Ok(()));
-        let Ok(Begun::New(endpoints) | Begun::Resumed((), endpoints)) = begun else { return };
+        let (endpoints, key) = match begun {
+            Ok(Begun::New(endpoints, key)) => {
+                if let Some(key) = key {
+                    self.connections.share(key, (), endpoints.clone(), opening.role, time);
+                }
+                (endpoints, key)
+            }
+            Ok(Begun::Resumed((), endpoints)) => (endpoints, None),
+            Ok(Begun::Joined(key, endpoints)) => (endpoints, Some(key)),
+            Err(_) => return,
+        };
         timelines.find_faults(connection, &endpoints.faults);
-        self.ends.insert(connection, endpoints);
+        self.ends.insert(connection, (endpoints, key));
     }
 
     /// The current entry is the last one of its connection.
     fn close(&mut self, timelines: &Timelines) -> Option<Endpoints> {
         let Entry { connection, time, kind } = timelines.entry()?;
-        let (endpoints, opening) = (self.ends.take(connection)?, timelines.opening(connection)?);
+        let ((endpoints, key), opening) = (self.ends.take(connection)?, timelines.opening(connection)?);
         let complete = !matches!(kind, EntryKind::Abandoned);
         // Nothing is written that could fail.
-        let _ = self.connections.end((), endpoints.clone(), opening, time, complete, &mut |_| Ok(()));
+        let _ = match key {
+            Some(key) => {
+                let _ = self.connections.shared(key, time);
+                self.connections.end_shared(key, complete, &mut |_| Ok(()))
+            }
+            None => self.connections.end((), endpoints.clone(), opening, time, complete, &mut |_| Ok(())),
+        };
         Some(endpoints)
     }
 }

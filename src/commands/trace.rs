@@ -7,14 +7,14 @@ use crate::{
     input::{Advance, Input, InputError, Source},
     interrupt,
     report::{Progress, Reporter, Verbosity, print_line},
-    synth::{self, Flow, Identity, TcpMode, TruncatedMode},
+    synth::{self, Flow, Identity, Stream, TcpMode, TruncatedMode},
     timeline::{ConnectionId, Endpoints, EntryKind, PerConnection, Summaries, Summary, Timelines, TimesFrom},
     trace::{Code, Nanos},
     words::count,
 };
 
 use super::{
-    connections::{Begun, Connections, Over},
+    connections::{Begun, Connections, Over, SharedKey},
     cuts::Cuts,
     info::Hints,
     names::Name,
@@ -51,13 +51,22 @@ pub(super) fn close_all(connections: &mut PacketConnections, capture: &mut Captu
     connections.end_all(&mut |over| close(over, capture))
 }
 
+/// What is written of one of the trace's connections.
+#[expect(clippy::large_enum_variant, reason = "the large one is nearly all of them, and each event looks into it")]
+enum Writer {
+    /// All of it.
+    Own(Flow),
+    /// One exchange of a connection that others may share.
+    Shared(SharedKey, Stream),
+}
+
 /// A trace, its flows and its place in the capture.
 pub(super) struct Trace {
     timelines: Timelines,
     settings: Settings,
     name: Name,
     interface: Option<u32>,
-    flows: PerConnection<(Flow, Endpoints)>,
+    flows: PerConnection<(Writer, Endpoints)>,
     summaries: Summaries,
     /// Bytes that were counted as progress.
     counted: u64,
@@ -218,7 +227,7 @@ impl Trace {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let summary = self.summaries.entry(&self.timelines, &entry);
         match (&entry.kind, self.flows.get_mut(entry.connection), self.interface) {
-            (EntryKind::Data(data), Some((flow, _)), Some(interface)) => {
+            (EntryKind::Data(data), Some((Writer::Own(flow), _)), Some(interface)) => {
                 flow.data(entry.time, data, &mut capture.interface(interface))
             }
             _ => self.write_rare(summary, connections, capture),
@@ -235,29 +244,62 @@ impl Trace {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
         let (connection, time) = (entry.connection, entry.time);
         let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name.shown));
-        let Some((flow, endpoints)) = self.flows.get_mut(connection) else {
+        let Some((writer, endpoints)) = self.flows.get_mut(connection) else {
             return self.open_flow(connection, time, interface, connections, capture);
         };
-        match entry.kind {
-            EntryKind::Data(data) => flow.data(time, &data, &mut capture.interface(interface)),
-            EntryKind::Gap { direction, bytes, certain } => {
-                flow.gap(time, direction, bytes, certain, &mut capture.interface(interface))
+        let sink = &mut capture.interface(interface);
+        match (entry.kind, writer) {
+            (EntryKind::Opened, _) => Ok(()),
+            (EntryKind::Data(data), Writer::Own(flow)) => flow.data(time, &data, sink),
+            (EntryKind::Data(data), Writer::Shared(key, stream)) => match connections.shared(*key, time) {
+                Some(((flow, _), at)) => stream.data(flow, at, time, &data, sink),
+                None => Ok(()),
+            },
+            (EntryKind::Gap { direction, bytes, certain }, Writer::Own(flow)) => {
+                flow.gap(time, direction, bytes, certain, sink)
             }
-            EntryKind::Opened => Ok(()),
-            EntryKind::Closed { .. } | EntryKind::Abandoned => {
+            (EntryKind::Gap { direction, bytes, certain }, Writer::Shared(key, _)) => {
+                match connections.shared(*key, time) {
+                    Some(((flow, _), at)) => flow.gap(at, direction, bytes, certain, sink),
+                    None => Ok(()),
+                }
+            }
+            (EntryKind::Closed { .. } | EntryKind::Abandoned, _) => {
                 if let Some(summary) = summary {
                     self.hints.add(&summary, endpoints);
                     self.cuts.connection(&summary);
                 }
                 let complete = !matches!(entry.kind, EntryKind::Abandoned);
-                match (self.flows.take(connection), self.timelines.opening(connection)) {
-                    (Some((flow, endpoints)), Some(opening)) => {
-                        let flow = (Box::new(flow), interface);
-                        connections.end(flow, endpoints, opening, time, complete, &mut |over| close(over, capture))
-                    }
-                    _ => Ok(()),
-                }
+                self.end_flow(connection, time, complete, interface, connections, capture)
             }
+        }
+    }
+
+    fn end_flow(
+        &mut self,
+        connection: ConnectionId,
+        time: Nanos,
+        complete: bool,
+        interface: u32,
+        connections: &mut PacketConnections,
+        capture: &mut Capture,
+    ) -> io::Result<()> {
+        match (self.flows.take(connection), self.timelines.opening(connection)) {
+            (Some((Writer::Own(flow), endpoints)), Some(opening)) => {
+                let flow = (Box::new(flow), interface);
+                connections.end(flow, endpoints, opening, time, complete, &mut |over| close(over, capture))
+            }
+            (Some((Writer::Shared(key, _), _)), _) => {
+                if let Some(((flow, last_seen), at)) = connections.shared(key, time) {
+                    *last_seen = interface;
+                    // The connection may go on with other exchanges.
+                    if !complete {
+                        flow.abandon(at, &mut capture.interface(interface))?;
+                    }
+                }
+                connections.end_shared(key, complete, &mut |over| close(over, capture))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -272,21 +314,33 @@ impl Trace {
         let Some(opening) = self.timelines.opening(connection) else { return Ok(()) };
         let Name { shown, stem } = &self.name;
         let identity = |endpoints| Identity { trace_file: shown, source: stem, opening, endpoints, time };
-        let (flow, endpoints, written) =
-            match connections.begin(stem, opening, time, &mut |over| close(over, capture))? {
-                Begun::New(endpoints) => {
-                    capture.add_names(&endpoints.names);
-                    let mut flow = Flow::new(self.settings.synth, &identity(&endpoints));
-                    let written = flow.open(time, &mut capture.interface(interface));
-                    (flow, endpoints, written)
-                }
-                Begun::Resumed((mut flow, _), endpoints) => {
-                    flow.resume(&identity(&endpoints));
-                    (*flow, endpoints, Ok(()))
-                }
-            };
+        let mut written = Ok(());
+        let (writer, endpoints) = match connections.begin(stem, opening, time, &mut |over| close(over, capture))? {
+            Begun::New(endpoints, key) => {
+                capture.add_names(&endpoints.names);
+                let mut flow = Flow::new(self.settings.synth, &identity(&endpoints));
+                written = flow.open(time, &mut capture.interface(interface));
+                let writer = match key {
+                    Some(key) => {
+                        let flow = (Box::new(flow), interface);
+                        connections.share(key, flow, endpoints.clone(), opening.role, time);
+                        Writer::Shared(key, Stream::first())
+                    }
+                    None => Writer::Own(flow),
+                };
+                (writer, endpoints)
+            }
+            Begun::Resumed((mut flow, _), endpoints) => {
+                flow.resume(&identity(&endpoints));
+                (Writer::Own(*flow), endpoints)
+            }
+            Begun::Joined(key, endpoints) => match connections.shared(key, time) {
+                Some(((flow, _), _)) => (Writer::Shared(key, Stream::joining(flow, &identity(&endpoints))), endpoints),
+                None => return Ok(()),
+            },
+        };
         self.timelines.find_faults(connection, &endpoints.faults);
-        self.flows.insert(connection, (flow, endpoints));
+        self.flows.insert(connection, (writer, endpoints));
         written
     }
 

@@ -8,6 +8,7 @@ use std::{fmt::Write as _, io};
 use super::{
     Options, Packet, PacketSink, SeqNumber, TcpMode, TruncatedMode,
     headers::{ACK, FIN, Fields, PSH, SCALED_WINDOW, SYN, SYN_WINDOW, Template, max_segment},
+    multiplex::{PREFACE, Shared},
 };
 use crate::{
     timeline::{Data, Direction, Endpoints, HttpOpening, Joined, Opening, Role, TimesFrom, TrueLength, stable_hash},
@@ -28,9 +29,6 @@ const LOST_SEGMENTS_OF_BODY: u64 = 16;
 /// How long a receiver waits for data to carry its acknowledgement, in nanoseconds: what Linux does. RFC 1122 section
 /// 4.2.3.2 allows 500 ms.
 const DELAYED_ACK: Nanos = 40_000_000;
-
-/// The client's first bytes in HTTP/2 (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a connection's packets are derived from, and what its first packet's comment says of them.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +86,8 @@ pub struct Flow {
     /// What is left to stand for lost bytes.
     lost_segments: u64,
     lost_zeros: u64,
+    /// HTTP/2: what its exchanges share.
+    pub(super) shared: Shared,
 }
 
 impl Flow {
@@ -124,12 +124,36 @@ impl Flow {
             first_comment: Some(first_comment(&options, identity)),
             lost_segments: LOST_SEGMENTS,
             lost_zeros: ZEROS,
+            shared: Shared::default(),
         }
+    }
+
+    /// What the first packet of an exchange says, the connection's own or one that goes on with it.
+    pub(super) fn comment_of(&self, identity: &Identity<'_>) -> String {
+        first_comment(&self.options, identity)
+    }
+
+    /// Says `comment` with the first packet of `data`, which comes next.
+    pub(super) fn say(
+        &mut self,
+        time: Nanos,
+        data: &Data<'_>,
+        comment: String,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
+        // An acknowledgement before it is of what others sent.
+        let len = data.payload.len().min(usize::from(self.segment));
+        self.acknowledge_if_due(data.direction, time, len as u32, sink)?;
+        self.first_comment = Some(match self.first_comment.take() {
+            Some(before) => before + "\n" + &comment,
+            None => comment,
+        });
+        Ok(())
     }
 
     /// Goes on with another exchange of the same connection, whose first packet says so.
     pub fn resume(&mut self, identity: &Identity<'_>) {
-        let mut comment = first_comment(&self.options, identity);
+        let mut comment = self.comment_of(identity);
         comment.push_str("\nthis exchange continues the connection of the one before, which has the same addresses");
         self.first_comment = Some(comment);
     }

@@ -4,12 +4,14 @@
 mod checksum;
 mod flow;
 mod headers;
+mod multiplex;
 mod seq;
 
 use std::io;
 
 pub use flow::{Flow, Identity};
 pub use headers::{MAX_HEADER_LEN, max_segment};
+pub use multiplex::{MAX_JOINED, Stream};
 pub use seq::SeqNumber;
 
 use crate::{timeline::Direction, trace::Nanos};

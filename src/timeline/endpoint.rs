@@ -395,7 +395,7 @@ impl Resolver {
                 let (new, old) = (new.port(), old.port());
                 let why = if opening.http.is_some() && endpoints.recorded {
                     "another exchange of this connection stands in the capture, to which this one cannot be joined: \
-                     only HTTP/1 exchanges that follow each other can"
+                     only exchanges of one HTTP version can, and those of HTTP/1 only where they follow each other"
                 } else {
                     "another connection with these addresses is open at the same time"
                 };

@@ -25,6 +25,7 @@ mod manifest;
 mod marks;
 mod memory;
 mod merge;
+mod multiplex;
 mod oracle;
 mod outputs;
 mod overlap;

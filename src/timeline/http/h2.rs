@@ -1,5 +1,9 @@
 //! HTTP/2 (RFC 9113): the greeting of both sides, then one stream.
 //!
+//! Exchanges of one recorded connection become streams of one connection later on: `synth/multiplex.rs` numbers them and
+//! leaves out the greetings of all but the first. So an entry ends where a frame ends, and no field block refers to
+//! another.
+//!
 //! Windows are as large as they can be, so that flow control never stands in the way. Frames are as large as every
 //! receiver takes them.
 
@@ -79,12 +83,22 @@ struct Text {
     as_string: bool,
 }
 
-#[derive(Default)]
 pub(super) struct Http2 {
-    encoders: [Encoder<'static>; 2],
+    encoder: Encoder<'static>,
     halves: [Half; 2],
     head_request: bool,
     block: Vec<u8>,
+}
+
+impl Default for Http2 {
+    /// An encoder without a dynamic table refers to nothing but the static one. What it marks for indexing goes into the
+    /// decoder's table, where nothing ever refers to it: the encoder alone decides what it refers to (RFC 7541 section 1.1). So
+    /// the blocks of several exchanges can stand in one connection in any order.
+    fn default() -> Self {
+        let mut encoder = Encoder::new();
+        encoder.set_max_table_size(0);
+        Self { encoder, halves: <[Half; 2]>::default(), head_request: false, block: Vec::new() }
+    }
 }
 
 impl std::fmt::Debug for Http2 {
@@ -142,7 +156,7 @@ impl Http2 {
         let mut left_out = LeftOut::default();
         let nominated = nominated(head);
         self.block.clear();
-        let encoder = &mut self.encoders[side.index()];
+        let encoder = &mut self.encoder;
         let mut encode = |name: &[u8], text: &[u8]| {
             encoder.encode_header_into((name, text), &mut self.block).expect("writing to memory cannot fail");
         };
@@ -256,7 +270,8 @@ impl Http2 {
             let len = left.min(MAX_FRAME as u64);
             left -= len;
             self.open_window(sink, side, len as u32);
-            frame(sink.bytes(side), len as usize, DATA, flags(left == 0), STREAM);
+            // A run ends with what is missing, and must not end between that and the head of its frame.
+            frame(sink.bytes_together(side, FRAME_HEAD + 1), len as usize, DATA, flags(left == 0), STREAM);
             sink.body(side, rest, Missing::Bytes(len));
         }
     }
