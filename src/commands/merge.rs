@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     cuts::Cuts,
-    info::Hints,
+    hints::Hints,
     names::names,
     settings::Settings,
     trace::{PacketConnections, Stop, Trace, close_all},

@@ -16,7 +16,7 @@ use crate::{
 use super::{
     connections::{Begun, Connections, Over},
     cuts::Cuts,
-    info::Hints,
+    hints::Hints,
     names::Name,
     settings::Settings,
 };
@@ -246,7 +246,7 @@ impl Trace {
             EntryKind::Opened => Ok(()),
             EntryKind::Closed { .. } | EntryKind::Abandoned => {
                 if let Some(summary) = summary {
-                    self.hints.add(&summary, endpoints);
+                    self.hints.add(&summary, endpoints, self.settings.synth.tcp);
                     self.cuts.connection(&summary);
                 }
                 let complete = !matches!(entry.kind, EntryKind::Abandoned);

@@ -16,7 +16,7 @@ pub use hash::stable_hash;
 pub use http::{
     Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice, reason_phrase,
 };
-pub use protocol::{Protocol, Sniffer};
+pub use protocol::{PREFACE, Preface, Protocol, Sniffer};
 pub use role::{Role, RoleChoice, role_from_ports};
 pub use summary::{Side, Summaries, Summary};
 

@@ -1,6 +1,6 @@
 //! What each connection of a source came to, and what is wrong with it.
 
-use super::{Data, Entry, EntryKind, Opening, Protocol, Sniffer, Timelines, TrueLength};
+use super::{Data, Entry, EntryKind, Opening, Preface, Protocol, Sniffer, Timelines, TrueLength};
 use crate::{
     trace::{Code, Finding, Nanos},
     words::{bytes_are, count_of},
@@ -38,6 +38,8 @@ pub struct Summary {
     pub closed: bool,
     /// What was in it.
     pub protocol: Protocol,
+    /// How that began, if it was HTTP/2.
+    pub preface: Preface,
     sniffer: Sniffer,
     truncated: Count,
     destroyed: Count,
@@ -267,6 +269,7 @@ impl Summaries {
             sides: [Side::default(); 2],
             closed: false,
             protocol: Protocol::Unknown,
+            preface: Preface::default(),
             sniffer: Sniffer::default(),
             truncated: Count::default(),
             destroyed: Count::default(),
@@ -278,6 +281,7 @@ impl Summaries {
         let mut summary = self.by_slot.get_mut(slot)?.take()?;
         summary.closed = closed;
         summary.protocol = summary.sniffer.protocol();
+        summary.preface = summary.sniffer.preface();
         let trace_id = summary.opening.trace_id;
         if summary.truncated.times > 0 {
             let Count { times, bytes, .. } = summary.truncated;
