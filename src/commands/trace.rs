@@ -305,6 +305,11 @@ impl Trace {
         }
     }
 
+    /// The trace has a capture of its own, which is complete: the ends of connections that were kept open count as well.
+    pub(super) fn count_all_packets(&mut self, capture: &Capture) {
+        self.packets = capture.packets();
+    }
+
     /// Says what was converted, to those who asked for many words.
     pub(super) fn describe(&self) {
         if self.settings.verbosity == Verbosity::Verbose {

@@ -169,6 +169,8 @@ fn a_reader_that_does_not_read_does_not_outlive_a_signal() {
         (vec![traces.as_str(), &pipe], false),
         (vec![http.as_str(), &har], false),
         (vec!["-", &pipe], true),
+        (vec!["record", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--pcapng", &pipe], false),
+        (vec!["record", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--pcapng", &pipe], false),
         // Opened, and full.
         (vec![traces.as_str(), "-"], false),
         (vec![traces.as_str(), "/dev/stdout"], false),
