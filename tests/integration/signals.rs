@@ -169,8 +169,6 @@ fn a_reader_that_does_not_read_does_not_outlive_a_signal() {
         (vec![traces.as_str(), &pipe], false),
         (vec![http.as_str(), &har], false),
         (vec!["-", &pipe], true),
-        (vec!["record", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--pcapng", &pipe], false),
-        (vec!["record", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--pcapng", &pipe], false),
         // Opened, and full.
         (vec![traces.as_str(), "-"], false),
         (vec![traces.as_str(), "/dev/stdout"], false),
@@ -207,6 +205,30 @@ fn a_reader_that_does_not_read_does_not_outlive_a_signal() {
         drop(reader);
     }
     assert!(temporaries(dir.path()).is_empty());
+}
+
+/// `record` opens its capture before it listens; where that is a pipe that nobody reads, nothing has begun yet, and the
+/// signal does what it does to any process.
+#[test]
+fn a_recording_that_waits_for_a_reader_ends_with_the_first_signal() {
+    for (signal, status) in SIGNALS {
+        let dir = Dir::new("record-no-reader");
+        let pipe = dir.join("pipe.pcapng");
+        fifo(&pipe);
+        let mut child = std::process::Command::new(crate::util::PROGRAM)
+            .args(["record", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--pcapng"])
+            .arg(&pipe)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("it waits", || sleeps(child.id()));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let ended = child.wait().unwrap();
+        // As a shell tells it.
+        let code = ended.code().or(std::os::unix::process::ExitStatusExt::signal(&ended).map(|signal| 128 + signal));
+        assert_eq!((code, dir.names()), (Some(status), vec!["pipe.pcapng".to_owned()]));
+    }
 }
 
 /// Whether all threads of a process sleep, for a while.
