@@ -157,7 +157,8 @@ pub struct ConvertArgs {
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Tcp::Full)]
     pub tcp: Tcp,
 
-    /// Cut payload into segments of at most N bytes [default: what one IP packet holds]
+    /// Cut payload into segments of at most N bytes; HTTP/2's preface, 24 bytes, stays whole [default: what one IP
+    /// packet holds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub mss: Option<u16>,
 

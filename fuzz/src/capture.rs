@@ -79,7 +79,14 @@ struct Connection {
     next: [Option<u32>; 2],
     /// Where the room ends that the other side's last packet announced for each direction.
     room: [Option<u32>; 2],
+    /// What the client began with, while that may become HTTP/2's preface: it is written with the next entry.
+    held: Vec<u8>,
+    /// When that came.
+    held_at: Vec<u64>,
 }
+
+/// The client's first bytes in HTTP/2: one packet, whatever the largest segment is.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Holds a capture against the entries that it was made of.
 pub fn check(plan: &Plan, conversion: &Conversion) {
@@ -104,6 +111,8 @@ pub fn check(plan: &Plan, conversion: &Conversion) {
                 packets: 0,
                 next: [None; 2],
                 room: [None; 2],
+                held: Vec::new(),
+                held_at: Vec::new(),
             });
         }
         let connection = &mut connections[made.connection];
@@ -120,6 +129,24 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
     // Both ends are the same: which way a packet goes is in the flags of pcapng only.
     let same_ends = connection.local == connection.remote;
     let mut bytes = Bytes::of(&made.kind);
+    if let (Some(bytes), true, true) = (&bytes, full, packets.is_empty())
+        && bytes.direction == connection.client
+        && bytes.present() > 0
+    {
+        // Nothing but the beginning of a preface waits.
+        connection.held.extend_from_slice(&bytes.payload);
+        connection.held_at.push(made.time);
+        assert!(PREFACE.len() > connection.held.len() && PREFACE.starts_with(&connection.held));
+        assert!(matches!(made.kind, Kind::Bytes { end_stream: false, length, .. } if length == bytes.present()));
+        return;
+    }
+    let (held, held_at) = (std::mem::take(&mut connection.held), std::mem::take(&mut connection.held_at));
+    let mut released = None;
+    match &mut bytes {
+        Some(bytes) if bytes.direction == connection.client => bytes.begin_with(&held),
+        _ if held.is_empty() => {}
+        _ => released = Some(Bytes::whole(connection.client, &held)),
+    }
     let mut begins = match made.kind {
         Kind::Bytes { begins: Some(trace_id), direction, .. } => Some((trace_id, direction)),
         _ => None,
@@ -127,7 +154,8 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
     let mut flags = Vec::new();
     for (packet, segment) in &segments {
         let unit = if plan.format == Format::PcapMicros { 1000 } else { 1 };
-        assert_eq!(packet.time, made.time / unit * unit);
+        let at = |time: u64| packet.time == time / unit * unit;
+        assert!(at(made.time) || held_at.iter().any(|time| at(*time)), "{} and {held_at:?}: {segment:?}", made.time);
         let by_address = match (segment.from, segment.to) {
             _ if same_ends => None,
             ends if ends == (connection.remote, connection.local) => Some(Direction::Inbound),
@@ -141,7 +169,7 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
             assert!(packet.comment.starts_with(&start), "{}", packet.comment);
         }
         let segment_limit = plan.synth.mss.unwrap_or(u16::MAX).clamp(1, max_segment(connection.local.is_ipv6()));
-        assert!(segment.payload_len <= usize::from(segment_limit));
+        assert!(segment.payload_len <= usize::from(segment_limit) || segment.captured == PREFACE);
         let Some(direction) = packet.direction.or(by_address) else { continue };
         flags.push((direction, segment.flags));
         if let Some((trace_id, _)) = begins.take_if(|(_, own)| segment.payload_len > 0 && direction == *own) {
@@ -149,12 +177,15 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
             assert!(plan.format != Format::Pcapng || packet.comment.starts_with(&start), "{}", packet.comment);
         }
         connection.number(direction, segment, full);
-        if let Some(bytes) = &mut bytes {
+        if let Some(released) = released.as_mut().filter(|released| released.shown < released.length) {
+            released.take(plan, direction, segment);
+        } else if let Some(bytes) = &mut bytes {
             bytes.take(plan, direction, segment);
         } else {
             assert_eq!(segment.payload_len, 0, "payload without data");
         }
     }
+    assert!(released.is_none_or(|released| released.shown == released.length), "what was held is missing");
     if let Some(bytes) = bytes.filter(|_| plan.format == Format::Pcapng || !same_ends) {
         bytes.end(plan, connection);
         let explains = packets.iter().any(|packet| !packet.comment.is_empty());
@@ -220,7 +251,7 @@ impl Connection {
 /// The bytes of an entry, while its packets are looked at.
 struct Bytes<'a> {
     direction: Direction,
-    payload: &'a [u8],
+    payload: Cow<'a, [u8]>,
     length: u64,
     /// On the wire so far.
     shown: u64,
@@ -232,10 +263,19 @@ impl<'a> Bytes<'a> {
     fn of(kind: &'a Kind) -> Option<Self> {
         match kind {
             Kind::Bytes { direction, payload, length, .. } => {
-                Some(Self { direction: *direction, payload, length: *length, shown: 0, found: 0 })
+                Some(Self { direction: *direction, payload: payload.as_slice().into(), length: *length, shown: 0, found: 0 })
             }
             _ => None,
         }
+    }
+
+    fn whole(direction: Direction, payload: &'a [u8]) -> Self {
+        Self { direction, payload: payload.into(), length: payload.len() as u64, shown: 0, found: 0 }
+    }
+
+    fn begin_with(&mut self, before: &[u8]) {
+        self.length += before.len() as u64;
+        self.payload.to_mut().splice(0..0, before.iter().copied());
     }
 
     fn present(&self) -> u64 {
@@ -259,7 +299,7 @@ impl<'a> Bytes<'a> {
     }
 
     fn end(&self, plan: &Plan, connection: &mut Connection) {
-        let Self { direction, length, shown, found, .. } = *self;
+        let &Self { direction, length, shown, found, .. } = self;
         assert_eq!(found, self.present(), "payload is missing");
         assert!(shown <= length);
         assert!(shown == length || length > self.present());

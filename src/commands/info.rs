@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -12,6 +11,7 @@ use serde_json::json;
 
 use super::{
     Status,
+    hints::Hints,
     inspect::{self, Item},
     settings,
 };
@@ -20,7 +20,8 @@ use crate::{
     input::OTHER_JSON,
     interrupt::Watched,
     report::{self, Reporter, print_error},
-    timeline::{self, Direction, Endpoints, Protocol, Side, Summary, Timelines},
+    synth::TcpMode,
+    timeline::{self, Direction, Endpoints, Side, Summary, Timelines},
     trace::{Address, rfc3339},
     untrusted::{escape, escape_json},
     words,
@@ -45,7 +46,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
         let result = inspect::read(input, options, timeline, |item| match item {
             Item::Finding(finding) => reporter.finding(&input.path, finding),
             Item::Connection(summary, endpoints, timelines) => {
-                hints.add(summary, endpoints);
+                hints.add(summary, endpoints, TcpMode::Full);
                 if written.is_ok() {
                     written = write_connection(&mut out, args.inspect.json, summary, endpoints, timelines);
                 }
@@ -109,7 +110,7 @@ fn write_connection(
         let side = |side: Side| json!({ "events": side.events, "bytes": side.bytes, "lost": side.lost, "open_ended": side.open_ended });
         let end = |address: SocketAddr, name: Option<&Address>| json!({ "address": address.ip().to_string(), "port": address.port(), "trace": name.map(Address::to_string) });
         let mut hints = Hints::default();
-        hints.add(summary, endpoints);
+        hints.add(summary, endpoints, TcpMode::Full);
         let object = json!({
             "path": path, "format": encoding, "mode": mode, "role": role, "trace_id": opening.trace_id,
             "local": end(endpoints.local, opening.connection.local.as_ref()),
@@ -149,64 +150,16 @@ fn write_connection(
     lines.iter().try_for_each(|line| writeln!(out, "{}", report::for_terminal(line)))
 }
 
-/// Ports that one command names at most.
-const MAX_PORTS: usize = 16;
-
-/// Which ports Wireshark has to be told about: it does not recognise HTTP/2 without TLS on other ports than HTTP's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Hints {
-    ports: BTreeSet<u16>,
-    /// There are connections that are not HTTP, which must not be taken for it.
-    other_protocols: bool,
-}
-
-impl Hints {
-    /// Looks at a connection that is over.
-    pub(super) fn add(&mut self, summary: &Summary, endpoints: &Endpoints) {
-        const HTTP_PORTS: [u16; 4] = [80, 3128, 8080, 8088];
-        let port = endpoints.tuple(summary.opening.role).1.port();
-        match summary.protocol {
-            Protocol::Http2 | Protocol::Grpc => {
-                // A trace may claim any number of ports; with more than fit a command, it is known what to say.
-                if !HTTP_PORTS.contains(&port) && self.ports.len() <= MAX_PORTS {
-                    self.ports.insert(port);
-                }
-            }
-            Protocol::Http1 => {}
-            _ => self.other_protocols |= summary.sides.iter().any(|side| side.bytes > 0),
-        }
-    }
-
-    /// Takes over what other connections gave.
-    pub(super) fn extend(&mut self, other: &Self) {
-        let room = (MAX_PORTS + 1).saturating_sub(self.ports.len());
-        self.ports.extend(other.ports.iter().take(room));
-        self.other_protocols |= other.other_protocols;
-    }
-
-    /// Whether there is nothing to tell.
-    pub(super) fn is_empty(&self) -> bool {
-        self.ports.is_empty()
-    }
-
-    /// Options of tshark and Wireshark. The dissector is HTTP's, which hands HTTP/2 connections on: HTTP/2's own would
-    /// hide the HTTP/1 exchanges of a port that has both.
-    fn options(&self) -> String {
-        match self.ports.len() {
-            2.. if !self.other_protocols => " -d tcp.port==1-65535,http".to_owned(),
-            _ => self.ports.iter().take(MAX_PORTS).map(|port| format!(" -d tcp.port=={port},http")).collect(),
-        }
-    }
-}
-
 /// The command that shows a capture dissected.
 pub(super) fn open_command(capture: &Path, hints: &Hints) -> String {
-    format!("tshark -r {}{}", quoted(capture), hints.options())
+    let twice = if hints.reads_twice() { "-2 " } else { "" };
+    format!("tshark {twice}-r {}{}", quoted(capture), hints.options())
 }
 
-/// The command that shows a trace dissected, without a capture file in between.
+/// The command that shows a trace dissected, without a capture file in between where tshark need not read it twice.
 fn pipe_command(trace: &Path, hints: &Hints) -> String {
-    format!("tap2pcap {} - | {}", quoted(trace), open_command(Path::new("-"), hints))
+    let (capture, then) = if hints.reads_twice() { ("capture.pcapng", "&&") } else { ("-", "|") };
+    format!("tap2pcap {} {capture} {then} {}", quoted(trace), open_command(Path::new(capture), hints))
 }
 
 /// A path as a shell takes it.
@@ -231,7 +184,7 @@ mod tests {
 
     #[test]
     fn commands_survive_a_shell() {
-        let hints = Hints { ports: [10_000].into(), other_protocols: false };
+        let hints = Hints::of_http2(&[10_000]);
         let command = |path: &str| open_command(Path::new(path), &hints);
         assert_eq!(command("a/b_0.pcapng"), "tshark -r a/b_0.pcapng -d tcp.port==10000,http");
         assert_eq!(command("it's here"), "tshark -r 'it'\\''s here' -d tcp.port==10000,http");
@@ -239,9 +192,6 @@ mod tests {
         assert_eq!(command("- x"), "tshark -r './- x' -d tcp.port==10000,http");
         assert_eq!(command("für"), "tshark -r 'für' -d tcp.port==10000,http");
         assert_eq!(command("it's\n\x1bhere"), "tshark -r $'it\\'s\\n\\x1bhere' -d tcp.port==10000,http");
-        let several = |other_protocols| Hints { ports: [10_000, 50_051].into(), other_protocols }.options();
-        assert_eq!(several(false), " -d tcp.port==1-65535,http");
-        assert_eq!(several(true), " -d tcp.port==10000,http -d tcp.port==50051,http");
         let no_text = std::os::unix::ffi::OsStrExt::from_bytes(b"-\xff");
         assert_eq!(quoted(Path::new::<std::ffi::OsStr>(no_text)), "$'./-\\xff'");
     }

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    info::Hints,
+    hints::Hints,
     settings::Settings,
     trace::{PacketConnections, Stop, Trace, close_all},
 };

@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     cuts::Cuts,
-    info::Hints,
+    hints::Hints,
     names::names,
     settings::Settings,
     trace::{PacketConnections, Stop, Trace, close_all},
@@ -17,8 +17,9 @@ use crate::{
     capture::Capture,
     input::{Input, InputError, OTHER_JSON},
     interrupt,
-    report::{Progress, print_error},
+    report::{Progress, Verbosity, print_error, print_line},
     trace::Nanos,
+    words::count,
 };
 
 /// Traces that stay open between the first pass and their turn.
@@ -194,7 +195,13 @@ pub(super) fn merge(
             progress.file();
         }
     }
+    let before = capture.packets();
     close_all(&mut connections, capture)?;
+    let ends = capture.packets() - before;
+    if ends > 0 && settings.verbosity == Verbosity::Verbose {
+        let packets = count(ends, "packet");
+        print_line("note", &format_args!("{packets} more, which end connections that no other exchange went on with"));
+    }
     Ok(outcome)
 }
 

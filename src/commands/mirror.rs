@@ -166,6 +166,7 @@ fn convert(
         Ok(close_all(&mut connections, &mut capture)?)
     };
     run().map_err(stopped)?;
+    trace.count_all_packets(&capture);
     outcome.count(&mut trace);
     if trace.has_connections() {
         capture.finish().map_err(Failed::Output)?;

@@ -4,6 +4,7 @@ mod connections;
 mod convert;
 mod cuts;
 mod har;
+mod hints;
 mod info;
 mod inspect;
 mod live_capture;

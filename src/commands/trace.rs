@@ -16,7 +16,7 @@ use crate::{
 use super::{
     connections::{Begun, Connections, Over, SharedKey},
     cuts::Cuts,
-    info::Hints,
+    hints::Hints,
     names::Name,
     settings::Settings,
 };
@@ -266,7 +266,7 @@ impl Trace {
             }
             (EntryKind::Closed { .. } | EntryKind::Abandoned, _) => {
                 if let Some(summary) = summary {
-                    self.hints.add(&summary, endpoints);
+                    self.hints.add(&summary, endpoints, self.settings.synth.tcp);
                     self.cuts.connection(&summary);
                 }
                 let complete = !matches!(entry.kind, EntryKind::Abandoned);
@@ -354,6 +354,11 @@ impl Trace {
         for finding in &findings {
             self.reporter.finding(self.timelines.source().path(), finding);
         }
+    }
+
+    /// The trace has a capture of its own, which is complete: the ends of connections that were kept open count as well.
+    pub(super) fn count_all_packets(&mut self, capture: &Capture) {
+        self.packets = capture.packets();
     }
 
     /// Says what was converted, to those who asked for many words.

@@ -8,10 +8,12 @@ use std::{fmt::Write as _, io};
 use super::{
     Options, Packet, PacketSink, SeqNumber, TcpMode, TruncatedMode,
     headers::{ACK, FIN, Fields, PSH, SCALED_WINDOW, SYN, SYN_WINDOW, Template, max_segment},
-    multiplex::{PREFACE, Shared},
+    multiplex::Shared,
 };
 use crate::{
-    timeline::{Data, Direction, Endpoints, HttpOpening, Joined, Opening, Role, TimesFrom, TrueLength, stable_hash},
+    timeline::{
+        Data, Direction, Endpoints, HttpOpening, Joined, Opening, PREFACE, Role, TimesFrom, TrueLength, stable_hash,
+    },
     trace::Nanos,
     untrusted,
 };
@@ -56,7 +58,7 @@ struct Half {
     /// When the first byte that is not acknowledged was sent.
     unacknowledged_since: Nanos,
     closed: bool,
-    /// Whole events up to this size take the short way. 0 while what was sent may become HTTP/2's preface.
+    /// Whole events up to this size take the short way. 0 while HTTP/2's preface may come, or pieces of it are held.
     plain: u16,
 }
 
@@ -70,6 +72,14 @@ struct Segment<'a> {
     comment: &'a str,
 }
 
+/// An event of the client's that has nothing but a part of HTTP/2's preface.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    time: Nanos,
+    /// Bytes of the preface up to its end.
+    end: usize,
+}
+
 /// A connection being written.
 #[derive(Debug)]
 pub struct Flow {
@@ -77,8 +87,8 @@ pub struct Flow {
     halves: [Half; 2],
     client: Direction,
     segment: u16,
-    /// Bytes of HTTP/2's preface that the client has sent, while it has sent nothing else.
-    preface: usize,
+    /// What the client has sent, while that may become HTTP/2's preface: written when more comes, or the end.
+    held: Vec<Piece>,
     /// The bytes are replayed from an HTTP tap trace.
     replayed: bool,
     /// For the first packet, whichever it is.
@@ -111,7 +121,7 @@ impl Flow {
                 window: SYN_WINDOW,
                 unacknowledged_since: identity.time,
                 closed: false,
-                plain: if direction == client { 0 } else { segment },
+                plain: if direction == client && options.tcp == TcpMode::Full { 0 } else { segment },
             }
         };
         Self {
@@ -119,7 +129,7 @@ impl Flow {
             halves: [half(Direction::Inbound), half(Direction::Outbound)],
             client,
             segment,
-            preface: 0,
+            held: Vec::new(),
             replayed: identity.opening.http.is_some(),
             first_comment: Some(first_comment(&options, identity)),
             lost_segments: LOST_SEGMENTS,
@@ -193,20 +203,40 @@ impl Flow {
 
     /// As [`Flow::data`], which keeps what nearly every event is for itself.
     fn any_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
-        let split = self.preface_ends(data);
-        if split == 0 {
+        if data.direction == self.client && self.half(data.direction).plain == 0 {
+            return self.first_data(time, data, sink);
+        }
+        self.release(sink)?;
+        self.one_event(time, data, data, sink)
+    }
+
+    /// The client's first bytes. Wireshark's HTTP dissector hands a connection on to HTTP/2 with the packet that has the
+    /// preface. It misses a preface in pieces, and Wireshark 4.0 loses a frame of which that packet has only a part. So
+    /// the preface goes in a packet of its own, at the time of its last byte; its pieces wait for that.
+    fn first_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
+        let held = self.held.last().map_or(0, |piece| piece.end);
+        let expected = &PREFACE[held..];
+        let present = data.payload.len();
+        let matching = expected.iter().zip(data.payload).take_while(|(expected, byte)| expected == byte).count();
+        let whole = data.length == TrueLength::Known(present as u64) && !data.end_stream;
+        if matching == present && matching < expected.len() && whole {
+            if present > 0 {
+                self.held.push(Piece { time, end: held + present });
+                // What the server says next takes the long way, which writes what is held before that.
+                self.half(self.client.reverse()).plain = 0;
+            }
+            return Ok(());
+        }
+        let segment = self.segment;
+        self.half(data.direction).plain = segment;
+        let alone = held == 0 && matching == present && whole && matching <= usize::from(segment);
+        if matching < expected.len() || alone {
+            self.release(sink)?;
             return self.one_event(time, data, data, sink);
         }
-        let (preface, rest) = data.payload.split_at(split);
-        let comment = "the preface of HTTP/2 is in a packet of its own, made up so that Wireshark's HTTP dissector hands \
-                       the connection on; it belongs to the bytes of the next packet";
-        self.acknowledge_if_due(data.direction, time, preface.len() as u32, sink)?;
-        // It fits a segment. No push: the event goes on.
-        let segment = Segment { flags: ACK, captured: preface, payload_len: preface.len() as u16, comment };
-        self.emit(data.direction, time, &segment, sink)?;
-        let split = split as u64;
+        let split = matching as u64;
         let rest = Data {
-            payload: rest,
+            payload: &data.payload[matching..],
             length: match data.length {
                 TrueLength::Known(length) => TrueLength::Known(length.saturating_sub(split)),
                 TrueLength::MoreThan(length) => TrueLength::MoreThan(length.saturating_sub(split)),
@@ -214,26 +244,53 @@ impl Flow {
             },
             ..*data
         };
+        let goes_on = rest.length != TrueLength::Known(0);
+        let comment = self.preface_comment(goes_on);
+        self.forget_held();
+        self.acknowledge_if_due(data.direction, time, PREFACE.len() as u32, sink)?;
+        // No push where the event goes on.
+        let flags = if goes_on { ACK } else { PSH | ACK };
+        let preface = Segment { flags, captured: PREFACE, payload_len: PREFACE.len() as u16, comment: &comment };
+        self.emit(data.direction, time, &preface, sink)?;
         self.one_event(time, &rest, data, sink)
     }
 
-    /// Where in these bytes the preface ends, if more bytes follow it there; else 0. Wireshark 4.0 hands a connection
-    /// from HTTP to HTTP/2 with the packet that has the preface, and loses a frame of which that packet has only a part.
-    fn preface_ends(&mut self, data: &Data<'_>) -> usize {
-        if data.direction != self.client || self.half(data.direction).plain != 0 {
-            return 0;
+    fn preface_comment(&self, goes_on: bool) -> String {
+        let mut comment = String::from(
+            "the preface of HTTP/2 is in a packet of its own, made up so that Wireshark's HTTP dissector hands the \
+             connection on",
+        );
+        if let Some(Piece { time, .. }) = self.held.first() {
+            // Writing to a String cannot fail.
+            let (pieces, seconds, nanos) = (self.held.len() + 1, time / 1_000_000_000, time % 1_000_000_000);
+            let _ = write!(comment, "; it came in {pieces} pieces, the first at {seconds}.{nanos:09}");
         }
-        let rest = &PREFACE[self.preface..];
-        let matching = rest.iter().zip(data.payload).take_while(|(expected, byte)| expected == byte).count();
-        if matching == data.payload.len() && matching < rest.len() && !data.truncated {
-            self.preface += matching;
-            return 0;
+        if goes_on {
+            comment.push_str("; it belongs to the bytes of the next packet");
         }
-        let segment = self.segment;
-        self.half(data.direction).plain = segment;
-        let splits = self.options.tcp == TcpMode::Full && matching == rest.len() && matching < data.payload.len();
-        let splits = splits && matching <= usize::from(segment);
-        if splits { matching } else { 0 }
+        if PREFACE.len() > usize::from(self.segment) {
+            comment.push_str("; it is longer than --mss, because no reader takes it in pieces");
+        }
+        comment
+    }
+
+    /// Writes the pieces that are held as they came: they are not the preface, or something else comes first. Nothing of
+    /// the connection was written since, so none of its packets changes places.
+    fn release(&mut self, sink: &mut impl PacketSink) -> io::Result<()> {
+        let mut start = 0;
+        for Piece { time, end } in self.forget_held() {
+            self.segments(self.client, time, &PREFACE[start..end], (end - start) as u64, "", sink)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn forget_held(&mut self) -> Vec<Piece> {
+        if !self.held.is_empty() {
+            let segment = self.segment;
+            self.halves.iter_mut().for_each(|half| half.plain = segment);
+        }
+        std::mem::take(&mut self.held)
     }
 
     /// Writes the bytes of `data`: all of the event, which is `whole`, or what is left of it after the preface.
@@ -288,6 +345,7 @@ impl Flow {
             self.half(direction).next += bytes;
             return Ok(());
         }
+        self.release(sink)?;
         let comment = if certain {
             format!("{bytes} bytes are missing here: more of the event before, which the trace has only in part")
         } else {
@@ -343,6 +401,7 @@ impl Flow {
         if self.options.tcp == TcpMode::Bare {
             return Ok(());
         }
+        self.release(sink)?;
         let server = self.client.reverse();
         let first = if self.half(server).closed { server } else { self.client };
         if !self.half(first).closed {
@@ -361,7 +420,10 @@ impl Flow {
     /// The sink's.
     pub fn abandon(&mut self, time: Nanos, sink: &mut impl PacketSink) -> io::Result<()> {
         match self.options.tcp {
-            TcpMode::Full => self.acknowledge_rest(time, sink),
+            TcpMode::Full => {
+                self.release(sink)?;
+                self.acknowledge_rest(time, sink)
+            }
             TcpMode::Bare => Ok(()),
         }
     }

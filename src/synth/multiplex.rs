@@ -9,12 +9,9 @@ use std::io;
 
 use super::{Flow, Identity, PacketSink};
 use crate::{
-    timeline::{Data, Direction, TrueLength},
+    timeline::{Data, Direction, PREFACE, TrueLength},
     trace::Nanos,
 };
-
-/// The client's first bytes (RFC 9113 section 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Exchanges that may join a connection: each takes an odd number after 1, and numbers have 31 bits (RFC 9113 section
 /// 5.1.1).

@@ -26,7 +26,7 @@ pub use http::{
     Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice, reason_phrase,
 };
 pub use options::{MAX_CONNECTIONS, Options};
-pub use protocol::{Protocol, Sniffer};
+pub use protocol::{PREFACE, Preface, Protocol, Sniffer};
 pub use role::{Role, RoleChoice, role_from_ports};
 pub use summary::{Side, Summaries, Summary};
 

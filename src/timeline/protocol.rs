@@ -44,9 +44,24 @@ impl Protocol {
     }
 }
 
+/// The client preface of HTTP/2 (RFC 9113 section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How an HTTP/2 connection begins, as far as a dissector minds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Preface {
+    /// The server has spoken before it.
+    pub server_first: bool,
+    /// It came in several payloads.
+    pub in_pieces: bool,
+    /// The payload with its last byte ends inside a frame.
+    pub ends_inside: bool,
+}
+
 /// Looks at the payloads of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Sniffer {
+    preface: Preface,
     heads: [Vec<u8>; 2],
     searches: u32,
     grpc: bool,
@@ -63,9 +78,15 @@ impl Sniffer {
     }
 
     fn look_closer(&mut self, direction: Direction, payload: &[u8]) {
+        let server_first = !self.heads[direction.reverse().index()].is_empty();
         let head = &mut self.heads[direction.index()];
         if head.len() < HEAD {
+            let before = head.len();
             head.extend_from_slice(&payload[..payload.len().min(HEAD - head.len())]);
+            if before < PREFACE.len() && head.starts_with(PREFACE) {
+                let ends_inside = ends_inside_frame(&payload[PREFACE.len() - before..]);
+                self.preface = Preface { server_first, in_pieces: before > 0, ends_inside };
+            }
         }
         let heads_full = self.heads.iter().all(|head| head.len() == HEAD);
         if self.is_http2() {
@@ -75,6 +96,12 @@ impl Sniffer {
         } else {
             self.seen_enough = heads_full;
         }
+    }
+
+    /// How HTTP/2 began, if it did.
+    #[must_use]
+    pub fn preface(&self) -> Preface {
+        self.preface
     }
 
     /// What it was.
@@ -95,6 +122,16 @@ impl Sniffer {
     fn is_http2(&self) -> bool {
         self.heads.iter().any(|head| head.starts_with(b"PRI * HTTP/2.0\r\n"))
     }
+}
+
+/// Whether the last of these frames is not whole (RFC 9113 section 4.1).
+fn ends_inside_frame(mut frames: &[u8]) -> bool {
+    while let [a, b, c, _, _, _, _, _, _, rest @ ..] = frames {
+        let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let Some(after) = rest.get(len..) else { return true };
+        frames = after;
+    }
+    !frames.is_empty()
 }
 
 const METHODS: [&[u8]; 9] =

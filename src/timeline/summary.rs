@@ -1,6 +1,8 @@
 //! What each connection of a source came to, and what is wrong with it.
 
-use super::{ConnectionId, Data, Entry, EntryKind, Opening, PerConnection, Protocol, Sniffer, Timelines, TrueLength};
+use super::{
+    ConnectionId, Data, Entry, EntryKind, Opening, PerConnection, Preface, Protocol, Sniffer, Timelines, TrueLength,
+};
 use crate::{
     trace::{Code, Finding, Nanos},
     words::{bytes_are, count_of},
@@ -38,6 +40,8 @@ pub struct Summary {
     pub closed: bool,
     /// What was in it.
     pub protocol: Protocol,
+    /// How that began, if it was HTTP/2.
+    pub preface: Preface,
     sniffer: Sniffer,
     truncated: Count,
     destroyed: Count,
@@ -264,6 +268,7 @@ impl Summaries {
             sides: [Side::default(); 2],
             closed: false,
             protocol: Protocol::Unknown,
+            preface: Preface::default(),
             sniffer: Sniffer::default(),
             truncated: Count::default(),
             destroyed: Count::default(),
@@ -276,6 +281,7 @@ impl Summaries {
         let mut summary = self.open.take(connection)?;
         summary.closed = closed;
         summary.protocol = summary.sniffer.protocol();
+        summary.preface = summary.sniffer.preface();
         let trace_id = summary.opening.trace_id;
         if summary.truncated.times > 0 {
             let Count { times, bytes, .. } = summary.truncated;

@@ -425,11 +425,11 @@ fn formats_and_modes_give_the_same_dissection() {
 }
 
 /// A gRPC message: not compressed, its length, its bytes.
-fn grpc_message(bytes: &[u8]) -> Vec<u8> {
+pub fn grpc_message(bytes: &[u8]) -> Vec<u8> {
     [&[0], &(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
 }
 
-const GRPC_REQUEST: [(&str, &str); 6] = [
+pub const GRPC_REQUEST: [(&str, &str); 6] = [
     (":method", "POST"),
     (":scheme", "http"),
     (":path", "/echo.Echo/Say"),
@@ -437,7 +437,7 @@ const GRPC_REQUEST: [(&str, &str); 6] = [
     ("te", "trailers"),
     ("content-type", "application/grpc"),
 ];
-const GRPC_RESPONSE: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
+pub const GRPC_RESPONSE: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
 
 /// A protobuf message with one string, in field 1.
 fn echo(text: &[u8]) -> Vec<u8> {

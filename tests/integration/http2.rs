@@ -1,14 +1,16 @@
 //! The example of Envoy's documentation of the tap: an HTTP/2 connection, dissected from its first frame to its last.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use crate::{
-    fixture::{Dress, TIME, buffered, read, socket, streamed, write},
+    fixture::{Dress, TIME, buffered, closed, cut, end_stream, positions, read, socket, streamed, timestamp, write},
     manifest::sample,
     tshark,
-    util::{Dir, convert, tap2pcap},
+    util::{Dir, PROGRAM, Run, convert, run_command, tap2pcap},
 };
-use tap2pcap::proto::tap::{Connection, SocketEvent, TraceWrapper};
+use tap2pcap::proto::tap::{
+    Connection, SocketEvent, TraceWrapper, body::BodyType, socket_event::EventSelector, trace_wrapper::Trace,
+};
 
 /// A frame (RFC 9113 section 4.1): 24 bits of length, type, flags, stream, payload.
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
@@ -111,15 +113,16 @@ fn connection(client_port: u32, pieces: &[usize]) -> TraceWrapper {
 fn http2_frames(capture: &Path, decode_as: &str) -> Vec<(u32, bool, Vec<String>)> {
     let fields = ["-Y", "http2", "-T", "fields", "-e", "tcp.srcport", "-e", "tcp.dstport", "-e", "http2.type"];
     let lines = tshark::lines(capture, &[["-d", decode_as].as_slice(), &fields].concat());
-    let row = |line: &String| {
-        let fields: Vec<_> = line.split('\t').collect();
-        let [source, destination] = [0, 1].map(|index| fields[index].parse::<u32>().unwrap());
-        // The server's port is below.
-        let from_client = source > destination;
-        let types = fields[2].split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
-        (source.max(destination), from_client, types)
-    };
-    lines.iter().map(row).collect()
+    lines.iter().map(|line| row(line)).collect()
+}
+
+fn row(line: &str) -> (u32, bool, Vec<String>) {
+    let fields: Vec<_> = line.split('\t').collect();
+    let [source, destination] = [0, 1].map(|index| fields[index].parse::<u32>().unwrap());
+    // The server's port is below.
+    let from_client = source > destination;
+    let types = fields[2].split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+    (source.max(destination), from_client, types)
 }
 
 /// The types of all frames of one connection: the client's and the server's.
@@ -135,8 +138,8 @@ fn types_of(frames: &[(u32, bool, Vec<String>)], client: u32) -> [Vec<String>; 2
 #[test]
 fn one_option_dissects_both_protocols_of_a_port() {
     let dir = Dir::new("mixed-port");
-    // Whole, and cut inside SETTINGS, inside HEADERS and right after the preface.
-    let cuts: [&[usize]; 5] = [&[], &[30], &[24], &[24, 10], &[75]];
+    // Whole, and cut inside SETTINGS, inside HEADERS, right after the preface, and inside the preface.
+    let cuts: [&[usize]; 9] = [&[], &[30], &[24], &[24, 10], &[75], &[10], &[23, 5], &[1, 17, 6], &[1; 24]];
     let mut messages: Vec<_> = (40_000..).zip(cuts).map(|(port, pieces)| connection(port, pieces)).collect();
     messages.push(buffered(
         9,
@@ -155,7 +158,7 @@ fn one_option_dissects_both_protocols_of_a_port() {
         assert!(tshark::lines(output, &requests).contains(&"/plain".to_owned()), "{what}");
     };
     let output = dir.join("out.pcapng");
-    for options in [&["--mss", "24"][..], &["--mss", "40"], &[]] {
+    for options in [&["--mss", "1"][..], &["--mss", "7"], &["--mss", "24"], &["--mss", "40"], &[]] {
         let run = convert(options, &input, &output).run().expect_status(0);
         assert!(run.stderr.ends_with(" -d tcp.port==10000,http\n"), "{run:?}");
         expect_all(&output, &format!("{options:?}"));
@@ -195,24 +198,181 @@ fn real_http2_connections_dissect_through_http() {
     }
 }
 
-/// A client may send the preface in pieces. Bytes are never held back for it.
+fn ends(client: u32) -> Connection {
+    Connection { local_address: socket("127.0.0.1", 10_000), remote_address: socket("127.0.0.1", client) }
+}
+
+/// Time, whether it came from the client, and bytes of each packet with payload.
+fn payloads(capture: &Path) -> Vec<(u64, bool, Vec<u8>)> {
+    let frames = tshark::read(capture);
+    frames.iter().for_each(|frame| frame.expect_sound(&capture.display()));
+    let with_payload = frames.into_iter().filter(|frame| frame.tcp_len > 0);
+    with_payload.map(|frame| (frame.time, frame.dst.unwrap().port() == 10_000, frame.payload)).collect()
+}
+
 #[test]
-fn a_preface_in_pieces_stays_in_pieces() {
+fn a_preface_in_pieces_is_one_packet_when_its_last_byte_comes() {
     let dir = Dir::new("preface-pieces");
-    let ends =
-        || Connection { local_address: socket("127.0.0.1", 10_000), remote_address: socket("127.0.0.1", 40_000) };
-    let events = [read(TIME, b"PRI * HTTP/2.0\r\n"), read(TIME + 5, b"\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")];
-    let input = dir.create("trace_1.pb", Dress::Binary.file(&streamed(1, ends(), events)));
+    let events = [
+        read(TIME, b"PRI * HTTP/2.0\r\n"),
+        read(TIME + 5, b"\r\nSM"),
+        read(TIME + 9, b"\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
+        write(TIME + 12, b"\0\0\0\x04\0\0\0\0\0"),
+    ];
+    let bytes = Dress::Binary.file(&streamed(1, ends(40_000), events));
+    let input = dir.create("trace_1.pb", &bytes);
     let output = dir.join("out.pcapng");
     convert(&[], &input, &output).run().expect_status(0);
-    let payloads: Vec<_> =
-        tshark::read(&output).into_iter().map(|frame| frame.payload).filter(|payload| !payload.is_empty()).collect();
-    let expected: [&[u8]; 3] = [b"PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n", b"\0\0\0\x04\0\0\0\0\0"];
-    assert_eq!(payloads, expected);
-    // Not the preface after all.
-    let events = [read(TIME, b"PRI * HTTP/2.0\r\n"), read(TIME + 5, b"\r\nSMTP and more of it")];
-    let input = dir.create("trace_2.pb", Dress::Binary.file(&streamed(1, ends(), events)));
-    convert(&[], &input, &output).run().expect_status(0);
-    let payloads = tshark::read(&output).into_iter().filter(|frame| !frame.payload.is_empty()).count();
-    assert_eq!(payloads, 2);
+    let settings = b"\0\0\0\x04\0\0\0\0\0".to_vec();
+    let expected = [
+        (TIME + 9, true, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
+        (TIME + 9, true, settings.clone()),
+        (TIME + 12, false, settings),
+    ];
+    assert_eq!(payloads(&output), expected);
+    let came = format!("it came in 3 pieces, the first at {}.{:09}", TIME / 1_000_000_000, TIME % 1_000_000_000);
+    let frames = tshark::read(&output);
+    assert!(frames.iter().any(|frame| frame.comments.iter().any(|comment| comment.contains(&came))), "{frames:#?}");
+    let live = tap2pcap().args(&["-", "-"]).stdin(bytes).run().expect_status(0);
+    fs::write(&output, live.stdout).unwrap();
+    assert_eq!(payloads(&output), expected);
+}
+
+/// What begins as the preface does and is none, or is not all there, keeps its packets, their order and their times.
+#[test]
+fn what_is_no_preface_after_all_stays_as_it_came() {
+    let dir = Dir::new("no-preface");
+    let first = [read(TIME, b"PRI"), read(TIME + 1, b" * HT")];
+    let then = |events: &[SocketEvent]| [&first, events].concat();
+    let cases = [
+        ("another word", then(&[read(TIME + 5, b"ML is not it"), closed(TIME + 9)])),
+        ("an answer", then(&[write(TIME + 5, b"what?"), read(TIME + 6, b"TP/2.0\r\n"), closed(TIME + 9)])),
+        ("a cut answer", then(&[cut(write(TIME + 5, b"wh")), closed(TIME + 9)])),
+        ("the end", then(&[closed(TIME + 9)])),
+        ("no end", then(&[])),
+        ("the server's end", then(&[end_stream(write(TIME + 5, b"")), closed(TIME + 9)])),
+        ("a piece with nothing in it", then(&[read(TIME + 2, b""), read(TIME + 5, b"X"), closed(TIME + 9)])),
+        ("a gap", positions([(first[0].clone(), 3), (first[1].clone(), 9), (read(TIME + 5, b"TP/2"), 4)])),
+    ];
+    for (what, events) in cases {
+        let expected: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event.event_selector.as_ref()? {
+                EventSelector::Read(read) => Some((true, read.data.clone()?)),
+                EventSelector::Write(write) => Some((false, write.data.clone()?)),
+                EventSelector::Closed(_) => None,
+            })
+            .filter_map(|(is_client, body)| match body.body_type? {
+                BodyType::AsBytes(bytes) if !bytes.is_empty() => Some((is_client, bytes)),
+                _ => None,
+            })
+            .collect();
+        let bytes = Dress::Binary.file(&streamed(1, ends(40_000), events));
+        let input = dir.create("trace_1.pb", &bytes);
+        let output = dir.join("out.pcapng");
+        convert(&[], &input, &output).run();
+        let live = tap2pcap().args(&["-", "-"]).stdin(bytes).run();
+        let live = dir.create("live.pcapng", live.stdout);
+        for output in [&output, &live] {
+            let found = payloads(output);
+            assert!(found.is_sorted_by_key(|(time, ..)| *time), "{what}: {found:?}");
+            assert_eq!((found[0].0, found[1].0), (TIME, TIME + 1), "{what}");
+            let found = found.into_iter().map(|(_, is_client, bytes)| (is_client, bytes));
+            assert_eq!(found.filter(|(_, bytes)| !bytes.is_empty()).collect::<Vec<_>>(), expected, "{what}");
+        }
+    }
+}
+
+/// The last line of a conversion, with more options for its tshark.
+fn run_hint(run: &Run, options: &[&str]) -> Vec<String> {
+    let command = run.stderr.lines().last().unwrap().strip_prefix("note: to see it dissected: ").unwrap();
+    shell_lines(&format!("{command} {}", options.join(" ")))
+}
+
+fn shell_lines(command: &str) -> Vec<String> {
+    let mut shell = Command::new("sh");
+    let path = format!("{}:{}", Path::new(PROGRAM).parent().unwrap().display(), std::env::var("PATH").unwrap());
+    shell.args(["-c", command]).env("PATH", path);
+    let run = run_command(shell).expect_status(0);
+    run.stdout_text().lines().map(str::to_owned).collect()
+}
+
+const TYPES: [&str; 10] = ["-Y", "http2", "-T", "fields", "-e", "tcp.srcport", "-e", "tcp.dstport", "-e", "http2.type"];
+
+/// The connection of the documented example; its server may speak first.
+fn example(client: u32, server_first: bool, pieces: &[usize]) -> TraceWrapper {
+    let mut trace = connection(client, pieces);
+    if let (true, Some(Trace::SocketBufferedTrace(trace))) = (server_first, &mut trace.trace) {
+        let server =
+            trace.events.iter().position(|event| matches!(event.event_selector, Some(EventSelector::Write(_))));
+        trace.events[..=server.unwrap()].rotate_right(1);
+        for (event, time) in trace.events.iter_mut().zip((TIME..).step_by(1_000_000)) {
+            event.timestamp = timestamp(time);
+        }
+    }
+    trace
+}
+
+fn http1(client: u32, server: u32) -> TraceWrapper {
+    let ends = Connection { local_address: socket("127.0.0.1", server), remote_address: socket("127.0.0.1", client) };
+    let request = read(TIME + 500, b"GET /plain HTTP/1.1\r\nhost: a\r\n\r\n");
+    buffered(9, ends, [request, write(TIME + 900, b"HTTP/1.1 204 No Content\r\n\r\n")])
+}
+
+/// Where the server speaks before the preface, or `--tcp bare` leaves a packet that ends inside a frame, the hint is
+/// another one, and shows every frame.
+#[test]
+fn the_hint_shows_every_frame() {
+    let dir = Dir::new("every-frame");
+    let all_types = [vec!["4", "8", "1", "4"], vec!["4", "4", "8", "1", "0", "0"]];
+    let first = [example(40_000, true, &[]), example(40_001, false, &[]), example(40_002, true, &[24])];
+    let mixed = [first.as_slice(), &[http1(41_000, 10_000)]].concat();
+    let split = [example(40_000, false, &[30]), example(40_001, true, &[75]), example(40_002, false, &[])];
+    for (what, messages, options, hint) in [
+        ("server first", first.as_slice(), &[][..], "tshark -r {} -d tcp.port==10000,http2"),
+        ("server first, mixed", &mixed, &[], "tshark -2 -r {} -d tcp.port==10000,http"),
+        ("bare, server first", &first, &["--tcp", "bare"], "tshark -r {} -d tcp.port==10000,http2"),
+        ("bare, split", &split, &["--tcp", "bare"], "tshark -r {} -d tcp.port==10000,http2"),
+        ("split", &split[..1], &[], "tshark -r {} -d tcp.port==10000,http"),
+    ] {
+        let input = dir.create("trace_1.pb", Dress::Delimited.file(messages));
+        let output = dir.join("out.pcapng");
+        let run = convert(options, &input, &output).run().expect_status(0);
+        let hint = hint.replace("{}", output.to_str().unwrap());
+        assert!(run.stderr.ends_with(&format!(" {hint}\n")), "{what}: {run:?}");
+        let frames: Vec<_> = run_hint(&run, &TYPES).iter().map(|line| row(line)).collect();
+        let clients = frames.iter().map(|(client, ..)| *client).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(clients.len(), messages.len().min(3), "{what}");
+        for client in clients {
+            assert_eq!(types_of(&frames, client), all_types, "{what}: {client} {frames:#?}");
+        }
+        if what.contains("mixed") {
+            assert_eq!(run_hint(&run, &["-Y", "http", "-T", "fields", "-e", "http.request.uri"])[0], "/plain");
+            // tshark cannot read a pipe twice.
+            let info = tap2pcap().arg("info").arg(&input).run().expect_status(0);
+            let command = info.stdout_text().lines().last().unwrap().strip_prefix("  open: ").unwrap().to_owned();
+            let in_dir = format!("cd {} && {command} {}", dir.path().display(), TYPES.join(" "));
+            assert_eq!(shell_lines(&in_dir).len(), frames.len(), "{command}");
+        }
+    }
+}
+
+/// HTTP/1 needs no option, except on ports that Wireshark gives to others.
+#[test]
+fn http1_is_hinted_at_on_ports_that_another_dissector_claims() {
+    let dir = Dir::new("claimed-port");
+    let messages = [http1(41_000, 6001), http1(41_000, 7000), http1(41_000, 9092)];
+    let output = dir.join("out.pcapng");
+    let uris = ["-Y", "http.request", "-T", "fields", "-e", "http.request.uri"];
+    for (count, options) in [(1, " -d tcp.port==6001,http\n"), (3, " -d tcp.port==1-65535,http\n")] {
+        let input = dir.create("trace_1.pb", Dress::Delimited.file(&messages[..count]));
+        let run = convert(&[], &input, &output).run().expect_status(0);
+        assert!(run.stderr.ends_with(options), "{run:?}");
+        assert_eq!(run_hint(&run, &uris).len(), count);
+        assert_eq!(tshark::lines(&output, &uris), Vec::<String>::new());
+    }
+    let input = dir.create("trace_1.pb", Dress::Delimited.file(&[http1(41_000, 10_000)]));
+    let run = convert(&[], &input, &output).run().expect_status(0);
+    assert_eq!(run.stderr, "");
+    assert_eq!(tshark::lines(&output, &uris).len(), 1);
 }

@@ -732,6 +732,11 @@ fn http2_has_no_fields_of_a_connection() {
     ] {
         assert!(comments.contains(words), "{words}: {comments}");
     }
+    // Names that nobody can see are in quotes.
+    let fields = [&GET[..], &[(" ", "1"), ("", "2")]].concat();
+    let shown = show_with_status(0, &["--http", "2"], &[buffered(message(&fields, "", &[]), message(&OK, "", &[]))]);
+    let words = "because HTTP/2 has no such names there: \" \", \"\"\n";
+    assert!(format!("{}\n", shown.comments()).contains(words), "{}", shown.comments());
     // What Connection names goes as well; of te, only trailers stays; HTTP/1 keeps all of it.
     let fields = [
         (":method", "GET"),
@@ -1018,6 +1023,31 @@ fn exchanges_of_one_connection_are_one_connection() {
     assert_eq!(uris(&dir.join("bare.pcap")).len(), 4);
     // Each file its own capture: nothing to join.
     convert(&[], &several, &dir.fresh()).run().expect_status(0);
+}
+
+/// Also those that end connections, which wait for another exchange until the capture ends.
+#[test]
+fn verbose_numbers_are_those_of_all_packets() {
+    let dir = Dir::new("verbose-packets");
+    let traces = dir.fresh();
+    for (index, port) in [50_001, 50_001, 50_002].into_iter().enumerate() {
+        let exchange = kept_alive(port, "/a", index as u64 * 5_000_000, 1_000_000);
+        std::fs::write(traces.join(format!("tap_{index}.pb")), Dress::Binary.file(&[exchange])).unwrap();
+    }
+    let output = dir.join("out.pcapng");
+    for input in [traces.clone(), traces.join("tap_0.pb")] {
+        let run = convert(&["-v"], &input, &output).run().expect_status(0);
+        let words: Vec<_> = run.stderr.split_whitespace().collect();
+        let numbers = words.windows(2).filter(|pair| pair[1].starts_with("packet"));
+        let told: usize = numbers.map(|pair| pair[0].parse::<usize>().unwrap()).sum();
+        assert_eq!(told, tshark::read(&output).len(), "{run:?}");
+    }
+    let captures = dir.fresh();
+    let run = convert(&["-v"], &traces, &captures).run().expect_status(0);
+    for index in 0..3 {
+        let frames = tshark::read(&captures.join(format!("tap_{index}.pb.pcapng"))).len();
+        assert!(run.stderr.contains(&format!("tap_{index}.pb: binary, 1 connection, {frames} packets\n")), "{run:?}");
+    }
 }
 
 /// One HTTP/1 connection carries one exchange at a time: those that overlap are connections of their own, which no tool

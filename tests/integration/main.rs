@@ -14,6 +14,7 @@ mod escaping;
 mod faults;
 mod fixture;
 mod formats;
+mod grpc_cut;
 mod http;
 mod http2;
 mod http_replay;

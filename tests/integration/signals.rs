@@ -207,6 +207,30 @@ fn a_reader_that_does_not_read_does_not_outlive_a_signal() {
     assert!(temporaries(dir.path()).is_empty());
 }
 
+/// `record` opens its capture before it listens; where that is a pipe that nobody reads, nothing has begun yet, and the
+/// signal does what it does to any process.
+#[test]
+fn a_recording_that_waits_for_a_reader_ends_with_the_first_signal() {
+    for (signal, status) in SIGNALS {
+        let dir = Dir::new("record-no-reader");
+        let pipe = dir.join("pipe.pcapng");
+        fifo(&pipe);
+        let mut child = std::process::Command::new(crate::util::PROGRAM)
+            .args(["record", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--pcapng"])
+            .arg(&pipe)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("it waits", || sleeps(child.id()));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let ended = child.wait().unwrap();
+        // As a shell tells it.
+        let code = ended.code().or(std::os::unix::process::ExitStatusExt::signal(&ended).map(|signal| 128 + signal));
+        assert_eq!((code, dir.names()), (Some(status), vec!["pipe.pcapng".to_owned()]));
+    }
+}
+
 /// Whether all threads of a process sleep, for a while.
 fn sleeps(id: u32) -> bool {
     (0..40).all(|_| {

@@ -172,7 +172,13 @@ impl Exchange {
                     };
                     match framer {
                         Framer::One(one) => one.body(&mut sink, piece.side, chunk, is_last),
-                        Framer::Two(two) => two.body(&mut sink, piece.side, chunk, is_last),
+                        Framer::Two(two) => {
+                            let cut = body.truncated || body.as_string;
+                            let mut after = order[position + 1..].iter().filter(|_| cut);
+                            let next = after.find(|next| (next.side, next.part) == (piece.side, HttpPart::Body));
+                            let next = next.map(|next| view.bytes(next.body.payload));
+                            two.body(&mut sink, piece.side, chunk, next, is_last);
+                        }
                     }
                 }
                 HttpPart::Trailers => {

@@ -454,7 +454,9 @@ impl Names {
         }
         key.clone_into(&mut self.last);
         if self.names.len() < NAMES {
-            self.names.push(shown(key));
+            // A name that nobody can see, or its end.
+            let bare = !key.is_empty() && key.trim_ascii().len() == key.len();
+            self.names.push(if bare { shown(key) } else { format!("\"{}\"", shown(key)) });
         } else {
             self.more += 1;
         }

@@ -14,14 +14,15 @@ use memchr::memchr3;
 
 use super::{
     exchange::Sink,
+    grpc::Messages,
     h1::{Escaped, Names, is_token, missing, value},
     head::{Head, Pseudo},
     out::{Chunk, LARGE, Missing},
 };
-use crate::trace::{Code, HttpSide};
-
-/// RFC 9113 section 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use crate::{
+    timeline::PREFACE,
+    trace::{Code, HttpSide},
+};
 
 /// Frame types and flags (RFC 9113 section 6).
 const DATA: u8 = 0;
@@ -72,6 +73,8 @@ struct Half {
     ended: bool,
     /// A body that a dissector reads frame by frame: what waits for the rest of its frame.
     text: Option<Text>,
+    /// A body of gRPC's messages.
+    messages: Option<Messages>,
 }
 
 /// Bytes of gRPC-Web in base64. Its chunks end anywhere, and Wireshark decodes each frame for itself: so frames are
@@ -140,6 +143,7 @@ impl Http2 {
             half.content_length = head.content_length().filter(|_| !no_body);
             half.ended |= last;
             half.text = head.is_grpc_web_text().then(Text::default);
+            half.messages = head.has_grpc_messages().then(Messages::default);
         }
         self.block(sink, side, head, true, last && !informational);
     }
@@ -201,9 +205,30 @@ impl Http2 {
         left_out.report(sink, side);
     }
 
-    pub(super) fn body(&mut self, sink: &mut Sink<'_>, side: HttpSide, chunk: Chunk<'_>, last: bool) {
+    /// Bytes of a body. `next` are those that come next, as far as they are known.
+    pub(super) fn body(
+        &mut self,
+        sink: &mut Sink<'_>,
+        side: HttpSide,
+        chunk: Chunk<'_>,
+        next: Option<&[u8]>,
+        last: bool,
+    ) {
         let half = &mut self.halves[side.index()];
         half.ended |= last;
+        if let Some(messages) = &mut half.messages {
+            let begin = messages.take(chunk.bytes);
+            let is_cut = chunk.truncated || chunk.as_string && next.is_none();
+            let missing = if is_cut { messages.cut(next) } else { Missing::Nothing };
+            if let Missing::Bytes(_) | Missing::Unknown = missing {
+                let (whole, cut) = chunk.split(begin);
+                if begin > 0 {
+                    self.data(sink, side, Chunk { truncated: false, as_string: false, ..whole }, false);
+                }
+                return self.cut_frame(sink, side, cut, missing, last);
+            }
+        }
+        let half = &mut self.halves[side.index()];
         let Some(text) = &mut half.text else { return self.data(sink, side, chunk, last) };
         text.waiting.extend_from_slice(chunk.bytes);
         text.truncated |= chunk.truncated;
@@ -224,7 +249,11 @@ impl Http2 {
     fn write_text(&mut self, sink: &mut Sink<'_>, side: HttpSide, last: bool) {
         let Some(text) = self.halves[side.index()].text.as_mut().map(mem::take) else { return };
         let Text { waiting, truncated, as_string } = text;
-        if !waiting.is_empty() || truncated || last {
+        if truncated {
+            // No dissector can read half a group of four characters.
+            let chunk = Chunk { bytes: &waiting, span: None, truncated, as_string };
+            self.cut_frame(sink, side, chunk, Missing::Unknown, last);
+        } else if !waiting.is_empty() || last {
             self.data(sink, side, Chunk { bytes: &waiting, span: None, truncated, as_string }, last);
         }
     }
@@ -265,15 +294,55 @@ impl Http2 {
                 break;
             }
         }
-        let mut left = lost;
+        self.lost_frames(sink, side, rest, lost, last);
+    }
+
+    /// DATA frames of which nothing is there. `nothing` is an empty part of the body.
+    fn lost_frames(&mut self, sink: &mut Sink<'_>, side: HttpSide, nothing: Chunk<'_>, mut left: u64, last: bool) {
         while left > 0 {
             let len = left.min(MAX_FRAME as u64);
             left -= len;
             self.open_window(sink, side, len as u32);
+            let flags = if last && left == 0 { END_STREAM } else { 0 };
             // A run ends with what is missing, and must not end between that and the head of its frame.
-            frame(sink.bytes_together(side, FRAME_HEAD + 1), len as usize, DATA, flags(left == 0), STREAM);
-            sink.body(side, rest, Missing::Bytes(len));
+            frame(sink.bytes_together(side, FRAME_HEAD + 1), len as usize, DATA, flags, STREAM);
+            sink.body(side, nothing, Missing::Bytes(len));
         }
+    }
+
+    /// A message of gRPC that is cut: a frame that ends with bytes that are missing, which no dissector begins to put
+    /// together. Where more of the message is there than one frame holds, whole ones come before it.
+    fn cut_frame(&mut self, sink: &mut Sink<'_>, side: HttpSide, chunk: Chunk<'_>, missing: Missing, last: bool) {
+        let (whole, part) = chunk.split(chunk.bytes.len() / MAX_FRAME * MAX_FRAME);
+        if !whole.bytes.is_empty() {
+            self.data(sink, side, Chunk { truncated: false, as_string: false, ..whole }, false);
+        }
+        let half = &self.halves[side.index()];
+        let sent = half.sent.saturating_add(part.bytes.len() as u64);
+        let by_length = half.content_length.filter(|length| last && *length > sent).map(|length| length - sent);
+        let missing = match (by_length, missing) {
+            (Some(rest), _) | (None, Missing::Bytes(rest)) if rest <= MAX_MISSING => Missing::Bytes(rest),
+            (Some(rest), _) | (None, Missing::Bytes(rest)) => {
+                sink.note(&format!(
+                    "by its length, {rest} bytes of a message of the {} are missing, for which no frame stands",
+                    side.word()
+                ));
+                Missing::Unknown
+            }
+            _ => Missing::Unknown,
+        };
+        // One lost byte stands for those that nobody counted.
+        let lost = if let Missing::Bytes(bytes) = missing { bytes } else { 1 };
+        let here = lost.min((MAX_FRAME - part.bytes.len()) as u64);
+        let half = &mut self.halves[side.index()];
+        half.sent = half.sent.saturating_add(part.bytes.len() as u64).saturating_add(lost);
+        let len = part.bytes.len() + here as usize;
+        self.open_window(sink, side, len as u32);
+        let flags = if last && here == lost { END_STREAM } else { 0 };
+        frame(sink.bytes_together(side, FRAME_HEAD + part.bytes.len().max(1)), len, DATA, flags, STREAM);
+        sink.body(side, part, if missing == Missing::Unknown { missing } else { Missing::Bytes(here) });
+        let (_, nothing) = part.split(part.bytes.len());
+        self.lost_frames(sink, side, nothing, lost - here, last);
     }
 
     /// What is missing behind a part of the body, `last` if it is known to be the last one.
@@ -324,7 +393,7 @@ impl Http2 {
         }
         if complete {
             let nothing = Chunk { bytes: &[], span: None, truncated: false, as_string: false };
-            self.body(sink, side, nothing, true);
+            self.body(sink, side, nothing, None, true);
         } else {
             self.write_text(sink, side, false);
         }
@@ -429,7 +498,8 @@ fn made_up(sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) -> Vec<(&'stati
     out
 }
 
-/// RFC 9113 section 8.2: names are in lower case.
+/// RFC 9113 section 8.2: names are in lower case. Nothing says that one was in another case: names are the same in any
+/// (RFC 9110 section 5.1), and Envoy, which records its own, has them all in lower case.
 fn field_name(key: &[u8]) -> Cow<'_, [u8]> {
     if key.iter().any(u8::is_ascii_uppercase) { Cow::Owned(key.to_ascii_lowercase()) } else { Cow::Borrowed(key) }
 }

@@ -194,6 +194,11 @@ impl<'a> Head<'a> {
         self.grpc == Grpc::Yes || self.te_trailers || self.pseudo(Pseudo::Protocol).is_some()
     }
 
+    /// Whether the body is messages with their lengths: gRPC's, or gRPC-Web's that is not in base64.
+    pub(super) fn has_grpc_messages(&self) -> bool {
+        matches!(self.grpc, Grpc::Yes | Grpc::Web)
+    }
+
     /// gRPC-Web in base64, which a dissector reads frame by frame.
     pub(super) fn is_grpc_web_text(&self) -> bool {
         self.grpc == Grpc::WebText

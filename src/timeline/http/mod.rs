@@ -8,6 +8,7 @@
 //! become too large, or the stream is live and nobody may wait.
 
 mod exchange;
+mod grpc;
 mod h1;
 mod h2;
 mod head;
