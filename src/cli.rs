@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{commands::RecordArgs, timeline::Mapping, trace::Nanos};
+#[cfg(feature = "record")]
+use crate::commands::RecordArgs;
+use crate::{timeline::Mapping, trace::Nanos};
 
 /// Convert Envoy tap traces to captures that Wireshark, tshark and tcpdump open.
 #[derive(Debug, Parser)]
@@ -53,6 +55,7 @@ pub enum Command {
     Validate(ValidateArgs),
     /// What is in traces, and how to open their captures
     Info(InfoArgs),
+    #[cfg(feature = "record")]
     /// Record traces without Envoy: relay TCP connections through a tap
     ///
     /// Traces are written as Envoy 1.40's tap transport socket writes them: a file a connection, named after its id.

@@ -33,10 +33,12 @@ pub mod commands;
 pub mod har;
 pub mod input;
 pub mod interrupt;
+#[cfg(feature = "record")]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
 pub mod report;
 pub mod synth;
+#[cfg(feature = "record")]
 pub mod tap;
 pub mod timeline;
 pub mod trace;

@@ -13,6 +13,6 @@ pub use envoy::data::tap::v3 as tap;
 
 /// Descriptors of all messages, for prost-reflect's JSON and text mappings.
 pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice())
-        .expect("build.rs wrote these bytes from a valid descriptor set")
+    DescriptorPool::decode(include_bytes!("../proto/descriptors.binpb").as_slice())
+        .expect("prost-build has read the same bytes")
 });

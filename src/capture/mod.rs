@@ -11,7 +11,9 @@ use pcap_file::TsResolution;
 
 pub(crate) use chunk::Chunk;
 pub use output::{Access, Destination, OutputError, OutputOptions, Packing, TEMPORARY_PREFIX};
-pub(crate) use output::{Output, create_folders, sync_outputs};
+#[cfg(feature = "record")]
+pub(crate) use output::create_folders;
+pub(crate) use output::{Output, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
 
 use crate::synth::{Packet, PacketSink};

@@ -7,11 +7,13 @@ mod har;
 mod hints;
 mod info;
 mod inspect;
+#[cfg(feature = "record")]
 mod live_capture;
 mod merge;
 mod mirror;
 mod names;
 mod output;
+#[cfg(feature = "record")]
 mod record;
 mod settings;
 mod trace;
@@ -19,6 +21,7 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "record")]
 pub use record::RecordArgs;
 
 use crate::{
@@ -64,6 +67,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         None => convert::run(&cli.convert),
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
+        #[cfg(feature = "record")]
         Some(Command::Record(args)) => record::run(args),
     }
 }

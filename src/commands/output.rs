@@ -48,6 +48,9 @@ pub(super) fn kind(args: &ConvertArgs, output: &Path) -> anyhow::Result<(Kind, P
     if micros && kind != Kind::Capture(Format::PcapMicros) {
         bail!("--precision us is for pcap alone");
     }
+    if packing == Packing::Zstd && !cfg!(feature = "zstd") {
+        bail!("{}: this build of tap2pcap lacks Zstandard; write .gz or unpacked", output.display());
+    }
     if kind == Kind::Har && !args.map.is_empty() {
         bail!("--map rewrites the addresses of captures; a HAR file has those of the trace");
     }

@@ -24,6 +24,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    #[cfg(feature = "record")]
     /// For what a tap on the side of the client records, in the encoding of a [`pipe`](crate::tap::pipe()).
     pub(super) fn of_live_tap() -> Self {
         Self {

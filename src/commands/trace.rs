@@ -89,6 +89,7 @@ impl Trace {
         Ok(Self::new(source, name.clone(), settings, eager, input.is_stdin()))
     }
 
+    #[cfg(feature = "record")]
     /// A trace that is converted as it arrives, and whose source says where it ends.
     pub(super) fn live(source: Source, settings: &Settings) -> Self {
         let name = source.path().to_string_lossy().into_owned();

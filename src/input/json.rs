@@ -8,7 +8,7 @@ mod fields;
 mod frame;
 mod values;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "record"))]
 mod tests;
 
 use memchr::memchr_iter;

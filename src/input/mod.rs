@@ -6,7 +6,7 @@ mod delimited;
 mod detect;
 mod discover;
 mod error;
-#[cfg(test)]
+#[cfg(all(test, feature = "record"))]
 mod http_tests;
 mod json;
 mod line;

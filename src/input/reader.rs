@@ -148,21 +148,32 @@ pub(super) fn unpack(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Rea
         Packing::Plain => Box::new(whole),
         // Multi: files that were packed piece by piece and concatenated are one stream.
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole))),
-        Packing::Zstandard => {
-            let mut decoder = zstd::Decoder::new(whole)?;
-            decoder.window_log_max(ZSTANDARD_WINDOW_LOG)?;
-            Box::new(Zstandard(decoder))
-        }
+        Packing::Zstandard => zstandard(whole)?,
     })
+}
+
+#[cfg(not(feature = "zstd"))]
+fn zstandard(_packed: Replay) -> io::Result<Box<dyn Read + Send>> {
+    Err(io::Error::other("this build of tap2pcap lacks Zstandard; unpack it first with zstd -d"))
+}
+
+#[cfg(feature = "zstd")]
+fn zstandard(packed: Replay) -> io::Result<Box<dyn Read + Send>> {
+    let mut decoder = zstd::Decoder::new(packed)?;
+    decoder.window_log_max(ZSTANDARD_WINDOW_LOG)?;
+    Ok(Box::new(Zstandard(decoder)))
 }
 
 /// The largest window that a Zstandard frame may ask for: what RFC 8878 recommends is 8 MiB, what `zstd` itself gives
 /// without being told to is 2 to the power of this.
+#[cfg(feature = "zstd")]
 const ZSTANDARD_WINDOW_LOG: u32 = 27;
 
 /// Says in plain words what the library says of a frame that asks for more.
+#[cfg(feature = "zstd")]
 struct Zstandard<R: io::BufRead>(zstd::Decoder<'static, R>);
 
+#[cfg(feature = "zstd")]
 impl<R: io::BufRead> Read for Zstandard<R> {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

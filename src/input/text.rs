@@ -7,7 +7,7 @@
 mod fast;
 mod lexer;
 mod split;
-#[cfg(test)]
+#[cfg(all(test, feature = "record"))]
 mod tests;
 mod unescape;
 

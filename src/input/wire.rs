@@ -8,7 +8,7 @@
 //! left then gets what is there, and [`Message::cut`] is set.
 
 mod fast;
-#[cfg(test)]
+#[cfg(all(test, feature = "record"))]
 pub(super) mod tests;
 
 pub(super) use fast::{Framing, run};

@@ -7,6 +7,7 @@ mod bad_input;
 mod batch;
 mod connections;
 mod conversation;
+mod descriptors;
 mod directories;
 mod documentation;
 mod ends;

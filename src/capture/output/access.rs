@@ -112,6 +112,7 @@ mod acl {
 ///
 /// # Errors
 /// Where one cannot be made.
+#[cfg(feature = "record")]
 pub(crate) fn create_folders(folder: &Path, access: Access) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
 

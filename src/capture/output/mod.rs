@@ -22,6 +22,7 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 pub use self::{access::Access, pack::Packing};
+#[cfg(feature = "record")]
 pub(crate) use access::create_folders;
 pub(crate) use disk::sync_outputs;
 

@@ -34,6 +34,7 @@ impl Packing {
 pub(super) enum Encoder<W: Write> {
     None(W),
     Gzip(GzEncoder<W>),
+    #[cfg(feature = "zstd")]
     Zstd(zstd::Encoder<'static, W>),
 }
 
@@ -43,6 +44,9 @@ impl<W: Write> Encoder<W> {
             Packing::None => Self::None(inner),
             // Without a time or a name: the same input gives the same bytes.
             Packing::Gzip => Self::Gzip(GzEncoder::new(inner, Compression::default())),
+            #[cfg(not(feature = "zstd"))]
+            Packing::Zstd => return Err(io::Error::other("this build of tap2pcap lacks Zstandard")),
+            #[cfg(feature = "zstd")]
             Packing::Zstd => {
                 let mut encoder = zstd::Encoder::new(inner, zstd::DEFAULT_COMPRESSION_LEVEL)?;
                 encoder.include_checksum(true)?;
@@ -55,6 +59,7 @@ impl<W: Write> Encoder<W> {
         match self {
             Self::None(inner) => inner,
             Self::Gzip(encoder) => encoder.get_mut(),
+            #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder.get_mut(),
         }
     }
@@ -64,6 +69,7 @@ impl<W: Write> Encoder<W> {
         match self {
             Self::None(inner) => Ok(inner),
             Self::Gzip(encoder) => encoder.finish(),
+            #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder.finish(),
         }
     }
@@ -74,6 +80,7 @@ impl<W: Write> Write for Encoder<W> {
         match self {
             Self::None(inner) => inner.write(bytes),
             Self::Gzip(encoder) => encoder.write(bytes),
+            #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder.write(bytes),
         }
     }
@@ -82,6 +89,7 @@ impl<W: Write> Write for Encoder<W> {
         match self {
             Self::None(inner) => inner.flush(),
             Self::Gzip(encoder) => encoder.flush(),
+            #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder.flush(),
         }
     }
