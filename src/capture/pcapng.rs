@@ -3,14 +3,16 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use byteorder::LittleEndian;
 use pcap_file::{
     DataLink, Endianness,
-    pcapng::blocks::{
-        Block,
-        interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption},
-        name_resolution::{Ipv4Record, Ipv6Record, NameResolutionBlock, Record},
-        section_header::{SectionHeaderBlock, SectionHeaderOption},
+    pcapng::{
+        PcapNgWriter,
+        blocks::{
+            Block,
+            interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption},
+            name_resolution::{Ipv4Record, Ipv6Record, NameResolutionBlock, Record},
+            section_header::{SectionHeaderBlock, SectionHeaderOption},
+        },
     },
 };
 
@@ -36,14 +38,12 @@ const USUAL_HEADERS: usize = 54;
 
 pub(super) fn append_section_header(buffer: &mut Chunk) {
     let application = concat!("tap2pcap ", env!("CARGO_PKG_VERSION"));
-    append_block(
-        buffer,
-        Block::SectionHeader(SectionHeaderBlock {
-            endianness: Endianness::Little,
-            options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(application))],
-            ..SectionHeaderBlock::default()
-        }),
-    );
+    let header = SectionHeaderBlock {
+        endianness: Endianness::Little,
+        options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(application))],
+        ..SectionHeaderBlock::default()
+    };
+    PcapNgWriter::with_section_header(buffer, header).expect("writing to memory cannot fail");
 }
 
 /// At most `max` bytes of what `escape` makes of `text`.
@@ -63,7 +63,7 @@ fn clean_name(name: &str) -> Cow<'_, str> {
 pub(super) fn append_interface(buffer: &mut Chunk, name: &str) {
     append_block(
         buffer,
-        Block::InterfaceDescription(InterfaceDescriptionBlock {
+        &Block::InterfaceDescription(InterfaceDescriptionBlock {
             linktype: DataLink::ETHERNET,
             snaplen: SNAP_LENGTH,
             options: vec![
@@ -90,11 +90,17 @@ pub(super) fn append_names(buffer: &mut Chunk, names: &[(IpAddr, String)]) {
     if records.is_empty() {
         return;
     }
-    append_block(buffer, Block::NameResolution(NameResolutionBlock { records, options: Vec::new() }));
+    append_block(buffer, &Block::NameResolution(NameResolutionBlock { records, options: Vec::new() }));
 }
 
-fn append_block(buffer: &mut Chunk, block: Block<'_>) {
-    block.write_to::<LittleEndian, _>(buffer).expect("writing to memory cannot fail");
+fn append_block(buffer: &mut Chunk, block: &Block<'_>) {
+    const REASON: &str = "writing to memory cannot fail";
+    // A writer begins with a section header, which the capture has already. It also keeps every interface that it wrote,
+    // which this one does not live to do.
+    let mut writer = PcapNgWriter::with_endianness(Vec::new(), Endianness::Little).expect(REASON);
+    writer.get_mut().clear();
+    writer.write_block(block).expect(REASON);
+    buffer.append(writer.get_ref());
 }
 
 #[inline(always)]

@@ -3,7 +3,6 @@
 
 use std::{fs, net::SocketAddr};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use prost::Message;
 use serde_json::Value;
 use tap2pcap::proto::{
@@ -252,7 +251,7 @@ fn json_events(value: &Value) -> Vec<SocketEvent> {
 fn json_event(value: &Value) -> SocketEvent {
     let data = |value: &Value| {
         let body_type = match (&value["data"]["as_bytes"], &value["data"]["as_string"]) {
-            (Value::String(text), _) => Some(BodyType::AsBytes(BASE64_STANDARD.decode(text).unwrap())),
+            (Value::String(text), _) => Some(BodyType::AsBytes(base64_simd::STANDARD.decode_to_vec(text).unwrap())),
             (_, Value::String(text)) => Some(BodyType::AsString(text.clone())),
             _ => None,
         };
