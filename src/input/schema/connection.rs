@@ -1,0 +1,192 @@
+//! `Connection`, addresses, and `google.protobuf.Timestamp`.
+
+use super::{End, Record, Type, fields, records, single};
+use crate::trace::{Address, Connection, Message, Nanos, TimeError, nanos_from_timestamp};
+
+/// `google.protobuf.Timestamp`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::input) struct Time {
+    pub(in crate::input) seconds: i64,
+    pub(in crate::input) nanos: i64,
+    /// It is a text that is no time.
+    pub(in crate::input) unreadable: bool,
+    /// The source ends inside it, so that it is no fault if it is none.
+    cut: bool,
+}
+
+fields!("Timestamp" for Time, |self, number, value, out| {
+    1 Int64 b"seconds" => self.seconds = value.int64()?,
+    2 Int32 b"nanos" => self.nanos = value.int32()?,
+});
+
+impl Time {
+    /// The time; `None`, with a note in `out`, where no capture can hold it.
+    #[inline]
+    pub(super) fn finish(self, out: &mut Message) -> Option<Nanos> {
+        let time =
+            if self.unreadable { Err(TimeError::Unreadable) } else { nanos_from_timestamp(self.seconds, self.nanos) };
+        match time {
+            Ok(time) => Some(time),
+            Err(_) if self.cut => None,
+            Err(error) => {
+                out.note_bad_time(error);
+                None
+            }
+        }
+    }
+}
+
+impl From<Nanos> for Time {
+    fn from(time: Nanos) -> Self {
+        // Both parts fit: a u64 of nanoseconds reaches the year 2554.
+        let (seconds, nanos) = (time / 1_000_000_000, time % 1_000_000_000);
+        Self { seconds: seconds.cast_signed(), nanos: nanos.cast_signed(), ..Self::default() }
+    }
+}
+
+impl Record for Option<Time> {
+    type Fields = Time;
+
+    #[inline]
+    fn fields(&mut self) -> &mut Time {
+        self.get_or_insert_default()
+    }
+
+    #[inline]
+    fn end(&mut self, end: End, _out: &mut Message) {
+        if !(end.whole || end.framed) {
+            *self = None;
+        } else if let Some(time) = self {
+            time.cut |= end.cut;
+        }
+    }
+}
+
+/// `Connection`, by the numbers of its fields.
+#[derive(Debug, Default)]
+pub(in crate::input) struct Ends {
+    first: Option<Address>,
+    second: Option<Address>,
+    third: Option<Address>,
+}
+
+fields!("Connection" for Ends, |self, number, value, out| {
+    1 Message b"local_address" | b"localAddress" => single(&mut self.first, value, out)?,
+    2 Message b"remote_address" | b"remoteAddress" => single(&mut self.second, value, out)?,
+    3 Message => single(&mut self.third, value, out)?,
+});
+
+impl Ends {
+    pub(in crate::input) fn finish(self, out: &mut Message) -> Connection {
+        match (self.first, self.third) {
+            // Before Envoy 1.28, and in envoy.data.tap.v2alpha: local_address = 2, remote_address = 3.
+            (None, third @ Some(_)) => Connection { local: self.second, remote: third },
+            (first, third) => {
+                if third.is_some() {
+                    out.unknown.count_number("Connection", 3);
+                }
+                Connection { local: first, remote: self.second }
+            }
+        }
+    }
+}
+
+impl Record for Option<Ends> {
+    type Fields = Ends;
+
+    fn fields(&mut self) -> &mut Ends {
+        self.get_or_insert_default()
+    }
+
+    fn end(&mut self, end: End, _out: &mut Message) {
+        if !(end.whole || end.framed) {
+            *self = None;
+        }
+    }
+}
+
+records!(Option<Address>);
+
+fields!("Address" for (Option<Address>), |self, number, value, out| {
+    1 Message b"socket_address" | b"socketAddress" => {
+        value.message(&mut SocketAddress { to: self, address: String::new(), port: None }, out)?;
+    },
+    2 Message b"pipe" => value.message(&mut Pipe { to: self, path: String::new() }, out)?,
+    3 Message b"envoy_internal_address" | b"envoyInternalAddress" => {
+        let (listener, endpoint) = Default::default();
+        value.message(&mut EnvoyInternalAddress { to: self, listener, endpoint }, out)?;
+    },
+});
+
+struct SocketAddress<'a> {
+    to: &'a mut Option<Address>,
+    address: String,
+    port: Option<u32>,
+}
+
+fields!("SocketAddress" for [SocketAddress], |self, number, value, out| {
+    1 Enum b"protocol" => value.ignore(Type::Enum)?,
+    2 String b"address" => self.address = value.text(out)?,
+    3 Uint32 b"port_value" | b"portValue" => self.port = value.port()?.or(self.port),
+    // The other side of the oneof that holds the port.
+    4 String b"named_port" | b"namedPort" => {
+        if value.ignore(Type::String)? {
+            self.port = None;
+        }
+    },
+    5 String b"resolver_name" | b"resolverName" => value.ignore(Type::String)?,
+    6 Bool b"ipv4_compat" | b"ipv4Compat" => value.ignore(Type::Bool)?,
+    7 String b"network_namespace_filepath" | b"networkNamespaceFilepath" => value.ignore(Type::String)?,
+});
+
+struct Pipe<'a> {
+    to: &'a mut Option<Address>,
+    path: String,
+}
+
+fields!("Pipe" for [Pipe], |self, number, value, out| {
+    1 String b"path" => self.path = value.text(out)?,
+    2 Uint32 b"mode" => value.ignore(Type::Uint32)?,
+});
+
+struct EnvoyInternalAddress<'a> {
+    to: &'a mut Option<Address>,
+    listener: String,
+    endpoint: String,
+}
+
+fields!("EnvoyInternalAddress" for [EnvoyInternalAddress], |self, number, value, out| {
+    1 String b"server_listener_name" | b"serverListenerName" => self.listener = value.text(out)?,
+    2 String b"endpoint_id" | b"endpointId" => self.endpoint = value.text(out)?,
+});
+
+/// Members of the oneof of `Address`: each takes the place of another one, and is more of the same one.
+macro_rules! member {
+    ($member:ident { $($field:ident),* }, $pattern:pat => $address:expr) => {
+        impl Record for $member<'_> {
+            type Fields = Self;
+
+            fn fields(&mut self) -> &mut Self {
+                self
+            }
+
+            fn begin(&mut self, replaces: bool, _out: &mut Message) {
+                if let Some($pattern) = self.to.take().filter(|_| !replaces) {
+                    $(self.$field = $field;)*
+                }
+            }
+
+            fn end(&mut self, _end: End, _out: &mut Message) {
+                $(let $field = std::mem::take(&mut self.$field);)*
+                *self.to = Some($address);
+            }
+        }
+    };
+}
+
+member!(SocketAddress { address, port }, Address::Socket { address, port } => Address::Socket { address, port });
+member!(Pipe { path }, Address::Pipe(path) => Address::Pipe(path));
+member!(
+    EnvoyInternalAddress { listener, endpoint },
+    Address::Internal { listener, endpoint } => Address::Internal { listener, endpoint }
+);

@@ -1,0 +1,279 @@
+//! Messages of the socket tap, and `Body`, which both taps have.
+
+use super::{Cursor, Element, End, Ends, Parts, Record, Time, Type, fields, records, single};
+use crate::trace::{Body, Event, EventKind, Message, TraceKind};
+
+pub(in crate::input) struct SocketBuffered<'a>(pub(in crate::input) &'a mut Parts);
+
+fields!("SocketBufferedTrace" for [SocketBuffered], |self, number, value, out| {
+    1 Uint64 b"trace_id" | b"traceId" => out.trace_id = value.uint64()?,
+    2 Message b"connection" => single(&mut self.0.connection, value, out)?,
+    3 Message b"events" => events(value, out)?,
+    4 Bool b"read_truncated" | b"readTruncated" => out.read_truncated = value.boolean()?,
+    5 Bool b"write_truncated" | b"writeTruncated" => out.write_truncated = value.boolean()?,
+});
+
+impl Record for SocketBuffered<'_> {
+    type Fields = Self;
+
+    fn fields(&mut self) -> &mut Self {
+        self
+    }
+
+    fn begin(&mut self, replaces: bool, out: &mut Message) {
+        self.0.begin_trace(TraceKind::SocketBuffered, replaces, out);
+    }
+}
+
+fn events<C: Cursor>(value: &mut C, out: &mut Message) -> Result<(), C::Stop> {
+    if C::REPLACES {
+        out.events.clear();
+        out.event_connections.clear();
+        out.forget_bad_times();
+    }
+    value.each::<EventParts>((), out)
+}
+
+pub(in crate::input) struct SocketStreamed<'a>(pub(in crate::input) &'a mut Parts);
+
+fields!("SocketStreamedTraceSegment" for [SocketStreamed], |self, number, value, out| {
+    1 Uint64 b"trace_id" | b"traceId" => out.trace_id = value.uint64()?,
+    2 Message b"connection" => {
+        value.message(&mut OneOf { parts: self.0, number, record: |parts| &mut parts.connection }, out)?;
+    },
+    3 Message b"event" => {
+        if self.0.member.0 != Some(number)
+            && let Some(event) = value.plain_event(out)
+        {
+            self.0.select(number, C::REPLACES, out);
+            self.0.event.is_plain = true;
+            out.events.push(event);
+        } else {
+            value.message(&mut OneOf { parts: self.0, number, record: |parts| &mut parts.event }, out)?;
+        }
+    },
+    4 Message b"events" => {
+        value.message(&mut OneOf { parts: self.0, number, record: |parts| &mut parts.events }, out)?;
+    },
+});
+
+impl Record for SocketStreamed<'_> {
+    type Fields = Self;
+
+    #[inline]
+    fn fields(&mut self) -> &mut Self {
+        self
+    }
+
+    #[inline]
+    fn begin(&mut self, replaces: bool, out: &mut Message) {
+        self.0.begin_trace(TraceKind::SocketStreamed, replaces, out);
+    }
+}
+
+impl Parts {
+    /// Goes to a member of a segment's oneof: the last one counts.
+    #[inline]
+    fn select(&mut self, number: u32, replaces: bool, out: &mut Message) {
+        if !self.member.select(number, replaces, out) {
+            self.connection = None;
+            self.event = SegmentEvent::default();
+        }
+    }
+}
+
+/// A member of a segment's oneof.
+struct OneOf<'a, R> {
+    parts: &'a mut Parts,
+    number: u32,
+    record: fn(&mut Parts) -> &mut R,
+}
+
+impl<R: Record> Record for OneOf<'_, R> {
+    type Fields = R::Fields;
+
+    #[inline]
+    fn fields(&mut self) -> &mut R::Fields {
+        (self.record)(self.parts).fields()
+    }
+
+    #[inline]
+    fn begin(&mut self, replaces: bool, out: &mut Message) {
+        self.parts.select(self.number, replaces, out);
+        (self.record)(self.parts).begin(replaces, out);
+    }
+
+    #[inline]
+    fn end(&mut self, end: End, out: &mut Message) {
+        (self.record)(self.parts).end(end, out);
+    }
+}
+
+/// The event of a segment, of which more may follow.
+#[derive(Debug, Default)]
+pub(super) struct SegmentEvent {
+    /// It is among the message's events already.
+    is_plain: bool,
+    parts: EventParts,
+    /// Enough of it is there to keep it.
+    is_kept: bool,
+}
+
+impl Record for SegmentEvent {
+    type Fields = EventParts;
+
+    #[inline]
+    fn fields(&mut self) -> &mut EventParts {
+        &mut self.parts
+    }
+
+    #[inline]
+    fn begin(&mut self, _replaces: bool, out: &mut Message) {
+        if std::mem::take(&mut self.is_plain)
+            && let Some(event) = out.events.last()
+        {
+            self.parts = EventParts::from(*event);
+            self.is_kept = true;
+            out.events.clear();
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, end: End, _out: &mut Message) {
+        self.is_kept |= end.keeps(&self.parts.event);
+    }
+}
+
+impl SegmentEvent {
+    #[inline]
+    pub(super) fn finish(self, out: &mut Message) {
+        if self.is_kept {
+            self.parts.finish(out);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct SocketEvents;
+
+records!(SocketEvents);
+
+fields!("SocketEvents" for SocketEvents, |self, number, value, out| {
+    1 Message b"events" => events(value, out)?,
+});
+
+/// `SocketEvent`.
+#[derive(Debug, Default)]
+pub(in crate::input) struct EventParts {
+    event: Event,
+    time: Option<Time>,
+    connection: Option<Ends>,
+}
+
+fields!("SocketEvent" for EventParts, |self, number, value, out| {
+    1 Message b"timestamp" => value.time(&mut self.time, out)?,
+    2 Message b"read" => value.message(&mut Read(&mut self.event), out)?,
+    3 Message b"write" => value.message(&mut Write(&mut self.event), out)?,
+    4 Message b"closed" => value.message(&mut Closed(&mut self.event), out)?,
+    5 Message b"connection" => single(&mut self.connection, value, out)?,
+    6 Uint64 b"seq_num" | b"seqNum" => self.event.seq_num = value.uint64()?,
+});
+
+records!(EventParts);
+
+impl From<Event> for EventParts {
+    /// Of an event without a connection.
+    fn from(event: Event) -> Self {
+        let time = event.time.map(Time::from);
+        Self { event, time, connection: None }
+    }
+}
+
+impl EventParts {
+    /// Adds the event to the message.
+    #[inline]
+    fn finish(self, out: &mut Message) {
+        let Self { mut event, time, connection } = self;
+        event.time = time.and_then(|time| time.finish(out));
+        if let Some(ends) = connection {
+            let connection = ends.finish(out);
+            // An event's bytes outnumber its connections, so the index fits where the message does.
+            event.connection = u32::try_from(out.event_connections.len()).ok();
+            out.event_connections.push(connection);
+        }
+        out.events.push(event);
+    }
+}
+
+impl Element for EventParts {
+    type To = ();
+
+    #[inline]
+    fn plain<C: Cursor>(value: &mut C, out: &mut Message) -> bool {
+        value.plain_event(out).map(|event| out.events.push(event)).is_some()
+    }
+
+    #[inline]
+    fn done(self, end: End, (): (), out: &mut Message) {
+        if end.keeps(&self.event) {
+            self.finish(out);
+        }
+    }
+}
+
+impl End {
+    /// Whether an event is worth having: of one that the source cuts, a payload is.
+    #[inline]
+    fn keeps(self, event: &Event) -> bool {
+        let is_closed = self.framed && event.kind == EventKind::Closed;
+        self.whole || (self.cut && (!event.body.payload.is_empty() || is_closed))
+    }
+}
+
+/// Members of the oneof of an event: each takes the place of another one, and is more of the same one.
+macro_rules! selectors {
+    ($($selector:ident),*) => {
+        $(
+            struct $selector<'a>(&'a mut Event);
+
+            impl Record for $selector<'_> {
+                type Fields = Self;
+
+                #[inline]
+                fn fields(&mut self) -> &mut Self {
+                    self
+                }
+
+                #[inline]
+                fn begin(&mut self, replaces: bool, _out: &mut Message) {
+                    if replaces || self.0.kind != EventKind::$selector {
+                        self.0.kind = EventKind::$selector;
+                        self.0.body = Body::default();
+                        self.0.end_stream = false;
+                    }
+                }
+            }
+        )*
+    };
+}
+
+selectors!(Read, Write, Closed);
+
+fields!("Read" for [Read], |self, number, value, out| {
+    1 Message b"data" => single(&mut self.0.body, value, out)?,
+});
+
+fields!("Write" for [Write], |self, number, value, out| {
+    1 Message b"data" => single(&mut self.0.body, value, out)?,
+    2 Bool b"end_stream" | b"endStream" => self.0.end_stream = value.boolean()?,
+});
+
+fields!("Closed" for [Closed], |self, number, value, out| {});
+
+records!(Body);
+
+fields!("Body" for Body, |self, number, value, out| {
+    1 Bytes b"as_bytes" | b"asBytes" => value.payload(Type::Bytes, self, out)?,
+    2 String b"as_string" | b"asString" => value.payload(Type::String, self, out)?,
+    3 Bool b"truncated" => self.truncated = value.boolean()?,
+});
