@@ -11,7 +11,6 @@ use std::{
     path::Path,
 };
 
-use base64::Engine as _;
 use prost::Message as _;
 use tap2pcap::proto::{
     envoy::config::core::v3 as core,
@@ -298,7 +297,7 @@ fn json(wrapper: &TraceWrapper) -> Vec<u8> {
     match payload_of(event) {
         Some((name, payload)) => {
             out.push_str(&format!("   \"{name}\": {{\n    \"data\": {{\n     \"as_bytes\": \""));
-            base64::engine::general_purpose::STANDARD.encode_string(payload, &mut out);
+            base64_simd::STANDARD.encode_append(payload, &mut out);
             out.push_str("\",\n     \"truncated\": false\n    }");
             out.push_str(if name == "write" { ",\n    \"end_stream\": false\n   },\n" } else { "\n   },\n" });
         }

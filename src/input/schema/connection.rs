@@ -1,28 +1,38 @@
 //! `Connection`, addresses, and `google.protobuf.Timestamp`.
 
-use super::{End, Record, Type, fields, records, single};
+use std::mem::take;
+
+use super::{Cursor, End, Record, Type, message, single};
 use crate::trace::{Address, Connection, Message, Nanos, TimeError, nanos_from_timestamp};
 
 /// `google.protobuf.Timestamp`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::input) struct Time {
-    pub(in crate::input) seconds: i64,
-    pub(in crate::input) nanos: i64,
+    seconds: i64,
+    nanos: i64,
     /// It is a text that is no time.
-    pub(in crate::input) unreadable: bool,
+    unreadable: bool,
     /// The source ends inside it, so that it is no fault if it is none.
     cut: bool,
 }
 
-fields!("Timestamp" for Time, |self, number, value, out| {
+message!("Timestamp" for Time, |self, number, value, out| {
     1 Int64 b"seconds" => self.seconds = value.int64()?,
     2 Int32 b"nanos" => self.nanos = value.int32()?,
 });
 
 impl Time {
+    /// A text that is no time.
+    pub(in crate::input) const UNREADABLE: Self = Self { unreadable: true, ..Self::new(0, 0) };
+
+    #[inline]
+    pub(in crate::input) const fn new(seconds: i64, nanos: i64) -> Self {
+        Self { seconds, nanos, unreadable: false, cut: false }
+    }
+
     /// The time; `None`, with a note in `out`, where no capture can hold it.
     #[inline]
-    pub(super) fn finish(self, out: &mut Message) -> Option<Nanos> {
+    pub(in crate::input) fn finish(self, out: &mut Message) -> Option<Nanos> {
         let time =
             if self.unreadable { Err(TimeError::Unreadable) } else { nanos_from_timestamp(self.seconds, self.nanos) };
         match time {
@@ -40,7 +50,7 @@ impl From<Nanos> for Time {
     fn from(time: Nanos) -> Self {
         // Both parts fit: a u64 of nanoseconds reaches the year 2554.
         let (seconds, nanos) = (time / 1_000_000_000, time % 1_000_000_000);
-        Self { seconds: seconds.cast_signed(), nanos: nanos.cast_signed(), ..Self::default() }
+        Self::new(seconds.cast_signed(), nanos.cast_signed())
     }
 }
 
@@ -70,7 +80,7 @@ pub(in crate::input) struct Ends {
     third: Option<Address>,
 }
 
-fields!("Connection" for Ends, |self, number, value, out| {
+message!("Connection" for Ends, |self, number, value, out| {
     1 Message b"local_address" | b"localAddress" => single(&mut self.first, value, out)?,
     2 Message b"remote_address" | b"remoteAddress" => single(&mut self.second, value, out)?,
     3 Message => single(&mut self.third, value, out)?,
@@ -105,9 +115,7 @@ impl Record for Option<Ends> {
     }
 }
 
-records!(Option<Address>);
-
-fields!("Address" for (Option<Address>), |self, number, value, out| {
+message!("Address" for Option<Address>, |self, number, value, out| {
     1 Message b"socket_address" | b"socketAddress" => {
         value.message(&mut SocketAddress { to: self, address: String::new(), port: None }, out)?;
     },
@@ -118,13 +126,15 @@ fields!("Address" for (Option<Address>), |self, number, value, out| {
     },
 });
 
-struct SocketAddress<'a> {
+/// A member of the oneof of `Address`, as the two after it: it takes the place of another one, and is more of the same
+/// one.
+pub(super) struct SocketAddress<'a> {
     to: &'a mut Option<Address>,
     address: String,
     port: Option<u32>,
 }
 
-fields!("SocketAddress" for [SocketAddress], |self, number, value, out| {
+message!("SocketAddress" for SocketAddress<'_>, |self, number, value, out| {
     1 Enum b"protocol" => value.ignore(Type::Enum)?,
     2 String b"address" => self.address = value.text(out)?,
     3 Uint32 b"port_value" | b"portValue" => self.port = value.port()?.or(self.port),
@@ -137,56 +147,43 @@ fields!("SocketAddress" for [SocketAddress], |self, number, value, out| {
     5 String b"resolver_name" | b"resolverName" => value.ignore(Type::String)?,
     6 Bool b"ipv4_compat" | b"ipv4Compat" => value.ignore(Type::Bool)?,
     7 String b"network_namespace_filepath" | b"networkNamespaceFilepath" => value.ignore(Type::String)?,
+} begin |replaces| {
+    if let Some(Address::Socket { address, port }) = self.to.take().filter(|_| !replaces) {
+        (self.address, self.port) = (address, port);
+    }
+} end |end| {
+    *self.to = Some(Address::Socket { address: take(&mut self.address), port: self.port });
 });
 
-struct Pipe<'a> {
+pub(super) struct Pipe<'a> {
     to: &'a mut Option<Address>,
     path: String,
 }
 
-fields!("Pipe" for [Pipe], |self, number, value, out| {
+message!("Pipe" for Pipe<'_>, |self, number, value, out| {
     1 String b"path" => self.path = value.text(out)?,
     2 Uint32 b"mode" => value.ignore(Type::Uint32)?,
+} begin |replaces| {
+    if let Some(Address::Pipe(path)) = self.to.take().filter(|_| !replaces) {
+        self.path = path;
+    }
+} end |end| {
+    *self.to = Some(Address::Pipe(take(&mut self.path)));
 });
 
-struct EnvoyInternalAddress<'a> {
+pub(super) struct EnvoyInternalAddress<'a> {
     to: &'a mut Option<Address>,
     listener: String,
     endpoint: String,
 }
 
-fields!("EnvoyInternalAddress" for [EnvoyInternalAddress], |self, number, value, out| {
+message!("EnvoyInternalAddress" for EnvoyInternalAddress<'_>, |self, number, value, out| {
     1 String b"server_listener_name" | b"serverListenerName" => self.listener = value.text(out)?,
     2 String b"endpoint_id" | b"endpointId" => self.endpoint = value.text(out)?,
+} begin |replaces| {
+    if let Some(Address::Internal { listener, endpoint }) = self.to.take().filter(|_| !replaces) {
+        (self.listener, self.endpoint) = (listener, endpoint);
+    }
+} end |end| {
+    *self.to = Some(Address::Internal { listener: take(&mut self.listener), endpoint: take(&mut self.endpoint) });
 });
-
-/// Members of the oneof of `Address`: each takes the place of another one, and is more of the same one.
-macro_rules! member {
-    ($member:ident { $($field:ident),* }, $pattern:pat => $address:expr) => {
-        impl Record for $member<'_> {
-            type Fields = Self;
-
-            fn fields(&mut self) -> &mut Self {
-                self
-            }
-
-            fn begin(&mut self, replaces: bool, _out: &mut Message) {
-                if let Some($pattern) = self.to.take().filter(|_| !replaces) {
-                    $(self.$field = $field;)*
-                }
-            }
-
-            fn end(&mut self, _end: End, _out: &mut Message) {
-                $(let $field = std::mem::take(&mut self.$field);)*
-                *self.to = Some($address);
-            }
-        }
-    };
-}
-
-member!(SocketAddress { address, port }, Address::Socket { address, port } => Address::Socket { address, port });
-member!(Pipe { path }, Address::Pipe(path) => Address::Pipe(path));
-member!(
-    EnvoyInternalAddress { listener, endpoint },
-    Address::Internal { listener, endpoint } => Address::Internal { listener, endpoint }
-);

@@ -1,28 +1,23 @@
 //! Messages of the HTTP tap.
 
-use super::{Cursor, Element, End, Member, Parts, Record, Time, Type, fields, records, single};
-use crate::trace::{Body, Header, HttpPart, HttpSide, Message, Span, TraceKind};
+use super::{Cursor, Element, End, Member, Parts, Record, Time, Type, message, single};
+use crate::trace::{
+    self, Header,
+    HttpPart::{self, Body, Headers, Trailers},
+    HttpSide::{self, Request, Response},
+    Message, Span, TraceKind,
+};
 
 pub(in crate::input) struct HttpBuffered<'a>(pub(in crate::input) &'a mut Parts);
 
-fields!("HttpBufferedTrace" for [HttpBuffered], |self, number, value, out| {
-    1 Message b"request" => half(HttpSide::Request, self.0, value, out)?,
-    2 Message b"response" => half(HttpSide::Response, self.0, value, out)?,
+message!("HttpBufferedTrace" for HttpBuffered<'_>, |self, number, value, out| {
+    1 Message b"request" => half(Request, self.0, value, out)?,
+    2 Message b"response" => half(Response, self.0, value, out)?,
     3 Message b"downstream_connection" | b"downstreamConnection" => single(&mut self.0.connection, value, out)?,
     4 Message b"upstream_connection" | b"upstreamConnection" => single(&mut self.0.upstream_connection, value, out)?,
+} begin |replaces| {
+    self.0.begin_trace(TraceKind::HttpBuffered, replaces, out);
 });
-
-impl Record for HttpBuffered<'_> {
-    type Fields = Self;
-
-    fn fields(&mut self) -> &mut Self {
-        self
-    }
-
-    fn begin(&mut self, replaces: bool, out: &mut Message) {
-        self.0.begin_trace(TraceKind::HttpBuffered, replaces, out);
-    }
-}
 
 /// Half of an `HttpBufferedTrace`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,7 +27,7 @@ pub(super) struct HttpParts {
     body: Option<usize>,
 }
 
-struct Half<'a> {
+pub(super) struct Half<'a> {
     side: HttpSide,
     parts: &'a mut HttpParts,
 }
@@ -46,19 +41,17 @@ fn half<C: Cursor>(side: HttpSide, parts: &mut Parts, value: &mut C, out: &mut M
     value.message(&mut Half { side, parts }, out)
 }
 
-records!(Half<'_>);
-
-fields!("Message" for [Half], |self, number, value, out| {
-    1 Message b"headers" => self.headers(HttpPart::Headers, value, out)?,
+message!("Message" for Half<'_>, |self, number, value, out| {
+    1 Message b"headers" => self.headers(Headers, value, out)?,
     2 Message b"body" => {
         if C::REPLACES {
-            out.remove_http(self.side, Some(HttpPart::Body));
+            out.remove_http(self.side, Some(Body));
             self.parts.body = None;
         }
         let Self { side, ref mut parts } = *self;
-        value.message(&mut HttpBody { side, member: None, index: &mut parts.body, body: Body::default() }, out)?;
+        value.message(&mut HttpBody { side, member: None, index: &mut parts.body, body: trace::Body::default() }, out)?;
     },
-    3 Message b"trailers" => self.headers(HttpPart::Trailers, value, out)?,
+    3 Message b"trailers" => self.headers(Trailers, value, out)?,
     4 Message b"headers_received_time" | b"headersReceivedTime" => value.time(&mut self.parts.time, out)?,
 });
 
@@ -78,13 +71,13 @@ struct HttpBody<'a> {
     member: Option<(&'a mut Member, u32)>,
     /// Where it is in [`Message::http`] already, so that this is more of it.
     index: &'a mut Option<usize>,
-    body: Body,
+    body: trace::Body,
 }
 
 impl Record for HttpBody<'_> {
-    type Fields = Body;
+    type Fields = trace::Body;
 
-    fn fields(&mut self) -> &mut Body {
+    fn fields(&mut self) -> &mut trace::Body {
         &mut self.body
     }
 
@@ -104,7 +97,7 @@ impl Record for HttpBody<'_> {
             Some(piece) => piece.body = self.body,
             None if is_kept => {
                 let before = out.http.len();
-                out.push_http(self.side, HttpPart::Body).body = self.body;
+                out.push_http(self.side, Body).body = self.body;
                 *self.index = (out.http.len() > before).then_some(before);
             }
             None => {}
@@ -114,49 +107,20 @@ impl Record for HttpBody<'_> {
 
 pub(in crate::input) struct HttpStreamed<'a>(pub(in crate::input) &'a mut Parts);
 
-fields!("HttpStreamedTraceSegment" for [HttpStreamed], |self, number, value, out| {
+message!("HttpStreamedTraceSegment" for HttpStreamed<'_>, |self, number, value, out| {
     1 Uint64 b"trace_id" | b"traceId" => out.trace_id = value.uint64()?,
-    2 Message b"request_headers" | b"requestHeaders" => {
-        self.headers(HttpSide::Request, HttpPart::Headers, number, value, out)?;
-    },
-    3 Message b"request_body_chunk" | b"requestBodyChunk" => self.chunk(HttpSide::Request, number, value, out)?,
-    4 Message b"request_trailers" | b"requestTrailers" => {
-        self.headers(HttpSide::Request, HttpPart::Trailers, number, value, out)?;
-    },
-    5 Message b"response_headers" | b"responseHeaders" => {
-        self.headers(HttpSide::Response, HttpPart::Headers, number, value, out)?;
-    },
-    6 Message b"response_body_chunk" | b"responseBodyChunk" => self.chunk(HttpSide::Response, number, value, out)?,
-    7 Message b"response_trailers" | b"responseTrailers" => {
-        self.headers(HttpSide::Response, HttpPart::Trailers, number, value, out)?;
-    },
+    2 Message b"request_headers" | b"requestHeaders" => self.part(Request, Headers, number, value, out)?,
+    3 Message b"request_body_chunk" | b"requestBodyChunk" => self.part(Request, Body, number, value, out)?,
+    4 Message b"request_trailers" | b"requestTrailers" => self.part(Request, Trailers, number, value, out)?,
+    5 Message b"response_headers" | b"responseHeaders" => self.part(Response, Headers, number, value, out)?,
+    6 Message b"response_body_chunk" | b"responseBodyChunk" => self.part(Response, Body, number, value, out)?,
+    7 Message b"response_trailers" | b"responseTrailers" => self.part(Response, Trailers, number, value, out)?,
+} begin |replaces| {
+    self.0.begin_trace(TraceKind::HttpStreamed, replaces, out);
 });
 
-impl Record for HttpStreamed<'_> {
-    type Fields = Self;
-
-    fn fields(&mut self) -> &mut Self {
-        self
-    }
-
-    fn begin(&mut self, replaces: bool, out: &mut Message) {
-        self.0.begin_trace(TraceKind::HttpStreamed, replaces, out);
-    }
-}
-
 impl HttpStreamed<'_> {
-    fn chunk<C: Cursor>(
-        &mut self,
-        side: HttpSide,
-        number: u32,
-        value: &mut C,
-        out: &mut Message,
-    ) -> Result<(), C::Stop> {
-        let member = Some((&mut self.0.member, number));
-        value.message(&mut HttpBody { side, member, index: &mut None, body: Body::default() }, out)
-    }
-
-    fn headers<C: Cursor>(
+    fn part<C: Cursor>(
         &mut self,
         side: HttpSide,
         part: HttpPart,
@@ -164,18 +128,24 @@ impl HttpStreamed<'_> {
         value: &mut C,
         out: &mut Message,
     ) -> Result<(), C::Stop> {
-        value.message(&mut HeaderMap { side, part, member: &mut self.0.member, number }, out)
+        let member = &mut self.0.member;
+        if part == Body {
+            let body = trace::Body::default();
+            value.message(&mut HttpBody { side, member: Some((member, number)), index: &mut None, body }, out)
+        } else {
+            value.message(&mut HeaderMap { side, part, member, number }, out)
+        }
     }
 }
 
-struct HeaderMap<'a> {
+pub(super) struct HeaderMap<'a> {
     side: HttpSide,
     part: HttpPart,
     member: &'a mut Member,
     number: u32,
 }
 
-fields!("HeaderMap" for [HeaderMap], |self, number, value, out| {
+message!("HeaderMap" for HeaderMap<'_>, |self, number, value, out| {
     1 Message b"headers" => {
         if C::REPLACES {
             out.clear_piece();
@@ -183,32 +153,25 @@ fields!("HeaderMap" for [HeaderMap], |self, number, value, out| {
         }
         value.each::<HeaderValue>(None, out)?;
     },
+} begin |replaces| {
+    self.member.select(self.number, replaces, out);
+    // A list of JSON makes the part anew.
+    if !replaces && out.http.is_empty() {
+        out.push_http(self.side, self.part);
+    }
+} end |end| {
+    if end.whole && out.http.is_empty() {
+        out.push_http(self.side, self.part);
+    }
 });
 
-impl Record for HeaderMap<'_> {
-    type Fields = Self;
-
-    fn fields(&mut self) -> &mut Self {
-        self
-    }
-
-    fn begin(&mut self, replaces: bool, out: &mut Message) {
-        self.member.select(self.number, replaces, out);
-        if out.http.is_empty() {
-            out.push_http(self.side, self.part);
-        }
-    }
-}
-
 #[derive(Debug, Default)]
-struct HeaderValue {
+pub(super) struct HeaderValue {
     header: Header,
     raw_value: Span,
 }
 
-records!(HeaderValue);
-
-fields!("HeaderValue" for HeaderValue, |self, number, value, out| {
+message!("HeaderValue" for HeaderValue, |self, number, value, out| {
     1 String b"key" => value.span(Type::String, &mut self.header.key, out)?,
     2 String b"value" => value.span(Type::String, &mut self.header.value, out)?,
     3 Bytes b"raw_value" | b"rawValue" => value.span(Type::Bytes, &mut self.raw_value, out)?,
@@ -217,6 +180,8 @@ fields!("HeaderValue" for HeaderValue, |self, number, value, out| {
 impl Element for HeaderValue {
     /// The part of a buffered trace; in a streamed one, the only part of the message.
     type To = Option<(HttpSide, HttpPart)>;
+
+    const LIST: &'static str = "a list of header fields";
 
     #[inline]
     fn done(self, end: End, to: Self::To, out: &mut Message) {

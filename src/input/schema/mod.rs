@@ -1,6 +1,6 @@
 //! The messages of a trace, each described once for all encodings.
 //!
-//! A message is a table ([`fields!`]): of each field the number, the type, its own name and its name in JSON, and what
+//! A message is a table ([`message!`]): of each field the number, the type, its own name and its name in JSON, and what
 //! its value does to the records. The decoders of the encodings are [`Cursor`]s, which find fields and read values; what
 //! a oneof, a field that comes twice, or a submessage in pieces means is said here alone.
 //!
@@ -12,6 +12,8 @@
 mod connection;
 mod http;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 #[cfg(test)]
 pub(super) use self::socket::EventParts;
@@ -133,6 +135,9 @@ pub(super) trait Element: Record + Default {
     /// Where it belongs.
     type To: Copy;
 
+    /// A list of them, for people.
+    const LIST: &'static str;
+
     /// Reads one by [`Cursor::plain_event`].
     fn plain<C: Cursor>(_value: &mut C, _out: &mut Message) -> bool {
         false
@@ -152,14 +157,22 @@ pub(super) struct End {
     pub(super) framed: bool,
 }
 
-/// Describes a message: `number Type own name | name in JSON => what is done with the value`.
-macro_rules! fields {
+impl End {
+    pub(super) const WHOLE: Self = Self { whole: true, cut: false, framed: false };
+    pub(super) const DAMAGED: Self = Self { whole: false, cut: false, framed: false };
+}
+
+/// Describes a message and the record that it is read into: of each field `number Type own name | name in JSON`, and what
+/// is done with the value; then what is done where the message begins and where it ends.
+macro_rules! message {
     (
-        $message:literal for $($record:ident)? $([$borrowed:ident])? $(($of:ty))?, |$this:ident, $number:ident, $value:ident, $out:ident| {
+        $message:literal for $record:ty, |$this:ident, $number:ident, $value:ident, $out:ident| {
             $($literal:literal $type:ident $($name:literal $(| $json:literal)?)? => $effect:expr,)*
         }
+        $(begin |$replaces:ident| $begin:block)?
+        $(end |$end:ident| $finish:block)?
     ) => {
-        impl crate::input::schema::Fields for $($record)? $($borrowed<'_>)? $($of)? {
+        impl crate::input::schema::Fields for $record {
             const MESSAGE: &'static str = $message;
 
             #[inline(always)]
@@ -182,12 +195,7 @@ macro_rules! fields {
 
             #[inline]
             #[allow(unused_variables, unreachable_code)]
-            fn field<C: crate::input::schema::Cursor>(
-                &mut $this,
-                $number: u32,
-                $value: &mut C,
-                $out: &mut crate::trace::Message,
-            ) -> Result<(), C::Stop> {
+            fn field<C: Cursor>(&mut $this, $number: u32, $value: &mut C, $out: &mut Message) -> Result<(), C::Stop> {
                 match $number {
                     $($literal => { $effect; })*
                     _ => unreachable!("the number was found in the same table"),
@@ -195,26 +203,34 @@ macro_rules! fields {
                 Ok(())
             }
         }
-    };
-}
-use fields;
 
-/// Messages that are what they are read into.
-macro_rules! records {
-    ($($record:ty),*) => {
-        $(
-            impl crate::input::schema::Record for $record {
-                type Fields = Self;
+        impl crate::input::schema::Record for $record {
+            type Fields = Self;
 
-                #[inline]
-                fn fields(&mut self) -> &mut Self {
-                    self
-                }
+            #[inline]
+            fn fields(&mut self) -> &mut Self {
+                self
             }
-        )*
+
+            $(
+                #[inline]
+                #[allow(unused_variables)]
+                fn begin(&mut $this, $replaces: bool, $out: &mut Message) {
+                    $begin
+                }
+            )?
+
+            $(
+                #[inline]
+                #[allow(unused_variables)]
+                fn end(&mut $this, $end: End, $out: &mut Message) {
+                    $finish
+                }
+            )?
+        }
     };
 }
-use records;
+use message;
 
 /// Reads a message that is in no oneof. JSON's null is the default value.
 #[inline]
@@ -236,9 +252,7 @@ pub(super) struct Parts {
     events: SocketEvents,
 }
 
-records!(Parts);
-
-fields!("TraceWrapper" for Parts, |self, number, value, out| {
+message!("TraceWrapper" for Parts, |self, number, value, out| {
     1 Message b"http_buffered_trace" | b"httpBufferedTrace" => value.message(&mut HttpBuffered(self), out)?,
     2 Message b"http_streamed_trace_segment" | b"httpStreamedTraceSegment" => {
         value.message(&mut HttpStreamed(self), out)?;

@@ -1,29 +1,19 @@
 //! Messages of the socket tap, and `Body`, which both taps have.
 
-use super::{Cursor, Element, End, Ends, Parts, Record, Time, Type, fields, records, single};
+use super::{Cursor, Element, End, Ends, Parts, Record, Time, Type, message, single};
 use crate::trace::{Body, Event, EventKind, Message, TraceKind};
 
 pub(in crate::input) struct SocketBuffered<'a>(pub(in crate::input) &'a mut Parts);
 
-fields!("SocketBufferedTrace" for [SocketBuffered], |self, number, value, out| {
+message!("SocketBufferedTrace" for SocketBuffered<'_>, |self, number, value, out| {
     1 Uint64 b"trace_id" | b"traceId" => out.trace_id = value.uint64()?,
     2 Message b"connection" => single(&mut self.0.connection, value, out)?,
     3 Message b"events" => events(value, out)?,
     4 Bool b"read_truncated" | b"readTruncated" => out.read_truncated = value.boolean()?,
     5 Bool b"write_truncated" | b"writeTruncated" => out.write_truncated = value.boolean()?,
+} begin |replaces| {
+    self.0.begin_trace(TraceKind::SocketBuffered, replaces, out);
 });
-
-impl Record for SocketBuffered<'_> {
-    type Fields = Self;
-
-    fn fields(&mut self) -> &mut Self {
-        self
-    }
-
-    fn begin(&mut self, replaces: bool, out: &mut Message) {
-        self.0.begin_trace(TraceKind::SocketBuffered, replaces, out);
-    }
-}
 
 fn events<C: Cursor>(value: &mut C, out: &mut Message) -> Result<(), C::Stop> {
     if C::REPLACES {
@@ -36,7 +26,7 @@ fn events<C: Cursor>(value: &mut C, out: &mut Message) -> Result<(), C::Stop> {
 
 pub(in crate::input) struct SocketStreamed<'a>(pub(in crate::input) &'a mut Parts);
 
-fields!("SocketStreamedTraceSegment" for [SocketStreamed], |self, number, value, out| {
+message!("SocketStreamedTraceSegment" for SocketStreamed<'_>, |self, number, value, out| {
     1 Uint64 b"trace_id" | b"traceId" => out.trace_id = value.uint64()?,
     2 Message b"connection" => {
         value.message(&mut OneOf { parts: self.0, number, record: |parts| &mut parts.connection }, out)?;
@@ -55,21 +45,9 @@ fields!("SocketStreamedTraceSegment" for [SocketStreamed], |self, number, value,
     4 Message b"events" => {
         value.message(&mut OneOf { parts: self.0, number, record: |parts| &mut parts.events }, out)?;
     },
+} begin |replaces| {
+    self.0.begin_trace(TraceKind::SocketStreamed, replaces, out);
 });
-
-impl Record for SocketStreamed<'_> {
-    type Fields = Self;
-
-    #[inline]
-    fn fields(&mut self) -> &mut Self {
-        self
-    }
-
-    #[inline]
-    fn begin(&mut self, replaces: bool, out: &mut Message) {
-        self.0.begin_trace(TraceKind::SocketStreamed, replaces, out);
-    }
-}
 
 impl Parts {
     /// Goes to a member of a segment's oneof: the last one counts.
@@ -156,9 +134,7 @@ impl SegmentEvent {
 #[derive(Debug, Default)]
 pub(super) struct SocketEvents;
 
-records!(SocketEvents);
-
-fields!("SocketEvents" for SocketEvents, |self, number, value, out| {
+message!("SocketEvents" for SocketEvents, |self, number, value, out| {
     1 Message b"events" => events(value, out)?,
 });
 
@@ -170,16 +146,23 @@ pub(in crate::input) struct EventParts {
     connection: Option<Ends>,
 }
 
-fields!("SocketEvent" for EventParts, |self, number, value, out| {
+message!("SocketEvent" for EventParts, |self, number, value, out| {
     1 Message b"timestamp" => value.time(&mut self.time, out)?,
-    2 Message b"read" => value.message(&mut Read(&mut self.event), out)?,
-    3 Message b"write" => value.message(&mut Write(&mut self.event), out)?,
-    4 Message b"closed" => value.message(&mut Closed(&mut self.event), out)?,
+    2 Message b"read" => {
+        self.select(EventKind::Read, C::REPLACES);
+        value.message(&mut Read(&mut self.event), out)?;
+    },
+    3 Message b"write" => {
+        self.select(EventKind::Write, C::REPLACES);
+        value.message(&mut Write(&mut self.event), out)?;
+    },
+    4 Message b"closed" => {
+        self.select(EventKind::Closed, C::REPLACES);
+        value.message(&mut Closed(&mut self.event), out)?;
+    },
     5 Message b"connection" => single(&mut self.connection, value, out)?,
     6 Uint64 b"seq_num" | b"seqNum" => self.event.seq_num = value.uint64()?,
 });
-
-records!(EventParts);
 
 impl From<Event> for EventParts {
     /// Of an event without a connection.
@@ -190,6 +173,14 @@ impl From<Event> for EventParts {
 }
 
 impl EventParts {
+    /// Goes to a member of the oneof that has no null, and so is that one even where the source ends before its value.
+    #[inline]
+    fn select(&mut self, kind: EventKind, has_null: bool) {
+        if !has_null {
+            select(&mut self.event, kind, false);
+        }
+    }
+
     /// Adds the event to the message.
     #[inline]
     fn finish(self, out: &mut Message) {
@@ -207,6 +198,8 @@ impl EventParts {
 
 impl Element for EventParts {
     type To = ();
+
+    const LIST: &'static str = "a list of events";
 
     #[inline]
     fn plain<C: Cursor>(value: &mut C, out: &mut Message) -> bool {
@@ -230,49 +223,42 @@ impl End {
     }
 }
 
-/// Members of the oneof of an event: each takes the place of another one, and is more of the same one.
-macro_rules! selectors {
-    ($($selector:ident),*) => {
-        $(
-            struct $selector<'a>(&'a mut Event);
-
-            impl Record for $selector<'_> {
-                type Fields = Self;
-
-                #[inline]
-                fn fields(&mut self) -> &mut Self {
-                    self
-                }
-
-                #[inline]
-                fn begin(&mut self, replaces: bool, _out: &mut Message) {
-                    if replaces || self.0.kind != EventKind::$selector {
-                        self.0.kind = EventKind::$selector;
-                        self.0.body = Body::default();
-                        self.0.end_stream = false;
-                    }
-                }
-            }
-        )*
-    };
+#[inline]
+fn select(event: &mut Event, kind: EventKind, replaces: bool) {
+    if replaces || event.kind != kind {
+        event.kind = kind;
+        event.body = Body::default();
+        event.end_stream = false;
+    }
 }
 
-selectors!(Read, Write, Closed);
+/// A member of the oneof of an event, as the two after it: it takes the place of another one, and is more of the same
+/// one.
+pub(super) struct Read<'a>(&'a mut Event);
 
-fields!("Read" for [Read], |self, number, value, out| {
+message!("Read" for Read<'_>, |self, number, value, out| {
     1 Message b"data" => single(&mut self.0.body, value, out)?,
+} begin |replaces| {
+    select(self.0, EventKind::Read, replaces);
 });
 
-fields!("Write" for [Write], |self, number, value, out| {
+pub(super) struct Write<'a>(&'a mut Event);
+
+message!("Write" for Write<'_>, |self, number, value, out| {
     1 Message b"data" => single(&mut self.0.body, value, out)?,
     2 Bool b"end_stream" | b"endStream" => self.0.end_stream = value.boolean()?,
+} begin |replaces| {
+    select(self.0, EventKind::Write, replaces);
 });
 
-fields!("Closed" for [Closed], |self, number, value, out| {});
+pub(super) struct Closed<'a>(&'a mut Event);
 
-records!(Body);
+message!("Closed" for Closed<'_>, |self, number, value, out| {
+} begin |replaces| {
+    select(self.0, EventKind::Closed, replaces);
+});
 
-fields!("Body" for Body, |self, number, value, out| {
+message!("Body" for Body, |self, number, value, out| {
     1 Bytes b"as_bytes" | b"asBytes" => value.payload(Type::Bytes, self, out)?,
     2 String b"as_string" | b"asString" => value.payload(Type::String, self, out)?,
     3 Bool b"truncated" => self.truncated = value.boolean()?,

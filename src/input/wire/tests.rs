@@ -434,6 +434,18 @@ fn an_event_in_two_pieces_is_one() {
     assert_eq!(message.events, [event]);
 }
 
+/// The source may end behind the tag of a closed event, which says all that there is to know.
+#[test]
+fn an_event_is_closed_by_the_tag_alone() {
+    // event { timestamp { seconds: 7 } closed }, which lacks a byte.
+    let bytes = [0x1a, 6, 0x0a, 2, 0x08, 7, 0x22];
+    let mut message = Message::default();
+    let scan = Scanner::new(&bytes, 0, bytes.len(), true);
+    assert_eq!(trace(TraceKind::SocketStreamed, scan, &mut message).unwrap_err().reason, Reason::EndInField);
+    let event = Event { kind: EventKind::Closed, time: Some(7_000_000_000), ..Event::default() };
+    assert_eq!(message.events, [event]);
+}
+
 #[test]
 fn unknown_fields_are_skipped_and_counted() {
     // trace_id, then field 9 as varint, 32 bit, 64 bit, bytes, and a group that holds a field.
