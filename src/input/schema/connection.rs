@@ -140,9 +140,11 @@ message!("SocketAddress" for SocketAddress<'_>, |self, number, value, out| {
     3 Uint32 b"port_value" | b"portValue" => self.port = value.port()?.or(self.port),
     // The other side of the oneof that holds the port.
     4 String b"named_port" | b"namedPort" => {
-        if value.ignore(Type::String)? {
+        let name = value.ignore(Type::String);
+        if !matches!(name, Ok(false)) {
             self.port = None;
         }
+        name?;
     },
     5 String b"resolver_name" | b"resolverName" => value.ignore(Type::String)?,
     6 Bool b"ipv4_compat" | b"ipv4Compat" => value.ignore(Type::Bool)?,
