@@ -92,6 +92,7 @@ pub(super) trait Cursor: Sized {
     fn each<E: Element>(&mut self, to: E::To, out: &mut Message) -> Result<(), Self::Stop>;
 
     /// A `google.protobuf.Timestamp`.
+    #[inline]
     fn time(&mut self, time: &mut Option<Time>, out: &mut Message) -> Result<(), Self::Stop> {
         self.message(time, out)
     }

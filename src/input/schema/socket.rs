@@ -53,7 +53,8 @@ impl Parts {
     /// Goes to a member of a segment's oneof: the last one counts.
     #[inline]
     fn select(&mut self, number: u32, replaces: bool, out: &mut Message) {
-        if !self.member.select(number, replaces, out) {
+        let is_first = self.member.0.is_none();
+        if !self.member.select(number, replaces, out) && !is_first {
             self.connection = None;
             self.event = SegmentEvent::default();
         }
