@@ -297,7 +297,7 @@ fn json(wrapper: &TraceWrapper) -> Vec<u8> {
     match payload_of(event) {
         Some((name, payload)) => {
             out.push_str(&format!("   \"{name}\": {{\n    \"data\": {{\n     \"as_bytes\": \""));
-            out.push_str(&base64_simd::STANDARD.encode_to_string(payload));
+            base64_simd::STANDARD.encode_append(payload, &mut out);
             out.push_str("\",\n     \"truncated\": false\n    }");
             out.push_str(if name == "write" { ",\n    \"end_stream\": false\n   },\n" } else { "\n   },\n" });
         }

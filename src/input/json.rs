@@ -3,10 +3,10 @@
 //! serde_json reads each object straight into a [`Message`], so what stands before an error is kept. Where an object
 //! is not complete yet, a splitter that remembers how far it looked decides when parsing is worth another try.
 
+mod cursor;
 mod fast;
-mod fields;
 mod frame;
-mod values;
+mod times;
 
 #[cfg(all(test, feature = "record"))]
 mod tests;
@@ -16,13 +16,16 @@ use serde::de::{DeserializeSeed, IgnoredAny};
 use serde_json::{Deserializer, Error};
 
 use self::{
+    cursor::{Context, Fill},
     fast::Outcome,
-    fields::{Fill, TraceWrapper},
     frame::{Found, Search, close},
-    values::{Context, Times},
+    times::Times,
 };
-use super::decode::{Decode, Fault, Step};
-use crate::trace::{Code, EventKind, HttpPart, Message, UnknownFields};
+use super::{
+    decode::{Decode, Fault, Step},
+    schema::Parts,
+};
+use crate::trace::{Code, EventKind, HttpPart, HttpSide, Message, UnknownFields};
 
 /// Windows editors write it; JSON does not allow it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -183,25 +186,28 @@ impl JsonDecoder {
         Step::Damaged { start, end: start + end, fault }
     }
 
-    /// Parses one object into `out`, which is clear. `cut_body` says that the body behind so many events and parts was
-    /// cut and closed by force.
-    fn parse(&mut self, text: &[u8], out: &mut Message, cut_body: Option<usize>) -> Attempt {
-        let mut context = Context::new(text, out, &mut self.times, cut_body);
+    /// Parses one object into `out`, which is clear. `cut_payload` says that the body after so many others was cut and
+    /// closed by force.
+    fn parse(&mut self, text: &[u8], out: &mut Message, cut_payload: Option<usize>) -> Attempt {
+        let mut context = Context::new(text, &mut self.times, cut_payload);
+        let mut parts = Parts::default();
         let mut json = Deserializer::from_slice(text);
-        let outcome = Fill { record: &mut TraceWrapper, context: &mut context }.deserialize(&mut json);
-        let (fault_at, unknown_before) = (context.fault_at, context.unknown_before);
-        let outcome = outcome.map(|_| json.into_iter::<IgnoredAny>().byte_offset());
-        Attempt { outcome, fault_at, unknown_before }
+        let outcome = Fill { record: &mut parts, context: &mut context, out: &mut *out }.deserialize(&mut json);
+        let Context { fault_at, unknown_before, payloads, .. } = context;
+        parts.finish(out);
+        let outcome = outcome.map(|()| json.into_iter::<IgnoredAny>().byte_offset());
+        Attempt { outcome, fault_at, unknown_before, payloads }
     }
 
     /// Parses a message that the end of the source cut once more, closed by force, to keep the payload that the cut
     /// went through.
     fn read_cut_body(&mut self, text: &[u8], out: &mut Message, first: Attempt) {
-        let (events, connections) = (out.events.len(), out.event_connections.len());
-        let (parts, headers) = (out.http.len(), out.headers.len());
+        let (events, connections, headers) = (out.events.len(), out.event_connections.len(), out.headers.len());
+        let parts: Vec<_> = out.http.iter().map(|piece| (piece.side, piece.part)).collect();
+        let payloads = first.payloads;
         first.undo(out);
         let (text, in_body) = close(text);
-        let is_readable = self.parse(&text, out, in_body.then_some(events + parts)).outcome.is_ok();
+        let is_readable = self.parse(&text, out, in_body.then_some(payloads)).outcome.is_ok();
         if let Some(event) = out.events.get_mut(events)
             && is_readable
             && matches!(event.kind, EventKind::Read | EventKind::Write)
@@ -218,14 +224,17 @@ impl JsonDecoder {
         for piece in &mut out.http {
             piece.headers = (piece.headers.0.min(headers), piece.headers.1.min(headers));
         }
-        if let Some(piece) = out.http.get_mut(parts)
-            && is_readable
-            && piece.part == HttpPart::Body
-            && !piece.body.payload.is_empty()
-        {
-            piece.body.truncated = true;
-        } else {
-            out.http.truncate(parts);
+        for side in [HttpSide::Request, HttpSide::Response] {
+            for part in [HttpPart::Headers, HttpPart::Body, HttpPart::Trailers] {
+                let cut = out.http.iter_mut().find(|piece| (piece.side, piece.part) == (side, part));
+                match cut.filter(|_| !parts.contains(&(side, part))) {
+                    Some(piece) if is_readable && part == HttpPart::Body && !piece.body.payload.is_empty() => {
+                        piece.body.truncated = true;
+                    }
+                    Some(_) => out.remove_http(side, Some(part)),
+                    None => {}
+                }
+            }
         }
     }
 }
@@ -271,6 +280,8 @@ struct Attempt {
     fault_at: Option<usize>,
     /// The unknown fields before the attempt, where it found any.
     unknown_before: Option<UnknownFields>,
+    /// Bodies whose bytes were read.
+    payloads: usize,
 }
 
 impl Attempt {

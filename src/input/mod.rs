@@ -10,8 +10,8 @@ mod error;
 mod http_tests;
 mod json;
 mod line;
-mod parts;
 mod reader;
+mod schema;
 #[cfg(test)]
 mod scrambled;
 mod source;

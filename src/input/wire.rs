@@ -15,8 +15,10 @@ pub(super) use fast::{Framing, run};
 
 use thiserror::Error;
 
-use super::parts::{self, Ends, EventParts, HttpParts, Time};
-use crate::trace::{Address, Body, Event, EventKind, Header, HttpPart, HttpSide, Message, Span, TraceKind};
+use super::schema::{
+    Cursor, Element, End, Fields, HttpBuffered, HttpStreamed, Parts, Record, SocketBuffered, SocketStreamed, Type,
+};
+use crate::trace::{Body, Event, Message, Span, TraceKind};
 
 /// Groups may nest as deep as protobuf's own parsers allow.
 const MAX_DEPTH: u32 = 100;
@@ -203,11 +205,6 @@ impl<'a> Scanner<'a> {
         Span::in_window(self.at, self.left())
     }
 
-    /// A string field. Protobuf promises UTF-8; what is not becomes replacement characters.
-    fn text(self) -> String {
-        String::from_utf8_lossy(&self.window[self.at..self.end]).into_owned()
-    }
-
     pub(crate) fn skip(&mut self, tag: Tag) -> Result<()> {
         self.skip_nested(tag, 0)
     }
@@ -278,522 +275,139 @@ fn join_groups(word: u64) -> u64 {
 /// Scans the fields of one `TraceWrapper` that was framed from outside.
 pub(crate) fn wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     let mut parts = Parts::default();
-    let result = wrapper_fields(&mut scan, &mut parts, out);
+    let result = scan.fields(&mut parts, out);
     parts.finish(out);
+    out.order_http();
     result
 }
 
-fn wrapper_fields<'a>(scan: &mut Scanner<'a>, parts: &mut Parts<'a>, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (TraceKind::from_field_number(tag.field), tag.wire_type) {
-            (Some(kind), LEN) => {
-                let field = scan.delimited(out)?;
-                if out.kind.is_some_and(|before| before != kind) {
-                    *parts = Parts::default();
-                    out.clear();
-                }
-                trace_fields(kind, field, parts, out)?;
-            }
-            _ => wrapper_extra(scan, tag, out)?,
-        }
-    }
-    Ok(())
-}
-
-/// Skips a field of `TraceWrapper` that is not its oneof.
+/// Skips a field of `TraceWrapper` that is not of its oneof.
 pub(crate) fn wrapper_extra(scan: &mut Scanner<'_>, tag: Tag, out: &mut Message) -> Result<()> {
-    match (tag.field, tag.wire_type) {
-        // configured_sample_rate
-        (5, LEN) => scan.skip(tag),
-        _ => scan.unknown(tag, "TraceWrapper", out),
-    }
+    if Parts::has(tag.field, tag.wire_type == LEN) { scan.skip(tag) } else { scan.unknown(tag, Parts::MESSAGE, out) }
 }
 
 /// Scans one field of the oneof `TraceWrapper.trace`.
-pub(crate) fn trace(kind: TraceKind, scan: Scanner<'_>, out: &mut Message) -> Result<()> {
+pub(crate) fn trace(kind: TraceKind, mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     let mut parts = Parts::default();
-    let result = trace_fields(kind, scan, &mut parts, out);
+    let (result, _) = match kind {
+        TraceKind::HttpBuffered => scan.record(&mut HttpBuffered(&mut parts), out),
+        TraceKind::HttpStreamed => scan.record(&mut HttpStreamed(&mut parts), out),
+        TraceKind::SocketBuffered => scan.record(&mut SocketBuffered(&mut parts), out),
+        TraceKind::SocketStreamed => scan.record(&mut SocketStreamed(&mut parts), out),
+    };
     parts.finish(out);
+    out.order_http();
     result
 }
 
-#[inline]
-fn trace_fields<'a>(kind: TraceKind, scan: Scanner<'a>, parts: &mut Parts<'a>, out: &mut Message) -> Result<()> {
-    out.kind = Some(kind);
-    match kind {
-        TraceKind::SocketBuffered => socket_buffered_trace(scan, parts, out),
-        TraceKind::SocketStreamed => socket_streamed_trace_segment(scan, parts, out),
-        TraceKind::HttpBuffered => http_buffered_trace(scan, parts, out),
-        TraceKind::HttpStreamed => http_streamed_trace_segment(scan, parts, out),
-    }
-}
-
-/// The submessages of a trace that are complete only where it ends.
-#[derive(Debug, Default)]
-struct Parts<'a> {
-    connection: Option<Ends>,
-    upstream_connection: Option<Ends>,
-    http: [HttpParts; 2],
-    /// The last member of a streamed segment's oneof, by its number.
-    member: Option<u32>,
-    /// The segment's event, where the fast reader took it: not yet as parts.
-    fast_event: Option<Scanner<'a>>,
-    /// The segment's event, and whether enough of it is there to keep it.
-    event: Option<(EventParts, bool)>,
-}
-
-impl Parts<'_> {
+impl Scanner<'_> {
+    /// Scans a message that is all of this scanner's bytes.
     #[inline]
-    fn finish(self, out: &mut Message) {
-        let Self { connection, upstream_connection, http, event, .. } = self;
-        if let Some(ends) = connection {
-            out.connection = Some(ends.finish(out));
-        }
-        if let Some(ends) = upstream_connection {
-            out.upstream_connection = Some(ends.finish(out));
-        }
-        for (side, parts) in [HttpSide::Request, HttpSide::Response].into_iter().zip(http) {
-            if let Some(time) = parts.time.and_then(|time| time.finish(out)) {
-                out.set_http_time(side, Some(time));
+    fn record<R: Record>(&mut self, record: &mut R, out: &mut Message) -> (Result<()>, End) {
+        record.begin(Self::REPLACES, out);
+        let result = self.fields(record.fields(), out);
+        let end = End { whole: result.is_ok() && !self.clamped, cut: self.clamped, framed: true };
+        record.end(end, out);
+        (result, end)
+    }
+
+    #[inline]
+    fn fields<F: Fields>(&mut self, fields: &mut F, out: &mut Message) -> Result<()> {
+        while !self.is_empty() {
+            let tag = self.tag()?;
+            let is_delimited = tag.wire_type == LEN;
+            if (is_delimited || tag.wire_type == VARINT) && F::has(tag.field, is_delimited) {
+                fields.field(tag.field, self, out)?;
+            } else {
+                self.unknown(tag, F::MESSAGE, out)?;
             }
         }
-        out.order_http();
-        if let Some((event, true)) = event {
-            event.finish(out);
+        Ok(())
+    }
+}
+
+impl Cursor for Scanner<'_> {
+    type Stop = Box<WireError>;
+
+    #[inline]
+    fn uint64(&mut self) -> Result<u64> {
+        self.varint()
+    }
+
+    #[inline]
+    fn int64(&mut self) -> Result<i64> {
+        self.varint().map(u64::cast_signed)
+    }
+
+    /// On the wire it is sign-extended to 64 bits, and truncated by parsers.
+    #[inline]
+    fn int32(&mut self) -> Result<i64> {
+        Ok(i64::from(self.varint()? as i32))
+    }
+
+    #[inline]
+    fn boolean(&mut self) -> Result<bool> {
+        Ok(self.varint()? != 0)
+    }
+
+    fn port(&mut self) -> Result<Option<u32>> {
+        Ok(Some(u32::try_from(self.varint()?).unwrap_or(u32::MAX)))
+    }
+
+    fn text(&mut self, out: &mut Message) -> Result<String> {
+        let field = self.delimited(out)?;
+        Ok(String::from_utf8_lossy(&self.window[field.at..field.end]).into_owned())
+    }
+
+    #[inline]
+    fn span(&mut self, _ty: Type, span: &mut Span, out: &mut Message) -> Result<()> {
+        let field = self.delimited(out)?;
+        // A part of a name or value is not all of the message that holds it.
+        self.clamped |= field.clamped;
+        *span = field.span();
+        Ok(())
+    }
+
+    #[inline]
+    fn payload(&mut self, ty: Type, body: &mut Body, out: &mut Message) -> Result<()> {
+        let field = self.delimited(out)?;
+        body.payload = field.span();
+        body.as_string = ty == Type::String;
+        body.truncated |= field.clamped;
+        Ok(())
+    }
+
+    fn ignore(&mut self, ty: Type) -> Result<bool> {
+        self.skip(Tag { field: 0, wire_type: if ty.is_delimited() { LEN } else { VARINT } })?;
+        Ok(true)
+    }
+
+    #[inline]
+    fn message<R: Record>(&mut self, record: &mut R, out: &mut Message) -> Result<()> {
+        self.delimited(out)?.record(record, out).0
+    }
+
+    #[inline]
+    fn each<E: Element>(&mut self, to: E::To, out: &mut Message) -> Result<()> {
+        if E::plain(self, out) {
+            return Ok(());
         }
+        let mut element = E::default();
+        let (result, end) = self.delimited(out)?.record(&mut element, out);
+        element.done(end, to, out);
+        result
     }
 
-    /// Goes to a member of a streamed segment's oneof: the last one counts. Answers whether it is more of the one before.
-    fn select(&mut self, member: u32, out: &mut Message) -> bool {
-        match self.member.replace(member) {
-            None => false,
-            Some(before) if before == member => true,
-            Some(_) => {
-                *self = Parts { member: Some(member), ..Parts::default() };
-                out.clear_piece();
-                false
-            }
+    #[inline]
+    fn plain_event(&mut self, _out: &mut Message) -> Option<Event> {
+        let mut after = *self;
+        let len = after.varint().ok()?;
+        if len > after.left() as u64 {
+            return None;
         }
+        let end = after.at + len as usize;
+        let event = fast::event(self.window, after.at, end)?;
+        self.at = end;
+        Some(event)
     }
-}
-
-fn http_buffered_trace(mut scan: Scanner<'_>, parts: &mut Parts<'_>, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1, LEN) => http_message(scan.delimited(out)?, HttpSide::Request, parts, out)?,
-            (2, LEN) => http_message(scan.delimited(out)?, HttpSide::Response, parts, out)?,
-            (3, LEN) => connection(scan.delimited(out)?, parts.connection.get_or_insert_default(), out)?,
-            (4, LEN) => connection(scan.delimited(out)?, parts.upstream_connection.get_or_insert_default(), out)?,
-            _ => scan.unknown(tag, "HttpBufferedTrace", out)?,
-        }
-    }
-    Ok(())
-}
-
-fn http_message(mut scan: Scanner<'_>, side: HttpSide, parts: &mut Parts<'_>, out: &mut Message) -> Result<()> {
-    let parts = &mut parts.http[side.index()];
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1 | 3, LEN) => {
-                let part = if tag.field == 1 { HttpPart::Headers } else { HttpPart::Trailers };
-                if let Some(header) = header_value(scan.delimited(out)?, out)? {
-                    out.push_header_of(side, part, header);
-                }
-            }
-            (2, LEN) => {
-                let field = scan.delimited(out)?;
-                match parts.body {
-                    Some(index) => more_of_body(field, index, out)?,
-                    None => {
-                        let before = out.http.len();
-                        let result = http_body(field, side, out);
-                        parts.body = (out.http.len() > before).then_some(before);
-                        result?;
-                    }
-                }
-            }
-            (4, LEN) => timestamp(scan.delimited(out)?, parts.time.get_or_insert_default(), out)?,
-            _ => scan.unknown(tag, "Message", out)?,
-        }
-    }
-    Ok(())
-}
-
-fn http_streamed_trace_segment(mut scan: Scanner<'_>, parts: &mut Parts<'_>, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        let (side, part) = match (tag.field, tag.wire_type) {
-            (1, VARINT) => {
-                out.trace_id = scan.varint()?;
-                continue;
-            }
-            (2, LEN) => (HttpSide::Request, HttpPart::Headers),
-            (3, LEN) => (HttpSide::Request, HttpPart::Body),
-            (4, LEN) => (HttpSide::Request, HttpPart::Trailers),
-            (5, LEN) => (HttpSide::Response, HttpPart::Headers),
-            (6, LEN) => (HttpSide::Response, HttpPart::Body),
-            (7, LEN) => (HttpSide::Response, HttpPart::Trailers),
-            _ => {
-                scan.unknown(tag, "HttpStreamedTraceSegment", out)?;
-                continue;
-            }
-        };
-        let field = scan.delimited(out)?;
-        let more = parts.select(tag.field, out);
-        match (part, more && !out.http.is_empty()) {
-            (HttpPart::Body, false) => http_body(field, side, out)?,
-            (HttpPart::Body, true) => more_of_body(field, 0, out)?,
-            (_, more) => {
-                if !more {
-                    out.push_http(side, part);
-                }
-                header_map(field, out)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Scans the fields of a `HeaderMap` into the last part.
-fn header_map(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        if (tag.field, tag.wire_type) == (1, LEN) {
-            if let Some(header) = header_value(scan.delimited(out)?, out)? {
-                out.push_header(header);
-            }
-        } else {
-            scan.unknown(tag, "HeaderMap", out)?;
-        }
-    }
-    Ok(())
-}
-
-/// `None` where the source ends within it: half a name or value is none.
-#[inline]
-fn header_value(mut scan: Scanner<'_>, out: &mut Message) -> Result<Option<Header>> {
-    let mut header = Header::default();
-    let mut raw_value = Span::default();
-    let mut clamped = scan.clamped;
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1..=3, LEN) => {
-                let field = scan.delimited(out)?;
-                clamped |= field.clamped;
-                match tag.field {
-                    1 => header.key = field.span(),
-                    2 => header.value = field.span(),
-                    _ => raw_value = field.span(),
-                }
-            }
-            _ => scan.unknown(tag, "HeaderValue", out)?,
-        }
-    }
-    if header.value.is_empty() {
-        header.value = raw_value;
-    }
-    Ok((!clamped).then_some(header))
-}
-
-/// Scans a body and keeps it, unless the source ended before its first byte.
-fn http_body(scan: Scanner<'_>, side: HttpSide, out: &mut Message) -> Result<()> {
-    let clamped = scan.clamped;
-    let mut bytes = Body::default();
-    let result = body(scan, &mut bytes, out);
-    if !(clamped || result.is_err()) || !bytes.payload.is_empty() {
-        out.push_http(side, HttpPart::Body).body = bytes;
-    }
-    result
-}
-
-/// Merges more of a body with what was there of it.
-fn more_of_body(scan: Scanner<'_>, index: usize, out: &mut Message) -> Result<()> {
-    let Some(piece) = out.http.get(index) else { return Ok(()) };
-    let mut bytes = piece.body;
-    let result = body(scan, &mut bytes, out);
-    if let Some(piece) = out.http.get_mut(index) {
-        piece.body = bytes;
-    }
-    result
-}
-
-fn socket_buffered_trace(mut scan: Scanner<'_>, parts: &mut Parts<'_>, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1, VARINT) => out.trace_id = scan.varint()?,
-            (2, LEN) => connection(scan.delimited(out)?, parts.connection.get_or_insert_default(), out)?,
-            (3, LEN) => {
-                let field = scan.delimited(out)?;
-                socket_event(field, out)?;
-            }
-            (4, VARINT) => out.read_truncated = scan.varint()? != 0,
-            (5, VARINT) => out.write_truncated = scan.varint()? != 0,
-            _ => scan.unknown(tag, "SocketBufferedTrace", out)?,
-        }
-    }
-    Ok(())
-}
-
-fn socket_streamed_trace_segment<'a>(mut scan: Scanner<'a>, parts: &mut Parts<'a>, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1, VARINT) => out.trace_id = scan.varint()?,
-            (2, LEN) => {
-                let field = scan.delimited(out)?;
-                parts.select(2, out);
-                connection(field, parts.connection.get_or_insert_default(), out)?;
-            }
-            (3, LEN) => {
-                let field = scan.delimited(out)?;
-                if parts.select(3, out) {
-                    more_of_event(field, parts, out)?;
-                } else if let Some(event) = fast_event(field) {
-                    out.events.push(event);
-                    parts.fast_event = Some(field);
-                } else {
-                    let (event, is_kept) = parts.event.insert((EventParts::default(), false));
-                    general_socket_event(field, event, is_kept, out)?;
-                }
-            }
-            (4, LEN) => {
-                let mut events = scan.delimited(out)?;
-                parts.select(4, out);
-                while !events.is_empty() {
-                    let tag = events.tag()?;
-                    if (tag.field, tag.wire_type) == (1, LEN) {
-                        let field = events.delimited(out)?;
-                        socket_event(field, out)?;
-                    } else {
-                        events.unknown(tag, "SocketEvents", out)?;
-                    }
-                }
-            }
-            _ => scan.unknown(tag, "SocketStreamedTraceSegment", out)?,
-        }
-    }
-    Ok(())
-}
-
-/// Merges more of a segment's event with what was there of it.
-#[cold]
-fn more_of_event<'a>(scan: Scanner<'a>, parts: &mut Parts<'a>, out: &mut Message) -> Result<()> {
-    if let Some(first) = parts.fast_event.take() {
-        out.events.clear();
-        let mut event = EventParts::default();
-        // The fast reader takes no event with unknown fields, so none is counted twice.
-        socket_event_fields(first, &mut event, out)?;
-        parts.event = Some((event, true));
-    }
-    let (event, is_kept) = parts.event.get_or_insert_default();
-    general_socket_event(scan, event, is_kept, out)
-}
-
-#[inline]
-fn fast_event(scan: Scanner<'_>) -> Option<Event> {
-    if scan.clamped { None } else { fast::event(scan.window, scan.at, scan.end) }
-}
-
-/// Scans an event and keeps it if it is complete, or if the source ended after part of its payload.
-#[inline]
-fn socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
-    if let Some(event) = fast_event(scan) {
-        out.events.push(event);
-        return Ok(());
-    }
-    whole_socket_event(scan, out)
-}
-
-fn whole_socket_event(scan: Scanner<'_>, out: &mut Message) -> Result<()> {
-    let (mut event, mut is_kept) = (EventParts::default(), false);
-    let result = general_socket_event(scan, &mut event, &mut is_kept, out);
-    if is_kept {
-        event.finish(out);
-    }
-    result
-}
-
-fn general_socket_event(
-    scan: Scanner<'_>,
-    parts: &mut EventParts,
-    is_kept: &mut bool,
-    out: &mut Message,
-) -> Result<()> {
-    let clamped = scan.clamped;
-    let result = socket_event_fields(scan, parts, out);
-    let whole = result.is_ok() && !clamped;
-    let readable = clamped
-        && match parts.event.kind {
-            EventKind::Absent => false,
-            EventKind::Read | EventKind::Write => !parts.event.body.payload.is_empty(),
-            EventKind::Closed => true,
-        };
-    *is_kept |= whole || readable;
-    result
-}
-
-#[inline]
-fn socket_event_fields(mut scan: Scanner<'_>, parts: &mut EventParts, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1, LEN) => timestamp(scan.delimited(out)?, parts.time.get_or_insert_default(), out)?,
-            (2, LEN) => {
-                parts.select(EventKind::Read);
-                let mut read = scan.delimited(out)?;
-                while !read.is_empty() {
-                    let tag = read.tag()?;
-                    if (tag.field, tag.wire_type) == (1, LEN) {
-                        let field = read.delimited(out)?;
-                        body(field, &mut parts.event.body, out)?;
-                    } else {
-                        read.unknown(tag, "Read", out)?;
-                    }
-                }
-            }
-            (3, LEN) => {
-                parts.select(EventKind::Write);
-                let mut write = scan.delimited(out)?;
-                while !write.is_empty() {
-                    let tag = write.tag()?;
-                    match (tag.field, tag.wire_type) {
-                        (1, LEN) => {
-                            let field = write.delimited(out)?;
-                            body(field, &mut parts.event.body, out)?;
-                        }
-                        (2, VARINT) => parts.event.end_stream = write.varint()? != 0,
-                        _ => write.unknown(tag, "Write", out)?,
-                    }
-                }
-            }
-            (4, LEN) => {
-                parts.select(EventKind::Closed);
-                let mut closed = scan.delimited(out)?;
-                while !closed.is_empty() {
-                    let tag = closed.tag()?;
-                    closed.unknown(tag, "Closed", out)?;
-                }
-            }
-            (5, LEN) => connection(scan.delimited(out)?, parts.connection.get_or_insert_default(), out)?,
-            (6, VARINT) => parts.event.seq_num = scan.varint()?,
-            _ => scan.unknown(tag, "SocketEvent", out)?,
-        }
-    }
-    Ok(())
-}
-
-#[inline]
-fn timestamp(mut scan: Scanner<'_>, time: &mut Time, out: &mut Message) -> Result<()> {
-    time.cut |= scan.clamped;
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1, VARINT) => time.seconds = scan.varint()?.cast_signed(),
-            // int32 on the wire is sign-extended to 64 bits and truncated by parsers.
-            (2, VARINT) => time.nanos = i64::from(scan.varint()? as i32),
-            _ => scan.unknown(tag, "Timestamp", out)?,
-        }
-    }
-    Ok(())
-}
-
-#[inline]
-fn body(mut scan: Scanner<'_>, body: &mut Body, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1 | 2, LEN) => {
-                let field = scan.delimited(out)?;
-                body.payload = field.span();
-                body.as_string = tag.field == 2;
-                body.truncated |= field.clamped;
-            }
-            (3, VARINT) => body.truncated = scan.varint()? != 0,
-            _ => scan.unknown(tag, "Body", out)?,
-        }
-    }
-    Ok(())
-}
-
-fn connection(mut scan: Scanner<'_>, ends: &mut Ends, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1, LEN) => address(scan.delimited(out)?, &mut ends.first, out)?,
-            (2, LEN) => address(scan.delimited(out)?, &mut ends.second, out)?,
-            (3, LEN) => address(scan.delimited(out)?, &mut ends.third, out)?,
-            _ => scan.unknown(tag, "Connection", out)?,
-        }
-    }
-    Ok(())
-}
-
-fn address(mut scan: Scanner<'_>, address: &mut Option<Address>, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1, LEN) => socket_address(scan.delimited(out)?, parts::socket(address), out)?,
-            (2, LEN) => pipe(scan.delimited(out)?, parts::pipe(address), out)?,
-            (3, LEN) => internal_address(scan.delimited(out)?, parts::internal(address), out)?,
-            _ => scan.unknown(tag, "Address", out)?,
-        }
-    }
-    Ok(())
-}
-
-fn socket_address(
-    mut scan: Scanner<'_>,
-    (address, port): (&mut String, &mut Option<u32>),
-    out: &mut Message,
-) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (2, LEN) => *address = scan.delimited(out)?.text(),
-            (3, VARINT) => *port = Some(u32::try_from(scan.varint()?).unwrap_or(u32::MAX)),
-            // named_port: the other side of the oneof that holds the port.
-            (4, LEN) => {
-                *port = None;
-                scan.skip(tag)?;
-            }
-            // protocol, resolver_name, ipv4_compat, network_namespace_filepath: known, of no use here.
-            (1 | 6, VARINT) | (5 | 7, LEN) => scan.skip(tag)?,
-            _ => scan.unknown(tag, "SocketAddress", out)?,
-        }
-    }
-    Ok(())
-}
-
-fn pipe(mut scan: Scanner<'_>, path: &mut String, out: &mut Message) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1, LEN) => *path = scan.delimited(out)?.text(),
-            // mode
-            (2, VARINT) => scan.skip(tag)?,
-            _ => scan.unknown(tag, "Pipe", out)?,
-        }
-    }
-    Ok(())
-}
-
-fn internal_address(
-    mut scan: Scanner<'_>,
-    (listener, endpoint): (&mut String, &mut String),
-    out: &mut Message,
-) -> Result<()> {
-    while !scan.is_empty() {
-        let tag = scan.tag()?;
-        match (tag.field, tag.wire_type) {
-            (1, LEN) => *listener = scan.delimited(out)?.text(),
-            (2, LEN) => *endpoint = scan.delimited(out)?.text(),
-            _ => scan.unknown(tag, "EnvoyInternalAddress", out)?,
-        }
-    }
-    Ok(())
 }

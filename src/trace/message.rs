@@ -417,12 +417,6 @@ impl Message {
         }
     }
 
-    /// Forgets when the header fields of a buffered trace's request or response came, and answers it.
-    pub fn take_http_time(&mut self, side: HttpSide) -> Option<Nanos> {
-        let key = (side, HttpPart::Headers);
-        self.http.iter_mut().rfind(|piece| (piece.side, piece.part) == key).and_then(|piece| piece.time.take())
-    }
-
     /// Forgets the parts of one side, or of one kind of part of it, for which others were given.
     pub fn remove_http(&mut self, side: HttpSide, part: Option<HttpPart>) {
         let is_it = |piece: &HttpPiece| piece.side == side && part.is_none_or(|part| piece.part == part);

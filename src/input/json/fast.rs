@@ -8,7 +8,7 @@
 use base64_simd::STANDARD;
 use memchr::memchr;
 
-use super::values::Times;
+use super::times::Times;
 use crate::{
     input::line::Line,
     trace::{Body, Event, EventKind, Message, Nanos, TraceKind, nanos_from_timestamp},

@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use super::{
     JsonDecoder,
     fast::{self, Outcome},
-    values::Times,
+    times::Times,
 };
 use crate::{
     input::{
@@ -791,6 +791,34 @@ fn a_cut_event_needs_its_time_and_kind() {
 }
 
 #[test]
+fn a_cut_before_the_list_of_header_fields_leaves_no_part() {
+    let source = r#"{"http_streamed_trace_segment":{"trace_id":"1","request_headers":{"headers":[{"key":"a"}"#;
+    for (len, parts) in [(source.find("\"headers\"").unwrap(), 0), (source.len(), 1)] {
+        assert_eq!(decode_cut(source.as_bytes(), len).1.unwrap().http.len(), parts);
+    }
+}
+
+#[test]
+fn an_http_body_that_is_cut_is_kept_whatever_stands_before_it() {
+    let response = r#""response":{"body":{"as_bytes":"AAEC"},"headers":[{"key":"a"}]}"#;
+    let request = r#""request":{"headers_received_time":"1970-01-01T00:00:01Z","body":{"as_bytes":"AAECAwQF"#;
+    let source = format!(r#"{{"http_buffered_trace":{{{response},{request}"#);
+    let http = decode_cut(source.as_bytes(), source.len()).1.unwrap().http;
+    let parts: Vec<_> =
+        http.iter().map(|piece| (piece.side, piece.part, piece.payload.len(), piece.truncated)).collect();
+    let (request, response) = (HttpSide::Request, HttpSide::Response);
+    assert_eq!(
+        parts,
+        [
+            (request, HttpPart::Headers, 0, false),
+            (request, HttpPart::Body, 6, true),
+            (response, HttpPart::Headers, 0, false),
+            (response, HttpPart::Body, 3, false)
+        ]
+    );
+}
+
+#[test]
 fn real_traces_can_be_cut_anywhere() {
     for trace in TRACES {
         let whole = decode(trace);
@@ -1116,7 +1144,8 @@ proptest! {
             let reference = Timestamp::from_str(&text)
                 .map_err(|_| TimeError::Unreadable)
                 .and_then(|time| nanos_from_timestamp(time.seconds, time.nanos.into()));
-            prop_assert_eq!(times.read(&text), reference, "{}", text);
+            let (read, mut out) = (times.read(&text), Message::default());
+            prop_assert_eq!(read.finish(&mut out).ok_or_else(|| out.bad_time.unwrap()), reference, "{}", text);
         }
     }
 }

@@ -225,9 +225,8 @@ impl<'a> Lexer<'a> {
 
     /// Steps behind a message that was read by other means.
     #[inline]
-    pub(super) fn close_at(&mut self, end: usize) {
+    pub(super) fn step_over(&mut self, end: usize) {
         self.pos = end;
-        self.depth -= 1;
         self.fresh = false;
     }
 

@@ -24,7 +24,10 @@ use crate::{
         },
     },
     tap::Format,
-    trace::{Connection, FieldId, MessageView, Nanos, TimeError, nanos_from_timestamp},
+    trace::{
+        Address, Connection, EventKind, FieldId, HttpPart, HttpSide, MessageView, Nanos, TimeError,
+        nanos_from_timestamp,
+    },
 };
 
 /// An event with its payload and connection in it.

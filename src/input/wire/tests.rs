@@ -5,12 +5,16 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    input::{http_tests, scrambled},
+    input::{
+        http_tests,
+        schema::{Ends, EventParts},
+        scrambled,
+    },
     proto::{
         envoy::config::core::v3::{self as core, address::Address as AddressKind},
         tap,
     },
-    trace::{Connection, MessageView, nanos_from_timestamp},
+    trace::{Address, Connection, EventKind, MessageView, nanos_from_timestamp},
 };
 
 fn any_address() -> impl Strategy<Value = core::Address> {
@@ -285,7 +289,10 @@ proptest! {
             }
             if let Some(event) = fast::event(&bytes, 0, end) {
                 let mut message = Message::default();
-                whole_socket_event(Scanner::new(&bytes, 0, end, false), &mut message).unwrap();
+                let mut general = EventParts::default();
+                let (result, whole) = Scanner::new(&bytes, 0, end, false).record(&mut general, &mut message);
+                result.unwrap();
+                general.done(whole, (), &mut message);
                 prop_assert_eq!(message.events, [event]);
             }
         }
@@ -407,7 +414,7 @@ fn the_layout_before_1_28_is_told_by_field_3_without_field_1() {
 
 fn connection_of(bytes: &[u8], out: &mut Message) -> Connection {
     let mut ends = Ends::default();
-    connection(Scanner::new(bytes, 0, bytes.len(), false), &mut ends, out).unwrap();
+    Scanner::new(bytes, 0, bytes.len(), false).fields(&mut ends, out).unwrap();
     ends.finish(out)
 }
 
@@ -424,6 +431,18 @@ fn an_event_in_two_pieces_is_one() {
     let mut message = Message::default();
     trace(TraceKind::SocketStreamed, Scanner::new(&more, 0, more.len() - 64, false), &mut message).unwrap();
     let event = Event { kind: EventKind::Write, time: Some(1_700_000_000_000_000_009), seq_num: 1, ..Event::default() };
+    assert_eq!(message.events, [event]);
+}
+
+/// The source may end behind the tag of a closed event, which says all that there is to know.
+#[test]
+fn an_event_is_closed_by_the_tag_alone() {
+    // event { timestamp { seconds: 7 } closed }, which lacks a byte.
+    let bytes = [0x1a, 6, 0x0a, 2, 0x08, 7, 0x22];
+    let mut message = Message::default();
+    let scan = Scanner::new(&bytes, 0, bytes.len(), true);
+    assert_eq!(trace(TraceKind::SocketStreamed, scan, &mut message).unwrap_err().reason, Reason::EndInField);
+    let event = Event { kind: EventKind::Closed, time: Some(7_000_000_000), ..Event::default() };
     assert_eq!(message.events, [event]);
 }
 

@@ -1,0 +1,99 @@
+//! RFC 3339 times.
+
+use std::str::FromStr;
+
+use prost_types::Timestamp;
+
+use crate::input::{line::leading_digits, schema::Time};
+
+/// Reads RFC 3339 times. The calendar is prost_types' business; a minute that was seen in the last time is not computed
+/// again, since the times of a trace lie close together.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    /// `YYYY-MM-DDTHH:MM`, which is compared as one number.
+    minute: Option<[u8; 16]>,
+    /// Seconds since 1970 where `minute` begins.
+    begins: i64,
+}
+
+impl Times {
+    #[inline]
+    pub(super) fn read(&mut self, text: &str) -> Time {
+        let (seconds, nanos) = match self.read_utc(text.as_bytes()) {
+            Some((seconds, nanos, [])) => (seconds, nanos),
+            _ => match Timestamp::from_str(text) {
+                Ok(time) => (time.seconds, i64::from(time.nanos)),
+                Err(_) => return Time::UNREADABLE,
+            },
+        };
+        Time::new(seconds, nanos)
+    }
+
+    /// Seconds and nanoseconds of `YYYY-MM-DDTHH:MM:SSZ`, with or without a fraction, and what stands behind. None for
+    /// anything else.
+    #[inline]
+    pub(super) fn read_utc<'a>(&mut self, text: &'a [u8]) -> Option<(i64, i64, &'a [u8])> {
+        let (minute, rest) = text.split_first_chunk::<16>()?;
+        let ([b':', s1, s2, mark], rest) = rest.split_first_chunk::<4>()? else { return None };
+        let second = below(60, *s1, *s2)?;
+        let (nanos, rest) = match mark {
+            b'Z' => (0, rest),
+            b'.' => fraction(rest)?,
+            _ => return None,
+        };
+        if self.minute.map(u128::from_ne_bytes) != Some(u128::from_ne_bytes(*minute)) {
+            self.begins = begin_of(minute)?;
+            self.minute = Some(*minute);
+        }
+        Some((self.begins + second, nanos, rest))
+    }
+}
+
+/// Two digits of a clock.
+#[inline]
+fn below(limit: i64, tens: u8, ones: u8) -> Option<i64> {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    let value = i64::from(tens) * 10 + i64::from(ones);
+    (tens < 10 && ones < 10 && value < limit).then_some(value)
+}
+
+/// Nanoseconds of a fraction's one to nine digits, and what stands behind the Z that ends it.
+#[inline]
+fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+    const SCALE: [i64; 8] = [0, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100];
+    if let Some(eight) = text.first_chunk()
+        && let (number, len @ 1..8) = leading_digits(u64::from_le_bytes(*eight))
+    {
+        // Envoy's six digits.
+        return (text[len] == b'Z').then(|| (number.cast_signed() * SCALE[len], &text[len + 1..]));
+    }
+    let len = text.iter().take(10).position(|byte| *byte == b'Z')?;
+    Some((nanos_of(&text[..len])?, &text[len + 1..]))
+}
+
+/// Nanoseconds of one to nine digits.
+fn nanos_of(digits: &[u8]) -> Option<i64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let mut nanos = 0;
+    for at in 0..9 {
+        let digit = digits.get(at).map_or(0, |digit| digit.wrapping_sub(b'0'));
+        if digit > 9 {
+            return None;
+        }
+        nanos = nanos * 10 + i64::from(digit);
+    }
+    Some(nanos)
+}
+
+/// Seconds since 1970 where a minute begins.
+#[cold]
+fn begin_of(minute: &[u8; 16]) -> Option<i64> {
+    let (date, clock) = minute.split_first_chunk::<10>()?;
+    let [b'T', h1, h2, b':', m1, m2] = *clock else { return None };
+    let (hour, minute) = (below(24, h1, h2)?, below(60, m1, m2)?);
+    let date = std::str::from_utf8(date).ok()?;
+    let midnight = Timestamp::from_str(&format!("{date}T00:00:00Z")).ok()?.seconds;
+    Some(midnight + hour * 3600 + minute * 60)
+}

@@ -1,0 +1,315 @@
+//! The messages of a trace, each described once for all encodings.
+//!
+//! A message is a table ([`message!`]): of each field the number, the type, its own name and its name in JSON, and what
+//! its value does to the records. The decoders of the encodings are [`Cursor`]s, which find fields and read values; what
+//! a oneof, a field that comes twice, or a submessage in pieces means is said here alone.
+//!
+//! Protobuf lets a field stand anywhere, and more than once: of a scalar and of the members of a oneof the last one
+//! counts, and the pieces of a submessage are merged. So a submessage is complete only where the message around it ends,
+//! and until then it is kept in [`Parts`]. JSON's readers take the last value of a name, alone; null is the default
+//! value, and of a oneof's members it says nothing.
+
+mod connection;
+mod http;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(super) use self::socket::EventParts;
+pub(super) use self::{
+    connection::{Ends, Time},
+    http::{HttpBuffered, HttpStreamed},
+    socket::{SocketBuffered, SocketStreamed},
+};
+
+use self::{
+    http::HttpParts,
+    socket::{SegmentEvent, SocketEvents},
+};
+use crate::trace::{Body, Event, HttpSide, Message, Span, TraceKind};
+
+/// The types of fields, as far as the encodings tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    Uint64,
+    Int64,
+    Int32,
+    Uint32,
+    Bool,
+    Enum,
+    String,
+    Bytes,
+    Message,
+}
+
+impl Type {
+    /// Whether its values have their length before them on the wire; the others are varints.
+    pub(super) const fn is_delimited(self) -> bool {
+        matches!(self, Self::String | Self::Bytes | Self::Message)
+    }
+}
+
+/// A decoder that stands before the value of a field.
+pub(super) trait Cursor: Sized {
+    /// Why reading stopped before the end of the message.
+    type Stop;
+
+    /// Whether a value takes the place of the one before, as in JSON.
+    const REPLACES: bool = false;
+
+    fn uint64(&mut self) -> Result<u64, Self::Stop>;
+
+    /// The nearest number where the encoding has larger ones.
+    fn int64(&mut self) -> Result<i64, Self::Stop>;
+
+    /// An `int32`; the encoding may have larger numbers.
+    fn int32(&mut self) -> Result<i64, Self::Stop> {
+        self.int64()
+    }
+
+    fn boolean(&mut self) -> Result<bool, Self::Stop>;
+
+    /// A `uint32`, or the largest one where the number is none. `None` stands for null.
+    fn port(&mut self) -> Result<Option<u32>, Self::Stop>;
+
+    /// A `string`, as text of its own. What is no UTF-8 becomes replacement characters.
+    fn text(&mut self, out: &mut Message) -> Result<String, Self::Stop>;
+
+    /// A `string` or `bytes`, where it stands or unescaped.
+    fn span(&mut self, ty: Type, span: &mut Span, out: &mut Message) -> Result<(), Self::Stop>;
+
+    /// A body's bytes, of which the end of the source may cut off a part.
+    fn payload(&mut self, ty: Type, body: &mut Body, out: &mut Message) -> Result<(), Self::Stop>;
+
+    /// A value that is known and of no use here. Says false for null.
+    fn ignore(&mut self, ty: Type) -> Result<bool, Self::Stop>;
+
+    /// A message; null leaves the record alone.
+    fn message<R: Record>(&mut self, record: &mut R, out: &mut Message) -> Result<(), Self::Stop>;
+
+    /// Messages of a repeated field: one, or a list of them.
+    fn each<E: Element>(&mut self, to: E::To, out: &mut Message) -> Result<(), Self::Stop>;
+
+    /// A `google.protobuf.Timestamp`.
+    #[inline]
+    fn time(&mut self, time: &mut Option<Time>, out: &mut Message) -> Result<(), Self::Stop> {
+        self.message(time, out)
+    }
+
+    /// An event in the one layout that Envoy gives it, in a straight line. `None`, without a trace, for any other.
+    fn plain_event(&mut self, _out: &mut Message) -> Option<Event> {
+        None
+    }
+}
+
+/// The fields of a message.
+pub(super) trait Fields {
+    /// The message's name without its package, as unknown fields are counted.
+    const MESSAGE: &'static str;
+
+    /// Whether there is a field of this number, in the wire's encoding of its type.
+    fn has(number: u32, is_delimited: bool) -> bool;
+
+    /// The number of the field of this name. JSON may use the one in lowerCamelCase.
+    fn named(name: &[u8], is_json: bool) -> Option<u32>;
+
+    /// Reads the value of the field of this number, which there is.
+    fn field<C: Cursor>(&mut self, number: u32, value: &mut C, out: &mut Message) -> Result<(), C::Stop>;
+}
+
+/// What a message is read into.
+pub(super) trait Record {
+    type Fields: Fields;
+
+    fn fields(&mut self) -> &mut Self::Fields;
+
+    /// Where a message begins that is not null. See [`Cursor::REPLACES`].
+    fn begin(&mut self, _replaces: bool, _out: &mut Message) {}
+
+    /// Where reading it ends, for whatever reason.
+    fn end(&mut self, _end: End, _out: &mut Message) {}
+}
+
+/// A message of a repeated field.
+pub(super) trait Element: Record + Default {
+    /// Where it belongs.
+    type To: Copy;
+
+    /// A list of them, for people.
+    const LIST: &'static str;
+
+    /// Reads one by [`Cursor::plain_event`].
+    fn plain<C: Cursor>(_value: &mut C, _out: &mut Message) -> bool {
+        false
+    }
+
+    /// Adds it to the records.
+    fn done(self, end: End, to: Self::To, out: &mut Message);
+}
+
+/// How the reading of a message came to its end. Neither whole nor cut is damage.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) whole: bool,
+    /// The source ends inside it.
+    pub(super) cut: bool,
+    /// Lengths told what belongs to it, so that what was read of it is part of it, come what may.
+    pub(super) framed: bool,
+}
+
+impl End {
+    pub(super) const WHOLE: Self = Self { whole: true, cut: false, framed: false };
+    pub(super) const DAMAGED: Self = Self { whole: false, cut: false, framed: false };
+}
+
+/// Describes a message and the record that it is read into: of each field `number Type own name | name in JSON`, and what
+/// is done with the value; then what is done where the message begins and where it ends.
+macro_rules! message {
+    (
+        $message:literal for $record:ty, |$this:ident, $number:ident, $value:ident, $out:ident| {
+            $($literal:literal $type:ident $($name:literal $(| $json:literal)?)? => $effect:expr,)*
+        }
+        $(begin |$replaces:ident| $begin:block)?
+        $(end |$end:ident| $finish:block)?
+    ) => {
+        impl crate::input::schema::Fields for $record {
+            const MESSAGE: &'static str = $message;
+
+            #[inline(always)]
+            #[allow(unused_variables)]
+            fn has(number: u32, is_delimited: bool) -> bool {
+                match number {
+                    $($literal => is_delimited == crate::input::schema::Type::$type.is_delimited(),)*
+                    _ => false,
+                }
+            }
+
+            #[inline]
+            #[allow(unused_variables)]
+            fn named(name: &[u8], is_json: bool) -> Option<u32> {
+                match name {
+                    $($($name => Some($literal), $($json if is_json => Some($literal),)?)?)*
+                    _ => None,
+                }
+            }
+
+            #[inline]
+            #[allow(unused_variables, unreachable_code)]
+            fn field<C: Cursor>(&mut $this, $number: u32, $value: &mut C, $out: &mut Message) -> Result<(), C::Stop> {
+                match $number {
+                    $($literal => { $effect; })*
+                    _ => unreachable!("the number was found in the same table"),
+                }
+                Ok(())
+            }
+        }
+
+        impl crate::input::schema::Record for $record {
+            type Fields = Self;
+
+            #[inline]
+            fn fields(&mut self) -> &mut Self {
+                self
+            }
+
+            $(
+                #[inline]
+                #[allow(unused_variables)]
+                fn begin(&mut $this, $replaces: bool, $out: &mut Message) {
+                    $begin
+                }
+            )?
+
+            $(
+                #[inline]
+                #[allow(unused_variables)]
+                fn end(&mut $this, $end: End, $out: &mut Message) {
+                    $finish
+                }
+            )?
+        }
+    };
+}
+use message;
+
+/// Reads a message that is in no oneof. JSON's null is the default value.
+#[inline]
+fn single<C: Cursor, R: Record + Default>(record: &mut R, value: &mut C, out: &mut Message) -> Result<(), C::Stop> {
+    if C::REPLACES {
+        *record = R::default();
+    }
+    value.message(record, out)
+}
+
+/// A `TraceWrapper`, as far as it is complete only where it ends.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    connection: Option<Ends>,
+    upstream_connection: Option<Ends>,
+    http: [HttpParts; 2],
+    member: Member,
+    event: SegmentEvent,
+    events: SocketEvents,
+}
+
+message!("TraceWrapper" for Parts, |self, number, value, out| {
+    1 Message b"http_buffered_trace" | b"httpBufferedTrace" => value.message(&mut HttpBuffered(self), out)?,
+    2 Message b"http_streamed_trace_segment" | b"httpStreamedTraceSegment" => {
+        value.message(&mut HttpStreamed(self), out)?;
+    },
+    3 Message b"socket_buffered_trace" | b"socketBufferedTrace" => value.message(&mut SocketBuffered(self), out)?,
+    4 Message b"socket_streamed_trace_segment" | b"socketStreamedTraceSegment" => {
+        value.message(&mut SocketStreamed(self), out)?;
+    },
+    5 Message b"configured_sample_rate" | b"configuredSampleRate" => value.ignore(Type::Message)?,
+});
+
+impl Parts {
+    /// Goes to a member of the oneof: the last one counts.
+    #[inline]
+    fn begin_trace(&mut self, kind: TraceKind, replaces: bool, out: &mut Message) {
+        if replaces || out.kind.is_some_and(|before| before != kind) {
+            *self = Self::default();
+            out.clear();
+        }
+        out.kind = Some(kind);
+    }
+
+    /// Completes the message, but for [`Message::order_http`].
+    #[inline]
+    pub(super) fn finish(self, out: &mut Message) {
+        let Self { connection, upstream_connection, http, event, .. } = self;
+        if let Some(ends) = connection {
+            out.connection = Some(ends.finish(out));
+        }
+        if let Some(ends) = upstream_connection {
+            out.upstream_connection = Some(ends.finish(out));
+        }
+        for (side, parts) in [HttpSide::Request, HttpSide::Response].into_iter().zip(http) {
+            if let Some(time) = parts.time.and_then(|time| time.finish(out)) {
+                out.set_http_time(side, Some(time));
+            }
+        }
+        event.finish(out);
+    }
+}
+
+/// The last member of a streamed segment's oneof, by its number.
+#[derive(Debug, Default)]
+struct Member(Option<u32>);
+
+impl Member {
+    /// Goes to a member: the last one counts. Answers whether it is more of the one before.
+    #[inline]
+    fn select(&mut self, number: u32, replaces: bool, out: &mut Message) -> bool {
+        match self.0.replace(number) {
+            None => false,
+            Some(before) if before == number && !replaces => true,
+            Some(_) => {
+                out.clear_piece();
+                false
+            }
+        }
+    }
+}
