@@ -37,7 +37,7 @@ fn print_connections(path: &Path) -> Result<(), Box<dyn Error>> {
         if let Some(summary) = summaries.entry(&timelines, &entry) {
             let endpoints = resolver.open(&trace_stem(path), &summary.opening);
             resolver.close(&endpoints);
-            let (client, server) = endpoints.tuple(summary.opening.role);
+            let timeline::AddressPair(client, server) = endpoints.tuple(summary.opening.role);
             let [read, wrote] = [Direction::Inbound, Direction::Outbound].map(|way| summary.sides[way.index()]);
             println!("{client} -> {server}: Envoy read {}, wrote {}", bytes(read), bytes(wrote));
         }

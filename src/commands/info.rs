@@ -21,7 +21,7 @@ use crate::{
     interrupt::Watched,
     report::{self, Reporter, print_error},
     synth::TcpMode,
-    timeline::{self, Direction, Endpoints, Side, Summary, Timelines},
+    timeline::{self, AddressPair, Direction, Endpoints, Side, Summary, Timelines},
     trace::{Address, rfc3339},
     untrusted::{escape, escape_json},
     words,
@@ -121,7 +121,7 @@ fn write_connection(
         });
         return writeln!(out, "{}", escape_json(&object.to_string()));
     }
-    let (client, server) = endpoints.tuple(opening.role);
+    let AddressPair(client, server) = endpoints.tuple(opening.role);
     let name = |address: &Option<Address>| match address {
         Some(Address::Socket { address, .. }) if address.parse::<IpAddr>().is_ok() => String::new(),
         Some(named) => format!(" ({named})"),

@@ -17,7 +17,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Opening, Role, stable_hash};
+use super::{AddressPair, Opening, Role, stable_hash};
 use crate::trace::{Address, Code};
 
 /// The made-up port of a server without one. No dissector of Wireshark claims it, so its heuristics decide.
@@ -54,10 +54,10 @@ pub struct Endpoints {
 impl Endpoints {
     /// Client and server.
     #[must_use]
-    pub fn tuple(&self, role: Role) -> (SocketAddr, SocketAddr) {
+    pub fn tuple(&self, role: Role) -> AddressPair {
         match role {
-            Role::Downstream => (self.remote, self.local),
-            Role::Upstream => (self.local, self.remote),
+            Role::Downstream => AddressPair(self.remote, self.local),
+            Role::Upstream => AddressPair(self.local, self.remote),
         }
     }
 }
@@ -238,7 +238,7 @@ struct End {
 pub struct Resolver {
     mappings: Mappings,
     /// Tuples of connections that are open now, the lower address first.
-    open: HashSet<(SocketAddr, SocketAddr)>,
+    open: HashSet<AddressPair>,
 }
 
 impl Resolver {
@@ -517,8 +517,8 @@ fn mapped(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn ordered(endpoints: &Endpoints) -> (SocketAddr, SocketAddr) {
-    (endpoints.local.min(endpoints.remote), endpoints.local.max(endpoints.remote))
+fn ordered(endpoints: &Endpoints) -> AddressPair {
+    AddressPair(endpoints.local.min(endpoints.remote), endpoints.local.max(endpoints.remote))
 }
 
 #[cfg(test)]

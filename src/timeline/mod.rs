@@ -21,7 +21,7 @@ mod table;
 pub use assemble::Timelines;
 pub use endpoint::{Endpoints, Mapping, Mappings, ParseMappingError, Resolver};
 pub use entry::{ConnectionId, Data, Entry, EntryKind, Joined, Opening, PerConnection, Record, TrueLength};
-pub use hash::stable_hash;
+pub use hash::{AddressPair, stable_hash};
 pub use http::{
     Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice, reason_phrase,
 };
