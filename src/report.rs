@@ -1,4 +1,6 @@
-//! Everything that a person reads, on standard error.
+//! Everything that a person reads, on standard error. The words of findings are in `findings.rs`.
+
+mod findings;
 
 use std::{
     error::Error,
@@ -15,6 +17,7 @@ use std::{
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+pub use self::findings::{detail, place};
 use crate::{
     cli::ProgressMode,
     input::Input,
@@ -85,7 +88,7 @@ impl Reporter {
 
     /// Reports a finding in the source at `path`.
     pub fn finding(&mut self, path: &Path, finding: &Finding) {
-        let severity = finding.code.severity();
+        let severity = finding.code().severity();
         match severity {
             Severity::Error => self.errors += 1,
             Severity::Warning => self.warnings += 1,
@@ -93,7 +96,7 @@ impl Reporter {
         }
         // Warnings are for `validate`, unless they are what makes this run fail, or `--map` may be what brought them up.
         let fails = severity == Severity::Error || (self.strict && severity == Severity::Warning);
-        let needed = match finding.code {
+        let needed = match finding.code() {
             _ if fails => Verbosity::Quiet,
             Code::SameAddress => Verbosity::Normal,
             _ => Verbosity::Verbose,
@@ -103,7 +106,8 @@ impl Reporter {
         }
         self.printed += 1;
         if self.printed <= MAX_FINDINGS {
-            print_line(severity.word(), &format_args!("{}: {finding}", path.display()));
+            let (place, detail) = (place(finding.place), detail(finding));
+            print_line(severity.word(), &format_args!("{}: {place}: {detail}", path.display()));
         }
     }
 

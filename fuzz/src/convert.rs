@@ -77,7 +77,7 @@ impl Plan {
         };
         let plan = Self {
             format,
-            synth: synth::Options { tcp, truncated, mss: mss[pick(second, 0, 3)] },
+            synth: synth::Options { tcp, truncated, mss: mss[pick(second, 0, 3)], ..synth::Options::default() },
             timeline: timeline::Options {
                 role: role[pick(first, 6, 2)],
                 start_time: is(third, 1).then_some(1_700_000_000_000_000_000),

@@ -20,7 +20,7 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, print_error, print_line},
     timeline::Track,
-    trace::{Code, Finding, MessageView},
+    trace::{Code, Fact, Finding, MessageView},
 };
 
 /// Writes all exchanges of all inputs into one file, input by input.
@@ -166,9 +166,7 @@ fn read(
                 if let Some(kind) = message.kind.filter(|kind| !kind.is_http())
                     && sockets.is_none()
                 {
-                    let detail = format!("a socket trace ({}); HAR is for HTTP tap traces", kind.field_name());
-                    let (offset, message) = (message.offset, message.index);
-                    sockets = Some(Finding { code: Code::SocketTrace, offset, message, detail });
+                    sockets = Some(Finding::new(message.place(), Fact::SocketTrace(kind)));
                 }
                 exchanges.message(view, &mut each)
             }
@@ -192,7 +190,7 @@ fn read(
         };
         // The user ended the stream, and not where a message ends, or what packs it.
         let interrupted = live && interrupt::signal().is_some();
-        let meant = |finding: &&Finding| interrupted && matches!(finding.code, Code::CutOff | Code::ReadFailed);
+        let meant = |finding: &&Finding| interrupted && matches!(finding.code(), Code::CutOff | Code::ReadFailed);
         for finding in source.take_findings().iter().chain(&findings).filter(|finding| !meant(finding)) {
             reporter.finding(&input.path, finding);
         }
@@ -211,10 +209,6 @@ fn read(
 
 fn truncation(view: MessageView<'_>, tracks: &[Track; 2]) -> Option<Finding> {
     let message = view.message();
-    tracks.iter().any(|track| track.truncated).then(|| Finding {
-        code: Code::TruncatedBody,
-        offset: message.offset,
-        message: message.index,
-        detail: format!("trace_id {}: a body is truncated", message.trace_id),
-    })
+    let fact = Fact::TruncatedBody { trace_id: message.trace_id };
+    tracks.iter().any(|track| track.truncated).then(|| Finding::new(message.place(), fact))
 }

@@ -12,8 +12,7 @@ use crate::{
     timeline::{
         self, ConnectionId, Endpoints, Entry, EntryKind, Mappings, PerConnection, Summaries, Summary, Timelines,
     },
-    trace::{Code, Finding},
-    words::times,
+    trace::{Fact, Finding, Place},
 };
 
 /// What reading a trace brings up, in order.
@@ -101,15 +100,14 @@ pub(super) fn read(
     }
     let unknown = timelines.source().unknown_fields();
     let mut others = unknown.total();
-    let mut unknown_field = |detail: String| {
-        each(Item::Finding(&Finding { code: Code::UnknownField, offset: 0, message: 0, detail }));
-    };
+    // They are counted over the whole source.
+    let mut unknown_field = |fact| each(Item::Finding(&Finding::new(Place::default(), fact)));
     for field in unknown.fields() {
         others -= field.count;
-        unknown_field(format!("{}.{} is unknown to this version, {}", field.message, field.field, times(field.count)));
+        unknown_field(Fact::UnknownField(field.clone()));
     }
     if others > 0 {
-        unknown_field(format!("more fields are unknown to this version, {}", times(others)));
+        unknown_field(Fact::UnknownFields { times: others });
     }
     each(Item::End(&timelines));
     Ok(Ok(()))

@@ -349,7 +349,7 @@ impl Trace {
         let mut findings = self.timelines.source_mut().take_findings();
         if self.was_interrupted() {
             // The user ended the stream, and not where a message ends, or what packs it.
-            findings.retain(|finding| !matches!(finding.code, Code::CutOff | Code::ReadFailed));
+            findings.retain(|finding| !matches!(finding.code(), Code::CutOff | Code::ReadFailed));
         }
         findings.extend(self.summaries.take_findings());
         for finding in &findings {

@@ -18,7 +18,7 @@ use crate::{
     interrupt::Watched,
     report::{self, print_line},
     timeline,
-    trace::{Finding, Severity},
+    trace::{Finding, Place, Severity},
     untrusted::escape_json,
     words::count,
 };
@@ -59,7 +59,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
         };
         let result = inspect::read(input, options, timeline, |item| {
             if let (Item::Finding(finding), true) = (item, written.is_ok()) {
-                counts.add(finding.code.severity());
+                counts.add(finding.code().severity());
                 written = write_finding(&mut out, args.inspect.json, &input.path, finding);
             }
         });
@@ -100,8 +100,8 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
 }
 
 fn write_finding(out: &mut impl Write, json: bool, path: &Path, finding: &Finding) -> io::Result<()> {
-    let Finding { code, offset, message, detail } = finding;
-    let severity = code.severity().word();
+    let (code, Place { offset, message }) = (finding.code(), finding.place);
+    let (severity, detail) = (code.severity().word(), report::detail(finding));
     let path = path.display().to_string();
     if json {
         let object = json!({
@@ -110,8 +110,8 @@ fn write_finding(out: &mut impl Write, json: bool, path: &Path, finding: &Findin
         });
         return writeln!(out, "{}", escape_json(&object.to_string()));
     }
-    let place = format!("byte {offset}, message {message}:");
-    let line = format!("{severity:<7}  {code:<18}  {path}: {place} {detail}", code = code.name());
+    let place = report::place(finding.place);
+    let line = format!("{severity:<7}  {code:<18}  {path}: {place}: {detail}", code = code.name());
     writeln!(out, "{}", report::for_terminal(&line))
 }
 

@@ -24,7 +24,9 @@ use super::{
     reader,
     text::TextDecoder,
 };
-use crate::trace::{Code, Finding, Findings, MAX_EVENTS, MAX_HEADERS, Message, MessageView, TraceKind, UnknownFields};
+use crate::trace::{
+    Code, Fact, Finding, Findings, MAX_EVENTS, MAX_HEADERS, Message, MessageView, Place, TraceKind, UnknownFields,
+};
 
 /// Bytes that one read asks for: what a pipe holds several times over, and what fits a core's cache.
 const READ: usize = 256 * 1024;
@@ -291,9 +293,8 @@ impl Source {
     }
 
     /// Adds a finding about the current message.
-    fn find(&mut self, code: Code, detail: String) {
-        let Message { offset, index, .. } = self.messages[self.current];
-        self.findings.push(Finding { code, offset, message: index, detail });
+    fn find(&mut self, fact: Fact) {
+        self.findings.push(Finding::new(self.messages[self.current].place(), fact));
     }
 
     /// The message that the last [`Source::advance`] decoded, without its bytes.
@@ -370,7 +371,7 @@ impl Source {
                 let finding = self.finding(fault);
                 let message = &self.messages[self.current];
                 let readable = message.connection.is_some() || !message.events.is_empty() || !message.http.is_empty();
-                if message.kind.is_none() && finding.code == Code::Undecodable {
+                if message.kind.is_none() && finding.code() == Code::Undecodable {
                     self.suspect = Some(finding);
                 } else {
                     self.findings.push(finding);
@@ -387,10 +388,10 @@ impl Source {
             }
             Step::End => {
                 if self.decoded > 0
-                    && let Some(suspect) = &mut self.suspect
+                    && let Some(Finding { fact, .. }) = &mut self.suspect
+                    && let Fact::Undecodable(detail) = fact
                 {
-                    suspect.code = Code::TrailingBytes;
-                    suspect.detail.insert_str(0, "what follows the last message is none: ");
+                    *fact = Fact::TrailingBytes(std::mem::take(detail));
                 }
                 self.release_suspect();
                 Some(Advance::End)
@@ -464,15 +465,9 @@ impl Source {
             (true, false) => 0,
             (false, _) => usize::MAX,
         };
-        let rest = if self.discard == usize::MAX { ", and so is the rest of the source" } else { "" };
-        self.findings.push(Finding {
-            code: Code::TooLarge,
-            offset: self.offset,
-            message: self.next_index,
-            detail: format!(
-                "a message of {size} bytes or more is passed over{rest}; --max-message allows {limit} bytes"
-            ),
-        });
+        let place = Place { offset: self.offset, message: self.next_index };
+        let with_rest = self.discard == usize::MAX;
+        self.findings.push(Finding::new(place, Fact::LargeMessage { size, limit, with_rest }));
         self.next_index += 1;
         self.wanted = 1;
         self.too_large = false;
@@ -487,20 +482,20 @@ impl Source {
         let message = &mut self.messages[self.current];
         message.offset = self.offset + start as u64;
         message.index = self.next_index;
-        let (bad_times, kind, count) = (message.describe_bad_times(), message.kind, message.count());
+        let (bad_times, kind, count) = (message.unreadable_times(), message.kind, message.count());
         self.next_index += count;
         self.decoded += count;
         self.taken = end;
         self.wanted = 1;
         self.told_all = false;
-        if let Some(detail) = bad_times {
-            self.find(Code::BadTime, detail);
+        if let Some(fact) = bad_times {
+            self.find(fact);
         }
         self.hold_to_limits();
         if let Some(kind) = kind {
             let new = !std::mem::replace(&mut self.kinds[kind as usize], true);
             if new && self.kinds.iter().filter(|seen| **seen).count() > 1 {
-                self.find(Code::MixedKinds, format!("{} in a source that began with another kind", kind.field_name()));
+                self.find(Fact::MixedKinds(kind));
             }
         }
     }
@@ -508,21 +503,19 @@ impl Source {
     /// Reports what of the current message was beyond a limit.
     fn hold_to_limits(&mut self) {
         let message = &mut self.messages[self.current];
-        if let Some(detail) = message.beyond_limits() {
-            self.find(Code::TooLarge, detail);
+        if let Some(fact) = message.beyond_limits() {
+            self.find(fact);
         }
         if let Some(len) = self.messages[self.current].cap_names() {
-            self.find(Code::TooLarge, format!("an address of {len} bytes; only its beginning is kept"));
+            self.find(Fact::LongAddress { len });
         }
     }
 
     fn finding(&self, fault: Fault) -> Finding {
-        Finding {
-            code: fault.code,
-            offset: self.offset + fault.at as u64,
-            message: self.messages[self.current].index,
-            detail: fault.detail,
-        }
+        let Fault { at, code, detail } = fault;
+        let place = Place { offset: self.offset + at as u64, message: self.messages[self.current].index };
+        let fact = if code == Code::CutOff { Fact::CutOff(detail) } else { Fact::Undecodable(detail) };
+        Finding::new(place, fact)
     }
 
     #[inline]
@@ -543,12 +536,8 @@ impl Source {
     fn read_or_end(&mut self) {
         if let Err(error) = self.read() {
             self.at_end = true;
-            self.findings.push(Finding {
-                code: Code::ReadFailed,
-                offset: self.offset + (self.end - self.start) as u64,
-                message: self.next_index,
-                detail: format!("cannot read on: {error}"),
-            });
+            let place = Place { offset: self.offset + (self.end - self.start) as u64, message: self.next_index };
+            self.findings.push(Finding::new(place, Fact::ReadFailed(error.to_string())));
         }
     }
 

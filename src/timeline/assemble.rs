@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     input::{Advance, Source},
-    trace::{Code, Finding, Nanos, TraceKind},
+    trace::{Fact, Finding, Nanos, Place, TraceKind},
 };
 
 /// The timelines of one source, entry by entry, in the order of the trace.
@@ -55,16 +55,14 @@ impl Timelines {
     }
 
     /// Adds what is wrong with the addresses of a connection that has just been opened.
-    pub fn find_faults(&mut self, connection: ConnectionId, faults: &[(Code, String)]) {
+    pub fn find_faults(&mut self, connection: ConnectionId, faults: &[Fact]) {
         // Where the source was cut off inside an address, the cut is the fault.
         if faults.is_empty() || self.source.records().cut {
             return;
         }
-        let Some((offset, message)) = self.opening(connection).map(|opening| (opening.offset, opening.message)) else {
-            return;
-        };
-        for (code, detail) in faults {
-            self.source.add_finding(Finding { code: *code, offset, message, detail: detail.clone() });
+        let Some(place) = self.opening(connection).map(|opening| opening.place) else { return };
+        for fault in faults {
+            self.source.add_finding(Finding::new(place, fault.clone()));
         }
     }
 
@@ -91,9 +89,9 @@ impl Timelines {
         self.sockets.queue.current.as_ref().map(|entry| entry.time)
     }
 
-    /// Byte offset and index of the message that the current entry comes from.
+    /// Where the message begins that the current entry comes from.
     #[must_use]
-    pub fn place(&self) -> (u64, u64) {
+    pub fn place(&self) -> Place {
         if let Some(place) = self.replayed.place() {
             return place;
         }

@@ -2,12 +2,12 @@
 
 use super::{
     ConnectionId, EntryKind, Options, Record,
-    http::{Made, MadeKind, Place, Replay},
+    http::{BytesPlace, Made, MadeKind, Replay},
     sockets::{PayloadPlace, Pending},
     start::Start,
     table::ConnectionTable,
 };
-use crate::input::Source;
+use crate::{input::Source, trace::Place};
 
 /// The replay of a source's HTTP traces, and what of it the current entry needs.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Replayed {
     /// By the replay's streams.
     connections: Vec<ConnectionId>,
     /// Place and note of the current entry, if it is the replay's.
-    current: Option<((u64, u64), String)>,
+    current: Option<(Place, String)>,
 }
 
 impl Replayed {
@@ -48,9 +48,9 @@ impl Replayed {
                 }
                 MadeKind::Data(data) => {
                     note = data.note;
-                    let place = match data.place {
-                        Place::Own(start, end) => PayloadPlace::Replay(start, end),
-                        Place::Message(span) => PayloadPlace::Message(span),
+                    let place = match data.bytes {
+                        BytesPlace::Own(start, end) => PayloadPlace::Replay(start, end),
+                        BytesPlace::Message(span) => PayloadPlace::Message(span),
                     };
                     EntryKind::Data(Record {
                         length: data.length,
@@ -82,8 +82,8 @@ impl Replayed {
         self.current = None;
     }
 
-    /// Offset and index of the message that the current entry comes from, if it is the replay's.
-    pub(super) fn place(&self) -> Option<(u64, u64)> {
+    /// Where the message begins that the current entry comes from, if it is the replay's.
+    pub(super) fn place(&self) -> Option<Place> {
         self.current.as_ref().map(|(place, _)| *place)
     }
 

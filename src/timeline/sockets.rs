@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     input::Source,
-    trace::{Code, Connection, Event, EventKind, Finding, Nanos, Span, TraceKind},
+    trace::{Connection, Event, EventKind, Fact, Finding, Nanos, Span, TraceKind},
 };
 
 /// Where the bytes of an entry are.
@@ -178,8 +178,7 @@ impl Sockets {
             connection,
             role: Role::Downstream,
             role_given: false,
-            offset: message.offset,
-            message: message.index,
+            place: message.place(),
             times: TimesFrom::Recorded,
             http: None,
         }
@@ -188,12 +187,7 @@ impl Sockets {
     fn open_streamed(&mut self, source: &mut Source) -> ConnectionId {
         while let Some(oldest) = self.table.oldest_of_too_many() {
             if !mem::replace(&mut self.crowded, true) {
-                let limit = self.table.limit;
-                let detail = format!(
-                    "more connections are open at once than the {limit} that --max-connections allows; the oldest are \
-                     given up"
-                );
-                self.find(source, Code::TooManyConnections, detail);
+                self.find(source, Fact::ManyConnections { limit: self.table.limit });
             }
             self.end_connection(source, oldest, EntryKind::Abandoned);
         }
@@ -300,13 +294,9 @@ impl Sockets {
     fn time_of(&mut self, source: &mut Source, event: &Event, connection: ConnectionId) -> Nanos {
         let known = self.clock.readable(event);
         if known != event.time {
-            let detail = "a time after the year 2106 does not fit pcap, pcapng has room for it; the time of the event \
-                          before is used";
-            self.find(source, Code::BadTime, detail.into());
+            self.find(source, Fact::LateTime);
         } else if known.is_none() && source.records().bad_time.is_none() {
-            let detail = "an event without a time; that of the event before it is used, or where there is none, of the \
-                          next one";
-            self.find(source, Code::BadTime, detail.into());
+            self.find(source, Fact::NoTime);
         }
         let time = known.unwrap_or_else(|| self.made_up_time(connection));
         self.table.state(connection).last_time = Some(time);
@@ -421,9 +411,9 @@ impl Sockets {
     }
 
     /// Adds a finding about the event being read.
-    fn find(&mut self, source: &mut Source, code: Code, detail: String) {
-        let (offset, message) = self.cursor.place(source);
-        source.add_finding(Finding { code, offset, message, detail });
+    fn find(&mut self, source: &mut Source, fact: Fact) {
+        let place = self.cursor.place(source);
+        source.add_finding(Finding::new(place, fact));
     }
 
     /// The first entry of a connection, when all that can be known of it is known.

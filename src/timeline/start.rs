@@ -46,7 +46,7 @@ impl Start {
     #[cold]
     pub(super) fn get(&mut self) -> (Nanos, TimesFrom) {
         if let Some(given) = self.given {
-            return (given, TimesFrom::StartTime);
+            return (given, TimesFrom::Given);
         }
         if let Some(found) = self.found {
             return found;

@@ -49,7 +49,7 @@ fn read(bytes: &[u8], options: Options, pieces: &[usize], peeks: bool) -> Said {
             Advance::Message => {
                 let message = source.records();
                 for (index, event) in message.events.iter().enumerate() {
-                    let (offset, number) = message.place_of(index);
+                    let Place { offset, message: number } = message.place_of(index);
                     events.push((offset, number, event.body.payload.len()));
                 }
                 if peeks && matches!(source.peek(), Peek::NeedInput) {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     timeline::{Direction, Opening},
-    trace::{Code, Finding, HttpPart, HttpPiece, HttpSide, MessageView, Nanos, Span},
+    trace::{ExchangeFact, Fact, Finding, HttpPart, HttpPiece, HttpSide, MessageView, Nanos, Place, Span},
 };
 
 /// Between pieces whose time is made up.
@@ -30,7 +30,7 @@ pub(super) struct Exchange {
     index: usize,
     trace_id: u64,
     buffered: bool,
-    origin: (u64, u64),
+    origin: Place,
     client: Direction,
     /// Until the connection is open.
     opening: Option<Box<Opening>>,
@@ -102,10 +102,9 @@ impl Sink<'_> {
         }
     }
 
-    pub(super) fn find(&mut self, code: Code, detail: &str) {
-        let detail = format!("trace_id {}: {detail}", self.trace_id);
-        let (offset, message) = self.at.origin;
-        self.env.findings.push(Finding { code, offset, message, detail });
+    pub(super) fn find(&mut self, fact: ExchangeFact) {
+        let fact = Fact::Exchange { trace_id: self.trace_id, fact };
+        self.env.findings.push(Finding::new(self.at.origin, fact));
     }
 }
 
@@ -115,7 +114,7 @@ impl Exchange {
             index,
             trace_id: opening.trace_id,
             buffered: opening.buffered,
-            origin: (opening.offset, opening.message),
+            origin: opening.place,
             client: opening.role.client_direction(),
             opening: Some(Box::new(opening)),
             framer: None,
@@ -124,10 +123,9 @@ impl Exchange {
         }
     }
 
-    pub(super) fn find(&self, env: &mut Env, code: Code, detail: String) {
-        let (offset, message) = self.origin;
-        let detail = format!("trace_id {}: {detail}", self.trace_id);
-        env.findings.push(Finding { code, offset, message, detail });
+    pub(super) fn find(&self, env: &mut Env, fact: ExchangeFact) {
+        let fact = Fact::Exchange { trace_id: self.trace_id, fact };
+        env.findings.push(Finding::new(self.origin, fact));
     }
 
     /// Writes the parts in `view`. `in_window` says that its bytes stay where they are until the entries were read;
@@ -150,7 +148,7 @@ impl Exchange {
             let is_last = last[piece.side.index()] == Some(position);
             let head = (piece.part == HttpPart::Headers).then(|| Head::read(view, piece));
             let time = self.next_time(env, piece, head.as_ref());
-            let origin = if self.buffered || ends { self.origin } else { (message.offset, message.index) };
+            let origin = if self.buffered || ends { self.origin } else { message.place() };
             let track = ends.then_some(&tracks[piece.side.index()]);
             let mut sink = self.sink(env, time, origin);
             let Some(framer) = &mut self.framer else { continue };
@@ -216,7 +214,7 @@ impl Exchange {
         env.out.push(at, MadeKind::Ended { complete, last });
     }
 
-    fn sink<'e>(&self, env: &'e mut Env, time: Nanos, origin: (u64, u64)) -> Sink<'e> {
+    fn sink<'e>(&self, env: &'e mut Env, time: Nanos, origin: Place) -> Sink<'e> {
         let at = At { stream: self.index, origin, direction: self.client, time };
         Sink { env, at, client: self.client, trace_id: self.trace_id }
     }
@@ -244,7 +242,7 @@ impl Exchange {
         }
         if !self.order_reported {
             self.order_reported = true;
-            self.find(env, Code::OutOfOrder, "its segments are not in the order in which HTTP sends them".into());
+            self.find(env, ExchangeFact::SegmentsOutOfOrder);
         }
         if ends {
             order.sort_by_key(|piece| key(piece));
@@ -256,8 +254,7 @@ impl Exchange {
         let Some(mut opening) = self.opening.take() else { return };
         let late = order.iter().any(|piece| piece.time.is_some_and(|time| time > env.latest));
         if late {
-            let detail = "a time after the year 2106 does not fit pcap, pcapng has room for it; another is made up";
-            self.find(env, Code::BadTime, detail.into());
+            self.find(env, ExchangeFact::LateTime);
         }
         let recorded = order
             .iter()
@@ -271,7 +268,7 @@ impl Exchange {
         let (time, times) = match (recorded, env.start_time) {
             // Parts before the one with a time were sent before it.
             (Some((before, time)), _) => (time.saturating_sub(before.saturating_mul(STEP)), TimesFrom::Recorded),
-            (None, Some(start)) => (after_clock(env.clock, start), TimesFrom::StartTime),
+            (None, Some(start)) => (after_clock(env.clock, start), TimesFrom::Given),
             (None, None) => match date().filter(|date| *date <= env.latest) {
                 Some(date) => (within_second(env.clock, date), TimesFrom::Date),
                 None => {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     timeline::PREFACE,
-    trace::{Code, HttpSide},
+    trace::{ExchangeFact, HttpSide},
 };
 
 /// Frame types and flags (RFC 9113 section 6).
@@ -454,7 +454,7 @@ impl LeftOut {
         if let Some(names) = self.names.list() {
             let detail = format!("left out of the {side}, because HTTP/2 has no such names there: {names}");
             sink.note(&detail);
-            sink.find(Code::EscapedHeader, &detail);
+            sink.find(ExchangeFact::Escaped(detail));
         }
     }
 }

@@ -18,7 +18,7 @@ mod track;
 
 use std::collections::VecDeque;
 
-pub(super) use self::out::{Made, MadeKind, Place};
+pub(super) use self::out::{BytesPlace, Made, MadeKind};
 use self::{exchange::Exchange, out::Out};
 pub use self::{
     h1::reason_phrase,
@@ -26,7 +26,7 @@ pub use self::{
     track::{Completeness, Track},
 };
 use super::{Opening, Options, Role, start::Start};
-use crate::trace::{Code, Connection, Finding, Findings, HttpPart, MessageView, Nanos, TraceKind};
+use crate::trace::{Connection, ExchangeFact, Finding, Findings, HttpPart, MessageView, Nanos, Place, TraceKind};
 
 /// Bytes of one exchange that are held.
 const MAX_HELD: usize = 256 << 10;
@@ -40,7 +40,7 @@ const MAX_OPEN: usize = 8192;
 /// Exchanges that look complete and wait, because trailers may follow even a body of known length.
 const MAX_COMPLETE: usize = 64;
 
-/// `--http`.
+/// Which version of HTTP an exchange is replayed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VersionChoice {
     /// By what the exchange shows.
@@ -52,7 +52,7 @@ pub enum VersionChoice {
     Two,
 }
 
-/// `--side`: whose connection, where the trace has both.
+/// Whose connection is replayed, where the trace has both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SideChoice {
     /// The client's connection to Envoy; Envoy's to the server if only that one is recorded.
@@ -78,8 +78,8 @@ pub enum TimesFrom {
     Recorded,
     /// The response's date header.
     Date,
-    /// `--start-time`.
-    StartTime,
+    /// The user gave it.
+    Given,
     /// The last one before it in the trace.
     Before,
     /// The first one after it in the trace.
@@ -128,7 +128,7 @@ pub(super) struct Replay {
     streams: Streams<Option<Exchange>>,
     held_together: usize,
     /// Streams that hold something, on a live source: their slots and origins.
-    waiting: VecDeque<(usize, (u64, u64))>,
+    waiting: VecDeque<(usize, Place)>,
 }
 
 impl Replay {
@@ -240,11 +240,7 @@ impl Replay {
         let Some(held) = stream.take_held() else { return };
         self.held_together -= held.bytes;
         let view = held.view();
-        let opening = Opening {
-            offset: stream.origin.0,
-            message: stream.origin.1,
-            ..opening(view, false, self.env.options.side)
-        };
+        let opening = Opening { place: stream.origin, ..opening(view, false, self.env.options.side) };
         let exchange = stream.state.get_or_insert_with(|| Exchange::new(index, opening));
         exchange.write(&mut self.env, view, &stream.tracks, false, false);
         self.streams.give_back(held);
@@ -287,7 +283,7 @@ impl Replay {
             let origin = stream.origin;
             let exchange = stream.state.get_or_insert_with(|| {
                 let opening = opening(held.view(), false, self.env.options.side);
-                Exchange::new(index, Opening { offset: origin.0, message: origin.1, ..opening })
+                Exchange::new(index, Opening { place: origin, ..opening })
             });
             report_incomplete(&mut self.env, exchange, &stream.tracks, false);
             exchange.write(&mut self.env, held.view(), &stream.tracks, false, true);
@@ -325,17 +321,16 @@ fn report_incomplete(env: &mut Env, exchange: &Exchange, tracks: &[Track; 2], cu
         return;
     }
     if tracks.iter().any(|track| !track.is_empty() && !track.has_head) {
-        let detail = "a body or trailers have no headers; they are written as they are";
-        exchange.find(env, Code::MissingHeader, detail.to_owned());
+        exchange.find(env, ExchangeFact::Headless);
     }
     let missing = match completeness(tracks) {
         Completeness::Complete => return,
-        Completeness::Unfinished => "its body ends before its content-length",
-        Completeness::Headless if tracks[0].is_empty() => "there is no request",
-        Completeness::Headless if tracks[1].is_empty() => "there is no response",
+        Completeness::Unfinished => ExchangeFact::ShortBody,
+        Completeness::Headless if tracks[0].is_empty() => ExchangeFact::NoRequest,
+        Completeness::Headless if tracks[1].is_empty() => ExchangeFact::NoResponse,
         Completeness::Headless => return,
     };
-    exchange.find(env, Code::IncompleteExchange, missing.to_owned());
+    exchange.find(env, missing);
 }
 
 /// What is known of the connection of an exchange.
@@ -352,8 +347,7 @@ fn opening(view: MessageView<'_>, buffered: bool, side: SideChoice) -> Opening {
         connection: connection.unwrap_or_else(Connection::default),
         role,
         role_given: false,
-        offset: message.offset,
-        message: message.index,
+        place: message.place(),
         times: TimesFrom::Recorded,
         http: None,
     }
