@@ -17,10 +17,11 @@ use std::{
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-pub use self::findings::{detail, place};
+pub use self::findings::detail;
 use crate::{
+    capture::ReadOnlyOutput,
     cli::ProgressMode,
-    input::Input,
+    input::{Input, InputError, Likeness},
     interrupt::Watched,
     trace::{Code, Finding, Severity, UnknownFields},
     untrusted::{cap, escape},
@@ -106,8 +107,7 @@ impl Reporter {
         }
         self.printed += 1;
         if self.printed <= MAX_FINDINGS {
-            let (place, detail) = (place(finding.place), detail(finding));
-            print_line(severity.word(), &format_args!("{}: {place}: {detail}", path.display()));
+            print_line(severity.word(), &format_args!("{}: {finding}", path.display()));
         }
     }
 
@@ -146,14 +146,50 @@ pub fn print_error(error: &(dyn Error + 'static)) {
 /// An error and its causes in one line.
 #[must_use]
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut text = with_advice(error);
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
-        text.push_str(&error.to_string());
+        text.push_str(&with_advice(error));
         cause = error.source();
     }
     text
+}
+
+/// An error without its causes, and the option that does something about it.
+fn with_advice(error: &(dyn Error + 'static)) -> String {
+    let is_bare_protobuf = || {
+        let error = error.downcast_ref::<InputError>();
+        matches!(error, Some(InputError::Unrecognised { looks_like: Likeness::Protobuf, .. }))
+    };
+    let is_read_only = || {
+        let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        error.is_some_and(|error| error.is::<ReadOnlyOutput>())
+    };
+    if is_bare_protobuf() {
+        format!("{error}; {READ_AS_BINARY}")
+    } else if is_read_only() {
+        format!("{error}; --force replaces it")
+    } else {
+        error.to_string()
+    }
+}
+
+/// What to do with protobuf that nothing tells from any other.
+const READ_AS_BINARY: &str = "--from binary reads it as one";
+
+/// Why a file in a directory was passed over, for a line that names it.
+#[must_use]
+pub fn why_passed_over(error: &InputError) -> String {
+    match error {
+        InputError::Unrecognised { looks_like: looks_like @ Likeness::Protobuf, .. } => {
+            format!("{looks_like}; {READ_AS_BINARY}")
+        }
+        InputError::Unrecognised { looks_like, .. } => looks_like.to_string(),
+        InputError::Read { source, .. } => format!("cannot be read: {source}"),
+        InputError::Empty { .. } => "it is empty".to_owned(),
+        InputError::NothingReadable { .. } => "it holds nothing that can be read".to_owned(),
+    }
 }
 
 /// A line for people: escaped, because it may quote a trace, and capped.

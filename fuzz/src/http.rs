@@ -43,7 +43,7 @@ pub fn replay(plan: &Plan, trace: &[u8]) {
         let findings = timelines.source_mut().take_findings();
         headless |= findings
             .iter()
-            .any(|finding| [Code::MissingHeader, Code::OutOfOrder, Code::CutOff].contains(&finding.code));
+            .any(|finding| [Code::MissingHeader, Code::OutOfOrder, Code::CutOff].contains(&finding.code()));
         match advance {
             Advance::Message => {}
             Advance::NeedInput => {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tap2pcap::{
     input::{Advance, Encoding, InputError, Options, Source},
-    trace::{Connection, Event, EventKind, Finding, HttpPart, HttpSide, MessageView, Nanos, TimeError, TraceKind},
+    trace::{Connection, Event, EventKind, Finding, HttpPart, HttpSide, MessageView, Nanos, Place, TimeError, TraceKind},
 };
 
 use crate::pieces::{InPieces, Pieces};
@@ -75,7 +75,7 @@ impl Message {
         let events = std::mem::take(&mut whole.events);
         assert!(!events.is_empty() && message.count() == events.len() as u64);
         let one = |(event, one)| {
-            let (offset, index) = message.place_of(event);
+            let Place { offset, message: index } = message.place_of(event);
             Self { offset, index, events: vec![one], ..whole.clone() }
         };
         events.into_iter().enumerate().map(one).collect()

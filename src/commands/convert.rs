@@ -37,8 +37,8 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     }
     let (kind, packing) = output::kind(args, output)?;
     settings.output.packing = packing;
-    for file in &passed_over {
-        super::passed_over(&file.path, &file.why, settings.verbosity);
+    for error in &passed_over {
+        super::passed_over(error.path(), error, settings.verbosity);
     }
     if found.is_empty() {
         return match interrupt::signal() {

@@ -31,8 +31,8 @@ pub(super) fn inputs(args: &InspectArgs) -> anyhow::Result<(Vec<Input>, Vec<Inpu
     let Discovered { inputs: found, unreadable, passed_over } = discover(&args.inputs);
     super::read_stdin_once(&found)?;
     let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
-    for file in &passed_over {
-        super::passed_over(&file.path, &file.why, settings::verbosity(args.verbosity));
+    for error in &passed_over {
+        super::passed_over(error.path(), error, settings::verbosity(args.verbosity));
     }
     if found.is_empty() && unreadable.is_empty() && interrupt::signal().is_none() {
         return Err(super::no_traces(&args.inputs, passed_over.len()));

@@ -10,8 +10,7 @@ use crate::{
 };
 
 /// What comments in a capture call the settings: by the options that give them.
-const NAMES: SettingNames =
-    SettingNames { role: "--role", start_time: "--start-time", mss: "--mss", map: "--map" };
+const NAMES: SettingNames = SettingNames { role: "--role", start_time: "--start-time", mss: "--mss", map: "--map" };
 
 /// The settings of a conversion.
 #[derive(Clone, Debug)]

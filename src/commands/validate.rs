@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cli::ValidateArgs,
-    input::{InputError, OTHER_JSON},
+    input::InputError,
     interrupt::Watched,
     report::{self, print_line},
     timeline,
@@ -68,7 +68,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
             Ok(Err(signal)) => return Ok(signal),
             Err(error) if input.is_found() && error.is_other_json() => {
                 passed_over += 1;
-                super::passed_over(&input.path, OTHER_JSON, settings::verbosity(args.inspect.verbosity));
+                super::passed_over(&input.path, &error, settings::verbosity(args.inspect.verbosity));
             }
             Err(error) => {
                 counts.add(Severity::Error);
@@ -100,18 +100,18 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
 }
 
 fn write_finding(out: &mut impl Write, json: bool, path: &Path, finding: &Finding) -> io::Result<()> {
-    let (code, Place { offset, message }) = (finding.code(), finding.place);
-    let (severity, detail) = (code.severity().word(), report::detail(finding));
+    let code = finding.code();
+    let severity = code.severity().word();
     let path = path.display().to_string();
     if json {
+        let Place { offset, message } = finding.place;
         let object = json!({
             "path": path, "severity": severity, "code": code.name(),
-            "offset": offset, "message": message, "detail": detail,
+            "offset": offset, "message": message, "detail": report::detail(finding),
         });
         return writeln!(out, "{}", escape_json(&object.to_string()));
     }
-    let place = report::place(finding.place);
-    let line = format!("{severity:<7}  {code:<18}  {path}: {place}: {detail}", code = code.name());
+    let line = format!("{severity:<7}  {code:<18}  {path}: {finding}", code = code.name());
     writeln!(out, "{}", report::for_terminal(&line))
 }
 

@@ -1,15 +1,25 @@
 //! The words of findings. What a stage states as a fact is put here, and here alone, as people read it: with what
 //! it means, and with the option that changes it.
 
+use std::fmt;
+
 use crate::{
     trace::{ExchangeFact, Fact, Finding, Limited, Owner, Place},
     words::{bytes_are, count_of, times},
 };
 
 /// `byte 7, message 0`
-#[must_use]
-pub fn place(place: Place) -> String {
-    format!("byte {}, message {}", place.offset, place.message)
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {}, message {}", self.offset, self.message)
+    }
+}
+
+/// The place and the words. They may quote the trace, so escape them before they reach a terminal.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, detail(self))
+    }
 }
 
 /// What was found, and what it means. It may quote the trace, so escape it before it reaches a terminal.

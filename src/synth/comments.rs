@@ -167,7 +167,13 @@ pub(super) const WINDOW: &str = "made up: the connection's window is opened agai
 
 /// HTTP/2's preface in a packet of its own: `pieces` came before the last one, the first of them at `began`. `goes_on`
 /// says that more of its event follows.
-pub(super) fn preface(names: &SettingNames, segment: u16, pieces: usize, began: Option<Nanos>, goes_on: bool) -> String {
+pub(super) fn preface(
+    names: &SettingNames,
+    segment: u16,
+    pieces: usize,
+    began: Option<Nanos>,
+    goes_on: bool,
+) -> String {
     let mut comment = String::from(
         "the preface of HTTP/2 is in a packet of its own, made up so that Wireshark's HTTP dissector hands the \
          connection on",

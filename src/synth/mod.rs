@@ -55,12 +55,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            tcp: TcpMode::default(),
-            truncated: TruncatedMode::default(),
-            mss: None,
-            names: &SettingNames::PLAIN,
-        }
+        Self { tcp: TcpMode::default(), truncated: TruncatedMode::default(), mss: None, names: &SettingNames::PLAIN }
     }
 }
 

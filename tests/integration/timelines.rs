@@ -377,7 +377,7 @@ fn run(bytes: Vec<u8>, dress: Dress, arrival: &Arrival, options: Options) -> Vec
     }
     // That buffered and streamed traces stand in one source is all that is wrong.
     let findings = timelines.source_mut().take_findings();
-    assert!(findings.iter().all(|finding| finding.code == Code::MixedKinds), "{findings:?}");
+    assert!(findings.iter().all(|finding| finding.code() == Code::MixedKinds), "{findings:?}");
     seen
 }
 

@@ -113,7 +113,7 @@ proptest! {
             let of_events: Vec<_> = whole.0.iter().map(|event| (event.1, event.2)).collect();
             let expected: Vec<_> = fits.iter().map(|((index, (payload, _)), _)| (*index, *payload)).collect();
             prop_assert_eq!(&of_events, &expected, "{:?}", encoding);
-            let too_large: Vec<_> = whole.1.iter().map(|finding| (finding.code, finding.message)).collect();
+            let too_large: Vec<_> = whole.1.iter().map(|finding| (finding.code(), finding.place.message)).collect();
             let expected: Vec<_> = large.iter().map(|((index, _), _)| (Code::TooLarge, *index)).collect();
             prop_assert_eq!(&too_large, &expected, "{:?}", encoding);
             prop_assert_eq!(&read(&bytes, options, &pieces, peeks), &whole, "{:?}", encoding);

@@ -6,7 +6,10 @@ use etherparse::{SlicedPacket, TransportSlice};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
-use crate::{timeline::Resolver, trace::{Connection, Place}};
+use crate::{
+    timeline::{Resolver, Role, TimesFrom},
+    trace::{Connection, Place},
+};
 
 /// Bytes of which only the number is worth printing.
 #[derive(Clone, PartialEq, Eq)]

@@ -265,8 +265,15 @@ impl Out {
             let Chunk { truncated, as_string, .. } = chunk;
             let length = true_length(present, missing);
             let direction = at.direction;
-            let data =
-                MadeData { direction, bytes: BytesPlace::Message(span), length, framing: 0, truncated, as_string, note };
+            let data = MadeData {
+                direction,
+                bytes: BytesPlace::Message(span),
+                length,
+                framing: 0,
+                truncated,
+                as_string,
+                note,
+            };
             self.push(at, MadeKind::Data(data));
             return;
         }
