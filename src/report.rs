@@ -5,7 +5,6 @@ mod findings;
 use std::{
     error::Error,
     fmt::Display,
-    fs,
     io::{self, IsTerminal, Write as _},
     path::Path,
     sync::{
@@ -15,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 pub use self::findings::detail;
 use crate::{
     capture::ReadOnlyOutput,
-    cli::ProgressMode,
-    input::{Input, InputError, Likeness},
+    input::{InputError, Likeness},
     interrupt::Watched,
     trace::{Code, Finding, Severity, UnknownFields},
     untrusted::{cap, escape},
@@ -214,6 +213,17 @@ pub fn print_line(kind: &str, text: &dyn Display) {
 
 static BAR: OnceLock<ProgressBar> = OnceLock::new();
 
+/// When to show progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// On a terminal
+    Auto,
+    /// Even if standard error is no terminal
+    Always,
+    /// Never
+    Never,
+}
+
 /// How far a conversion has come: a bar on a terminal, a line now and then elsewhere.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -234,17 +244,18 @@ enum Shown {
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Progress {
-    /// Shows progress over `inputs`, if `when` and the terminal say so.
+    /// Shows progress over so many files, if `when` and the terminal say so. `bytes` looks how many they hold in all,
+    /// where that is known.
     #[must_use]
-    pub fn new(when: ProgressMode, verbosity: Verbosity, inputs: &[Input]) -> Self {
+    pub fn new(when: ProgressMode, verbosity: Verbosity, files: usize, bytes: impl FnOnce() -> Option<u64>) -> Self {
         let terminal = io::stderr().is_terminal();
         let shown = match (when, terminal) {
             (ProgressMode::Never, _) | (ProgressMode::Auto, false) => Shown::Nothing,
             (ProgressMode::Auto, true) if verbosity == Verbosity::Quiet => Shown::Nothing,
             (ProgressMode::Always, false) => Shown::Lines(Arc::new(Mutex::new(Instant::now()))),
-            (ProgressMode::Auto | ProgressMode::Always, true) => Shown::Bar(bar(inputs)),
+            (ProgressMode::Auto | ProgressMode::Always, true) => Shown::Bar(bar(bytes())),
         };
-        let progress = Self { shown, total_files: inputs.len(), ..Self::hidden() };
+        let progress = Self { shown, total_files: files, ..Self::hidden() };
         if let Shown::Bar(bar) = &progress.shown {
             bar.set_message(progress.files_done());
             // Set once: a process converts once.
@@ -302,11 +313,7 @@ impl Progress {
     }
 }
 
-fn bar(inputs: &[Input]) -> ProgressBar {
-    let metadata = |input: &Input| fs::metadata(&input.path).ok().filter(|file| file.is_file() && !input.is_stdin());
-    let sizes = inputs.iter().map(metadata);
-    // The size of a pipe is not known, and then neither is the whole.
-    let total: Option<u64> = sizes.map(|metadata| metadata.map(|metadata| metadata.len())).sum();
+fn bar(total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (ProgressBar::new(total), "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left, {msg}"),
         None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec}, {msg}"),

@@ -12,7 +12,7 @@ use crate::{
     timeline::{
         self, ConnectionId, Endpoints, Entry, EntryKind, Mappings, PerConnection, Summaries, Summary, Timelines,
     },
-    trace::{Fact, Finding, Place},
+    trace::{Fact, Finding, Findings, Place},
 };
 
 /// What reading a trace brings up, in order.
@@ -63,18 +63,19 @@ pub(super) fn read(
     };
     let mut timelines = Timelines::new(source, options);
     let mut summaries = Summaries::default();
+    let mut findings = Findings::default();
     loop {
-        let advance = timelines.advance();
+        let advance = timelines.advance(&mut findings);
         if let Some(Entry { connection, kind: EntryKind::Opened, .. }) = timelines.entry() {
-            connections.open(&mut timelines, connection);
+            connections.open(&timelines, connection, &mut findings);
         }
         let summary = match advance {
-            Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry)),
+            Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry, &mut findings)),
             Advance::NeedInput => {
                 if let Some(signal) = interrupt::signal() {
                     return Ok(Err(Status::Signal(signal)));
                 }
-                timelines.source_mut().fill();
+                timelines.fill(&mut findings);
                 None
             }
             Advance::End => match interrupt::signal() {
@@ -82,7 +83,7 @@ pub(super) fn read(
                 None => None,
             },
         };
-        for finding in timelines.source_mut().take_findings().iter().chain(&summaries.take_findings()) {
+        for finding in &findings.take() {
             each(Item::Finding(finding));
         }
         if let Some(summary) = &summary
@@ -124,7 +125,7 @@ struct OpenConnections {
 
 impl OpenConnections {
     /// A connection has just been opened. What is wrong with its addresses becomes findings.
-    fn open(&mut self, timelines: &mut Timelines, connection: ConnectionId) {
+    fn open(&mut self, timelines: &Timelines, connection: ConnectionId, findings: &mut Findings) {
         let (Some(opening), Some(time)) = (timelines.opening(connection), timelines.time()) else { return };
         // Nothing is written that could fail.
         let begun = self.connections.begin(&self.stem, opening, time, &mut |_| Ok(()));
@@ -139,7 +140,7 @@ impl OpenConnections {
             Ok(Begun::Joined(key, endpoints)) => (endpoints, Some(key)),
             Err(_) => return,
         };
-        timelines.find_faults(connection, &endpoints.faults);
+        timelines.find_faults(connection, &endpoints.faults, findings);
         self.ends.insert(connection, (endpoints, key));
     }
 

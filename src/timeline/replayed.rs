@@ -7,7 +7,10 @@ use super::{
     start::Start,
     table::ConnectionTable,
 };
-use crate::{input::Source, trace::Place};
+use crate::{
+    input::Source,
+    trace::{Findings, Place},
+};
 
 /// The replay of a source's HTTP traces, and what of it the current entry needs.
 #[derive(Debug, Default)]
@@ -18,22 +21,28 @@ pub(super) struct Replayed {
     connections: Vec<ConnectionId>,
     /// Place and note of the current entry, if it is the replay's.
     current: Option<(Place, String)>,
+    /// About exchanges that end with the source, or that a wait of it begins: it is told after their entries.
+    late: Findings,
 }
 
 impl Replayed {
     /// Takes the source's current message. All entries before it must have been read.
-    pub(super) fn message(&mut self, source: &mut Source, options: &Options, start: &Start) {
+    pub(super) fn message(&mut self, source: &Source, options: &Options, start: &Start, findings: &mut Findings) {
         let replay = self.replay.get_or_insert_with(|| Box::new(Replay::new(options, start.clone())));
-        replay.message(source.message());
-        report(replay, source);
+        replay.message(source.message(), findings);
     }
 
     /// The next entry, if there is one.
-    pub(super) fn next(&mut self, source: &mut Source, table: &mut ConnectionTable) -> Option<Pending> {
+    pub(super) fn next(
+        &mut self,
+        source: &Source,
+        table: &mut ConnectionTable,
+        findings: &mut Findings,
+    ) -> Option<Pending> {
         let replay = self.replay.as_mut()?;
         loop {
             let Some(Made { stream, time, origin, kind }) = replay.next(source.message()) else {
-                report(replay, source);
+                findings.extend(self.late.take());
                 return None;
             };
             let mut note = String::new();
@@ -100,19 +109,13 @@ impl Replayed {
 
     /// The source waits for input: on a live stream, nothing else may. Answers whether there is a replay.
     pub(super) fn wait(&mut self) -> bool {
-        self.replay.as_mut().map(|replay| replay.wait()).is_some()
+        self.replay.as_mut().map(|replay| replay.wait(&mut self.late)).is_some()
     }
 
     /// The source has ended, and every exchange with it.
     pub(super) fn end(&mut self) {
         if let Some(replay) = &mut self.replay {
-            replay.end();
+            replay.end(&mut self.late);
         }
-    }
-}
-
-fn report(replay: &mut Replay, source: &mut Source) {
-    if replay.has_findings() {
-        replay.take_findings().into_iter().for_each(|finding| source.add_finding(finding));
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     ConnectionId, Data, Entry, EntryKind, Opening, PerConnection, Preface, Protocol, Sniffer, Timelines, TrueLength,
 };
-use crate::trace::{Fact, Finding, Nanos, Owner, Place};
+use crate::trace::{Fact, Finding, Findings, Nanos, Owner, Place};
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,38 +128,33 @@ fn missing_address(opening: &Opening) -> Option<Fact> {
 #[derive(Debug, Default)]
 pub struct Summaries {
     open: PerConnection<Summary>,
-    findings: Vec<Finding>,
 }
 
 impl Summaries {
-    /// Whether there are findings to take.
-    #[inline]
-    #[must_use]
-    pub fn has_findings(&self) -> bool {
-        !self.findings.is_empty()
-    }
-
-    /// Takes the findings since the last call.
-    pub fn take_findings(&mut self) -> Vec<Finding> {
-        std::mem::take(&mut self.findings)
-    }
-
-    /// Looks at the current entry of `timelines`. Answers the connection's summary with its last entry.
+    /// Looks at the current entry of `timelines`, and adds what is wrong with it. Answers the connection's summary with
+    /// its last entry.
     #[inline(always)]
-    pub fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>) -> Option<Summary> {
+    pub fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>, findings: &mut Findings) -> Option<Summary> {
         if let EntryKind::Data(data) = &entry.kind {
-            self.data(timelines, entry.connection, entry.time, data);
+            self.data(timelines, entry.connection, entry.time, data, findings);
             None
         } else {
-            self.other(timelines, entry)
+            self.other(timelines, entry, findings)
         }
     }
 
     #[inline(always)]
-    fn data(&mut self, timelines: &Timelines, connection: ConnectionId, time: Nanos, data: &Data<'_>) {
+    fn data(
+        &mut self,
+        timelines: &Timelines,
+        connection: ConnectionId,
+        time: Nanos,
+        data: &Data<'_>,
+        findings: &mut Findings,
+    ) {
         let Some(summary) = self.open.get_mut(connection) else { return };
         if time < summary.last {
-            self.findings.push(backwards(summary.last - time, timelines.place()));
+            findings.push(backwards(summary.last - time, timelines.place()));
         }
         summary.last = time;
         summary.sniffer.look(data.direction, data.payload);
@@ -173,14 +168,14 @@ impl Summaries {
         }
     }
 
-    fn other(&mut self, timelines: &Timelines, entry: &Entry<'_>) -> Option<Summary> {
+    fn other(&mut self, timelines: &Timelines, entry: &Entry<'_>, findings: &mut Findings) -> Option<Summary> {
         if let EntryKind::Opened = entry.kind {
-            self.open(entry.connection, entry.time, timelines.opening(entry.connection)?);
+            self.open(entry.connection, entry.time, timelines.opening(entry.connection)?, findings);
             return None;
         }
         let summary = self.open.get_mut(entry.connection)?;
         if entry.time < summary.last {
-            self.findings.push(backwards(summary.last - entry.time, timelines.place()));
+            findings.push(backwards(summary.last - entry.time, timelines.place()));
         }
         // An abandoned connection ends with its source, but nothing of it happened then.
         if !matches!(entry.kind, EntryKind::Abandoned) {
@@ -207,17 +202,17 @@ impl Summaries {
                     }
                     None => side.lost = side.lost.saturating_add(bytes),
                 }
-                self.findings.push(Finding::new(timelines.place(), Fact::LostBytes { bytes }));
+                findings.push(Finding::new(timelines.place(), Fact::LostBytes { bytes }));
                 None
             }
-            EntryKind::Closed { .. } => self.end(entry.connection, true),
-            EntryKind::Abandoned => self.end(entry.connection, false),
+            EntryKind::Closed { .. } => self.end(entry.connection, true, findings),
+            EntryKind::Abandoned => self.end(entry.connection, false, findings),
         }
     }
 
-    fn open(&mut self, connection: ConnectionId, time: Nanos, opening: &Opening) {
+    fn open(&mut self, connection: ConnectionId, time: Nanos, opening: &Opening, findings: &mut Findings) {
         if let Some(missing) = missing_address(opening) {
-            self.findings.push(Finding::new(opening.place, missing));
+            findings.push(Finding::new(opening.place, missing));
         }
         let summary = Summary {
             opening: opening.clone(),
@@ -235,7 +230,7 @@ impl Summaries {
         self.open.insert(connection, summary);
     }
 
-    fn end(&mut self, connection: ConnectionId, closed: bool) -> Option<Summary> {
+    fn end(&mut self, connection: ConnectionId, closed: bool, findings: &mut Findings) -> Option<Summary> {
         let mut summary = self.open.take(connection)?;
         summary.closed = closed;
         summary.protocol = summary.sniffer.protocol();
@@ -245,15 +240,15 @@ impl Summaries {
         if bodies > 0 {
             let open_ended = summary.sides.iter().any(|side| side.open_ended > 0);
             let fact = Fact::TruncatedBodies { trace_id, bodies, bytes, open_ended };
-            self.findings.push(Finding::new(first, fact));
+            findings.push(Finding::new(first, fact));
         }
         let Count { times: bodies, bytes, first } = summary.destroyed;
         if bodies > 0 {
-            self.findings.push(Finding::new(first, Fact::DestroyedBodies { trace_id, bodies, bytes }));
+            findings.push(Finding::new(first, Fact::DestroyedBodies { trace_id, bodies, bytes }));
         }
         if !closed {
             let http = summary.opening.http.is_some();
-            self.findings.push(Finding::new(summary.opening.place, Fact::MissingClose { trace_id, http }));
+            findings.push(Finding::new(summary.opening.place, Fact::MissingClose { trace_id, http }));
         }
         Some(summary)
     }

@@ -14,7 +14,7 @@ use tap2pcap::{
         socket_event::{EventSelector, Read},
         trace_wrapper::Trace,
     },
-    trace::{Code, Finding},
+    trace::{Code, Finding, Findings},
 };
 
 use crate::{
@@ -238,11 +238,12 @@ fn read_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> (Vec<Finding
     let reader = Box::new(Pieces(io::Cursor::new(bytes.to_owned()), size));
     let options = Options { encoding: Some(encoding), ..Options::default() };
     let mut source = Source::from_reader(Path::new("path_0"), reader, options).unwrap();
+    let mut findings = Findings::default();
     loop {
-        match source.advance() {
+        match source.advance(&mut findings) {
             Advance::Message => {}
-            Advance::NeedInput => source.fill(),
-            Advance::End => return (source.take_findings(), source.decoded()),
+            Advance::NeedInput => source.fill(&mut findings),
+            Advance::End => return (findings.take(), source.decoded()),
         }
     }
 }

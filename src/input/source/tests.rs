@@ -40,11 +40,11 @@ type Said = (Vec<(u64, u64, usize)>, Vec<Finding>);
 fn read(bytes: &[u8], options: Options, pieces: &[usize], peeks: bool) -> Said {
     let reader = Trickle { bytes: bytes.to_vec(), at: 0, pieces: pieces.to_vec(), turn: 0 };
     let mut source = Source::from_reader(Path::new("path_0"), Box::new(reader), options).unwrap();
-    let (mut events, mut findings) = (Vec::new(), Vec::new());
+    let (mut events, mut findings, mut found) = (Vec::new(), Vec::new(), Findings::default());
     // Every message takes a few bytes and a few steps, so one that takes more does not get on.
     for _ in 0..100 * (bytes.len() + 10) {
-        let advance = source.advance();
-        findings.extend(source.take_findings());
+        let advance = source.advance(&mut found);
+        findings.extend(found.take());
         match advance {
             Advance::Message => {
                 let message = source.records();
@@ -53,11 +53,11 @@ fn read(bytes: &[u8], options: Options, pieces: &[usize], peeks: bool) -> Said {
                     events.push((offset, number, event.body.payload.len()));
                 }
                 if peeks && matches!(source.peek(), Peek::NeedInput) {
-                    source.fill();
+                    source.fill(&mut found);
                     let _ = source.peek();
                 }
             }
-            Advance::NeedInput => source.fill(),
+            Advance::NeedInput => source.fill(&mut found),
             Advance::End => return (events, findings),
         }
     }

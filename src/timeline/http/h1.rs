@@ -6,9 +6,9 @@ use memchr::memchr3;
 
 use super::{
     Track,
-    exchange::Sink,
     head::{Head, Pseudo, shown},
     out::{Chunk, Missing},
+    sink::Sink,
 };
 use crate::trace::{ExchangeFact, HttpSide};
 

@@ -13,11 +13,11 @@ use loona_hpack::Encoder;
 use memchr::memchr3;
 
 use super::{
-    exchange::Sink,
     grpc::Messages,
     h1::{Escaped, Names, is_token, missing, value},
     head::{Head, Pseudo},
     out::{Chunk, LARGE, Missing},
+    sink::Sink,
 };
 use crate::{
     timeline::PREFACE,
