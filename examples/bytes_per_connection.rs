@@ -8,6 +8,7 @@ use std::{env, error::Error, path::Path};
 use tap2pcap::{
     input::{self, Advance, Source, trace_stem},
     timeline::{self, Direction, Resolver, Side, Summaries, Timelines},
+    trace::Findings,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,20 +22,21 @@ fn print_connections(path: &Path) -> Result<(), Box<dyn Error>> {
     let source = Source::open(path, input::Options::default())?;
     let mut timelines = Timelines::new(source, timeline::Options::default());
     let mut summaries = Summaries::default();
+    let mut findings = Findings::default();
     // Turns what the trace says of addresses (sockets, pipes, nothing at all) into IP addresses and ports.
     let mut resolver = Resolver::default();
     loop {
-        match timelines.advance() {
+        match timelines.advance(&mut findings) {
             Advance::Message => {}
             Advance::NeedInput => {
-                timelines.source_mut().fill();
+                timelines.fill(&mut findings);
                 continue;
             }
             Advance::End => break,
         }
         let Some(entry) = timelines.entry() else { continue };
         // An entry of the kind `Data` has the bytes themselves, borrowed until the next call of `advance`.
-        if let Some(summary) = summaries.entry(&timelines, &entry) {
+        if let Some(summary) = summaries.entry(&timelines, &entry, &mut findings) {
             let endpoints = resolver.open(&trace_stem(path), &summary.opening);
             resolver.close(&endpoints);
             let timeline::AddressPair(client, server) = endpoints.tuple(summary.opening.role);
@@ -42,7 +44,7 @@ fn print_connections(path: &Path) -> Result<(), Box<dyn Error>> {
             println!("{client} -> {server}: Envoy read {}, wrote {}", bytes(read), bytes(wrote));
         }
     }
-    for finding in timelines.source_mut().take_findings() {
+    for finding in findings.take() {
         eprintln!("{}: {finding}", path.display());
     }
     Ok(())

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "record")]
 use crate::commands::RecordArgs;
-use crate::{timeline::Mapping, trace::Nanos};
+use crate::{report::ProgressMode, timeline::Mapping, trace::Nanos};
 
 /// Convert Envoy tap traces to captures that Wireshark, tshark and tcpdump open.
 #[derive(Debug, Parser)]
@@ -257,17 +257,6 @@ pub enum Precision {
     Us,
     /// Nanoseconds
     Ns,
-}
-
-/// `--progress`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProgressMode {
-    /// On a terminal
-    Auto,
-    /// Even if standard error is no terminal
-    Always,
-    /// Never
-    Never,
 }
 
 /// `--tcp`.

@@ -19,7 +19,7 @@
 //! HTTP tap traces hold fields and bodies instead of bytes: [`timeline`] replays them, or [`har`] writes them as they are.
 //!
 //! [`trace`] is the model that the stages share, [`commands`] joins them, [`cli`] holds the arguments and [`report`]
-//! all that a person reads.
+//! all that a person reads: stages state facts, and add them to a list that they are handed, [`trace::Findings`].
 //!
 //! Nothing of a connection is collected: a message is decoded from a bounded window, its events become packets, and
 //! the window moves on. Memory is the window, the largest message, and a few hundred bytes per open connection.

@@ -12,7 +12,7 @@ use pcap_file::TsResolution;
 pub(crate) use chunk::Chunk;
 #[cfg(feature = "record")]
 pub(crate) use output::create_folders;
-pub use output::{Access, Destination, OutputError, OutputOptions, Packing, TEMPORARY_PREFIX};
+pub use output::{Access, Destination, OutputError, OutputOptions, Packing, ReadOnlyOutput, TEMPORARY_PREFIX};
 pub(crate) use output::{Output, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
 

@@ -1,6 +1,6 @@
 //! `tap2pcap INPUT... OUTPUT`: traces to captures.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::bail;
 
@@ -37,8 +37,8 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     }
     let (kind, packing) = output::kind(args, output)?;
     settings.output.packing = packing;
-    for file in &passed_over {
-        super::passed_over(&file.path, &file.why, settings.verbosity);
+    for error in &passed_over {
+        super::passed_over(error.path(), error, settings.verbosity);
     }
     if found.is_empty() {
         return match interrupt::signal() {
@@ -46,7 +46,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
             None => Err(super::no_traces(inputs, passed_over.len())),
         };
     }
-    let progress = Progress::new(args.progress, settings.verbosity, &found);
+    let progress = Progress::new(args.progress, settings.verbosity, found.len(), || total_size(&found));
     let is_har = matches!(kind, Kind::Har);
     let outcome = match kind {
         Kind::Har if into_directory => har::many_files(&found, output, &settings, &progress).map_err(Ending::from),
@@ -73,6 +73,12 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     let status = conclude(&outcome, inputs, output, into_directory, &settings);
     let unmatched = !is_har && outcome.converted > 0 && report_unmatched(&settings);
     Ok(if unmatched && settings.strict && status == Status::Done { Status::Damaged } else { status })
+}
+
+/// Bytes of all inputs. The size of a pipe is not known, and then neither is the whole.
+fn total_size(inputs: &[Input]) -> Option<u64> {
+    let file = |input: &Input| fs::metadata(&input.path).ok().filter(|file| file.is_file() && !input.is_stdin());
+    inputs.iter().map(|input| file(input).map(|file| file.len())).sum()
 }
 
 /// Reports every `--map` that has rewritten nothing, and answers whether there is one.

@@ -20,7 +20,7 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, print_error, print_line},
     timeline::Track,
-    trace::{Code, Finding, MessageView},
+    trace::{Code, Fact, Finding, Findings, MessageView},
 };
 
 /// Writes all exchanges of all inputs into one file, input by input.
@@ -148,17 +148,17 @@ fn read(
     let name = input.path.file_name().unwrap_or(input.path.as_os_str()).to_string_lossy().into_owned();
     let mut exchanges = Exchanges::new(max_held);
     let mut sockets: Option<Finding> = None;
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     let mut counted = 0;
     let mut entries = 0;
     loop {
+        let advance = source.advance(&mut findings);
         let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| {
             findings.extend(truncation(view, tracks));
             cuts.exchange(tracks);
             entries += 1;
             har.entry(&name, view, tracks)
         };
-        let advance = source.advance();
         let written = match advance {
             Advance::Message => {
                 let view = source.message();
@@ -166,9 +166,7 @@ fn read(
                 if let Some(kind) = message.kind.filter(|kind| !kind.is_http())
                     && sockets.is_none()
                 {
-                    let detail = format!("a socket trace ({}); HAR is for HTTP tap traces", kind.field_name());
-                    let (offset, message) = (message.offset, message.index);
-                    sockets = Some(Finding { code: Code::SocketTrace, offset, message, detail });
+                    sockets = Some(Finding::new(message.place(), Fact::SocketTrace(kind)));
                 }
                 exchanges.message(view, &mut each)
             }
@@ -177,7 +175,7 @@ fn read(
                     return Err(Stop::Signal(signal));
                 }
                 let flushed = if live { har.flush() } else { Ok(()) };
-                source.fill();
+                source.fill(&mut findings);
                 progress.bytes(source.bytes_read() - counted);
                 counted = source.bytes_read();
                 flushed
@@ -192,11 +190,10 @@ fn read(
         };
         // The user ended the stream, and not where a message ends, or what packs it.
         let interrupted = live && interrupt::signal().is_some();
-        let meant = |finding: &&Finding| interrupted && matches!(finding.code, Code::CutOff | Code::ReadFailed);
-        for finding in source.take_findings().iter().chain(&findings).filter(|finding| !meant(finding)) {
+        let meant = |finding: &&Finding| interrupted && matches!(finding.code(), Code::CutOff | Code::ReadFailed);
+        for finding in findings.take().iter().filter(|finding| !meant(finding)) {
             reporter.finding(&input.path, finding);
         }
-        findings.clear();
         written.map_err(|error| Stop::Output(error.into_io()))?;
         if advance == Advance::End {
             break;
@@ -211,10 +208,6 @@ fn read(
 
 fn truncation(view: MessageView<'_>, tracks: &[Track; 2]) -> Option<Finding> {
     let message = view.message();
-    tracks.iter().any(|track| track.truncated).then(|| Finding {
-        code: Code::TruncatedBody,
-        offset: message.offset,
-        message: message.index,
-        detail: format!("trace_id {}: a body is truncated", message.trace_id),
-    })
+    let fact = Fact::TruncatedBody { trace_id: message.trace_id };
+    tracks.iter().any(|track| track.truncated).then(|| Finding::new(message.place(), fact))
 }

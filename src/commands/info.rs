@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     cli::InfoArgs,
-    input::OTHER_JSON,
     interrupt::Watched,
     report::{self, Reporter, print_error},
     synth::TcpMode,
@@ -67,7 +66,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
             Ok(Err(signal)) => return Ok(signal),
             Err(error) if input.is_found() && error.is_other_json() => {
                 passed_over += 1;
-                super::passed_over(&input.path, OTHER_JSON, settings::verbosity(args.inspect.verbosity));
+                super::passed_over(&input.path, &error, settings::verbosity(args.inspect.verbosity));
             }
             Err(error) => {
                 damaged = true;

@@ -12,8 +12,7 @@ use crate::{
     timeline::{
         self, ConnectionId, Endpoints, Entry, EntryKind, Mappings, PerConnection, Summaries, Summary, Timelines,
     },
-    trace::{Code, Finding},
-    words::times,
+    trace::{Fact, Finding, Findings, Place},
 };
 
 /// What reading a trace brings up, in order.
@@ -32,8 +31,8 @@ pub(super) fn inputs(args: &InspectArgs) -> anyhow::Result<(Vec<Input>, Vec<Inpu
     let Discovered { inputs: found, unreadable, passed_over } = discover(&args.inputs);
     super::read_stdin_once(&found)?;
     let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
-    for file in &passed_over {
-        super::passed_over(&file.path, &file.why, settings::verbosity(args.verbosity));
+    for error in &passed_over {
+        super::passed_over(error.path(), error, settings::verbosity(args.verbosity));
     }
     if found.is_empty() && unreadable.is_empty() && interrupt::signal().is_none() {
         return Err(super::no_traces(&args.inputs, passed_over.len()));
@@ -64,18 +63,19 @@ pub(super) fn read(
     };
     let mut timelines = Timelines::new(source, options);
     let mut summaries = Summaries::default();
+    let mut findings = Findings::default();
     loop {
-        let advance = timelines.advance();
+        let advance = timelines.advance(&mut findings);
         if let Some(Entry { connection, kind: EntryKind::Opened, .. }) = timelines.entry() {
-            connections.open(&mut timelines, connection);
+            connections.open(&timelines, connection, &mut findings);
         }
         let summary = match advance {
-            Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry)),
+            Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry, &mut findings)),
             Advance::NeedInput => {
                 if let Some(signal) = interrupt::signal() {
                     return Ok(Err(Status::Signal(signal)));
                 }
-                timelines.source_mut().fill();
+                timelines.fill(&mut findings);
                 None
             }
             Advance::End => match interrupt::signal() {
@@ -83,7 +83,7 @@ pub(super) fn read(
                 None => None,
             },
         };
-        for finding in timelines.source_mut().take_findings().iter().chain(&summaries.take_findings()) {
+        for finding in &findings.take() {
             each(Item::Finding(finding));
         }
         if let Some(summary) = &summary
@@ -101,15 +101,14 @@ pub(super) fn read(
     }
     let unknown = timelines.source().unknown_fields();
     let mut others = unknown.total();
-    let mut unknown_field = |detail: String| {
-        each(Item::Finding(&Finding { code: Code::UnknownField, offset: 0, message: 0, detail }));
-    };
+    // They are counted over the whole source.
+    let mut unknown_field = |fact| each(Item::Finding(&Finding::new(Place::default(), fact)));
     for field in unknown.fields() {
         others -= field.count;
-        unknown_field(format!("{}.{} is unknown to this version, {}", field.message, field.field, times(field.count)));
+        unknown_field(Fact::UnknownField(field.clone()));
     }
     if others > 0 {
-        unknown_field(format!("more fields are unknown to this version, {}", times(others)));
+        unknown_field(Fact::UnknownFields { times: others });
     }
     each(Item::End(&timelines));
     Ok(Ok(()))
@@ -126,7 +125,7 @@ struct OpenConnections {
 
 impl OpenConnections {
     /// A connection has just been opened. What is wrong with its addresses becomes findings.
-    fn open(&mut self, timelines: &mut Timelines, connection: ConnectionId) {
+    fn open(&mut self, timelines: &Timelines, connection: ConnectionId, findings: &mut Findings) {
         let (Some(opening), Some(time)) = (timelines.opening(connection), timelines.time()) else { return };
         // Nothing is written that could fail.
         let begun = self.connections.begin(&self.stem, opening, time, &mut |_| Ok(()));
@@ -141,7 +140,7 @@ impl OpenConnections {
             Ok(Begun::Joined(key, endpoints)) => (endpoints, Some(key)),
             Err(_) => return,
         };
-        timelines.find_faults(connection, &endpoints.faults);
+        timelines.find_faults(connection, &endpoints.faults, findings);
         self.ends.insert(connection, (endpoints, key));
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     capture::Capture,
-    input::{Input, InputError, OTHER_JSON},
+    input::{Input, InputError},
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
     trace::Nanos,
@@ -80,7 +80,7 @@ impl Outcome {
         }
         if input.is_found() && error.is_other_json() {
             self.skipped += 1;
-            super::passed_over(&input.path, OTHER_JSON, settings.verbosity);
+            super::passed_over(&input.path, error, settings.verbosity);
         } else {
             self.damaged += 1;
             print_error(error);

@@ -26,8 +26,8 @@ pub use record::RecordArgs;
 
 use crate::{
     cli::{Cli, Command},
-    input::Input,
-    report::{Verbosity, print_line},
+    input::{Input, InputError},
+    report::{Verbosity, print_line, why_passed_over},
 };
 
 /// How a run of the program ended.
@@ -86,8 +86,9 @@ fn nothing_readable(path: &Path) {
 }
 
 /// Says of a file in a directory why it was passed over, to those who ask for many words.
-fn passed_over(path: &Path, why: &str, verbosity: Verbosity) {
+fn passed_over(path: &Path, error: &InputError, verbosity: Verbosity) {
     if verbosity == Verbosity::Verbose {
+        let why = why_passed_over(error);
         print_line("note", &format_args!("{}: passed over, {why}", path.display()));
     }
 }

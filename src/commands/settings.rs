@@ -5,9 +5,12 @@ use crate::{
     cli::{self, ConvertArgs},
     input::{self, Encoding},
     report::Verbosity,
-    synth::{self, TcpMode, TruncatedMode},
+    synth::{self, SettingNames, TcpMode, TruncatedMode},
     timeline::{self, HttpOptions, Mappings, Role, RoleChoice, SideChoice, VersionChoice},
 };
+
+/// What comments in a capture call the settings: by the options that give them.
+const NAMES: SettingNames = SettingNames { role: "--role", start_time: "--start-time", mss: "--mss", map: "--map" };
 
 /// The settings of a conversion.
 #[derive(Clone, Debug)]
@@ -74,6 +77,7 @@ impl Settings {
                     cli::Truncated::Zero => TruncatedMode::Zero,
                 },
                 mss: args.mss,
+                names: &NAMES,
             },
             mappings: args.map.clone().into(),
             strict: args.strict,

@@ -9,7 +9,7 @@ use crate::{
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, Stream, TcpMode, TruncatedMode},
     timeline::{ConnectionId, Endpoints, EntryKind, PerConnection, Summaries, Summary, Timelines, TimesFrom},
-    trace::{Code, Nanos},
+    trace::{Code, Findings, Nanos},
     words::count,
 };
 
@@ -68,6 +68,10 @@ pub(super) struct Trace {
     interface: Option<u32>,
     flows: PerConnection<(Writer, Endpoints)>,
     summaries: Summaries,
+    /// What the stages have found and nobody has told.
+    findings: Findings,
+    /// The same of what the connections came to, which is told after it.
+    summed: Findings,
     /// Bytes that were counted as progress.
     counted: u64,
     packets: u64,
@@ -109,6 +113,8 @@ impl Trace {
             interface: None,
             flows: PerConnection::default(),
             summaries: Summaries::default(),
+            findings: Findings::default(),
+            summed: Findings::default(),
             counted: 0,
             packets: 0,
             live,
@@ -142,8 +148,8 @@ impl Trace {
     /// gave so far is flushed.
     #[inline(always)]
     pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Stop> {
-        let advance = self.timelines.advance();
-        if advance == Advance::Message && !self.timelines.source().has_findings() && !self.summaries.has_findings() {
+        let advance = self.timelines.advance(&mut self.findings);
+        if advance == Advance::Message && self.findings.is_empty() && self.summed.is_empty() {
             return Ok(self.timelines.time());
         }
         self.advance_on(advance, capture, progress)
@@ -156,7 +162,7 @@ impl Trace {
         progress: &Progress,
     ) -> Result<Option<Nanos>, Stop> {
         loop {
-            if !self.hold && (self.timelines.source().has_findings() || self.summaries.has_findings()) {
+            if !self.hold && !(self.findings.is_empty() && self.summed.is_empty()) {
                 self.report();
             }
             match advance {
@@ -167,9 +173,9 @@ impl Trace {
                     } else if let Some(signal) = interrupt::signal() {
                         return Err(Stop::Signal(signal));
                     }
-                    self.timelines.source_mut().fill();
+                    self.timelines.fill(&mut self.findings);
                     self.count_progress(progress);
-                    advance = self.timelines.advance();
+                    advance = self.timelines.advance(&mut self.findings);
                 }
                 Advance::End => {
                     // It may be what ended a pipe with a name.
@@ -226,7 +232,7 @@ impl Trace {
     #[inline(always)]
     fn write_entry(&mut self, connections: &mut PacketConnections, capture: &mut Capture) -> io::Result<()> {
         let Some(entry) = self.timelines.entry() else { return Ok(()) };
-        let summary = self.summaries.entry(&self.timelines, &entry);
+        let summary = self.summaries.entry(&self.timelines, &entry, &mut self.summed);
         match (&entry.kind, self.flows.get_mut(entry.connection), self.interface) {
             (EntryKind::Data(data), Some((Writer::Own(flow), _)), Some(interface)) => {
                 flow.data(entry.time, data, &mut capture.interface(interface))
@@ -340,18 +346,18 @@ impl Trace {
                 None => return Ok(()),
             },
         };
-        self.timelines.find_faults(connection, &endpoints.faults);
+        self.timelines.find_faults(connection, &endpoints.faults, &mut self.findings);
         self.flows.insert(connection, (writer, endpoints));
         written
     }
 
     fn report(&mut self) {
-        let mut findings = self.timelines.source_mut().take_findings();
+        let mut findings = self.findings.take();
         if self.was_interrupted() {
             // The user ended the stream, and not where a message ends, or what packs it.
-            findings.retain(|finding| !matches!(finding.code, Code::CutOff | Code::ReadFailed));
+            findings.retain(|finding| !matches!(finding.code(), Code::CutOff | Code::ReadFailed));
         }
-        findings.extend(self.summaries.take_findings());
+        findings.extend(self.summed.take());
         for finding in &findings {
             self.reporter.finding(self.timelines.source().path(), finding);
         }

@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{
     cli::ValidateArgs,
-    input::{InputError, OTHER_JSON},
+    input::InputError,
     interrupt::Watched,
     report::{self, print_line},
     timeline,
-    trace::{Finding, Severity},
+    trace::{Finding, Place, Severity},
     untrusted::escape_json,
     words::count,
 };
@@ -59,7 +59,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
         };
         let result = inspect::read(input, options, timeline, |item| {
             if let (Item::Finding(finding), true) = (item, written.is_ok()) {
-                counts.add(finding.code.severity());
+                counts.add(finding.code().severity());
                 written = write_finding(&mut out, args.inspect.json, &input.path, finding);
             }
         });
@@ -68,7 +68,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
             Ok(Err(signal)) => return Ok(signal),
             Err(error) if input.is_found() && error.is_other_json() => {
                 passed_over += 1;
-                super::passed_over(&input.path, OTHER_JSON, settings::verbosity(args.inspect.verbosity));
+                super::passed_over(&input.path, &error, settings::verbosity(args.inspect.verbosity));
             }
             Err(error) => {
                 counts.add(Severity::Error);
@@ -100,18 +100,18 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
 }
 
 fn write_finding(out: &mut impl Write, json: bool, path: &Path, finding: &Finding) -> io::Result<()> {
-    let Finding { code, offset, message, detail } = finding;
+    let code = finding.code();
     let severity = code.severity().word();
     let path = path.display().to_string();
     if json {
+        let Place { offset, message } = finding.place;
         let object = json!({
             "path": path, "severity": severity, "code": code.name(),
-            "offset": offset, "message": message, "detail": detail,
+            "offset": offset, "message": message, "detail": report::detail(finding),
         });
         return writeln!(out, "{}", escape_json(&object.to_string()));
     }
-    let place = format!("byte {offset}, message {message}:");
-    let line = format!("{severity:<7}  {code:<18}  {path}: {place} {detail}", code = code.name());
+    let line = format!("{severity:<7}  {code:<18}  {path}: {finding}", code = code.name());
     writeln!(out, "{}", report::for_terminal(&line))
 }
 

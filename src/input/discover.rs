@@ -59,15 +59,6 @@ impl Input {
     }
 }
 
-/// A file in a directory that is no trace, as far as anybody can tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PassedOver {
-    /// The file.
-    pub path: PathBuf,
-    /// What it is instead, or why it cannot be read.
-    pub why: String,
-}
-
 /// What the inputs of a command line stand for.
 #[derive(Debug, Default)]
 pub struct Discovered {
@@ -75,8 +66,8 @@ pub struct Discovered {
     pub inputs: Vec<Input>,
     /// What could not be read on the way.
     pub unreadable: Vec<Unreadable>,
-    /// Files in directories that are no traces.
-    pub passed_over: Vec<PassedOver>,
+    /// Files in directories that are no traces, as far as anybody can tell, and why.
+    pub passed_over: Vec<InputError>,
 }
 
 /// What could not be read on the way.
@@ -140,7 +131,7 @@ fn walk(root: &Path, found: &mut Discovered) {
                         relative: path.strip_prefix(root).unwrap_or(path).to_owned(),
                         origin: Origin::Found,
                     }),
-                    Err(why) => found.passed_over.push(PassedOver { path: path.to_owned(), why }),
+                    Err(error) => found.passed_over.push(error),
                 }
             }
             Ok(_) => {}
@@ -151,8 +142,8 @@ fn walk(root: &Path, found: &mut Discovered) {
                     // To nothing, or to where nobody may look; by its name no trace.
                     let gone = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
                     if !gone {
-                        let why = error.into_io_error().map(|error| format!("cannot be read: {error}"));
-                        found.passed_over.push(PassedOver { path, why: why.unwrap_or_default() });
+                        let source = error.into_io_error().unwrap_or_else(cannot_be_walked);
+                        found.passed_over.push(InputError::Read { path, source });
                     }
                     continue;
                 }
@@ -160,7 +151,7 @@ fn walk(root: &Path, found: &mut Discovered) {
                     Some(ancestor) => {
                         io::Error::other(format!("a symbolic link that leads back to {}", ancestor.display()))
                     }
-                    None => error.into_io_error().unwrap_or_else(|| io::Error::other("cannot be walked")),
+                    None => error.into_io_error().unwrap_or_else(cannot_be_walked),
                 };
                 found.unreadable.push(Unreadable { path, error });
             }
@@ -168,18 +159,17 @@ fn walk(root: &Path, found: &mut Discovered) {
     }
 }
 
+/// Stands for a reason that is not known.
+fn cannot_be_walked() -> io::Error {
+    io::Error::other("cannot be walked")
+}
+
 /// Bytes that one read asks for where a file is only looked into.
 const LOOK: usize = 16 << 10;
 
 /// Whether a file's first bytes are a trace's; else why not.
-fn look_into(path: &Path) -> Result<(), String> {
-    match Source::open(path, Options { piece: Some(LOOK), ..Options::default() }) {
-        Ok(_) => Ok(()),
-        Err(InputError::Unrecognised { looks_like, .. }) => Err(looks_like.to_owned()),
-        Err(InputError::Read { source, .. }) => Err(format!("cannot be read: {source}")),
-        Err(InputError::Empty { .. }) => Err("it is empty".to_owned()),
-        Err(InputError::NothingReadable { .. }) => Err("it holds nothing that can be read".to_owned()),
-    }
+fn look_into(path: &Path) -> Result<(), InputError> {
+    Source::open(path, Options { piece: Some(LOOK), ..Options::default() }).map(drop)
 }
 
 /// What this program has not finished writing, or was kept from finishing.

@@ -18,7 +18,7 @@ mod source;
 mod text;
 mod wire;
 
-pub use detect::{Detected, Encoding, detect};
-pub use discover::{Discovered, Input, Origin, PassedOver, Unreadable, discover, trace_stem};
-pub use error::{InputError, OTHER_JSON};
+pub use detect::{Detected, Encoding, Likeness, detect};
+pub use discover::{Discovered, Input, Origin, Unreadable, discover, trace_stem};
+pub use error::InputError;
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Peek, Source};

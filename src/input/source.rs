@@ -24,7 +24,9 @@ use super::{
     reader,
     text::TextDecoder,
 };
-use crate::trace::{Code, Finding, Findings, MAX_EVENTS, MAX_HEADERS, Message, MessageView, TraceKind, UnknownFields};
+use crate::trace::{
+    Code, Fact, Finding, Findings, MAX_EVENTS, MAX_HEADERS, Message, MessageView, Place, TraceKind, UnknownFields,
+};
 
 /// Bytes that one read asks for: what a pipe holds several times over, and what fits a core's cache.
 const READ: usize = 256 * 1024;
@@ -103,7 +105,8 @@ pub struct Source {
     next_index: u64,
     wanted: usize,
     decoded: u64,
-    findings: Findings,
+    /// Reading on failed before anybody asked for it.
+    failed: Option<io::Error>,
     /// Bytes that are no message: what comes next tells whether they are the last ones.
     suspect: Option<Finding>,
     kinds: [bool; TraceKind::ALL.len()],
@@ -150,8 +153,8 @@ impl Source {
         let mut source = Self::unpack(path, reader, options)?;
         // Among many, a small one is done with its file, and with the memory that unpacking it takes.
         if options.piece.is_some() && path.is_file() {
-            while !source.at_end && source.end < source.piece {
-                source.read_or_end();
+            while !source.at_end && source.end < source.piece && source.failed.is_none() {
+                source.failed = source.read().err();
             }
         }
         Ok(source)
@@ -193,7 +196,7 @@ impl Source {
             next_index: 0,
             wanted: 1,
             decoded: 0,
-            findings: Findings::default(),
+            failed: None,
             suspect: None,
             kinds: [false; TraceKind::ALL.len()],
             // Less would leave no room for a read.
@@ -273,27 +276,9 @@ impl Source {
         &self.messages[self.current ^ usize::from(self.ahead.is_some())].unknown
     }
 
-    /// Takes the findings since the last call, in order.
-    pub fn take_findings(&mut self) -> Vec<Finding> {
-        self.findings.take()
-    }
-
-    /// Whether there are findings to take.
-    #[inline]
-    #[must_use]
-    pub fn has_findings(&self) -> bool {
-        !self.findings.is_empty()
-    }
-
-    /// Adds what a later stage found.
-    pub fn add_finding(&mut self, finding: Finding) {
-        self.findings.push(finding);
-    }
-
-    /// Adds a finding about the current message.
-    fn find(&mut self, code: Code, detail: String) {
-        let Message { offset, index, .. } = self.messages[self.current];
-        self.findings.push(Finding { code, offset, message: index, detail });
+    /// A finding about the current message.
+    fn found(&self, fact: Fact) -> Finding {
+        Finding::new(self.messages[self.current].place(), fact)
     }
 
     /// The message that the last [`Source::advance`] decoded, without its bytes.
@@ -310,13 +295,13 @@ impl Source {
         MessageView::new(&self.messages[self.current], &self.buffer[self.start..self.end])
     }
 
-    /// Decodes the next message from the bytes that are there. Never blocks.
-    pub fn advance(&mut self) -> Advance {
+    /// Decodes the next message from the bytes that are there, and adds what is wrong with it. Never blocks.
+    pub fn advance(&mut self, findings: &mut Findings) -> Advance {
         self.give_up(self.taken);
         self.taken = 0;
         if let Some(step) = self.ahead.take() {
             self.current ^= 1;
-            if let Some(advance) = self.accept(step) {
+            if let Some(advance) = self.accept(step, findings) {
                 return advance;
             }
         }
@@ -329,7 +314,7 @@ impl Source {
                 self.discard -= count;
             }
             if self.too_large {
-                self.pass_over();
+                self.pass_over(findings);
                 continue;
             }
             let message = &mut self.messages[self.current];
@@ -341,7 +326,7 @@ impl Source {
             let window = &self.buffer[self.start..until];
             let message = &mut self.messages[self.current];
             let step = self.decoder.step(window, at_end, message);
-            if let Some(advance) = self.accept(step) {
+            if let Some(advance) = self.accept(step, findings) {
                 return advance;
             }
         }
@@ -357,23 +342,23 @@ impl Source {
     }
 
     /// Takes what the decoder came to. `None`: there is nothing for the caller in it.
-    fn accept(&mut self, step: Step) -> Option<Advance> {
+    fn accept(&mut self, step: Step, findings: &mut Findings) -> Option<Advance> {
         match step {
             Step::Message { start, end } => {
-                self.release_suspect();
-                self.take(start, end);
+                findings.extend(self.suspect.take());
+                self.take(start, end, findings);
                 Some(Advance::Message)
             }
             Step::Damaged { start, end, fault } => {
-                self.release_suspect();
-                self.take(start, end);
+                findings.extend(self.suspect.take());
+                self.take(start, end, findings);
                 let finding = self.finding(fault);
                 let message = &self.messages[self.current];
                 let readable = message.connection.is_some() || !message.events.is_empty() || !message.http.is_empty();
-                if message.kind.is_none() && finding.code == Code::Undecodable {
+                if message.kind.is_none() && finding.code() == Code::Undecodable {
                     self.suspect = Some(finding);
                 } else {
-                    self.findings.push(finding);
+                    findings.push(finding);
                 }
                 if !readable {
                     self.decoded -= 1;
@@ -387,12 +372,12 @@ impl Source {
             }
             Step::End => {
                 if self.decoded > 0
-                    && let Some(suspect) = &mut self.suspect
+                    && let Some(Finding { fact, .. }) = &mut self.suspect
+                    && let Fact::Undecodable(detail) = fact
                 {
-                    suspect.code = Code::TrailingBytes;
-                    suspect.detail.insert_str(0, "what follows the last message is none: ");
+                    *fact = Fact::TrailingBytes(std::mem::take(detail));
                 }
-                self.release_suspect();
+                findings.extend(self.suspect.take());
                 Some(Advance::End)
             }
         }
@@ -457,72 +442,60 @@ impl Source {
     }
 
     /// Gives up a message that is too large, and goes on behind it.
-    fn pass_over(&mut self) {
+    fn pass_over(&mut self, findings: &mut Findings) {
         let (size, limit) = (self.wanted, self.max_message);
         self.discard = match (self.decoder.pass_over(), self.is_framed()) {
             (true, true) => self.wanted,
             (true, false) => 0,
             (false, _) => usize::MAX,
         };
-        let rest = if self.discard == usize::MAX { ", and so is the rest of the source" } else { "" };
-        self.findings.push(Finding {
-            code: Code::TooLarge,
-            offset: self.offset,
-            message: self.next_index,
-            detail: format!(
-                "a message of {size} bytes or more is passed over{rest}; --max-message allows {limit} bytes"
-            ),
-        });
+        let place = Place { offset: self.offset, message: self.next_index };
+        let with_rest = self.discard == usize::MAX;
+        findings.push(Finding::new(place, Fact::LargeMessage { size, limit, with_rest }));
         self.next_index += 1;
         self.wanted = 1;
         self.too_large = false;
         self.told_all = false;
     }
 
-    fn release_suspect(&mut self) {
-        self.findings.extend(self.suspect.take());
-    }
-
-    fn take(&mut self, start: usize, end: usize) {
+    fn take(&mut self, start: usize, end: usize, findings: &mut Findings) {
         let message = &mut self.messages[self.current];
         message.offset = self.offset + start as u64;
         message.index = self.next_index;
-        let (bad_times, kind, count) = (message.describe_bad_times(), message.kind, message.count());
+        let (bad_times, kind, count) = (message.unreadable_times(), message.kind, message.count());
         self.next_index += count;
         self.decoded += count;
         self.taken = end;
         self.wanted = 1;
         self.told_all = false;
-        if let Some(detail) = bad_times {
-            self.find(Code::BadTime, detail);
+        if let Some(fact) = bad_times {
+            findings.push(self.found(fact));
         }
-        self.hold_to_limits();
+        self.hold_to_limits(findings);
         if let Some(kind) = kind {
             let new = !std::mem::replace(&mut self.kinds[kind as usize], true);
             if new && self.kinds.iter().filter(|seen| **seen).count() > 1 {
-                self.find(Code::MixedKinds, format!("{} in a source that began with another kind", kind.field_name()));
+                findings.push(self.found(Fact::MixedKinds(kind)));
             }
         }
     }
 
     /// Reports what of the current message was beyond a limit.
-    fn hold_to_limits(&mut self) {
+    fn hold_to_limits(&mut self, findings: &mut Findings) {
         let message = &mut self.messages[self.current];
-        if let Some(detail) = message.beyond_limits() {
-            self.find(Code::TooLarge, detail);
+        if let Some(fact) = message.beyond_limits() {
+            findings.push(self.found(fact));
         }
         if let Some(len) = self.messages[self.current].cap_names() {
-            self.find(Code::TooLarge, format!("an address of {len} bytes; only its beginning is kept"));
+            findings.push(self.found(Fact::LongAddress { len }));
         }
     }
 
     fn finding(&self, fault: Fault) -> Finding {
-        Finding {
-            code: fault.code,
-            offset: self.offset + fault.at as u64,
-            message: self.messages[self.current].index,
-            detail: fault.detail,
-        }
+        let Fault { at, code, detail } = fault;
+        let place = Place { offset: self.offset + at as u64, message: self.messages[self.current].index };
+        let fact = if code == Code::CutOff { Fact::CutOff(detail) } else { Fact::Undecodable(detail) };
+        Finding::new(place, fact)
     }
 
     #[inline]
@@ -533,27 +506,26 @@ impl Source {
 
     /// Reads on after [`Advance::NeedInput`] or [`Peek::NeedInput`]; may block. A source that cannot be read any further ends there, with a
     /// finding.
-    pub fn fill(&mut self) {
+    pub fn fill(&mut self, findings: &mut Findings) {
         let wanted = self.taken + self.wanted;
         while !self.at_end && self.end - self.start < wanted {
-            self.read_or_end();
+            self.read_or_end(findings);
         }
     }
 
-    fn read_or_end(&mut self) {
+    fn read_or_end(&mut self, findings: &mut Findings) {
         if let Err(error) = self.read() {
             self.at_end = true;
-            self.findings.push(Finding {
-                code: Code::ReadFailed,
-                offset: self.offset + (self.end - self.start) as u64,
-                message: self.next_index,
-                detail: format!("cannot read on: {error}"),
-            });
+            let place = Place { offset: self.offset + (self.end - self.start) as u64, message: self.next_index };
+            findings.push(Finding::new(place, Fact::ReadFailed(error.to_string())));
         }
     }
 
     /// One read behind the bytes that are there, after making room for it.
     fn read(&mut self) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;

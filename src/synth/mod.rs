@@ -2,6 +2,7 @@
 //! gives the same packets.
 
 mod checksum;
+mod comments;
 mod flow;
 mod headers;
 mod multiplex;
@@ -9,6 +10,7 @@ mod seq;
 
 use std::io;
 
+pub use comments::SettingNames;
 pub use flow::{Flow, Identity};
 pub use headers::{MAX_HEADER_LEN, max_segment};
 pub use multiplex::{MAX_JOINED, Stream};
@@ -39,7 +41,7 @@ pub enum TruncatedMode {
 }
 
 /// How packets are made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How much TCP.
     pub tcp: TcpMode,
@@ -47,6 +49,14 @@ pub struct Options {
     pub truncated: TruncatedMode,
     /// Largest payload of a segment in bytes; `None`: what one IP packet holds.
     pub mss: Option<u16>,
+    /// What comments call the settings.
+    pub names: &'static SettingNames,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tcp: TcpMode::default(), truncated: TruncatedMode::default(), mss: None, names: &SettingNames::PLAIN }
+    }
 }
 
 /// One packet, ready for a capture.

@@ -1,7 +1,7 @@
 //! What a timeline is made of: entries of connections.
 
 use super::{Direction, HttpOpening, Role, TimesFrom};
-use crate::trace::{Connection, Nanos};
+use crate::trace::{Connection, Nanos, Place};
 
 /// One connection of a source: a small number, which another connection gets after the last entry of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -232,10 +232,8 @@ pub struct Opening {
     pub role: Role,
     /// Whether the role was given by the user.
     pub role_given: bool,
-    /// Byte offset in the source of the message that brought the connection.
-    pub offset: u64,
-    /// Index of that message.
-    pub message: u64,
+    /// Where the message begins that brought the connection.
+    pub place: Place,
     /// Where the time of the connection's beginning comes from.
     pub times: TimesFrom,
     /// An HTTP trace: the bytes are replayed.

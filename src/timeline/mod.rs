@@ -19,7 +19,7 @@ mod summary;
 mod table;
 
 pub use assemble::Timelines;
-pub use endpoint::{Endpoints, Mapping, Mappings, ParseMappingError, Resolver};
+pub use endpoint::{AddressNote, Endpoints, Mapping, Mappings, Other, ParseMappingError, Resolver};
 pub use entry::{ConnectionId, Data, Entry, EntryKind, Joined, Opening, PerConnection, Record, TrueLength};
 pub use hash::{AddressPair, stable_hash};
 pub use http::{

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::UNIX_EPOCH};
 use super::{Options, TimesFrom, http};
 use crate::{
     input::{self, Advance, Source},
-    trace::{MessageView, Nanos},
+    trace::{Findings, MessageView, Nanos},
 };
 
 /// Reads of a file in search of its first time: 8 MiB of what it unpacks to.
@@ -46,7 +46,7 @@ impl Start {
     #[cold]
     pub(super) fn get(&mut self) -> (Nanos, TimesFrom) {
         if let Some(given) = self.given {
-            return (given, TimesFrom::StartTime);
+            return (given, TimesFrom::Given);
         }
         if let Some(found) = self.found {
             return found;
@@ -63,22 +63,23 @@ impl Start {
     fn next_in_file(&self) -> Option<Nanos> {
         let (path, options) = self.file.as_ref()?;
         let mut source = Source::open(path, input::Options { piece: None, ..*options }).ok()?;
+        // Nobody hears of them; the pass that counts finds them again.
+        let mut findings = Findings::default();
         let mut reads = 0;
         loop {
-            match source.advance() {
+            match source.advance(&mut findings) {
                 Advance::Message => {
                     if let Some(time) = self.first_of(source.message()) {
                         return Some(time);
                     }
                 }
                 Advance::NeedInput if reads < MAX_READS => {
-                    source.fill();
+                    source.fill(&mut findings);
                     reads += 1;
                 }
                 Advance::NeedInput | Advance::End => return None,
             }
-            // Nobody takes them; the pass that counts finds them again.
-            drop(source.take_findings());
+            drop(findings.take());
         }
     }
 

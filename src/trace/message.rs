@@ -1,6 +1,6 @@
 //! One `TraceWrapper`, as records that a decoder fills and a timeline reads.
 
-use super::{Address, Connection, Nanos, Records, TimeError, UnknownFields};
+use super::{Address, Connection, Fact, Limited, Nanos, Place, Records, TimeError, UnknownFields};
 use crate::untrusted;
 
 /// Which field of `TraceWrapper.trace` is set.
@@ -272,26 +272,25 @@ impl Message {
         }
     }
 
-    /// What of the message was beyond a limit and is not here, for people; `None` where all of it is.
+    /// What of the message was beyond a limit and is not here; `None` where all of it is.
     #[inline]
     #[must_use]
-    pub fn beyond_limits(&self) -> Option<String> {
+    pub fn beyond_limits(&self) -> Option<Fact> {
         let beyond = self.events.beyond() | self.headers.beyond() | self.http.beyond();
-        if beyond == 0 { None } else { Some(self.describe_beyond()) }
+        if beyond == 0 { None } else { Some(self.many_records()) }
     }
 
     #[cold]
-    fn describe_beyond(&self) -> String {
+    fn many_records(&self) -> Fact {
         let Self { events, headers, http, .. } = self;
-        let (kind, limit, beyond, option) = if events.beyond() > 0 {
-            ("events", events.limit(), events.beyond(), "--max-events allows")
+        let (records, limit, beyond) = if events.beyond() > 0 {
+            (Limited::Events, events.limit(), events.beyond())
         } else if headers.beyond() > 0 {
-            ("header fields", headers.limit(), headers.beyond(), "--max-headers allows")
+            (Limited::Headers, headers.limit(), headers.beyond())
         } else {
-            ("parts of an HTTP exchange", http.limit(), http.beyond(), "there is room for")
+            (Limited::Parts, http.limit(), http.beyond())
         };
-        let all = (limit as u64).saturating_add(beyond);
-        format!("a message of {all} {kind}; the last {beyond} are passed over, {option} {limit}")
+        Fact::ManyRecords { records, limit, beyond }
     }
 
     /// Cuts addresses and names to what is kept of them, and answers how long the longest was if one was cut.
@@ -349,15 +348,10 @@ impl Message {
         self.bad_times = 0;
     }
 
-    /// What is wrong with the message's times, for people; `None` where nothing is.
+    /// What is wrong with the message's times; `None` where nothing is.
     #[must_use]
-    pub fn describe_bad_times(&self) -> Option<String> {
-        let error = self.bad_time?;
-        Some(match self.bad_times {
-            0 | 1 => error.to_string(),
-            2 => format!("{error}; one more time of this message cannot be read"),
-            count => format!("{error}; {} more times of this message cannot be read", count - 1),
-        })
+    pub fn unreadable_times(&self) -> Option<Fact> {
+        self.bad_time.map(|first| Fact::BadTimes { first, times: self.bad_times })
     }
 
     /// How many messages of the source it stands for.
@@ -366,12 +360,19 @@ impl Message {
         if self.run { self.events.len() as u64 } else { 1 }
     }
 
-    /// Byte offset and index of the message that holds the event with this index.
+    /// Where it begins; of a run, where the first one does.
     #[must_use]
-    pub fn place_of(&self, event: usize) -> (u64, u64) {
+    pub fn place(&self) -> Place {
+        Place { offset: self.offset, message: self.index }
+    }
+
+    /// Where the message begins that holds the event with this index.
+    #[must_use]
+    pub fn place_of(&self, event: usize) -> Place {
+        let Place { offset, message } = self.place();
         match self.events.get(event).filter(|_| self.run) {
-            Some(found) => (self.offset + u64::from(found.segment), self.index + event as u64),
-            None => (self.offset, self.index),
+            Some(found) => Place { offset: offset + u64::from(found.segment), message: message + event as u64 },
+            None => Place { offset, message },
         }
     }
 

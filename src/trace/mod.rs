@@ -4,18 +4,22 @@
 //! and payloads are spans of the bytes they were read from, so that reading a trace allocates nothing per event.
 
 mod address;
+mod fact;
 mod finding;
 mod message;
+mod place;
 mod records;
 mod time;
 mod unknown;
 
 pub use address::{Address, Connection};
+pub use fact::{ExchangeFact, Fact, Limited, Owner};
 pub use finding::{Code, Finding, Findings, Severity};
 pub use message::{
     Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_EVENTS, MAX_HEADERS, Message, MessageView, Span,
     TraceKind,
 };
+pub use place::Place;
 pub use records::Records;
 pub use time::{Nanos, TimeError, nanos_from_timestamp, rfc3339};
 pub use unknown::{FieldId, UnknownField, UnknownFields};

@@ -85,6 +85,11 @@ pub struct OutputOptions {
     pub many: bool,
 }
 
+/// The destination is a file that may not be written, and nobody has said that it is replaced all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the file is read-only")]
+pub struct ReadOnlyOutput;
+
 /// The destination cannot be written.
 #[derive(Debug, Error)]
 #[error("{path}: cannot write the capture", path = path.display())]
@@ -301,7 +306,7 @@ impl Unfinished {
             && !options.force
             && access::is_read_only(&target, metadata)
         {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only; --force replaces it"));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, ReadOnlyOutput));
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY_PREFIX).suffix(".tmp");

@@ -106,7 +106,8 @@ fn check_run(framing: Framing, bytes: &[u8]) {
     (fast.offset, fast.index) = (1000, 10);
     let mut at = 0;
     for (index, event) in fast.events.iter().enumerate() {
-        assert_eq!(fast.place_of(index), (1000 + at as u64, 10 + index as u64));
+        let place = crate::trace::Place { offset: 1000 + at as u64, message: 10 + index as u64 };
+        assert_eq!(fast.place_of(index), place);
         let start = at;
         let mut scan = Scanner::new(bytes, start, bytes.len(), false);
         // Both framings begin with a length, one behind a tag.

@@ -6,7 +6,10 @@ use etherparse::{SlicedPacket, TransportSlice};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
-use crate::{timeline::Resolver, trace::Connection};
+use crate::{
+    timeline::{Resolver, Role, TimesFrom},
+    trace::{Connection, Place},
+};
 
 /// Bytes of which only the number is worth printing.
 #[derive(Clone, PartialEq, Eq)]
@@ -147,7 +150,7 @@ fn timeline() -> impl Strategy<Value = Timeline> {
                     Step::Gap { outbound, .. } => !ended[usize::from(*outbound)],
                 });
                 Timeline {
-                    options: Options { tcp, truncated, mss },
+                    options: Options { tcp, truncated, mss, ..Options::default() },
                     v6,
                     role: if upstream { Role::Upstream } else { Role::Downstream },
                     first,
@@ -170,8 +173,7 @@ fn opening(role: Role) -> Opening {
         connection: Connection::default(),
         role,
         role_given: false,
-        offset: 0,
-        message: 0,
+        place: Place::default(),
         times: TimesFrom::Recorded,
         http: None,
     }
@@ -461,7 +463,7 @@ proptest! {
         tcp in select(vec![TcpMode::Full, TcpMode::Bare]),
         first in sequence_number(),
     ) {
-        let options = Options { tcp, truncated, mss };
+        let options = Options { tcp, truncated, mss, ..Options::default() };
         let mut flow = flow(options, false, Role::Downstream, [first, 0]);
         let mut sink = Recorder::default();
         flow.open(0, &mut sink).unwrap();

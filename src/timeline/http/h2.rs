@@ -13,15 +13,15 @@ use loona_hpack::Encoder;
 use memchr::memchr3;
 
 use super::{
-    exchange::Sink,
     grpc::Messages,
     h1::{Escaped, Names, is_token, missing, value},
     head::{Head, Pseudo},
     out::{Chunk, LARGE, Missing},
+    sink::Sink,
 };
 use crate::{
     timeline::PREFACE,
-    trace::{Code, HttpSide},
+    trace::{ExchangeFact, HttpSide},
 };
 
 /// Frame types and flags (RFC 9113 section 6).
@@ -454,7 +454,7 @@ impl LeftOut {
         if let Some(names) = self.names.list() {
             let detail = format!("left out of the {side}, because HTTP/2 has no such names there: {names}");
             sink.note(&detail);
-            sink.find(Code::EscapedHeader, &detail);
+            sink.find(ExchangeFact::Escaped(detail));
         }
     }
 }

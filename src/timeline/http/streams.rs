@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::Track;
-use crate::trace::{HttpPart, Message, MessageView};
+use crate::trace::{HttpPart, Message, MessageView, Place};
 
 /// Parts of an exchange that were copied out of the window.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub struct Stream<S> {
     /// Request and response so far.
     pub tracks: [Track; 2],
     /// Offset and index of the message that began it.
-    pub origin: (u64, u64),
+    pub origin: Place,
     /// Bytes held, counted with their records; 0 where nothing is.
     pub held_bytes: usize,
     held: Option<Held>,
@@ -92,7 +92,7 @@ impl<S: Default> Streams<S> {
         self.slots[index] = Some(Stream {
             state: S::default(),
             tracks: Default::default(),
-            origin: (message.offset, message.index),
+            origin: message.place(),
             held_bytes: 0,
             held: self.spare.pop(),
             trace_id: message.trace_id,
