@@ -13,10 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::{
-    cli::ProgressMode,
     input::Input,
     interrupt::Watched,
     trace::{Code, Finding, Severity, UnknownFields},
@@ -174,6 +174,17 @@ pub fn print_line(kind: &str, text: &dyn Display) {
 
 static BAR: OnceLock<ProgressBar> = OnceLock::new();
 
+/// When to show progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// On a terminal
+    Auto,
+    /// Even if standard error is no terminal
+    Always,
+    /// Never
+    Never,
+}
+
 /// How far a conversion has come: a bar on a terminal, a line now and then elsewhere.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -263,7 +274,7 @@ impl Progress {
 }
 
 fn bar(inputs: &[Input]) -> ProgressBar {
-    let metadata = |input: &Input| fs::metadata(&input.path).ok().filter(|file| file.is_file() && !input.is_stdin());
+    let metadata = |input: &Input| fs::metadata(input.place.file()?).ok().filter(|file| file.is_file());
     let sizes = inputs.iter().map(metadata);
     // The size of a pipe is not known, and then neither is the whole.
     let total: Option<u64> = sizes.map(|metadata| metadata.map(|metadata| metadata.len())).sum();

@@ -10,9 +10,9 @@ use std::{io, net::IpAddr};
 use pcap_file::TsResolution;
 
 pub(crate) use chunk::Chunk;
-pub use output::{Access, Destination, OutputError, OutputOptions, Packing, TEMPORARY_PREFIX};
 #[cfg(feature = "record")]
 pub(crate) use output::create_folders;
+pub use output::{Access, Destination, OutputError, OutputOptions, Packing, TEMPORARY_PREFIX};
 pub(crate) use output::{Output, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
 
@@ -106,6 +106,11 @@ impl Capture {
             self.output.write(&mut self.buffer)?;
         }
         self.output.flush()
+    }
+
+    /// An error of one of the [`Interface`]s, with the capture's path.
+    pub(crate) fn error(&self, source: io::Error) -> OutputError {
+        self.output.error(source)
     }
 
     /// Completes the capture; a file appears under its name only now.

@@ -3,6 +3,7 @@
 mod connections;
 mod convert;
 mod cuts;
+mod error;
 mod har;
 mod hints;
 mod info;
@@ -13,6 +14,7 @@ mod merge;
 mod mirror;
 mod names;
 mod output;
+mod pump;
 #[cfg(feature = "record")]
 mod record;
 mod settings;
@@ -21,9 +23,7 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "record")]
-pub use record::RecordArgs;
-
+use self::error::Error;
 use crate::{
     cli::{Cli, Command},
     input::Input,
@@ -63,22 +63,21 @@ impl Status {
 /// # Errors
 /// Why it was not done: status 2.
 pub fn run(cli: &Cli) -> anyhow::Result<Status> {
-    match &cli.command {
+    let status = match &cli.command {
         None => convert::run(&cli.convert),
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
         #[cfg(feature = "record")]
         Some(Command::Record(args)) => record::run(args),
+    };
+    status.or_else(Error::into_status)
+}
+
+fn read_stdin_once(inputs: &[Input]) -> Result<(), Error> {
+    if inputs.iter().filter(|input| input.is_stdin()).count() > 1 {
+        return Err(Error::Arguments("standard input can be read only once".to_owned()));
     }
-}
-
-fn read_stdin_once(inputs: &[Input]) -> anyhow::Result<()> {
-    anyhow::ensure!(inputs.iter().filter(|input| is_stdin(input)).count() <= 1, "standard input can be read only once");
     Ok(())
-}
-
-fn is_stdin(input: &Input) -> bool {
-    input.is_stdin()
 }
 
 fn nothing_readable(path: &Path) {
@@ -103,7 +102,7 @@ fn count_passed_over(count: usize, verbosity: Verbosity) {
 }
 
 /// Why there is nothing to do.
-fn no_traces(inputs: &[PathBuf], passed_over: usize) -> anyhow::Error {
+fn no_traces(inputs: &[PathBuf], passed_over: usize) -> Error {
     let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
-    anyhow::anyhow!("{}: no trace files in it, of {passed_over} files", named.join(", "))
+    Error::Arguments(format!("{}: no trace files in it, of {passed_over} files", named.join(", ")))
 }

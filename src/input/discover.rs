@@ -8,7 +8,7 @@ use std::{
 
 use walkdir::WalkDir;
 
-use super::{InputError, Options, Source};
+use super::{InputError, InputPath, Options, Source};
 use crate::interrupt;
 
 /// The suffixes that Envoy gives to trace files.
@@ -17,45 +17,28 @@ const SUFFIXES: [&str; 4] = ["pb", "pb_length_delimited", "pb_text", "json"];
 /// The suffixes of packed files.
 const PACKED: [&str; 2] = ["gz", "zst"];
 
-/// What an input is: a file may have any name, `-` too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Standard input.
-    Stdin,
-    /// A file that was named.
-    Named,
-    /// A file in a directory that was named.
-    Found,
-}
-
 /// One trace file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
-    /// Where it is; `-` for standard input.
-    pub path: PathBuf,
+    /// Where it is.
+    pub place: InputPath,
     /// Its place below the directory that was named, or its own name.
     pub relative: PathBuf,
-    /// What it is.
-    pub origin: Origin,
+    /// It was not named itself, but found in a directory that was.
+    pub is_found: bool,
 }
 
 impl Input {
+    /// What people call it; `-` for standard input.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.place.path()
+    }
+
     /// Whether it is standard input.
     #[must_use]
     pub fn is_stdin(&self) -> bool {
-        self.origin == Origin::Stdin
-    }
-
-    /// Whether it was found in a directory.
-    #[must_use]
-    pub fn is_found(&self) -> bool {
-        self.origin == Origin::Found
-    }
-
-    /// Whether it is a file with a content that can be read more than once.
-    #[must_use]
-    pub fn is_regular(&self) -> bool {
-        !self.is_stdin() && self.path.is_file()
+        self.place == InputPath::Stdin
     }
 }
 
@@ -112,13 +95,12 @@ impl Unreadable {
 pub fn discover(paths: &[PathBuf]) -> Discovered {
     let mut found = Discovered::default();
     for path in paths {
-        if path == Path::new("-") {
-            found.inputs.push(Input { path: path.clone(), relative: path.clone(), origin: Origin::Stdin });
-        } else if path.is_dir() {
+        let place = InputPath::new(path);
+        if place.file().is_some_and(Path::is_dir) {
             walk(path, &mut found);
         } else {
             let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));
-            found.inputs.push(Input { path: path.clone(), relative, origin: Origin::Named });
+            found.inputs.push(Input { place, relative, is_found: false });
         }
     }
     found
@@ -135,10 +117,10 @@ fn walk(root: &Path, found: &mut Discovered) {
                 let path = entry.path();
                 match if has_trace_suffix(path) { Ok(()) } else { look_into(path) } {
                     Ok(()) => found.inputs.push(Input {
-                        path: path.to_owned(),
+                        place: InputPath::File(path.to_owned()),
                         // walkdir gives only what is below the root.
                         relative: path.strip_prefix(root).unwrap_or(path).to_owned(),
-                        origin: Origin::Found,
+                        is_found: true,
                     }),
                     Err(why) => found.passed_over.push(PassedOver { path: path.to_owned(), why }),
                 }

@@ -11,6 +11,7 @@ mod http_tests;
 mod json;
 mod line;
 mod parts;
+mod place;
 mod reader;
 #[cfg(test)]
 mod scrambled;
@@ -19,6 +20,7 @@ mod text;
 mod wire;
 
 pub use detect::{Detected, Encoding, detect};
-pub use discover::{Discovered, Input, Origin, PassedOver, Unreadable, discover, trace_stem};
+pub use discover::{Discovered, Input, PassedOver, Unreadable, discover, trace_stem};
 pub use error::{InputError, OTHER_JSON};
+pub use place::InputPath;
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Peek, Source};

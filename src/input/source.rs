@@ -135,9 +135,9 @@ impl Source {
     /// As [`Source::open`].
     pub fn of(input: &Input, options: Options) -> Result<Self, InputError> {
         if input.is_stdin() {
-            Self::unpack(&input.path, reader::stdin(), options)
+            Self::unpack(input.path(), reader::stdin(), options)
         } else {
-            Self::open(&input.path, options)
+            Self::open(input.path(), options)
         }
     }
 

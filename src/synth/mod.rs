@@ -9,6 +9,8 @@ mod seq;
 
 use std::io;
 
+use clap::ValueEnum;
+
 pub use flow::{Flow, Identity};
 pub use headers::{MAX_HEADER_LEN, max_segment};
 pub use multiplex::{MAX_JOINED, Stream};
@@ -17,7 +19,7 @@ pub use seq::SeqNumber;
 use crate::{timeline::Direction, trace::Nanos};
 
 /// How much TCP to make up around the tapped bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TcpMode {
     /// Handshake, acknowledgements, close.
     #[default]
@@ -27,14 +29,17 @@ pub enum TcpMode {
 }
 
 /// What to write where bytes are missing from the trace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TruncatedMode {
     /// The captured length is below the original length, as a snap length does it.
     #[default]
+    #[value(help = "Captured length below original length, as with a snap length")]
     Snap,
     /// Sequence numbers are skipped.
+    #[value(help = "Skip sequence numbers")]
     Gap,
     /// Zero bytes stand for them.
+    #[value(help = "Fill with zero bytes")]
     Zero,
 }
 

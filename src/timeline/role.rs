@@ -1,16 +1,19 @@
 //! Who opened a connection. A trace does not say; its addresses and its first event tell.
 
+use clap::ValueEnum;
 use memchr::memmem;
 
 use super::{Direction, protocol::Speaker};
 use crate::trace::{Address, Connection};
 
 /// Which side of Envoy a connection is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Role {
     /// A listener was tapped: the remote side opened the connection.
+    #[value(help = "The remote side")]
     Downstream,
     /// A cluster was tapped: Envoy, the local side, opened it.
+    #[value(help = "Envoy")]
     Upstream,
 }
 

@@ -162,7 +162,9 @@ fn truth(connection: &Value) -> Truth {
     let bytes = |name: &str| Bytes {
         len: connection[format!("{name}_len")].as_u64().unwrap(),
         sha256: connection[format!("{name}_sha256")].as_str().unwrap().to_owned(),
-        bytes: connection[format!("{name}_b64")].as_str().map(|text| base64_simd::STANDARD.decode_to_vec(text).unwrap()),
+        bytes: connection[format!("{name}_b64")]
+            .as_str()
+            .map(|text| base64_simd::STANDARD.decode_to_vec(text).unwrap()),
     };
     Truth { client: socket(&connection["client"]), read: bytes("read"), write: bytes("write") }
 }

@@ -61,6 +61,21 @@ impl Destination {
         }
     }
 
+    /// The file, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
+    /// Whether it stands for a directory, in which each input gets an output of its own. As with cp: one that exists, or
+    /// a name that can only be one.
+    pub(crate) fn is_directory(&self) -> bool {
+        self.file().is_some_and(|path| path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/"))
+    }
+
     /// Whether it gets the bytes as they come: standard output by any name, a pipe, a device.
     #[must_use]
     pub fn is_stream(&self) -> bool {
@@ -203,7 +218,8 @@ impl Output {
         created.map_err(|source| OutputError { path, source })
     }
 
-    fn error(&self, source: io::Error) -> OutputError {
+    /// What went wrong, with where.
+    pub(crate) fn error(&self, source: io::Error) -> OutputError {
         OutputError { path: self.path.clone(), source }
     }
 

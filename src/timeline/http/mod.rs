@@ -18,6 +18,8 @@ mod track;
 
 use std::collections::VecDeque;
 
+use clap::ValueEnum;
+
 pub(super) use self::out::{Made, MadeKind, Place};
 use self::{exchange::Exchange, out::Out};
 pub use self::{
@@ -41,22 +43,25 @@ const MAX_OPEN: usize = 8192;
 const MAX_COMPLETE: usize = 64;
 
 /// `--http`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum VersionChoice {
     /// By what the exchange shows.
     #[default]
     Auto,
     /// HTTP/1.1.
+    #[value(name = "1")]
     One,
     /// HTTP/2.
+    #[value(name = "2")]
     Two,
 }
 
 /// `--side`: whose connection, where the trace has both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SideChoice {
     /// The client's connection to Envoy; Envoy's to the server if only that one is recorded.
     #[default]
+    #[value(help = "The client's connection to Envoy")]
     Downstream,
     /// Envoy's connection to the server.
     Upstream,
