@@ -11,7 +11,7 @@ use clap::{
 };
 
 #[cfg(feature = "record")]
-pub use self::record::RecordArgs;
+pub(crate) use self::record::RecordArgs;
 use crate::{
     input::Encoding,
     report::ProgressMode,
@@ -257,7 +257,7 @@ pub enum Precision {
 }
 
 /// A value of a stage's own enum; `None` is `auto`. To clap, an `Option` by its own name is an option that may be missing.
-pub type OrAuto<T> = Option<T>;
+pub(crate) type OrAuto<T> = Option<T>;
 
 const AUTO: &str = "auto";
 

@@ -8,6 +8,7 @@ mod har;
 mod hints;
 mod info;
 mod inspect;
+mod library;
 #[cfg(feature = "record")]
 mod live_capture;
 mod merge;
@@ -24,6 +25,7 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 use self::error::Error;
+pub use self::library::{Conversion, ConvertError, ConvertOptions, convert};
 use crate::{
     cli::{Cli, Command},
     input::Input,
@@ -32,7 +34,7 @@ use crate::{
 
 /// How a run of the program ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Status {
+pub(crate) enum Status {
     /// Done, nothing wrong.
     #[default]
     Done,
@@ -47,7 +49,7 @@ pub enum Status {
 impl Status {
     /// The exit status.
     #[must_use]
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Done => 0,
             Self::Damaged => 1,
@@ -62,7 +64,7 @@ impl Status {
 ///
 /// # Errors
 /// Why it was not done: status 2.
-pub fn run(cli: &Cli) -> anyhow::Result<Status> {
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
     let status = match &cli.command {
         None => convert::run(&cli.convert),
         Some(Command::Validate(args)) => validate::run(args),

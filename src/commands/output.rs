@@ -53,6 +53,19 @@ pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, Pa
     Ok((kind, packing))
 }
 
+/// The format of a capture, and how it is packed, where nobody else has given them. `None`: `output`'s name says nothing,
+/// or that no capture is to be written.
+pub(super) fn capture_format(given: Option<Format>, output: &Destination) -> Option<(Format, Packing)> {
+    let (by_name, packing) = output.file().map_or((Some(Name::Any), Packing::None), by_suffix);
+    let format = given.or(match by_name {
+        Some(Name::Pcap) => Some(Format::Pcap),
+        Some(Name::Pcapng | Name::Any) => Some(Format::Pcapng),
+        Some(Name::Har) => None,
+        None => output.is_stream().then_some(Format::Pcapng),
+    });
+    Some((format?, packing))
+}
+
 /// What a suffix stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {

@@ -56,6 +56,8 @@ pub(super) struct Trace {
     summaries: Summaries,
     packets: u64,
     pub reporter: Reporter,
+    /// The first findings, and how many of them, where a program wants them.
+    kept: (Vec<Finding>, usize),
     /// For people: how to look into what Wireshark would not dissect by itself.
     pub hints: Hints,
     /// What Envoy's limit cut.
@@ -91,9 +93,20 @@ impl Trace {
             summaries: Summaries::default(),
             packets: 0,
             reporter: Reporter::new(settings.verbosity, settings.strict),
+            kept: (Vec::new(), 0),
             hints: Hints::default(),
             cuts: Cuts::default(),
         }
+    }
+
+    /// From now on, findings are kept, but no more than `most`.
+    pub(super) fn keep_findings(&mut self, most: usize) {
+        self.kept.1 = most;
+    }
+
+    /// Takes what was kept.
+    pub(super) fn take_kept(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.kept.0)
     }
 
     pub(super) fn timelines(&self) -> &Timelines {
@@ -119,8 +132,12 @@ impl Trace {
     /// gave so far is flushed.
     #[inline(always)]
     pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Error> {
-        let mut attendant =
-            Telling { reporter: &mut self.reporter, summaries: &mut self.summaries, capture: Some(capture) };
+        let mut attendant = Telling {
+            reporter: &mut self.reporter,
+            kept: &mut self.kept,
+            summaries: &mut self.summaries,
+            capture: Some(capture),
+        };
         let more = self.pump.next(progress, &mut attendant)?;
         Ok(if more { self.pump.stage().time() } else { None })
     }
@@ -309,7 +326,12 @@ impl Trace {
 
     /// Says what is to be said of the whole trace.
     pub(super) fn finish(&mut self) {
-        self.pump.hand_on(&mut Telling { reporter: &mut self.reporter, summaries: &mut self.summaries, capture: None });
+        self.pump.hand_on(&mut Telling {
+            reporter: &mut self.reporter,
+            kept: &mut self.kept,
+            summaries: &mut self.summaries,
+            capture: None,
+        });
         let source = self.pump.stage().source();
         self.reporter.finish(source.path());
         // Of what holds no trace, the fields are nobody's.
@@ -322,6 +344,7 @@ impl Trace {
 /// Tells people what comes up while a trace is converted.
 struct Telling<'a> {
     reporter: &'a mut Reporter,
+    kept: &'a mut (Vec<Finding>, usize),
     summaries: &'a mut Summaries,
     /// Where it goes, while there may be more of it.
     capture: Option<&'a mut Capture>,
@@ -336,6 +359,9 @@ impl Attendant for Telling<'_> {
     fn findings(&mut self, path: &Path, findings: &[Finding]) {
         for finding in findings.iter().chain(&self.summaries.take_findings()) {
             self.reporter.finding(path, finding);
+            if self.kept.0.len() < self.kept.1 {
+                self.kept.0.push(finding.clone());
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod error;
 mod http_tests;
 mod json;
 mod line;
+mod messages;
 mod parts;
 mod place;
 mod reader;

@@ -5,6 +5,7 @@ mod assemble;
 mod clock;
 mod cursor;
 mod endpoint;
+mod entries;
 mod entry;
 mod hash;
 mod hold;
@@ -20,6 +21,7 @@ mod table;
 
 pub use assemble::Timelines;
 pub use endpoint::{Endpoints, Mapping, Mappings, ParseMappingError, Resolver};
+pub use entries::{Entries, EntryView, OwnedEntry};
 pub use entry::{ConnectionId, Data, Entry, EntryKind, Joined, Opening, PerConnection, Record, TrueLength};
 pub use hash::stable_hash;
 pub use http::{
