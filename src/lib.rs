@@ -29,7 +29,7 @@
 //! let options = tap2pcap::ConvertOptions::default();
 //! let done = tap2pcap::convert(input, &output, &options)?;
 //! println!("{} connections, {} packets", done.connections, done.packets);
-//! # Ok::<(), tap2pcap::ConvertError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Into the stages

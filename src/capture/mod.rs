@@ -1,4 +1,30 @@
 //! Packets to captures: pcap and pcapng, into files that are complete or absent, or into pipes.
+//!
+//! ```
+//! use tap2pcap::{
+//!     capture::{Capture, Destination, Format},
+//!     synth::{Packet, PacketSink as _},
+//!     timeline::Direction,
+//! };
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("one.pcapng");
+//! let mut capture = Capture::create(&Destination::File(path.clone()), Format::Pcapng)?;
+//! let interface = capture.add_interface("made by hand");
+//! capture.interface(interface).packet(&Packet {
+//!     time: 1_769_860_800_000_000_000,
+//!     direction: Direction::Inbound,
+//!     // From the Ethernet header on; `synth` makes them.
+//!     headers: &[0; 14],
+//!     payload: b"hello",
+//!     payload_len: 5,
+//!     comment: "says hello",
+//! })?;
+//! assert!(!path.exists());
+//! capture.finish()?;
+//! assert!(path.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod chunk;
 mod output;
@@ -12,7 +38,7 @@ use pcap_file::TsResolution;
 pub(crate) use chunk::Chunk;
 #[cfg(feature = "record")]
 pub(crate) use output::create_folders;
-pub use output::{Access, Destination, OutputError, OutputOptions, Packing, TEMPORARY_PREFIX};
+pub use output::{Access, Destination, OutputError, OutputOptions, Packing};
 pub(crate) use output::{Output, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
 

@@ -19,7 +19,7 @@ const PACKED: [&str; 2] = ["gz", "zst"];
 
 /// One trace file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
+pub(crate) struct Input {
     /// Where it is.
     pub place: InputPath,
     /// Its place below the directory that was named, or its own name.
@@ -31,20 +31,20 @@ pub struct Input {
 impl Input {
     /// What people call it; `-` for standard input.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.place.path()
     }
 
     /// Whether it is standard input.
     #[must_use]
-    pub fn is_stdin(&self) -> bool {
+    pub(crate) fn is_stdin(&self) -> bool {
         self.place == InputPath::Stdin
     }
 }
 
 /// A file in a directory that is no trace, as far as anybody can tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PassedOver {
+pub(crate) struct PassedOver {
     /// The file.
     pub path: PathBuf,
     /// What it is instead, or why it cannot be read.
@@ -53,7 +53,7 @@ pub struct PassedOver {
 
 /// What the inputs of a command line stand for.
 #[derive(Debug, Default)]
-pub struct Discovered {
+pub(crate) struct Discovered {
     /// Traces, or what should be some.
     pub inputs: Vec<Input>,
     /// What could not be read on the way.
@@ -64,7 +64,7 @@ pub struct Discovered {
 
 /// What could not be read on the way.
 #[derive(Debug)]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// The file or directory.
     pub path: PathBuf,
     /// Why.
@@ -74,13 +74,13 @@ pub struct Unreadable {
 impl Unreadable {
     /// Whether it is a trace by its name, rather than a directory that may hold some.
     #[must_use]
-    pub fn is_trace(&self) -> bool {
+    pub(crate) fn is_trace(&self) -> bool {
         has_trace_suffix(&self.path)
     }
 
     /// As an error for people.
     #[must_use]
-    pub fn as_input_error(&self) -> InputError {
+    pub(crate) fn as_input_error(&self) -> InputError {
         let source = io::Error::new(self.error.kind(), self.error.to_string());
         InputError::Read { path: self.path.clone(), source }
     }
@@ -92,7 +92,7 @@ impl Unreadable {
 /// A file with the suffix of a trace counts as one, so that it is missed where it is damaged; of any other the first bytes
 /// decide.
 #[must_use]
-pub fn discover(paths: &[PathBuf]) -> Discovered {
+pub(crate) fn discover(paths: &[PathBuf]) -> Discovered {
     let mut found = Discovered::default();
     for path in paths {
         let place = InputPath::new(path);

@@ -73,4 +73,4 @@ impl InputError {
 }
 
 /// How detection calls JSON without a tap trace.
-pub const OTHER_JSON: &str = "it is JSON, but holds none of a tap trace's fields";
+pub(crate) const OTHER_JSON: &str = "it is JSON, but holds none of a tap trace's fields";

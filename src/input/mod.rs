@@ -1,4 +1,22 @@
 //! Bytes to trace messages: sources, detection, framing, and one decoder per encoding.
+//!
+//! A [`Source`] is a file, or anything else that can be read, in any of the five encodings, packed or not:
+//!
+//! ```
+//! use tap2pcap::input::{Encoding, Options, Source};
+//!
+//! let mut source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), Options::default())?;
+//! assert_eq!(source.encoding(), Encoding::Binary);
+//! while let Some(view) = source.next_message() {
+//!     let message = view.message();
+//!     println!("byte {}: connection {}, {} events", message.offset, message.trace_id, message.events.len());
+//! }
+//! for finding in source.take_findings() {
+//!     println!("{finding}");
+//! }
+//! # assert!(source.decoded() > 0);
+//! # Ok::<(), tap2pcap::input::InputError>(())
+//! ```
 
 mod binary;
 mod decode;
@@ -21,7 +39,10 @@ mod text;
 mod wire;
 
 pub use detect::{Detected, Encoding, detect};
-pub use discover::{Discovered, Input, PassedOver, Unreadable, discover, trace_stem};
-pub use error::{InputError, OTHER_JSON};
+pub use discover::trace_stem;
+pub(crate) use discover::{Discovered, Input, Unreadable, discover};
+pub use error::InputError;
+pub(crate) use error::OTHER_JSON;
 pub use place::InputPath;
-pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Peek, Source};
+pub(crate) use source::Peek;
+pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Source};

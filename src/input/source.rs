@@ -67,7 +67,7 @@ pub enum Advance {
 
 /// What [`Source::peek`] came to.
 #[derive(Debug)]
-pub enum Peek<'a> {
+pub(crate) enum Peek<'a> {
     /// The next message; its payloads cannot be looked at yet.
     Message(&'a Message),
     /// It is not complete: [`Source::fill`] reads on, and may block.
@@ -133,7 +133,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::open`].
-    pub fn of(input: &Input, options: Options) -> Result<Self, InputError> {
+    pub(crate) fn of(input: &Input, options: Options) -> Result<Self, InputError> {
         if input.is_stdin() {
             Self::unpack(input.path(), reader::stdin(), options)
         } else {
@@ -399,7 +399,7 @@ impl Source {
     }
 
     /// Decodes the message after the current one, which stays as it is. Never blocks.
-    pub fn peek(&mut self) -> Peek<'_> {
+    pub(crate) fn peek(&mut self) -> Peek<'_> {
         while self.ahead.is_none() {
             if self.discard > 0 || self.too_large {
                 return Peek::Nothing;

@@ -56,7 +56,7 @@ const HIGH_SERVICES: [u16; 5] = [33_060, 35_357, 50_051, 61_613, 61_616];
 /// The role that the two ports suggest: the side with an ephemeral port called the side with a service port. Where both
 /// look alike, a port below 1024 or of a known service is the server's.
 #[must_use]
-pub fn role_from_ports(local: u16, remote: u16) -> Option<Role> {
+pub(super) fn role_from_ports(local: u16, remote: u16) -> Option<Role> {
     match (is_ephemeral(local), is_ephemeral(remote)) {
         (false, true) => Some(Role::Downstream),
         (true, false) => Some(Role::Upstream),

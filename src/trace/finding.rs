@@ -171,7 +171,7 @@ impl fmt::Display for Finding {
 /// A hostile trace can bring up one for every few bytes, so there may be [`Findings::LIMIT`]; the rest is counted, and
 /// the last one says how many there were.
 #[derive(Clone, Debug, Default)]
-pub struct Findings {
+pub(crate) struct Findings {
     list: Vec<Finding>,
     /// The first one for which there was no room, and how many came after it.
     beyond: Option<(Finding, u64)>,
@@ -179,10 +179,10 @@ pub struct Findings {
 
 impl Findings {
     /// How many may wait: more than two bytes each in one read of a source bring up.
-    pub const LIMIT: usize = 1 << 18;
+    pub(crate) const LIMIT: usize = 1 << 18;
 
     /// Adds a finding.
-    pub fn push(&mut self, finding: Finding) {
+    pub(crate) fn push(&mut self, finding: Finding) {
         match &mut self.beyond {
             None if self.list.len() < Self::LIMIT => self.list.push(finding),
             None => self.beyond = Some((finding, 0)),
@@ -193,12 +193,12 @@ impl Findings {
     /// Whether there is none to take.
     #[inline]
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
     /// Takes them, in the order in which they came.
-    pub fn take(&mut self) -> Vec<Finding> {
+    pub(crate) fn take(&mut self) -> Vec<Finding> {
         let Self { mut list, beyond } = std::mem::take(self);
         if let Some((mut finding, more)) = beyond {
             if more > 0 {

@@ -34,7 +34,7 @@ use crate::interrupt;
 const CHUNKS: usize = 4;
 
 /// How unfinished captures are called until they are complete; hidden, and no suffix of a trace or capture.
-pub const TEMPORARY_PREFIX: &str = ".tap2pcap-";
+pub(super) const TEMPORARY_PREFIX: &str = ".tap2pcap-";
 
 /// A capture's destination.
 #[derive(Clone, Debug, PartialEq, Eq)]

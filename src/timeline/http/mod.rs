@@ -21,12 +21,9 @@ use std::collections::VecDeque;
 use clap::ValueEnum;
 
 pub(super) use self::out::{Made, MadeKind, Place};
+pub use self::track::Track;
 use self::{exchange::Exchange, out::Out};
-pub use self::{
-    h1::reason_phrase,
-    streams::Streams,
-    track::{Completeness, Track},
-};
+pub(crate) use self::{h1::reason_phrase, streams::Streams, track::Completeness};
 use super::{Opening, Options, Role, start::Start};
 use crate::trace::{Code, Connection, Finding, Findings, HttpPart, MessageView, Nanos, TraceKind};
 
