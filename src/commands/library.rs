@@ -44,7 +44,8 @@ pub struct Conversion {
     pub connections: u64,
     /// Packets of the capture.
     pub packets: u64,
-    /// What was wrong or remarkable, in order: the first thousand findings.
+    /// What was wrong or remarkable, in order: the first thousand findings. Their words may quote the trace: escape them
+    /// before they reach a terminal.
     pub findings: Vec<Finding>,
     /// Errors among all findings. The trace is damaged where there are any, and the capture has what was readable.
     pub errors: u64,
@@ -121,6 +122,7 @@ pub fn convert(
     let mut capture = Capture::create_with(&output, format, settings.output)?;
     let relative = PathBuf::from(place.path().file_name().unwrap_or_default());
     let input = Input { place, relative, is_found: false };
+    // As the program does it: whoever reads a pipe is not to wait for what may come later.
     let eager = input.is_stdin() && output.is_stream();
     let mut trace = Trace::open(&input, &Name::alone(&input), &settings, eager)?;
     trace.reporter.mute();

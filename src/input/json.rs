@@ -8,7 +8,8 @@ mod fields;
 mod frame;
 mod values;
 
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 mod tests;
 
 use memchr::memchr_iter;

@@ -24,7 +24,8 @@ mod delimited;
 mod detect;
 mod discover;
 mod error;
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 mod http_tests;
 mod json;
 mod line;
