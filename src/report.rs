@@ -35,7 +35,7 @@ const MAX_LINE: usize = 2000;
 
 /// How much to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
+pub(crate) enum Verbosity {
     /// Only why something was not done, and what is damaged.
     Quiet,
     /// Errors, what people must know, and with `--strict` warnings.
@@ -47,7 +47,7 @@ pub enum Verbosity {
 
 /// Prints what happens to one source and remembers how bad it was.
 #[derive(Clone, Debug)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     verbosity: Verbosity,
     printed: u64,
     errors: u64,
@@ -59,35 +59,29 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter that has seen nothing yet. To a `strict` one, warnings are errors.
     #[must_use]
-    pub fn new(verbosity: Verbosity, strict: bool) -> Self {
+    pub(crate) fn new(verbosity: Verbosity, strict: bool) -> Self {
         Self { verbosity, printed: 0, errors: 0, warnings: 0, strict, muted: false }
-    }
-
-    /// How much it says.
-    #[must_use]
-    pub fn verbosity(&self) -> Verbosity {
-        self.verbosity
     }
 
     /// Errors so far.
     #[must_use]
-    pub fn errors(&self) -> u64 {
+    pub(crate) fn errors(&self) -> u64 {
         self.errors
     }
 
     /// Warnings so far.
     #[must_use]
-    pub fn warnings(&self) -> u64 {
+    pub(crate) fn warnings(&self) -> u64 {
         self.warnings
     }
 
     /// Reports nothing from now on: for a source that is only looked into.
-    pub fn mute(&mut self) {
+    pub(crate) fn mute(&mut self) {
         self.muted = true;
     }
 
     /// Reports a finding in the source at `path`.
-    pub fn finding(&mut self, path: &Path, finding: &Finding) {
+    pub(crate) fn finding(&mut self, path: &Path, finding: &Finding) {
         let severity = finding.code().severity();
         match severity {
             Severity::Error => self.errors += 1,
@@ -111,7 +105,7 @@ impl Reporter {
     }
 
     /// Says how many findings were not printed.
-    pub fn finish(&self, path: &Path) {
+    pub(crate) fn finish(&self, path: &Path) {
         if self.printed > MAX_FINDINGS {
             let more = self.printed - MAX_FINDINGS;
             let more = count_of(more, "more finding", "more findings");
@@ -120,7 +114,7 @@ impl Reporter {
     }
 
     /// Reports fields that this version does not know.
-    pub fn unknown_fields(&self, path: &Path, unknown: &UnknownFields) {
+    pub(crate) fn unknown_fields(&self, path: &Path, unknown: &UnknownFields) {
         if self.verbosity < Verbosity::Normal || unknown.total() == 0 {
             return;
         }
@@ -138,13 +132,13 @@ impl Reporter {
 }
 
 /// Prints why something was not done, with its causes.
-pub fn print_error(error: &(dyn Error + 'static)) {
+pub(crate) fn print_error(error: &(dyn Error + 'static)) {
     print_line("error", &with_causes(error));
 }
 
 /// An error and its causes in one line.
 #[must_use]
-pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = with_advice(error);
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -179,7 +173,7 @@ const READ_AS_BINARY: &str = "--from binary reads it as one";
 
 /// Why a file in a directory was passed over, for a line that names it.
 #[must_use]
-pub fn why_passed_over(error: &InputError) -> String {
+pub(crate) fn why_passed_over(error: &InputError) -> String {
     match error {
         InputError::Unrecognised { looks_like: looks_like @ Likeness::Protobuf, .. } => {
             format!("{looks_like}; {READ_AS_BINARY}")
@@ -193,12 +187,12 @@ pub fn why_passed_over(error: &InputError) -> String {
 
 /// A line for people: escaped, because it may quote a trace, and capped.
 #[must_use]
-pub fn for_terminal(line: &str) -> String {
+pub(crate) fn for_terminal(line: &str) -> String {
     cap(&escape(line), MAX_LINE).into_owned()
 }
 
 /// Prints one line for people: escaped, because it may quote a trace, and capped.
-pub fn print_line(kind: &str, text: &dyn Display) {
+pub(crate) fn print_line(kind: &str, text: &dyn Display) {
     let text = text.to_string();
     // Written in one piece, so that the lines of two threads do not mix.
     let line = format!("{kind}: {}\n", for_terminal(&text));
@@ -226,7 +220,7 @@ pub enum ProgressMode {
 
 /// How far a conversion has come: a bar on a terminal, a line now and then elsewhere.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     shown: Shown,
     files: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
@@ -247,7 +241,12 @@ impl Progress {
     /// Shows progress over so many files, if `when` and the terminal say so. `bytes` looks how many they hold in all,
     /// where that is known.
     #[must_use]
-    pub fn new(when: ProgressMode, verbosity: Verbosity, files: usize, bytes: impl FnOnce() -> Option<u64>) -> Self {
+    pub(crate) fn new(
+        when: ProgressMode,
+        verbosity: Verbosity,
+        files: usize,
+        bytes: impl FnOnce() -> Option<u64>,
+    ) -> Self {
         let terminal = io::stderr().is_terminal();
         let shown = match (when, terminal) {
             (ProgressMode::Never, _) | (ProgressMode::Auto, false) => Shown::Nothing,
@@ -266,7 +265,7 @@ impl Progress {
 
     /// Shows nothing.
     #[must_use]
-    pub fn hidden() -> Self {
+    pub(crate) fn hidden() -> Self {
         Self { shown: Shown::Nothing, files: Arc::default(), bytes: Arc::default(), total_files: 0 }
     }
 
@@ -275,7 +274,7 @@ impl Progress {
     }
 
     /// More bytes of input were read. Not for every event: it costs more than converting one.
-    pub fn bytes(&self, count: u64) {
+    pub(crate) fn bytes(&self, count: u64) {
         match &self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.inc(count),
@@ -291,7 +290,7 @@ impl Progress {
     }
 
     /// One more file is done.
-    pub fn file(&self) {
+    pub(crate) fn file(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
         if let Shown::Bar(bar) = &self.shown {
             bar.set_message(self.files_done());
@@ -299,7 +298,7 @@ impl Progress {
     }
 
     /// Takes the bar away, or prints the last line.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         match &self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.finish_and_clear(),

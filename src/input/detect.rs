@@ -8,6 +8,7 @@ mod tests;
 
 use std::{fmt, path::Path};
 
+use clap::ValueEnum;
 use memchr::memmem;
 
 use self::evidence::Evidence;
@@ -20,15 +21,17 @@ use super::{
 use crate::trace::TraceKind;
 
 /// The encodings of a trace file. The two JSON ones differ only in the field that holds a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Encoding {
     /// PROTO_BINARY.
+    #[value(help = "PROTO_BINARY: messages back to back")]
     Binary,
     /// PROTO_BINARY_LENGTH_DELIMITED.
     Delimited,
     /// PROTO_TEXT.
     Text,
     /// JSON_BODY_AS_BYTES and JSON_BODY_AS_STRING.
+    #[value(help = "JSON_BODY_AS_BYTES or JSON_BODY_AS_STRING")]
     Json,
 }
 

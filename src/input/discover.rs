@@ -8,7 +8,7 @@ use std::{
 
 use walkdir::WalkDir;
 
-use super::{InputError, Options, Source};
+use super::{InputError, InputPath, Options, Source};
 use crate::interrupt;
 
 /// The suffixes that Envoy gives to trace files.
@@ -17,51 +17,34 @@ const SUFFIXES: [&str; 4] = ["pb", "pb_length_delimited", "pb_text", "json"];
 /// The suffixes of packed files.
 const PACKED: [&str; 2] = ["gz", "zst"];
 
-/// What an input is: a file may have any name, `-` too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Standard input.
-    Stdin,
-    /// A file that was named.
-    Named,
-    /// A file in a directory that was named.
-    Found,
-}
-
 /// One trace file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// Where it is; `-` for standard input.
-    pub path: PathBuf,
+pub(crate) struct Input {
+    /// Where it is.
+    pub place: InputPath,
     /// Its place below the directory that was named, or its own name.
     pub relative: PathBuf,
-    /// What it is.
-    pub origin: Origin,
+    /// It was not named itself, but found in a directory that was.
+    pub is_found: bool,
 }
 
 impl Input {
+    /// What people call it; `-` for standard input.
+    #[must_use]
+    pub(crate) fn path(&self) -> &Path {
+        self.place.path()
+    }
+
     /// Whether it is standard input.
     #[must_use]
-    pub fn is_stdin(&self) -> bool {
-        self.origin == Origin::Stdin
-    }
-
-    /// Whether it was found in a directory.
-    #[must_use]
-    pub fn is_found(&self) -> bool {
-        self.origin == Origin::Found
-    }
-
-    /// Whether it is a file with a content that can be read more than once.
-    #[must_use]
-    pub fn is_regular(&self) -> bool {
-        !self.is_stdin() && self.path.is_file()
+    pub(crate) fn is_stdin(&self) -> bool {
+        self.place == InputPath::Stdin
     }
 }
 
 /// What the inputs of a command line stand for.
 #[derive(Debug, Default)]
-pub struct Discovered {
+pub(crate) struct Discovered {
     /// Traces, or what should be some.
     pub inputs: Vec<Input>,
     /// What could not be read on the way.
@@ -72,7 +55,7 @@ pub struct Discovered {
 
 /// What could not be read on the way.
 #[derive(Debug)]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// The file or directory.
     pub path: PathBuf,
     /// Why.
@@ -82,13 +65,13 @@ pub struct Unreadable {
 impl Unreadable {
     /// Whether it is a trace by its name, rather than a directory that may hold some.
     #[must_use]
-    pub fn is_trace(&self) -> bool {
+    pub(crate) fn is_trace(&self) -> bool {
         has_trace_suffix(&self.path)
     }
 
     /// As an error for people.
     #[must_use]
-    pub fn as_input_error(&self) -> InputError {
+    pub(crate) fn as_input_error(&self) -> InputError {
         let source = io::Error::new(self.error.kind(), self.error.to_string());
         InputError::Read { path: self.path.clone(), source }
     }
@@ -100,16 +83,15 @@ impl Unreadable {
 /// A file with the suffix of a trace counts as one, so that it is missed where it is damaged; of any other the first bytes
 /// decide.
 #[must_use]
-pub fn discover(paths: &[PathBuf]) -> Discovered {
+pub(crate) fn discover(paths: &[PathBuf]) -> Discovered {
     let mut found = Discovered::default();
     for path in paths {
-        if path == Path::new("-") {
-            found.inputs.push(Input { path: path.clone(), relative: path.clone(), origin: Origin::Stdin });
-        } else if path.is_dir() {
+        let place = InputPath::new(path);
+        if place.file().is_some_and(Path::is_dir) {
             walk(path, &mut found);
         } else {
             let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));
-            found.inputs.push(Input { path: path.clone(), relative, origin: Origin::Named });
+            found.inputs.push(Input { place, relative, is_found: false });
         }
     }
     found
@@ -126,10 +108,10 @@ fn walk(root: &Path, found: &mut Discovered) {
                 let path = entry.path();
                 match if has_trace_suffix(path) { Ok(()) } else { look_into(path) } {
                     Ok(()) => found.inputs.push(Input {
-                        path: path.to_owned(),
+                        place: InputPath::File(path.to_owned()),
                         // walkdir gives only what is below the root.
                         relative: path.strip_prefix(root).unwrap_or(path).to_owned(),
-                        origin: Origin::Found,
+                        is_found: true,
                     }),
                     Err(error) => found.passed_over.push(error),
                 }

@@ -8,7 +8,8 @@ mod fast;
 mod frame;
 mod times;
 
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 mod tests;
 
 use memchr::memchr_iter;

@@ -1,4 +1,22 @@
 //! Bytes to trace messages: sources, detection, framing, and one decoder per encoding.
+//!
+//! A [`Source`] is a file, or anything else that can be read, in any of the five encodings, packed or not:
+//!
+//! ```
+//! use tap2pcap::input::{Encoding, Options, Source};
+//!
+//! let mut source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), Options::default())?;
+//! assert_eq!(source.encoding(), Encoding::Binary);
+//! while let Some(view) = source.next_message() {
+//!     let message = view.message();
+//!     println!("byte {}: connection {}, {} events", message.offset, message.trace_id, message.events.len());
+//! }
+//! for finding in source.take_findings() {
+//!     println!("{finding}");
+//! }
+//! # assert!(source.decoded() > 0);
+//! # Ok::<(), tap2pcap::input::InputError>(())
+//! ```
 
 mod binary;
 mod decode;
@@ -6,10 +24,13 @@ mod delimited;
 mod detect;
 mod discover;
 mod error;
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 mod http_tests;
 mod json;
 mod line;
+mod messages;
+mod place;
 mod reader;
 mod schema;
 #[cfg(test)]
@@ -19,6 +40,9 @@ mod text;
 mod wire;
 
 pub use detect::{Detected, Encoding, Likeness, detect};
-pub use discover::{Discovered, Input, Origin, Unreadable, discover, trace_stem};
+pub use discover::trace_stem;
+pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
-pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Peek, Source};
+pub use place::InputPath;
+pub(crate) use source::Peek;
+pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Source};

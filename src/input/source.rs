@@ -69,7 +69,7 @@ pub enum Advance {
 
 /// What [`Source::peek`] came to.
 #[derive(Debug)]
-pub enum Peek<'a> {
+pub(crate) enum Peek<'a> {
     /// The next message; its payloads cannot be looked at yet.
     Message(&'a Message),
     /// It is not complete: [`Source::fill`] reads on, and may block.
@@ -136,11 +136,11 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::open`].
-    pub fn of(input: &Input, options: Options) -> Result<Self, InputError> {
+    pub(crate) fn of(input: &Input, options: Options) -> Result<Self, InputError> {
         if input.is_stdin() {
-            Self::unpack(&input.path, reader::stdin(), options)
+            Self::unpack(input.path(), reader::stdin(), options)
         } else {
-            Self::open(&input.path, options)
+            Self::open(input.path(), options)
         }
     }
 
@@ -384,7 +384,7 @@ impl Source {
     }
 
     /// Decodes the message after the current one, which stays as it is. Never blocks.
-    pub fn peek(&mut self) -> Peek<'_> {
+    pub(crate) fn peek(&mut self) -> Peek<'_> {
         while self.ahead.is_none() {
             if self.discard > 0 || self.too_large {
                 return Peek::Nothing;

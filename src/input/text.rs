@@ -7,7 +7,8 @@
 mod fast;
 mod lexer;
 mod split;
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 mod tests;
 mod unescape;
 

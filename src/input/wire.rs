@@ -8,7 +8,8 @@
 //! left then gets what is there, and [`Message::cut`] is set.
 
 mod fast;
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 pub(super) mod tests;
 
 pub(super) use fast::{Framing, run};

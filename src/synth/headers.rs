@@ -15,7 +15,7 @@ const TCP: usize = 20;
 const SYN_OPTIONS: usize = 12;
 
 /// The longest headers: IPv6 with the options of a SYN.
-pub const MAX_HEADER_LEN: usize = ETHERNET + IPV6 + TCP + SYN_OPTIONS;
+pub(super) const MAX_HEADER_LEN: usize = ETHERNET + IPV6 + TCP + SYN_OPTIONS;
 
 /// With this shift, the window of 65,535 is one GiB: far more than is sent before the next acknowledgement. 14 is the largest that RFC 7323 section 2.3 allows.
 const WINDOW_SHIFT: u8 = 14;

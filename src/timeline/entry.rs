@@ -18,7 +18,7 @@ impl ConnectionId {
 
 /// One value for each open connection of a source.
 #[derive(Debug)]
-pub struct PerConnection<T>(Vec<Option<T>>);
+pub(crate) struct PerConnection<T>(Vec<Option<T>>);
 
 impl<T> Default for PerConnection<T> {
     fn default() -> Self {
@@ -30,19 +30,19 @@ impl<T> PerConnection<T> {
     /// The connection's value.
     #[inline]
     #[must_use]
-    pub fn get(&self, connection: ConnectionId) -> Option<&T> {
+    pub(crate) fn get(&self, connection: ConnectionId) -> Option<&T> {
         self.0.get(connection.0)?.as_ref()
     }
 
     /// The connection's value.
     #[inline]
     #[must_use]
-    pub fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut T> {
         self.0.get_mut(connection.0)?.as_mut()
     }
 
     /// Gives the connection its value, which replaces the one before.
-    pub fn insert(&mut self, connection: ConnectionId, value: T) {
+    pub(crate) fn insert(&mut self, connection: ConnectionId, value: T) {
         if self.0.len() <= connection.0 {
             self.0.resize_with(connection.0 + 1, || None);
         }
@@ -51,7 +51,7 @@ impl<T> PerConnection<T> {
 
     /// Takes the connection's value.
     #[must_use]
-    pub fn take(&mut self, connection: ConnectionId) -> Option<T> {
+    pub(crate) fn take(&mut self, connection: ConnectionId) -> Option<T> {
         self.0.get_mut(connection.0)?.take()
     }
 
@@ -61,7 +61,7 @@ impl<T> PerConnection<T> {
     }
 
     /// Every connection that has a value.
-    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &T)> {
         self.0.iter().enumerate().filter_map(|(index, value)| Some((ConnectionId(index), value.as_ref()?)))
     }
 }

@@ -29,7 +29,7 @@ impl Hash for AddressPair {
 /// FNV-1a over `parts`, each closed by its length so that `["ab", "c"]` and `["a", "bc"]` differ, then mixed so that
 /// every bit depends on every byte.
 #[must_use]
-pub fn stable_hash(parts: &[&[u8]]) -> u64 {
+pub(crate) fn stable_hash(parts: &[&[u8]]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for part in parts {
         for byte in part.iter().copied().chain((part.len() as u64).to_le_bytes()) {

@@ -487,7 +487,7 @@ impl Escaped {
 
 /// Reason phrases (RFC 9110 section 15): nothing depends on them, but people look for them.
 #[must_use]
-pub fn reason_phrase(status: u16) -> &'static str {
+pub(crate) fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",

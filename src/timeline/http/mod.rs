@@ -19,17 +19,16 @@ mod track;
 
 use std::collections::VecDeque;
 
+use clap::ValueEnum;
+
 pub(super) use self::out::{BytesPlace, Made, MadeKind};
+pub use self::track::Track;
 use self::{
     exchange::Exchange,
     out::Out,
     sink::{Env, Shared},
 };
-pub use self::{
-    h1::reason_phrase,
-    streams::Streams,
-    track::{Completeness, Track},
-};
+pub(crate) use self::{h1::reason_phrase, streams::Streams, track::Completeness};
 use super::{Opening, Options, Role, start::Start};
 use crate::trace::{Connection, ExchangeFact, Findings, HttpPart, MessageView, Nanos, Place, TraceKind};
 
@@ -46,22 +45,25 @@ const MAX_OPEN: usize = 8192;
 const MAX_COMPLETE: usize = 64;
 
 /// Which version of HTTP an exchange is replayed in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum VersionChoice {
     /// By what the exchange shows.
     #[default]
     Auto,
     /// HTTP/1.1.
+    #[value(name = "1")]
     One,
     /// HTTP/2.
+    #[value(name = "2")]
     Two,
 }
 
 /// Whose connection is replayed, where the trace has both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SideChoice {
     /// The client's connection to Envoy; Envoy's to the server if only that one is recorded.
     #[default]
+    #[value(help = "The client's connection to Envoy")]
     Downstream,
     /// Envoy's connection to the server.
     Upstream,
