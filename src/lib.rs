@@ -83,7 +83,9 @@ pub mod synth;
 pub mod tap;
 pub mod timeline;
 pub mod trace;
-mod untrusted;
+// The fuzz targets hold captures against it.
+#[doc(hidden)]
+pub mod untrusted;
 mod words;
 
 pub use commands::{Conversion, ConvertError, ConvertOptions, convert};

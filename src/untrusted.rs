@@ -7,19 +7,19 @@ use memchr::memchr;
 /// Escapes what a terminal or a viewer could act on: control characters, bidirectional and invisible format
 /// characters, and the replacement character's friends. Everything else, `\` included, stays as it is.
 #[must_use]
-pub(crate) fn escape(text: &str) -> Cow<'_, str> {
+pub fn escape(text: &str) -> Cow<'_, str> {
     escape_if(text, is_harmful)
 }
 
 /// [`escape`]s each line of `text`; the line feeds between them stay.
 #[must_use]
-pub(crate) fn escape_lines(text: &str) -> Cow<'_, str> {
+pub fn escape_lines(text: &str) -> Cow<'_, str> {
     escape_if(text, |char| char != '\n' && is_harmful(char))
 }
 
 /// Escapes line feeds alone: for a part of a text whose lines mean something, so that the part cannot add any.
 #[must_use]
-pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+pub fn one_line(text: &str) -> Cow<'_, str> {
     escape_if(text, |char| char == '\n')
 }
 
@@ -42,7 +42,7 @@ fn escape_if(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
 
 /// Escapes the same characters in JSON text, as JSON does: whoever parses it gets what was there.
 #[must_use]
-pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
+pub fn escape_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(is_harmful) {
         return Cow::Borrowed(json);
     }
@@ -74,7 +74,7 @@ fn is_harmful(char: char) -> bool {
 
 /// The first bytes of `text`, at most `max` and whole characters, with `…` where something was left out.
 #[must_use]
-pub(crate) fn cap(text: &str, max: usize) -> Cow<'_, str> {
+pub fn cap(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {
         return Cow::Borrowed(text);
     }

@@ -504,7 +504,7 @@ impl Source {
         self.offset += count as u64;
     }
 
-    /// Reads on after [`Advance::NeedInput`] or [`Peek::NeedInput`]; may block. A source that cannot be read any further ends there, with a
+    /// Reads on after [`Advance::NeedInput`]; may block. A source that cannot be read any further ends there, with a
     /// finding.
     pub fn fill(&mut self, findings: &mut Findings) {
         let wanted = self.taken + self.wanted;
