@@ -176,7 +176,7 @@ fn check(reading: &Reading, data: &[u8]) {
     assert!(reading.decoded == reading.messages.len() as u64);
     assert!(reading.messages.iter().all(|message| message.offset <= len));
     assert!(reading.messages.is_sorted_by(|one, next| one.offset <= next.offset && one.index < next.index));
-    assert!(reading.findings.iter().all(|finding| finding.offset <= len), "{:?}", reading.findings);
+    assert!(reading.findings.iter().all(|finding| finding.place.offset <= len), "{:?}", reading.findings);
     let payload = |message: &Message| {
         let events = message.events.iter().map(|event| event.body.bytes.len());
         events.chain(message.http.iter().map(|piece| piece.body.bytes.len())).sum::<usize>()
