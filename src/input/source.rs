@@ -257,7 +257,7 @@ impl Source {
         self.decoded
     }
 
-    /// Bytes of the source behind which the next message starts.
+    /// Bytes of the source after which the next message starts.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset + self.taken as u64
@@ -441,7 +441,7 @@ impl Source {
         matches!(self.encoding, Encoding::Binary | Encoding::Delimited)
     }
 
-    /// Gives up a message that is too large, and goes on behind it.
+    /// Gives up a message that is too large, and goes on after it.
     fn pass_over(&mut self, findings: &mut Findings) {
         let (size, limit) = (self.wanted, self.max_message);
         self.discard = match (self.decoder.pass_over(), self.is_framed()) {
@@ -521,7 +521,7 @@ impl Source {
         }
     }
 
-    /// One read behind the bytes that are there, after making room for it.
+    /// One read after the bytes that are there, after making room for it.
     fn read(&mut self) -> io::Result<()> {
         if let Some(error) = self.failed.take() {
             return Err(error);

@@ -167,7 +167,7 @@ impl TextDecoder {
         !self.found && self.limit.is_none_or(|limit| window.len() < limit)
     }
 
-    /// Starts over behind a field or behind damage.
+    /// Starts over after a field or after damage.
     fn begin(&mut self, after_field: bool) {
         *self = Self {
             after_field,
@@ -220,7 +220,7 @@ impl TextDecoder {
     }
 }
 
-/// One pass over one field of the top level. A message is read from behind the opening brace to behind the closing one.
+/// One pass over one field of the top level. A message is read from after the opening brace to after the closing one.
 struct Parser<'w> {
     lex: Lexer<'w>,
     /// Where the field starts in the window.
@@ -255,7 +255,7 @@ impl<'w> Parser<'w> {
         outcome
     }
 
-    /// Reads a message from behind its opening brace.
+    /// Reads a message from after its opening brace.
     #[inline]
     fn record<R: Record>(&mut self, close: u8, record: &mut R, out: &mut Message) -> (Parse<()>, End) {
         record.begin(Self::REPLACES, out);

@@ -506,7 +506,7 @@ impl Flow {
                 self.lost_segments -= empty;
                 length.min((present.div_ceil(segment) + empty) * segment)
             }
-            // Nothing but the tapped event: lost bytes behind its last packet are only counted.
+            // Nothing but the tapped event: lost bytes after its last packet are only counted.
             TcpMode::Bare => length.min(self.filled(present)),
         };
         let mut sent = 0;

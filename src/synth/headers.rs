@@ -205,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_are_those_of_the_slow_twin(seq: u32, ack: u32, payload: Vec<u8>, syn: bool) {
+        fn headers_are_those_of_the_reference(seq: u32, ack: u32, payload: Vec<u8>, syn: bool) {
             let payload = if syn { &[][..] } else { &payload };
             let fields = Fields {
                 flags: if syn { SYN } else { PSH | ACK },

@@ -2,7 +2,7 @@
 //!
 //! Each exchange is replayed as a connection of its own: greeting, then stream 1. The first exchange of a connection keeps
 //! these bytes. Of another one that joins it, the frames go out with the next number that a client may use, and those of
-//! the connection (stream 0) stay behind: there is one greeting, and one window for all streams. Every entry of a replay
+//! the connection (stream 0) are left out: there is one greeting, and one window for all streams. Every entry of a replay
 //! ends where a frame ends, so entries of several exchanges can follow each other in any order.
 
 use std::io;

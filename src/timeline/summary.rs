@@ -42,7 +42,7 @@ pub struct Summary {
     sniffer: Sniffer,
     truncated: Count,
     destroyed: Count,
-    /// What the event before was, if a gap behind it is more of it.
+    /// What the event before was, if a gap after it is more of it.
     open_event: Option<OpenEvent>,
 }
 

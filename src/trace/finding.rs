@@ -47,7 +47,7 @@ pub enum Code {
     TooLarge,
     /// More connections open at once than the limit allows.
     TooManyConnections,
-    /// Bytes behind the last message that are none.
+    /// Bytes after the last message that are no message.
     TrailingBytes,
     /// Socket and HTTP traces, or buffered and streamed ones, in one source.
     MixedKinds,

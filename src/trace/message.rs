@@ -42,7 +42,7 @@ impl TraceKind {
         }
     }
 
-    /// The kind behind a field number of `TraceWrapper`.
+    /// The kind that a field number of `TraceWrapper` stands for.
     #[must_use]
     pub fn from_field_number(number: u32) -> Option<Self> {
         let index = usize::try_from(number.checked_sub(1)?).ok()?;
@@ -193,7 +193,7 @@ pub struct HttpPiece {
     pub side: HttpSide,
     /// Which part of it.
     pub part: HttpPart,
-    /// The first of its fields in [`Message::headers`], and the one behind the last.
+    /// The first of its fields in [`Message::headers`], and the one after the last.
     pub headers: (usize, usize),
     /// The bytes of a body.
     pub body: Body,
@@ -467,7 +467,7 @@ impl Message {
         self.headers.truncate(headers.len());
     }
 
-    /// Copies the parts of another message's exchange behind those of this one, and its connections where this one
+    /// Copies the parts of another message's exchange after those of this one, and its connections where this one
     /// has none.
     pub fn append_http(&mut self, other: MessageView<'_>) {
         let message = other.message();

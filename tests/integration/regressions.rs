@@ -296,7 +296,7 @@ fn a_text_literal_goes_on_where_digits_follow_its_end() {
         let text = format!("socket_buffered_trace {{ local: \"a\" \"b{end}127\" }}{rest}");
         let whole = findings_by_pieces(Encoding::Text, text.as_bytes(), usize::MAX);
         let place = text.find("127").unwrap() as u64;
-        // At the literal's end or right behind it, and not at the end of the text.
+        // At the literal's end or right after it, and not at the end of the text.
         assert!(whole[0].place.offset.abs_diff(place) <= 3, "{whole:?}");
         assert_eq!(whole, findings_by_pieces(Encoding::Text, text.as_bytes(), 1));
     }

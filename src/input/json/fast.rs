@@ -3,7 +3,8 @@
 //! serde asks at each name which field it is, checks that it is UTF-8, and looks for white space around every token;
 //! for small events, that is nearly all of the work. Envoy prints an event in one way only, so this compares its frame
 //! in long pieces and looks at nothing but the numbers, the time and the payload in it. On any other byte it gives up
-//! without a trace, and the general decoder, its slow twin, reads the object; a property test holds the two together.
+//! without a trace, and the general decoder, which is the reference implementation, reads the object; a property test
+//! holds the two together.
 
 use base64_simd::STANDARD;
 use memchr::memchr;
@@ -30,7 +31,7 @@ pub(super) enum Outcome {
 pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> Outcome {
     let Some((trace_id, time, kind, payload)) = before_payload(text, times) else { return Outcome::Other };
     let Some(len) = memchr(b'"', payload) else {
-        // Behind a backslash, more than the payload's end may be wrong.
+        // After a backslash, more than the payload's end may be wrong.
         return if memchr(b'\\', payload).is_none() { Outcome::Cut } else { Outcome::Other };
     };
     let (base64, rest) = payload.split_at(len);
@@ -70,7 +71,7 @@ fn before_payload<'a>(text: &'a [u8], times: &mut Times) -> Option<(u64, Nanos, 
     Some((trace_id, time, kind, line.rest))
 }
 
-/// From the quote behind the payload up to the end of the object. Before 1.37, Envoy knew no seq_num.
+/// From the quote after the payload up to the end of the object. Before 1.37, Envoy knew no seq_num.
 #[inline(always)]
 fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, &[u8])> {
     let mut line = Line { rest: text };

@@ -2,8 +2,8 @@
 //!
 //! The parser looks at each token, at the blanks around it, and asks which field a name is; for small events, that is
 //! most of the work. Envoy prints an event in one way only, so this compares its frame in long pieces and looks at
-//! nothing but the numbers and the payload in it. On any other byte it gives up without a trace, and the parser, its
-//! slow twin, reads the event; a property test holds the two together.
+//! nothing but the numbers and the payload in it. On any other byte it gives up without a trace, and the parser,
+//! which is the reference implementation, reads the event; a property test holds the two together.
 
 use memchr::{memchr, memchr2};
 
@@ -55,7 +55,7 @@ fn before_event(line: &mut Line<'_>) -> Option<u64> {
     Some(trace_id)
 }
 
-/// Reads an event that reads or writes bytes, from behind its opening brace to behind the closing one. Its payload may
+/// Reads an event that reads or writes bytes, from after its opening brace to after the closing one. Its payload may
 /// be in the scratch space of `out`. Events of a buffered trace are indented just as the one of a segment.
 #[inline]
 pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Event> {
@@ -86,7 +86,7 @@ pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Even
     Outcome::Read(event, window.len() - rest.len())
 }
 
-/// Up to behind the opening quote of the payload.
+/// Up to after the opening quote of the payload.
 #[inline(always)]
 fn before_payload(text: &[u8]) -> Option<(Nanos, EventKind, &[u8])> {
     let mut line = Line { rest: text };
@@ -103,7 +103,7 @@ fn before_payload(text: &[u8]) -> Option<(Nanos, EventKind, &[u8])> {
     Some((time, kind, line.rest))
 }
 
-/// From the line feed behind the payload up to behind the closing brace of the event. What is false or 0 is not
+/// From the line feed after the payload up to after the closing brace of the event. What is false or 0 is not
 /// written.
 #[inline(always)]
 fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, &[u8])> {

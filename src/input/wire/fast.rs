@@ -4,8 +4,8 @@
 //! of their numbers, so for small events, where that asking is most of the work, this asks only whether the next byte
 //! is the expected one. And what comes in one piece is handed on in one piece: the segments of a connection that
 //! follow each other become one message, a run, so that what a message costs is shared by many events. On any other
-//! byte it gives up without a trace, and the general scanner, its slow twin, reads the message; property tests hold the
-//! two together.
+//! byte it gives up without a trace, and the general scanner, which is the reference implementation, reads the message;
+//! property tests hold the two together.
 
 use super::join_groups;
 use crate::trace::{Body, Event, EventKind, Message, Nanos, Span, TraceKind};
@@ -82,7 +82,7 @@ pub(super) fn event(window: &[u8], start: usize, end: usize) -> Option<Event> {
     event_behind(head, window, start, end.checked_sub(start)?, &mut Second::default())
 }
 
-/// Reads the event that begins at `head` and ends `end` bytes behind `window[start]`, as all that `head` knows counts
+/// Reads the event that begins at `head` and ends `end` bytes after `window[start]`, as all that `head` knows counts
 /// from there.
 #[inline(always)]
 fn event_behind(mut head: Head<'_>, window: &[u8], start: usize, end: usize, second: &mut Second) -> Option<Event> {

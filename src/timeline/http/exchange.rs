@@ -156,7 +156,7 @@ impl Exchange {
     fn sort(&mut self, env: &mut Env<'_>, order: &mut [&HttpPiece], tracks: &[Track; 2], ends: bool) {
         let tunnel = tracks.iter().any(|track| track.tunnel);
         let key = |piece: &HttpPiece| {
-            // Behind an upgrade both sides send what they like, once both heads are there.
+            // After an upgrade both sides send what they like, once both heads are there.
             let tunnelled = tunnel && piece.part != HttpPart::Headers;
             (tunnelled, piece.side.index(), piece.part)
         };
@@ -276,7 +276,7 @@ fn after_clock(clock: Option<Nanos>, start: Nanos) -> Nanos {
     clock.filter(|clock| *clock >= start).map_or(start, |clock| clock.saturating_add(STEP))
 }
 
-/// A time in the second that begins at `date`, behind the clock if that is in it.
+/// A time in the second that begins at `date`, after the clock if that is in it.
 fn within_second(clock: Option<Nanos>, date: Nanos) -> Nanos {
     let in_it = clock.filter(|clock| (date..date.saturating_add(SECOND)).contains(clock));
     in_it.map_or(date, |clock| clock.saturating_add(STEP))

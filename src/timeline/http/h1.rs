@@ -1,4 +1,4 @@
-//! HTTP/1.1 (RFC 9112): heads, bodies of known length and in chunks, trailers, and what comes behind an upgrade.
+//! HTTP/1.1 (RFC 9112): heads, bodies of known length and in chunks, trailers, and what comes after an upgrade.
 
 use std::io::Write as _;
 
@@ -282,7 +282,7 @@ impl Http1 {
 }
 
 impl Half {
-    /// What is missing behind a part of the body, `last` if it is known to be the last one; and how many of these bytes
+    /// What is missing after a part of the body, `last` if it is known to be the last one; and how many of these bytes
     /// are known to be missing, but have no place in the framing.
     fn missing(&self, chunk: &Chunk<'_>, last: bool) -> (Missing, u64) {
         let sent = self.sent.saturating_add(chunk.bytes.len() as u64);
@@ -323,7 +323,7 @@ fn body_framing(
             if too_long {
                 sink.find(ExchangeFact::LongBody);
             }
-            // Trailers exist only behind chunks, which take precedence over content-length.
+            // Trailers exist only after chunks, which take precedence over content-length.
             let trailers = track.is_some_and(|track| track.has_trailers);
             if too_long || trailers {
                 (Framing::Chunked, Added::Chunked)

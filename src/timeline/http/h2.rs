@@ -345,7 +345,7 @@ impl Http2 {
         self.lost_frames(sink, side, nothing, lost - here, last);
     }
 
-    /// What is missing behind a part of the body, `last` if it is known to be the last one.
+    /// What is missing after a part of the body, `last` if it is known to be the last one.
     fn missing(&self, sink: &mut Sink<'_>, side: HttpSide, chunk: &Chunk<'_>, last: bool) -> Missing {
         let half = &self.halves[side.index()];
         let sent = half.sent.saturating_add(chunk.bytes.len() as u64);

@@ -1,7 +1,7 @@
 //! HTTP tap traces as connections: the recorded exchange replayed as HTTP/1.1 or HTTP/2 bytes.
 //!
 //! An HTTP tap records fields and bodies, not bytes. Here they become the bytes that a client and a server would have
-//! sent, in entries like those of a tapped socket, so that the stages behind this one need not know the difference.
+//! sent, in entries like those of a tapped socket, so that the stages after this one need not know the difference.
 //!
 //! A streamed exchange arrives in segments, and what comes late decides how the start is written: trailers ask for
 //! HTTP/2 or chunks, a missing content-length for chunks. So its segments are held until the exchange is over, or has

@@ -104,7 +104,7 @@ pub(in crate::timeline) struct Made {
     pub(in crate::timeline) kind: MadeKind,
 }
 
-/// What is missing behind the bytes that are there.
+/// What is missing after the bytes that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
     Nothing,
@@ -254,7 +254,7 @@ impl Out {
         self.push(at, MadeKind::Frames(frames));
     }
 
-    /// Body bytes, and what is missing behind them.
+    /// Body bytes, and what is missing after them.
     pub(super) fn body(&mut self, at: At, chunk: Chunk<'_>, missing: Missing) {
         if let Some(span) = chunk.span
             && chunk.bytes.len() >= LARGE
