@@ -54,7 +54,7 @@ mod seq;
 use std::io;
 
 use clap::ValueEnum;
-pub(crate) use comments::SettingNames;
+pub use comments::SettingNames;
 pub use flow::{Flow, Identity};
 pub use headers::max_segment;
 pub use multiplex::{MAX_JOINED, Stream};

@@ -7,7 +7,7 @@ use tap2pcap::{
     capture::Format,
     convert,
     input::{self, InputError, Source},
-    synth::{self, TcpMode},
+    synth::{self, SettingNames, TcpMode},
     timeline::{self, Entries, EntryKind, HttpOptions, Role, RoleChoice, VersionChoice},
     trace::{Code, Findings, Severity},
 };
@@ -26,6 +26,9 @@ const TRACES: [&str; 6] = [
 
 const WHOLE: &str = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb";
 
+/// What the program calls its settings in comments.
+static NAMES: SettingNames = SettingNames { role: "--role", start_time: "--start-time", mss: "--mss", map: "--map" };
+
 #[test]
 fn the_library_writes_the_bytes_that_the_program_writes() {
     let dir = Dir::new("library-bytes");
@@ -35,7 +38,7 @@ fn the_library_writes_the_bytes_that_the_program_writes() {
             http: HttpOptions { version: VersionChoice::Two, ..HttpOptions::default() },
             ..timeline::Options::default()
         },
-        synth: synth::Options { tcp: TcpMode::Bare, mss: Some(100), ..synth::Options::default() },
+        synth: synth::Options { tcp: TcpMode::Bare, mss: Some(100), names: &NAMES, ..synth::Options::default() },
         map: vec!["local=192.0.2.1:999".parse().unwrap()],
         ..ConvertOptions::default()
     };
