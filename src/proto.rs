@@ -8,6 +8,7 @@
 //! use tap2pcap::{
 //!     input::{Encoding, Options, Source},
 //!     proto::tap::{SocketBufferedTrace, TraceWrapper, trace_wrapper::Trace},
+//!     trace::Findings,
 //! };
 //!
 //! let trace = SocketBufferedTrace { trace_id: 7, ..SocketBufferedTrace::default() };
@@ -16,7 +17,8 @@
 //!
 //! let options = Options { encoding: Some(Encoding::Binary), ..Options::default() };
 //! let mut source = Source::from_reader("in memory".as_ref(), Box::new(bytes), options)?;
-//! assert_eq!(source.next_message().map(|view| view.message().trace_id), Some(7));
+//! let mut findings = Findings::default();
+//! assert_eq!(source.next_message(&mut findings).map(|view| view.message().trace_id), Some(7));
 //! # Ok::<(), tap2pcap::input::InputError>(())
 //! ```
 

@@ -9,6 +9,7 @@
 //!     har::{Exchanges, Har},
 //!     input::{MAX_MESSAGE, Options, Source},
 //!     timeline::HttpOptions,
+//!     trace::Findings,
 //! };
 //!
 //! # let dir = tempfile::tempdir()?;
@@ -20,7 +21,8 @@
 //! let mut source = Source::from_reader("in memory".as_ref(), Box::new(trace), Options::default())?;
 //! let mut har = Har::create(&Destination::File(path.clone()), HttpOptions::default(), None)?;
 //! let mut exchanges = Exchanges::new(MAX_MESSAGE);
-//! while let Some(view) = source.next_message() {
+//! let mut findings = Findings::default();
+//! while let Some(view) = source.next_message(&mut findings) {
 //!     exchanges.message(view, |view, tracks| har.entry("in memory", view, tracks))?;
 //! }
 //! exchanges.end(|view, tracks| har.entry("in memory", view, tracks))?;

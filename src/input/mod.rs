@@ -3,15 +3,19 @@
 //! A [`Source`] is a file, or anything else that can be read, in any of the five encodings, packed or not:
 //!
 //! ```
-//! use tap2pcap::input::{Encoding, Options, Source};
+//! use tap2pcap::{
+//!     input::{Encoding, Options, Source},
+//!     trace::Findings,
+//! };
 //!
 //! let mut source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), Options::default())?;
 //! assert_eq!(source.encoding(), Encoding::Binary);
-//! while let Some(view) = source.next_message() {
+//! let mut findings = Findings::default();
+//! while let Some(view) = source.next_message(&mut findings) {
 //!     let message = view.message();
 //!     println!("byte {}: connection {}, {} events", message.offset, message.trace_id, message.events.len());
 //! }
-//! for finding in source.take_findings() {
+//! for finding in findings.take() {
 //!     println!("{finding}");
 //! }
 //! # assert!(source.decoded() > 0);

@@ -7,14 +7,15 @@
 //! ```
 //! use tap2pcap::{
 //!     input::{Options, Source},
-//!     trace::{EventKind, TraceKind},
+//!     trace::{EventKind, Findings, TraceKind},
 //! };
 //!
 //! let trace: &[u8] = br#"{"socket_buffered_trace": {"trace_id": "7", "events": [
 //!     {"timestamp": "2026-01-31T12:00:00Z", "read": {"data": {"as_bytes": "aGVsbG8="}}}
 //! ]}}"#;
 //! let mut source = Source::from_reader("in memory".as_ref(), Box::new(trace), Options::default())?;
-//! let view = source.next_message().ok_or("it has one")?;
+//! let mut findings = Findings::default();
+//! let view = source.next_message(&mut findings).ok_or("it has one")?;
 //! let message = view.message();
 //! assert_eq!((message.kind, message.trace_id), (Some(TraceKind::SocketBuffered), 7));
 //! for event in &message.events {
