@@ -54,11 +54,12 @@ pub use entry::{ConnectionId, Data, Entry, EntryKind, Joined, Opening, Record, T
 pub use hash::AddressPair;
 pub(crate) use hash::stable_hash;
 pub(crate) use http::{Completeness, Streams, reason_phrase};
-pub use http::{HttpOpening, HttpOptions, SideChoice, TimesFrom, Track, VersionChoice};
+pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
 pub use options::{MAX_CONNECTIONS, Options};
 pub use protocol::{PREFACE, Protocol};
 pub(crate) use protocol::{Preface, Sniffer};
 pub use role::{Role, RoleChoice};
+pub use start::TimesFrom;
 pub use summary::{Side, Summaries, Summary};
 
 /// Which way bytes went, as Envoy saw it.

@@ -5,7 +5,8 @@
 
 use memchr::{memchr, memchr3};
 
-use super::{split::kind_of, unescape::unescape};
+use super::unescape::unescape;
+use crate::trace::TraceKind;
 
 /// Messages within messages; protobuf's own parsers stop here too.
 pub(super) const MAX_DEPTH: usize = 100;
@@ -490,6 +491,11 @@ static WORD: [bool; 256] = {
     }
     table
 };
+
+/// The oneof field of `TraceWrapper` with this name. Each starts a message.
+pub(super) fn kind_of(name: &[u8]) -> Option<TraceKind> {
+    TraceKind::ALL.into_iter().find(|kind| kind.field_name().as_bytes() == name)
+}
 
 /// Letters, digits and `_`.
 #[inline]

@@ -5,16 +5,10 @@
 
 use memchr::{memchr, memchr2};
 
-use super::lexer::{is_word, word_end};
-use crate::trace::TraceKind;
+use super::lexer::{is_word, kind_of, word_end};
 
 /// The longest name in [`TraceKind::ALL`]; a longer word cannot be one.
 const LONGEST: usize = 29;
-
-/// The oneof field of `TraceWrapper` with this name. Each starts a message.
-pub(super) fn kind_of(name: &[u8]) -> Option<TraceKind> {
-    TraceKind::ALL.into_iter().find(|kind| kind.field_name().as_bytes() == name)
-}
 
 /// How far the search has come.
 #[derive(Debug)]
@@ -163,6 +157,7 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::TraceKind;
 
     #[test]
     fn longest_is_the_longest_name() {

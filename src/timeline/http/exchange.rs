@@ -1,7 +1,7 @@
 //! One exchange being written: in which order, at what times, in which protocol.
 
 use super::{
-    HttpOpening, TimesFrom, Track, VersionChoice,
+    HttpOpening, Track, VersionChoice,
     h1::Http1,
     h2::Http2,
     head::Head,
@@ -9,7 +9,7 @@ use super::{
     sink::{Env, Sink},
 };
 use crate::{
-    timeline::{Direction, Opening},
+    timeline::{Direction, Opening, TimesFrom},
     trace::{ExchangeFact, Fact, Finding, HttpPart, HttpPiece, HttpSide, MessageView, Nanos, Place},
 };
 

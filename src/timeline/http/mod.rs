@@ -11,7 +11,7 @@ mod exchange;
 mod grpc;
 mod h1;
 mod h2;
-mod head;
+pub(super) mod head;
 mod out;
 mod sink;
 mod streams;
@@ -29,7 +29,7 @@ use self::{
     sink::{Env, Shared},
 };
 pub(crate) use self::{h1::reason_phrase, streams::Streams, track::Completeness};
-use super::{Opening, Options, Role, start::Start};
+use super::{Opening, Options, Role, TimesFrom, start::Start};
 use crate::trace::{Connection, ExchangeFact, Findings, HttpPart, MessageView, Nanos, Place, TraceKind};
 
 /// Bytes of one exchange that are held.
@@ -76,27 +76,6 @@ pub struct HttpOptions {
     pub version: VersionChoice,
     /// The connection.
     pub side: SideChoice,
-}
-
-/// Where the time of a connection's beginning comes from, and of what else has none in a replayed exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimesFrom {
-    /// The trace has at least one.
-    Recorded,
-    /// The response's date header.
-    Date,
-    /// The user gave it.
-    Given,
-    /// The last one before it in the trace.
-    Before,
-    /// The first one after it in the trace.
-    Next,
-    /// The earliest one of the other traces in the capture.
-    Neighbours,
-    /// When the file was modified.
-    Modified,
-    /// Nothing: they count from the Unix epoch.
-    Nothing,
 }
 
 /// What is said of a connection whose bytes are replayed.
@@ -288,13 +267,6 @@ impl Replay {
         }
         self.streams.release(index);
     }
-}
-
-/// The date header of a response in this message.
-pub(super) fn date(view: MessageView<'_>) -> Option<Nanos> {
-    let pieces = view.message().http.iter();
-    let mut heads = pieces.filter(|piece| (piece.side.index(), piece.part) == (1, HttpPart::Headers));
-    heads.find_map(|piece| head::Head::read(view, piece).date())
 }
 
 /// Whether both halves of an exchange are there.
