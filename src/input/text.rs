@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     decode::{Decode, Fault, Step},
-    schema::{Cursor, Element, End, Fields, Parts, Record, Type},
+    schema::{Cursor, Element, End, EventParts, Fields, Parts, Record, Type},
 };
 use crate::trace::{Body, Code, Event, Message, Span, TraceKind};
 
@@ -73,7 +73,10 @@ impl Decode for TextDecoder {
                 return self.more(window, start);
             }
             match self.segment(window, start, out) {
-                Outcome::Read((), end) => {
+                Outcome::Read((), end, newer) => {
+                    if let Some(newer) = newer {
+                        count_newer(window, newer, start, &mut self.counted, out);
+                    }
                     self.begin(true);
                     return Step::Message { start, end };
                 }
@@ -216,6 +219,19 @@ impl TextDecoder {
 
     fn more(&self, window: &[u8], start: usize) -> Step {
         Step::NeedMore { skip: start, wanted: self.patience.max(window.len() - start + 1) }
+    }
+}
+
+/// Counts the fields of an event that begin at `window[at]` and are a newer Envoy's, but for those that were counted when
+/// the field that starts at `start` was first tried.
+#[cold]
+fn count_newer(window: &[u8], at: usize, start: usize, counted: &mut usize, out: &mut Message) {
+    for (name, end) in fast::newer(window, at) {
+        let end = end - start;
+        if end > *counted {
+            *counted = end;
+            out.unknown.count_name(EventParts::MESSAGE, name);
+        }
     }
 }
 
@@ -399,7 +415,10 @@ impl Cursor for Parser<'_> {
         if self.lex.peek() != Ok(b'{') {
             return None;
         }
-        let Outcome::Read(event, end) = fast::event(self.lex.window, self.lex.pos + 1, out) else { return None };
+        let Outcome::Read(event, end, newer) = fast::event(self.lex.window, self.lex.pos + 1, out) else { return None };
+        if let Some(newer) = newer {
+            count_newer(self.lex.window, newer, self.start, &mut self.counted, out);
+        }
         self.lex.step_over(end);
         Some(event)
     }

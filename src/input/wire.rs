@@ -399,14 +399,14 @@ impl Cursor for Scanner<'_> {
     }
 
     #[inline]
-    fn plain_event(&mut self, _out: &mut Message) -> Option<Event> {
+    fn plain_event(&mut self, out: &mut Message) -> Option<Event> {
         let mut after = *self;
         let len = after.varint().ok()?;
         if len > after.left() as u64 {
             return None;
         }
         let end = after.at + len as usize;
-        let event = fast::event(self.window, after.at, end)?;
+        let event = fast::event(self.window, after.at, end, out)?;
         self.at = end;
         Some(event)
     }

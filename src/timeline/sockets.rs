@@ -89,14 +89,14 @@ impl Sockets {
     }
 
     /// The short way for what most entries are: bytes right after those of the entry before, by every sign, in the
-    /// same run of one open connection. It looks at nothing that [`Sockets::next_in_message`] would not come to the same
+    /// same batch of one open connection. It looks at nothing that [`Sockets::next_in_message`] would not come to the same
     /// answer about, and leaves everything else to it.
     #[inline]
     pub(super) fn next_plain(&mut self, source: &Source) -> bool {
         let message = source.records();
         let index = self.cursor.next;
         // Of the last event, the next message may say that it is to be joined to a cut one.
-        if !message.run || !self.cursor.in_message || index + 1 >= message.events.len() {
+        if message.count() == 1 || !self.cursor.in_message || index + 1 >= message.events.len() {
             return false;
         }
         let event = message.events[index];

@@ -135,8 +135,25 @@ pub struct Event {
     pub seq_num: u64,
     /// Index of this event's own `connection` in [`Message::event_connections`].
     pub connection: Option<u32>,
-    /// In a [run](Message::run), where the event's segment begins, in bytes from the first one.
+    /// In a [batch](Message::count), where the event's segment begins, in bytes from the first one.
     pub segment: u32,
+}
+
+impl Event {
+    /// Seconds that every capture has room for: up to the year 2106.
+    const SECONDS: Nanos = 1 << 32;
+
+    /// Whether it brings bytes and nothing else, all of them as they were, at a time that every capture can hold. Then
+    /// it means the same in a message of its own as in a batch.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let Self { time, kind, body, end_stream, seq_num: _, connection, segment: _ } = self;
+        time.is_some_and(|time| time < Self::SECONDS * 1_000_000_000)
+            && matches!(kind, EventKind::Read | EventKind::Write)
+            && !(body.truncated | body.as_string | end_stream)
+            && connection.is_none()
+    }
 }
 
 /// Which half of an HTTP exchange.
@@ -211,20 +228,28 @@ pub const MAX_HEADERS: usize = 1 << 16;
 /// Parts of an HTTP exchange that one message may have. Envoy writes at most six.
 const MAX_PARTS: usize = 1024;
 
+/// Messages of a batch at most: enough to share the cost of a message, few enough to stay in a core's cache.
+pub const MAX_BATCH: usize = 128;
+
+/// Bytes of a payload that are copied to have it in a batch. Longer ones cost more than a message does.
+const MAX_COPY: usize = 1024;
+
 /// Bytes of an address or name that are kept. A host name has at most 253 (RFC 1035), the path of a socket 107.
 const MAX_NAME: usize = 1024;
 
-/// One decoded message, or a run of them. Decoders call [`Message::clear`] and fill it; nothing in it is freed between
-/// messages.
+/// A decoded message, which is a batch of events. Decoders call [`Message::clear`] and fill it; nothing in it is freed
+/// between messages.
+///
+/// Streamed segments of one connection that follow each other share a batch, so that what a message costs is shared by
+/// many events: see [`Message::append`].
 #[derive(Debug, Default)]
 pub struct Message {
-    /// Byte offset of the message in its source; of a run, the first one's.
+    /// Byte offset of the message in its source; of a batch of several, the first one's.
     pub offset: u64,
-    /// Index of the message in its source, from 0; of a run, the first one's.
+    /// Index of the message in its source, from 0; of a batch of several, the first one's.
     pub index: u64,
-    /// It stands for several: streamed segments of one connection that follow each other, each with one event, which is
-    /// whole and has a time.
-    pub run: bool,
+    /// Messages of the source that are in this batch after the first one. Each has one event, and so has the first one.
+    further: usize,
     /// `None` while nothing of the oneof was seen.
     pub kind: Option<TraceKind>,
     /// `trace_id`, 0 where absent.
@@ -309,7 +334,7 @@ impl Message {
 
     /// Forgets the message, keeps the memory.
     pub fn clear(&mut self) {
-        self.run = false;
+        self.further = 0;
         self.kind = None;
         self.trace_id = 0;
         self.connection = None;
@@ -360,19 +385,79 @@ impl Message {
         })
     }
 
-    /// How many messages of the source it stands for.
+    /// How many messages of the source are in this batch. Of several, each has one event, which [is plain](Event::is_plain).
+    #[inline]
     #[must_use]
     pub fn count(&self) -> u64 {
-        if self.run { self.events.len() as u64 } else { 1 }
+        self.further as u64 + 1
     }
 
     /// Byte offset and index of the message that holds the event with this index.
     #[must_use]
     pub fn place_of(&self, event: usize) -> (u64, u64) {
-        match self.events.get(event).filter(|_| self.run) {
-            Some(found) => (self.offset + u64::from(found.segment), self.index + event as u64),
-            None => (self.offset, self.index),
+        let segment = self.events.get(event).map_or(0, |event| event.segment);
+        (self.offset + u64::from(segment), self.index + event.min(self.further) as u64)
+    }
+
+    /// Each event came in a message of its own.
+    #[inline]
+    pub fn set_messages_per_event(&mut self) {
+        self.further = self.events.len().saturating_sub(1);
+    }
+
+    /// Whether other messages may share a batch with this one, or do so already: a streamed segment with one plain event
+    /// and nothing that is to be said of it.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.further > 0
+            || (self.kind == Some(TraceKind::SocketStreamed)
+                && self.events.len() == 1
+                && self.events[0].is_plain()
+                && self.events.beyond() == 0
+                && self.connection.is_none()
+                && self.event_connections.is_empty()
+                && self.bad_times == 0
+                && !self.cut)
+    }
+
+    /// Whether it is worth looking whether the next message may share this batch.
+    #[inline]
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.events.len() < MAX_BATCH.min(self.events.limit()) && self.is_plain() && self.is_cheap_to_copy()
+    }
+
+    /// Whether no event's payload would have to be copied that takes longer to copy than a message of its own.
+    fn is_cheap_to_copy(&self) -> bool {
+        self.events.iter().rev().take(1).all(|event| !event.body.payload.in_scratch || event.body.payload.len <= MAX_COPY)
+    }
+
+    /// Adds the events of the next message, if they may share the batch of this one. Its window begins `at` bytes after
+    /// the start of this one's, and it begins `segment` bytes after the first message.
+    #[inline]
+    pub fn append(&mut self, next: &Self, at: usize, segment: usize) -> bool {
+        let Ok(segment) = u32::try_from(segment) else { return false };
+        let len = self.events.len() + next.events.len();
+        let fits = next.is_plain()
+            && next.trace_id == self.trace_id
+            && len <= MAX_BATCH.min(self.events.limit())
+            && next.events.last().is_some_and(|last| last.segment.checked_add(segment).is_some());
+        if !fits || !next.is_cheap_to_copy() {
+            return false;
         }
+        for event in &next.events {
+            let Span { start, len, in_scratch } = event.body.payload;
+            let payload = if in_scratch {
+                self.copy(&next.scratch[start..start + len])
+            } else {
+                Span::in_window(start + at, len)
+            };
+            // The last one's sum fits, and it is the largest.
+            self.events.push(Event { body: Body { payload, ..event.body }, segment: event.segment + segment, ..*event });
+        }
+        self.further = len - 1;
+        true
     }
 
     /// Adds a part of an HTTP exchange without fields; they follow with [`Message::push_header`].

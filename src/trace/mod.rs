@@ -13,7 +13,8 @@ mod unknown;
 pub use address::{Address, Connection};
 pub use finding::{Code, Finding, Findings, Severity};
 pub use message::{
-    Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_EVENTS, MAX_HEADERS, Message, MessageView, Span,
+    Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_BATCH, MAX_EVENTS, MAX_HEADERS, Message,
+    MessageView, Span,
     TraceKind,
 };
 pub use records::Records;

@@ -15,12 +15,10 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-pub(super) use self::socket::EventParts;
 pub(super) use self::{
     connection::{Ends, Time},
     http::{HttpBuffered, HttpStreamed},
-    socket::{SocketBuffered, SocketStreamed},
+    socket::{EventParts, SocketBuffered, SocketStreamed},
 };
 
 use self::{

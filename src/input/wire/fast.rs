@@ -3,15 +3,14 @@
 //! The general scanner looks at each tag and asks which field it is. Envoy writes the fields of an event in the order
 //! of their numbers, so for small events, where that asking is most of the work, this asks only whether the next byte
 //! is the expected one. And what comes in one piece is handed on in one piece: the segments of a connection that
-//! follow each other become one message, a run, so that what a message costs is shared by many events. On any other
-//! byte it gives up without a trace, and the general scanner, its slow twin, reads the message; property tests hold the
-//! two together.
+//! follow each other become one batch, so that what a message costs is shared by many events. What a newer Envoy writes
+//! more of an event stands after all that this version knows, as its fields have higher numbers, and is counted. On any
+//! other byte this gives up without a trace, and the general scanner, its slow twin, reads the message; property tests
+//! hold the two together.
 
-use super::join_groups;
-use crate::trace::{Body, Event, EventKind, Message, Nanos, Span, TraceKind};
-
-/// Events of a run at most: enough to share the cost of a message, few enough to stay in a core's cache.
-pub(super) const RUN: usize = 128;
+use super::{LEN, Scanner, VARINT, join_groups};
+use crate::input::schema::{EventParts, Fields};
+use crate::trace::{Body, Event, EventKind, MAX_BATCH, Message, Nanos, Span, TraceKind};
 
 /// Bytes that must follow the start of an event, and more than stand before its payload, so that reading these need not
 /// ask at each step whether they are there: seven lengths of up to 3 bytes, three numbers of up to 8, nine tags.
@@ -32,13 +31,16 @@ pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) 
     let mut at = 0;
     let mut second = Second::default();
     // A message with more events than that would lose them.
-    let most = RUN.min(out.events.limit());
+    let most = MAX_BATCH.min(out.events.limit());
     while out.events.len() < most {
-        let Some((trace_id, event, end)) = segment(framing, window, at, &mut second) else { break };
+        let Some((trace_id, event, newer, end)) = segment(framing, window, at, &mut second) else { break };
         if at == 0 {
             out.trace_id = trace_id;
         } else if trace_id != out.trace_id {
             break;
+        }
+        if newer < end {
+            count_newer(window, newer, end, out);
         }
         out.events.push(event);
         at = end;
@@ -47,14 +49,14 @@ pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) 
         return None;
     }
     out.kind = Some(TraceKind::SocketStreamed);
-    out.run = true;
+    out.set_messages_per_event();
     Some(at)
 }
 
-/// Reads a `TraceWrapper` that holds a streamed segment with one such event, and answers its trace_id and where it ends
-/// with it.
+/// Reads a `TraceWrapper` that holds a streamed segment with one such event, and answers with it its trace_id, where the
+/// fields of a newer Envoy begin, and where it ends.
 #[inline(always)]
-fn segment(framing: Framing, window: &[u8], start: usize, second: &mut Second) -> Option<(u64, Event, usize)> {
+fn segment(framing: Framing, window: &[u8], start: usize, second: &mut Second) -> Option<(u64, Event, usize, usize)> {
     let mut head = Head { bytes: window.get(start..)?.first_chunk()?, at: 0 };
     let wrapper_end = if framing == Framing::Delimited { head.end()? } else { 0 };
     // socket_streamed_trace_segment = 4
@@ -68,24 +70,34 @@ fn segment(framing: Framing, window: &[u8], start: usize, second: &mut Second) -
     if head.end()? != end || (framing == Framing::Delimited && wrapper_end != end) {
         return None;
     }
-    let mut event = event_behind(head, window, start, end, second)?;
-    // Runs are far shorter than 4 GiB, as all their lengths are below 2 MiB.
+    let (mut event, newer) = event_behind(head, window, start, end, second)?;
+    // Batches are far shorter than 4 GiB, as all their lengths are below 2 MiB.
     event.segment = start as u32;
-    Some((trace_id, event, start + end))
+    Some((trace_id, event, newer, start + end))
 }
 
 /// Reads `SocketEvent { timestamp { seconds, nanos }, read or write { data { as_bytes } }, seq_num }` from
 /// `window[start..end]`: a whole event, or nothing.
 #[inline]
-pub(super) fn event(window: &[u8], start: usize, end: usize) -> Option<Event> {
+pub(super) fn event(window: &[u8], start: usize, end: usize, out: &mut Message) -> Option<Event> {
     let head = Head { bytes: window.get(start..)?.first_chunk()?, at: 0 };
-    event_behind(head, window, start, end.checked_sub(start)?, &mut Second::default())
+    let (event, newer) = event_behind(head, window, start, end.checked_sub(start)?, &mut Second::default())?;
+    if newer < end {
+        count_newer(window, newer, end, out);
+    }
+    Some(event)
 }
 
 /// Reads the event that begins at `head` and ends `end` bytes behind `window[start]`, as all that `head` knows counts
-/// from there.
+/// from there. Answers with it where in `window` the fields of a newer Envoy begin.
 #[inline(always)]
-fn event_behind(mut head: Head<'_>, window: &[u8], start: usize, end: usize, second: &mut Second) -> Option<Event> {
+fn event_behind(
+    mut head: Head<'_>,
+    window: &[u8],
+    start: usize,
+    end: usize,
+    second: &mut Second,
+) -> Option<(Event, usize)> {
     // timestamp = 1, of which seconds = 1 and nanos = 2
     head.expect(0x0a)?;
     let time_end = head.end()?;
@@ -116,11 +128,15 @@ fn event_behind(mut head: Head<'_>, window: &[u8], start: usize, end: usize, sec
         return None;
     }
     // seq_num = 6
+    let mut newer = start + payload_end;
     let seq_num = if payload_end < end {
-        let mut tail = Head { bytes: window.get(start + payload_end..)?.first_chunk::<9>()?, at: 0 };
-        tail.expect(0x30)?;
-        let seq_num = tail.varint()?;
-        if payload_end + tail.at != end {
+        let mut tail = Head { bytes: window.get(newer..)?.first_chunk::<9>()?, at: 0 };
+        let mut seq_num = 0;
+        if tail.byte()? == 0x30 {
+            seq_num = tail.varint()?;
+            newer += tail.at;
+        }
+        if newer != start + end && !is_newer(window, newer, start + end) {
             return None;
         }
         seq_num
@@ -129,7 +145,7 @@ fn event_behind(mut head: Head<'_>, window: &[u8], start: usize, end: usize, sec
     } else {
         return None;
     };
-    Some(Event {
+    let event = Event {
         time: Some(seconds + nanos),
         kind,
         body: Body {
@@ -141,7 +157,38 @@ fn event_behind(mut head: Head<'_>, window: &[u8], start: usize, end: usize, sec
         seq_num,
         connection: None,
         segment: 0,
-    })
+    };
+    Some((event, newer))
+}
+
+/// Whether all of `window[at..end]` are fields of an event that this version does not know.
+#[inline(never)]
+fn is_newer(window: &[u8], at: usize, end: usize) -> bool {
+    if at > end || end > window.len() {
+        return false;
+    }
+    let mut scan = Scanner::new(window, at, end, false);
+    while !scan.is_empty() {
+        let Ok(tag) = scan.tag() else { return false };
+        let is_delimited = tag.wire_type == LEN;
+        let is_known = (is_delimited || tag.wire_type == VARINT) && EventParts::has(tag.field, is_delimited);
+        if is_known || scan.skip(tag).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Counts the fields of `window[at..end]`, which [are newer](is_newer).
+#[inline(never)]
+fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) {
+    let mut scan = Scanner::new(window, at, end, false);
+    while !scan.is_empty() {
+        // It was skipped without an error before.
+        if scan.tag().and_then(|tag| scan.unknown(tag, EventParts::MESSAGE, out)).is_err() {
+            return;
+        }
+    }
 }
 
 /// The seconds of the event before: most events happen in the same one.

@@ -14,7 +14,7 @@ use crate::{
         envoy::config::core::v3::{self as core, address::Address as AddressKind},
         tap,
     },
-    trace::{Address, Connection, EventKind, MessageView, nanos_from_timestamp},
+    trace::{Address, Connection, EventKind, MAX_BATCH, MessageView, nanos_from_timestamp},
 };
 
 fn any_address() -> impl Strategy<Value = core::Address> {
@@ -99,10 +99,9 @@ fn check_run(framing: Framing, bytes: &[u8]) {
     use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
     let mut fast = Message::default();
     let Some(end) = run(framing, bytes, &mut fast) else {
-        assert!(fast.events.is_empty() && !fast.run);
+        assert!(fast.events.is_empty());
         return;
     };
-    assert!(fast.run);
     (fast.offset, fast.index) = (1000, 10);
     let mut at = 0;
     for (index, event) in fast.events.iter().enumerate() {
@@ -123,6 +122,7 @@ fn check_run(framing: Framing, bytes: &[u8]) {
         check_event(MessageView::new(&fast, bytes), event, expected);
     }
     assert_eq!((end, fast.count()), (at, fast.events.len() as u64));
+    assert!(fast.is_plain());
 }
 
 fn plain_wrapper(trace_id: u64, time: (i64, i32), payload: Vec<u8>, write: bool, seq_num: u64) -> tap::TraceWrapper {
@@ -287,7 +287,7 @@ proptest! {
             if flipped && end > 0 {
                 bytes[flip.index(end)] = to;
             }
-            if let Some(event) = fast::event(&bytes, 0, end) {
+            if let Some(event) = fast::event(&bytes, 0, end, &mut Message::default()) {
                 let mut message = Message::default();
                 let mut general = EventParts::default();
                 let (result, whole) = Scanner::new(&bytes, 0, end, false).record(&mut general, &mut message);
@@ -477,7 +477,7 @@ fn the_common_event_is_read_fast() {
         let end = bytes.len();
         // More of the trace follows.
         bytes.extend([0; 8]);
-        let fast = fast::event(&bytes, 0, end).unwrap();
+        let fast = fast::event(&bytes, 0, end, &mut Message::default()).unwrap();
         assert_eq!((fast.body.payload.len(), fast.seq_num), (len, seq_num));
     }
 }
@@ -492,7 +492,7 @@ fn segments_that_follow_each_other_are_one_run() {
         let bytes = (0..200).flat_map(segment).collect::<Vec<_>>();
         let mut message = Message::default();
         run(framing, &bytes, &mut message).unwrap();
-        assert_eq!(message.count(), fast::RUN as u64);
+        assert_eq!(message.count(), MAX_BATCH as u64);
     }
 }
 
