@@ -880,6 +880,42 @@ fn the_fast_path_leaves_damage_to_the_general_decoder() {
 }
 
 #[test]
+fn the_fast_path_counts_the_members_of_a_newer_envoy() {
+    let object = |more: &str| {
+        format!(
+            "{{\n \"socket_streamed_trace_segment\": {{\n  \"trace_id\": \"1\",\n  \"event\": {{\n   \"timestamp\": \
+             \"2026-11-22T19:15:50.620482Z\",\n   \"read\": {{\n    \"data\": {{\n     \"as_bytes\": \"YWJj\",\n     \
+             \"truncated\": false\n    }}\n   }},\n   \"seq_num\": \"1\"{more}\n  }}\n }}\n}}"
+        )
+    };
+    let more = ",\n   \"later\": 1,\n   \"is_it\": true,\n   \"a b\": \"c d\"";
+    let is_fast = |text: &str, total| {
+        let mut out = Message::default();
+        let outcome = fast::segment(text.as_bytes(), &mut out, &mut Times::default());
+        matches!(outcome, Outcome::Segment(len) if len == text.len()) && out.unknown.total() == total
+    };
+    assert!(is_fast(&object(more), 3));
+    // What the general decoder knows, or reads otherwise.
+    let others = ["\"seq_num\": \"2\"", "\"seqNum\": 2", "\"a\": 1.5", "\"a\": \"\\n\"", "\"a\\n\": 1", "\"a\": []"];
+    for other in others.map(|other| format!(",\n   {other}")) {
+        assert!(!is_fast(&object(&other), 1), "{other}");
+        let text = [object(more), object(&other), object(more)].join("\n");
+        for cut in 1..text.len() {
+            assert_fast_and_general_agree(text.as_bytes(), &[cut, usize::MAX]);
+        }
+    }
+    let text = object(more);
+    for at in 0..more.len() {
+        for to in *b"\0\n\"\\ :a1.{}[],-" {
+            let mut changed = [text.as_str(), &text].join("\n").into_bytes();
+            let begin = text.find(",\n   \"later").unwrap();
+            changed[begin + at] = to;
+            assert_fast_and_general_agree(&changed, &[usize::MAX]);
+        }
+    }
+}
+
+#[test]
 fn a_fraction_has_up_to_nine_digits() {
     for len in 0..=9 {
         let digits = &"123456789"[..len];

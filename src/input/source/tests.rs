@@ -1,5 +1,7 @@
 //! What a source gives must not depend on how its bytes arrive.
 
+use std::io;
+
 use proptest::{collection::vec, prelude::*};
 use prost_types::Timestamp;
 
@@ -13,6 +15,7 @@ use crate::{
         trace_wrapper::Trace,
     },
     tap::Format,
+    trace::MAX_BATCH,
 };
 
 /// Gives so many bytes at a time, in turns.
@@ -124,6 +127,72 @@ proptest! {
                 prop_assert_eq!(&read(&bytes, options, &pieces, peeks), &whole, "{:?}, cut", encoding);
             }
         }
+    }
+}
+
+/// A trace of each encoding: streamed segments of one plain event each, of these connections, and where each begins.
+fn segments(format: Format, connections: &[u64], payload: usize) -> (Vec<u8>, Vec<u64>) {
+    let (mut bytes, mut begins) = (Vec::new(), Vec::new());
+    for connection in connections {
+        begins.push(bytes.len() as u64);
+        format.encode(&wrapper(*connection, payload, true), &mut bytes);
+    }
+    (bytes, begins)
+}
+
+/// The batches of a trace: of each the connection and how many events.
+fn batches(bytes: &[u8], encoding: Encoding, pieces: &[usize]) -> Vec<(u64, usize)> {
+    let options = Options { encoding: Some(encoding), ..Options::default() };
+    let reader = Trickle { bytes: bytes.to_vec(), at: 0, pieces: pieces.to_vec(), turn: 0 };
+    let mut source = Source::from_reader(Path::new("path_0"), Box::new(reader), options).unwrap();
+    let mut batches = Vec::new();
+    loop {
+        match source.advance() {
+            Advance::Message => batches.push((source.records().trace_id, source.records().events.len())),
+            Advance::NeedInput => source.fill(),
+            Advance::End => return batches,
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_of_one_connection_and_each_of_its_events_has_its_place() {
+    let connections = [[7; 5].as_slice(), &[8; 3], &[7], &[9; 300]].concat();
+    for (format, encoding) in FORMATS {
+        let (bytes, begins) = segments(format, &connections, 100);
+        let options = Options { encoding: Some(encoding), ..Options::default() };
+        let (events, findings) = read(&bytes, options, &[usize::MAX], false);
+        let expected: Vec<_> = begins.into_iter().zip(0..).map(|(begin, index)| (begin, index, 100)).collect();
+        assert_eq!((events, findings), (expected, Vec::new()), "{encoding:?}");
+        let most = MAX_BATCH;
+        assert_eq!(
+            batches(&bytes, encoding, &[usize::MAX]),
+            [(7, 5), (8, 3), (7, 1), (9, most), (9, most), (9, 300 - 2 * most)],
+            "{encoding:?}"
+        );
+    }
+}
+
+/// Nobody waits for events that are not there.
+#[test]
+fn a_batch_ends_where_the_input_that_is_there_ends() {
+    for (format, encoding) in FORMATS {
+        let (bytes, begins) = segments(format, &[7; 10], 100);
+        // The third one is there, but for its last byte.
+        let (first, rest) = (begins[3] as usize - 2, bytes.len());
+        let sizes: Vec<_> = batches(&bytes, encoding, &[first, rest]).iter().map(|(_, events)| *events).collect();
+        assert_eq!(sizes, [2, 8], "{encoding:?}");
+    }
+}
+
+#[test]
+fn a_payload_that_is_long_to_copy_is_not_copied_into_a_batch() {
+    for (format, encoding) in FORMATS {
+        let (bytes, _) = segments(format, &[7; 3], 2_000);
+        let sizes: Vec<_> = batches(&bytes, encoding, &[usize::MAX]).iter().map(|(_, events)| *events).collect();
+        // The payloads of the wire's encodings stay where they are.
+        let is_wire = matches!(encoding, Encoding::Binary | Encoding::Delimited);
+        assert_eq!(sizes, if is_wire { vec![3] } else { vec![1; 3] }, "{encoding:?}");
     }
 }
 

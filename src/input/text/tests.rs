@@ -946,6 +946,41 @@ fn the_fast_path_leaves_damage_to_the_parser() {
 }
 
 #[test]
+fn the_fast_path_counts_the_fields_of_a_newer_envoy() {
+    let segment = |more: &str| {
+        format!(
+            "socket_streamed_trace_segment {{\n  trace_id: 1\n  event {{\n    timestamp {{\n      seconds: 1\n    }}\n    \
+             read {{\n      data {{\n        as_bytes: \"abc\"\n      }}\n    }}\n    seq_num: 7{more}\n  }}\n}}\n"
+        )
+    };
+    let more = "\n    later: 1\n    kind: LATER\n    name: \"a b\"";
+    let is_fast = |text: &str| {
+        let outcome = fast::segment(text.as_bytes(), 0, &mut Message::default());
+        matches!(outcome, Outcome::Read((), end, Some(_)) if end == text.len() - 1)
+    };
+    assert!(is_fast(&segment(more)));
+    let (seen, unknown) = read_counting(segment(more).repeat(3));
+    assert_eq!((seen.len(), unknown.iter().map(|(_, _, count)| *count).collect::<Vec<_>>()), (3, vec![3, 3, 3]));
+    // What the parser knows, or reads otherwise.
+    for other in ["\n    seq_num: 8", "\n    later: 1.5", "\n    later: 'a'", "\n    later { }", "\n    7: 1"] {
+        assert!(!is_fast(&segment(other)), "{other}");
+        let text = [segment(more), segment(other), segment(more)].concat();
+        for feed in 1..text.len() {
+            assert_fast_and_general_agree(text.as_bytes(), feed);
+        }
+    }
+    let text = segment(more);
+    for at in 0..more.len() {
+        for to in *b"\0\n\"\\ :a1.{}[]#'-" {
+            let mut changed = [text.as_str(), &text].concat().into_bytes();
+            let begin = text.find("\n    later").unwrap();
+            changed[begin + at] = to;
+            assert_fast_and_general_agree(&changed, changed.len());
+        }
+    }
+}
+
+#[test]
 fn the_parser_goes_on_behind_an_event_of_the_fast_path() {
     let event = "  events {\n    timestamp {\n      seconds: 1\n    }\n    read {\n      data {\n        as_bytes: \"a\"\n      }\n    }\n  }";
     for behind in [

@@ -8,9 +8,11 @@
 //! other byte this gives up without a trace, and the general scanner, its slow twin, reads the message; property tests
 //! hold the two together.
 
-use super::{LEN, Scanner, VARINT, join_groups};
-use crate::input::schema::{EventParts, Fields};
-use crate::trace::{Body, Event, EventKind, MAX_BATCH, Message, Nanos, Span, TraceKind};
+use super::{Scanner, join_groups};
+use crate::{
+    input::schema::{EventParts, Fields},
+    trace::{Body, Event, EventKind, MAX_BATCH, Message, Nanos, Span, TraceKind},
+};
 
 /// Bytes that must follow the start of an event, and more than stand before its payload, so that reading these need not
 /// ask at each step whether they are there: seven lengths of up to 3 bytes, three numbers of up to 8, nine tags.
@@ -170,8 +172,7 @@ fn is_newer(window: &[u8], at: usize, end: usize) -> bool {
     let mut scan = Scanner::new(window, at, end, false);
     while !scan.is_empty() {
         let Ok(tag) = scan.tag() else { return false };
-        let is_delimited = tag.wire_type == LEN;
-        let is_known = (is_delimited || tag.wire_type == VARINT) && EventParts::has(tag.field, is_delimited);
+        let is_known = EventParts::has(tag.field, true) || EventParts::has(tag.field, false);
         if is_known || scan.skip(tag).is_err() {
             return false;
         }

@@ -515,6 +515,49 @@ fn no_byte_of_the_fast_shape_is_overlooked() {
     }
 }
 
+/// A streamed segment whose event has these bytes after what this version knows of it.
+fn with_more(framing: Framing, wrapper: &tap::TraceWrapper, more: &[u8]) -> Vec<u8> {
+    use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
+    let Some(Trace::SocketStreamedTraceSegment(segment)) = &wrapper.trace else { panic!("{wrapper:?}") };
+    let Some(MessagePiece::Event(event)) = &segment.message_piece else { panic!("{segment:?}") };
+    let field = |tag: u8, bytes: &[u8]| {
+        let mut out = vec![tag];
+        prost::encoding::encode_varint(bytes.len() as u64, &mut out);
+        [&out, bytes].concat()
+    };
+    let event = field(0x1a, &[event.encode_to_vec().as_slice(), more].concat());
+    let mut trace_id = vec![0x08];
+    prost::encoding::encode_varint(segment.trace_id, &mut trace_id);
+    let wrapper = field(0x22, &[trace_id, event].concat());
+    match framing {
+        Framing::Bare => wrapper,
+        Framing::Delimited => field(0, &wrapper)[1..].to_vec(),
+    }
+}
+
+#[test]
+fn fields_of_a_newer_envoy_are_counted_and_leave_a_batch_whole() {
+    // A number, bytes, four and eight bytes, and a group.
+    let more = b"\x78\x01\x82\x01\x02ab\x8d\x01abcd\x91\x01abcdefgh\x9b\x01\x08\x01\x9c\x01";
+    for framing in [Framing::Bare, Framing::Delimited] {
+        for seq_num in [0, 900] {
+            let plain = plain_wrapper(7, (1_700_000_000, 5_000), vec![1; 100], true, seq_num);
+            let bytes = [with_more(framing, &plain, more), with_more(framing, &plain, &[]), vec![0; 64]].concat();
+            check_run(framing, &bytes);
+            let mut message = Message::default();
+            run(framing, &bytes, &mut message).unwrap();
+            assert_eq!((message.count(), message.unknown.total()), (2, 5));
+            // What it does know, but not there or not so, is the general scanner's business.
+            for other in [b"\x30\x07\x30\x07".as_slice(), b"\x78", b"\x7f\x01", b"\x0a\x00", b"\x82\x01\x09ab"] {
+                let bytes = [with_more(framing, &plain, other), vec![0; 64]].concat();
+                let mut message = Message::default();
+                assert_eq!(run(framing, &bytes, &mut message), None, "{other:x?}");
+                assert_eq!(message.unknown.total(), 0, "{other:x?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn nesting_is_bounded() {
     let bytes = vec![0x4b; 10_000];
