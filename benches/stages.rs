@@ -100,8 +100,7 @@ const INPUTS: [Input; 16] = [
 
 impl Input {
     fn trace(self) -> Arc<[u8]> {
-        static TRACES: LazyLock<Vec<Arc<[u8]>>> =
-            LazyLock::new(|| INPUTS.iter().map(|input| trace(*input)).collect());
+        static TRACES: LazyLock<Vec<Arc<[u8]>>> = LazyLock::new(|| INPUTS.iter().map(|input| trace(*input)).collect());
         let same =
             |other: &&Input| (other.encoding, other.event, other.shape) == (self.encoding, self.event, self.shape);
         let index = INPUTS.iter().take_while(|other| !same(other)).count();

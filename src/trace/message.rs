@@ -430,7 +430,11 @@ impl Message {
 
     /// Whether no event's payload would have to be copied that takes longer to copy than a message of its own.
     fn is_cheap_to_copy(&self) -> bool {
-        self.events.iter().rev().take(1).all(|event| !event.body.payload.in_scratch || event.body.payload.len <= MAX_COPY)
+        self.events
+            .iter()
+            .rev()
+            .take(1)
+            .all(|event| !event.body.payload.in_scratch || event.body.payload.len <= MAX_COPY)
     }
 
     /// Adds the events of the next message, if they may share the batch of this one. Its window begins `at` bytes after
@@ -454,7 +458,11 @@ impl Message {
                 Span::in_window(start + at, len)
             };
             // The last one's sum fits, and it is the largest.
-            self.events.push(Event { body: Body { payload, ..event.body }, segment: event.segment + segment, ..*event });
+            self.events.push(Event {
+                body: Body { payload, ..event.body },
+                segment: event.segment + segment,
+                ..*event
+            });
         }
         self.further = len - 1;
         true
@@ -636,5 +644,70 @@ impl<'a> MessageView<'a> {
     pub fn bytes(self, span: Span) -> &'a [u8] {
         let all = if span.in_scratch { self.message.scratch.as_slice() } else { self.window };
         &all[span.start..span.start + span.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(trace_id: u64, payload: &[u8], in_scratch: bool) -> Message {
+        let mut message = Message { kind: Some(TraceKind::SocketStreamed), trace_id, ..Message::default() };
+        message.scratch.extend_from_slice(if in_scratch { payload } else { b"" });
+        let payload = Span { start: 0, len: payload.len(), in_scratch };
+        let body = Body { payload, ..Body::default() };
+        message.events.push(Event { time: Some(5), kind: EventKind::Read, body, ..Event::default() });
+        message
+    }
+
+    #[test]
+    fn the_events_of_a_batch_keep_their_bytes_and_places() {
+        let mut batch = segment(1, b"abc", true);
+        (batch.offset, batch.index) = (1000, 10);
+        assert_eq!((batch.count(), batch.place_of(0), batch.place_of(1)), (1, (1000, 10), (1000, 10)));
+        assert!(batch.append(&segment(1, b"de", true), 20, 21));
+        assert!(batch.append(&segment(1, b"fgh", false), 3, 42));
+        assert_eq!(batch.count(), 3);
+        assert_eq!([0, 1, 2].map(|event| batch.place_of(event)), [(1000, 10), (1021, 11), (1042, 12)]);
+        let view = MessageView::new(&batch, b"123fgh");
+        let payloads = batch.events.iter().map(|event| view.bytes(event.body.payload)).collect::<Vec<_>>();
+        assert_eq!(payloads, [b"abc".as_slice(), b"de", b"fgh"]);
+        batch.clear();
+        assert_eq!((batch.count(), batch.is_plain()), (1, false));
+    }
+
+    /// What means something else in a message of its own, or is to be told of it, stays one.
+    #[test]
+    fn only_plain_segments_of_one_connection_share_a_batch() {
+        let plain = || segment(1, b"abc", false);
+        assert!(plain().has_room() && plain().append(&plain(), 10, 10));
+        let changes: [fn(&mut Message); 14] = [
+            |message| message.kind = Some(TraceKind::SocketBuffered),
+            |message| message.connection = Some(Connection::default()),
+            |message| message.event_connections.push(Connection::default()),
+            |message| message.note_bad_time(TimeError::Unreadable),
+            |message| message.cut = true,
+            |message| message.events.push(Event::default()),
+            |message| message.events.clear(),
+            |message| message.events[0].time = None,
+            |message| message.events[0].time = Some(1 << 62),
+            |message| message.events[0].kind = EventKind::Closed,
+            |message| message.events[0].body.truncated = true,
+            |message| message.events[0].body.as_string = true,
+            |message| message.events[0].end_stream = true,
+            |message| message.events[0].connection = Some(0),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut other = plain();
+            change(&mut other);
+            assert!(!other.has_room() && !plain().append(&other, 10, 10), "{index}");
+        }
+        assert!(!plain().append(&segment(2, b"abc", false), 10, 10));
+        // Where the place in the batch cannot be told.
+        assert!(!plain().append(&plain(), 10, 1 << 32));
+        let mut full = Message::with_limits(1, 1);
+        full.kind = Some(TraceKind::SocketStreamed);
+        full.events.push(plain().events[0]);
+        assert!(!full.has_room());
     }
 }

@@ -14,8 +14,7 @@ pub use address::{Address, Connection};
 pub use finding::{Code, Finding, Findings, Severity};
 pub use message::{
     Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_BATCH, MAX_EVENTS, MAX_HEADERS, Message,
-    MessageView, Span,
-    TraceKind,
+    MessageView, Span, TraceKind,
 };
 pub use records::Records;
 pub use time::{Nanos, TimeError, nanos_from_timestamp, rfc3339};

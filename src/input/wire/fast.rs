@@ -27,7 +27,7 @@ pub(in crate::input) enum Framing {
     Delimited,
 }
 
-/// Reads the run of segments that `window` begins with into `out`, which is clear, and answers where it ends; nothing
+/// Reads the segments of one connection that `window` begins with into `out`, which is clear, and answers where it ends; nothing
 /// where the first segment is not of this shape.
 pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) -> Option<usize> {
     let mut at = 0;

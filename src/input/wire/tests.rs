@@ -484,7 +484,7 @@ fn the_common_event_is_read_fast() {
 
 /// And segments of one connection must not fall apart in silence.
 #[test]
-fn segments_that_follow_each_other_are_one_run() {
+fn segments_that_follow_each_other_are_one_batch() {
     for framing in [Framing::Bare, Framing::Delimited] {
         let segment = |index: u64| {
             framed(framing, &plain_wrapper(5, (1_700_000_000, 1 + index as i32), vec![1; 100], false, 1 + 100 * index))
