@@ -27,27 +27,20 @@ pub(in crate::input) enum Framing {
     Delimited,
 }
 
-/// Reads the segments of one connection that `window` begins with into `out`, which is clear, and answers where it ends; nothing
-/// where the first segment is not of this shape.
+/// Reads the segments of one connection that `window` begins with into `out`, which is clear, and answers where the last
+/// one ends; nothing where the first one is not of this shape.
 pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) -> Option<usize> {
     let mut at = 0;
     let mut second = Second::default();
     // A message with more events than that would lose them.
     let most = MAX_BATCH.min(out.events.limit());
     while out.events.len() < most {
-        let Some((trace_id, event, newer, end)) = segment(framing, window, at, &mut second) else { break };
-        if at == 0 {
-            out.trace_id = trace_id;
-        } else if trace_id != out.trace_id {
-            break;
-        }
-        if newer < end {
-            count_newer(window, newer, end, out);
-        }
+        let Some((event, end)) = segment(framing, window, at, &mut second, out) else { break };
         out.events.push(event);
         at = end;
     }
     if at == 0 {
+        out.trace_id = 0;
         return None;
     }
     out.kind = Some(TraceKind::SocketStreamed);
@@ -55,10 +48,16 @@ pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) 
     Some(at)
 }
 
-/// Reads a `TraceWrapper` that holds a streamed segment with one such event, and answers with it its trace_id, where the
-/// fields of a newer Envoy begin, and where it ends.
+/// Reads a `TraceWrapper` that holds a streamed segment with one such event, of the connection of `out` unless it is the
+/// first one, and answers where it ends with it.
 #[inline(always)]
-fn segment(framing: Framing, window: &[u8], start: usize, second: &mut Second) -> Option<(u64, Event, usize, usize)> {
+fn segment(
+    framing: Framing,
+    window: &[u8],
+    start: usize,
+    second: &mut Second,
+    out: &mut Message,
+) -> Option<(Event, usize)> {
     let mut head = Head { bytes: window.get(start..)?.first_chunk()?, at: 0 };
     let wrapper_end = if framing == Framing::Delimited { head.end()? } else { 0 };
     // socket_streamed_trace_segment = 4
@@ -67,15 +66,20 @@ fn segment(framing: Framing, window: &[u8], start: usize, second: &mut Second) -
     // trace_id = 1
     head.expect(0x08)?;
     let trace_id = head.varint()?;
+    if start == 0 {
+        out.trace_id = trace_id;
+    } else if trace_id != out.trace_id {
+        return None;
+    }
     // event = 3
     head.expect(0x1a)?;
     if head.end()? != end || (framing == Framing::Delimited && wrapper_end != end) {
         return None;
     }
-    let (mut event, newer) = event_behind(head, window, start, end, second)?;
+    let mut event = event_behind(head, window, start, end, second, out)?;
     // Batches are far shorter than 4 GiB, as all their lengths are below 2 MiB.
     event.segment = start as u32;
-    Some((trace_id, event, newer, start + end))
+    Some((event, start + end))
 }
 
 /// Reads `SocketEvent { timestamp { seconds, nanos }, read or write { data { as_bytes } }, seq_num }` from
@@ -83,15 +87,11 @@ fn segment(framing: Framing, window: &[u8], start: usize, second: &mut Second) -
 #[inline]
 pub(super) fn event(window: &[u8], start: usize, end: usize, out: &mut Message) -> Option<Event> {
     let head = Head { bytes: window.get(start..)?.first_chunk()?, at: 0 };
-    let (event, newer) = event_behind(head, window, start, end.checked_sub(start)?, &mut Second::default())?;
-    if newer < end {
-        count_newer(window, newer, end, out);
-    }
-    Some(event)
+    event_behind(head, window, start, end.checked_sub(start)?, &mut Second::default(), out)
 }
 
 /// Reads the event that begins at `head` and ends `end` bytes behind `window[start]`, as all that `head` knows counts
-/// from there. Answers with it where in `window` the fields of a newer Envoy begin.
+/// from there. Fields of a newer Envoy are counted in `out`.
 #[inline(always)]
 fn event_behind(
     mut head: Head<'_>,
@@ -99,7 +99,8 @@ fn event_behind(
     start: usize,
     end: usize,
     second: &mut Second,
-) -> Option<(Event, usize)> {
+    out: &mut Message,
+) -> Option<Event> {
     // timestamp = 1, of which seconds = 1 and nanos = 2
     head.expect(0x0a)?;
     let time_end = head.end()?;
@@ -130,15 +131,16 @@ fn event_behind(
         return None;
     }
     // seq_num = 6
-    let mut newer = start + payload_end;
     let seq_num = if payload_end < end {
-        let mut tail = Head { bytes: window.get(newer..)?.first_chunk::<9>()?, at: 0 };
-        let mut seq_num = 0;
-        if tail.byte()? == 0x30 {
-            seq_num = tail.varint()?;
-            newer += tail.at;
-        }
-        if newer != start + end && !is_newer(window, newer, start + end) {
+        let mut tail = Head { bytes: window.get(start + payload_end..)?.first_chunk::<9>()?, at: 0 };
+        let seq_num = if tail.expect(0x30).is_some() {
+            tail.varint()?
+        } else {
+            tail.at = 0;
+            0
+        };
+        let known_end = payload_end + tail.at;
+        if known_end != end && !count_newer(window, start + known_end, start + end, out) {
             return None;
         }
         seq_num
@@ -147,7 +149,7 @@ fn event_behind(
     } else {
         return None;
     };
-    let event = Event {
+    Some(Event {
         time: Some(seconds + nanos),
         kind,
         body: Body {
@@ -159,12 +161,10 @@ fn event_behind(
         seq_num,
         connection: None,
         segment: 0,
-    };
-    Some((event, newer))
+    })
 }
 
 /// Whether all of `window[at..end]` are fields of an event that this version does not know.
-#[inline(never)]
 fn is_newer(window: &[u8], at: usize, end: usize) -> bool {
     if at > end || end > window.len() {
         return false;
@@ -180,16 +180,20 @@ fn is_newer(window: &[u8], at: usize, end: usize) -> bool {
     true
 }
 
-/// Counts the fields of `window[at..end]`, which [are newer](is_newer).
+/// Counts the fields of `window[at..end]`. Says false, and counts none, where they are not all [newer](is_newer).
 #[inline(never)]
-fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) {
+fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) -> bool {
+    if !is_newer(window, at, end) {
+        return false;
+    }
     let mut scan = Scanner::new(window, at, end, false);
     while !scan.is_empty() {
         // It was skipped without an error before.
         if scan.tag().and_then(|tag| scan.unknown(tag, EventParts::MESSAGE, out)).is_err() {
-            return;
+            break;
         }
     }
+    true
 }
 
 /// The seconds of the event before: most events happen in the same one.
