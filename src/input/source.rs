@@ -405,8 +405,8 @@ impl Source {
         }
     }
 
-    /// Reads on after [`Advance::NeedInput`] or [`Peek::NeedInput`]; may block. A source that cannot be read any further
-    /// ends there, with a finding.
+    /// Reads on after [`Advance::NeedInput`] or [`Peek::NeedInput`]; may block. A source that cannot be read on ends there,
+    /// with a finding.
     pub fn fill(&mut self) {
         let wanted = self.taken + self.limits.wanted();
         while !self.window.at_end() && self.window.len() < wanted {

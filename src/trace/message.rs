@@ -385,7 +385,8 @@ impl Message {
         })
     }
 
-    /// How many messages of the source are in this batch. Of several, each has one event, which [is plain](Event::is_plain).
+    /// How many messages of the source are in this batch. Of several, each has one event, and that
+    /// [is plain](Event::is_plain).
     #[inline]
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -405,8 +406,8 @@ impl Message {
         self.further = self.events.len().saturating_sub(1);
     }
 
-    /// Whether other messages may share a batch with this one, or do so already: a streamed segment with one plain event
-    /// and nothing that is to be said of it.
+    /// Whether other messages may share a batch with this one, or do so already: a streamed segment with one plain
+    /// event and nothing that is to be said of it.
     #[inline]
     #[must_use]
     pub fn is_plain(&self) -> bool {

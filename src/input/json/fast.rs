@@ -2,10 +2,10 @@
 //!
 //! serde asks at each name which field it is, checks that it is UTF-8, and looks for white space around every token;
 //! for small events, that is nearly all of the work. Envoy prints an event in one way only, so this compares its frame
-//! in long pieces and looks at nothing but the numbers, the time and the payload in it. What a newer Envoy writes more of
-//! an event stands after all that this version knows; of that, simple values are skipped and counted. On any other byte
-//! this gives up without a trace, and the general decoder, its slow twin, reads the object; a property test holds the two
-//! together.
+//! in long pieces and looks at nothing but the numbers, the time and the payload in it. What a newer Envoy writes more
+//! of an event stands after all that this version knows; of that, simple values are skipped and counted. On any other
+//! byte this gives up without a trace, and the general decoder, its slow twin, reads the object; a property test holds
+//! the two together.
 
 use base64_simd::STANDARD;
 use memchr::memchr;

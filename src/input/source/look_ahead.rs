@@ -68,8 +68,8 @@ impl LookAhead {
         }
     }
 
-    /// Adds the message that was decoded ahead to the batch of the current one, if it may share it. Answers where it ends
-    /// in its window, which begins `at` bytes after the start of the current one's; that one's message begins after
+    /// Adds the message that was decoded ahead to the batch of the current one, if it may share it. Answers where it
+    /// ends in its window, which begins `at` bytes after the start of the current one's; that one's message begins after
     /// `before` bytes of it.
     #[inline]
     pub(super) fn append(&mut self, at: usize, before: usize) -> Option<usize> {

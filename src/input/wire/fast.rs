@@ -27,8 +27,8 @@ pub(in crate::input) enum Framing {
     Delimited,
 }
 
-/// Reads the segments of one connection that `window` begins with into `out`, which is clear, and answers where the last
-/// one ends; nothing where the first one is not of this shape.
+/// Reads the segments of one connection that `window` begins with into `out`, which is clear, and answers where the
+/// last one ends; nothing where the first one is not of this shape.
 pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) -> Option<usize> {
     let mut at = 0;
     let mut second = Second::default();
@@ -48,8 +48,8 @@ pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) 
     Some(at)
 }
 
-/// Reads a `TraceWrapper` that holds a streamed segment with one such event, of the connection of `out` unless it is the
-/// first one, and answers where it ends with it.
+/// Reads a `TraceWrapper` that holds a streamed segment with one such event, of the connection of `out` unless it is
+/// the first one, and answers where it ends with it.
 #[inline(always)]
 fn segment(
     framing: Framing,
