@@ -31,6 +31,7 @@ use tap2pcap::{
     synth::{self, Flow, Identity, Packet, PacketSink},
     tap::Format,
     timeline::{self, EntryKind, Resolver, Timelines},
+    trace::Findings,
 };
 
 const TRACE: usize = 8 << 20;
@@ -236,16 +237,17 @@ fn bench(bencher: Bencher<'_, '_>, input: Input, run: impl Fn(Source)) {
 #[divan::bench(args = INPUTS, sample_count = 30, sample_size = 1)]
 fn decode(bencher: Bencher<'_, '_>, input: Input) {
     bench(bencher, input, |mut source| {
+        let mut findings = Findings::default();
         loop {
-            match source.advance() {
+            match source.advance(&mut findings) {
                 Advance::Message => {
                     black_box(source.message());
                 }
-                Advance::NeedInput => source.fill(),
+                Advance::NeedInput => source.fill(&mut findings),
                 Advance::End => break,
             }
         }
-        assert!(!source.has_findings(), "{:?}", source.take_findings());
+        assert!(findings.is_empty(), "{:?}", findings.take());
     });
 }
 
@@ -293,14 +295,15 @@ fn capture(bencher: Bencher<'_, '_>, input: Input) {
 
 fn for_each_entry(source: Source, mut each: impl FnMut(&Timelines)) {
     let mut timelines = Timelines::new(source, timeline::Options::default());
+    let mut findings = Findings::default();
     loop {
-        match timelines.advance() {
+        match timelines.advance(&mut findings) {
             Advance::Message => each(&timelines),
-            Advance::NeedInput => timelines.source_mut().fill(),
+            Advance::NeedInput => timelines.fill(&mut findings),
             Advance::End => break,
         }
     }
-    assert!(!timelines.source().has_findings());
+    assert!(findings.is_empty());
 }
 
 /// The one connection of a trace.

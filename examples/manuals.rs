@@ -9,7 +9,7 @@ use std::{error::Error, fs, path::Path};
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
-use tap2pcap::cli::Cli;
+use tap2pcap::program::Cli;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1);

@@ -1,12 +1,24 @@
 //! The command line: types only. What they mean is settled in `commands/`.
 
+#[cfg(feature = "record")]
+mod record;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 
 #[cfg(feature = "record")]
-use crate::commands::RecordArgs;
-use crate::{timeline::Mapping, trace::Nanos};
+pub(crate) use self::record::RecordArgs;
+use crate::{
+    input::Encoding,
+    report::ProgressMode,
+    synth::{TcpMode, TruncatedMode},
+    timeline::{Mapping, Role, SideChoice, VersionChoice},
+    trace::Nanos,
+};
 
 /// Convert Envoy tap traces to captures that Wireshark, tshark and tcpdump open.
 #[derive(Debug, Parser)]
@@ -77,8 +89,8 @@ pub struct InspectArgs {
     pub json: bool,
 
     /// Encoding of the input; auto looks at its content
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = From::Auto)]
-    pub from: From,
+    #[arg(long, value_name = "FORMAT", default_value = AUTO, value_parser = or_auto::<Encoding>("By content"))]
+    pub from: OrAuto<Encoding>,
 
     /// Limits of what is read.
     #[command(flatten)]
@@ -129,8 +141,8 @@ pub struct InfoArgs {
     pub inspect: InspectArgs,
 
     /// Who opened the connections
-    #[arg(long, value_enum, value_name = "ROLE", default_value_t = Role::Auto)]
-    pub role: Role,
+    #[arg(long, value_name = "ROLE", default_value = AUTO, value_parser = or_auto::<Role>("By what the trace shows"))]
+    pub role: OrAuto<Role>,
 }
 
 /// Arguments of a conversion.
@@ -141,8 +153,8 @@ pub struct ConvertArgs {
     pub paths: Vec<PathBuf>,
 
     /// Encoding of the input; auto looks at its content
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = From::Auto)]
-    pub from: From,
+    #[arg(long, value_name = "FORMAT", default_value = AUTO, value_parser = or_auto::<Encoding>("By content"))]
+    pub from: OrAuto<Encoding>,
 
     /// Format of the output [default: by OUTPUT's suffix, pcapng for `-` and for directories]
     #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
@@ -157,8 +169,8 @@ pub struct ConvertArgs {
     pub force: bool,
 
     /// How much TCP to make up around the tapped bytes
-    #[arg(long, value_enum, value_name = "MODE", default_value_t = Tcp::Full)]
-    pub tcp: Tcp,
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    pub tcp: TcpMode,
 
     /// Cut payload into segments of at most N bytes; HTTP/2's preface, 24 bytes, stays whole [default: what one IP
     /// packet holds]
@@ -166,12 +178,12 @@ pub struct ConvertArgs {
     pub mss: Option<u16>,
 
     /// What to write where bytes are missing from the trace
-    #[arg(long, value_enum, value_name = "MODE", default_value_t = Truncated::Snap)]
-    pub truncated: Truncated,
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    pub truncated: TruncatedMode,
 
     /// Who opened the connections
-    #[arg(long, value_enum, value_name = "ROLE", default_value_t = Role::Auto)]
-    pub role: Role,
+    #[arg(long, value_name = "ROLE", default_value = AUTO, value_parser = or_auto::<Role>("By what the trace shows"))]
+    pub role: OrAuto<Role>,
 
     /// Rewrite an address, with its zone or without, address:port, or :port of any address (repeatable). OLD may also
     /// be a socket path, or `local` or `remote` for an address that the trace lacks
@@ -179,12 +191,12 @@ pub struct ConvertArgs {
     pub map: Vec<Mapping>,
 
     /// How to replay the exchanges of HTTP tap traces; auto takes HTTP/2 for gRPC, `te: trailers` and trailers
-    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Http::Auto)]
-    pub http: Http,
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t)]
+    pub http: VersionChoice,
 
     /// Whose connection carries a replayed HTTP exchange: the client's, or Envoy's to the server
-    #[arg(long, value_enum, value_name = "SIDE", default_value_t = Side::Downstream)]
-    pub side: Side,
+    #[arg(long, value_enum, value_name = "SIDE", default_value_t)]
+    pub side: SideChoice,
 
     /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, the time of merged
     /// traces, the file's modification time]
@@ -224,21 +236,6 @@ pub struct Verbosity {
     pub verbose: bool,
 }
 
-/// `--from`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum From {
-    /// By content
-    Auto,
-    /// PROTO_BINARY: messages back to back
-    Binary,
-    /// PROTO_BINARY_LENGTH_DELIMITED
-    Delimited,
-    /// PROTO_TEXT
-    Text,
-    /// JSON_BODY_AS_BYTES or JSON_BODY_AS_STRING
-    Json,
-}
-
 /// `--format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -259,68 +256,16 @@ pub enum Precision {
     Ns,
 }
 
-/// `--progress`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProgressMode {
-    /// On a terminal
-    Auto,
-    /// Even if standard error is no terminal
-    Always,
-    /// Never
-    Never,
-}
+/// A value of a stage's own enum; `None` is `auto`. To clap, an `Option` by its own name is an option that may be missing.
+pub(crate) type OrAuto<T> = Option<T>;
 
-/// `--tcp`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Tcp {
-    /// Handshake, acknowledgements, close
-    Full,
-    /// One packet per tapped event and nothing else
-    Bare,
-}
+const AUTO: &str = "auto";
 
-/// `--truncated`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Truncated {
-    /// Captured length below original length, as with a snap length
-    Snap,
-    /// Skip sequence numbers
-    Gap,
-    /// Fill with zero bytes
-    Zero,
-}
-
-/// `--role`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// By what the trace shows
-    Auto,
-    /// The remote side
-    Downstream,
-    /// Envoy
-    Upstream,
-}
-
-/// `--http`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Http {
-    /// By what the exchange shows
-    Auto,
-    /// HTTP/1.1
-    #[value(name = "1")]
-    One,
-    /// HTTP/2
-    #[value(name = "2")]
-    Two,
-}
-
-/// `--side`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Side {
-    /// The client's connection to Envoy
-    Downstream,
-    /// Envoy's connection to the server
-    Upstream,
+/// Takes `auto`, of which `help` says what it does, and the values of `T`.
+fn or_auto<T: ValueEnum + Send + Sync + 'static>(help: &'static str) -> impl TypedValueParser<Value = OrAuto<T>> {
+    let values = T::value_variants().iter().filter_map(T::to_possible_value);
+    let names = std::iter::once(PossibleValue::new(AUTO).help(help)).chain(values);
+    PossibleValuesParser::new(names).map(|name| T::from_str(&name, false).ok())
 }
 
 fn jobs(text: &str) -> Result<usize, String> {

@@ -40,7 +40,7 @@ static WAKE: OnceLock<UnixStream> = OnceLock::new();
 ///
 /// # Errors
 /// Where the operating system refuses.
-pub fn install() -> io::Result<()> {
+pub(crate) fn install() -> io::Result<()> {
     let (read, write) = UnixStream::pair()?;
     let again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -58,7 +58,7 @@ pub fn install() -> io::Result<()> {
 /// The signal that arrived, if one did.
 #[inline]
 #[must_use]
-pub fn signal() -> Option<u8> {
+pub(crate) fn signal() -> Option<u8> {
     u8::try_from(SIGNAL.load(Ordering::Relaxed)).ok().filter(|signal| *signal != 0)
 }
 

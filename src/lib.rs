@@ -17,9 +17,48 @@
 //! ```
 //!
 //! HTTP tap traces hold fields and bodies instead of bytes: [`timeline`] replays them, or [`har`] writes them as they are.
+//! With the feature `record`, [`tap`] records traces without Envoy, and [`proto`] has their messages.
 //!
-//! [`trace`] is the model that the stages share, [`commands`] joins them, [`cli`] holds the arguments and [`report`]
-//! all that a person reads.
+//! [`trace`] is the model that the stages share. Stages state facts, and add them to a list that they are handed,
+//! [`trace::Findings`].
+//!
+//! # From a trace to a capture
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let output = dir.path().join("path_0.pcapng");
+//! # let input = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb";
+//! let options = tap2pcap::ConvertOptions::default();
+//! let done = tap2pcap::convert(input, &output, &options)?;
+//! println!("{} connections, {} packets", done.connections, done.packets);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Into the stages
+//!
+//! [`Source::next_message`](input::Source::next_message) gives the messages of a trace,
+//! [`Entries`](timeline::Entries) what happened on its connections:
+//!
+//! ```
+//! use tap2pcap::{
+//!     input::{self, Source},
+//!     timeline::{self, Entries, EntryKind},
+//! };
+//!
+//! let trace = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb";
+//! let source = Source::open(trace.as_ref(), input::Options::default())?;
+//! let mut entries = Entries::new(source, timeline::Options::default());
+//! let mut bytes = 0;
+//! while let Some(view) = entries.next_entry() {
+//!     if let EntryKind::Data(data) = view.entry.kind {
+//!         bytes += data.payload.len();
+//!     }
+//! }
+//! assert!(bytes > 0 && entries.take_findings().is_empty());
+//! # Ok::<(), input::InputError>(())
+//! ```
+//!
+//! # What holds everywhere
 //!
 //! Nothing of a connection is collected: a message is decoded from a bounded window, its events become packets, and
 //! the window moves on. Memory is the window, the largest message, and a few hundred bytes per open connection.
@@ -28,19 +67,26 @@
 //! message indexes from 0.
 
 pub mod capture;
-pub mod cli;
-pub mod commands;
+mod cli;
+mod commands;
 pub mod har;
 pub mod input;
-pub mod interrupt;
+mod interrupt;
+#[doc(hidden)]
+pub mod program;
 #[cfg(feature = "record")]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
-pub mod report;
+mod report;
 pub mod synth;
 #[cfg(feature = "record")]
 pub mod tap;
 pub mod timeline;
 pub mod trace;
+// The fuzz targets hold captures against it.
+#[doc(hidden)]
 pub mod untrusted;
-pub mod words;
+mod words;
+
+pub use commands::{Conversion, ConvertError, ConvertOptions, convert};
+pub use report::detail as describe;

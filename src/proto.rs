@@ -2,6 +2,25 @@
 //!
 //! Reading a trace does not go through these types (see [`crate::input`]); they are for writing traces, for callers
 //! that want whole messages, and for tests.
+//!
+//! ```
+//! use prost::Message as _;
+//! use tap2pcap::{
+//!     input::{Encoding, Options, Source},
+//!     proto::tap::{SocketBufferedTrace, TraceWrapper, trace_wrapper::Trace},
+//!     trace::Findings,
+//! };
+//!
+//! let trace = SocketBufferedTrace { trace_id: 7, ..SocketBufferedTrace::default() };
+//! let message = TraceWrapper { trace: Some(Trace::SocketBufferedTrace(trace)), ..TraceWrapper::default() };
+//! let bytes = std::io::Cursor::new(message.encode_to_vec());
+//!
+//! let options = Options { encoding: Some(Encoding::Binary), ..Options::default() };
+//! let mut source = Source::from_reader("in memory".as_ref(), Box::new(bytes), options)?;
+//! let mut findings = Findings::default();
+//! assert_eq!(source.next_message(&mut findings).map(|view| view.message().trace_id), Some(7));
+//! # Ok::<(), tap2pcap::input::InputError>(())
+//! ```
 
 use std::sync::LazyLock;
 

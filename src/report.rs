@@ -1,9 +1,10 @@
-//! Everything that a person reads, on standard error.
+//! Everything that a person reads, on standard error. The words of findings are in `findings.rs`.
+
+mod findings;
 
 use std::{
     error::Error,
     fmt::Display,
-    fs,
     io::{self, IsTerminal, Write as _},
     path::Path,
     sync::{
@@ -13,11 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+pub use self::findings::detail;
 use crate::{
-    cli::ProgressMode,
-    input::Input,
+    capture::ReadOnlyOutput,
+    input::{InputError, Likeness},
     interrupt::Watched,
     trace::{Code, Finding, Severity, UnknownFields},
     untrusted::{cap, escape},
@@ -32,7 +35,7 @@ const MAX_LINE: usize = 2000;
 
 /// How much to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
+pub(crate) enum Verbosity {
     /// Only why something was not done, and what is damaged.
     Quiet,
     /// Errors, what people must know, and with `--strict` warnings.
@@ -44,7 +47,7 @@ pub enum Verbosity {
 
 /// Prints what happens to one source and remembers how bad it was.
 #[derive(Clone, Debug)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     verbosity: Verbosity,
     printed: u64,
     errors: u64,
@@ -56,36 +59,30 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter that has seen nothing yet. To a `strict` one, warnings are errors.
     #[must_use]
-    pub fn new(verbosity: Verbosity, strict: bool) -> Self {
+    pub(crate) fn new(verbosity: Verbosity, strict: bool) -> Self {
         Self { verbosity, printed: 0, errors: 0, warnings: 0, strict, muted: false }
-    }
-
-    /// How much it says.
-    #[must_use]
-    pub fn verbosity(&self) -> Verbosity {
-        self.verbosity
     }
 
     /// Errors so far.
     #[must_use]
-    pub fn errors(&self) -> u64 {
+    pub(crate) fn errors(&self) -> u64 {
         self.errors
     }
 
     /// Warnings so far.
     #[must_use]
-    pub fn warnings(&self) -> u64 {
+    pub(crate) fn warnings(&self) -> u64 {
         self.warnings
     }
 
     /// Reports nothing from now on: for a source that is only looked into.
-    pub fn mute(&mut self) {
+    pub(crate) fn mute(&mut self) {
         self.muted = true;
     }
 
     /// Reports a finding in the source at `path`.
-    pub fn finding(&mut self, path: &Path, finding: &Finding) {
-        let severity = finding.code.severity();
+    pub(crate) fn finding(&mut self, path: &Path, finding: &Finding) {
+        let severity = finding.code().severity();
         match severity {
             Severity::Error => self.errors += 1,
             Severity::Warning => self.warnings += 1,
@@ -93,7 +90,7 @@ impl Reporter {
         }
         // Warnings are for `validate`, unless they are what makes this run fail, or `--map` may be what brought them up.
         let fails = severity == Severity::Error || (self.strict && severity == Severity::Warning);
-        let needed = match finding.code {
+        let needed = match finding.code() {
             _ if fails => Verbosity::Quiet,
             Code::SameAddress => Verbosity::Normal,
             _ => Verbosity::Verbose,
@@ -108,7 +105,7 @@ impl Reporter {
     }
 
     /// Says how many findings were not printed.
-    pub fn finish(&self, path: &Path) {
+    pub(crate) fn finish(&self, path: &Path) {
         if self.printed > MAX_FINDINGS {
             let more = self.printed - MAX_FINDINGS;
             let more = count_of(more, "more finding", "more findings");
@@ -117,7 +114,7 @@ impl Reporter {
     }
 
     /// Reports fields that this version does not know.
-    pub fn unknown_fields(&self, path: &Path, unknown: &UnknownFields) {
+    pub(crate) fn unknown_fields(&self, path: &Path, unknown: &UnknownFields) {
         if self.verbosity < Verbosity::Normal || unknown.total() == 0 {
             return;
         }
@@ -135,31 +132,67 @@ impl Reporter {
 }
 
 /// Prints why something was not done, with its causes.
-pub fn print_error(error: &(dyn Error + 'static)) {
+pub(crate) fn print_error(error: &(dyn Error + 'static)) {
     print_line("error", &with_causes(error));
 }
 
 /// An error and its causes in one line.
 #[must_use]
-pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = with_advice(error);
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
-        text.push_str(&error.to_string());
+        text.push_str(&with_advice(error));
         cause = error.source();
     }
     text
 }
 
+/// An error without its causes, and the option that does something about it.
+fn with_advice(error: &(dyn Error + 'static)) -> String {
+    let is_bare_protobuf = || {
+        let error = error.downcast_ref::<InputError>();
+        matches!(error, Some(InputError::Unrecognised { looks_like: Likeness::Protobuf, .. }))
+    };
+    let is_read_only = || {
+        let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        error.is_some_and(|error| error.is::<ReadOnlyOutput>())
+    };
+    if is_bare_protobuf() {
+        format!("{error}; {READ_AS_BINARY}")
+    } else if is_read_only() {
+        format!("{error}; --force replaces it")
+    } else {
+        error.to_string()
+    }
+}
+
+/// What to do with protobuf that nothing tells from any other.
+const READ_AS_BINARY: &str = "--from binary reads it as one";
+
+/// Why a file in a directory was passed over, for a line that names it.
+#[must_use]
+pub(crate) fn why_passed_over(error: &InputError) -> String {
+    match error {
+        InputError::Unrecognised { looks_like: looks_like @ Likeness::Protobuf, .. } => {
+            format!("{looks_like}; {READ_AS_BINARY}")
+        }
+        InputError::Unrecognised { looks_like, .. } => looks_like.to_string(),
+        InputError::Read { source, .. } => format!("cannot be read: {source}"),
+        InputError::Empty { .. } => "it is empty".to_owned(),
+        InputError::NothingReadable { .. } => "it holds nothing that can be read".to_owned(),
+    }
+}
+
 /// A line for people: escaped, because it may quote a trace, and capped.
 #[must_use]
-pub fn for_terminal(line: &str) -> String {
+pub(crate) fn for_terminal(line: &str) -> String {
     cap(&escape(line), MAX_LINE).into_owned()
 }
 
 /// Prints one line for people: escaped, because it may quote a trace, and capped.
-pub fn print_line(kind: &str, text: &dyn Display) {
+pub(crate) fn print_line(kind: &str, text: &dyn Display) {
     let text = text.to_string();
     // Written in one piece, so that the lines of two threads do not mix.
     let line = format!("{kind}: {}\n", for_terminal(&text));
@@ -174,9 +207,20 @@ pub fn print_line(kind: &str, text: &dyn Display) {
 
 static BAR: OnceLock<ProgressBar> = OnceLock::new();
 
+/// When to show progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// On a terminal
+    Auto,
+    /// Even if standard error is no terminal
+    Always,
+    /// Never
+    Never,
+}
+
 /// How far a conversion has come: a bar on a terminal, a line now and then elsewhere.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     shown: Shown,
     files: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
@@ -194,17 +238,23 @@ enum Shown {
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Progress {
-    /// Shows progress over `inputs`, if `when` and the terminal say so.
+    /// Shows progress over so many files, if `when` and the terminal say so. `bytes` looks how many they hold in all,
+    /// where that is known.
     #[must_use]
-    pub fn new(when: ProgressMode, verbosity: Verbosity, inputs: &[Input]) -> Self {
+    pub(crate) fn new(
+        when: ProgressMode,
+        verbosity: Verbosity,
+        files: usize,
+        bytes: impl FnOnce() -> Option<u64>,
+    ) -> Self {
         let terminal = io::stderr().is_terminal();
         let shown = match (when, terminal) {
             (ProgressMode::Never, _) | (ProgressMode::Auto, false) => Shown::Nothing,
             (ProgressMode::Auto, true) if verbosity == Verbosity::Quiet => Shown::Nothing,
             (ProgressMode::Always, false) => Shown::Lines(Arc::new(Mutex::new(Instant::now()))),
-            (ProgressMode::Auto | ProgressMode::Always, true) => Shown::Bar(bar(inputs)),
+            (ProgressMode::Auto | ProgressMode::Always, true) => Shown::Bar(bar(bytes())),
         };
-        let progress = Self { shown, total_files: inputs.len(), ..Self::hidden() };
+        let progress = Self { shown, total_files: files, ..Self::hidden() };
         if let Shown::Bar(bar) = &progress.shown {
             bar.set_message(progress.files_done());
             // Set once: a process converts once.
@@ -215,7 +265,7 @@ impl Progress {
 
     /// Shows nothing.
     #[must_use]
-    pub fn hidden() -> Self {
+    pub(crate) fn hidden() -> Self {
         Self { shown: Shown::Nothing, files: Arc::default(), bytes: Arc::default(), total_files: 0 }
     }
 
@@ -224,7 +274,7 @@ impl Progress {
     }
 
     /// More bytes of input were read. Not for every event: it costs more than converting one.
-    pub fn bytes(&self, count: u64) {
+    pub(crate) fn bytes(&self, count: u64) {
         match &self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.inc(count),
@@ -240,7 +290,7 @@ impl Progress {
     }
 
     /// One more file is done.
-    pub fn file(&self) {
+    pub(crate) fn file(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
         if let Shown::Bar(bar) = &self.shown {
             bar.set_message(self.files_done());
@@ -248,7 +298,7 @@ impl Progress {
     }
 
     /// Takes the bar away, or prints the last line.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         match &self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.finish_and_clear(),
@@ -262,11 +312,7 @@ impl Progress {
     }
 }
 
-fn bar(inputs: &[Input]) -> ProgressBar {
-    let metadata = |input: &Input| fs::metadata(&input.path).ok().filter(|file| file.is_file() && !input.is_stdin());
-    let sizes = inputs.iter().map(metadata);
-    // The size of a pipe is not known, and then neither is the whole.
-    let total: Option<u64> = sizes.map(|metadata| metadata.map(|metadata| metadata.len())).sum();
+fn bar(total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (ProgressBar::new(total), "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left, {msg}"),
         None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec}, {msg}"),

@@ -4,31 +4,31 @@ use std::fmt::Display;
 
 /// `1 trace`, `2 traces`.
 #[must_use]
-pub fn count(number: u64, noun: &str) -> String {
+pub(crate) fn count(number: u64, noun: &str) -> String {
     count_of(number, noun, &format!("{noun}s"))
 }
 
 /// `1 body`, `2 bodies`.
 #[must_use]
-pub fn count_of(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn count_of(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// `1 byte is missing`, `2 bytes are missing`.
 #[must_use]
-pub fn bytes_are(number: u64) -> String {
+pub(crate) fn bytes_are(number: u64) -> String {
     count_of(number, "byte is", "bytes are")
 }
 
 /// `once`, `2 times`.
 #[must_use]
-pub fn times(number: u64) -> String {
+pub(crate) fn times(number: u64) -> String {
     if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }
 
 /// `a`, `a and b`, `a, b and c`.
 #[must_use]
-pub fn list<T: Display>(items: &[T]) -> String {
+pub(crate) fn list<T: Display>(items: &[T]) -> String {
     let mut text = String::new();
     for (index, item) in items.iter().enumerate() {
         match index {

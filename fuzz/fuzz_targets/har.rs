@@ -10,7 +10,7 @@ use tap2pcap::{
     har::{Exchanges, Har},
     input::{Advance, Source},
     timeline::Track,
-    trace::MessageView,
+    trace::{Findings, MessageView},
 };
 use tap2pcap_fuzz::{
     convert::{Plan, output},
@@ -26,14 +26,15 @@ fuzz_target!(|data: &[u8]| {
     let mut source = Source::from_reader(Path::new("path_0"), reader, plan.input).expect("not empty");
     let mut exchanges = Exchanges::new(1 << 20);
     let mut entries = 0;
+    let mut findings = Findings::default();
     loop {
         let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| -> Result<(), OutputError> {
             entries += 1;
             har.entry("path_0", view, tracks)
         };
-        match source.advance() {
+        match source.advance(&mut findings) {
             Advance::Message => exchanges.message(source.message(), &mut each).expect("a file takes it"),
-            Advance::NeedInput => source.fill(),
+            Advance::NeedInput => source.fill(&mut findings),
             Advance::End => break exchanges.end(&mut each).expect("a file takes it"),
         }
     }

@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         }
         let options = Options { encoding: Some(encoding), piece: Some(WINDOW), ..Options::default() };
         let reading = read(&written, path, Pieces::Whole, options).expect("it was just written");
-        let error = reading.findings.iter().find(|finding| finding.code.severity() == Severity::Error);
+        let error = reading.findings.iter().find(|finding| finding.code().severity() == Severity::Error);
         assert!(error.is_none(), "{encoding:?}: {error:?} in {}", written.escape_ascii());
         assert_eq!(reading.messages.len(), traces.len(), "{encoding:?}");
         let messages: Vec<_> = reading.messages.into_iter().map(|message| Message { offset: 0, ..message }).collect();

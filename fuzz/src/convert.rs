@@ -16,7 +16,7 @@ use tap2pcap::{
         self, Direction, Endpoints, EntryKind, HttpOptions, Role, RoleChoice, SideChoice, Summaries, Timelines,
         TrueLength, VersionChoice,
     },
-    trace::Nanos,
+    trace::{Findings, Nanos},
 };
 use tempfile::TempDir;
 
@@ -77,7 +77,7 @@ impl Plan {
         };
         let plan = Self {
             format,
-            synth: synth::Options { tcp, truncated, mss: mss[pick(second, 0, 3)] },
+            synth: synth::Options { tcp, truncated, mss: mss[pick(second, 0, 3)], ..synth::Options::default() },
             timeline: timeline::Options {
                 role: role[pick(first, 6, 2)],
                 start_time: is(third, 1).then_some(1_700_000_000_000_000_000),
@@ -200,6 +200,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
     let source = Source::from_reader(Path::new(NAME), reader, plan.input).expect("not empty, of a given encoding");
     let mut timelines = Timelines::new(source, plan.timeline);
     let mut summaries = Summaries::default();
+    let mut findings = Findings::default();
     let mappings = ["local=192.0.2.1:999", "10.0.0.1=[2001:db8::1]"].map(|text| text.parse().expect("a mapping"));
     let mappings = if plan.map { mappings.to_vec() } else { Vec::new() };
     let mut connections = Connections::<(Flow, usize)>::new(mappings.into());
@@ -215,10 +216,10 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
     let mut bytes_left = MAX_BYTES;
     let mut ended = false;
     while capture.packets() < MAX_PACKETS && bytes_left > 0 {
-        match timelines.advance() {
+        match timelines.advance(&mut findings) {
             Advance::Message => {}
             Advance::NeedInput => {
-                timelines.source_mut().fill();
+                timelines.fill(&mut findings);
                 continue;
             }
             Advance::End => {
@@ -229,7 +230,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
         let entry = timelines.entry().expect("there is one after Message");
         let (id, slot, time) = (entry.connection, entry.connection.index(), entry.time);
         assert_eq!(timelines.time(), Some(time));
-        let summary = summaries.entry(&timelines, &entry);
+        let summary = summaries.entry(&timelines, &entry, &mut findings);
         let mut before = capture.packets();
         let sink = &mut capture.interface(interface);
         if flows.len() <= slot {
@@ -324,7 +325,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
                 };
                 *place = Some((writer, endpoints.clone(), connection));
                 capture.add_names(&endpoints.names);
-                timelines.find_faults(id, &endpoints.faults);
+                timelines.find_faults(id, &endpoints.faults, &mut findings);
                 kind
             }
             (Some((writer, _, connection)), EntryKind::Data(data)) => {

@@ -7,7 +7,7 @@ use loona_hpack::Decoder;
 use tap2pcap::{
     input::{Advance, Source},
     timeline::{EntryKind, Timelines, TrueLength},
-    trace::Code,
+    trace::{Code, Findings},
 };
 
 use crate::{convert::Plan, pieces::InPieces};
@@ -34,20 +34,21 @@ pub fn replay(plan: &Plan, trace: &[u8]) {
     let reader = InPieces::new(trace, plan.pieces);
     let source = Source::from_reader(Path::new("path_0"), reader, plan.input).expect("not empty, of a given encoding");
     let mut timelines = Timelines::new(source, plan.timeline);
+    let mut findings = Findings::default();
     let mut open: Vec<Option<Connection>> = Vec::new();
     let mut over = Vec::new();
     // Without a head, a body goes as it is; of one that is cut off, nothing is said.
     let mut headless = false;
     loop {
-        let advance = timelines.advance();
-        let findings = timelines.source_mut().take_findings();
+        let advance = timelines.advance(&mut findings);
         headless |= findings
+            .take()
             .iter()
-            .any(|finding| [Code::MissingHeader, Code::OutOfOrder, Code::CutOff].contains(&finding.code));
+            .any(|finding| [Code::MissingHeader, Code::OutOfOrder, Code::CutOff].contains(&finding.code()));
         match advance {
             Advance::Message => {}
             Advance::NeedInput => {
-                timelines.source_mut().fill();
+                timelines.fill(&mut findings);
                 continue;
             }
             Advance::End => break,

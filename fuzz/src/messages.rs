@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tap2pcap::{
     input::{Advance, Encoding, InputError, Options, Source},
-    trace::{Connection, Event, EventKind, Finding, HttpPart, HttpSide, MessageView, Nanos, TimeError, TraceKind},
+    trace::{Connection, Event, EventKind, Finding, Findings, HttpPart, HttpSide, MessageView, Nanos, Place, TimeError, TraceKind},
 };
 
 use crate::pieces::{InPieces, Pieces};
@@ -75,7 +75,7 @@ impl Message {
         let events = std::mem::take(&mut whole.events);
         assert!(!events.is_empty() && message.count() == events.len() as u64);
         let one = |(event, one)| {
-            let (offset, index) = message.place_of(event);
+            let Place { offset, message: index } = message.place_of(event);
             Self { offset, index, events: vec![one], ..whole.clone() }
         };
         events.into_iter().enumerate().map(one).collect()
@@ -128,16 +128,16 @@ impl Message {
 pub fn read(data: &[u8], path: &Path, pieces: Pieces, options: Options) -> Result<Reading, InputError> {
     let mut source = Source::from_reader(path, InPieces::new(data, pieces), options)?;
     let mut messages = Vec::new();
-    let mut findings = Vec::new();
+    let (mut findings, mut found) = (Vec::new(), Findings::default());
     loop {
-        match source.advance() {
+        match source.advance(&mut found) {
             Advance::Message => messages.extend(Message::all_of(source.message())),
-            Advance::NeedInput => source.fill(),
+            Advance::NeedInput => source.fill(&mut found),
             Advance::End => break,
         }
-        findings.append(&mut source.take_findings());
+        findings.append(&mut found.take());
     }
-    findings.append(&mut source.take_findings());
+    findings.append(&mut found.take());
     assert!(source.bytes_read() <= data.len() as u64, "more bytes than there are");
     assert!(source.offset() <= data.len() as u64);
     let (unknown, decoded) = (source.unknown_fields().total(), source.decoded());
@@ -176,7 +176,7 @@ fn check(reading: &Reading, data: &[u8]) {
     assert!(reading.decoded == reading.messages.len() as u64);
     assert!(reading.messages.iter().all(|message| message.offset <= len));
     assert!(reading.messages.is_sorted_by(|one, next| one.offset <= next.offset && one.index < next.index));
-    assert!(reading.findings.iter().all(|finding| finding.offset <= len), "{:?}", reading.findings);
+    assert!(reading.findings.iter().all(|finding| finding.place.offset <= len), "{:?}", reading.findings);
     let payload = |message: &Message| {
         let events = message.events.iter().map(|event| event.body.bytes.len());
         events.chain(message.http.iter().map(|piece| piece.body.bytes.len())).sum::<usize>()

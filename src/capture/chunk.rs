@@ -9,7 +9,7 @@ const SMALL: usize = 16 * 1024;
 /// looks once for all of it.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
-    /// Initialised to its end; what is behind `len` is of no meaning.
+    /// Initialised to its end; what is after `len` is of no meaning.
     bytes: Vec<u8>,
     len: usize,
 }

@@ -1,4 +1,30 @@
 //! Packets to captures: pcap and pcapng, into files that are complete or absent, or into pipes.
+//!
+//! ```
+//! use tap2pcap::{
+//!     capture::{Capture, Destination, Format},
+//!     synth::{Packet, PacketSink as _},
+//!     timeline::Direction,
+//! };
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("one.pcapng");
+//! let mut capture = Capture::create(&Destination::File(path.clone()), Format::Pcapng)?;
+//! let interface = capture.add_interface("made by hand");
+//! capture.interface(interface).packet(&Packet {
+//!     time: 1_769_860_800_000_000_000,
+//!     direction: Direction::Inbound,
+//!     // From the Ethernet header on; `synth` makes them.
+//!     headers: &[0; 14],
+//!     payload: b"hello",
+//!     payload_len: 5,
+//!     comment: "says hello",
+//! })?;
+//! assert!(!path.exists());
+//! capture.finish()?;
+//! assert!(path.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod chunk;
 mod output;
@@ -10,9 +36,10 @@ use std::{io, net::IpAddr};
 use pcap_file::TsResolution;
 
 pub(crate) use chunk::Chunk;
+pub(crate) use output::ReadOnlyOutput;
 #[cfg(feature = "record")]
 pub(crate) use output::create_folders;
-pub use output::{Access, Destination, OutputError, OutputOptions, Packing, TEMPORARY_PREFIX};
+pub use output::{Access, Destination, OutputError, OutputOptions, Packing};
 pub(crate) use output::{Output, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
 
@@ -106,6 +133,11 @@ impl Capture {
             self.output.write(&mut self.buffer)?;
         }
         self.output.flush()
+    }
+
+    /// An error of one of the [`Interface`]s, with the capture's path.
+    pub(crate) fn error(&self, source: io::Error) -> OutputError {
+        self.output.error(source)
     }
 
     /// Completes the capture; a file appears under its name only now.

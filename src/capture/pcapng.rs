@@ -28,7 +28,7 @@ const ENHANCED_PACKET: u32 = 6;
 const OPT_COMMENT: u16 = 1;
 const EPB_FLAGS: u16 = 2;
 
-/// Bytes of an enhanced packet block before the packet, and behind it and its comment.
+/// Bytes of an enhanced packet block before the packet, and after it and its comment.
 const BEFORE_PACKET: usize = 28;
 const BEHIND_PACKET: usize = 16;
 

@@ -9,12 +9,11 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    net::SocketAddr,
 };
 
 use crate::{
     synth::MAX_JOINED,
-    timeline::{Endpoints, Mappings, Opening, Resolver, Role},
+    timeline::{AddressPair, Endpoints, Mappings, Opening, Resolver, Role},
     trace::Nanos,
 };
 
@@ -25,17 +24,14 @@ const MAX_KEPT: usize = 4096;
 /// `common_http_protocol_options.idle_timeout` says otherwise.
 const MAX_IDLE: Nanos = 3_600_000_000_000;
 
-/// The client's and the server's address.
-type Tuple = (SocketAddr, SocketAddr);
-
 /// What finds a connection again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
     /// By the addresses that it has.
-    Own(Tuple),
+    Own(AddressPair),
     /// HTTP/2, by the addresses that its exchanges have recorded, and whose side of them. Its own client port is made up
     /// where another connection has the recorded one.
-    Shared(Tuple, Role),
+    Shared(AddressPair, Role),
 }
 
 /// Finds a connection of HTTP/2 that several exchanges share.
@@ -75,6 +71,8 @@ impl<F> Kept<F> {
 pub(super) struct Connections<F> {
     resolver: Resolver,
     kept: HashMap<Key, Kept<F>>,
+    /// How many of these are shared.
+    shared: usize,
     /// How many of them have no exchange under way.
     idle: usize,
     /// These, in the order in which they became so; those that went on since are in it once more.
@@ -105,7 +103,7 @@ pub(super) struct Over<F> {
 impl<F> Connections<F> {
     pub(super) fn new(mappings: Mappings) -> Self {
         let resolver = Resolver::new(mappings);
-        Self { resolver, kept: HashMap::new(), idle: 0, oldest: VecDeque::new(), stamp: 0, latest: 0 }
+        Self { resolver, kept: HashMap::new(), idle: 0, shared: 0, oldest: VecDeque::new(), stamp: 0, latest: 0 }
     }
 
     /// A connection of the source that is called `source` begins. One that is over by now is handed to `close`.
@@ -127,7 +125,8 @@ impl<F> Connections<F> {
             (kept.open, kept.joined) = (kept.open + 1, kept.joined + 1);
             return Ok(Begun::Joined(SharedKey(shared), kept.endpoints.clone()));
         }
-        for key in [Key::Own(tuple), Key::Shared(tuple, Role::Downstream), Key::Shared(tuple, Role::Upstream)] {
+        let keys = [Key::Own(tuple), Key::Shared(tuple, Role::Downstream), Key::Shared(tuple, Role::Upstream)];
+        for key in keys.into_iter().take(if self.shared == 0 { 1 } else { keys.len() }) {
             let Some(kept) = self.kept.get(&key).filter(|kept| kept.open == 0 && kept.time <= time) else { continue };
             let idle = time - kept.time;
             let resumes = version == Some(1) && idle <= MAX_IDLE && kept.role == role && matches!(key, Key::Own(_));
@@ -155,7 +154,7 @@ impl<F> Connections<F> {
     pub(super) fn share(&mut self, key: SharedKey, flow: F, endpoints: Endpoints, role: Role, time: Nanos) {
         let flow = Some(flow);
         let kept = Kept { endpoints, role, began: time, time, flow, open: 1, joined: 0, complete: true, stamp: 0 };
-        self.kept.insert(key.0, kept);
+        self.shared += usize::from(self.kept.insert(key.0, kept).is_none());
     }
 
     /// A connection that is shared, for an entry of this time. The time that is answered is not before those of the
@@ -236,6 +235,7 @@ impl<F> Connections<F> {
     /// Takes a connection out that has no exchange under way.
     fn take_idle(&mut self, key: Key) -> Option<Kept<F>> {
         self.idle -= 1;
+        self.shared -= usize::from(matches!(key, Key::Shared(..)));
         self.kept.remove(&key)
     }
 

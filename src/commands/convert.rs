@@ -1,19 +1,18 @@
 //! `tap2pcap INPUT... OUTPUT`: traces to captures.
 
-use std::path::Path;
-
-use anyhow::bail;
+use std::{fs, path::Path};
 
 use super::{
-    Status, har,
+    Status,
+    error::Error,
+    har,
     merge::{Outcome, merge},
-    mirror::{Failed, mirror},
-    output::{self, Kind, is_directory},
+    mirror::mirror,
+    output::{self, Kind},
     settings::Settings,
-    trace::Stop,
 };
 use crate::{
-    capture::{Capture, Destination, Format, LATEST_PCAP_TIME, OutputError},
+    capture::{Capture, Destination, Format, LATEST_PCAP_TIME},
     cli::ConvertArgs,
     input::{Discovered, Input, discover},
     interrupt,
@@ -21,58 +20,62 @@ use crate::{
     words,
 };
 
-pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
+pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
     let mut settings = Settings::new(args);
-    let Some((output, inputs)) = args.paths.split_last() else { bail!("an input and an output are needed") };
+    let Some((output, inputs)) = args.paths.split_last() else {
+        return Err(Error::Arguments("an input and an output are needed".to_owned()));
+    };
     interrupt::install()?;
 
-    let into_directory = is_directory(output);
+    let output = &Destination::new(output);
+    let into_directory = output.is_directory();
     let Discovered { inputs: found, unreadable, passed_over } = discover(inputs);
     for unreadable in &unreadable {
         print_error(&unreadable.as_input_error());
     }
     super::read_stdin_once(&found)?;
     if let Some(path) = overwritten(&found, output) {
-        return Err(both_input_and_output(path));
+        return Err(Error::Overwrite(path.to_owned()));
     }
     let (kind, packing) = output::kind(args, output)?;
     settings.output.packing = packing;
-    for file in &passed_over {
-        super::passed_over(&file.path, &file.why, settings.verbosity);
+    for error in &passed_over {
+        super::passed_over(error.path(), error, settings.verbosity);
     }
     if found.is_empty() {
         return match interrupt::signal() {
-            Some(signal) => Ok(Status::Signal(signal)),
+            Some(signal) => Err(Error::Signal(signal)),
             None => Err(super::no_traces(inputs, passed_over.len())),
         };
     }
-    let progress = Progress::new(args.progress, settings.verbosity, &found);
+    let progress = Progress::new(args.progress, settings.verbosity, found.len(), || total_size(&found));
     let is_har = matches!(kind, Kind::Har);
     let outcome = match kind {
-        Kind::Har if into_directory => har::many_files(&found, output, &settings, &progress).map_err(Ending::from),
-        Kind::Har => har::one_file(&found, output, &settings, &progress).map_err(Ending::from),
+        Kind::Har if into_directory => har::many_files(&found, output.path(), &settings, &progress),
+        Kind::Har => har::one_file(&found, output, &settings, &progress),
         Kind::Capture(format) => {
             settings.timeline.latest = (format != Format::Pcapng).then_some(LATEST_PCAP_TIME);
             if into_directory {
-                mirror(&found, output, format, &settings, &progress).map_err(Ending::from)
+                mirror(&found, output.path(), format, &settings, &progress)
             } else {
                 one_capture(&found, output, format, &settings, &progress)
             }
         }
     };
     progress.finish();
-    let mut outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(Ending::ReaderGone) => return Ok(Status::Done),
-        Err(Ending::Signal(signal)) => return Ok(Status::Signal(signal)),
-        Err(Ending::Failed(error)) => return Err(error),
-    };
+    let mut outcome = outcome?;
     outcome.damaged += unreadable.len();
     super::count_passed_over(passed_over.len() + outcome.skipped, settings.verbosity);
     let inputs = found.len() + unreadable.iter().filter(|unreadable| unreadable.is_trace()).count();
     let status = conclude(&outcome, inputs, output, into_directory, &settings);
     let unmatched = !is_har && outcome.converted > 0 && report_unmatched(&settings);
     Ok(if unmatched && settings.strict && status == Status::Done { Status::Damaged } else { status })
+}
+
+/// Bytes of all inputs. The size of a pipe is not known, and then neither is the whole.
+fn total_size(inputs: &[Input]) -> Option<u64> {
+    let file = |input: &Input| fs::metadata(input.place.file()?).ok().filter(|file| file.is_file());
+    inputs.iter().map(|input| file(input).map(|file| file.len())).sum()
 }
 
 /// Reports every `--map` that has rewritten nothing, and answers whether there is one.
@@ -92,7 +95,13 @@ fn report_unmatched(settings: &Settings) -> bool {
 }
 
 /// Says what is left to say, and how it ended.
-fn conclude(outcome: &Outcome, inputs: usize, output: &Path, into_directory: bool, settings: &Settings) -> Status {
+fn conclude(
+    outcome: &Outcome,
+    inputs: usize,
+    output: &Destination,
+    into_directory: bool,
+    settings: &Settings,
+) -> Status {
     if let Some(words) = outcome.cuts.words()
         && settings.verbosity > Verbosity::Quiet
     {
@@ -106,76 +115,36 @@ fn conclude(outcome: &Outcome, inputs: usize, output: &Path, into_directory: boo
     if outcome.converted == 0 {
         return Status::NotDone;
     }
-    if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && !Destination::new(output).is_stream() {
-        let capture = if into_directory { Path::new("CAPTURE") } else { output };
+    if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && !output.is_stream() {
+        let capture = if into_directory { Path::new("CAPTURE") } else { output.path() };
         let command = super::info::open_command(capture, &outcome.hints);
         print_line("note", &format_args!("to see it dissected: {command}"));
     }
     if outcome.damaged > 0 { Status::Damaged } else { Status::Done }
 }
 
-/// Why no capture came of it.
-enum Ending {
-    /// The reader of a pipe has seen enough.
-    ReaderGone,
-    Signal(u8),
-    Failed(anyhow::Error),
-}
-
-impl From<OutputError> for Ending {
-    fn from(error: OutputError) -> Self {
-        if error.is_broken_pipe() { Self::ReaderGone } else { Self::Failed(error.into()) }
-    }
-}
-
-impl From<Failed> for Ending {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Output(error) => error.into(),
-            Failed::Overwrite(path) => Self::Failed(both_input_and_output(&path)),
-            Failed::Signal(signal) => Self::Signal(signal),
-        }
-    }
-}
-
 /// An input that is the output as well, by whatever name: writing would destroy what is read.
-fn overwritten<'a>(inputs: &'a [Input], output: &Path) -> Option<&'a Path> {
-    // A file may be called `-`; the output of this name is standard output.
-    let output = if output == Path::new("-") { return None } else { output.canonicalize().ok()? };
-    if !output.is_file() {
-        return None;
-    }
-    let is_output = |input: &&Input| !input.is_stdin() && input.path.canonicalize().is_ok_and(|path| path == output);
-    inputs.iter().find(is_output).map(|input| input.path.as_path())
+fn overwritten<'a>(inputs: &'a [Input], output: &Destination) -> Option<&'a Path> {
+    let output = output.file()?.canonicalize().ok().filter(|path| path.is_file())?;
+    inputs.iter().find(|input| input.place.canonical().is_some_and(|path| path == output)).map(Input::path)
 }
 
 fn one_capture(
     inputs: &[Input],
-    output: &Path,
+    output: &Destination,
     format: Format,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Ending> {
-    let destination = Destination::new(output);
-    let live_output = destination.is_stream();
-    let mut capture = Capture::create_with(&destination, format, settings.output)?;
-    match merge(inputs, settings, live_output, &mut capture, progress) {
-        Ok(mut outcome) => {
-            // Like tcpdump's, a capture that the user ended before anything came is a capture.
-            if outcome.converted == 0 && interrupt::signal().is_some() {
-                capture.add_interface("-");
-                outcome = Outcome { converted: inputs.len(), ..outcome };
-            }
-            if outcome.converted > 0 {
-                capture.finish()?;
-            }
-            Ok(outcome)
-        }
-        Err(Stop::Signal(signal)) => Err(Ending::Signal(signal)),
-        Err(Stop::Output(source)) => Err(OutputError { path: output.to_owned(), source }.into()),
+) -> Result<Outcome, Error> {
+    let mut capture = Capture::create_with(output, format, settings.output)?;
+    let mut outcome = merge(inputs, settings, output.is_stream(), &mut capture, progress)?;
+    // Like tcpdump's, a capture that the user ended before anything came is a capture.
+    if outcome.converted == 0 && interrupt::signal().is_some() {
+        capture.add_interface("-");
+        outcome.converted = inputs.len();
     }
-}
-
-fn both_input_and_output(path: &Path) -> anyhow::Error {
-    anyhow::anyhow!("{}: is both input and output", path.display())
+    if outcome.converted > 0 {
+        capture.finish()?;
+    }
+    Ok(outcome)
 }

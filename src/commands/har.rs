@@ -7,46 +7,44 @@ use std::{
 
 use super::{
     cuts::Cuts,
-    is_stdin,
+    error::Error,
     merge::Outcome,
-    mirror::{Failed, output_paths, overwritten, sync},
+    mirror::{output_paths, overwritten, sync},
+    pump::{Attendant, Pump},
     settings::Settings,
-    trace::Stop,
 };
 use crate::{
-    capture::{Destination, OutputError, OutputOptions},
+    capture::{Destination, OutputOptions},
     har::{Exchanges, Har},
-    input::{Advance, Input, MAX_MESSAGE, Source},
+    input::{Input, MAX_MESSAGE, Source},
     interrupt,
     report::{Progress, Reporter, print_error, print_line},
     timeline::Track,
-    trace::{Code, Finding, MessageView},
+    trace::{Fact, Finding, MessageView},
 };
 
 /// Writes all exchanges of all inputs into one file, input by input.
 pub(super) fn one_file(
     inputs: &[Input],
-    output: &Path,
+    output: &Destination,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Failed> {
+) -> Result<Outcome, Error> {
     one_file_with(inputs, output, settings.output, settings, progress)
 }
 
 fn one_file_with(
     inputs: &[Input],
-    output: &Path,
+    output: &Destination,
     options: OutputOptions,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Failed> {
-    let destination = Destination::new(output);
+) -> Result<Outcome, Error> {
     let timeline = &settings.timeline;
-    let mut har =
-        Har::create_with(&destination, timeline.http, timeline.start_time, options).map_err(Failed::Output)?;
+    let mut har = Har::create_with(output, timeline.http, timeline.start_time, options)?;
     let mut outcome = Outcome::default();
     for input in inputs {
-        add(input, output, &mut har, settings, progress, &mut outcome)?;
+        add(input, &mut har, settings, progress, &mut outcome)?;
         progress.file();
     }
     // As with captures: one that the user ended before anything came is a file.
@@ -54,7 +52,7 @@ fn one_file_with(
         outcome.converted = inputs.len();
     }
     if outcome.converted > 0 {
-        har.finish().map_err(Failed::Output)?;
+        har.finish()?;
     }
     Ok(outcome)
 }
@@ -65,21 +63,23 @@ pub(super) fn many_files(
     directory: &Path,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Failed> {
+) -> Result<Outcome, Error> {
     let mut outcome = Outcome::default();
     let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har");
     if let Some(input) = overwritten(inputs, &outputs) {
-        return Err(Failed::Overwrite(input.path.clone()));
+        return Err(Error::Overwrite(input.path().to_owned()));
     }
     let options = OutputOptions { many: true, ..settings.output };
     for (input, output) in inputs.iter().zip(&outputs) {
-        let failed = |source| Failed::Output(OutputError { path: output.clone(), source });
-        let directories = output.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed);
-        match directories.and_then(|()| one_file_with(std::slice::from_ref(input), output, options, settings, progress))
-        {
+        let file = Destination::File(output.clone());
+        let directories = output.parent().map_or(Ok(()), fs::create_dir_all);
+        let written = directories
+            .map_err(|source| Error::output(output, source))
+            .and_then(|()| one_file_with(std::slice::from_ref(input), &file, options, settings, progress));
+        match written {
             Ok(one) => outcome.add(&one),
             // As with captures: one that cannot be written says nothing of the others, unless there is no room.
-            Err(Failed::Output(error)) if !error.is_out_of_space() => {
+            Err(error) if error.spares_other_outputs() => {
                 print_error(&error);
                 outcome.damaged += 1;
             }
@@ -93,39 +93,35 @@ pub(super) fn many_files(
 /// Adds the exchanges of one input.
 fn add(
     input: &Input,
-    output: &Path,
     har: &mut Har,
     settings: &Settings,
     progress: &Progress,
     outcome: &mut Outcome,
-) -> Result<(), Failed> {
-    let stopped = |stop| match stop {
-        Stop::Output(source) => Failed::Output(OutputError { path: output.to_owned(), source }),
-        Stop::Signal(signal) => Failed::Signal(signal),
-    };
-    let mut source = match Source::of(input, settings.input) {
+) -> Result<(), Error> {
+    let source = match Source::of(input, settings.input) {
         Ok(source) => source,
-        Err(_) if is_stdin(input) && interrupt::signal().is_some() => return Ok(()),
-        Err(error) => return outcome.refuse(input, &error, settings).map_err(stopped),
+        Err(_) if input.is_stdin() && interrupt::signal().is_some() => return Ok(()),
+        Err(error) => return outcome.refuse(input, &error, settings),
     };
+    let mut pump = Pump::new(source, input.is_stdin());
     let mut reporter = Reporter::new(settings.verbosity, settings.strict);
     let before = har.entries();
     // As much as one message may have: a streamed exchange is no larger than the buffered trace of the same.
     let max_held = settings.input.max_message.unwrap_or(MAX_MESSAGE);
     let cuts = &mut outcome.cuts;
-    let refused = read(input, &mut source, har, &mut reporter, progress, max_held, cuts).map_err(stopped)?;
-    reporter.finish(&input.path);
-    reporter.unknown_fields(&input.path, source.unknown_fields());
+    let refused = read(input.path(), &mut pump, har, &mut reporter, progress, max_held, cuts)?;
+    reporter.finish(input.path());
+    reporter.unknown_fields(input.path(), pump.stage().unknown_fields());
     let converted = har.entries() > before;
     if converted {
         outcome.converted += 1;
     } else if refused {
-        let path = input.path.display();
+        let path = input.path().display();
         print_line("error", &format_args!("{path}: holds socket traces; HAR is for HTTP tap traces, pcapng for these"));
-    } else if is_stdin(input) && interrupt::signal().is_some() {
+    } else if pump.was_interrupted() {
         return Ok(());
     } else {
-        super::nothing_readable(&input.path);
+        super::nothing_readable(input.path());
     }
     let damaged = reporter.errors() > 0 || (settings.strict && reporter.warnings() > 0);
     if !converted || damaged {
@@ -136,85 +132,74 @@ fn add(
 
 /// Reads one input to its end. Answers whether there were socket traces in it.
 fn read(
-    input: &Input,
-    source: &mut Source,
+    path: &Path,
+    pump: &mut Pump<Source>,
     har: &mut Har,
     reporter: &mut Reporter,
     progress: &Progress,
     max_held: usize,
     cuts: &mut Cuts,
-) -> Result<bool, Stop> {
-    let live = is_stdin(input);
-    let name = input.path.file_name().unwrap_or(input.path.as_os_str()).to_string_lossy().into_owned();
+) -> Result<bool, Error> {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let mut exchanges = Exchanges::new(max_held);
     let mut sockets: Option<Finding> = None;
-    let mut findings = Vec::new();
-    let mut counted = 0;
     let mut entries = 0;
     loop {
+        let more = pump.next(progress, &mut Telling { reporter, har })?;
+        let mut cut = Vec::new();
         let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| {
-            findings.extend(truncation(view, tracks));
+            cut.extend(truncation(view, tracks));
             cuts.exchange(tracks);
             entries += 1;
             har.entry(&name, view, tracks)
         };
-        let advance = source.advance();
-        let written = match advance {
-            Advance::Message => {
-                let view = source.message();
-                let message = view.message();
-                if let Some(kind) = message.kind.filter(|kind| !kind.is_http())
-                    && sockets.is_none()
-                {
-                    let detail = format!("a socket trace ({}); HAR is for HTTP tap traces", kind.field_name());
-                    let (offset, message) = (message.offset, message.index);
-                    sockets = Some(Finding { code: Code::SocketTrace, offset, message, detail });
-                }
-                exchanges.message(view, &mut each)
+        let written = if more {
+            let view = pump.stage().message();
+            let message = view.message();
+            if let Some(kind) = message.kind.filter(|kind| !kind.is_http())
+                && sockets.is_none()
+            {
+                sockets = Some(Finding::new(message.place(), Fact::SocketTrace(kind)));
             }
-            Advance::NeedInput => {
-                if !live && let Some(signal) = interrupt::signal() {
-                    return Err(Stop::Signal(signal));
-                }
-                let flushed = if live { har.flush() } else { Ok(()) };
-                source.fill();
-                progress.bytes(source.bytes_read() - counted);
-                counted = source.bytes_read();
-                flushed
-            }
-            Advance::End => {
-                // It may be what ended a pipe with a name.
-                if let (false, Some(signal)) = (live, interrupt::signal()) {
-                    return Err(Stop::Signal(signal));
-                }
-                exchanges.end(&mut each)
-            }
+            exchanges.message(view, &mut each)
+        } else {
+            exchanges.end(&mut each)
         };
-        // The user ended the stream, and not where a message ends, or what packs it.
-        let interrupted = live && interrupt::signal().is_some();
-        let meant = |finding: &&Finding| interrupted && matches!(finding.code, Code::CutOff | Code::ReadFailed);
-        for finding in source.take_findings().iter().chain(&findings).filter(|finding| !meant(finding)) {
-            reporter.finding(&input.path, finding);
+        for finding in &cut {
+            reporter.finding(path, finding);
         }
-        findings.clear();
-        written.map_err(|error| Stop::Output(error.into_io()))?;
-        if advance == Advance::End {
+        written?;
+        if !more {
             break;
         }
     }
     // With nothing else in the source, the refusal says it all.
     if let (Some(finding), true) = (&sockets, entries > 0) {
-        reporter.finding(&input.path, finding);
+        reporter.finding(path, finding);
     }
     Ok(sockets.is_some())
 }
 
+/// Tells people what comes up while a source is read.
+struct Telling<'a> {
+    reporter: &'a mut Reporter,
+    har: &'a mut Har,
+}
+
+impl Attendant for Telling<'_> {
+    fn findings(&mut self, path: &Path, findings: &[Finding]) {
+        for finding in findings {
+            self.reporter.finding(path, finding);
+        }
+    }
+
+    fn before_wait(&mut self) -> Result<(), Error> {
+        Ok(self.har.flush()?)
+    }
+}
+
 fn truncation(view: MessageView<'_>, tracks: &[Track; 2]) -> Option<Finding> {
     let message = view.message();
-    tracks.iter().any(|track| track.truncated).then(|| Finding {
-        code: Code::TruncatedBody,
-        offset: message.offset,
-        message: message.index,
-        detail: format!("trace_id {}: a body is truncated", message.trace_id),
-    })
+    let fact = Fact::TruncatedBody { trace_id: message.trace_id };
+    tracks.iter().any(|track| track.truncated).then(|| Finding::new(message.place(), fact))
 }

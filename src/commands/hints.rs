@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     synth::TcpMode,
-    timeline::{Endpoints, Protocol, Summary},
+    timeline::{AddressPair, Endpoints, Protocol, Summary},
 };
 
 /// Options that one command has at most.
@@ -92,7 +92,7 @@ pub(super) struct Hints {
 impl Hints {
     /// Looks at a connection that is over.
     pub(super) fn add(&mut self, summary: &Summary, endpoints: &Endpoints, tcp: TcpMode) {
-        let (client, server) = endpoints.tuple(summary.opening.role);
+        let AddressPair(client, server) = endpoints.tuple(summary.opening.role);
         let ends = [client, server].map(|end: SocketAddr| end.port());
         let [client, server] = ends;
         match summary.protocol {

@@ -11,23 +11,23 @@ use serde_json::json;
 
 use super::{
     Status,
+    error::Error,
     hints::Hints,
     inspect::{self, Item},
     settings,
 };
 use crate::{
     cli::InfoArgs,
-    input::OTHER_JSON,
     interrupt::Watched,
     report::{self, Reporter, print_error},
     synth::TcpMode,
-    timeline::{self, Direction, Endpoints, Side, Summary, Timelines},
+    timeline::{self, AddressPair, Direction, Endpoints, Side, Summary, Timelines},
     trace::{Address, rfc3339},
     untrusted::{escape, escape_json},
     words,
 };
 
-pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
+pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
     let (inputs, unreadable, mut passed_over) = inspect::inputs(&args.inspect)?;
     let mut out = Watched(io::stdout().lock());
     let mut damaged = !unreadable.is_empty();
@@ -44,7 +44,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
         let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut hints = Hints::default();
         let result = inspect::read(input, options, timeline, |item| match item {
-            Item::Finding(finding) => reporter.finding(&input.path, finding),
+            Item::Finding(finding) => reporter.finding(input.path(), finding),
             Item::Connection(summary, endpoints, timelines) => {
                 hints.add(summary, endpoints, TcpMode::Full);
                 if written.is_ok() {
@@ -53,35 +53,32 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Status> {
             }
             Item::End(timelines) => {
                 if written.is_ok() && !args.inspect.json && timelines.connections() > 0 {
-                    let command = pipe_command(&input.path, &hints);
+                    let command = pipe_command(input.path(), &hints);
                     written = writeln!(out, "  open: {}", report::for_terminal(&command));
                 }
             }
         });
         match result {
-            Ok(Ok(())) => {
+            Ok(()) => {
                 read += 1;
-                reporter.finish(&input.path);
+                reporter.finish(input.path());
                 damaged |= reporter.errors() > 0;
             }
-            Ok(Err(signal)) => return Ok(signal),
-            Err(error) if input.is_found() && error.is_other_json() => {
+            Err(Error::Input(error)) if input.is_found && error.is_other_json() => {
                 passed_over += 1;
-                super::passed_over(&input.path, OTHER_JSON, settings::verbosity(args.inspect.verbosity));
+                super::passed_over(input.path(), &error, settings::verbosity(args.inspect.verbosity));
             }
-            Err(error) => {
+            Err(Error::Input(error)) => {
                 damaged = true;
                 print_error(&error);
             }
+            Err(error) => return Err(error),
         }
         if written.is_err() {
             break;
         }
     }
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Status::Done),
-        result => result?,
-    }
+    written.and_then(|()| out.flush())?;
     super::count_passed_over(passed_over, settings::verbosity(args.inspect.verbosity));
     Ok(match (read, damaged) {
         (0, _) => Status::NotDone,
@@ -121,7 +118,7 @@ fn write_connection(
         });
         return writeln!(out, "{}", escape_json(&object.to_string()));
     }
-    let (client, server) = endpoints.tuple(opening.role);
+    let AddressPair(client, server) = endpoints.tuple(opening.role);
     let name = |address: &Option<Address>| match address {
         Some(Address::Socket { address, .. }) if address.parse::<IpAddr>().is_ok() => String::new(),
         Some(named) => format!(" ({named})"),

@@ -1,19 +1,22 @@
 //! Reading traces without writing captures: what `validate` and `info` share.
 
+use std::path::Path;
+
 use super::{
-    Status,
     connections::{Begun, Connections, SharedKey},
+    error::Error,
+    pump::{Attendant, Pump},
     settings,
 };
 use crate::{
     cli::InspectArgs,
-    input::{self, Advance, Discovered, Input, InputError, Source, discover, trace_stem},
+    input::{self, Discovered, Input, InputError, Source, discover, trace_stem},
     interrupt,
+    report::Progress,
     timeline::{
         self, ConnectionId, Endpoints, Entry, EntryKind, Mappings, PerConnection, Summaries, Summary, Timelines,
     },
-    trace::{Code, Finding},
-    words::times,
+    trace::{Fact, Finding, Findings, Place},
 };
 
 /// What reading a trace brings up, in order.
@@ -27,13 +30,13 @@ pub(super) enum Item<'a> {
 }
 
 /// The inputs that the arguments stand for, what cannot be read, and how many files were passed over.
-pub(super) fn inputs(args: &InspectArgs) -> anyhow::Result<(Vec<Input>, Vec<InputError>, usize)> {
+pub(super) fn inputs(args: &InspectArgs) -> Result<(Vec<Input>, Vec<InputError>, usize), Error> {
     interrupt::install()?;
     let Discovered { inputs: found, unreadable, passed_over } = discover(&args.inputs);
     super::read_stdin_once(&found)?;
     let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
-    for file in &passed_over {
-        super::passed_over(&file.path, &file.why, settings::verbosity(args.verbosity));
+    for error in &passed_over {
+        super::passed_over(error.path(), error, settings::verbosity(args.verbosity));
     }
     if found.is_empty() && unreadable.is_empty() && interrupt::signal().is_none() {
         return Err(super::no_traces(&args.inputs, passed_over.len()));
@@ -50,69 +53,64 @@ pub(super) fn read(
     input_options: input::Options,
     mut options: timeline::Options,
     mut each: impl FnMut(Item<'_>),
-) -> Result<Result<(), Status>, InputError> {
+) -> Result<(), Error> {
     let source = match (Source::of(input, input_options), interrupt::signal()) {
         (Ok(source), _) => source,
-        (Err(_), Some(signal)) => return Ok(Err(Status::Signal(signal))),
-        (Err(error), None) => return Err(error),
+        (Err(_), Some(signal)) => return Err(Error::Signal(signal)),
+        (Err(error), None) => return Err(error.into()),
     };
-    options.reread = input.is_regular().then_some(input_options);
+    options.reread = input.place.is_regular().then_some(input_options);
     let mut connections = OpenConnections {
         connections: Connections::new(Mappings::default()),
-        stem: trace_stem(&input.path),
+        stem: trace_stem(input.path()),
         ends: PerConnection::default(),
     };
-    let mut timelines = Timelines::new(source, options);
+    let mut pump = Pump::new(Timelines::new(source, options), false);
     let mut summaries = Summaries::default();
-    loop {
-        let advance = timelines.advance();
-        if let Some(Entry { connection, kind: EntryKind::Opened, .. }) = timelines.entry() {
-            connections.open(&mut timelines, connection);
+    let mut findings = Findings::default();
+    while pump.next(&Progress::hidden(), &mut Each(&mut each))? {
+        let timelines = pump.stage();
+        let Some(entry) = timelines.entry() else { continue };
+        if let EntryKind::Opened = entry.kind {
+            connections.open(timelines, entry.connection, &mut findings);
         }
-        let summary = match advance {
-            Advance::Message => timelines.entry().and_then(|entry| summaries.entry(&timelines, &entry)),
-            Advance::NeedInput => {
-                if let Some(signal) = interrupt::signal() {
-                    return Ok(Err(Status::Signal(signal)));
-                }
-                timelines.source_mut().fill();
-                None
-            }
-            Advance::End => match interrupt::signal() {
-                Some(signal) => return Ok(Err(Status::Signal(signal))),
-                None => None,
-            },
-        };
-        for finding in timelines.source_mut().take_findings().iter().chain(&summaries.take_findings()) {
+        let summary = summaries.entry(timelines, &entry, &mut findings);
+        for finding in &findings.take() {
             each(Item::Finding(finding));
         }
-        if let Some(summary) = &summary
-            && let Some(endpoints) = connections.close(&timelines)
+        if let Some(summary) = summary
+            && let Some(endpoints) = connections.close(timelines)
         {
-            each(Item::Connection(summary, &endpoints, &timelines));
-        }
-        if advance == Advance::End {
-            break;
+            each(Item::Connection(&summary, &endpoints, timelines));
         }
     }
+    let timelines = pump.stage();
     if timelines.connections() == 0 {
         // As a conversion says, which writes nothing then. Of what holds no trace, the fields are nobody's.
-        return Err(InputError::NothingReadable { path: input.path.clone() });
+        return Err(InputError::NothingReadable { path: input.path().to_owned() }.into());
     }
     let unknown = timelines.source().unknown_fields();
     let mut others = unknown.total();
-    let mut unknown_field = |detail: String| {
-        each(Item::Finding(&Finding { code: Code::UnknownField, offset: 0, message: 0, detail }));
-    };
+    // They are counted over the whole source.
+    let mut unknown_field = |fact| each(Item::Finding(&Finding::new(Place::default(), fact)));
     for field in unknown.fields() {
         others -= field.count;
-        unknown_field(format!("{}.{} is unknown to this version, {}", field.message, field.field, times(field.count)));
+        unknown_field(Fact::UnknownField(field.clone()));
     }
     if others > 0 {
-        unknown_field(format!("more fields are unknown to this version, {}", times(others)));
+        unknown_field(Fact::UnknownFields { times: others });
     }
-    each(Item::End(&timelines));
-    Ok(Ok(()))
+    each(Item::End(timelines));
+    Ok(())
+}
+
+/// Hands findings to whoever takes the other items.
+struct Each<'a, F>(&'a mut F);
+
+impl<F: FnMut(Item<'_>)> Attendant for Each<'_, F> {
+    fn findings(&mut self, _: &Path, findings: &[Finding]) {
+        findings.iter().for_each(|finding| (self.0)(Item::Finding(finding)));
+    }
 }
 
 /// The ends of connections from their first entry to their last, as a conversion keeps them: two connections that are
@@ -126,7 +124,7 @@ struct OpenConnections {
 
 impl OpenConnections {
     /// A connection has just been opened. What is wrong with its addresses becomes findings.
-    fn open(&mut self, timelines: &mut Timelines, connection: ConnectionId) {
+    fn open(&mut self, timelines: &Timelines, connection: ConnectionId, findings: &mut Findings) {
         let (Some(opening), Some(time)) = (timelines.opening(connection), timelines.time()) else { return };
         // Nothing is written that could fail.
         let begun = self.connections.begin(&self.stem, opening, time, &mut |_| Ok(()));
@@ -141,7 +139,7 @@ impl OpenConnections {
             Ok(Begun::Joined(key, endpoints)) => (endpoints, Some(key)),
             Err(_) => return,
         };
-        timelines.find_faults(connection, &endpoints.faults);
+        timelines.find_faults(connection, &endpoints.faults, findings);
         self.ends.insert(connection, (endpoints, key));
     }
 

@@ -1,26 +1,16 @@
 //! The capture that `record --pcapng` writes while it runs: what the tap records goes through the same stages as a
 //! stream on standard input.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread,
-};
+use std::{io, path::Path, sync::Arc, thread};
 
 use tokio::sync::oneshot;
 
-use super::{
-    hints::Hints,
-    settings::Settings,
-    trace::{PacketConnections, Stop, Trace, close_all},
-};
+use super::{error::Error, hints::Hints, settings::Settings, trace::Trace};
 use crate::{
-    capture::{Access, Capture, Destination, Format, OutputError, OutputOptions, Packing},
+    capture::{Access, Capture, Destination, Format, OutputOptions, Packing},
     input::{InputError, Source},
     report::Progress,
     tap::{PipeReader, PipeSink, SystemClock, Tap, TapSettings, pipe},
-    timeline::Mappings,
 };
 
 /// What the capture calls its source, where a converted one names the trace file.
@@ -28,19 +18,19 @@ const NAME: &str = "record";
 
 /// A capture before the relay starts. Dropping it leaves no file.
 pub(super) struct LiveCapture {
-    path: PathBuf,
     capture: Capture,
     sink: PipeSink,
     reader: PipeReader,
 }
 
 impl LiveCapture {
-    pub(super) fn create(path: &Path, access: Access) -> Result<Self, OutputError> {
-        let packing = path.extension().and_then(|suffix| Packing::of_suffix(suffix.to_str()?)).unwrap_or_default();
+    pub(super) fn create(destination: &Destination, access: Access) -> Result<Self, Error> {
+        let suffix = destination.path().extension();
+        let packing = suffix.and_then(|suffix| Packing::of_suffix(suffix.to_str()?)).unwrap_or_default();
         let options = OutputOptions { access, packing, ..OutputOptions::default() };
-        let capture = Capture::create_with(&Destination::new(path), Format::Pcapng, options)?;
+        let capture = Capture::create_with(destination, Format::Pcapng, options)?;
         let (sink, reader) = pipe();
-        Ok(Self { path: path.to_owned(), capture, sink, reader })
+        Ok(Self { capture, sink, reader })
     }
 
     /// The tap that feeds the capture: every byte, at once, and each half-close when it happens.
@@ -57,10 +47,10 @@ impl LiveCapture {
 
     /// Writes from now on, in a thread of its own.
     pub(super) fn start(self) -> io::Result<RunningCapture> {
-        let Self { path, capture, sink, reader } = self;
+        let Self { capture, sink, reader } = self;
         let (tell, ended) = oneshot::channel();
         thread::Builder::new().name("live capture".into()).spawn(move || {
-            let written = write(capture, reader, &path);
+            let written = write(capture, reader);
             // Nobody listens where a second signal has ended the program.
             let _ = tell.send(written);
         })?;
@@ -71,7 +61,7 @@ impl LiveCapture {
 /// A capture that is being written.
 pub(super) struct RunningCapture {
     sink: PipeSink,
-    ended: oneshot::Receiver<Result<Written, OutputError>>,
+    ended: oneshot::Receiver<Result<Written, Error>>,
 }
 
 /// What is to be said of a complete capture.
@@ -90,36 +80,27 @@ impl RunningCapture {
     }
 
     /// Waits until the capture is complete or cannot be written any further. `None`: its thread failed.
-    pub(super) async fn ended(&mut self) -> Option<Result<Written, OutputError>> {
+    pub(super) async fn ended(&mut self) -> Option<Result<Written, Error>> {
         (&mut self.ended).await.ok()
     }
 }
 
-fn write(mut capture: Capture, reader: PipeReader, path: &Path) -> Result<Written, OutputError> {
+fn write(mut capture: Capture, reader: PipeReader) -> Result<Written, Error> {
     // Whoever reads a pipe learns at once that it is a capture.
     capture.flush()?;
-    let failed = |source| OutputError { path: path.to_owned(), source };
     let settings = Settings::of_live_tap();
     let source = match Source::from_reader(Path::new(NAME), Box::new(reader), settings.input) {
         Ok(source) => source,
         // Like tcpdump's, a capture that ended before anything came is a capture.
-        Err(InputError::Empty { .. }) => return capture.finish().map(|()| Written::default()),
-        Err(error) => return Err(failed(io::Error::other(error))),
+        Err(InputError::Empty { .. }) => {
+            capture.finish()?;
+            return Ok(Written::default());
+        }
+        Err(error) => return Err(capture.error(io::Error::other(error)).into()),
     };
     let mut trace = Trace::live(source, &settings);
-    convert(&mut trace, &mut capture).map_err(|stop| match stop {
-        Stop::Output(error) => failed(error),
-        Stop::Signal(_) => failed(io::ErrorKind::Interrupted.into()),
-    })?;
+    trace.convert(&settings.mappings, &mut capture, &Progress::hidden())?;
     trace.finish();
     capture.finish()?;
     Ok(Written { damaged: trace.is_damaged(), hints: std::mem::take(&mut trace.hints) })
-}
-
-fn convert(trace: &mut Trace, capture: &mut Capture) -> Result<(), Stop> {
-    let mut connections = PacketConnections::new(Mappings::default());
-    while trace.advance(capture, &Progress::hidden())?.is_some() {
-        trace.write(&mut connections, capture)?;
-    }
-    Ok(close_all(&mut connections, capture)?)
 }

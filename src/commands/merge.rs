@@ -8,14 +8,15 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     cuts::Cuts,
+    error::Error,
     hints::Hints,
     names::names,
     settings::Settings,
-    trace::{PacketConnections, Stop, Trace, close_all},
+    trace::{PacketConnections, Trace, close_all},
 };
 use crate::{
     capture::Capture,
-    input::{Input, InputError, OTHER_JSON},
+    input::{Input, InputError},
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
     trace::Nanos,
@@ -74,13 +75,13 @@ impl Outcome {
     }
 
     /// Reports an input that could not be opened, unless a signal is the reason.
-    pub(super) fn refuse(&mut self, input: &Input, error: &InputError, settings: &Settings) -> Result<(), Stop> {
-        if let (false, Some(signal)) = (super::is_stdin(input), interrupt::signal()) {
-            return Err(Stop::Signal(signal));
+    pub(super) fn refuse(&mut self, input: &Input, error: &InputError, settings: &Settings) -> Result<(), Error> {
+        if let (false, Some(signal)) = (input.is_stdin(), interrupt::signal()) {
+            return Err(Error::Signal(signal));
         }
-        if input.is_found() && error.is_other_json() {
+        if input.is_found && error.is_other_json() {
             self.skipped += 1;
-            super::passed_over(&input.path, OTHER_JSON, settings.verbosity);
+            super::passed_over(input.path(), error, settings.verbosity);
         } else {
             self.damaged += 1;
             print_error(error);
@@ -102,7 +103,7 @@ pub(super) fn merge(
     live_output: bool,
     capture: &mut Capture,
     progress: &Progress,
-) -> Result<Outcome, Stop> {
+) -> Result<Outcome, Error> {
     let mut settings = settings.clone();
     if inputs.len() > 1 {
         settings.input.piece = Some((WINDOWS / inputs.len()).clamp(LEAST_WINDOW, 256 << 10));
@@ -110,7 +111,7 @@ pub(super) fn merge(
     let names = names(inputs);
     let open = |index: usize, settings: &Settings| {
         let input = &inputs[index];
-        let live = live_output && super::is_stdin(input);
+        let live = live_output && input.is_stdin();
         Trace::open(input, &names[index], settings, live).map(Box::new)
     };
     let mut outcome = Outcome::default();
@@ -118,15 +119,16 @@ pub(super) fn merge(
     let mut queue = BinaryHeap::new();
     // Those without any time begin with the others. A file can be opened again when that is known; a pipe gives its
     // bytes once, so pipes come after the files.
-    let (files, pipes): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(|index| inputs[*index].is_regular());
+    let (files, pipes): (Vec<usize>, Vec<usize>) =
+        (0..inputs.len()).partition(|index| inputs[*index].place.is_regular());
     let mut without_time = Vec::new();
     for index in files.iter().chain(&pipes).copied() {
         let input = &inputs[index];
-        let is_file = input.is_regular();
+        let is_file = input.place.is_regular();
         let mut trace = match open(index, &settings) {
             Ok(trace) => trace,
             // The user ended the stream before it began.
-            Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => continue,
+            Err(_) if input.is_stdin() && interrupt::signal().is_some() => continue,
             Err(error) => {
                 outcome.refuse(input, &error, &settings)?;
                 progress.file();
@@ -213,7 +215,7 @@ fn write_until(
     connections: &mut PacketConnections,
     capture: &mut Capture,
     progress: &Progress,
-) -> Result<Option<Nanos>, Stop> {
+) -> Result<Option<Nanos>, Error> {
     loop {
         trace.write(connections, capture)?;
         let Some(time) = trace.advance(capture, progress)? else { return Ok(None) };

@@ -11,14 +11,9 @@ use std::{
     },
 };
 
-use super::{
-    merge::Outcome,
-    names::Name,
-    settings::Settings,
-    trace::{PacketConnections, Stop, Trace, close_all},
-};
+use super::{error::Error, merge::Outcome, names::Name, settings::Settings, trace::Trace};
 use crate::{
-    capture::{Capture, Destination, Format, OutputError, OutputOptions, sync_outputs},
+    capture::{Capture, Destination, Format, OutputOptions, sync_outputs},
     input::Input,
     interrupt,
     report::{Progress, print_error},
@@ -27,15 +22,6 @@ use crate::{
 /// Each worker holds up to four files, and a process may have as few as 256.
 const MAX_JOBS: usize = 32;
 
-/// Why the whole of it stops: no room for captures, or a signal.
-#[derive(Debug)]
-pub(super) enum Failed {
-    Output(OutputError),
-    Signal(u8),
-    /// This input would be overwritten.
-    Overwrite(PathBuf),
-}
-
 /// Converts each input into a capture of its own below `directory`.
 pub(super) fn mirror(
     inputs: &[Input],
@@ -43,14 +29,14 @@ pub(super) fn mirror(
     format: Format,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Failed> {
+) -> Result<Outcome, Error> {
     let suffix = match format {
         Format::Pcap | Format::PcapMicros => ".pcap",
         Format::Pcapng => ".pcapng",
     };
     let outputs = output_paths(inputs, directory, suffix);
     if let Some(input) = overwritten(inputs, &outputs) {
-        return Err(Failed::Overwrite(input.path.clone()));
+        return Err(Error::Overwrite(input.path().to_owned()));
     }
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
@@ -65,7 +51,7 @@ pub(super) fn mirror(
             match (converted, &mut *result) {
                 (Ok(one), Ok(all)) => all.add(&one),
                 // One capture that cannot be written says nothing of the others, unless there is no room for any.
-                (Err(Failed::Output(error)), Ok(all)) if !error.is_out_of_space() => {
+                (Err(error), Ok(all)) if error.spares_other_outputs() => {
                     print_error(&error);
                     all.add(&Outcome { damaged: 1, ..Outcome::default() });
                 }
@@ -93,9 +79,8 @@ pub(super) fn mirror(
 }
 
 /// Waits until all outputs are on the disk.
-pub(super) fn sync(directory: &Path, outputs: &[PathBuf]) -> Result<(), Failed> {
-    sync_outputs(directory, outputs)
-        .map_err(|source| Failed::Output(OutputError { path: directory.to_owned(), source }))
+pub(super) fn sync(directory: &Path, outputs: &[PathBuf]) -> Result<(), Error> {
+    sync_outputs(directory, outputs).map_err(|source| Error::output(directory, source))
 }
 
 /// Where each input's capture goes: the name it had, with the capture's suffix after it. Inputs of the same name, from
@@ -111,7 +96,7 @@ pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str) -> 
     inputs
         .iter()
         .map(|input| {
-            let relative = if super::is_stdin(input) { Path::new("stdin") } else { &input.relative };
+            let relative = if input.is_stdin() { Path::new("stdin") } else { &input.relative };
             let mut path = named(relative, "");
             let mut number = 2;
             while !taken.insert(path.clone()) {
@@ -126,8 +111,7 @@ pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str) -> 
 /// An input that is one of the outputs as well, by whatever name.
 pub(super) fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Option<&'a Input> {
     let existing: HashSet<_> = outputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    let is_output =
-        |input: &&Input| !input.is_stdin() && input.path.canonicalize().is_ok_and(|path| existing.contains(&path));
+    let is_output = |input: &&Input| input.place.canonical().is_some_and(|path| existing.contains(&path));
     if existing.is_empty() { None } else { inputs.iter().find(is_output) }
 }
 
@@ -137,49 +121,36 @@ fn convert(
     format: Format,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Failed> {
+) -> Result<Outcome, Error> {
     let mut outcome = Outcome::default();
-    let stopped = |stop| match stop {
-        Stop::Output(source) => Failed::Output(OutputError { path: output.to_owned(), source }),
-        Stop::Signal(signal) => Failed::Signal(signal),
-    };
     let mut trace = match Trace::open(input, &Name::alone(input), settings, false) {
         Ok(trace) => trace,
         // The user ended the stream before it began: like tcpdump's, its capture is an empty one.
-        Err(_) if super::is_stdin(input) && interrupt::signal().is_some() => {
+        Err(_) if input.is_stdin() && interrupt::signal().is_some() => {
             let mut capture = create(output, format, settings)?;
             capture.add_interface("-");
-            capture.finish().map_err(Failed::Output)?;
+            capture.finish()?;
             return Ok(Outcome { converted: 1, ..outcome });
         }
         Err(error) => {
-            outcome.refuse(input, &error, settings).map_err(stopped)?;
+            outcome.refuse(input, &error, settings)?;
             return Ok(outcome);
         }
     };
     let mut capture = create(output, format, settings)?;
-    let mut connections = PacketConnections::new(settings.mappings.clone());
-    let mut run = || -> Result<(), Stop> {
-        while trace.advance(&mut capture, progress)?.is_some() {
-            trace.write(&mut connections, &mut capture)?;
-        }
-        Ok(close_all(&mut connections, &mut capture)?)
-    };
-    run().map_err(stopped)?;
-    trace.count_all_packets(&capture);
+    trace.convert(&settings.mappings, &mut capture, progress)?;
     outcome.count(&mut trace);
     if trace.has_connections() {
-        capture.finish().map_err(Failed::Output)?;
+        capture.finish()?;
     }
     Ok(outcome)
 }
 
 /// Creates a capture, and the directories that lead to it.
-fn create(output: &Path, format: Format, settings: &Settings) -> Result<Capture, Failed> {
+fn create(output: &Path, format: Format, settings: &Settings) -> Result<Capture, Error> {
     if let Some(parent) = output.parent() {
-        let failed = |source| Failed::Output(OutputError { path: output.to_owned(), source });
-        fs::create_dir_all(parent).map_err(failed)?;
+        fs::create_dir_all(parent).map_err(|source| Error::output(output, source))?;
     }
     let options = OutputOptions { many: true, ..settings.output };
-    Capture::create_with(&Destination::File(output.to_owned()), format, options).map_err(Failed::Output)
+    Ok(Capture::create_with(&Destination::File(output.to_owned()), format, options)?)
 }

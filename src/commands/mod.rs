@@ -3,16 +3,19 @@
 mod connections;
 mod convert;
 mod cuts;
+mod error;
 mod har;
 mod hints;
 mod info;
 mod inspect;
+mod library;
 #[cfg(feature = "record")]
 mod live_capture;
 mod merge;
 mod mirror;
 mod names;
 mod output;
+mod pump;
 #[cfg(feature = "record")]
 mod record;
 mod settings;
@@ -21,18 +24,17 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "record")]
-pub use record::RecordArgs;
-
+use self::error::Error;
+pub use self::library::{Conversion, ConvertError, ConvertOptions, convert};
 use crate::{
     cli::{Cli, Command},
-    input::Input,
-    report::{Verbosity, print_line},
+    input::{Input, InputError},
+    report::{Verbosity, print_line, why_passed_over},
 };
 
 /// How a run of the program ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Status {
+pub(crate) enum Status {
     /// Done, nothing wrong.
     #[default]
     Done,
@@ -47,7 +49,7 @@ pub enum Status {
 impl Status {
     /// The exit status.
     #[must_use]
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Done => 0,
             Self::Damaged => 1,
@@ -62,23 +64,22 @@ impl Status {
 ///
 /// # Errors
 /// Why it was not done: status 2.
-pub fn run(cli: &Cli) -> anyhow::Result<Status> {
-    match &cli.command {
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
+    let status = match &cli.command {
         None => convert::run(&cli.convert),
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
         #[cfg(feature = "record")]
         Some(Command::Record(args)) => record::run(args),
+    };
+    status.or_else(Error::into_status)
+}
+
+fn read_stdin_once(inputs: &[Input]) -> Result<(), Error> {
+    if inputs.iter().filter(|input| input.is_stdin()).count() > 1 {
+        return Err(Error::Arguments("standard input can be read only once".to_owned()));
     }
-}
-
-fn read_stdin_once(inputs: &[Input]) -> anyhow::Result<()> {
-    anyhow::ensure!(inputs.iter().filter(|input| is_stdin(input)).count() <= 1, "standard input can be read only once");
     Ok(())
-}
-
-fn is_stdin(input: &Input) -> bool {
-    input.is_stdin()
 }
 
 fn nothing_readable(path: &Path) {
@@ -86,8 +87,9 @@ fn nothing_readable(path: &Path) {
 }
 
 /// Says of a file in a directory why it was passed over, to those who ask for many words.
-fn passed_over(path: &Path, why: &str, verbosity: Verbosity) {
+fn passed_over(path: &Path, error: &InputError, verbosity: Verbosity) {
     if verbosity == Verbosity::Verbose {
+        let why = why_passed_over(error);
         print_line("note", &format_args!("{}: passed over, {why}", path.display()));
     }
 }
@@ -103,7 +105,7 @@ fn count_passed_over(count: usize, verbosity: Verbosity) {
 }
 
 /// Why there is nothing to do.
-fn no_traces(inputs: &[PathBuf], passed_over: usize) -> anyhow::Error {
+fn no_traces(inputs: &[PathBuf], passed_over: usize) -> Error {
     let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
-    anyhow::anyhow!("{}: no trace files in it, of {passed_over} files", named.join(", "))
+    Error::Arguments(format!("{}: no trace files in it, of {passed_over} files", named.join(", ")))
 }

@@ -20,18 +20,18 @@ pub(super) struct Name {
 impl Name {
     /// In a capture of its own, which does not depend on what else is converted; its place in the tree tells it apart.
     pub(super) fn alone(input: &Input) -> Self {
-        Self { shown: own(input), stem: trace_stem(&input.path) }
+        Self { shown: own(input), stem: trace_stem(input.path()) }
     }
 }
 
 /// The names of inputs that come into one capture.
 pub(super) fn names(inputs: &[Input]) -> Vec<Name> {
-    let with_stem = |path: &Path, input: &Input| text(&path.with_file_name(trace_stem(&input.path)));
-    let shown = tell_apart(inputs, &[&own, &|input| text(&input.relative), &|input| text(&input.path)]);
+    let with_stem = |path: &Path, input: &Input| text(&path.with_file_name(trace_stem(input.path())));
+    let shown = tell_apart(inputs, &[&own, &|input| text(&input.relative), &|input| text(input.path())]);
     let stems = tell_apart(
         inputs,
-        &[&|input| trace_stem(&input.path), &|input| with_stem(&input.relative, input), &|input| {
-            with_stem(&input.path, input)
+        &[&|input| trace_stem(input.path()), &|input| with_stem(&input.relative, input), &|input| {
+            with_stem(input.path(), input)
         }],
     );
     shown.into_iter().zip(stems).map(|(shown, stem)| Name { shown, stem }).collect()
@@ -44,7 +44,7 @@ fn tell_apart(inputs: &[Input], kinds: &[&dyn Fn(&Input) -> String]) -> Vec<Stri
         let mut directories: HashMap<String, Option<&Path>> = HashMap::new();
         let open: Vec<usize> = (0..inputs.len()).filter(|index| names[*index].is_none()).collect();
         for index in &open {
-            let directory = inputs[*index].path.parent();
+            let directory = inputs[*index].path().parent();
             match directories.entry(kind(&inputs[*index])) {
                 Entry::Vacant(entry) => drop(entry.insert(directory)),
                 Entry::Occupied(mut entry) if *entry.get() != directory => drop(entry.insert(None)),
@@ -53,7 +53,7 @@ fn tell_apart(inputs: &[Input], kinds: &[&dyn Fn(&Input) -> String]) -> Vec<Stri
         }
         for index in open {
             let name = kind(&inputs[index]);
-            let unique = directories.get(&name).is_some_and(|directory| *directory == inputs[index].path.parent());
+            let unique = directories.get(&name).is_some_and(|directory| *directory == inputs[index].path().parent());
             if unique || depth + 1 == kinds.len() {
                 names[index] = Some(name);
             }
@@ -64,7 +64,7 @@ fn tell_apart(inputs: &[Input], kinds: &[&dyn Fn(&Input) -> String]) -> Vec<Stri
 
 /// The file's own name.
 fn own(input: &Input) -> String {
-    input.path.file_name().unwrap_or(input.path.as_os_str()).to_string_lossy().into_owned()
+    input.path().file_name().unwrap_or(input.path().as_os_str()).to_string_lossy().into_owned()
 }
 
 fn text(path: &Path) -> String {
@@ -74,10 +74,10 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::Origin;
+    use crate::input::InputPath;
 
     fn input(path: &str, relative: &str) -> Input {
-        Input { path: path.into(), relative: relative.into(), origin: Origin::Found }
+        Input { place: InputPath::new(Path::new(path)), relative: relative.into(), is_found: true }
     }
 
     fn named(inputs: &[(&str, &str)]) -> Vec<(String, String)> {

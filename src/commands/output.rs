@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::bail;
-
+use super::error::Error;
 use crate::{
     capture::{Destination, Format, Packing},
     cli::{self, ConvertArgs},
@@ -16,21 +15,17 @@ pub(super) enum Kind {
     Har,
 }
 
-/// As with cp: a directory that exists, or a name that can only be one.
-pub(super) fn is_directory(output: &Path) -> bool {
-    output != Path::new("-") && output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
-}
-
 /// What is written to `output`, and how it is packed.
 ///
 /// # Errors
 /// Where nothing says what to write, or the options contradict each other.
-pub(super) fn kind(args: &ConvertArgs, output: &Path) -> anyhow::Result<(Kind, Packing)> {
-    let (by_name, packing) = if is_directory(output) || output == Path::new("-") {
-        (Some(Name::Any), Packing::None)
-    } else {
-        by_suffix(output)
+pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, Packing), Error> {
+    let (by_name, packing) = match output.file() {
+        Some(path) if !output.is_directory() => by_suffix(path),
+        _ => (Some(Name::Any), Packing::None),
     };
+    let path = output.path().display();
+    let contradiction = |words: &str| Err(Error::Arguments(words.to_owned()));
     let micros = args.precision == Some(cli::Precision::Us);
     let pcap = if micros { Format::PcapMicros } else { Format::Pcap };
     let kind = match (args.format, by_name) {
@@ -38,23 +33,37 @@ pub(super) fn kind(args: &ConvertArgs, output: &Path) -> anyhow::Result<(Kind, P
         (Some(cli::Format::Har), _) | (None, Some(Name::Har)) => Kind::Har,
         (Some(cli::Format::Pcapng), _) | (None, Some(Name::Pcapng | Name::Any)) => Kind::Capture(Format::Pcapng),
         // A device or a pipe may have any name.
-        (None, None) if Destination::new(output).is_stream() => Kind::Capture(Format::Pcapng),
-        (None, None) => bail!(
-            "{}: what to write is not clear: the name ends in none of .pcapng, .pcap and .har, with .gz or .zst after \
-             it or not; say it with -F",
-            output.display()
-        ),
+        (None, None) if output.is_stream() => Kind::Capture(Format::Pcapng),
+        (None, None) => {
+            return Err(Error::Arguments(format!(
+                "{path}: what to write is not clear: the name ends in none of .pcapng, .pcap and .har, with .gz or .zst \
+                 after it or not; say it with -F"
+            )));
+        }
     };
     if micros && kind != Kind::Capture(Format::PcapMicros) {
-        bail!("--precision us is for pcap alone");
+        return contradiction("--precision us is for pcap alone");
     }
     if packing == Packing::Zstd && !cfg!(feature = "zstd") {
-        bail!("{}: this build of tap2pcap lacks Zstandard; write .gz or unpacked", output.display());
+        return contradiction(&format!("{path}: this build of tap2pcap lacks Zstandard; write .gz or unpacked"));
     }
     if kind == Kind::Har && !args.map.is_empty() {
-        bail!("--map rewrites the addresses of captures; a HAR file has those of the trace");
+        return contradiction("--map rewrites the addresses of captures; a HAR file has those of the trace");
     }
     Ok((kind, packing))
+}
+
+/// The format of a capture, and how it is packed, where nobody else has given them. `None`: `output`'s name says nothing,
+/// or that no capture is to be written.
+pub(super) fn capture_format(given: Option<Format>, output: &Destination) -> Option<(Format, Packing)> {
+    let (by_name, packing) = output.file().map_or((Some(Name::Any), Packing::None), by_suffix);
+    let format = given.or(match by_name {
+        Some(Name::Pcap) => Some(Format::Pcap),
+        Some(Name::Pcapng | Name::Any) => Some(Format::Pcapng),
+        Some(Name::Har) => None,
+        None => output.is_stream().then_some(Format::Pcapng),
+    });
+    Some((format?, packing))
 }
 
 /// What a suffix stands for.

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     fs, io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,8 +11,6 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime,
@@ -21,122 +19,25 @@ use tokio::{
 
 use super::{
     Status,
+    error::{Because as _, Error},
     live_capture::{LiveCapture, Written},
 };
 use crate::{
-    capture::{Access, create_folders},
+    capture::{Access, Destination, create_folders},
+    cli::RecordArgs,
     interrupt,
     report::print_line,
     tap::{
-        Config, Endpoint, FilePerTap, Format, Identity, Notice, Relay, Route, Syntax, SystemClock, Tap, TapSettings,
-        TlsClient, TlsServer,
+        Config, Endpoint, FilePerTap, Identity, Notice, Relay, Route, Syntax, SystemClock, Tap, TapSettings, TlsClient,
+        TlsServer,
     },
 };
-
-/// Arguments of `record`.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["config", "listen"]))]
-#[command(group = clap::ArgGroup::new("output").multiple(true).args(["path_prefix", "pcapng"]))]
-pub struct RecordArgs {
-    /// Envoy bootstrap in YAML, or JSON if it ends in .json. What record cannot honour is refused by its path
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    /// Accept connections here: host:port, or the path of a unix socket
-    #[arg(long, value_name = "ADDR", requires_all = ["to", "output"])]
-    pub listen: Option<Endpoint>,
-
-    /// Relay them to here
-    #[arg(long, value_name = "ADDR", requires = "listen")]
-    pub to: Option<String>,
-
-    /// What the traces' paths start with
-    #[arg(long, value_name = "PREFIX", requires = "listen")]
-    pub path_prefix: Option<PathBuf>,
-
-    /// Write what clients send and get to this capture while it runs, `-` for standard output: every byte, whatever
-    /// the limits of the traces. Always the side of the clients, of all listeners, also where --config taps servers
-    #[arg(long, value_name = "FILE")]
-    pub pcapng: Option<PathBuf>,
-
-    /// Permissions of the traces, the capture and folders that are made, in octal, whatever the umask. Folders may also
-    /// be entered by whoever may read [default: 600, their owner's alone]
-    #[arg(long, value_name = "MODE", value_parser = mode)]
-    pub mode: Option<u32>,
-
-    /// Format of the traces
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TraceFormat::Binary, requires = "path_prefix")]
-    pub format: TraceFormat,
-
-    /// Write events as they happen, rather than one message when the connection ends
-    #[arg(long, requires = "path_prefix")]
-    pub streaming: bool,
-
-    /// Keep at most N bytes of what is read from the client: of each event when streaming, else of the connection
-    #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "path_prefix")]
-    pub max_rx: u32,
-
-    /// Keep at most N bytes of what is written to the client
-    #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "path_prefix")]
-    pub max_tx: u32,
-
-    /// Speak TLS with clients: certificate chain in PEM
-    #[arg(long, value_name = "FILE", requires_all = ["listen", "tls_key"])]
-    pub tls_cert: Option<PathBuf>,
-
-    /// The certificate's private key in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-
-    /// Speak TLS with the server. Like Envoy without a validation context, its certificate is not verified
-    #[arg(long, requires = "listen")]
-    pub to_tls: bool,
-}
-
-/// `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TraceFormat {
-    /// PROTO_BINARY: messages back to back
-    #[value(alias = "PROTO_BINARY")]
-    Binary,
-    /// PROTO_BINARY_LENGTH_DELIMITED
-    #[value(alias = "PROTO_BINARY_LENGTH_DELIMITED")]
-    Delimited,
-    /// PROTO_TEXT
-    #[value(alias = "PROTO_TEXT")]
-    Text,
-    /// JSON_BODY_AS_BYTES
-    #[value(alias = "JSON_BODY_AS_BYTES")]
-    Json,
-    /// JSON_BODY_AS_STRING: binary data is lost
-    #[value(alias = "JSON_BODY_AS_STRING")]
-    JsonString,
-}
-
-impl From<TraceFormat> for Format {
-    fn from(format: TraceFormat) -> Self {
-        match format {
-            TraceFormat::Binary => Self::ProtoBinary,
-            TraceFormat::Delimited => Self::ProtoBinaryLengthDelimited,
-            TraceFormat::Text => Self::ProtoText,
-            TraceFormat::Json => Self::JsonBodyAsBytes,
-            TraceFormat::JsonString => Self::JsonBodyAsString,
-        }
-    }
-}
-
-fn mode(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o777 && mode & 0o200 != 0 => Ok(mode),
-        _ => Err("expected permissions in octal that let the owner write, such as 640".to_owned()),
-    }
-}
 
 /// Runs the command until a signal ends it, or the capture does.
 ///
 /// # Errors
 /// The configuration is refused, an address cannot be bound, or the capture cannot be written.
-pub fn run(args: &RecordArgs) -> anyhow::Result<Status> {
+pub(super) fn run(args: &RecordArgs) -> Result<Status, Error> {
     let failed = Arc::new(AtomicBool::new(false));
     let make_tap = |settings: TapSettings, sink: FilePerTap| {
         let failed = Arc::clone(&failed);
@@ -158,20 +59,16 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<Status> {
         None => vec![quick_route(args, &prepare)?],
     };
     allow_many_connections();
-    let capture = args.pcapng.as_deref().map(|path| LiveCapture::create(path, access)).transpose()?;
+    let output = args.pcapng.as_deref().map(Destination::new);
+    let capture = output.as_ref().map(|output| LiveCapture::create(output, access)).transpose()?;
     if let Some(capture) = &capture {
         for route in &mut routes {
             route.downstream_taps.push(capture.tap());
         }
     }
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("no tokio runtime")?;
-    let ending = runtime.block_on(relay(routes, next_id.get(), capture))?;
-    let written = match ending {
-        Ending::Traces => Written::default(),
-        Ending::Capture(written) => written,
-        Ending::Signal(signal) => return Ok(Status::Signal(signal)),
-    };
-    if let Some(path) = args.pcapng.as_deref().filter(|path| *path != Path::new("-"))
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().because(|| "no tokio runtime")?;
+    let written = runtime.block_on(relay(routes, next_id.get(), capture))?;
+    if let Some(path) = output.as_ref().and_then(Destination::file)
         && !written.hints.is_empty()
     {
         let command = super::info::open_command(path, &written.hints);
@@ -209,30 +106,24 @@ impl Signals {
     }
 }
 
-/// How it ended.
-enum Ending {
-    /// All traces are written, and there was no capture to write.
-    Traces,
-    /// The capture is complete, or nobody reads it any more.
-    Capture(Written),
-    /// Somebody who reads the capture kept it from being completed after this signal.
-    Signal(u8),
-}
-
-async fn relay(routes: Vec<Route>, next_id: u64, capture: Option<LiveCapture>) -> anyhow::Result<Ending> {
+/// Relays until a signal comes, or the capture ends.
+///
+/// # Errors
+/// It did not start; the capture cannot be written, or somebody who reads it kept it from being completed after a signal.
+async fn relay(routes: Vec<Route>, next_id: u64, capture: Option<LiveCapture>) -> Result<Written, Error> {
     let targets: Vec<Endpoint> = routes.iter().map(|route| route.upstream.clone()).collect();
     let mut signals = Signals::install()?;
     let relay = Relay::bind(routes, |notice| print_notice(&notice))
-        .map_err(|(endpoint, error)| anyhow::Error::new(error).context(format!("cannot listen on {endpoint}")))?
+        .or_else(|(endpoint, error)| Err(error).because(|| format!("cannot listen on {endpoint}")))?
         .starting_at(next_id);
     for (endpoint, target) in relay.endpoints().iter().zip(&targets) {
         print_line("note", &format_args!("listening on {endpoint}, relaying to {target}"));
     }
     let Some(capture) = capture else {
         relay.run(async { _ = signals.next().await }).await;
-        return Ok(Ending::Traces);
+        return Ok(Written::default());
     };
-    let mut capture = capture.start().context("no thread to write the capture")?;
+    let mut capture = capture.start().because(|| "no thread to write the capture")?;
     let mut early = None;
     let mut first = 0;
     relay
@@ -249,15 +140,15 @@ async fn relay(routes: Vec<Route>, next_id: u64, capture: Option<LiveCapture>) -
         // It may be a pipe that nobody reads, and waiting for it is no longer wanted then.
         None => tokio::select! {
             ended = capture.ended() => ended,
-            () = stuck() => return Ok(Ending::Signal(first)),
-            signal = signals.next() => return Ok(Ending::Signal(signal)),
+            () = stuck() => return Err(Error::Signal(first)),
+            signal = signals.next() => return Err(Error::Signal(signal)),
         },
     };
     match ended {
-        Some(Ok(written)) => Ok(Ending::Capture(written)),
-        Some(Err(error)) if error.is_broken_pipe() => Ok(Ending::Capture(Written::default())),
-        Some(Err(error)) => Err(error.into()),
-        None => bail!("the thread that writes the capture failed"),
+        // Nobody reads it any more. The traces are written all the same.
+        Some(Err(Error::Output(error))) if error.is_broken_pipe() => Ok(Written::default()),
+        Some(written) => written,
+        None => Err(Error::System(io::Error::other("the thread that writes the capture failed"))),
     }
 }
 
@@ -283,17 +174,19 @@ fn print_notice(notice: &Notice<'_>) {
     }
 }
 
-fn configured_routes(path: &Path, make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap) -> anyhow::Result<Vec<Route>> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let config = Config::parse(&text, Syntax::of(path), make_tap).with_context(|| path.display().to_string())?;
+fn configured_routes(path: &Path, make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap) -> Result<Vec<Route>, Error> {
+    let text = fs::read_to_string(path).because(|| path.display())?;
+    let config = Config::parse(&text, Syntax::of(path), make_tap).because(|| path.display())?;
     if config.has_admin {
         print_line("note", &format_args!("{}: admin: ignored, record has no admin interface", path.display()));
     }
     Ok(config.routes)
 }
 
-fn quick_route(args: &RecordArgs, make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap) -> anyhow::Result<Route> {
-    let (Some(listen), Some(to)) = (&args.listen, &args.to) else { bail!("--listen and --to belong together") };
+fn quick_route(args: &RecordArgs, make_tap: &dyn Fn(TapSettings, FilePerTap) -> Tap) -> Result<Route, Error> {
+    let (Some(listen), Some(to)) = (&args.listen, &args.to) else {
+        return Err(Error::Arguments("--listen and --to belong together".to_owned()));
+    };
     let settings = TapSettings {
         streaming: args.streaming,
         max_buffered_rx_bytes: args.max_rx,
@@ -302,12 +195,12 @@ fn quick_route(args: &RecordArgs, make_tap: &dyn Fn(TapSettings, FilePerTap) -> 
     };
     let mut route = Route::new(listen.clone(), to.parse()?);
     if let Some(path_prefix) = &args.path_prefix {
-        route.downstream_taps = vec![make_tap(settings, FilePerTap::new(path_prefix, args.format.into()))];
+        route.downstream_taps = vec![make_tap(settings, FilePerTap::new(path_prefix, args.format))];
     }
     if let (Some(chain), Some(key)) = (&args.tls_cert, &args.tls_key) {
-        let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+        let read = |path: &Path| fs::read(path).because(|| path.display());
         let identity = Identity::from_pem(&read(chain)?, &read(key)?)
-            .with_context(|| format!("{} with {}", chain.display(), key.display()))?;
+            .because(|| format!("{} with {}", chain.display(), key.display()))?;
         route.downstream_tls = Some(TlsServer::new(identity, &[])?);
     }
     if args.to_tls {

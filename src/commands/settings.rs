@@ -2,12 +2,15 @@
 
 use crate::{
     capture::OutputOptions,
-    cli::{self, ConvertArgs},
+    cli::{self, ConvertArgs, OrAuto},
     input::{self, Encoding},
     report::Verbosity,
-    synth::{self, TcpMode, TruncatedMode},
-    timeline::{self, HttpOptions, Mappings, Role, RoleChoice, SideChoice, VersionChoice},
+    synth::{self, SettingNames},
+    timeline::{self, HttpOptions, Mappings, Role, RoleChoice},
 };
+
+/// What comments in a capture call the settings: by the options that give them.
+const NAMES: SettingNames = SettingNames { role: "--role", start_time: "--start-time", mss: "--mss", map: "--map" };
 
 /// The settings of a conversion.
 #[derive(Clone, Debug)]
@@ -51,30 +54,9 @@ impl Settings {
                 join: false,
                 latest: None,
                 max_connections: Some(args.limits.max_connections),
-                http: HttpOptions {
-                    version: match args.http {
-                        cli::Http::Auto => VersionChoice::Auto,
-                        cli::Http::One => VersionChoice::One,
-                        cli::Http::Two => VersionChoice::Two,
-                    },
-                    side: match args.side {
-                        cli::Side::Downstream => SideChoice::Downstream,
-                        cli::Side::Upstream => SideChoice::Upstream,
-                    },
-                },
+                http: HttpOptions { version: args.http, side: args.side },
             },
-            synth: synth::Options {
-                tcp: match args.tcp {
-                    cli::Tcp::Full => TcpMode::Full,
-                    cli::Tcp::Bare => TcpMode::Bare,
-                },
-                truncated: match args.truncated {
-                    cli::Truncated::Snap => TruncatedMode::Snap,
-                    cli::Truncated::Gap => TruncatedMode::Gap,
-                    cli::Truncated::Zero => TruncatedMode::Zero,
-                },
-                mss: args.mss,
-            },
+            synth: synth::Options { tcp: args.tcp, truncated: args.truncated, mss: args.mss, names: &NAMES },
             mappings: args.map.clone().into(),
             strict: args.strict,
             verbosity: verbosity(args.verbosity),
@@ -84,9 +66,9 @@ impl Settings {
     }
 }
 
-pub(super) fn input_options(from: cli::From, limits: cli::Limits) -> input::Options {
+pub(super) fn input_options(from: OrAuto<Encoding>, limits: cli::Limits) -> input::Options {
     input::Options {
-        encoding: encoding(from),
+        encoding: from,
         piece: None,
         max_message: Some(limits.max_message),
         max_events: Some(limits.max_events),
@@ -94,22 +76,8 @@ pub(super) fn input_options(from: cli::From, limits: cli::Limits) -> input::Opti
     }
 }
 
-fn encoding(from: cli::From) -> Option<Encoding> {
-    match from {
-        cli::From::Auto => None,
-        cli::From::Binary => Some(Encoding::Binary),
-        cli::From::Delimited => Some(Encoding::Delimited),
-        cli::From::Text => Some(Encoding::Text),
-        cli::From::Json => Some(Encoding::Json),
-    }
-}
-
-pub(super) fn role(role: cli::Role) -> RoleChoice {
-    match role {
-        cli::Role::Auto => RoleChoice::Auto,
-        cli::Role::Downstream => RoleChoice::Always(Role::Downstream),
-        cli::Role::Upstream => RoleChoice::Always(Role::Upstream),
-    }
+pub(super) fn role(role: OrAuto<Role>) -> RoleChoice {
+    role.map_or(RoleChoice::Auto, RoleChoice::Always)
 }
 
 pub(super) fn verbosity(verbosity: cli::Verbosity) -> Verbosity {

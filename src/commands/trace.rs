@@ -1,40 +1,26 @@
 //! One trace on its way into a capture.
 
-use std::io;
+use std::{io, path::Path};
 
 use crate::{
     capture::Capture,
-    input::{Advance, Input, InputError, Source},
-    interrupt,
+    input::{Input, InputError, Source},
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, Flow, Identity, Stream, TcpMode, TruncatedMode},
-    timeline::{ConnectionId, Endpoints, EntryKind, PerConnection, Summaries, Summary, Timelines, TimesFrom},
-    trace::{Code, Nanos},
+    timeline::{ConnectionId, Endpoints, EntryKind, Mappings, PerConnection, Summaries, Summary, Timelines, TimesFrom},
+    trace::{Finding, Findings, Nanos},
     words::count,
 };
 
 use super::{
     connections::{Begun, Connections, Over, SharedKey},
     cuts::Cuts,
+    error::Error,
     hints::Hints,
     names::Name,
+    pump::{Attendant, Pump},
     settings::Settings,
 };
-
-/// Why a conversion stops before its end.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// The capture cannot be written.
-    Output(io::Error),
-    /// SIGINT or SIGTERM.
-    Signal(u8),
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
 
 /// The connections of a capture: each with the interface of the trace that it was last seen in.
 pub(super) type PacketConnections = Connections<(Box<Flow>, u32)>;
@@ -47,8 +33,8 @@ fn close(over: Over<(Box<Flow>, u32)>, capture: &mut Capture) -> io::Result<()> 
 }
 
 /// Writes the last packets of the connections that are kept open.
-pub(super) fn close_all(connections: &mut PacketConnections, capture: &mut Capture) -> io::Result<()> {
-    connections.end_all(&mut |over| close(over, capture))
+pub(super) fn close_all(connections: &mut PacketConnections, capture: &mut Capture) -> Result<(), Error> {
+    connections.end_all(&mut |over| close(over, capture)).map_err(|source| capture.error(source).into())
 }
 
 /// What is written of one of the trace's connections.
@@ -62,20 +48,18 @@ enum Writer {
 
 /// A trace, its flows and its place in the capture.
 pub(super) struct Trace {
-    timelines: Timelines,
+    pump: Pump<Timelines>,
     settings: Settings,
     name: Name,
     interface: Option<u32>,
     flows: PerConnection<(Writer, Endpoints)>,
     summaries: Summaries,
-    /// Bytes that were counted as progress.
-    counted: u64,
+    /// What is to be said of connections that ended, which is told after what the stages have found.
+    summed: Findings,
     packets: u64,
-    /// It is converted as it arrives.
-    live: bool,
-    /// Findings wait: it may be opened again.
-    hold: bool,
     pub reporter: Reporter,
+    /// The first findings, and how many of them, where a program wants them.
+    kept: (Vec<Finding>, usize),
     /// For people: how to look into what Wireshark would not dissect by itself.
     pub hints: Hints,
     /// What Envoy's limit cut.
@@ -103,34 +87,43 @@ impl Trace {
         let synth::Options { tcp, truncated, .. } = settings.synth;
         options.join = !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
         Self {
-            timelines: Timelines::new(source, options),
+            pump: Pump::new(Timelines::new(source, options), live),
             settings: settings.clone(),
             name,
             interface: None,
             flows: PerConnection::default(),
             summaries: Summaries::default(),
-            counted: 0,
+            summed: Findings::default(),
             packets: 0,
-            live,
-            hold: false,
             reporter: Reporter::new(settings.verbosity, settings.strict),
+            kept: (Vec::new(), 0),
             hints: Hints::default(),
             cuts: Cuts::default(),
         }
     }
 
+    /// From now on, findings are kept, but no more than `most`.
+    pub(super) fn keep_findings(&mut self, most: usize) {
+        self.kept.1 = most;
+    }
+
+    /// Takes what was kept.
+    pub(super) fn take_kept(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.kept.0)
+    }
+
     pub(super) fn timelines(&self) -> &Timelines {
-        &self.timelines
+        self.pump.stage()
     }
 
     /// Whether there was something to convert.
     pub(super) fn has_connections(&self) -> bool {
-        self.timelines.connections() > 0
+        self.timelines().connections() > 0
     }
 
     /// Whether a signal ended standard input.
     pub(super) fn was_interrupted(&self) -> bool {
-        self.live && interrupt::signal().is_some()
+        self.pump.was_interrupted()
     }
 
     /// Whether something was wrong.
@@ -141,92 +134,70 @@ impl Trace {
     /// Goes to the next entry and answers its time; `None` at the end. Before it waits for input, what a live stream
     /// gave so far is flushed.
     #[inline(always)]
-    pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Stop> {
-        let advance = self.timelines.advance();
-        if advance == Advance::Message && !self.timelines.source().has_findings() && !self.summaries.has_findings() {
-            return Ok(self.timelines.time());
-        }
-        self.advance_on(advance, capture, progress)
-    }
-
-    fn advance_on(
-        &mut self,
-        mut advance: Advance,
-        capture: &mut Capture,
-        progress: &Progress,
-    ) -> Result<Option<Nanos>, Stop> {
-        loop {
-            if !self.hold && (self.timelines.source().has_findings() || self.summaries.has_findings()) {
-                self.report();
-            }
-            match advance {
-                Advance::Message => return Ok(self.timelines.time()),
-                Advance::NeedInput => {
-                    if self.live {
-                        capture.flush().map_err(|error| Stop::Output(error.into_io()))?;
-                    } else if let Some(signal) = interrupt::signal() {
-                        return Err(Stop::Signal(signal));
-                    }
-                    self.timelines.source_mut().fill();
-                    self.count_progress(progress);
-                    advance = self.timelines.advance();
-                }
-                Advance::End => {
-                    // It may be what ended a pipe with a name.
-                    if let (false, Some(signal)) = (self.live, interrupt::signal()) {
-                        return Err(Stop::Signal(signal));
-                    }
-                    if !self.hold {
-                        self.report();
-                    }
-                    self.count_progress(progress);
-                    return Ok(None);
-                }
-            }
-        }
+    pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Error> {
+        let mut attendant = Telling {
+            reporter: &mut self.reporter,
+            kept: &mut self.kept,
+            summed: &mut self.summed,
+            capture: Some(capture),
+        };
+        let more = self.pump.next(progress, &mut attendant)?;
+        Ok(if more { self.pump.stage().time() } else { None })
     }
 
     /// As [`Trace::advance`] for the first entry, but what is to be told waits for the next call: the trace may be
     /// dropped before that.
-    pub(super) fn begin(&mut self, capture: &mut Capture) -> Result<Option<Nanos>, Stop> {
-        self.hold = true;
+    pub(super) fn begin(&mut self, capture: &mut Capture) -> Result<Option<Nanos>, Error> {
+        self.pump.hold = true;
         let time = self.advance(capture, &Progress::hidden());
-        self.hold = false;
+        self.pump.hold = false;
         time
     }
 
     /// What [`Trace::begin`] has not told counts as progress.
     pub(super) fn keep(&self, progress: &Progress) {
-        progress.bytes(self.counted);
+        progress.bytes(self.pump.counted());
     }
 
     /// Whether nothing in the trace says when its first connection began. Other traces may.
     pub(super) fn begins_anywhere(&self) -> bool {
-        let opening = self.timelines.entry().and_then(|entry| self.timelines.opening(entry.connection));
+        let timelines = self.timelines();
+        let opening = timelines.entry().and_then(|entry| timelines.opening(entry.connection));
         opening.is_some_and(|opening| {
             matches!(opening.times, TimesFrom::Neighbours | TimesFrom::Modified | TimesFrom::Nothing)
         })
     }
 
-    fn count_progress(&mut self, progress: &Progress) {
-        let read = self.timelines.source().bytes_read();
-        progress.bytes(read - self.counted);
-        self.counted = read;
+    /// Converts all of it into a capture of its own.
+    pub(super) fn convert(
+        &mut self,
+        mappings: &Mappings,
+        capture: &mut Capture,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        let mut connections = PacketConnections::new(mappings.clone());
+        while self.advance(capture, progress)?.is_some() {
+            self.write(&mut connections, capture)?;
+        }
+        close_all(&mut connections, capture)?;
+        // The ends of connections that were kept open count as well.
+        self.packets = capture.packets();
+        Ok(())
     }
 
     /// Writes the packets of the current entry.
     #[inline(always)]
-    pub(super) fn write(&mut self, connections: &mut PacketConnections, capture: &mut Capture) -> io::Result<()> {
+    pub(super) fn write(&mut self, connections: &mut PacketConnections, capture: &mut Capture) -> Result<(), Error> {
         let before = capture.packets();
         let written = self.write_entry(connections, capture);
         self.packets += capture.packets() - before;
-        written
+        written.map_err(|source| capture.error(source).into())
     }
 
     #[inline(always)]
     fn write_entry(&mut self, connections: &mut PacketConnections, capture: &mut Capture) -> io::Result<()> {
-        let Some(entry) = self.timelines.entry() else { return Ok(()) };
-        let summary = self.summaries.entry(&self.timelines, &entry);
+        let Some(entry) = self.pump.stage().entry() else { return Ok(()) };
+        let summary = self.summaries.entry(self.pump.stage(), &entry, &mut self.summed);
         match (&entry.kind, self.flows.get_mut(entry.connection), self.interface) {
             (EntryKind::Data(data), Some((Writer::Own(flow), _)), Some(interface)) => {
                 flow.data(entry.time, data, &mut capture.interface(interface))
@@ -242,7 +213,7 @@ impl Trace {
         connections: &mut PacketConnections,
         capture: &mut Capture,
     ) -> io::Result<()> {
-        let Some(entry) = self.timelines.entry() else { return Ok(()) };
+        let Some(entry) = self.pump.stage().entry() else { return Ok(()) };
         let (connection, time) = (entry.connection, entry.time);
         let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name.shown));
         let Some((writer, endpoints)) = self.flows.get_mut(connection) else {
@@ -285,7 +256,7 @@ impl Trace {
         connections: &mut PacketConnections,
         capture: &mut Capture,
     ) -> io::Result<()> {
-        match (self.flows.take(connection), self.timelines.opening(connection)) {
+        match (self.flows.take(connection), self.pump.stage().opening(connection)) {
             (Some((Writer::Own(flow), endpoints)), Some(opening)) => {
                 let flow = (Box::new(flow), interface);
                 connections.end(flow, endpoints, opening, time, complete, &mut |over| close(over, capture))
@@ -312,7 +283,7 @@ impl Trace {
         connections: &mut PacketConnections,
         capture: &mut Capture,
     ) -> io::Result<()> {
-        let Some(opening) = self.timelines.opening(connection) else { return Ok(()) };
+        let Some(opening) = self.pump.stage().opening(connection) else { return Ok(()) };
         let Name { shown, stem } = &self.name;
         let identity = |endpoints| Identity { trace_file: shown, source: stem, opening, endpoints, time };
         let mut written = Ok(());
@@ -340,47 +311,65 @@ impl Trace {
                 None => return Ok(()),
             },
         };
-        self.timelines.find_faults(connection, &endpoints.faults);
+        let (timelines, findings) = self.pump.parts();
+        timelines.find_faults(connection, &endpoints.faults, findings);
         self.flows.insert(connection, (writer, endpoints));
         written
-    }
-
-    fn report(&mut self) {
-        let mut findings = self.timelines.source_mut().take_findings();
-        if self.was_interrupted() {
-            // The user ended the stream, and not where a message ends, or what packs it.
-            findings.retain(|finding| !matches!(finding.code, Code::CutOff | Code::ReadFailed));
-        }
-        findings.extend(self.summaries.take_findings());
-        for finding in &findings {
-            self.reporter.finding(self.timelines.source().path(), finding);
-        }
-    }
-
-    /// The trace has a capture of its own, which is complete: the ends of connections that were kept open count as well.
-    pub(super) fn count_all_packets(&mut self, capture: &Capture) {
-        self.packets = capture.packets();
     }
 
     /// Says what was converted, to those who asked for many words.
     pub(super) fn describe(&self) {
         if self.settings.verbosity == Verbosity::Verbose {
-            let source = self.timelines.source();
+            let source = self.timelines().source();
             let (path, encoding) = (source.path().display(), source.encoding().name());
             let (connections, packets) =
-                (count(self.timelines.connections(), "connection"), count(self.packets, "packet"));
+                (count(self.timelines().connections(), "connection"), count(self.packets, "packet"));
             print_line("note", &format_args!("{path}: {encoding}, {connections}, {packets}"));
         }
     }
 
     /// Says what is to be said of the whole trace.
     pub(super) fn finish(&mut self) {
-        self.report();
-        let source = self.timelines.source();
+        self.pump.hand_on(&mut Telling {
+            reporter: &mut self.reporter,
+            kept: &mut self.kept,
+            summed: &mut self.summed,
+            capture: None,
+        });
+        let source = self.pump.stage().source();
         self.reporter.finish(source.path());
         // Of what holds no trace, the fields are nobody's.
-        if self.timelines.connections() > 0 {
+        if self.has_connections() {
             self.reporter.unknown_fields(source.path(), source.unknown_fields());
         }
+    }
+}
+
+/// Tells people what comes up while a trace is converted.
+struct Telling<'a> {
+    reporter: &'a mut Reporter,
+    kept: &'a mut (Vec<Finding>, usize),
+    summed: &'a mut Findings,
+    /// Where it goes, while there may be more of it.
+    capture: Option<&'a mut Capture>,
+}
+
+impl Attendant for Telling<'_> {
+    #[inline(always)]
+    fn has_findings(&self) -> bool {
+        !self.summed.is_empty()
+    }
+
+    fn findings(&mut self, path: &Path, findings: &[Finding]) {
+        for finding in findings.iter().chain(&self.summed.take()) {
+            self.reporter.finding(path, finding);
+            if self.kept.0.len() < self.kept.1 {
+                self.kept.0.push(finding.clone());
+            }
+        }
+    }
+
+    fn before_wait(&mut self) -> Result<(), Error> {
+        Ok(self.capture.as_mut().map_or(Ok(()), |capture| capture.flush())?)
     }
 }

@@ -9,16 +9,17 @@ use serde_json::json;
 
 use super::{
     Status,
+    error::Error,
     inspect::{self, Item},
     settings,
 };
 use crate::{
     cli::ValidateArgs,
-    input::{InputError, OTHER_JSON},
+    input::InputError,
     interrupt::Watched,
     report::{self, print_line},
     timeline,
-    trace::{Finding, Severity},
+    trace::{Finding, Place, Severity},
     untrusted::escape_json,
     words::count,
 };
@@ -41,7 +42,7 @@ impl Counts {
     }
 }
 
-pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
+pub(super) fn run(args: &ValidateArgs) -> Result<Status, Error> {
     let (inputs, unreadable, mut passed_over) = inspect::inputs(&args.inspect)?;
     let mut out = Watched(io::stdout().lock());
     let mut counts = Counts::default();
@@ -59,30 +60,27 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
         };
         let result = inspect::read(input, options, timeline, |item| {
             if let (Item::Finding(finding), true) = (item, written.is_ok()) {
-                counts.add(finding.code.severity());
-                written = write_finding(&mut out, args.inspect.json, &input.path, finding);
+                counts.add(finding.code().severity());
+                written = write_finding(&mut out, args.inspect.json, input.path(), finding);
             }
         });
         match result {
-            Ok(Ok(())) => read += 1,
-            Ok(Err(signal)) => return Ok(signal),
-            Err(error) if input.is_found() && error.is_other_json() => {
+            Ok(()) => read += 1,
+            Err(Error::Input(error)) if input.is_found && error.is_other_json() => {
                 passed_over += 1;
-                super::passed_over(&input.path, OTHER_JSON, settings::verbosity(args.inspect.verbosity));
+                super::passed_over(input.path(), &error, settings::verbosity(args.inspect.verbosity));
             }
-            Err(error) => {
+            Err(Error::Input(error)) => {
                 counts.add(Severity::Error);
                 written = written.and_then(|()| write_refusal(&mut out, args.inspect.json, &error));
             }
+            Err(error) => return Err(error),
         }
         if written.is_err() {
             break;
         }
     }
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Status::Done),
-        result => result?,
-    }
+    written.and_then(|()| out.flush())?;
     super::count_passed_over(passed_over, settings::verbosity(args.inspect.verbosity));
     if !args.inspect.json && !args.inspect.verbosity.quiet {
         let Counts { errors, warnings, notes } = counts;
@@ -100,18 +98,18 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Status> {
 }
 
 fn write_finding(out: &mut impl Write, json: bool, path: &Path, finding: &Finding) -> io::Result<()> {
-    let Finding { code, offset, message, detail } = finding;
+    let code = finding.code();
     let severity = code.severity().word();
     let path = path.display().to_string();
     if json {
+        let Place { offset, message } = finding.place;
         let object = json!({
             "path": path, "severity": severity, "code": code.name(),
-            "offset": offset, "message": message, "detail": detail,
+            "offset": offset, "message": message, "detail": report::detail(finding),
         });
         return writeln!(out, "{}", escape_json(&object.to_string()));
     }
-    let place = format!("byte {offset}, message {message}:");
-    let line = format!("{severity:<7}  {code:<18}  {path}: {place} {detail}", code = code.name());
+    let line = format!("{severity:<7}  {code:<18}  {path}: {finding}", code = code.name());
     writeln!(out, "{}", report::for_terminal(&line))
 }
 

@@ -1,5 +1,36 @@
 //! HTTP tap traces as HAR 1.2, the format of browsers' network panels: one JSON object for all exchanges, written
 //! entry by entry as exchanges end.
+//!
+//! [`Exchanges`] collects the halves of an exchange, [`Har`] writes it:
+//!
+//! ```
+//! use tap2pcap::{
+//!     capture::Destination,
+//!     har::{Exchanges, Har},
+//!     input::{MAX_MESSAGE, Options, Source},
+//!     timeline::HttpOptions,
+//!     trace::Findings,
+//! };
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("exchange.har");
+//! let trace: &[u8] = br#"{"http_buffered_trace": {
+//!     "request": {"headers": [{"key": ":method", "value": "GET"}, {"key": ":path", "value": "/"}]},
+//!     "response": {"headers": [{"key": ":status", "value": "200"}]}
+//! }}"#;
+//! let mut source = Source::from_reader("in memory".as_ref(), Box::new(trace), Options::default())?;
+//! let mut har = Har::create(&Destination::File(path.clone()), HttpOptions::default(), None)?;
+//! let mut exchanges = Exchanges::new(MAX_MESSAGE);
+//! let mut findings = Findings::default();
+//! while let Some(view) = source.next_message(&mut findings) {
+//!     exchanges.message(view, |view, tracks| har.entry("in memory", view, tracks))?;
+//! }
+//! exchanges.end(|view, tracks| har.entry("in memory", view, tracks))?;
+//! assert_eq!(har.entries(), 1);
+//! har.finish()?;
+//! # assert!(path.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod entry;
 mod exchanges;

@@ -23,12 +23,12 @@ pub(crate) trait Decode {
 /// The outcome of one [`Decode::step`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A message stands in `window[start..end]`; the next step starts behind it.
+    /// A message stands in `window[start..end]`; the next step starts after it.
     Message { start: usize, end: usize },
     /// The message in `window[start..end]` is damaged. `out` holds what was readable (it may be nothing). The next
-    /// step starts behind it; a decoder that cannot find the next message answers it with `End`.
+    /// step starts after it; a decoder that cannot find the next message answers it with `End`.
     Damaged { start: usize, end: usize, fault: Fault },
-    /// The first `skip` bytes hold nothing; behind them, at least `wanted` bytes are needed to go on (more than there
+    /// The first `skip` bytes hold nothing; after them, at least `wanted` bytes are needed to go on (more than there
     /// are now). Never answered when `at_end`. Where a length says how long the message is, `wanted` is
     /// all of it.
     NeedMore { skip: usize, wanted: usize },

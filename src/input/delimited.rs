@@ -1,4 +1,4 @@
-//! PROTO_BINARY_LENGTH_DELIMITED: each `TraceWrapper` behind its length as a varint.
+//! PROTO_BINARY_LENGTH_DELIMITED: each `TraceWrapper` after its length as a varint.
 
 use super::{
     binary::{Frame, cut_off, frame, too_long, undecodable},

@@ -6,8 +6,9 @@ mod evidence;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
+use clap::ValueEnum;
 use memchr::memmem;
 
 use self::evidence::Evidence;
@@ -15,26 +16,27 @@ use super::{
     binary::BinaryDecoder,
     delimited::DelimitedDecoder,
     discover::unpacked,
-    error::OTHER_JSON,
     wire::{Reason, Scanner},
 };
 use crate::trace::TraceKind;
 
 /// The encodings of a trace file. The two JSON ones differ only in the field that holds a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Encoding {
     /// PROTO_BINARY.
+    #[value(help = "PROTO_BINARY: messages back to back")]
     Binary,
     /// PROTO_BINARY_LENGTH_DELIMITED.
     Delimited,
     /// PROTO_TEXT.
     Text,
     /// JSON_BODY_AS_BYTES and JSON_BODY_AS_STRING.
+    #[value(help = "JSON_BODY_AS_BYTES or JSON_BODY_AS_STRING")]
     Json,
 }
 
 impl Encoding {
-    /// The word of `--from`.
+    /// The word that people read and write.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -63,8 +65,63 @@ impl Encoding {
 pub enum Detected {
     /// One of the five encodings.
     Trace(Encoding),
-    /// Something else, described for people.
-    Other(&'static str),
+    /// Something else.
+    Other(Likeness),
+}
+
+/// What the first bytes of something look like that is no trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Likeness {
+    /// A pcapng capture.
+    Pcapng,
+    /// A pcap capture.
+    Pcap,
+    /// An image.
+    Image,
+    /// An HTML page.
+    Html,
+    /// An XML document.
+    Xml,
+    /// gzip's data, packed once more.
+    Gzip,
+    /// Zstandard's data, packed once more.
+    Zstandard,
+    /// A ZIP archive.
+    Zip,
+    /// JSON without a tap trace. Directories of traces hold such files too.
+    OtherJson,
+    /// A JSON array.
+    JsonArray,
+    /// White space.
+    Blank,
+    /// Text of no known kind.
+    Text,
+    /// A protobuf message that may be anything.
+    Protobuf,
+    /// Nothing known.
+    Nothing,
+}
+
+impl fmt::Display for Likeness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pcapng => "it is a pcapng capture already",
+            Self::Pcap => "it is a pcap capture already",
+            Self::Image => "it is an image",
+            Self::Html => "it is an HTML page (an error page saved as a file?)",
+            Self::Xml => "it is an XML document",
+            Self::Gzip => "it is gzip data",
+            Self::Zstandard => "it is Zstandard data",
+            Self::Zip => "it is a ZIP archive",
+            Self::OtherJson => "it is JSON, but holds none of a tap trace's fields",
+            Self::JsonArray => "it is a JSON array; Envoy writes objects one after another",
+            Self::Blank => "it holds only white space",
+            Self::Text => "it is text, but neither JSON nor protobuf text",
+            Self::Protobuf => "it may be a protobuf message, but it holds nothing that only a tap trace does",
+            Self::Nothing => "none of Envoy's five formats fits its first bytes",
+        })
+    }
 }
 
 /// Recognises the encoding of a source by its first bytes, of which there are no more; `path` breaks ties.
@@ -108,7 +165,7 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
     match found {
         Some(encoding) => Some(Detected::Trace(encoding)),
         None if more => None,
-        None => Some(Detected::Other(if is_json { OTHER_JSON } else { looks_like(head) })),
+        None => Some(Detected::Other(if is_json { Likeness::OtherJson } else { looks_like(head) })),
     }
 }
 
@@ -180,12 +237,12 @@ fn starts_text(head: &[u8]) -> bool {
 }
 
 /// The magic numbers of captures, which lie where traces lie.
-fn capture(head: &[u8]) -> Option<&'static str> {
+fn capture(head: &[u8]) -> Option<Likeness> {
     let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| head.starts_with(prefix));
     if starts(&[b"\x0a\x0d\x0d\x0a"]) {
-        Some("it is a pcapng capture already")
+        Some(Likeness::Pcapng)
     } else if starts(&[b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"]) {
-        Some("it is a pcap capture already")
+        Some(Likeness::Pcap)
     } else {
         None
     }
@@ -203,34 +260,34 @@ fn is_protobuf(head: &[u8]) -> bool {
     !head.is_empty()
 }
 
-/// What the first bytes look like, for the message that refuses them.
-fn looks_like(head: &[u8]) -> &'static str {
+/// What the first bytes look like, where they are refused.
+fn looks_like(head: &[u8]) -> Likeness {
     let text = after_blanks(head);
     let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| head.starts_with(prefix));
     let tag = |word: &[u8]| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
     if let Some(capture) = capture(head) {
         capture
     } else if starts(&[b"\x89PNG", b"\xff\xd8\xff", b"GIF8"]) {
-        "it is an image"
+        Likeness::Image
     } else if tag(b"<!doctype html") || tag(b"<html") || tag(b"<head") || tag(b"<body") {
-        "it is an HTML page (an error page saved as a file?)"
+        Likeness::Html
     } else if tag(b"<?xml") {
-        "it is an XML document"
+        Likeness::Xml
     } else if starts(&[b"\x1f\x8b"]) {
-        "it is gzip data"
+        Likeness::Gzip
     } else if starts(&[b"\x28\xb5\x2f\xfd"]) {
-        "it is Zstandard data"
+        Likeness::Zstandard
     } else if starts(&[b"PK\x03\x04"]) {
-        "it is a ZIP archive"
+        Likeness::Zip
     } else if text.starts_with(b"[") {
-        "it is a JSON array; Envoy writes objects one after another"
+        Likeness::JsonArray
     } else if text.is_empty() {
-        "it holds only white space"
+        Likeness::Blank
     } else if head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
-        "it is text, but neither JSON nor protobuf text"
+        Likeness::Text
     } else if is_protobuf(head) {
-        "it may be a protobuf message, but it holds nothing that only a tap trace does; --from binary reads it as one"
+        Likeness::Protobuf
     } else {
-        "none of Envoy's five formats fits its first bytes"
+        Likeness::Nothing
     }
 }

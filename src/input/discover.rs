@@ -8,7 +8,7 @@ use std::{
 
 use walkdir::WalkDir;
 
-use super::{InputError, Options, Source};
+use super::{InputError, InputPath, Options, Source};
 use crate::interrupt;
 
 /// The suffixes that Envoy gives to trace files.
@@ -17,71 +17,45 @@ const SUFFIXES: [&str; 4] = ["pb", "pb_length_delimited", "pb_text", "json"];
 /// The suffixes of packed files.
 const PACKED: [&str; 2] = ["gz", "zst"];
 
-/// What an input is: a file may have any name, `-` too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Standard input.
-    Stdin,
-    /// A file that was named.
-    Named,
-    /// A file in a directory that was named.
-    Found,
-}
-
 /// One trace file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// Where it is; `-` for standard input.
-    pub path: PathBuf,
+pub(crate) struct Input {
+    /// Where it is.
+    pub place: InputPath,
     /// Its place below the directory that was named, or its own name.
     pub relative: PathBuf,
-    /// What it is.
-    pub origin: Origin,
+    /// It was not named itself, but found in a directory that was.
+    pub is_found: bool,
 }
 
 impl Input {
+    /// What people call it; `-` for standard input.
+    #[must_use]
+    pub(crate) fn path(&self) -> &Path {
+        self.place.path()
+    }
+
     /// Whether it is standard input.
     #[must_use]
-    pub fn is_stdin(&self) -> bool {
-        self.origin == Origin::Stdin
+    pub(crate) fn is_stdin(&self) -> bool {
+        self.place == InputPath::Stdin
     }
-
-    /// Whether it was found in a directory.
-    #[must_use]
-    pub fn is_found(&self) -> bool {
-        self.origin == Origin::Found
-    }
-
-    /// Whether it is a file with a content that can be read more than once.
-    #[must_use]
-    pub fn is_regular(&self) -> bool {
-        !self.is_stdin() && self.path.is_file()
-    }
-}
-
-/// A file in a directory that is no trace, as far as anybody can tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PassedOver {
-    /// The file.
-    pub path: PathBuf,
-    /// What it is instead, or why it cannot be read.
-    pub why: String,
 }
 
 /// What the inputs of a command line stand for.
 #[derive(Debug, Default)]
-pub struct Discovered {
+pub(crate) struct Discovered {
     /// Traces, or what should be some.
     pub inputs: Vec<Input>,
     /// What could not be read on the way.
     pub unreadable: Vec<Unreadable>,
-    /// Files in directories that are no traces.
-    pub passed_over: Vec<PassedOver>,
+    /// Files in directories that are no traces, as far as anybody can tell, and why.
+    pub passed_over: Vec<InputError>,
 }
 
 /// What could not be read on the way.
 #[derive(Debug)]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// The file or directory.
     pub path: PathBuf,
     /// Why.
@@ -91,13 +65,13 @@ pub struct Unreadable {
 impl Unreadable {
     /// Whether it is a trace by its name, rather than a directory that may hold some.
     #[must_use]
-    pub fn is_trace(&self) -> bool {
+    pub(crate) fn is_trace(&self) -> bool {
         has_trace_suffix(&self.path)
     }
 
     /// As an error for people.
     #[must_use]
-    pub fn as_input_error(&self) -> InputError {
+    pub(crate) fn as_input_error(&self) -> InputError {
         let source = io::Error::new(self.error.kind(), self.error.to_string());
         InputError::Read { path: self.path.clone(), source }
     }
@@ -109,16 +83,15 @@ impl Unreadable {
 /// A file with the suffix of a trace counts as one, so that it is missed where it is damaged; of any other the first bytes
 /// decide.
 #[must_use]
-pub fn discover(paths: &[PathBuf]) -> Discovered {
+pub(crate) fn discover(paths: &[PathBuf]) -> Discovered {
     let mut found = Discovered::default();
     for path in paths {
-        if path == Path::new("-") {
-            found.inputs.push(Input { path: path.clone(), relative: path.clone(), origin: Origin::Stdin });
-        } else if path.is_dir() {
+        let place = InputPath::new(path);
+        if place.file().is_some_and(Path::is_dir) {
             walk(path, &mut found);
         } else {
             let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));
-            found.inputs.push(Input { path: path.clone(), relative, origin: Origin::Named });
+            found.inputs.push(Input { place, relative, is_found: false });
         }
     }
     found
@@ -135,12 +108,12 @@ fn walk(root: &Path, found: &mut Discovered) {
                 let path = entry.path();
                 match if has_trace_suffix(path) { Ok(()) } else { look_into(path) } {
                     Ok(()) => found.inputs.push(Input {
-                        path: path.to_owned(),
+                        place: InputPath::File(path.to_owned()),
                         // walkdir gives only what is below the root.
                         relative: path.strip_prefix(root).unwrap_or(path).to_owned(),
-                        origin: Origin::Found,
+                        is_found: true,
                     }),
-                    Err(why) => found.passed_over.push(PassedOver { path: path.to_owned(), why }),
+                    Err(error) => found.passed_over.push(error),
                 }
             }
             Ok(_) => {}
@@ -151,8 +124,8 @@ fn walk(root: &Path, found: &mut Discovered) {
                     // To nothing, or to where nobody may look; by its name no trace.
                     let gone = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
                     if !gone {
-                        let why = error.into_io_error().map(|error| format!("cannot be read: {error}"));
-                        found.passed_over.push(PassedOver { path, why: why.unwrap_or_default() });
+                        let source = error.into_io_error().unwrap_or_else(cannot_be_walked);
+                        found.passed_over.push(InputError::Read { path, source });
                     }
                     continue;
                 }
@@ -160,7 +133,7 @@ fn walk(root: &Path, found: &mut Discovered) {
                     Some(ancestor) => {
                         io::Error::other(format!("a symbolic link that leads back to {}", ancestor.display()))
                     }
-                    None => error.into_io_error().unwrap_or_else(|| io::Error::other("cannot be walked")),
+                    None => error.into_io_error().unwrap_or_else(cannot_be_walked),
                 };
                 found.unreadable.push(Unreadable { path, error });
             }
@@ -168,18 +141,17 @@ fn walk(root: &Path, found: &mut Discovered) {
     }
 }
 
+/// Stands for a reason that is not known.
+fn cannot_be_walked() -> io::Error {
+    io::Error::other("cannot be walked")
+}
+
 /// Bytes that one read asks for where a file is only looked into.
 const LOOK: usize = 16 << 10;
 
 /// Whether a file's first bytes are a trace's; else why not.
-fn look_into(path: &Path) -> Result<(), String> {
-    match Source::open(path, Options { piece: Some(LOOK), ..Options::default() }) {
-        Ok(_) => Ok(()),
-        Err(InputError::Unrecognised { looks_like, .. }) => Err(looks_like.to_owned()),
-        Err(InputError::Read { source, .. }) => Err(format!("cannot be read: {source}")),
-        Err(InputError::Empty { .. }) => Err("it is empty".to_owned()),
-        Err(InputError::NothingReadable { .. }) => Err("it holds nothing that can be read".to_owned()),
-    }
+fn look_into(path: &Path) -> Result<(), InputError> {
+    Source::open(path, Options { piece: Some(LOOK), ..Options::default() }).map(drop)
 }
 
 /// What this program has not finished writing, or was kept from finishing.

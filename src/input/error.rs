@@ -7,6 +7,8 @@ use std::{
 
 use thiserror::Error;
 
+use super::Likeness;
+
 /// A source that cannot be opened or recognised. What is wrong inside a recognised source is a
 /// [`Finding`](crate::trace::Finding) instead, because what came before it is kept.
 #[derive(Debug, Error)]
@@ -38,7 +40,7 @@ pub enum InputError {
         /// The file, `-` for standard input.
         path: PathBuf,
         /// What it is instead, as far as its first bytes tell.
-        looks_like: &'static str,
+        looks_like: Likeness,
     },
 }
 
@@ -68,9 +70,6 @@ impl InputError {
     /// Whether it is a JSON file of some other kind: directories of traces hold such files too.
     #[must_use]
     pub fn is_other_json(&self) -> bool {
-        matches!(self, Self::Unrecognised { looks_like, .. } if *looks_like == OTHER_JSON)
+        matches!(self, Self::Unrecognised { looks_like: Likeness::OtherJson, .. })
     }
 }
-
-/// How detection calls JSON without a tap trace.
-pub const OTHER_JSON: &str = "it is JSON, but holds none of a tap trace's fields";

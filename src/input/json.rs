@@ -8,7 +8,8 @@ mod fast;
 mod frame;
 mod times;
 
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 mod tests;
 
 use memchr::memchr_iter;
@@ -33,7 +34,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Decodes JSON objects back to back, each a `TraceWrapper`.
 #[derive(Debug, Default)]
 pub(crate) struct JsonDecoder {
-    /// The place of a byte order mark lies behind.
+    /// The place where a byte order mark may stand was passed.
     begun: bool,
     /// The object at the start of the window is not complete yet.
     pending: Option<Pending>,
@@ -133,7 +134,7 @@ impl JsonDecoder {
             Err(ref error) => error,
         };
         let at = attempt.fault_at.unwrap_or_else(|| offset_of(error, text));
-        // A number that ends with the window may go on behind it, so that it is of the wrong type, or none, says
+        // A number that ends with the window may go on after it, so that it is of the wrong type, or none, says
         // nothing yet.
         let is_open = error.is_eof() || at + 1 >= text.len();
         if is_open && !complete && !at_end {

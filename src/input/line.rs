@@ -29,7 +29,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A decimal number of 1 to 15 digits without a leading zero, which has another meaning in text. Behind it, one
+    /// A decimal number of 1 to 15 digits without a leading zero, which has another meaning in text. After it, one
     /// more byte must stand.
     #[inline(always)]
     pub(super) fn number(&mut self) -> Option<u64> {
@@ -52,13 +52,13 @@ impl<'a> Line<'a> {
 #[inline(always)]
 pub(super) fn leading_digits(eight: u64) -> (u64, usize) {
     let values = eight ^ 0x3030_3030_3030_3030;
-    // The high bit of each byte that is not 0 to 9; a carry out of one only spoils those behind it.
+    // The high bit of each byte that is not 0 to 9; a carry out of one only spoils those after it.
     let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
     let len = (others.trailing_zeros() / 8) as usize;
     if len == 0 {
         return (0, 0);
     }
-    // The digits move to the end, behind zeros, so that there are always eight; then neighbours are joined to numbers of
+    // The digits move to the end, after zeros, so that there are always eight; then neighbours are joined to numbers of
     // two, of four and of eight digits.
     let ones = values << (64 - 8 * len);
     let twos = ones.wrapping_mul(0x0a01) >> 8 & 0x00ff_00ff_00ff_00ff;

@@ -1,4 +1,26 @@
 //! Bytes to trace messages: sources, detection, framing, and one decoder per encoding.
+//!
+//! A [`Source`] is a file, or anything else that can be read, in any of the five encodings, packed or not:
+//!
+//! ```
+//! use tap2pcap::{
+//!     input::{Encoding, Options, Source},
+//!     trace::Findings,
+//! };
+//!
+//! let mut source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), Options::default())?;
+//! assert_eq!(source.encoding(), Encoding::Binary);
+//! let mut findings = Findings::default();
+//! while let Some(view) = source.next_message(&mut findings) {
+//!     let message = view.message();
+//!     println!("byte {}: connection {}, {} events", message.offset, message.trace_id, message.events.len());
+//! }
+//! for finding in findings.take() {
+//!     println!("{finding}");
+//! }
+//! # assert!(source.decoded() > 0);
+//! # Ok::<(), tap2pcap::input::InputError>(())
+//! ```
 
 mod binary;
 mod decode;
@@ -6,10 +28,13 @@ mod delimited;
 mod detect;
 mod discover;
 mod error;
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 mod http_tests;
 mod json;
 mod line;
+mod messages;
+mod place;
 mod reader;
 mod schema;
 #[cfg(test)]
@@ -18,7 +43,10 @@ mod source;
 mod text;
 mod wire;
 
-pub use detect::{Detected, Encoding, detect};
-pub use discover::{Discovered, Input, Origin, PassedOver, Unreadable, discover, trace_stem};
-pub use error::{InputError, OTHER_JSON};
-pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Peek, Source};
+pub use detect::{Detected, Encoding, Likeness, detect};
+pub use discover::trace_stem;
+pub(crate) use discover::{Discovered, Input, Unreadable, discover};
+pub use error::InputError;
+pub use place::InputPath;
+pub(crate) use source::Peek;
+pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Source};

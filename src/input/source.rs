@@ -9,13 +9,13 @@ mod window;
 
 use std::{
     fmt,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 pub use self::limits::{LEAST_MAX_MESSAGE, MAX_MESSAGE};
-use self::{findings::SourceFindings, limits::Limits, look_ahead::LookAhead, window::Window};
+use self::{findings::Watch, limits::Limits, look_ahead::LookAhead, window::Window};
 use super::{
     binary::BinaryDecoder,
     decode::{Decode, Fault, Step},
@@ -27,7 +27,7 @@ use super::{
     reader,
     text::TextDecoder,
 };
-use crate::trace::{Code, Finding, Message, MessageView, UnknownFields};
+use crate::trace::{Code, Fact, Finding, Findings, Message, MessageView, Place, UnknownFields};
 
 /// Bytes that detection looks at. More are never needed: the first message of a trace shows its shape early.
 const HEAD: usize = 64 * 1024;
@@ -60,7 +60,7 @@ pub enum Advance {
 
 /// What [`Source::peek`] came to.
 #[derive(Debug)]
-pub enum Peek<'a> {
+pub(crate) enum Peek<'a> {
     /// The next message; its payloads cannot be looked at yet.
     Message(&'a Message),
     /// It is not complete: [`Source::fill`] reads on, and may block.
@@ -79,7 +79,9 @@ pub struct Source {
     decoder: Box<dyn Decode + Send>,
     limits: Limits,
     messages: LookAhead,
-    findings: SourceFindings,
+    watch: Watch,
+    /// Reading on failed before anybody asked for it.
+    failed: Option<io::Error>,
     /// Bytes at the start of the window that belong to the current message; they are given up by the next `advance`.
     taken: usize,
     next_index: u64,
@@ -101,11 +103,11 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::open`].
-    pub fn of(input: &Input, options: Options) -> Result<Self, InputError> {
+    pub(crate) fn of(input: &Input, options: Options) -> Result<Self, InputError> {
         if input.is_stdin() {
-            Self::unpack(&input.path, reader::stdin(), options)
+            Self::unpack(input.path(), reader::stdin(), options)
         } else {
-            Self::open(&input.path, options)
+            Self::open(input.path(), options)
         }
     }
 
@@ -118,8 +120,8 @@ impl Source {
         let mut source = Self::unpack(path, reader, options)?;
         // Among many, a small one is done with its file, and with the memory that unpacking it takes.
         if options.piece.is_some() && path.is_file() {
-            while !source.window.holds_a_piece() {
-                source.read_or_end();
+            while !source.window.holds_a_piece() && source.failed.is_none() {
+                source.failed = source.window.read().err();
             }
         }
         Ok(source)
@@ -148,7 +150,8 @@ impl Source {
             decoder: Box::new(BinaryDecoder::default()),
             messages: LookAhead::new([(); 2].map(|()| limits.message())),
             limits,
-            findings: SourceFindings::default(),
+            watch: Watch::default(),
+            failed: None,
             taken: 0,
             next_index: 0,
             decoded: 0,
@@ -224,23 +227,6 @@ impl Source {
         self.messages.unknown_fields()
     }
 
-    /// Takes the findings since the last call, in order.
-    pub fn take_findings(&mut self) -> Vec<Finding> {
-        self.findings.take()
-    }
-
-    /// Whether there are findings to take.
-    #[inline]
-    #[must_use]
-    pub fn has_findings(&self) -> bool {
-        !self.findings.is_empty()
-    }
-
-    /// Adds what a later stage found.
-    pub fn add_finding(&mut self, finding: Finding) {
-        self.findings.push(finding);
-    }
-
     /// The message that the last [`Source::advance`] decoded, without its bytes.
     #[inline]
     #[must_use]
@@ -256,19 +242,19 @@ impl Source {
     }
 
     /// Decodes the next message from the bytes that are there, as a batch with those after it that may share it. Never
-    /// blocks.
-    pub fn advance(&mut self) -> Advance {
-        let advance = self.advance_one();
+    /// blocks. What is wrong with it is added to `findings`.
+    pub fn advance(&mut self, findings: &mut Findings) -> Advance {
+        let advance = self.advance_one(findings);
         if advance == Advance::Message {
             self.extend_batch();
         }
         advance
     }
 
-    fn advance_one(&mut self) -> Advance {
+    fn advance_one(&mut self, findings: &mut Findings) -> Advance {
         self.give_up_taken();
         if let Some(step) = self.messages.advance()
-            && let Some(advance) = self.accept(step)
+            && let Some(advance) = self.accept(step, findings)
         {
             return advance;
         }
@@ -276,7 +262,7 @@ impl Source {
             self.give_up_taken();
             self.limits.discard_from(&mut self.window);
             if self.limits.is_too_large() {
-                self.pass_over();
+                self.pass_over(findings);
                 continue;
             }
             self.messages.current_mut().clear();
@@ -285,7 +271,7 @@ impl Source {
             }
             let (bytes, at_end) = self.limits.view(&self.window, 0);
             let step = self.decoder.step(bytes, at_end, self.messages.current_mut());
-            if let Some(advance) = self.accept(step) {
+            if let Some(advance) = self.accept(step, findings) {
                 return advance;
             }
         }
@@ -309,21 +295,21 @@ impl Source {
     }
 
     /// Takes what the decoder came to. `None` where the next step is to be taken.
-    fn accept(&mut self, step: Step) -> Option<Advance> {
+    fn accept(&mut self, step: Step, findings: &mut Findings) -> Option<Advance> {
         match step {
             Step::Message { start, end } => {
-                self.begin_message(start, end);
+                self.begin_message(start, end, findings);
                 Some(Advance::Message)
             }
             Step::Damaged { start, end, fault } => {
-                self.begin_message(start, end);
+                self.begin_message(start, end, findings);
                 let finding = self.finding(fault);
                 let message = self.messages.current();
                 let readable = message.connection.is_some() || !message.events.is_empty() || !message.http.is_empty();
-                if message.kind.is_none() && finding.code == Code::Undecodable {
-                    self.findings.suspect(finding);
+                if message.kind.is_none() && finding.code() == Code::Undecodable {
+                    self.watch.suspect(finding);
                 } else {
-                    self.findings.push(finding);
+                    findings.push(finding);
                 }
                 if !readable {
                     self.decoded -= 1;
@@ -336,14 +322,14 @@ impl Source {
                 None
             }
             Step::End => {
-                self.findings.end(self.decoded > 0);
+                self.watch.end(self.decoded > 0, findings);
                 Some(Advance::End)
             }
         }
     }
 
     /// Decodes the message after the current one, which stays as it is. Never blocks.
-    pub fn peek(&mut self) -> Peek<'_> {
+    pub(crate) fn peek(&mut self) -> Peek<'_> {
         if !self.look_ahead() && !self.limits.passes_over() {
             return Peek::NeedInput;
         }
@@ -369,20 +355,19 @@ impl Source {
     }
 
     /// Gives up a message that is too large, and goes on after it.
-    fn pass_over(&mut self) {
-        let detail = self.limits.pass_over(&mut *self.decoder);
-        let (offset, message) = (self.window.offset(), self.next_index);
-        self.findings.push(Finding { code: Code::TooLarge, offset, message, detail });
+    fn pass_over(&mut self, findings: &mut Findings) {
+        let place = Place { offset: self.window.offset(), message: self.next_index };
+        findings.push(Finding::new(place, self.limits.pass_over(&mut *self.decoder)));
         self.next_index += 1;
     }
 
     /// The current message is what the decoder found in so many bytes.
-    fn begin_message(&mut self, start: usize, end: usize) {
-        self.findings.release_suspect();
+    fn begin_message(&mut self, start: usize, end: usize, findings: &mut Findings) {
+        self.watch.release_suspect(findings);
         let message = self.messages.current_mut();
         message.offset = self.window.offset() + start as u64;
         message.index = self.next_index;
-        self.findings.look_at(message);
+        self.watch.look_at(message, findings);
         let count = message.count();
         self.take(end, count);
     }
@@ -397,32 +382,21 @@ impl Source {
     }
 
     fn finding(&self, fault: Fault) -> Finding {
-        Finding {
-            code: fault.code,
-            offset: self.window.offset() + fault.at as u64,
-            message: self.messages.current().index,
-            detail: fault.detail,
-        }
+        let Fault { at, code, detail } = fault;
+        let place = Place { offset: self.window.offset() + at as u64, message: self.messages.current().index };
+        let fact = if code == Code::CutOff { Fact::CutOff(detail) } else { Fact::Undecodable(detail) };
+        Finding::new(place, fact)
     }
 
-    /// Reads on after [`Advance::NeedInput`] or [`Peek::NeedInput`]; may block. A source that cannot be read on ends there,
-    /// with a finding.
-    pub fn fill(&mut self) {
+    /// Reads on after [`Advance::NeedInput`]; may block. A source that cannot be read on ends there, with a finding.
+    pub fn fill(&mut self, findings: &mut Findings) {
         let wanted = self.taken + self.limits.wanted();
         while !self.window.at_end() && self.window.len() < wanted {
-            self.read_or_end();
-        }
-    }
-
-    fn read_or_end(&mut self) {
-        if let Err(error) = self.window.read() {
-            self.window.end_here();
-            self.findings.push(Finding {
-                code: Code::ReadFailed,
-                offset: self.window.offset() + self.window.len() as u64,
-                message: self.next_index,
-                detail: format!("cannot read on: {error}"),
-            });
+            if let Err(error) = self.failed.take().map_or_else(|| self.window.read(), Err) {
+                self.window.end_here();
+                let place = Place { offset: self.window.offset() + self.window.len() as u64, message: self.next_index };
+                findings.push(Finding::new(place, Fact::ReadFailed(error.to_string())));
+            }
         }
     }
 }

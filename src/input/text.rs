@@ -7,7 +7,8 @@
 mod fast;
 mod lexer;
 mod split;
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 mod tests;
 mod unescape;
 
@@ -169,7 +170,7 @@ impl TextDecoder {
         !self.found && self.limit.is_none_or(|limit| window.len() < limit)
     }
 
-    /// Starts over behind a field or behind damage.
+    /// Starts over after a field or after damage.
     fn begin(&mut self, after_field: bool) {
         *self = Self {
             after_field,
@@ -235,7 +236,7 @@ fn count_newer(window: &[u8], at: usize, start: usize, counted: &mut usize, out:
     }
 }
 
-/// One pass over one field of the top level. A message is read from behind the opening brace to behind the closing one.
+/// One pass over one field of the top level. A message is read from after the opening brace to after the closing one.
 struct Parser<'w> {
     lex: Lexer<'w>,
     /// Where the field starts in the window.
@@ -270,7 +271,7 @@ impl<'w> Parser<'w> {
         outcome
     }
 
-    /// Reads a message from behind its opening brace.
+    /// Reads a message from after its opening brace.
     #[inline]
     fn record<R: Record>(&mut self, close: u8, record: &mut R, out: &mut Message) -> (Parse<()>, End) {
         record.begin(Self::REPLACES, out);

@@ -1,14 +1,15 @@
 //! The protobuf wire format of a `TraceWrapper`, scanned by hand.
 //!
 //! This is the hot path of the binary encodings: a generated decoder spends most of its time on allocations that a
-//! trace of small events does not need. Payloads stay where they are, as spans. The slow twin is prost with the
-//! messages of [`crate::proto`]; a property test holds the two together.
+//! trace of small events does not need. Payloads stay where they are, as spans. The reference implementation is
+//! prost with the messages of [`crate::proto`]; a property test holds the two together.
 //!
 //! A scanner is either strict, or lax for a message that the source cut off: a field that claims more bytes than are
 //! left then gets what is there, and [`Message::cut`] is set.
 
 mod fast;
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
+#[cfg(feature = "record")]
 pub(super) mod tests;
 
 pub(super) use fast::{Framing, run};
@@ -77,7 +78,7 @@ pub(crate) struct Scanner<'a> {
     window: &'a [u8],
     /// The next byte.
     at: usize,
-    /// The byte behind the message; at most the window's length.
+    /// The byte after the message; at most the window's length.
     end: usize,
     lax: bool,
     /// The field claimed more bytes than there are.

@@ -2,7 +2,7 @@
 //! capture, and this is the only work per byte besides the copy.
 //!
 //! The sum of one's complement does not depend on the byte order it is computed in, so everything here is in the
-//! machine's own; the slow twin is etherparse, held against it by a property test.
+//! machine's own; the reference implementation is etherparse, held against it by a property test.
 
 /// A sum in progress. Every part but the last must have an even length.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,7 +84,7 @@ mod tests {
         }
 
         #[test]
-        fn equals_the_slow_twin(head in proptest::collection::vec(any::<u8>(), 0..100), tail: Vec<u8>, field: u16) {
+        fn equals_the_reference(head in proptest::collection::vec(any::<u8>(), 0..100), tail: Vec<u8>, field: u16) {
             let head = &head[..head.len() & !1];
             let slow = Sum16BitWords::new().add_slice(head).add_slice(&tail).add_2bytes(field.to_be_bytes());
             let fast = Sum::default().add(head).add(&tail).add_u16(field);

@@ -3,24 +3,21 @@
 //! The two directions are halves with a sequence number each. Every packet acknowledges all that the other half has
 //! sent, so that acknowledgements ride on data where the other side speaks next; a pure one is sent where it does not.
 
-use std::{fmt::Write as _, io};
+use std::io;
 
 use super::{
-    Options, Packet, PacketSink, SeqNumber, TcpMode, TruncatedMode,
+    Options, Packet, PacketSink, SeqNumber, TcpMode, TruncatedMode, comments,
     headers::{ACK, FIN, Fields, PSH, SCALED_WINDOW, SYN, SYN_WINDOW, Template, max_segment},
     multiplex::Shared,
 };
 use crate::{
-    timeline::{
-        Data, Direction, Endpoints, HttpOpening, Joined, Opening, PREFACE, Role, TimesFrom, TrueLength, stable_hash,
-    },
+    timeline::{Data, Direction, Endpoints, Opening, PREFACE, TrueLength, stable_hash},
     trace::Nanos,
-    untrusted,
 };
 
 /// Packets without payload, or bytes of zeros, that stand for lost bytes. A hostile trace can claim to have lost any
 /// number, so a connection may show some to begin with and more with each event; past that, sequence numbers are
-/// skipped. An honest event of 8 MiB, or of 256 KiB with `--truncated zero`, is always shown in full.
+/// skipped. An honest event of 8 MiB, or of 256 KiB with [`TruncatedMode::Zero`], is always shown in full.
 const LOST_SEGMENTS: u64 = 1024;
 const LOST_SEGMENTS_PER_EVENT: u64 = 128;
 const ZEROS: u64 = 256 << 10;
@@ -131,7 +128,7 @@ impl Flow {
             segment,
             held: Vec::new(),
             replayed: identity.opening.http.is_some(),
-            first_comment: Some(first_comment(&options, identity)),
+            first_comment: Some(comments::first(&options, identity)),
             lost_segments: LOST_SEGMENTS,
             lost_zeros: ZEROS,
             shared: Shared::default(),
@@ -140,7 +137,7 @@ impl Flow {
 
     /// What the first packet of an exchange says, the connection's own or one that goes on with it.
     pub(super) fn comment_of(&self, identity: &Identity<'_>) -> String {
-        first_comment(&self.options, identity)
+        comments::first(&self.options, identity)
     }
 
     /// Says `comment` with the first packet of `data`, which comes next.
@@ -164,7 +161,7 @@ impl Flow {
     /// Goes on with another exchange of the same connection, whose first packet says so.
     pub fn resume(&mut self, identity: &Identity<'_>) {
         let mut comment = self.comment_of(identity);
-        comment.push_str("\nthis exchange continues the connection of the one before, which has the same addresses");
+        comment.push_str(comments::RESUMED);
         self.first_comment = Some(comment);
     }
 
@@ -245,7 +242,8 @@ impl Flow {
             ..*data
         };
         let goes_on = rest.length != TrueLength::Known(0);
-        let comment = self.preface_comment(goes_on);
+        let began = self.held.first().map(|piece| piece.time);
+        let comment = comments::preface(self.options.names, self.segment, self.held.len(), began, goes_on);
         self.forget_held();
         self.acknowledge_if_due(data.direction, time, PREFACE.len() as u32, sink)?;
         // No push where the event goes on.
@@ -253,25 +251,6 @@ impl Flow {
         let preface = Segment { flags, captured: PREFACE, payload_len: PREFACE.len() as u16, comment: &comment };
         self.emit(data.direction, time, &preface, sink)?;
         self.one_event(time, &rest, data, sink)
-    }
-
-    fn preface_comment(&self, goes_on: bool) -> String {
-        let mut comment = String::from(
-            "the preface of HTTP/2 is in a packet of its own, made up so that Wireshark's HTTP dissector hands the \
-             connection on",
-        );
-        if let Some(Piece { time, .. }) = self.held.first() {
-            // Writing to a String cannot fail.
-            let (pieces, seconds, nanos) = (self.held.len() + 1, time / 1_000_000_000, time % 1_000_000_000);
-            let _ = write!(comment, "; it came in {pieces} pieces, the first at {seconds}.{nanos:09}");
-        }
-        if goes_on {
-            comment.push_str("; it belongs to the bytes of the next packet");
-        }
-        if PREFACE.len() > usize::from(self.segment) {
-            comment.push_str("; it is longer than --mss, because no reader takes it in pieces");
-        }
-        comment
     }
 
     /// Writes the pieces that are held as they came: they are not the preface, or something else comes first. Nothing of
@@ -313,13 +292,14 @@ impl Flow {
         } else if data.length == TrueLength::Known(present) {
             self.segments(data.direction, time, data.payload, length, data.note, sink)?;
         } else {
-            let mut comment = cut_comment(whole, whole.payload.len() as u64);
+            let mut comment = comments::cut(whole, whole.payload.len() as u64);
             if self.skips(present, length) {
                 let skipped = length - self.filled(present).min(length);
-                let _ = write!(comment, "; no packets stand for {skipped} of the others, only sequence numbers");
+                comment.push_str(&comments::skipped(skipped));
             }
             if !data.note.is_empty() {
-                let _ = write!(comment, "\n{}", data.note);
+                comment.push('\n');
+                comment.push_str(data.note);
             }
             self.incomplete(data.direction, time, data.payload, length, &comment, sink)?;
         }
@@ -346,14 +326,7 @@ impl Flow {
             return Ok(());
         }
         self.release(sink)?;
-        let comment = if certain {
-            format!("{bytes} bytes are missing here: more of the event before, which the trace has only in part")
-        } else {
-            format!(
-                "{bytes} bytes are missing here: the trace has no event for them; whether Envoy read or wrote them is \
-                 not known"
-            )
-        };
+        let comment = comments::gap(bytes, certain);
         self.incomplete(direction, time, &[], bytes, &comment, sink)
     }
 
@@ -533,7 +506,7 @@ impl Flow {
                 self.lost_segments -= empty;
                 length.min((present.div_ceil(segment) + empty) * segment)
             }
-            // Nothing but the tapped event: lost bytes behind its last packet are only counted.
+            // Nothing but the tapped event: lost bytes after its last packet are only counted.
             TcpMode::Bare => length.min(self.filled(present)),
         };
         let mut sent = 0;
@@ -627,109 +600,6 @@ fn initial_sequence_number(identity: &Identity<'_>, direction: Direction) -> Seq
         &[direction as u8],
     ]);
     SeqNumber(hash as u32)
-}
-
-fn first_comment(options: &Options, identity: &Identity<'_>) -> String {
-    let Opening { trace_id, buffered, role, role_given, times, http, .. } = identity.opening;
-    let mut comment = format!(
-        "trace {}, trace_id {trace_id}, {}, {}",
-        untrusted::one_line(identity.trace_file),
-        if *buffered { "buffered" } else { "streamed" },
-        match (role, role_given) {
-            (Role::Downstream, false) => "downstream (the remote side opened the connection)",
-            (Role::Downstream, true) => "downstream (--role: the remote side opened the connection)",
-            (Role::Upstream, false) => "upstream (Envoy opened the connection)",
-            (Role::Upstream, true) => "upstream (--role: Envoy opened the connection)",
-        },
-    );
-    if let Some(HttpOpening { version, .. }) = http {
-        let _ = write!(
-            comment,
-            "\nHTTP/{} replayed from an HTTP tap trace: fields and bodies are recorded, their framing is made up",
-            if *version == 2 { "2" } else { "1.1" },
-        );
-    }
-    comment.push_str("\nsynthesized: Ethernet, IP and TCP headers, sequence numbers");
-    if options.tcp == TcpMode::Full {
-        comment.push_str(", handshake, acknowledgements, close");
-    }
-    if *times != TimesFrom::Recorded {
-        comment.push_str("\nthe trace has no time for the beginning of this connection; it is made up");
-    }
-    comment.push_str(match times {
-        TimesFrom::Recorded if http.is_some() => "\ntimes between those that are recorded are made up",
-        TimesFrom::Recorded => "",
-        TimesFrom::Date => ", from the response's date header on",
-        TimesFrom::StartTime => ", from --start-time on",
-        TimesFrom::Before => ", from the last time before it in the trace on",
-        TimesFrom::Next => ", from the first time after it in the trace on",
-        TimesFrom::Neighbours => ", from the earliest time of the other traces on",
-        TimesFrom::Modified => ", from the file's modification time on",
-        TimesFrom::Nothing => ", from the Unix epoch on",
-    });
-    if let Some(HttpOpening { end_assumed, notes, .. }) = http {
-        if *end_assumed {
-            comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
-        }
-        if !notes.is_empty() {
-            let _ = write!(comment, "\n{notes}");
-        }
-    }
-    for note in &identity.endpoints.notes {
-        // Writing to a String cannot fail.
-        let _ = write!(comment, "\n{}", untrusted::one_line(note));
-    }
-    comment
-}
-
-/// What Envoy did with bytes that went this way.
-fn verb(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Inbound => "read",
-        Direction::Outbound => "wrote",
-    }
-}
-
-fn cut_comment(data: &Data<'_>, present: u64) -> String {
-    let verb = verb(data.direction);
-    // Neither the whole event that the cut one was joined to counts, nor what frames a replayed body.
-    let other = data.joined.map_or(0, |joined| joined.first) + data.framing;
-    let what = if data.framing > 0 { "body bytes" } else { "bytes" };
-    let present = present - other;
-    let mut comment = match data.length {
-        TrueLength::Known(length) if data.as_string && !data.truncated => {
-            let length = length - other;
-            format!(
-                "{present} of the {length} {what} that Envoy {verb} are here; JSON_BODY_AS_STRING replaced runs of \
-                 binary data by spaces, so bytes may stand before their true place"
-            )
-        }
-        TrueLength::Known(length) => {
-            let length = length - other;
-            format!("{present} of the {length} {what} that Envoy {verb} are here")
-        }
-        TrueLength::MoreThan(_) => format!(
-            "{present} of the {what} that Envoy {verb} are here; how many there were is not known, one lost byte stands \
-             for the rest"
-        ),
-        TrueLength::Unframed(_) => format!(
-            "{present} of the {what} that Envoy {verb} are here; how many there were is not known, and the framing, \
-             which is made up, ends with them"
-        ),
-    };
-    if let Some(Joined { first, time }) = data.joined {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            comment,
-            "; they came at {}.{:09} and are joined to the {first} bytes before them, so that those are dissected",
-            time / 1_000_000_000,
-            time % 1_000_000_000
-        );
-    }
-    if data.recording_stopped {
-        comment.push_str("; recording of this direction stopped here");
-    }
-    comment
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ const TCP: usize = 20;
 const SYN_OPTIONS: usize = 12;
 
 /// The longest headers: IPv6 with the options of a SYN.
-pub const MAX_HEADER_LEN: usize = ETHERNET + IPV6 + TCP + SYN_OPTIONS;
+pub(super) const MAX_HEADER_LEN: usize = ETHERNET + IPV6 + TCP + SYN_OPTIONS;
 
 /// With this shift, the window of 65,535 is one GiB: far more than is sent before the next acknowledgement. 14 is the largest that RFC 7323 section 2.3 allows.
 const WINDOW_SHIFT: u8 = 14;
@@ -205,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_are_those_of_the_slow_twin(seq: u32, ack: u32, payload: Vec<u8>, syn: bool) {
+        fn headers_are_those_of_the_reference(seq: u32, ack: u32, payload: Vec<u8>, syn: bool) {
             let payload = if syn { &[][..] } else { &payload };
             let fields = Fields {
                 flags: if syn { SYN } else { PSH | ACK },

@@ -1,7 +1,51 @@
 //! Timelines to TCP/IP packets: headers, sequence numbers, segmentation. No clock and no randomness: the same timeline
 //! gives the same packets.
+//!
+//! A [`Flow`] makes the packets of one connection and hands them to a [`PacketSink`]:
+//!
+//! ```
+//! use std::io;
+//! use tap2pcap::{
+//!     input::{self, Source},
+//!     synth::{Flow, Identity, Options, Packet, PacketSink},
+//!     timeline::{self, Entries, EntryKind, Resolver},
+//! };
+//!
+//! struct Count(usize);
+//!
+//! impl PacketSink for Count {
+//!     fn packet(&mut self, packet: &Packet<'_>) -> io::Result<()> {
+//!         self.0 += packet.headers.len() + packet.payload.len();
+//!         Ok(())
+//!     }
+//! }
+//!
+//! // A trace of one connection.
+//! let source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), input::Options::default())?;
+//! let mut entries = Entries::new(source, timeline::Options::default());
+//! let (mut resolver, mut flow, mut count) = (Resolver::default(), None, Count(0));
+//! while let Some(view) = entries.next_entry() {
+//!     let (time, opening) = (view.entry.time, view.opening);
+//!     let flow = flow.get_or_insert_with(|| {
+//!         let endpoints = resolver.open("path_0", opening);
+//!         let identity = Identity { trace_file: "path_0.pb", source: "path_0", opening, endpoints: &endpoints, time };
+//!         Flow::new(Options::default(), &identity)
+//!     });
+//!     match view.entry.kind {
+//!         EntryKind::Opened => flow.open(time, &mut count)?,
+//!         EntryKind::Data(data) => flow.data(time, &data, &mut count)?,
+//!         EntryKind::Gap { direction, bytes, certain } => flow.gap(time, direction, bytes, certain, &mut count)?,
+//!         EntryKind::Closed { .. } => flow.close(time, &mut count)?,
+//!         EntryKind::Abandoned => flow.abandon(time, &mut count)?,
+//!     }
+//! }
+//! println!("{} bytes of packets", count.0);
+//! # assert!(count.0 > 500);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod checksum;
+mod comments;
 mod flow;
 mod headers;
 mod multiplex;
@@ -9,15 +53,17 @@ mod seq;
 
 use std::io;
 
+use clap::ValueEnum;
+pub use comments::SettingNames;
 pub use flow::{Flow, Identity};
-pub use headers::{MAX_HEADER_LEN, max_segment};
+pub use headers::max_segment;
 pub use multiplex::{MAX_JOINED, Stream};
-pub use seq::SeqNumber;
+pub(crate) use seq::SeqNumber;
 
 use crate::{timeline::Direction, trace::Nanos};
 
 /// How much TCP to make up around the tapped bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TcpMode {
     /// Handshake, acknowledgements, close.
     #[default]
@@ -27,19 +73,22 @@ pub enum TcpMode {
 }
 
 /// What to write where bytes are missing from the trace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TruncatedMode {
     /// The captured length is below the original length, as a snap length does it.
     #[default]
+    #[value(help = "Captured length below original length, as with a snap length")]
     Snap,
     /// Sequence numbers are skipped.
+    #[value(help = "Skip sequence numbers")]
     Gap,
     /// Zero bytes stand for them.
+    #[value(help = "Fill with zero bytes")]
     Zero,
 }
 
 /// How packets are made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How much TCP.
     pub tcp: TcpMode,
@@ -47,6 +96,14 @@ pub struct Options {
     pub truncated: TruncatedMode,
     /// Largest payload of a segment in bytes; `None`: what one IP packet holds.
     pub mss: Option<u16>,
+    /// What comments call the settings.
+    pub names: &'static SettingNames,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tcp: TcpMode::default(), truncated: TruncatedMode::default(), mss: None, names: &SettingNames::PLAIN }
+    }
 }
 
 /// One packet, ready for a capture.

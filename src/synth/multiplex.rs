@@ -2,12 +2,12 @@
 //!
 //! Each exchange is replayed as a connection of its own: greeting, then stream 1. The first exchange of a connection keeps
 //! these bytes. Of another one that joins it, the frames go out with the next number that a client may use, and those of
-//! the connection (stream 0) stay behind: there is one greeting, and one window for all streams. Every entry of a replay
+//! the connection (stream 0) are left out: there is one greeting, and one window for all streams. Every entry of a replay
 //! ends where a frame ends, so entries of several exchanges can follow each other in any order.
 
 use std::io;
 
-use super::{Flow, Identity, PacketSink};
+use super::{Flow, Identity, PacketSink, comments};
 use crate::{
     timeline::{Data, Direction, PREFACE, TrueLength},
     trace::Nanos,
@@ -84,11 +84,7 @@ impl Stream {
         let mut note;
         let mut data = *data;
         if recorded < time {
-            let (seconds, nanos) = (recorded / 1_000_000_000, recorded % 1_000_000_000);
-            note = format!(
-                "its time is {seconds}.{nanos:09}; it has that of the packets above it, which are of the same connection \
-                 and were before it in the trace"
-            );
+            note = comments::late(recorded);
             if !data.note.is_empty() {
                 note.push('\n');
                 note.push_str(data.note);
@@ -127,10 +123,7 @@ impl Joined {
         let data = Data { payload: &self.bytes, length, framing: left(data.framing), ..*data };
         if let (None, Some(id)) = (before, self.id) {
             let mut comment = std::mem::take(&mut self.comment);
-            comment.push_str(&format!(
-                "\nthis exchange is stream {id} of the connection of the exchanges before, which have the same addresses; \
-                 the greeting is that of the first one"
-            ));
+            comment.push_str(&comments::joined(id));
             flow.say(time, &data, comment, sink)?;
         }
         flow.data(time, &data, sink)
@@ -190,7 +183,7 @@ fn open_window(
         recording_stopped: false,
         joined: None,
         framing: length,
-        note: "made up: the connection's window is opened again for all of its streams",
+        note: comments::WINDOW,
     };
     flow.data(time, &data, sink)
 }

@@ -4,7 +4,7 @@ use std::ops::{Add, AddAssign, Sub};
 
 /// A sequence number: arithmetic modulo 2^32 (RFC 9293 section 3.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SeqNumber(pub u32);
+pub(crate) struct SeqNumber(pub u32);
 
 impl Add<u64> for SeqNumber {
     type Output = Self;

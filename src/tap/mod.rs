@@ -1,16 +1,27 @@
 //! The embedded tap socket: records connections as Envoy's tap transport socket does, without Envoy.
 //!
 //! A [`TapStream`] wraps a stream and tells a [`Recorder`] what passes; the recorder makes trace messages of it and
-//! submits them to a [`Sink`], such as [`FilePerTap`] or the one end of a [`pipe()`]. [`Relay`] puts taps between a listener and a server.
+//! submits them to a [`Sink`], such as [`FilePerTap`] or the one end of a [`pipe()`]. [`Relay`] puts taps between a listener
+//! and a server.
 //!
 //! ```
-//! # async fn example(stream: tokio::net::TcpStream) {
+//! # #[tokio::main]
+//! # async fn main() -> std::io::Result<()> {
+//! # let dir = tempfile::tempdir()?;
+//! # let prefix = dir.path().join("tap");
+//! # let (stream, mut client) = tokio::io::duplex(64);
 //! use std::sync::Arc;
 //! use tap2pcap::{proto::tap::Connection, tap};
+//! use tokio::io::AsyncWriteExt as _;
 //!
-//! let sink = tap::FilePerTap::new("/tmp/tap", tap::Format::ProtoBinary);
+//! let sink = tap::FilePerTap::new(&prefix, tap::Format::ProtoBinary);
 //! let tap = tap::Tap::new(tap::TapSettings::default(), Arc::new(sink), Arc::new(tap::SystemClock));
-//! let stream = tap::TapStream::new(stream, tap.open(7, Connection::default()));
+//! // `stream` is any stream of tokio.
+//! let mut stream = tap::TapStream::new(stream, tap.open(7, Connection::default()));
+//! stream.write_all(b"hello").await?;
+//! stream.close();
+//! # assert!(dir.path().join("tap_7.pb").is_file());
+//! # Ok(())
 //! # }
 //! ```
 

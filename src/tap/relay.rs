@@ -29,7 +29,7 @@ use super::{
 };
 use crate::proto::tap::Connection;
 
-/// One listener and the cluster behind it.
+/// One listener and the cluster that it leads to.
 #[derive(Clone)]
 pub struct Route {
     /// Where connections are accepted.

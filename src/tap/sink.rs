@@ -93,7 +93,7 @@ impl FilePerTap {
 fn id_of(name: &OsStr, prefix: &OsStr) -> Option<u64> {
     let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes())?.strip_prefix(b"_")?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    // Behind a number too long for an id there is no other.
+    // After a number too long for an id there is no other.
     let id = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
     matches!(rest.get(digits), Some(b'.' | b'-')).then_some(id)
 }

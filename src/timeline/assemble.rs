@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     input::{Advance, Source},
-    trace::{Code, Finding, Nanos, TraceKind},
+    trace::{Fact, Finding, Findings, Nanos, Place, TraceKind},
 };
 
 /// The timelines of one source, entry by entry, in the order of the trace.
@@ -37,9 +37,9 @@ impl Timelines {
         &self.source
     }
 
-    /// The source, to fill it and to take its findings.
-    pub fn source_mut(&mut self) -> &mut Source {
-        &mut self.source
+    /// Reads on after [`Advance::NeedInput`]; may block. As [`Source::fill`].
+    pub fn fill(&mut self, findings: &mut Findings) {
+        self.source.fill(findings);
     }
 
     /// Connections seen so far.
@@ -55,17 +55,13 @@ impl Timelines {
     }
 
     /// Adds what is wrong with the addresses of a connection that has just been opened.
-    pub fn find_faults(&mut self, connection: ConnectionId, faults: &[(Code, String)]) {
+    pub fn find_faults(&self, connection: ConnectionId, faults: &[Fact], findings: &mut Findings) {
         // Where the source was cut off inside an address, the cut is the fault.
         if faults.is_empty() || self.source.records().cut {
             return;
         }
-        let Some((offset, message)) = self.opening(connection).map(|opening| (opening.offset, opening.message)) else {
-            return;
-        };
-        for (code, detail) in faults {
-            self.source.add_finding(Finding { code: *code, offset, message, detail: detail.clone() });
-        }
+        let Some(place) = self.opening(connection).map(|opening| opening.place) else { return };
+        findings.extend(faults.iter().map(|fault| Finding::new(place, fault.clone())));
     }
 
     /// The entry that the last [`Timelines::advance`] reached.
@@ -91,9 +87,9 @@ impl Timelines {
         self.sockets.queue.current.as_ref().map(|entry| entry.time)
     }
 
-    /// Byte offset and index of the message that the current entry comes from.
+    /// Where the message begins that the current entry comes from.
     #[must_use]
-    pub fn place(&self) -> (u64, u64) {
+    pub fn place(&self) -> Place {
         if let Some(place) = self.replayed.place() {
             return place;
         }
@@ -105,13 +101,14 @@ impl Timelines {
         }
     }
 
-    /// Goes to the next entry. [`Advance::NeedInput`]: fill the source and call again.
+    /// Goes to the next entry, and adds what is wrong on the way there. [`Advance::NeedInput`]: call [`Timelines::fill`],
+    /// then this again.
     #[inline]
-    pub fn advance(&mut self) -> Advance {
-        if self.sockets.next_plain(&self.source) { Advance::Message } else { self.advance_any() }
+    pub fn advance(&mut self, findings: &mut Findings) -> Advance {
+        if self.sockets.next_plain(&self.source) { Advance::Message } else { self.advance_any(findings) }
     }
 
-    fn advance_any(&mut self) -> Advance {
+    fn advance_any(&mut self, findings: &mut Findings) -> Advance {
         if let Some(Pending { connection, kind, .. }) = self.sockets.queue.current
             && kind.is_last()
         {
@@ -124,26 +121,26 @@ impl Timelines {
                 return Advance::Message;
             }
             if self.sockets.cursor.in_message {
-                if self.sockets.next_in_message(&mut self.source).is_err() {
+                if self.sockets.next_in_message(&mut self.source, findings).is_err() {
                     return Advance::NeedInput;
                 }
                 continue;
             }
-            if self.next_replayed() {
+            if self.next_replayed(findings) {
                 continue;
             }
             if self.ended {
                 return Advance::End;
             }
-            match self.source.advance() {
+            match self.source.advance(findings) {
                 Advance::Message => match self.source.records().kind {
                     Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) => {
-                        self.replayed.message(&mut self.source, &self.options, &self.sockets.clock.start);
+                        self.replayed.message(&self.source, &self.options, &self.sockets.clock.start, findings);
                     }
-                    _ => self.sockets.begin_message(&mut self.source),
+                    _ => self.sockets.begin_message(&self.source, findings),
                 },
                 Advance::NeedInput => {
-                    if self.options.eager && self.replayed.wait() && self.next_replayed() {
+                    if self.options.eager && self.replayed.wait() && self.next_replayed(findings) {
                         continue;
                     }
                     return Advance::NeedInput;
@@ -152,7 +149,7 @@ impl Timelines {
                     self.sockets.release_held(None);
                     self.ended = true;
                     for connection in self.sockets.table.open_in_order() {
-                        self.sockets.end_connection(&mut self.source, connection, EntryKind::Abandoned);
+                        self.sockets.end_connection(&self.source, connection, EntryKind::Abandoned);
                     }
                     self.replayed.end();
                 }
@@ -160,8 +157,8 @@ impl Timelines {
         }
     }
 
-    fn next_replayed(&mut self) -> bool {
-        match self.replayed.next(&mut self.source, &mut self.sockets.table) {
+    fn next_replayed(&mut self, findings: &mut Findings) -> bool {
+        match self.replayed.next(&self.source, &mut self.sockets.table, findings) {
             Some(entry) => {
                 self.sockets.queue.push(entry);
                 true

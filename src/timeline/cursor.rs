@@ -3,7 +3,7 @@
 use super::{ConnectionId, Direction, hold::first_missing};
 use crate::{
     input::{Peek, Source},
-    trace::{Event, EventKind, Nanos, TraceKind},
+    trace::{Event, EventKind, Nanos, Place, TraceKind},
 };
 
 /// Events of a buffered trace that are looked at to tell who is the client.
@@ -33,8 +33,8 @@ impl MessageCursor {
         source.records().events.get(self.next).copied()
     }
 
-    /// Byte offset and index of the message that the event being read comes from.
-    pub(super) fn place(&self, source: &Source) -> (u64, u64) {
+    /// Where the message begins that the event being read comes from.
+    pub(super) fn place(&self, source: &Source) -> Place {
         source.records().place_of(self.next.saturating_sub(1))
     }
 

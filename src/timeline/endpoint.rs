@@ -17,8 +17,8 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Opening, Role, stable_hash};
-use crate::trace::{Address, Code};
+use super::{AddressPair, Opening, Role, stable_hash};
+use crate::trace::{Address, Code, Fact, Owner};
 
 /// The made-up port of a server without one. No dissector of Wireshark claims it, so its heuristics decide.
 const SERVER_PORT: u16 = 25_000;
@@ -39,12 +39,12 @@ pub struct Endpoints {
     pub local: SocketAddr,
     /// The peer's end.
     pub remote: SocketAddr,
-    /// What was made up or rewritten, for people.
-    pub notes: Vec<String>,
+    /// What was made up or rewritten.
+    pub notes: Vec<AddressNote>,
     /// True names of made-up addresses.
     pub names: Vec<(IpAddr, String)>,
     /// What is wrong with the addresses of the trace.
-    pub faults: Vec<(Code, String)>,
+    pub faults: Vec<Fact>,
     /// Both are the trace's, or the user's: they tell one connection from another.
     pub recorded: bool,
     /// But for the client's, which was made up to tell the connection from another one.
@@ -54,15 +54,94 @@ pub struct Endpoints {
 impl Endpoints {
     /// Client and server.
     #[must_use]
-    pub fn tuple(&self, role: Role) -> (SocketAddr, SocketAddr) {
+    pub fn tuple(&self, role: Role) -> AddressPair {
         match role {
-            Role::Downstream => (self.remote, self.local),
-            Role::Upstream => (self.local, self.remote),
+            Role::Downstream => AddressPair(self.remote, self.local),
+            Role::Upstream => AddressPair(self.local, self.remote),
         }
     }
 }
 
-/// One `--map OLD=NEW`.
+/// What was made up or rewritten of a connection's addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressNote {
+    /// The trace has no such address.
+    Missing {
+        /// Whose.
+        owner: Owner,
+        /// In its place.
+        made_up: SocketAddr,
+        /// It is a cluster's connection, which was not connected when its trace began.
+        unconnected: bool,
+    },
+    /// The trace has a name.
+    Named {
+        /// Whose.
+        owner: Owner,
+        /// A socket's path, or an internal listener.
+        name: String,
+        /// In its place.
+        made_up: SocketAddr,
+    },
+    /// The trace has no port.
+    NoPort {
+        /// Whose.
+        owner: Owner,
+        /// In its place.
+        made_up: u16,
+    },
+    /// The trace has a port above 65535.
+    BadPort {
+        /// Whose.
+        owner: Owner,
+        /// In the trace.
+        port: u32,
+        /// In its place.
+        made_up: u16,
+    },
+    /// The trace has an address that is no IP address.
+    BadAddress {
+        /// Whose.
+        owner: Owner,
+        /// In the trace.
+        text: String,
+        /// In its place.
+        made_up: IpAddr,
+    },
+    /// A [`Mapping`] fits.
+    Rewritten {
+        /// Whose.
+        owner: Owner,
+        /// Before.
+        old: SocketAddr,
+        /// After.
+        new: SocketAddr,
+    },
+    /// The IPv4 side is written as an IPv4-mapped IPv6 address.
+    Mapped,
+    /// The client's address was made up to tell the connection from another one.
+    KeptApart {
+        /// From which.
+        from: Other,
+        /// Before.
+        old: SocketAddr,
+        /// After.
+        new: SocketAddr,
+    },
+}
+
+/// What a connection had to be told from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// Its own server: both ends have the same address.
+    OwnEnd,
+    /// An exchange of the same connection, to which it cannot be joined.
+    Exchange,
+    /// A connection with its addresses that is open at the same time.
+    Connection,
+}
+
+/// A rewriting of addresses, `OLD=NEW`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// As the user wrote it.
@@ -90,7 +169,7 @@ enum Old {
     MissingRemote,
 }
 
-/// Why a `--map` cannot be understood.
+/// Why a [`Mapping`] cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseMappingError {
     /// No `=`.
@@ -200,7 +279,7 @@ fn may_be_name(text: &str) -> bool {
     host.chars().all(|char| char.is_alphanumeric() || "-_.".contains(char)) && host.chars().any(char::is_alphabetic)
 }
 
-/// Every `--map` of a run, and which of them has rewritten anything so far, in whatever input and thread.
+/// Every [`Mapping`] of a run, and which of them has rewritten anything so far, in whatever input and thread.
 #[derive(Clone, Debug, Default)]
 pub struct Mappings(Arc<[(Mapping, AtomicBool)]>);
 
@@ -212,8 +291,8 @@ impl From<Vec<Mapping>> for Mappings {
 
 impl Mappings {
     /// The first that fits this end of a connection.
-    fn fitting(&self, name: &str, address: Option<&Address>, end: &End) -> Option<&Mapping> {
-        let (mapping, matched) = self.0.iter().find(|(mapping, _)| mapping.fits(name, address, end))?;
+    fn fitting(&self, owner: Owner, address: Option<&Address>, end: &End) -> Option<&Mapping> {
+        let (mapping, matched) = self.0.iter().find(|(mapping, _)| mapping.fits(owner, address, end))?;
         // Nothing else depends on it.
         matched.store(true, Ordering::Relaxed);
         Some(mapping)
@@ -229,7 +308,7 @@ impl Mappings {
 struct End {
     address: SocketAddr,
     made_up: bool,
-    /// By `--map`.
+    /// By a [`Mapping`].
     rewritten: bool,
 }
 
@@ -238,7 +317,7 @@ struct End {
 pub struct Resolver {
     mappings: Mappings,
     /// Tuples of connections that are open now, the lower address first.
-    open: HashSet<(SocketAddr, SocketAddr)>,
+    open: HashSet<AddressPair>,
 }
 
 impl Resolver {
@@ -282,22 +361,17 @@ impl Resolver {
         let local_ip = known_ip(connection.local.as_ref());
         let remote_ip = known_ip(connection.remote.as_ref());
         let connection_hash =
-            stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &opening.message.to_le_bytes()]);
+            stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &opening.place.message.to_le_bytes()]);
         let unconnected = opening.is_unconnected_cluster();
-        let mut end = |name: &'static str, address: Option<&Address>, other: Option<IpAddr>, is_client: bool| {
+        let mut end = |owner: Owner, address: Option<&Address>, other: Option<IpAddr>, is_client: bool| {
             let v6 = other.is_some_and(|ip| ip.is_ipv6());
             let server_port = if opening.http.is_some() { HTTP_PORT } else { SERVER_PORT };
             let made_up = MadeUp { is_client, v6, connection_hash, server_port };
-            let why = if unconnected && address.is_none() {
-                " (a streamed tap of a cluster has it only with socket_tap_config.set_connection_per_event)"
-            } else {
-                ""
-            };
-            self.end(name, address, &made_up, why, &mut endpoints)
+            self.end(owner, address, &made_up, unconnected, &mut endpoints)
         };
         let upstream = opening.role == Role::Upstream;
-        let local = end("local", connection.local.as_ref(), remote_ip, upstream);
-        let remote = end("remote", connection.remote.as_ref(), local_ip, !upstream);
+        let local = end(Owner::Local, connection.local.as_ref(), remote_ip, upstream);
+        let remote = end(Owner::Remote, connection.remote.as_ref(), local_ip, !upstream);
         (endpoints.local, endpoints.remote) = (local.address, remote.address);
         endpoints.recorded = !local.made_up && !remote.made_up;
         let local_ip = local.address.ip().to_canonical();
@@ -308,35 +382,40 @@ impl Resolver {
         } else {
             endpoints.local.set_ip(mapped(local_ip));
             endpoints.remote.set_ip(mapped(remote_ip));
-            endpoints.notes.push("the IPv4 side is written as an IPv4-mapped IPv6 address".into());
+            endpoints.notes.push(AddressNote::Mapped);
         }
         if endpoints.local == endpoints.remote {
-            let cause = if local.rewritten || remote.rewritten { "after --map, both" } else { "both" };
-            let both = endpoints.local;
-            let detail = format!("{cause} ends have the address {both}; the client gets a made-up port");
-            endpoints.faults.push((Code::SameAddress, detail));
+            let (both, rewritten) = (endpoints.local, local.rewritten || remote.rewritten);
+            endpoints.faults.push(Fact::SameAddress { both, rewritten });
         }
         endpoints
     }
 
-    fn end(&self, name: &str, address: Option<&Address>, made_up: &MadeUp, why: &str, out: &mut Endpoints) -> End {
+    fn end(
+        &self,
+        owner: Owner,
+        address: Option<&Address>,
+        made_up: &MadeUp,
+        unconnected: bool,
+        out: &mut Endpoints,
+    ) -> End {
         let faults = out.faults.len();
         let mut end = match address {
             None => {
                 let address = made_up.endpoint("");
-                out.notes.push(format!("{name} address missing in the trace, made up: {address}{why}"));
+                out.notes.push(AddressNote::Missing { owner, made_up: address, unconnected });
                 End { address, made_up: true, rewritten: false }
             }
-            Some(Address::Socket { address: text, port }) => made_up.socket(name, text, *port, out),
+            Some(Address::Socket { address: text, port }) => made_up.socket(owner, text, *port, out),
             Some(named @ (Address::Pipe(_) | Address::Internal { .. })) => {
-                let true_name = named.to_string();
-                let address = made_up.endpoint(&true_name);
-                out.notes.push(format!("{name} address is {true_name}, made up for it: {address}"));
-                out.names.push((address.ip(), true_name));
+                let name = named.to_string();
+                let address = made_up.endpoint(&name);
+                out.notes.push(AddressNote::Named { owner, name: name.clone(), made_up: address });
+                out.names.push((address.ip(), name));
                 End { address, made_up: true, rewritten: false }
             }
         };
-        if let Some(mapping) = self.mappings.fitting(name, address, &end) {
+        if let Some(mapping) = self.mappings.fitting(owner, address, &end) {
             let old = end.address;
             let (ip, port) = (mapping.new_address.unwrap_or(old.ip()), mapping.new_port.unwrap_or(old.port()));
             end.address = SocketAddr::new(ip, port);
@@ -346,14 +425,14 @@ impl Resolver {
                 out.names.retain(|(ip, _)| *ip != old.ip());
             }
             // The user knows better than the trace.
-            let better = |code: Code| match code {
+            let better = |fault: &Fact| match fault.code() {
                 Code::BadAddress => mapping.new_address.is_some(),
                 Code::BadPort => mapping.new_port.is_some(),
                 _ => false,
             };
-            let kept = out.faults.drain(faults..).filter(|(code, _)| !better(*code)).collect::<Vec<_>>();
+            let kept = out.faults.drain(faults..).filter(|fault| !better(fault)).collect::<Vec<_>>();
             out.faults.extend(kept);
-            out.notes.push(format!("{name} address rewritten with --map: {old} to {}", end.address));
+            out.notes.push(AddressNote::Rewritten { owner, old, new: end.address });
         }
         end
     }
@@ -370,7 +449,7 @@ impl Resolver {
             let hash = stable_hash(&[
                 source.as_bytes(),
                 &opening.trace_id.to_le_bytes(),
-                &opening.message.to_le_bytes(),
+                &opening.place.message.to_le_bytes(),
                 &attempt.to_le_bytes(),
             ]);
             let client = match opening.role {
@@ -389,28 +468,20 @@ impl Resolver {
         endpoints.kept_apart = attempt > 0;
         if attempt > 0 {
             let new = endpoints.tuple(opening.role).0;
-            endpoints.notes.push(if same && new.ip() == old.ip() {
-                format!("both ends have the address {old}; client port made up: {} for {}", new.port(), old.port())
-            } else if new.ip() == old.ip() {
-                let (new, old) = (new.port(), old.port());
-                let why = if opening.http.is_some() && endpoints.recorded {
-                    "another exchange of this connection stands in the capture, to which this one cannot be joined: \
-                     only exchanges of one HTTP version can, and those of HTTP/1 only where they follow each other"
-                } else {
-                    "another connection with these addresses is open at the same time"
-                };
-                format!("{why}; client port made up: {new} for {old}")
+            let from = if same && new.ip() == old.ip() {
+                Other::OwnEnd
+            } else if new.ip() == old.ip() && opening.http.is_some() && endpoints.recorded {
+                Other::Exchange
             } else {
-                format!(
-                    "other connections with these addresses are open at the same time; client made up: {new} for {old}"
-                )
-            });
+                Other::Connection
+            };
+            endpoints.notes.push(AddressNote::KeptApart { from, old, new });
         }
     }
 }
 
 impl Mapping {
-    fn fits(&self, name: &str, address: Option<&Address>, end: &End) -> bool {
+    fn fits(&self, owner: Owner, address: Option<&Address>, end: &End) -> bool {
         match &self.old {
             Old::Address { ip, zone, port } => {
                 end.address.ip().to_canonical() == ip.to_canonical()
@@ -423,8 +494,8 @@ impl Mapping {
                     |address: &Address| matches!(address, Address::Socket { address, .. } if address == old);
                 end.made_up && address.is_some_and(|address| without_port(address) || address.to_string() == *old)
             }
-            Old::MissingLocal => name == "local" && address.is_none(),
-            Old::MissingRemote => name == "remote" && address.is_none(),
+            Old::MissingLocal => owner == Owner::Local && address.is_none(),
+            Old::MissingRemote => owner == Owner::Remote && address.is_none(),
         }
     }
 }
@@ -463,23 +534,23 @@ impl MadeUp {
         if self.is_client { dynamic_port(self.connection_hash >> 32) } else { self.server_port }
     }
 
-    fn socket(&self, name: &str, text: &str, port: Option<u32>, out: &mut Endpoints) -> End {
+    fn socket(&self, owner: Owner, text: &str, port: Option<u32>, out: &mut Endpoints) -> End {
         let valid_port = port.and_then(|port| u16::try_from(port).ok());
         let port_number = valid_port.unwrap_or_else(|| self.port());
         match (port, valid_port) {
             (_, Some(_)) => {}
             (Some(port), None) => {
-                out.faults.push((Code::BadPort, format!("{name} port {port} is above 65535; {port_number} is used")));
-                out.notes.push(format!("{name} port {port} does not exist, made up: {port_number}"));
+                out.faults.push(Fact::BadPort { owner, port, made_up: port_number });
+                out.notes.push(AddressNote::BadPort { owner, port, made_up: port_number });
             }
-            (None, None) => out.notes.push(format!("{name} port missing in the trace, made up: {port_number}")),
+            (None, None) => out.notes.push(AddressNote::NoPort { owner, made_up: port_number }),
         }
         if let Some(ip) = parse_ip(text) {
             return End { address: SocketAddr::new(ip, port_number), made_up: false, rewritten: false };
         }
         let ip = self.ip(text);
-        out.faults.push((Code::BadAddress, format!("{name} address '{text}' is not an IP address; {ip} is used")));
-        out.notes.push(format!("{name} address '{text}' is not an IP address, made up: {ip}"));
+        out.faults.push(Fact::BadAddress { owner, text: text.to_owned(), made_up: ip });
+        out.notes.push(AddressNote::BadAddress { owner, text: text.to_owned(), made_up: ip });
         out.names.push((ip, text.to_owned()));
         End { address: SocketAddr::new(ip, port_number), made_up: true, rewritten: false }
     }
@@ -517,8 +588,8 @@ fn mapped(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn ordered(endpoints: &Endpoints) -> (SocketAddr, SocketAddr) {
-    (endpoints.local.min(endpoints.remote), endpoints.local.max(endpoints.remote))
+fn ordered(endpoints: &Endpoints) -> AddressPair {
+    AddressPair(endpoints.local.min(endpoints.remote), endpoints.local.max(endpoints.remote))
 }
 
 #[cfg(test)]
@@ -537,8 +608,7 @@ mod tests {
             connection: Connection { local, remote },
             role,
             role_given: false,
-            offset: 0,
-            message: 0,
+            place: crate::trace::Place::default(),
             times: crate::timeline::TimesFrom::Recorded,
             http: None,
         }
@@ -587,7 +657,7 @@ mod tests {
     #[test]
     fn bad_addresses_are_faults_and_get_made_up_ones() {
         let endpoints = open(socket("db.example", 5432), socket("192.0.2.9", 70_000), Role::Downstream);
-        let codes: Vec<_> = endpoints.faults.iter().map(|(code, _)| *code).collect();
+        let codes: Vec<_> = endpoints.faults.iter().map(Fact::code).collect();
         assert_eq!(codes, [Code::BadAddress, Code::BadPort]);
         assert_eq!(endpoints.local.port(), 5432);
         assert_eq!(endpoints.names, [(endpoints.local.ip(), "db.example".to_owned())]);

@@ -1,7 +1,7 @@
 //! What a timeline is made of: entries of connections.
 
 use super::{Direction, HttpOpening, Role, TimesFrom};
-use crate::trace::{Connection, Nanos};
+use crate::trace::{Connection, Nanos, Place};
 
 /// One connection of a source: a small number, which another connection gets after the last entry of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +18,7 @@ impl ConnectionId {
 
 /// One value for each open connection of a source.
 #[derive(Debug)]
-pub struct PerConnection<T>(Vec<Option<T>>);
+pub(crate) struct PerConnection<T>(Vec<Option<T>>);
 
 impl<T> Default for PerConnection<T> {
     fn default() -> Self {
@@ -30,19 +30,19 @@ impl<T> PerConnection<T> {
     /// The connection's value.
     #[inline]
     #[must_use]
-    pub fn get(&self, connection: ConnectionId) -> Option<&T> {
+    pub(crate) fn get(&self, connection: ConnectionId) -> Option<&T> {
         self.0.get(connection.0)?.as_ref()
     }
 
     /// The connection's value.
     #[inline]
     #[must_use]
-    pub fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut T> {
         self.0.get_mut(connection.0)?.as_mut()
     }
 
     /// Gives the connection its value, which replaces the one before.
-    pub fn insert(&mut self, connection: ConnectionId, value: T) {
+    pub(crate) fn insert(&mut self, connection: ConnectionId, value: T) {
         if self.0.len() <= connection.0 {
             self.0.resize_with(connection.0 + 1, || None);
         }
@@ -51,7 +51,7 @@ impl<T> PerConnection<T> {
 
     /// Takes the connection's value.
     #[must_use]
-    pub fn take(&mut self, connection: ConnectionId) -> Option<T> {
+    pub(crate) fn take(&mut self, connection: ConnectionId) -> Option<T> {
         self.0.get_mut(connection.0)?.take()
     }
 
@@ -61,7 +61,7 @@ impl<T> PerConnection<T> {
     }
 
     /// Every connection that has a value.
-    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &T)> {
         self.0.iter().enumerate().filter_map(|(index, value)| Some((ConnectionId(index), value.as_ref()?)))
     }
 }
@@ -232,10 +232,8 @@ pub struct Opening {
     pub role: Role,
     /// Whether the role was given by the user.
     pub role_given: bool,
-    /// Byte offset in the source of the message that brought the connection.
-    pub offset: u64,
-    /// Index of that message.
-    pub message: u64,
+    /// Where the message begins that brought the connection.
+    pub place: Place,
     /// Where the time of the connection's beginning comes from.
     pub times: TimesFrom,
     /// An HTTP trace: the bytes are replayed.

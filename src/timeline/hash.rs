@@ -1,10 +1,35 @@
-//! A hash that gives the same value on every machine and in every version: made-up addresses and initial sequence
-//! numbers come from it, and a capture must not change from run to run.
+//! Two hashes. One gives the same value on every machine and in every version: made-up addresses and initial sequence
+//! numbers come from it, and a capture must not change from run to run. The other is for tables of connections.
+
+use std::{
+    hash::{Hash, Hasher},
+    net::SocketAddr,
+};
+
+/// Two ends of a connection, as a key of tables. Each is hashed in one step or two, where the standard library takes four:
+/// a capture of HTTP exchanges looks a pair up several times for each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressPair(pub SocketAddr, pub SocketAddr);
+
+impl Hash for AddressPair {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for end in [self.0, self.1] {
+            match end {
+                SocketAddr::V4(end) => state.write_u64(u64::from(end.ip().to_bits()) << 16 | u64::from(end.port())),
+                // Equal addresses have equal hashes; zones that differ are told apart by comparing.
+                SocketAddr::V6(end) => {
+                    state.write_u128(end.ip().to_bits());
+                    state.write_u16(end.port());
+                }
+            }
+        }
+    }
+}
 
 /// FNV-1a over `parts`, each closed by its length so that `["ab", "c"]` and `["a", "bc"]` differ, then mixed so that
 /// every bit depends on every byte.
 #[must_use]
-pub fn stable_hash(parts: &[&[u8]]) -> u64 {
+pub(crate) fn stable_hash(parts: &[&[u8]]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for part in parts {
         for byte in part.iter().copied().chain((part.len() as u64).to_le_bytes()) {

@@ -1,7 +1,7 @@
 //! Events that wait: for the next one, which tells how long they were, or to be joined to it.
 
 use super::{ConnectionId, Joined, Record, TrueLength};
-use crate::trace::{Event, Nanos};
+use crate::trace::{Event, Nanos, Place};
 
 /// An event whose true length the next one tells. Its bytes are in [`Holding::bytes`].
 #[derive(Debug)]
@@ -9,8 +9,8 @@ pub(super) struct Held {
     pub(super) connection: ConnectionId,
     pub(super) time: Nanos,
     pub(super) seq_num: u64,
-    /// Offset and index of its message.
-    pub(super) place: (u64, u64),
+    /// Where its message begins.
+    pub(super) place: Place,
     /// Its length is that of its own bytes, until more is known.
     pub(super) record: Record<(), ()>,
 }
@@ -37,7 +37,7 @@ pub(super) struct Holding {
     first: Option<First>,
     bytes: Vec<u8>,
     released: Vec<u8>,
-    released_place: (u64, u64),
+    released_place: Place,
 }
 
 impl Holding {
@@ -63,8 +63,8 @@ impl Holding {
         &self.released
     }
 
-    /// Offset and index of its message.
-    pub(super) fn released_place(&self) -> (u64, u64) {
+    /// Where its message begins.
+    pub(super) fn released_place(&self) -> Place {
         self.released_place
     }
 

@@ -1,10 +1,38 @@
 //! Per-connection timelines: which connection each event belongs to, when it happened, how many bytes there really
 //! were, and what is missing.
+//!
+//! [`Entries`] gives what happened, each with its connection:
+//!
+//! ```
+//! use tap2pcap::{
+//!     input::{self, Source},
+//!     timeline::{Entries, EntryKind, Options},
+//! };
+//!
+//! let source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), input::Options::default())?;
+//! let mut entries = Entries::new(source, Options::default());
+//! while let Some(view) = entries.next_entry() {
+//!     match view.entry.kind {
+//!         EntryKind::Opened => println!("connection {}, {}", view.opening.trace_id, view.opening.role.word()),
+//!         EntryKind::Data(data) => println!("{:?}: {} bytes", data.direction, data.payload.len()),
+//!         _ => {}
+//!     }
+//!     if let Some(summary) = view.summary {
+//!         println!("{}, {} bytes read", summary.protocol.name(), summary.sides[0].bytes);
+//!         # assert!(summary.sides[0].bytes > 0);
+//!     }
+//! }
+//! # assert_eq!(entries.timelines().connections(), 1);
+//! # Ok::<(), input::InputError>(())
+//! ```
+//!
+//! [`Timelines`] is the same without a loop that may block, for those who wait elsewhere.
 
 mod assemble;
 mod clock;
 mod cursor;
 mod endpoint;
+mod entries;
 mod entry;
 mod hash;
 mod hold;
@@ -19,15 +47,19 @@ mod summary;
 mod table;
 
 pub use assemble::Timelines;
-pub use endpoint::{Endpoints, Mapping, Mappings, ParseMappingError, Resolver};
-pub use entry::{ConnectionId, Data, Entry, EntryKind, Joined, Opening, PerConnection, Record, TrueLength};
-pub use hash::stable_hash;
-pub use http::{
-    Completeness, HttpOpening, HttpOptions, SideChoice, Streams, TimesFrom, Track, VersionChoice, reason_phrase,
-};
+pub use endpoint::{AddressNote, Endpoints, Mapping, Mappings, Other, ParseMappingError, Resolver};
+pub use entries::{Entries, EntryView, OwnedEntry};
+pub(crate) use entry::PerConnection;
+pub use entry::{ConnectionId, Data, Entry, EntryKind, Joined, Opening, Record, TrueLength};
+pub use hash::AddressPair;
+pub(crate) use hash::stable_hash;
+pub(crate) use http::{Completeness, Streams, reason_phrase};
+pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
 pub use options::{MAX_CONNECTIONS, Options};
-pub use protocol::{PREFACE, Preface, Protocol, Sniffer};
-pub use role::{Role, RoleChoice, role_from_ports};
+pub use protocol::{PREFACE, Protocol};
+pub(crate) use protocol::{Preface, Sniffer};
+pub use role::{Role, RoleChoice};
+pub use start::TimesFrom;
 pub use summary::{Side, Summaries, Summary};
 
 /// Which way bytes went, as Envoy saw it.

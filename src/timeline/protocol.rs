@@ -60,7 +60,7 @@ pub struct Preface {
 
 /// Looks at the payloads of one connection.
 #[derive(Clone, Debug, Default)]
-pub struct Sniffer {
+pub(crate) struct Sniffer {
     preface: Preface,
     heads: [Vec<u8>; 2],
     searches: u32,
@@ -71,7 +71,7 @@ pub struct Sniffer {
 impl Sniffer {
     /// Looks at one payload.
     #[inline]
-    pub fn look(&mut self, direction: Direction, payload: &[u8]) {
+    pub(crate) fn look(&mut self, direction: Direction, payload: &[u8]) {
         if !self.seen_enough {
             self.look_closer(direction, payload);
         }
@@ -100,13 +100,13 @@ impl Sniffer {
 
     /// How HTTP/2 began, if it did.
     #[must_use]
-    pub fn preface(&self) -> Preface {
+    pub(crate) fn preface(&self) -> Preface {
         self.preface
     }
 
     /// What it was.
     #[must_use]
-    pub fn protocol(&self) -> Protocol {
+    pub(crate) fn protocol(&self) -> Protocol {
         if self.is_http2() {
             if self.grpc { Protocol::Grpc } else { Protocol::Http2 }
         } else if self.heads.iter().any(|head| is_http1(head)) {

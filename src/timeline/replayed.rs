@@ -2,12 +2,15 @@
 
 use super::{
     ConnectionId, EntryKind, Options, Record,
-    http::{Made, MadeKind, Place, Replay},
+    http::{BytesPlace, Made, MadeKind, Replay},
     sockets::{PayloadPlace, Pending},
     start::Start,
     table::ConnectionTable,
 };
-use crate::input::Source;
+use crate::{
+    input::Source,
+    trace::{Findings, Place},
+};
 
 /// The replay of a source's HTTP traces, and what of it the current entry needs.
 #[derive(Debug, Default)]
@@ -17,23 +20,29 @@ pub(super) struct Replayed {
     /// By the replay's streams.
     connections: Vec<ConnectionId>,
     /// Place and note of the current entry, if it is the replay's.
-    current: Option<((u64, u64), String)>,
+    current: Option<(Place, String)>,
+    /// About exchanges that end with the source, or that a wait of it begins: it is told after their entries.
+    late: Findings,
 }
 
 impl Replayed {
     /// Takes the source's current message. All entries before it must have been read.
-    pub(super) fn message(&mut self, source: &mut Source, options: &Options, start: &Start) {
+    pub(super) fn message(&mut self, source: &Source, options: &Options, start: &Start, findings: &mut Findings) {
         let replay = self.replay.get_or_insert_with(|| Box::new(Replay::new(options, start.clone())));
-        replay.message(source.message());
-        report(replay, source);
+        replay.message(source.message(), findings);
     }
 
     /// The next entry, if there is one.
-    pub(super) fn next(&mut self, source: &mut Source, table: &mut ConnectionTable) -> Option<Pending> {
+    pub(super) fn next(
+        &mut self,
+        source: &Source,
+        table: &mut ConnectionTable,
+        findings: &mut Findings,
+    ) -> Option<Pending> {
         let replay = self.replay.as_mut()?;
         loop {
             let Some(Made { stream, time, origin, kind }) = replay.next(source.message()) else {
-                report(replay, source);
+                findings.extend(self.late.take());
                 return None;
             };
             let mut note = String::new();
@@ -48,9 +57,9 @@ impl Replayed {
                 }
                 MadeKind::Data(data) => {
                     note = data.note;
-                    let place = match data.place {
-                        Place::Own(start, end) => PayloadPlace::Replay(start, end),
-                        Place::Message(span) => PayloadPlace::Message(span),
+                    let place = match data.bytes {
+                        BytesPlace::Own(start, end) => PayloadPlace::Replay(start, end),
+                        BytesPlace::Message(span) => PayloadPlace::Message(span),
                     };
                     EntryKind::Data(Record {
                         length: data.length,
@@ -82,8 +91,8 @@ impl Replayed {
         self.current = None;
     }
 
-    /// Offset and index of the message that the current entry comes from, if it is the replay's.
-    pub(super) fn place(&self) -> Option<(u64, u64)> {
+    /// Where the message begins that the current entry comes from, if it is the replay's.
+    pub(super) fn place(&self) -> Option<Place> {
         self.current.as_ref().map(|(place, _)| *place)
     }
 
@@ -100,19 +109,13 @@ impl Replayed {
 
     /// The source waits for input: on a live stream, nothing else may. Answers whether there is a replay.
     pub(super) fn wait(&mut self) -> bool {
-        self.replay.as_mut().map(|replay| replay.wait()).is_some()
+        self.replay.as_mut().map(|replay| replay.wait(&mut self.late)).is_some()
     }
 
     /// The source has ended, and every exchange with it.
     pub(super) fn end(&mut self) {
         if let Some(replay) = &mut self.replay {
-            replay.end();
+            replay.end(&mut self.late);
         }
-    }
-}
-
-fn report(replay: &mut Replay, source: &mut Source) {
-    if replay.has_findings() {
-        replay.take_findings().into_iter().for_each(|finding| source.add_finding(finding));
     }
 }

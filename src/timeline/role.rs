@@ -1,16 +1,19 @@
 //! Who opened a connection. A trace does not say; its addresses and its first event tell.
 
+use clap::ValueEnum;
 use memchr::memmem;
 
 use super::{Direction, protocol::Speaker};
 use crate::trace::{Address, Connection};
 
 /// Which side of Envoy a connection is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Role {
     /// A listener was tapped: the remote side opened the connection.
+    #[value(help = "The remote side")]
     Downstream,
     /// A cluster was tapped: Envoy, the local side, opened it.
+    #[value(help = "Envoy")]
     Upstream,
 }
 
@@ -53,7 +56,7 @@ const HIGH_SERVICES: [u16; 5] = [33_060, 35_357, 50_051, 61_613, 61_616];
 /// The role that the two ports suggest: the side with an ephemeral port called the side with a service port. Where both
 /// look alike, a port below 1024 or of a known service is the server's.
 #[must_use]
-pub fn role_from_ports(local: u16, remote: u16) -> Option<Role> {
+pub(super) fn role_from_ports(local: u16, remote: u16) -> Option<Role> {
     match (is_ephemeral(local), is_ephemeral(remote)) {
         (false, true) => Some(Role::Downstream),
         (true, false) => Some(Role::Upstream),

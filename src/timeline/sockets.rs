@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     input::Source,
-    trace::{Code, Connection, Event, EventKind, Finding, Nanos, Span, TraceKind},
+    trace::{Connection, Event, EventKind, Fact, Finding, Findings, Nanos, Span, TraceKind},
 };
 
 /// Where the bytes of an entry are.
@@ -126,7 +126,7 @@ impl Sockets {
         true
     }
 
-    pub(super) fn begin_message(&mut self, source: &mut Source) {
+    pub(super) fn begin_message(&mut self, source: &Source, findings: &mut Findings) {
         let message = source.records();
         match message.kind {
             Some(TraceKind::SocketBuffered) => {
@@ -144,7 +144,7 @@ impl Sockets {
                     self.release_held(None);
                 }
                 if brings_connection {
-                    self.begin_streamed(source, trace_id);
+                    self.begin_streamed(source, trace_id, findings);
                 }
                 self.cursor.begin(None);
             }
@@ -153,13 +153,13 @@ impl Sockets {
     }
 
     /// A connection segment: a new connection, unless the one before it under this id has shown nothing yet.
-    fn begin_streamed(&mut self, source: &mut Source, trace_id: u64) {
+    fn begin_streamed(&mut self, source: &Source, trace_id: u64, findings: &mut Findings) {
         let before = self.table.find(trace_id);
         let fresh = before.filter(|connection| !self.table.state(*connection).opened);
         if let (Some(before), None) = (before, fresh) {
             self.end_connection(source, before, EntryKind::Abandoned);
         }
-        let connection = fresh.unwrap_or_else(|| self.open_streamed(source));
+        let connection = fresh.unwrap_or_else(|| self.open_streamed(source, findings));
         let ends = source.records().connection.clone().unwrap_or_default();
         let state = self.table.state(connection);
         state.shown_role = role::role_from_first_segment(&ends);
@@ -178,22 +178,16 @@ impl Sockets {
             connection,
             role: Role::Downstream,
             role_given: false,
-            offset: message.offset,
-            message: message.index,
+            place: message.place(),
             times: TimesFrom::Recorded,
             http: None,
         }
     }
 
-    fn open_streamed(&mut self, source: &mut Source) -> ConnectionId {
+    fn open_streamed(&mut self, source: &Source, findings: &mut Findings) -> ConnectionId {
         while let Some(oldest) = self.table.oldest_of_too_many() {
             if !mem::replace(&mut self.crowded, true) {
-                let limit = self.table.limit;
-                let detail = format!(
-                    "more connections are open at once than the {limit} that --max-connections allows; the oldest are \
-                     given up"
-                );
-                self.find(source, Code::TooManyConnections, detail);
+                findings.push(self.found(source, Fact::ManyConnections { limit: self.table.limit }));
             }
             self.end_connection(source, oldest, EntryKind::Abandoned);
         }
@@ -202,14 +196,14 @@ impl Sockets {
     }
 
     /// The connection of a streamed event. A source may start in the middle of one.
-    fn streamed_connection(&mut self, source: &mut Source) -> ConnectionId {
+    fn streamed_connection(&mut self, source: &Source, findings: &mut Findings) -> ConnectionId {
         let trace_id = source.records().trace_id;
-        let connection = self.table.find(trace_id).unwrap_or_else(|| self.open_streamed(source));
+        let connection = self.table.find(trace_id).unwrap_or_else(|| self.open_streamed(source, findings));
         self.table.last = Some((trace_id, connection));
         connection
     }
 
-    pub(super) fn next_in_message(&mut self, source: &mut Source) -> Result<(), MoreInput> {
+    pub(super) fn next_in_message(&mut self, source: &mut Source, findings: &mut Findings) -> Result<(), MoreInput> {
         let Some(event) = self.cursor.event(source) else {
             self.end_message(source);
             return Ok(());
@@ -223,7 +217,7 @@ impl Sockets {
             EventKind::Write => Direction::Outbound,
             EventKind::Closed => {
                 self.cursor.next += 1;
-                self.closed(source, &event);
+                self.closed(source, &event, findings);
                 return Ok(());
             }
             // What is left of a connection segment that JSON_BODY_AS_STRING overwrote, or nothing at all: the
@@ -231,7 +225,7 @@ impl Sockets {
             EventKind::Absent => {
                 self.cursor.next += 1;
                 if self.cursor.buffered.is_none() {
-                    self.streamed_connection(source);
+                    self.streamed_connection(source, findings);
                 }
                 return Ok(());
             }
@@ -239,9 +233,9 @@ impl Sockets {
         let is_first = self.options.join && !self.holding.awaits_joined() && self.cursor.is_cut_next(source, &event)?;
         self.cursor.next += 1;
         if is_first {
-            self.begin_joined(source, &event, direction);
+            self.begin_joined(source, &event, direction, findings);
         } else {
-            self.data(source, &event, direction);
+            self.data(source, &event, direction, findings);
         }
         Ok(())
     }
@@ -261,9 +255,9 @@ impl Sockets {
     }
 
     /// Keeps a whole event until the cut one after it comes, which is the next thing to come.
-    fn begin_joined(&mut self, source: &mut Source, event: &Event, direction: Direction) {
-        let connection = self.connection_of(source, event);
-        let time = self.time_of(source, event, connection);
+    fn begin_joined(&mut self, source: &Source, event: &Event, direction: Direction, findings: &mut Findings) {
+        let connection = self.connection_of(source, event, findings);
+        let time = self.time_of(source, event, connection, findings);
         self.begin_event(source, connection, time, event.seq_num, Some(direction));
         let payload = source.message().bytes(event.body.payload);
         let length = TrueLength::Known(payload.len() as u64);
@@ -271,7 +265,7 @@ impl Sockets {
         self.holding.begin_joined(time, payload);
     }
 
-    fn end_message(&mut self, source: &mut Source) {
+    fn end_message(&mut self, source: &Source) {
         self.cursor.in_message = false;
         if let Some(connection) = self.cursor.buffered.take() {
             let recorded = mem::take(&mut self.cursor.buffered_closed);
@@ -281,8 +275,8 @@ impl Sockets {
         }
     }
 
-    fn connection_of(&mut self, source: &mut Source, event: &Event) -> ConnectionId {
-        let connection = self.cursor.buffered.unwrap_or_else(|| self.streamed_connection(source));
+    fn connection_of(&mut self, source: &Source, event: &Event, findings: &mut Findings) -> ConnectionId {
+        let connection = self.cursor.buffered.unwrap_or_else(|| self.streamed_connection(source, findings));
         // A `connection` of a single event supplies what the connection segment lacked.
         let more = event.connection.and_then(|index| source.records().event_connections.get(index as usize));
         if let Some(more) = more {
@@ -297,16 +291,12 @@ impl Sockets {
         connection
     }
 
-    fn time_of(&mut self, source: &mut Source, event: &Event, connection: ConnectionId) -> Nanos {
+    fn time_of(&mut self, source: &Source, event: &Event, connection: ConnectionId, findings: &mut Findings) -> Nanos {
         let known = self.clock.readable(event);
         if known != event.time {
-            let detail = "a time after the year 2106 does not fit pcap, pcapng has room for it; the time of the event \
-                          before is used";
-            self.find(source, Code::BadTime, detail.into());
+            findings.push(self.found(source, Fact::LateTime));
         } else if known.is_none() && source.records().bad_time.is_none() {
-            let detail = "an event without a time; that of the event before it is used, or where there is none, of the \
-                          next one";
-            self.find(source, Code::BadTime, detail.into());
+            findings.push(self.found(source, Fact::NoTime));
         }
         let time = known.unwrap_or_else(|| self.made_up_time(connection));
         self.table.state(connection).last_time = Some(time);
@@ -324,9 +314,9 @@ impl Sockets {
         time
     }
 
-    fn data(&mut self, source: &mut Source, event: &Event, direction: Direction) {
-        let connection = self.connection_of(source, event);
-        let time = self.time_of(source, event, connection);
+    fn data(&mut self, source: &Source, event: &Event, direction: Direction, findings: &mut Findings) {
+        let connection = self.connection_of(source, event, findings);
+        let time = self.time_of(source, event, connection, findings);
         self.begin_event(source, connection, time, event.seq_num, Some(direction));
         let body = event.body;
         let len = body.payload.len() as u64;
@@ -360,9 +350,9 @@ impl Sockets {
         self.push(connection, time, EntryKind::Data(record));
     }
 
-    fn closed(&mut self, source: &mut Source, event: &Event) {
-        let connection = self.connection_of(source, event);
-        let time = self.time_of(source, event, connection);
+    fn closed(&mut self, source: &Source, event: &Event, findings: &mut Findings) {
+        let connection = self.connection_of(source, event, findings);
+        let time = self.time_of(source, event, connection, findings);
         self.begin_event(source, connection, time, first_missing(event), None);
         if self.cursor.buffered.is_some() {
             // More events may follow in the message, and with it the connection ends in any case.
@@ -376,7 +366,7 @@ impl Sockets {
     /// bytes are missing in between.
     fn begin_event(
         &mut self,
-        source: &mut Source,
+        source: &Source,
         connection: ConnectionId,
         time: Nanos,
         seq_num: u64,
@@ -395,7 +385,7 @@ impl Sockets {
 
     fn hold(
         &mut self,
-        source: &mut Source,
+        source: &Source,
         connection: ConnectionId,
         time: Nanos,
         event: &Event,
@@ -420,14 +410,13 @@ impl Sockets {
         self.push(connection, time, EntryKind::Data(record.with(PayloadPlace::Held, ())));
     }
 
-    /// Adds a finding about the event being read.
-    fn find(&mut self, source: &mut Source, code: Code, detail: String) {
-        let (offset, message) = self.cursor.place(source);
-        source.add_finding(Finding { code, offset, message, detail });
+    /// A finding about the event being read.
+    fn found(&self, source: &Source, fact: Fact) -> Finding {
+        Finding::new(self.cursor.place(source), fact)
     }
 
     /// The first entry of a connection, when all that can be known of it is known.
-    fn open(&mut self, source: &mut Source, connection: ConnectionId, time: Nanos, first: Option<Direction>) {
+    fn open(&mut self, source: &Source, connection: ConnectionId, time: Nanos, first: Option<Direction>) {
         let state = self.table.state(connection);
         if state.opened {
             return;
@@ -447,7 +436,7 @@ impl Sockets {
 
     pub(super) fn end_connection(
         &mut self,
-        source: &mut Source,
+        source: &Source,
         connection: ConnectionId,
         kind: EntryKind<Record<PayloadPlace, ()>>,
     ) {

@@ -2,11 +2,32 @@
 
 use std::{fs, path::PathBuf, time::UNIX_EPOCH};
 
-use super::{Options, TimesFrom, http};
+use super::{Options, http::head};
 use crate::{
     input::{self, Advance, Source},
-    trace::{MessageView, Nanos},
+    trace::{Findings, MessageView, Nanos},
 };
+
+/// Where the time of a connection's beginning comes from, and of what else has none in a replayed exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimesFrom {
+    /// The trace has at least one.
+    Recorded,
+    /// The response's date header.
+    Date,
+    /// The user gave it.
+    Given,
+    /// The last one before it in the trace.
+    Before,
+    /// The first one after it in the trace.
+    Next,
+    /// The earliest one of the other traces in the capture.
+    Neighbours,
+    /// When the file was modified.
+    Modified,
+    /// Nothing: they count from the Unix epoch.
+    Nothing,
+}
 
 /// Reads of a file in search of its first time: 8 MiB of what it unpacks to.
 const MAX_READS: u32 = 32;
@@ -46,7 +67,7 @@ impl Start {
     #[cold]
     pub(super) fn get(&mut self) -> (Nanos, TimesFrom) {
         if let Some(given) = self.given {
-            return (given, TimesFrom::StartTime);
+            return (given, TimesFrom::Given);
         }
         if let Some(found) = self.found {
             return found;
@@ -63,22 +84,23 @@ impl Start {
     fn next_in_file(&self) -> Option<Nanos> {
         let (path, options) = self.file.as_ref()?;
         let mut source = Source::open(path, input::Options { piece: None, ..*options }).ok()?;
+        // Nobody hears of them; the pass that counts finds them again.
+        let mut findings = Findings::default();
         let mut reads = 0;
         loop {
-            match source.advance() {
+            match source.advance(&mut findings) {
                 Advance::Message => {
                     if let Some(time) = self.first_of(source.message()) {
                         return Some(time);
                     }
                 }
                 Advance::NeedInput if reads < MAX_READS => {
-                    source.fill();
+                    source.fill(&mut findings);
                     reads += 1;
                 }
                 Advance::NeedInput | Advance::End => return None,
             }
-            // Nobody takes them; the pass that counts finds them again.
-            drop(source.take_findings());
+            drop(findings.take());
         }
     }
 
@@ -86,7 +108,7 @@ impl Start {
         let message = view.message();
         let events = message.events.iter().filter_map(|event| event.time);
         let pieces = message.http.iter().filter_map(|piece| piece.time);
-        events.chain(pieces).chain(http::date(view)).find(|time| *time <= self.latest)
+        events.chain(pieces).chain(head::date(view)).find(|time| *time <= self.latest)
     }
 
     fn modified(&self) -> Option<Nanos> {

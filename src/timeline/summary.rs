@@ -3,10 +3,7 @@
 use super::{
     ConnectionId, Data, Entry, EntryKind, Opening, PerConnection, Preface, Protocol, Sniffer, Timelines, TrueLength,
 };
-use crate::{
-    trace::{Code, Finding, Nanos},
-    words::{bytes_are, count_of},
-};
+use crate::trace::{Fact, Finding, Findings, Nanos, Owner, Place};
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +42,7 @@ pub struct Summary {
     sniffer: Sniffer,
     truncated: Count,
     destroyed: Count,
-    /// What the event before was, if a gap behind it is more of it.
+    /// What the event before was, if a gap after it is more of it.
     open_event: Option<OpenEvent>,
 }
 
@@ -55,7 +52,7 @@ enum OpenEvent {
     /// So many lost bytes stand for all.
     Truncated { stand_in: u64 },
     /// JSON_BODY_AS_STRING: with binary data in it, it was longer.
-    AsString { place: (u64, u64) },
+    AsString { place: Place },
 }
 
 /// How often something was seen, and where first.
@@ -63,28 +60,23 @@ enum OpenEvent {
 struct Count {
     times: u64,
     bytes: u64,
-    offset: u64,
-    message: u64,
+    first: Place,
 }
 
 impl Count {
-    fn add(&mut self, bytes: u64, (offset, message): (u64, u64)) {
+    fn add(&mut self, bytes: u64, place: Place) {
         if self.times == 0 {
-            (self.offset, self.message) = (offset, message);
+            self.first = place;
         }
         self.times += 1;
         self.bytes = self.bytes.saturating_add(bytes);
-    }
-
-    fn finding(&self, code: Code, detail: String) -> Finding {
-        Finding { code, offset: self.offset, message: self.message, detail }
     }
 }
 
 impl Summary {
     /// Counts an event of which bytes are missing, or may be.
     #[cold]
-    fn incomplete(&mut self, place: (u64, u64), data: &Data<'_>) {
+    fn incomplete(&mut self, place: Place, data: &Data<'_>) {
         let present = data.payload.len() as u64;
         let side = &mut self.sides[data.direction.index()];
         let lost = match data.length {
@@ -113,66 +105,56 @@ impl Summary {
 }
 
 #[cold]
-fn backwards(by: Nanos, (offset, message): (u64, u64)) -> Finding {
-    Finding {
-        code: Code::TimeBackwards,
-        offset,
-        message,
-        detail: format!("an event is {by} ns older than the one before it on its connection"),
-    }
+fn backwards(by: Nanos, place: Place) -> Finding {
+    Finding::new(place, Fact::TimeBackwards { by })
 }
 
-/// Which address is missing where the trace has the other one.
-fn missing_address(opening: &Opening) -> Option<&'static str> {
-    if opening.is_unconnected_cluster() {
-        return Some(
-            "Envoy's own address is missing: it is not known yet when a streamed tap of a cluster begins; with \
-             socket_tap_config.set_connection_per_event every event has it",
-        );
-    }
-    match (&opening.connection.local, &opening.connection.remote) {
-        (None, Some(_)) => Some("Envoy's own address is missing"),
-        (Some(_), None) => Some("the peer's address is missing"),
-        _ => None,
-    }
+/// What is missing of a connection's addresses.
+fn missing_address(opening: &Opening) -> Option<Fact> {
+    let trace_id = opening.trace_id;
+    let owner = match (&opening.connection.local, &opening.connection.remote) {
+        (Some(_), Some(_)) => return None,
+        (None, None) => {
+            let http_buffered = opening.http.is_some().then_some(opening.buffered);
+            return Some(Fact::MissingConnection { trace_id, http_buffered });
+        }
+        (None, Some(_)) => Owner::Local,
+        (Some(_), None) => Owner::Remote,
+    };
+    Some(Fact::MissingAddress { trace_id, owner, unconnected: opening.is_unconnected_cluster() })
 }
 
 /// Follows the entries of one source.
 #[derive(Debug, Default)]
 pub struct Summaries {
     open: PerConnection<Summary>,
-    findings: Vec<Finding>,
 }
 
 impl Summaries {
-    /// Whether there are findings to take.
-    #[inline]
-    #[must_use]
-    pub fn has_findings(&self) -> bool {
-        !self.findings.is_empty()
-    }
-
-    /// Takes the findings since the last call.
-    pub fn take_findings(&mut self) -> Vec<Finding> {
-        std::mem::take(&mut self.findings)
-    }
-
-    /// Looks at the current entry of `timelines`. Answers the connection's summary with its last entry.
+    /// Looks at the current entry of `timelines`, and adds what is wrong with it. Answers the connection's summary with
+    /// its last entry.
     #[inline(always)]
-    pub fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>) -> Option<Summary> {
+    pub fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>, findings: &mut Findings) -> Option<Summary> {
         if let EntryKind::Data(data) = &entry.kind {
-            self.data(timelines, entry.connection, entry.time, data);
+            self.data(timelines, entry.connection, entry.time, data, findings);
             None
         } else {
-            self.other(timelines, entry)
+            self.other(timelines, entry, findings)
         }
     }
 
     #[inline(always)]
-    fn data(&mut self, timelines: &Timelines, connection: ConnectionId, time: Nanos, data: &Data<'_>) {
+    fn data(
+        &mut self,
+        timelines: &Timelines,
+        connection: ConnectionId,
+        time: Nanos,
+        data: &Data<'_>,
+        findings: &mut Findings,
+    ) {
         let Some(summary) = self.open.get_mut(connection) else { return };
         if time < summary.last {
-            self.findings.push(backwards(summary.last - time, timelines.place()));
+            findings.push(backwards(summary.last - time, timelines.place()));
         }
         summary.last = time;
         summary.sniffer.look(data.direction, data.payload);
@@ -186,14 +168,14 @@ impl Summaries {
         }
     }
 
-    fn other(&mut self, timelines: &Timelines, entry: &Entry<'_>) -> Option<Summary> {
+    fn other(&mut self, timelines: &Timelines, entry: &Entry<'_>, findings: &mut Findings) -> Option<Summary> {
         if let EntryKind::Opened = entry.kind {
-            self.open(entry.connection, entry.time, timelines.opening(entry.connection)?);
+            self.open(entry.connection, entry.time, timelines.opening(entry.connection)?, findings);
             return None;
         }
         let summary = self.open.get_mut(entry.connection)?;
         if entry.time < summary.last {
-            self.findings.push(backwards(summary.last - entry.time, timelines.place()));
+            findings.push(backwards(summary.last - entry.time, timelines.place()));
         }
         // An abandoned connection ends with its source, but nothing of it happened then.
         if !matches!(entry.kind, EntryKind::Abandoned) {
@@ -220,46 +202,17 @@ impl Summaries {
                     }
                     None => side.lost = side.lost.saturating_add(bytes),
                 }
-                let place = timelines.place();
-                self.findings.push(Finding {
-                    code: Code::LostBytes,
-                    offset: place.0,
-                    message: place.1,
-                    detail: format!("before this event, {} missing, by seq_num", bytes_are(bytes)),
-                });
+                findings.push(Finding::new(timelines.place(), Fact::LostBytes { bytes }));
                 None
             }
-            EntryKind::Closed { .. } => self.end(entry.connection, true),
-            EntryKind::Abandoned => self.end(entry.connection, false),
+            EntryKind::Closed { .. } => self.end(entry.connection, true, findings),
+            EntryKind::Abandoned => self.end(entry.connection, false, findings),
         }
     }
 
-    fn open(&mut self, connection: ConnectionId, time: Nanos, opening: &Opening) {
-        if opening.connection.is_empty() {
-            self.findings.push(Finding {
-                code: Code::MissingConnection,
-                offset: opening.offset,
-                message: opening.message,
-                detail: format!(
-                    "trace_id {} has no addresses; a capture gets made-up ones{}",
-                    opening.trace_id,
-                    match (&opening.http, opening.buffered) {
-                        (None, _) => "",
-                        (Some(_), true) => "; the tap filter's record_downstream_connection records them",
-                        (Some(_), false) => {
-                            "; a streamed HTTP trace never has any: buffered ones do with the tap filter's \
-                             record_downstream_connection, and taps of a socket always"
-                        }
-                    }
-                ),
-            });
-        } else if let Some(missing) = missing_address(opening) {
-            self.findings.push(Finding {
-                code: Code::MissingAddress,
-                offset: opening.offset,
-                message: opening.message,
-                detail: format!("trace_id {}: {missing}; a capture gets a made-up one", opening.trace_id),
-            });
+    fn open(&mut self, connection: ConnectionId, time: Nanos, opening: &Opening, findings: &mut Findings) {
+        if let Some(missing) = missing_address(opening) {
+            findings.push(Finding::new(opening.place, missing));
         }
         let summary = Summary {
             opening: opening.clone(),
@@ -277,44 +230,25 @@ impl Summaries {
         self.open.insert(connection, summary);
     }
 
-    fn end(&mut self, connection: ConnectionId, closed: bool) -> Option<Summary> {
+    fn end(&mut self, connection: ConnectionId, closed: bool, findings: &mut Findings) -> Option<Summary> {
         let mut summary = self.open.take(connection)?;
         summary.closed = closed;
         summary.protocol = summary.sniffer.protocol();
         summary.preface = summary.sniffer.preface();
         let trace_id = summary.opening.trace_id;
-        if summary.truncated.times > 0 {
-            let Count { times, bytes, .. } = summary.truncated;
-            let open_ended: u64 = summary.sides.iter().map(|side| side.open_ended).sum();
-            let missing = match open_ended {
-                0 => format!("{} missing", bytes_are(bytes)),
-                _ if bytes == 0 => "how many bytes are missing is not known".to_owned(),
-                _ => format!("more than {} missing", bytes_are(bytes)),
-            };
-            let bodies = count_of(times, "body is", "bodies are");
-            let detail = format!("trace_id {trace_id}: {bodies} truncated, {missing}");
-            self.findings.push(summary.truncated.finding(Code::TruncatedBody, detail));
+        let Count { times: bodies, bytes, first } = summary.truncated;
+        if bodies > 0 {
+            let open_ended = summary.sides.iter().any(|side| side.open_ended > 0);
+            let fact = Fact::TruncatedBodies { trace_id, bodies, bytes, open_ended };
+            findings.push(Finding::new(first, fact));
         }
-        if summary.destroyed.times > 0 {
-            let Count { times, bytes, .. } = summary.destroyed;
-            let (bodies, missing) = (count_of(times, "body", "bodies"), bytes_are(bytes));
-            let detail = format!(
-                "trace_id {trace_id}: JSON_BODY_AS_STRING destroyed binary data in {bodies}, {missing} missing"
-            );
-            self.findings.push(summary.destroyed.finding(Code::BinaryDestroyed, detail));
+        let Count { times: bodies, bytes, first } = summary.destroyed;
+        if bodies > 0 {
+            findings.push(Finding::new(first, Fact::DestroyedBodies { trace_id, bodies, bytes }));
         }
         if !closed {
-            self.findings.push(Finding {
-                code: Code::MissingClose,
-                offset: summary.opening.offset,
-                message: summary.opening.message,
-                detail: match summary.opening.http {
-                    Some(_) => {
-                        format!("trace_id {trace_id}: the exchange is not complete, so its connection stays open")
-                    }
-                    None => format!("trace_id {trace_id} ends without its closed event"),
-                },
-            });
+            let http = summary.opening.http.is_some();
+            findings.push(Finding::new(summary.opening.place, Fact::MissingClose { trace_id, http }));
         }
         Some(summary)
     }

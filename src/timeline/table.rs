@@ -174,7 +174,8 @@ impl ConnectionTable {
     /// The connections of socket traces that are open, in the order they came. The replay ends its own.
     pub(super) fn open_in_order(&self) -> Vec<ConnectionId> {
         let of_sockets = self.states.iter().filter(|(_, state)| state.opening.http.is_none());
-        let mut open: Vec<_> = of_sockets.map(|(connection, state)| (state.opening.message, connection)).collect();
+        let mut open: Vec<_> =
+            of_sockets.map(|(connection, state)| (state.opening.place.message, connection)).collect();
         open.sort_unstable();
         open.into_iter().map(|(_, connection)| connection).collect()
     }

@@ -1,13 +1,13 @@
 //! What is wrong or remarkable in a trace, with its place.
 
-use std::fmt;
+use super::{Fact, Place};
 
 /// How much a [`Finding`] matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Worth knowing; nothing is lost.
     Note,
-    /// Something is missing or made up; `--strict` makes it count as an error.
+    /// Something is missing or made up; whoever asks for strictness has it count as an error.
     Warning,
     /// The trace is damaged: status 1.
     Error,
@@ -47,7 +47,7 @@ pub enum Code {
     TooLarge,
     /// More connections open at once than the limit allows.
     TooManyConnections,
-    /// Bytes behind the last message that are none.
+    /// Bytes after the last message that are no message.
     TrailingBytes,
     /// Socket and HTTP traces, or buffered and streamed ones, in one source.
     MixedKinds,
@@ -150,19 +150,25 @@ impl Code {
 /// One finding: what, and where in the source. The source's name is its holder's business.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What kind.
-    pub code: Code,
-    /// Byte offset in the (decompressed) source.
-    pub offset: u64,
-    /// Index of the message, from 0.
-    pub message: u64,
-    /// What and why, for people. May quote the trace, so escape it before it reaches a terminal.
-    pub detail: String,
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub fact: Fact,
+    /// So many came right after it, for which there was no room.
+    pub more: u64,
 }
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "byte {}, message {}: {}", self.offset, self.message, self.detail)
+impl Finding {
+    /// A finding that stands for itself.
+    #[must_use]
+    pub fn new(place: Place, fact: Fact) -> Self {
+        Self { place, fact, more: 0 }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.fact.code()
     }
 }
 
@@ -173,8 +179,8 @@ impl fmt::Display for Finding {
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     list: Vec<Finding>,
-    /// The first one for which there was no room, and how many came after it.
-    beyond: Option<(Finding, u64)>,
+    /// The first one for which there was no room. It counts those after it.
+    beyond: Option<Finding>,
 }
 
 impl Findings {
@@ -185,8 +191,8 @@ impl Findings {
     pub fn push(&mut self, finding: Finding) {
         match &mut self.beyond {
             None if self.list.len() < Self::LIMIT => self.list.push(finding),
-            None => self.beyond = Some((finding, 0)),
-            Some((_, more)) => *more += 1,
+            None => self.beyond = Some(finding),
+            Some(beyond) => beyond.more += 1,
         }
     }
 
@@ -200,12 +206,7 @@ impl Findings {
     /// Takes them, in the order in which they came.
     pub fn take(&mut self) -> Vec<Finding> {
         let Self { mut list, beyond } = std::mem::take(self);
-        if let Some((mut finding, more)) = beyond {
-            if more > 0 {
-                finding.detail.push_str(&format!("; and {more} more findings close behind it"));
-            }
-            list.push(finding);
-        }
+        list.extend(beyond);
         list
     }
 }
@@ -223,13 +224,13 @@ mod tests {
     #[test]
     fn findings_without_end_are_counted() {
         let mut findings = Findings::default();
-        let finding = |offset| Finding { code: Code::Undecodable, offset, message: 0, detail: "garbage".into() };
+        let finding =
+            |offset| Finding::new(Place { offset, ..Place::default() }, Fact::Undecodable("garbage".to_owned()));
         findings.extend((0..Findings::LIMIT as u64 + 1000).map(finding));
         let taken = findings.take();
-        assert_eq!((taken.len(), taken[7].offset), (Findings::LIMIT + 1, 7));
+        assert_eq!((taken.len(), taken[7].place.offset), (Findings::LIMIT + 1, 7));
         let last = taken.last().unwrap();
-        assert_eq!(last.offset, Findings::LIMIT as u64);
-        assert_eq!(last.detail, "garbage; and 999 more findings close behind it");
+        assert_eq!((last.place.offset, last.more), (Findings::LIMIT as u64, 999));
         assert!(findings.is_empty() && findings.take().is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! One `TraceWrapper`, as records that a decoder fills and a timeline reads.
 
-use super::{Address, Connection, Nanos, Records, TimeError, UnknownFields};
+use super::{Address, Connection, Fact, Limited, Nanos, Place, Records, TimeError, UnknownFields};
 use crate::untrusted;
 
 /// Which field of `TraceWrapper.trace` is set.
@@ -42,7 +42,7 @@ impl TraceKind {
         }
     }
 
-    /// The kind behind a field number of `TraceWrapper`.
+    /// The kind that a field number of `TraceWrapper` stands for.
     #[must_use]
     pub fn from_field_number(number: u32) -> Option<Self> {
         let index = usize::try_from(number.checked_sub(1)?).ok()?;
@@ -210,7 +210,7 @@ pub struct HttpPiece {
     pub side: HttpSide,
     /// Which part of it.
     pub part: HttpPart,
-    /// The first of its fields in [`Message::headers`], and the one behind the last.
+    /// The first of its fields in [`Message::headers`], and the one after the last.
     pub headers: (usize, usize),
     /// The bytes of a body.
     pub body: Body,
@@ -297,26 +297,25 @@ impl Message {
         }
     }
 
-    /// What of the message was beyond a limit and is not here, for people; `None` where all of it is.
+    /// What of the message was beyond a limit and is not here; `None` where all of it is.
     #[inline]
     #[must_use]
-    pub fn beyond_limits(&self) -> Option<String> {
+    pub fn beyond_limits(&self) -> Option<Fact> {
         let beyond = self.events.beyond() | self.headers.beyond() | self.http.beyond();
-        if beyond == 0 { None } else { Some(self.describe_beyond()) }
+        if beyond == 0 { None } else { Some(self.many_records()) }
     }
 
     #[cold]
-    fn describe_beyond(&self) -> String {
+    fn many_records(&self) -> Fact {
         let Self { events, headers, http, .. } = self;
-        let (kind, limit, beyond, option) = if events.beyond() > 0 {
-            ("events", events.limit(), events.beyond(), "--max-events allows")
+        let (records, limit, beyond) = if events.beyond() > 0 {
+            (Limited::Events, events.limit(), events.beyond())
         } else if headers.beyond() > 0 {
-            ("header fields", headers.limit(), headers.beyond(), "--max-headers allows")
+            (Limited::Headers, headers.limit(), headers.beyond())
         } else {
-            ("parts of an HTTP exchange", http.limit(), http.beyond(), "there is room for")
+            (Limited::Parts, http.limit(), http.beyond())
         };
-        let all = (limit as u64).saturating_add(beyond);
-        format!("a message of {all} {kind}; the last {beyond} are passed over, {option} {limit}")
+        Fact::ManyRecords { records, limit, beyond }
     }
 
     /// Cuts addresses and names to what is kept of them, and answers how long the longest was if one was cut.
@@ -374,15 +373,10 @@ impl Message {
         self.bad_times = 0;
     }
 
-    /// What is wrong with the message's times, for people; `None` where nothing is.
+    /// What is wrong with the message's times; `None` where nothing is.
     #[must_use]
-    pub fn describe_bad_times(&self) -> Option<String> {
-        let error = self.bad_time?;
-        Some(match self.bad_times {
-            0 | 1 => error.to_string(),
-            2 => format!("{error}; one more time of this message cannot be read"),
-            count => format!("{error}; {} more times of this message cannot be read", count - 1),
-        })
+    pub fn unreadable_times(&self) -> Option<Fact> {
+        self.bad_time.map(|first| Fact::BadTimes { first, times: self.bad_times })
     }
 
     /// How many messages of the source are in this batch. Of several, each has one event, and that
@@ -393,11 +387,18 @@ impl Message {
         self.further as u64 + 1
     }
 
-    /// Byte offset and index of the message that holds the event with this index.
+    /// Where it begins; of a run, where the first one does.
     #[must_use]
-    pub fn place_of(&self, event: usize) -> (u64, u64) {
+    pub fn place(&self) -> Place {
+        Place { offset: self.offset, message: self.index }
+    }
+
+    /// Where the message begins that holds the event with this index.
+    #[must_use]
+    pub fn place_of(&self, event: usize) -> Place {
         let segment = self.events.get(event).map_or(0, |event| event.segment);
-        (self.offset + u64::from(segment), self.index + event.min(self.further) as u64)
+        let Place { offset, message } = self.place();
+        Place { offset: offset + u64::from(segment), message: message + event.min(self.further) as u64 }
     }
 
     /// Each event came in a message of its own.
@@ -560,7 +561,7 @@ impl Message {
         self.headers.truncate(headers.len());
     }
 
-    /// Copies the parts of another message's exchange behind those of this one, and its connections where this one
+    /// Copies the parts of another message's exchange after those of this one, and its connections where this one
     /// has none.
     pub fn append_http(&mut self, other: MessageView<'_>) {
         let message = other.message();
@@ -663,13 +664,14 @@ mod tests {
 
     #[test]
     fn the_events_of_a_batch_keep_their_bytes_and_places() {
+        let place = |offset, message| Place { offset, message };
         let mut batch = segment(1, b"abc", true);
         (batch.offset, batch.index) = (1000, 10);
-        assert_eq!((batch.count(), batch.place_of(0), batch.place_of(1)), (1, (1000, 10), (1000, 10)));
+        assert_eq!((batch.count(), batch.place_of(0), batch.place_of(1)), (1, place(1000, 10), place(1000, 10)));
         assert!(batch.append(&segment(1, b"de", true), 20, 21));
         assert!(batch.append(&segment(1, b"fgh", false), 3, 42));
         assert_eq!(batch.count(), 3);
-        assert_eq!([0, 1, 2].map(|event| batch.place_of(event)), [(1000, 10), (1021, 11), (1042, 12)]);
+        assert_eq!([0, 1, 2].map(|event| batch.place_of(event)), [place(1000, 10), place(1021, 11), place(1042, 12)]);
         let view = MessageView::new(&batch, b"123fgh");
         let payloads = batch.events.iter().map(|event| view.bytes(event.body.payload)).collect::<Vec<_>>();
         assert_eq!(payloads, [b"abc".as_slice(), b"de", b"fgh"]);

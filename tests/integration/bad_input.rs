@@ -434,7 +434,7 @@ fn changed_bytes_never_kill_it() {
     assert!(statuses.iter().all(|count| *count > 10), "statuses {statuses:?}");
 }
 
-/// Random bytes behind each start that detection knows.
+/// Random bytes after each start that detection knows.
 #[test]
 fn noise_never_kills_it() {
     let dir = Dir::new("noise");

@@ -330,7 +330,7 @@ fn a_bad_file_is_reported_with_its_reason() {
     }
 }
 
-/// At once: before the traces behind it are read.
+/// At once: before the traces after it are read.
 #[test]
 fn a_bad_file_is_named_at_once() {
     let dir = Dir::new("at-once");

@@ -182,3 +182,30 @@ fn every_command_has_its_manual_page_and_every_shell_its_completions() {
     bash.arg("-n").arg(dir.join("completions/tap2pcap.bash"));
     run_command(bash).expect_status(0);
 }
+
+/// docs/pipeline.md: a stage imports only from those before it, and has no words that name an option.
+#[test]
+fn stages_name_no_option_and_know_nothing_of_what_drives_them() {
+    let files = ["input", "trace", "timeline", "synth", "capture", "har"].into_iter().flat_map(|stage| {
+        let files = walkdir::WalkDir::new(Path::new(ROOT).join("src").join(stage)).into_iter().map(Result::unwrap);
+        files.filter(|file| file.path().extension().is_some_and(|suffix| suffix == "rs"))
+    });
+    let mut lines = 0;
+    for file in files {
+        for line in fs::read_to_string(file.path()).unwrap().lines() {
+            lines += 1;
+            let place = file.path().display();
+            let is_comment = line.trim_start().starts_with("//");
+            for above in ["cli::", "commands::", "report::"] {
+                assert!(is_comment || !line.contains(above), "{place}: {line}");
+            }
+            // The one option is that of another program.
+            let ours = line.replace("zstd -d --long=31", "");
+            let mut dashes = ours.match_indices("--");
+            let names_an_option =
+                |(at, _)| ours[at + 2..].starts_with(|c: char| c.is_ascii_lowercase()) && !ours[..at].ends_with('-');
+            assert!(!dashes.any(names_an_option), "{place}: {line}");
+        }
+    }
+    assert!(lines > 10_000, "{lines}");
+}

@@ -170,7 +170,7 @@ fn recorded(messages: &[TraceWrapper]) -> Exchange {
     exchange
 }
 
-/// Layers of the frames that pass a filter, as tshark prints them with the bytes behind each field.
+/// Layers of the frames that pass a filter, as tshark prints them with the bytes after each field.
 fn layers(capture: &Path, filter: &str, options: &[&str]) -> Vec<Value> {
     let args = ["-r", capture.to_str().unwrap(), "-Y", filter, "-T", "json", "-x", "--no-duplicate-keys"];
     let run = TSHARK.run(args.iter().chain(options), &[]);
@@ -223,7 +223,7 @@ fn collect(value: &Value, field: &str, out: &mut Vec<String>) {
     }
 }
 
-/// The bytes behind a field.
+/// The bytes after a field.
 fn bytes_of(layers: &Value, field: &str) -> Vec<Vec<u8>> {
     let mut raw = Vec::new();
     collect_raw(layers, &format!("{field}_raw"), &mut raw);

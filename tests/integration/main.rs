@@ -1,6 +1,8 @@
 //! Judges the program from outside: real traces in, captures out, read back with the tools that people open them with.
 
 // A test that panics has found something.
+// Nothing outside of a test program uses what is public in it.
+#![allow(unreachable_pub)]
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_input;
@@ -21,6 +23,7 @@ mod http2;
 mod http_replay;
 mod info;
 mod inputs;
+mod library;
 mod limits;
 mod loss;
 mod manifest;

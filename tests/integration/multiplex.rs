@@ -13,6 +13,7 @@ use tap2pcap::{
         http_streamed_trace_segment::MessagePiece, trace_wrapper::Trace,
     },
     timeline::{EntryKind, HttpOptions, Options, Timelines, TrueLength, VersionChoice},
+    trace::Findings,
 };
 
 use crate::{
@@ -485,10 +486,11 @@ fn every_entry_ends_with_a_frame() {
     let http = HttpOptions { version: VersionChoice::Two, ..HttpOptions::default() };
     let mut timelines = Timelines::new(source.unwrap(), Options { http, ..Options::default() });
     let mut full = 0;
+    let mut findings = Findings::default();
     loop {
-        match timelines.advance() {
+        match timelines.advance(&mut findings) {
             Advance::Message => {}
-            Advance::NeedInput => timelines.source_mut().fill(),
+            Advance::NeedInput => timelines.fill(&mut findings),
             Advance::End => break,
         }
         let Some(EntryKind::Data(data)) = timelines.entry().map(|entry| entry.kind) else { continue };

@@ -131,6 +131,11 @@ fn expect_part(dir: &Dir, name: &str, packed: &[u8], at_least: usize) -> Run {
     let other = dir.create("other.pb", Dress::Binary.file(&conversation(2, 1, TIME, TIME + 10)));
     let merged = tap2pcap().arg(&input).arg(other).arg(&output).run().expect_status(1);
     assert_eq!(last_line(&merged), "note: 2 of 2 traces converted");
+    // Also where its small file was read before its turn came.
+    let errors = |run: &Run| -> Vec<String> {
+        run.stderr.lines().filter(|line| line.starts_with("error: ")).map(str::to_owned).collect()
+    };
+    assert_eq!(errors(&merged), errors(&run));
     run
 }
 

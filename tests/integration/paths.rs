@@ -46,7 +46,7 @@ fn run_in<I: AsRef<OsStr>>(place: &Path, args: impl IntoIterator<Item = I>) -> R
     run_command(command)
 }
 
-/// How a name goes after options: as it is, or, if it would be taken for one, behind `./`.
+/// How a name goes after options: as it is, or, if it would be taken for one, after `./`.
 fn argument(name: &OsStr) -> OsString {
     if name.as_bytes().starts_with(b"-") { Path::new(".").join(name).into_os_string() } else { name.to_owned() }
 }
@@ -72,7 +72,7 @@ fn every_name_is_an_input_and_an_output() {
         run_in(&place, [argument(&input), argument(&output)]).expect_clean();
         let first = frames(&dir, &place.join(&output));
         assert_eq!(first.iter().filter(|frame| !frame.payload.is_empty()).count(), 4, "{input:?}");
-        // Behind `--`, nothing is an option.
+        // After `--`, nothing is an option.
         fs::remove_file(place.join(&output)).unwrap();
         run_in(&place, [OsString::from("--"), input.clone(), output.clone()]).expect_clean();
         assert_eq!(frames(&dir, &place.join(&output)), first);

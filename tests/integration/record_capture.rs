@@ -499,7 +499,7 @@ fn what_it_needs_and_what_cannot_be_written_is_said() {
     // Limits and formats are those of the traces.
     let said = refused(&[&listen[..], &["--pcapng", capture, "--max-rx", "5"]].concat());
     assert!(said.contains("--path-prefix <PREFIX>"), "{said}");
-    // A listener that cannot be had leaves nothing behind.
+    // A listener that cannot be had leaves nothing after.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let capture = dir.join("out.pcapng");

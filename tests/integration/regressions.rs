@@ -14,7 +14,7 @@ use tap2pcap::{
         socket_event::{EventSelector, Read},
         trace_wrapper::Trace,
     },
-    trace::{Code, Finding},
+    trace::{Code, Finding, Findings},
 };
 
 use crate::{
@@ -238,11 +238,12 @@ fn read_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> (Vec<Finding
     let reader = Box::new(Pieces(io::Cursor::new(bytes.to_owned()), size));
     let options = Options { encoding: Some(encoding), ..Options::default() };
     let mut source = Source::from_reader(Path::new("path_0"), reader, options).unwrap();
+    let mut findings = Findings::default();
     loop {
-        match source.advance() {
+        match source.advance(&mut findings) {
             Advance::Message => {}
-            Advance::NeedInput => source.fill(),
-            Advance::End => return (source.take_findings(), source.decoded()),
+            Advance::NeedInput => source.fill(&mut findings),
+            Advance::End => return (findings.take(), source.decoded()),
         }
     }
 }
@@ -253,7 +254,7 @@ fn the_words_about_a_field_that_is_too_long_depend_on_the_reads() {
     // Field 100 with a length of eight bytes, then bytes that a large read has there and a small one has not.
     bytes.extend_from_slice(b"\xa2\x06\xff\xff\xff\xff\xff\xff\xff\x7f and more");
     let whole = findings_by_pieces(Encoding::Binary, &bytes, usize::MAX);
-    assert!(whole.iter().any(|finding| finding.detail.contains("protobuf allows")), "{whole:?}");
+    assert!(whole.iter().any(|finding| finding.to_string().contains("protobuf allows")), "{whole:?}");
     assert_eq!(whole, findings_by_pieces(Encoding::Binary, &bytes, 1));
 }
 
@@ -270,7 +271,7 @@ fn a_number_whose_exponent_comes_with_the_next_read_is_damage() {
 fn a_closed_json_object_that_ends_the_source_is_cut_off() {
     let json = br#"{"socket_streamed_trace_segment": {"event": {"closed": {}}}}{"\u"}"#;
     let whole = findings_by_pieces(Encoding::Json, json, usize::MAX);
-    assert_eq!(whole.iter().map(|finding| finding.code).collect::<Vec<_>>(), [Code::TrailingBytes]);
+    assert_eq!(whole.iter().map(|finding| finding.code()).collect::<Vec<_>>(), [Code::TrailingBytes]);
     for size in 1..=json.len() {
         assert_eq!(findings_by_pieces(Encoding::Json, json, size), whole, "in pieces of {size} bytes");
     }
@@ -281,7 +282,7 @@ fn behind_damage_a_widely_indented_json_object_is_lost_to_the_reads() {
     let json = format!(r#"|{{{}"socket_streamed_trace_segment": {{"event": {{"closed": {{}}}}}}}}"#, " ".repeat(16));
     let whole = findings_by_pieces(Encoding::Json, json.as_bytes(), usize::MAX);
     // The `|`, and nothing of what follows it.
-    assert_eq!(whole.iter().map(|finding| finding.message).collect::<Vec<_>>(), [0]);
+    assert_eq!(whole.iter().map(|finding| finding.place.message).collect::<Vec<_>>(), [0]);
     assert_eq!(messages_by_pieces(Encoding::Json, json.as_bytes(), usize::MAX), 1);
     for size in 1..json.len() {
         assert_eq!(messages_by_pieces(Encoding::Json, json.as_bytes(), size), 1, "in pieces of {size} bytes");
@@ -295,8 +296,8 @@ fn a_text_literal_goes_on_where_digits_follow_its_end() {
         let text = format!("socket_buffered_trace {{ local: \"a\" \"b{end}127\" }}{rest}");
         let whole = findings_by_pieces(Encoding::Text, text.as_bytes(), usize::MAX);
         let place = text.find("127").unwrap() as u64;
-        // At the literal's end or right behind it, and not at the end of the text.
-        assert!(whole[0].offset.abs_diff(place) <= 3, "{whole:?}");
+        // At the literal's end or right after it, and not at the end of the text.
+        assert!(whole[0].place.offset.abs_diff(place) <= 3, "{whole:?}");
         assert_eq!(whole, findings_by_pieces(Encoding::Text, text.as_bytes(), 1));
     }
 }

@@ -8,7 +8,7 @@ use tap2pcap::{
     input::{self, Advance, Source},
     proto::tap::{SocketEvent, SocketEvents, TraceWrapper, socket_streamed_trace_segment::MessagePiece},
     timeline::{Direction, EntryKind, Options, Timelines, TrueLength},
-    trace::Code,
+    trace::{Code, Findings},
 };
 
 use crate::fixture::{Dress, TIME, buffered, closed, cut, downstream, end_stream, read, segment, socket, write};
@@ -341,11 +341,12 @@ fn run(bytes: Vec<u8>, dress: Dress, arrival: &Arrival, options: Options) -> Vec
     let source = Source::from_reader(Path::new(&name), Box::new(reader), input).unwrap();
     let mut timelines = Timelines::new(source, options);
     let mut seen = Vec::new();
+    let mut findings = Findings::default();
     loop {
-        match timelines.advance() {
+        match timelines.advance(&mut findings) {
             Advance::Message => {}
             Advance::NeedInput => {
-                timelines.source_mut().fill();
+                timelines.fill(&mut findings);
                 continue;
             }
             Advance::End => break,
@@ -376,8 +377,8 @@ fn run(bytes: Vec<u8>, dress: Dress, arrival: &Arrival, options: Options) -> Vec
         seen.push((opening.trace_id, entry.time, what));
     }
     // That buffered and streamed traces stand in one source is all that is wrong.
-    let findings = timelines.source_mut().take_findings();
-    assert!(findings.iter().all(|finding| finding.code == Code::MixedKinds), "{findings:?}");
+    let findings = findings.take();
+    assert!(findings.iter().all(|finding| finding.code() == Code::MixedKinds), "{findings:?}");
     seen
 }
 

@@ -2,7 +2,7 @@
 //! more people than could read it before.
 
 use std::{
-    fs::{self, File, Metadata, Permissions},
+    fs::{File, Metadata, Permissions},
     io,
     os::unix::fs::{MetadataExt, PermissionsExt, fchown},
     path::Path,
@@ -114,7 +114,7 @@ mod acl {
 /// Where one cannot be made.
 #[cfg(feature = "record")]
 pub(crate) fn create_folders(folder: &Path, access: Access) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
+    use std::{fs, os::unix::fs::DirBuilderExt};
 
     // Whoever may read files may also go into their folder.
     let with_entry = |mode: u32| mode & BITS | (mode & 0o444) >> 2;

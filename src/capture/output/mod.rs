@@ -34,7 +34,7 @@ use crate::interrupt;
 const CHUNKS: usize = 4;
 
 /// How unfinished captures are called until they are complete; hidden, and no suffix of a trace or capture.
-pub const TEMPORARY_PREFIX: &str = ".tap2pcap-";
+pub(super) const TEMPORARY_PREFIX: &str = ".tap2pcap-";
 
 /// A capture's destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,21 @@ impl Destination {
         }
     }
 
+    /// The file, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
+    /// Whether it stands for a directory, in which each input gets an output of its own. As with cp: one that exists, or
+    /// a name that can only be one.
+    pub(crate) fn is_directory(&self) -> bool {
+        self.file().is_some_and(|path| path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/"))
+    }
+
     /// Whether it gets the bytes as they come: standard output by any name, a pipe, a device.
     #[must_use]
     pub fn is_stream(&self) -> bool {
@@ -84,6 +99,11 @@ pub struct OutputOptions {
     /// need not.
     pub many: bool,
 }
+
+/// The destination is a file that may not be written, and nobody has said that it is replaced all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the file is read-only")]
+pub(crate) struct ReadOnlyOutput;
 
 /// The destination cannot be written.
 #[derive(Debug, Error)]
@@ -203,7 +223,8 @@ impl Output {
         created.map_err(|source| OutputError { path, source })
     }
 
-    fn error(&self, source: io::Error) -> OutputError {
+    /// What went wrong, with where.
+    pub(crate) fn error(&self, source: io::Error) -> OutputError {
         OutputError { path: self.path.clone(), source }
     }
 
@@ -301,7 +322,7 @@ impl Unfinished {
             && !options.force
             && access::is_read_only(&target, metadata)
         {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only; --force replaces it"));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, ReadOnlyOutput));
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY_PREFIX).suffix(".tmp");

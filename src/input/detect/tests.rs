@@ -123,7 +123,7 @@ fn minimal_traces_are_traces() {
     }
 }
 
-/// As long as `{` and with the tag of a segment, `"`, behind it.
+/// As long as `{` and with the tag of a segment, `"`, after it.
 #[test]
 fn a_delimited_trace_may_begin_like_json() {
     let connection = field(2, &field(2, &field(1, &field(2, b"10.0.0.1"))));

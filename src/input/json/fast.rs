@@ -4,8 +4,8 @@
 //! for small events, that is nearly all of the work. Envoy prints an event in one way only, so this compares its frame
 //! in long pieces and looks at nothing but the numbers, the time and the payload in it. What a newer Envoy writes more
 //! of an event stands after all that this version knows; of that, simple values are skipped and counted. On any other
-//! byte this gives up without a trace, and the general decoder, its slow twin, reads the object; a property test holds
-//! the two together.
+//! byte this gives up without a trace, and the general decoder, which is the reference implementation, reads the object;
+//! a property test holds the two together.
 
 use base64_simd::STANDARD;
 use memchr::memchr;
@@ -35,7 +35,7 @@ pub(super) enum Outcome {
 pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> Outcome {
     let Some((trace_id, time, kind, payload)) = before_payload(text, times) else { return Outcome::Other };
     let Some(len) = memchr(b'"', payload) else {
-        // Behind a backslash, more than the payload's end may be wrong.
+        // After a backslash, more than the payload's end may be wrong.
         return if memchr(b'\\', payload).is_none() { Outcome::Cut } else { Outcome::Other };
     };
     let (base64, rest) = payload.split_at(len);
@@ -81,7 +81,7 @@ fn before_payload<'a>(text: &'a [u8], times: &mut Times) -> Option<(u64, Nanos, 
 /// What stands after the last member of an event.
 const END: &[u8; 9] = b"\n  }\n }\n}";
 
-/// From the quote behind the payload up to the end of the object, and where the members of a newer Envoy begin. Before
+/// From the quote after the payload up to the end of the object, and where the members of a newer Envoy begin. Before
 /// 1.37, Envoy knew no seq_num.
 #[inline(always)]
 #[expect(clippy::type_complexity, reason = "taken apart where it is called")]

@@ -14,7 +14,7 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// The offset behind the closing brace. `text` is what the last call saw, and what came since.
+    /// The offset after the closing brace. `text` is what the last call saw, and what came since.
     fn find_end(&mut self, text: &[u8]) -> Option<usize> {
         while self.looked < text.len() {
             if self.in_string && !self.after_backslash {
@@ -98,7 +98,7 @@ impl Search {
         Self { is_sound: true, ..Self::in_object(1) }
     }
 
-    /// Between objects, behind at least one byte that starts none.
+    /// Between objects, after at least one byte that starts none.
     pub(super) fn in_garbage() -> Self {
         Self { splitter: None, looked: 1, after_line_break: false, is_sound: false }
     }
@@ -127,7 +127,7 @@ impl Search {
         self.splitter.as_mut()?.find_end(text)
     }
 
-    /// Forgets the part of `text` that was looked through, and says how long it is. The next text starts behind it.
+    /// Forgets the part of `text` that was looked through, and says how long it is. The next text starts after it.
     pub(super) fn give_up(&mut self, text: &[u8]) -> usize {
         let seen = std::mem::take(&mut self.looked);
         if let Some(last) = seen.checked_sub(1) {
@@ -155,7 +155,7 @@ impl Search {
     }
 }
 
-/// Whether the text behind a brace starts with a field of `TraceWrapper`. None: too short to tell.
+/// Whether the text after a brace starts with a field of `TraceWrapper`. None: too short to tell.
 fn is_wrapper(text: &[u8]) -> Option<bool> {
     const FIELDS: [&[u8]; 10] = [
         b"\"http_buffered_trace\"",
@@ -182,8 +182,8 @@ fn is_wrapper(text: &[u8]) -> Option<bool> {
     }
 }
 
-/// Closes the cut object in `text` behind the last thing that is surely whole, or, where the cut goes through a body,
-/// behind the last whole character of it. The second value says whether it goes through a body.
+/// Closes the cut object in `text` after the last thing that is surely whole, or, where the cut goes through a body,
+/// after the last whole character of it. The second value says whether it goes through a body.
 pub(super) fn close(text: &[u8]) -> (Vec<u8>, bool) {
     let mut closers = Vec::new();
     let mut whole = 0;

@@ -29,7 +29,7 @@ impl Times {
         Time::new(seconds, nanos)
     }
 
-    /// Seconds and nanoseconds of `YYYY-MM-DDTHH:MM:SSZ`, with or without a fraction, and what stands behind. None for
+    /// Seconds and nanoseconds of `YYYY-MM-DDTHH:MM:SSZ`, with or without a fraction, and what stands after. None for
     /// anything else.
     #[inline]
     pub(super) fn read_utc<'a>(&mut self, text: &'a [u8]) -> Option<(i64, i64, &'a [u8])> {
@@ -57,7 +57,7 @@ fn below(limit: i64, tens: u8, ones: u8) -> Option<i64> {
     (tens < 10 && ones < 10 && value < limit).then_some(value)
 }
 
-/// Nanoseconds of a fraction's one to nine digits, and what stands behind the Z that ends it.
+/// Nanoseconds of a fraction's one to nine digits, and what stands after the Z that ends it.
 #[inline]
 fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     const SCALE: [i64; 8] = [0, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100];

@@ -2,70 +2,57 @@
 
 use std::mem;
 
-use crate::trace::{Code, Finding, Findings, Message, TraceKind};
+use crate::trace::{Fact, Finding, Findings, Message, TraceKind};
 
-/// The findings that wait to be taken, and what decides about others.
+/// What decides about findings that one message alone does not bring up.
 #[derive(Default)]
-pub(super) struct SourceFindings {
-    list: Findings,
+pub(super) struct Watch {
     /// Bytes that are no message: what comes next tells whether they are the last ones.
     suspect: Option<Finding>,
     /// The kinds of messages that were seen.
     kinds: [bool; TraceKind::ALL.len()],
 }
 
-impl SourceFindings {
-    pub(super) fn push(&mut self, finding: Finding) {
-        self.list.push(finding);
-    }
-
-    pub(super) fn take(&mut self) -> Vec<Finding> {
-        self.list.take()
-    }
-
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
-    /// Adds a finding about bytes that are no message; it waits for what comes next.
+impl Watch {
+    /// Keeps a finding about bytes that are no message; it waits for what comes next.
     pub(super) fn suspect(&mut self, finding: Finding) {
         self.suspect = Some(finding);
     }
 
     /// Something comes after what was suspected.
     #[inline]
-    pub(super) fn release_suspect(&mut self) {
-        self.list.extend(self.suspect.take());
+    pub(super) fn release_suspect(&mut self, findings: &mut Findings) {
+        findings.extend(self.suspect.take());
     }
 
     /// Nothing comes after it.
-    pub(super) fn end(&mut self, any_message: bool) {
-        if any_message && let Some(suspect) = &mut self.suspect {
-            suspect.code = Code::TrailingBytes;
-            suspect.detail.insert_str(0, "what follows the last message is none: ");
+    pub(super) fn end(&mut self, any_message: bool, findings: &mut Findings) {
+        if any_message
+            && let Some(Finding { fact, .. }) = &mut self.suspect
+            && let Fact::Undecodable(detail) = fact
+        {
+            *fact = Fact::TrailingBytes(mem::take(detail));
         }
-        self.release_suspect();
+        self.release_suspect(findings);
     }
 
-    /// Says what is wrong with a message that has its place.
+    /// Adds what is wrong with a message that has its place.
     #[inline]
-    pub(super) fn look_at(&mut self, message: &mut Message) {
-        let (offset, index) = (message.offset, message.index);
-        let mut find = |code, detail| self.list.push(Finding { code, offset, message: index, detail });
-        if let Some(detail) = message.describe_bad_times() {
-            find(Code::BadTime, detail);
+    pub(super) fn look_at(&mut self, message: &mut Message, findings: &mut Findings) {
+        let place = message.place();
+        if let Some(fact) = message.unreadable_times() {
+            findings.push(Finding::new(place, fact));
         }
-        if let Some(detail) = message.beyond_limits() {
-            find(Code::TooLarge, detail);
+        if let Some(fact) = message.beyond_limits() {
+            findings.push(Finding::new(place, fact));
         }
         if let Some(len) = message.cap_names() {
-            find(Code::TooLarge, format!("an address of {len} bytes; only its beginning is kept"));
+            findings.push(Finding::new(place, Fact::LongAddress { len }));
         }
         if let Some(kind) = message.kind {
             let new = !mem::replace(&mut self.kinds[kind as usize], true);
             if new && self.kinds.iter().filter(|seen| **seen).count() > 1 {
-                find(Code::MixedKinds, format!("{} in a source that began with another kind", kind.field_name()));
+                findings.push(Finding::new(place, Fact::MixedKinds(kind)));
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{Options, window::Window};
 use crate::{
     input::{decode::Decode, detect::Encoding},
-    trace::{MAX_EVENTS, MAX_HEADERS, Message},
+    trace::{Fact, MAX_EVENTS, MAX_HEADERS, Message},
 };
 
 /// The largest message unless [`Options::max_message`] says otherwise: far more than a tap with sensible limits writes,
@@ -136,17 +136,17 @@ impl Limits {
         }
     }
 
-    /// Gives up the message that the window begins with, which is too large, and says so for people.
-    pub(super) fn pass_over(&mut self, decoder: &mut dyn Decode) -> String {
+    /// Gives up the message that the window begins with, which is too large, and says so.
+    pub(super) fn pass_over(&mut self, decoder: &mut dyn Decode) -> Fact {
         let (size, limit) = (self.wanted, self.max_message);
         self.discard = match (decoder.pass_over(), self.is_framed) {
             (true, true) => self.wanted,
             (true, false) => 0,
             (false, _) => usize::MAX,
         };
-        let rest = if self.discard == usize::MAX { ", and so is the rest of the source" } else { "" };
+        let with_rest = self.discard == usize::MAX;
         self.too_large = false;
         self.begin_next();
-        format!("a message of {size} bytes or more is passed over{rest}; --max-message allows {limit} bytes")
+        Fact::LargeMessage { size, limit, with_rest }
     }
 }

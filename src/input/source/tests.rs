@@ -43,24 +43,24 @@ type Said = (Vec<(u64, u64, usize)>, Vec<Finding>);
 fn read(bytes: &[u8], options: Options, pieces: &[usize], peeks: bool) -> Said {
     let reader = Trickle { bytes: bytes.to_vec(), at: 0, pieces: pieces.to_vec(), turn: 0 };
     let mut source = Source::from_reader(Path::new("path_0"), Box::new(reader), options).unwrap();
-    let (mut events, mut findings) = (Vec::new(), Vec::new());
+    let (mut events, mut findings, mut found) = (Vec::new(), Vec::new(), Findings::default());
     // Every message takes a few bytes and a few steps, so one that takes more does not get on.
     for _ in 0..100 * (bytes.len() + 10) {
-        let advance = source.advance();
-        findings.extend(source.take_findings());
+        let advance = source.advance(&mut found);
+        findings.extend(found.take());
         match advance {
             Advance::Message => {
                 let message = source.records();
                 for (index, event) in message.events.iter().enumerate() {
-                    let (offset, number) = message.place_of(index);
+                    let Place { offset, message: number } = message.place_of(index);
                     events.push((offset, number, event.body.payload.len()));
                 }
                 if peeks && matches!(source.peek(), Peek::NeedInput) {
-                    source.fill();
+                    source.fill(&mut found);
                     let _ = source.peek();
                 }
             }
-            Advance::NeedInput => source.fill(),
+            Advance::NeedInput => source.fill(&mut found),
             Advance::End => return (events, findings),
         }
     }
@@ -116,7 +116,7 @@ proptest! {
             let of_events: Vec<_> = whole.0.iter().map(|event| (event.1, event.2)).collect();
             let expected: Vec<_> = fits.iter().map(|((index, (payload, _)), _)| (*index, *payload)).collect();
             prop_assert_eq!(&of_events, &expected, "{:?}", encoding);
-            let too_large: Vec<_> = whole.1.iter().map(|finding| (finding.code, finding.message)).collect();
+            let too_large: Vec<_> = whole.1.iter().map(|finding| (finding.code(), finding.place.message)).collect();
             let expected: Vec<_> = large.iter().map(|((index, _), _)| (Code::TooLarge, *index)).collect();
             prop_assert_eq!(&too_large, &expected, "{:?}", encoding);
             prop_assert_eq!(&read(&bytes, options, &pieces, peeks), &whole, "{:?}", encoding);
@@ -147,9 +147,9 @@ fn batches(bytes: &[u8], encoding: Encoding, pieces: &[usize]) -> Vec<(u64, usiz
     let mut source = Source::from_reader(Path::new("path_0"), Box::new(reader), options).unwrap();
     let mut batches = Vec::new();
     loop {
-        match source.advance() {
+        match source.advance(&mut Findings::default()) {
             Advance::Message => batches.push((source.records().trace_id, source.records().events.len())),
-            Advance::NeedInput => source.fill(),
+            Advance::NeedInput => source.fill(&mut Findings::default()),
             Advance::End => return batches,
         }
     }

@@ -4,7 +4,7 @@
 //! most of the work. Envoy prints an event in one way only, so this compares its frame in long pieces and looks at
 //! nothing but the numbers and the payload in it. What a newer Envoy writes more of an event stands after all that this
 //! version knows; of that, simple values are skipped and counted. On any other byte this gives up without a trace, and
-//! the parser, its slow twin, reads the event; a property test holds the two together.
+//! the parser, which is the reference implementation, reads the event; a property test holds the two together.
 
 use memchr::{memchr, memchr2};
 
@@ -59,7 +59,7 @@ fn before_event(line: &mut Line<'_>) -> Option<u64> {
     Some(trace_id)
 }
 
-/// Reads an event that reads or writes bytes, from behind its opening brace to behind the closing one. Its payload may
+/// Reads an event that reads or writes bytes, from after its opening brace to after the closing one. Its payload may
 /// be in the scratch space of `out`. Events of a buffered trace are indented just as the one of a segment.
 #[inline]
 pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Event> {
@@ -90,7 +90,7 @@ pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Even
     Outcome::Read(event, window.len() - rest.len(), newer.map(|newer| window.len() - newer))
 }
 
-/// Up to behind the opening quote of the payload.
+/// Up to after the opening quote of the payload.
 #[inline(always)]
 fn before_payload(text: &[u8]) -> Option<(Nanos, EventKind, &[u8])> {
     let mut line = Line { rest: text };
@@ -110,7 +110,7 @@ fn before_payload(text: &[u8]) -> Option<(Nanos, EventKind, &[u8])> {
 /// What stands after the last field of an event.
 const END: &[u8; 4] = b"\n  }";
 
-/// From the line feed behind the payload up to behind the closing brace of the event, and how many bytes before the end
+/// From the line feed after the payload up to after the closing brace of the event, and how many bytes before the end
 /// of the text the fields of a newer Envoy begin. What is false or 0 is not written.
 #[inline(always)]
 #[expect(clippy::type_complexity, reason = "taken apart where it is called")]

@@ -1,11 +1,12 @@
 //! The tokens of the protobuf text format, and the values that need no schema.
 //!
-//! `pos` moves only behind whole tokens. Where reading stops, `pos` and `depth` are therefore a place from which a
+//! `pos` moves only after whole tokens. Where reading stops, `pos` and `depth` are therefore a place from which a
 //! [`Split`](super::split::Split) can go on.
 
 use memchr::{memchr, memchr3};
 
-use super::{split::kind_of, unescape::unescape};
+use super::unescape::unescape;
+use crate::trace::TraceKind;
 
 /// Messages within messages; protobuf's own parsers stop here too.
 pub(super) const MAX_DEPTH: usize = 100;
@@ -129,14 +130,14 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// A token that touches the end of the window may go on behind it. Where nothing follows, it is whole only
+    /// A token that touches the end of the window may go on after it. Where nothing follows, it is whole only
     /// outside all messages: inside one, something is missing anyway.
     #[inline]
     fn whole(&self, end: usize) -> Parse<()> {
         if end == self.window.len() && !(self.at_end && self.depth == 0) { Err(Stop::End) } else { Ok(()) }
     }
 
-    /// The next field's name within a message that `close` ends, or `None` behind `close`.
+    /// The next field's name within a message that `close` ends, or `None` after `close`.
     #[inline]
     pub(super) fn next(&mut self, close: u8) -> Parse<Option<&'a [u8]>> {
         let mut byte = self.peek()?;
@@ -223,7 +224,7 @@ impl<'a> Lexer<'a> {
         Ok(close)
     }
 
-    /// Steps behind a message that was read by other means.
+    /// Steps after a message that was read by other means.
     #[inline]
     pub(super) fn step_over(&mut self, end: usize) {
         self.pos = end;
@@ -255,7 +256,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// An integer: decimal, octal behind `0`, hexadecimal behind `0x`.
+    /// An integer: decimal, octal after `0`, hexadecimal after `0x`.
     #[inline]
     pub(super) fn integer(&mut self) -> Parse<Integer> {
         let negative = self.peek()? == b'-';
@@ -490,6 +491,11 @@ static WORD: [bool; 256] = {
     }
     table
 };
+
+/// The oneof field of `TraceWrapper` with this name. Each starts a message.
+pub(super) fn kind_of(name: &[u8]) -> Option<TraceKind> {
+    TraceKind::ALL.into_iter().find(|kind| kind.field_name().as_bytes() == name)
+}
 
 /// Letters, digits and `_`.
 #[inline]

@@ -5,16 +5,10 @@
 
 use memchr::{memchr, memchr2};
 
-use super::lexer::{is_word, word_end};
-use crate::trace::TraceKind;
+use super::lexer::{is_word, kind_of, word_end};
 
 /// The longest name in [`TraceKind::ALL`]; a longer word cannot be one.
 const LONGEST: usize = 29;
-
-/// The oneof field of `TraceWrapper` with this name. Each starts a message.
-pub(super) fn kind_of(name: &[u8]) -> Option<TraceKind> {
-    TraceKind::ALL.into_iter().find(|kind| kind.field_name().as_bytes() == name)
-}
 
 /// How far the search has come.
 #[derive(Debug)]
@@ -22,9 +16,9 @@ pub(super) struct Split {
     at: usize,
     /// Open braces and angle brackets. Square brackets do not matter: what stands in them is balanced.
     depth: usize,
-    /// Whether the message's own oneof field lies behind `at`, so that the next one ends the message.
+    /// Whether the message's own oneof field ends before `at`, so that the next one ends the message.
     begun: bool,
-    /// Whether a brace that closes all others is the end. Behind damage, braces are not to be trusted.
+    /// Whether a brace that closes all others is the end. After damage, braces are not to be trusted.
     to_end: bool,
     inside: Inside,
 }
@@ -33,7 +27,7 @@ pub(super) struct Split {
 enum Inside {
     Tokens,
     Comment,
-    /// `body` is the first byte behind the opening quote.
+    /// `body` is the first byte after the opening quote.
     String {
         quote: u8,
         body: usize,
@@ -46,7 +40,7 @@ impl Split {
         Self { at, depth, begun, to_end: true, inside: Inside::Tokens }
     }
 
-    /// Looks for the next message behind damage at `at`, `depth` messages deep.
+    /// Looks for the next message after damage at `at`, `depth` messages deep.
     pub(super) fn to_next(at: usize, depth: usize) -> Self {
         Self { at, depth, begun: true, to_end: false, inside: Inside::Tokens }
     }
@@ -59,7 +53,7 @@ impl Split {
         }
     }
 
-    /// Forgets the part of `window` that was looked through, and says how long it is. The next window starts behind it.
+    /// Forgets the part of `window` that was looked through, and says how long it is. The next window starts after it.
     pub(super) fn give_up(&mut self, window: &[u8]) -> usize {
         let keep_from = match &mut self.inside {
             // The byte before tells whether a line starts.
@@ -163,6 +157,7 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::TraceKind;
 
     #[test]
     fn longest_is_the_longest_name() {

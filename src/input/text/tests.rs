@@ -860,7 +860,7 @@ fn truncation_at_every_byte_keeps_the_events_before_it() {
     for text in [STREAMED, BUFFERED, HTTP] {
         let whole = read_fed(text, text.len()).0;
         let all: Vec<_> = whole.iter().flat_map(|seen| &seen.events).collect();
-        // Behind the closing brace of an event, two columns in from that of its message, the event is complete.
+        // After the closing brace of an event, two columns in from that of its message, the event is complete.
         let is_buffered = whole[0].kind == Some(TraceKind::SocketBuffered);
         let closed = |end: usize| {
             let lines = str::from_utf8(&text[..end]).expect("these traces are ASCII").split('\n');

@@ -25,7 +25,7 @@ pub(super) struct Fault {
     pub(super) detail: String,
 }
 
-/// Appends the contents of a literal to `out`, from `at` behind (or somewhere behind) its opening quote. Answers where
+/// Appends the contents of a literal to `out`, from `at` after (or somewhere after) its opening quote. Answers where
 /// the literal ends, or `None` where the window ends before it; all that can be read is in `out` then.
 pub(super) fn unescape(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8>) -> Result<Option<usize>, Fault> {
     let mut buffer = [0u8; BUFFER];
@@ -78,7 +78,7 @@ struct Block {
     values: [u8; ROOM],
     /// Which bytes start an item, from the lowest bit on.
     kept: u64,
-    /// Where the item behind them starts.
+    /// Where the item after them starts.
     len: usize,
     /// That item is not known to be anything else.
     is_whole: bool,
@@ -106,7 +106,7 @@ impl Block {
         }
         let starts = (1 << STARTS) - 1;
         let escapes = specials & !behind_odd_runs(specials) & starts;
-        // Digits may as well stand behind the end of the literal.
+        // Digits may as well stand after the end of the literal.
         let octals = escapes & backslashes & first_digits >> 1 & digits >> 2 & digits >> 3;
         let consumed = escapes << 1 | octals << 2 | octals << 3;
         let kept = !consumed & starts;
@@ -183,10 +183,10 @@ fn lane(seen: &[u8; SEEN], at: usize) -> u8x16 {
     u8x16::new(seen[at..].first_chunk().copied().unwrap_or_default())
 }
 
-/// Of a mask with runs of ones, the bit behind every other one of a run: of backslashes that follow each other, each
-/// second one is escaped by the one before it, as the byte behind the run is where the last one is a first one.
+/// Of a mask with runs of ones, the bit after every other one of a run: of backslashes that follow each other, each
+/// second one is escaped by the one before it, as the byte after the run is where the last one is a first one.
 ///
-/// An addition carries through a whole run. So the runs that start at odd places are added, which leaves a bit behind
+/// An addition carries through a whole run. So the runs that start at odd places are added, which leaves a bit after
 /// each of them; what comes out is compared with the pattern of even places that it would have otherwise.
 #[inline(always)]
 fn behind_odd_runs(mask: u64) -> u64 {
@@ -254,7 +254,7 @@ fn digits(
     if count.contains(&(end - from)) { Ok(Some((value, end))) } else { Err(bad(window, at, end)) }
 }
 
-/// An escape that is a number: a byte, or behind `\U` a character.
+/// An escape that is a number: a byte, or after `\U` a character.
 fn number(
     window: &[u8],
     at: usize,

@@ -5,8 +5,8 @@
 //! is the expected one. And what comes in one piece is handed on in one piece: the segments of a connection that
 //! follow each other become one batch, so that what a message costs is shared by many events. What a newer Envoy writes
 //! more of an event stands after all that this version knows, as its fields have higher numbers, and is counted. On any
-//! other byte this gives up without a trace, and the general scanner, its slow twin, reads the message; property tests
-//! hold the two together.
+//! other byte this gives up without a trace, and the general scanner, which is the reference implementation, reads the
+//! message; property tests hold the two together.
 
 use super::{Scanner, join_groups};
 use crate::{
@@ -90,7 +90,7 @@ pub(super) fn event(window: &[u8], start: usize, end: usize, out: &mut Message) 
     event_behind(head, window, start, end.checked_sub(start)?, &mut Second::default(), out)
 }
 
-/// Reads the event that begins at `head` and ends `end` bytes behind `window[start]`, as all that `head` knows counts
+/// Reads the event that begins at `head` and ends `end` bytes after `window[start]`, as all that `head` knows counts
 /// from there. Fields of a newer Envoy are counted in `out`.
 #[inline(always)]
 fn event_behind(

@@ -1,4 +1,4 @@
-//! The scanner against its slow twin, prost.
+//! The scanner against the reference implementation, prost.
 
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
@@ -105,10 +105,11 @@ fn check_run(framing: Framing, bytes: &[u8]) {
     (fast.offset, fast.index) = (1000, 10);
     let mut at = 0;
     for (index, event) in fast.events.iter().enumerate() {
-        assert_eq!(fast.place_of(index), (1000 + at as u64, 10 + index as u64));
+        let place = crate::trace::Place { offset: 1000 + at as u64, message: 10 + index as u64 };
+        assert_eq!(fast.place_of(index), place);
         let start = at;
         let mut scan = Scanner::new(bytes, start, bytes.len(), false);
-        // Both framings begin with a length, one behind a tag.
+        // Both framings begin with a length, one after a tag.
         let len = match framing {
             Framing::Bare => scan.tag().and_then(|_| scan.varint()).unwrap(),
             Framing::Delimited => scan.varint().unwrap(),
@@ -390,7 +391,7 @@ proptest! {
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len() + 1));
         }
-        // What the source holds behind it.
+        // What the source holds after it.
         bytes.extend([0; 64]);
 
         check_run(framing, &bytes);
@@ -399,7 +400,7 @@ proptest! {
 
 #[test]
 fn the_layout_before_1_28_is_told_by_field_3_without_field_1() {
-    // socket_address { address: "a" } behind field 2, { address: "b" } behind field 3.
+    // socket_address { address: "a" } after field 2, { address: "b" } after field 3.
     let bytes = [0x12, 5, 0x0a, 3, 0x12, 1, b'a', 0x1a, 5, 0x0a, 3, 0x12, 1, b'b'];
     let mut message = Message::default();
     let old = connection_of(&bytes, &mut message);
@@ -434,7 +435,7 @@ fn an_event_in_two_pieces_is_one() {
     assert_eq!(message.events, [event]);
 }
 
-/// The source may end behind the tag of a closed event, which says all that there is to know.
+/// The source may end after the tag of a closed event, which says all that there is to know.
 #[test]
 fn an_event_is_closed_by_the_tag_alone() {
     // event { timestamp { seconds: 7 } closed }, which lacks a byte.

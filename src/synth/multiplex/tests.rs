@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     synth::{Options, Packet, TcpMode, TruncatedMode},
     timeline::{Endpoints, HttpOpening, Opening, Role, TimesFrom},
-    trace::Connection,
+    trace::{Connection, Place},
 };
 
 const MS: Nanos = 1_000_000;
@@ -79,8 +79,7 @@ fn opening(role: Role) -> Opening {
         connection: Connection::default(),
         role,
         role_given: false,
-        offset: 0,
-        message: 0,
+        place: Place::default(),
         times: TimesFrom::Recorded,
         http: Some(HttpOpening { version: 2, end_assumed: false, last: false, notes: String::new() }),
     }
@@ -161,7 +160,7 @@ proptest! {
         let identity =
             Identity { trace_file: "t.pb", source: "t", opening: &opening, endpoints: &endpoints, time: MS };
         let tcp = if bare { TcpMode::Bare } else { TcpMode::Full };
-        let mut flow = Flow::new(Options { tcp, truncated, mss }, &identity);
+        let mut flow = Flow::new(Options { tcp, truncated, mss, ..Options::default() }, &identity);
         let mut wire = Wire { first: Some([None; 2]), ..Wire::default() };
         flow.open(MS, &mut wire).unwrap();
         let mut streams: Vec<Option<Stream>> = (0..5).map(|_| None).collect();

@@ -10,7 +10,7 @@ use prost_types::Timestamp;
 
 use super::walk::{Presence, Printer};
 
-/// Appends one message and the line end behind it.
+/// Appends one message and the line end after it.
 pub(super) fn print(out: &mut Vec<u8>, fields: impl FnOnce(&mut Json<'_>)) {
     Json { out, depth: 0, is_empty: true }.object(fields);
     out.push(b'\n');

@@ -10,27 +10,33 @@ mod walk;
 
 use std::fmt;
 
+use clap::ValueEnum;
 use prost::Message;
 
 use crate::proto::tap::TraceWrapper;
 
 /// `envoy.config.tap.v3.OutputSink.Format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Format {
+    /// Messages back to back.
+    #[value(name = "binary", alias = "PROTO_BINARY", help = "PROTO_BINARY: messages back to back")]
+    ProtoBinary,
+    /// A varint length before each message.
+    #[value(name = "delimited", alias = "PROTO_BINARY_LENGTH_DELIMITED", help = "PROTO_BINARY_LENGTH_DELIMITED")]
+    ProtoBinaryLengthDelimited,
+    /// Protobuf's text format.
+    #[value(name = "text", alias = "PROTO_TEXT", help = "PROTO_TEXT")]
+    ProtoText,
     /// JSON with bodies in base64. The default of Envoy's configuration.
     #[default]
+    #[value(name = "json", alias = "JSON_BODY_AS_BYTES", help = "JSON_BODY_AS_BYTES")]
     JsonBodyAsBytes,
     /// JSON with bodies as strings: what is not UTF-8 is lost.
     ///
     /// One difference to Envoy, on purpose: Envoy overwrites the `connection` segment of a streamed trace with an
     /// empty event in this notation, so that the trace has no addresses. Here the segment is kept.
+    #[value(name = "json-string", alias = "JSON_BODY_AS_STRING", help = "JSON_BODY_AS_STRING: binary data is lost")]
     JsonBodyAsString,
-    /// Messages back to back.
-    ProtoBinary,
-    /// A varint length before each message.
-    ProtoBinaryLengthDelimited,
-    /// Protobuf's text format.
-    ProtoText,
 }
 
 impl Format {

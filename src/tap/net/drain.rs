@@ -51,7 +51,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Drain<S> {
                 Poll::Pending => break,
                 Poll::Ready(Ok(())) if buf.filled().len() > before => {}
                 Poll::Ready(Ok(())) => this.stopped = Some(Stop::End),
-                // A TLS peer that closes the socket without saying so. Bytes may be missing, but whoever is behind
+                // A TLS peer that closes the socket without saying so. Bytes may be missing, but whoever is connected to
                 // the relay learns no more from an error than from the end.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     this.stopped = Some(Stop::End);

@@ -1,15 +1,16 @@
 //! One exchange being written: in which order, at what times, in which protocol.
 
 use super::{
-    Env, HttpOpening, TimesFrom, Track, VersionChoice,
+    HttpOpening, Track, VersionChoice,
     h1::Http1,
     h2::Http2,
     head::Head,
-    out::{At, Chunk, MadeKind, Missing, add_note},
+    out::{At, Chunk, MadeKind},
+    sink::{Env, Sink},
 };
 use crate::{
-    timeline::{Direction, Opening},
-    trace::{Code, Finding, HttpPart, HttpPiece, HttpSide, MessageView, Nanos, Span},
+    timeline::{Direction, Opening, TimesFrom},
+    trace::{ExchangeFact, Fact, Finding, HttpPart, HttpPiece, HttpSide, MessageView, Nanos, Place},
 };
 
 /// Between pieces whose time is made up.
@@ -30,7 +31,7 @@ pub(super) struct Exchange {
     index: usize,
     trace_id: u64,
     buffered: bool,
-    origin: (u64, u64),
+    origin: Place,
     client: Direction,
     /// Until the connection is open.
     opening: Option<Box<Opening>>,
@@ -39,83 +40,13 @@ pub(super) struct Exchange {
     order_reported: bool,
 }
 
-/// Where the framers write.
-pub(super) struct Sink<'e> {
-    env: &'e mut Env,
-    at: At,
-    client: Direction,
-    trace_id: u64,
-}
-
-impl Sink<'_> {
-    pub(super) fn at(&self, side: HttpSide) -> At {
-        let direction = match side {
-            HttpSide::Request => self.client,
-            HttpSide::Response => self.client.reverse(),
-        };
-        At { direction, ..self.at }
-    }
-
-    /// The buffer for what this side sends next.
-    pub(super) fn bytes(&mut self, side: HttpSide) -> &mut Vec<u8> {
-        let at = self.at(side);
-        self.env.out.begin(at)
-    }
-
-    pub(super) fn body(&mut self, side: HttpSide, chunk: Chunk<'_>, missing: Missing) {
-        let at = self.at(side);
-        self.env.out.body(at, chunk, missing);
-    }
-
-    /// A large body in frames: see [`super::out::Out::frames`].
-    pub(super) fn frames(
-        &mut self,
-        side: HttpSide,
-        chunk: Chunk<'_>,
-        span: Span,
-        size: usize,
-        head: fn(&mut Vec<u8>, usize, bool),
-        ends_early: bool,
-    ) {
-        let at = self.at(side);
-        self.env.out.frames(at, chunk, span, size, head, ends_early);
-    }
-
-    /// The buffer for `len` bytes that a packet should not part.
-    pub(super) fn bytes_together(&mut self, side: HttpSide, len: usize) -> &mut Vec<u8> {
-        self.env.out.together(len);
-        self.bytes(side)
-    }
-
-    /// Bytes of which nothing is there, not even a part.
-    pub(super) fn gap(&mut self, side: HttpSide, bytes: u64) {
-        let at = self.at(side);
-        self.env.out.flush();
-        self.env.out.push(at, MadeKind::Gap { direction: at.direction, bytes });
-    }
-
-    /// Says what was made up, escaped or left out: where the connection opens, or, if that is long ago, here.
-    pub(super) fn note(&mut self, note: &str) {
-        match self.env.out.opening(self.at.stream).and_then(|opening| opening.http.as_mut()) {
-            Some(http) => add_note(&mut http.notes, note),
-            None => self.env.out.note(note),
-        }
-    }
-
-    pub(super) fn find(&mut self, code: Code, detail: &str) {
-        let detail = format!("trace_id {}: {detail}", self.trace_id);
-        let (offset, message) = self.at.origin;
-        self.env.findings.push(Finding { code, offset, message, detail });
-    }
-}
-
 impl Exchange {
     pub(super) fn new(index: usize, opening: Opening) -> Self {
         Self {
             index,
             trace_id: opening.trace_id,
             buffered: opening.buffered,
-            origin: (opening.offset, opening.message),
+            origin: opening.place,
             client: opening.role.client_direction(),
             opening: Some(Box::new(opening)),
             framer: None,
@@ -124,17 +55,16 @@ impl Exchange {
         }
     }
 
-    pub(super) fn find(&self, env: &mut Env, code: Code, detail: String) {
-        let (offset, message) = self.origin;
-        let detail = format!("trace_id {}: {detail}", self.trace_id);
-        env.findings.push(Finding { code, offset, message, detail });
+    pub(super) fn find(&self, env: &mut Env<'_>, fact: ExchangeFact) {
+        let fact = Fact::Exchange { trace_id: self.trace_id, fact };
+        env.findings.push(Finding::new(self.origin, fact));
     }
 
     /// Writes the parts in `view`. `in_window` says that its bytes stay where they are until the entries were read;
     /// `ends` that these are the last parts of the exchange.
     pub(super) fn write(
         &mut self,
-        env: &mut Env,
+        env: &mut Env<'_>,
         view: MessageView<'_>,
         tracks: &[Track; 2],
         in_window: bool,
@@ -150,7 +80,7 @@ impl Exchange {
             let is_last = last[piece.side.index()] == Some(position);
             let head = (piece.part == HttpPart::Headers).then(|| Head::read(view, piece));
             let time = self.next_time(env, piece, head.as_ref());
-            let origin = if self.buffered || ends { self.origin } else { (message.offset, message.index) };
+            let origin = if self.buffered || ends { self.origin } else { message.place() };
             let track = ends.then_some(&tracks[piece.side.index()]);
             let mut sink = self.sink(env, time, origin);
             let Some(framer) = &mut self.framer else { continue };
@@ -190,11 +120,11 @@ impl Exchange {
                 }
             }
         }
-        env.out.flush();
+        env.shared.out.flush();
     }
 
     /// Ends the exchange and its connection.
-    pub(super) fn end(&mut self, env: &mut Env, tracks: &[Track; 2], complete: bool) {
+    pub(super) fn end(&mut self, env: &mut Env<'_>, tracks: &[Track; 2], complete: bool) {
         if self.framer.is_none() {
             // Nothing was recorded but that there was an exchange.
             self.open(env, MessageView::new(&crate::trace::Message::default(), &[]), &[], tracks);
@@ -211,22 +141,22 @@ impl Exchange {
             }
         }
         let at = sink.at(HttpSide::Request);
-        env.out.flush();
+        env.shared.out.flush();
         let last = matches!(&self.framer, Some(Framer::One(one)) if one.is_last());
-        env.out.push(at, MadeKind::Ended { complete, last });
+        env.shared.out.push(at, MadeKind::Ended { complete, last });
     }
 
-    fn sink<'e>(&self, env: &'e mut Env, time: Nanos, origin: (u64, u64)) -> Sink<'e> {
+    fn sink<'e>(&self, env: &'e mut Env<'_>, time: Nanos, origin: Place) -> Sink<'e> {
         let at = At { stream: self.index, origin, direction: self.client, time };
-        Sink { env, at, client: self.client, trace_id: self.trace_id }
+        Sink::new(env, at, self.client, self.trace_id)
     }
 
     /// Brings parts into the order in which they are sent: always those of a buffered trace, whose fields say nothing
     /// of it, and those of a streamed one that cannot have been sent as they came.
-    fn sort(&mut self, env: &mut Env, order: &mut [&HttpPiece], tracks: &[Track; 2], ends: bool) {
+    fn sort(&mut self, env: &mut Env<'_>, order: &mut [&HttpPiece], tracks: &[Track; 2], ends: bool) {
         let tunnel = tracks.iter().any(|track| track.tunnel);
         let key = |piece: &HttpPiece| {
-            // Behind an upgrade both sides send what they like, once both heads are there.
+            // After an upgrade both sides send what they like, once both heads are there.
             let tunnelled = tunnel && piece.part != HttpPart::Headers;
             (tunnelled, piece.side.index(), piece.part)
         };
@@ -244,7 +174,7 @@ impl Exchange {
         }
         if !self.order_reported {
             self.order_reported = true;
-            self.find(env, Code::OutOfOrder, "its segments are not in the order in which HTTP sends them".into());
+            self.find(env, ExchangeFact::SegmentsOutOfOrder);
         }
         if ends {
             order.sort_by_key(|piece| key(piece));
@@ -252,40 +182,40 @@ impl Exchange {
     }
 
     /// Opens the connection, if it is not open.
-    fn open(&mut self, env: &mut Env, view: MessageView<'_>, order: &[&HttpPiece], tracks: &[Track; 2]) {
+    fn open(&mut self, env: &mut Env<'_>, view: MessageView<'_>, order: &[&HttpPiece], tracks: &[Track; 2]) {
         let Some(mut opening) = self.opening.take() else { return };
-        let late = order.iter().any(|piece| piece.time.is_some_and(|time| time > env.latest));
+        let late = order.iter().any(|piece| piece.time.is_some_and(|time| time > env.shared.latest));
         if late {
-            let detail = "a time after the year 2106 does not fit pcap, pcapng has room for it; another is made up";
-            self.find(env, Code::BadTime, detail.into());
+            self.find(env, ExchangeFact::LateTime);
         }
         let recorded = order
             .iter()
             .enumerate()
-            .find_map(|(index, piece)| Some((index as u64, piece.time.filter(|time| *time <= env.latest)?)));
+            .find_map(|(index, piece)| Some((index as u64, piece.time.filter(|time| *time <= env.shared.latest)?)));
         let date = || {
             let mut heads =
                 order.iter().filter(|piece| (piece.side, piece.part) == (HttpSide::Response, HttpPart::Headers));
             heads.find_map(|piece| Head::read(view, piece).date())
         };
-        let (time, times) = match (recorded, env.start_time) {
+        let (time, times) = match (recorded, env.shared.start_time) {
             // Parts before the one with a time were sent before it.
             (Some((before, time)), _) => (time.saturating_sub(before.saturating_mul(STEP)), TimesFrom::Recorded),
-            (None, Some(start)) => (after_clock(env.clock, start), TimesFrom::StartTime),
-            (None, None) => match date().filter(|date| *date <= env.latest) {
-                Some(date) => (within_second(env.clock, date), TimesFrom::Date),
+            (None, Some(start)) => (after_clock(env.shared.clock, start), TimesFrom::Given),
+            (None, None) => match date().filter(|date| *date <= env.shared.latest) {
+                Some(date) => (within_second(env.shared.clock, date), TimesFrom::Date),
                 None => {
-                    let (start, from) = env.start.get();
-                    let from = if env.clock.is_some() && from == TimesFrom::Next { TimesFrom::Before } else { from };
-                    (after_clock(env.clock, start), from)
+                    let (start, from) = env.shared.start.get();
+                    let from =
+                        if env.shared.clock.is_some() && from == TimesFrom::Next { TimesFrom::Before } else { from };
+                    (after_clock(env.shared.clock, start), from)
                 }
             },
         };
-        let time = time.min(env.latest);
+        let time = time.min(env.shared.latest);
         if times != TimesFrom::Recorded {
-            env.clock = Some(time);
+            env.shared.clock = Some(time);
         }
-        let two = match env.options.version {
+        let two = match env.shared.options.version {
             VersionChoice::One => false,
             VersionChoice::Two => true,
             VersionChoice::Auto => {
@@ -304,35 +234,35 @@ impl Exchange {
         // The first part takes this time, not the one after it.
         self.last_time = Some(time);
         let at = At { stream: self.index, origin: self.origin, direction: self.client, time };
-        env.out.push(at, MadeKind::Opened(opening));
+        env.shared.out.push(at, MadeKind::Opened(opening));
         if let Some(Framer::Two(framer)) = &mut self.framer {
-            let mut sink = Sink { env, at, client: self.client, trace_id: self.trace_id };
+            let mut sink = Sink::new(env, at, self.client, self.trace_id);
             framer.greet(&mut sink);
         }
     }
 
-    fn next_time(&mut self, env: &mut Env, piece: &HttpPiece, head: Option<&Head<'_>>) -> Nanos {
+    fn next_time(&mut self, env: &mut Env<'_>, piece: &HttpPiece, head: Option<&Head<'_>>) -> Nanos {
         let last = self.last_time.unwrap_or_default();
-        let time = match piece.time.filter(|time| *time <= env.latest) {
+        let time = match piece.time.filter(|time| *time <= env.shared.latest) {
             Some(time) => time.max(last),
             None => {
                 let mut time = last.saturating_add(STEP);
                 // Exchanges that take turns: later in the trace is later in the capture, within reason.
-                if let Some(clock) = env.clock
+                if let Some(clock) = env.shared.clock
                     && (last..last.saturating_add(SECOND)).contains(&clock)
                 {
                     time = clock.saturating_add(STEP);
                 }
                 // On a live stream the date comes when the request is already written.
-                if env.start_time.is_none()
+                if env.shared.start_time.is_none()
                     && piece.side == HttpSide::Response
-                    && let Some(date) = head.and_then(Head::date).filter(|date| *date <= env.latest)
+                    && let Some(date) = head.and_then(Head::date).filter(|date| *date <= env.shared.latest)
                 {
                     time = time.max(date);
                 }
                 // At the end of time the clock stands still.
-                let time = time.min(env.latest);
-                env.clock = Some(time);
+                let time = time.min(env.shared.latest);
+                env.shared.clock = Some(time);
                 time
             }
         };
@@ -346,7 +276,7 @@ fn after_clock(clock: Option<Nanos>, start: Nanos) -> Nanos {
     clock.filter(|clock| *clock >= start).map_or(start, |clock| clock.saturating_add(STEP))
 }
 
-/// A time in the second that begins at `date`, behind the clock if that is in it.
+/// A time in the second that begins at `date`, after the clock if that is in it.
 fn within_second(clock: Option<Nanos>, date: Nanos) -> Nanos {
     let in_it = clock.filter(|clock| (date..date.saturating_add(SECOND)).contains(clock));
     in_it.map_or(date, |clock| clock.saturating_add(STEP))

@@ -1,4 +1,4 @@
-//! HTTP/1.1 (RFC 9112): heads, bodies of known length and in chunks, trailers, and what comes behind an upgrade.
+//! HTTP/1.1 (RFC 9112): heads, bodies of known length and in chunks, trailers, and what comes after an upgrade.
 
 use std::io::Write as _;
 
@@ -6,11 +6,11 @@ use memchr::memchr3;
 
 use super::{
     Track,
-    exchange::Sink,
     head::{Head, Pseudo, shown},
     out::{Chunk, Missing},
+    sink::Sink,
 };
-use crate::trace::{Code, HttpSide};
+use crate::trace::{ExchangeFact, HttpSide};
 
 /// How the body of one side is framed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Http1 {
         };
         self.closes |= head.closes || head.has_bad_length();
         if head.has_bad_length() {
-            sink.find(Code::LengthMismatch, "its content-length is no number, or there are several");
+            sink.find(ExchangeFact::BadLength);
         }
         // RFC 9112 section 6.2: not both of them.
         let without_length = added == Added::Chunked;
@@ -205,7 +205,7 @@ impl Http1 {
         };
         if too_long && !half.mismatch_reported {
             half.mismatch_reported = true;
-            sink.find(Code::LengthMismatch, &format!("the {} has more body than its headers allow", side.word()));
+            sink.find(ExchangeFact::ExtraBody(side));
         }
         if half.framing != Framing::Chunked || len == 0 {
             sink.body(side, chunk, missing);
@@ -235,9 +235,7 @@ impl Http1 {
             Framing::Chunked if !half.ended => sink.bytes(side).extend_from_slice(b"0\r\n"),
             Framing::Headless => {}
             _ => {
-                let count = head.fields.len();
-                let detail = format!("{count} trailers behind a body of known length have no place in HTTP/1.1");
-                sink.find(Code::OutOfOrder, &detail);
+                sink.find(ExchangeFact::MisplacedTrailers(head.fields.len()));
                 return;
             }
         }
@@ -284,7 +282,7 @@ impl Http1 {
 }
 
 impl Half {
-    /// What is missing behind a part of the body, `last` if it is known to be the last one; and how many of these bytes
+    /// What is missing after a part of the body, `last` if it is known to be the last one; and how many of these bytes
     /// are known to be missing, but have no place in the framing.
     fn missing(&self, chunk: &Chunk<'_>, last: bool) -> (Missing, u64) {
         let sent = self.sent.saturating_add(chunk.bytes.len() as u64);
@@ -323,9 +321,9 @@ fn body_framing(
         Some(length) => {
             let too_long = track.is_some_and(|track| track.body > length);
             if too_long {
-                sink.find(Code::LengthMismatch, "the body is longer than its content-length; it is sent in chunks");
+                sink.find(ExchangeFact::LongBody);
             }
-            // Trailers exist only behind chunks, which take precedence over content-length.
+            // Trailers exist only after chunks, which take precedence over content-length.
             let trailers = track.is_some_and(|track| track.has_trailers);
             if too_long || trailers {
                 (Framing::Chunked, Added::Chunked)
@@ -340,7 +338,7 @@ fn body_framing(
 
 pub(super) fn missing(sink: &mut Sink<'_>, what: &str) {
     sink.note(what);
-    sink.find(Code::MissingHeader, what);
+    sink.find(ExchangeFact::MadeUp(what.to_owned()));
 }
 
 /// Field lines; of a head, without the pseudo-headers that the first line or Host holds.
@@ -483,13 +481,13 @@ impl Escaped {
         let Some(names) = self.0.list() else { return };
         let detail = format!("escaped in the {}: {names}", side.word());
         sink.note(&detail);
-        sink.find(Code::EscapedHeader, &detail);
+        sink.find(ExchangeFact::Escaped(detail));
     }
 }
 
 /// Reason phrases (RFC 9110 section 15): nothing depends on them, but people look for them.
 #[must_use]
-pub fn reason_phrase(status: u16) -> &'static str {
+pub(crate) fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",

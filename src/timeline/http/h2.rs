@@ -13,15 +13,15 @@ use loona_hpack::Encoder;
 use memchr::memchr3;
 
 use super::{
-    exchange::Sink,
     grpc::Messages,
     h1::{Escaped, Names, is_token, missing, value},
     head::{Head, Pseudo},
     out::{Chunk, LARGE, Missing},
+    sink::Sink,
 };
 use crate::{
     timeline::PREFACE,
-    trace::{Code, HttpSide},
+    trace::{ExchangeFact, HttpSide},
 };
 
 /// Frame types and flags (RFC 9113 section 6).
@@ -345,7 +345,7 @@ impl Http2 {
         self.lost_frames(sink, side, nothing, lost - here, last);
     }
 
-    /// What is missing behind a part of the body, `last` if it is known to be the last one.
+    /// What is missing after a part of the body, `last` if it is known to be the last one.
     fn missing(&self, sink: &mut Sink<'_>, side: HttpSide, chunk: &Chunk<'_>, last: bool) -> Missing {
         let half = &self.halves[side.index()];
         let sent = half.sent.saturating_add(chunk.bytes.len() as u64);
@@ -454,7 +454,7 @@ impl LeftOut {
         if let Some(names) = self.names.list() {
             let detail = format!("left out of the {side}, because HTTP/2 has no such names there: {names}");
             sink.note(&detail);
-            sink.find(Code::EscapedHeader, &detail);
+            sink.find(ExchangeFact::Escaped(detail));
         }
     }
 }

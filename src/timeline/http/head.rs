@@ -1,6 +1,6 @@
 //! The fields of a request or response that decide how it is framed.
 
-use crate::trace::{Header, HttpPiece, HttpSide, MessageView};
+use crate::trace::{Header, HttpPart, HttpPiece, HttpSide, MessageView, Nanos};
 
 /// Pseudo-headers (RFC 9113 section 8.3, RFC 8441 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,4 +237,11 @@ fn has_token(list: &[u8], token: &[u8]) -> bool {
 /// RFC 9112 section 6.1: chunked is the last coding, if it is one at all.
 fn ends_in_chunked(codings: &[u8]) -> bool {
     codings.rsplit(|byte| *byte == b',').next().is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// The date header of a response in this message.
+pub(in crate::timeline) fn date(view: MessageView<'_>) -> Option<Nanos> {
+    let pieces = view.message().http.iter();
+    let mut heads = pieces.filter(|piece| (piece.side.index(), piece.part) == (1, HttpPart::Headers));
+    heads.find_map(|piece| Head::read(view, piece).date())
 }

@@ -1,7 +1,7 @@
 //! HTTP tap traces as connections: the recorded exchange replayed as HTTP/1.1 or HTTP/2 bytes.
 //!
 //! An HTTP tap records fields and bodies, not bytes. Here they become the bytes that a client and a server would have
-//! sent, in entries like those of a tapped socket, so that the stages behind this one need not know the difference.
+//! sent, in entries like those of a tapped socket, so that the stages after this one need not know the difference.
 //!
 //! A streamed exchange arrives in segments, and what comes late decides how the start is written: trailers ask for
 //! HTTP/2 or chunks, a missing content-length for chunks. So its segments are held until the exchange is over, or has
@@ -11,22 +11,26 @@ mod exchange;
 mod grpc;
 mod h1;
 mod h2;
-mod head;
+pub(super) mod head;
 mod out;
+mod sink;
 mod streams;
 mod track;
 
 use std::collections::VecDeque;
 
-pub(super) use self::out::{Made, MadeKind, Place};
-use self::{exchange::Exchange, out::Out};
-pub use self::{
-    h1::reason_phrase,
-    streams::Streams,
-    track::{Completeness, Track},
+use clap::ValueEnum;
+
+pub(super) use self::out::{BytesPlace, Made, MadeKind};
+pub use self::track::Track;
+use self::{
+    exchange::Exchange,
+    out::Out,
+    sink::{Env, Shared},
 };
-use super::{Opening, Options, Role, start::Start};
-use crate::trace::{Code, Connection, Finding, Findings, HttpPart, MessageView, Nanos, TraceKind};
+pub(crate) use self::{h1::reason_phrase, streams::Streams, track::Completeness};
+use super::{Opening, Options, Role, TimesFrom, start::Start};
+use crate::trace::{Connection, ExchangeFact, Findings, HttpPart, MessageView, Nanos, Place, TraceKind};
 
 /// Bytes of one exchange that are held.
 const MAX_HELD: usize = 256 << 10;
@@ -40,23 +44,26 @@ const MAX_OPEN: usize = 8192;
 /// Exchanges that look complete and wait, because trailers may follow even a body of known length.
 const MAX_COMPLETE: usize = 64;
 
-/// `--http`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which version of HTTP an exchange is replayed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum VersionChoice {
     /// By what the exchange shows.
     #[default]
     Auto,
     /// HTTP/1.1.
+    #[value(name = "1")]
     One,
     /// HTTP/2.
+    #[value(name = "2")]
     Two,
 }
 
-/// `--side`: whose connection, where the trace has both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Whose connection is replayed, where the trace has both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SideChoice {
     /// The client's connection to Envoy; Envoy's to the server if only that one is recorded.
     #[default]
+    #[value(help = "The client's connection to Envoy")]
     Downstream,
     /// Envoy's connection to the server.
     Upstream,
@@ -69,27 +76,6 @@ pub struct HttpOptions {
     pub version: VersionChoice,
     /// The connection.
     pub side: SideChoice,
-}
-
-/// Where the time of a connection's beginning comes from, and of what else has none in a replayed exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimesFrom {
-    /// The trace has at least one.
-    Recorded,
-    /// The response's date header.
-    Date,
-    /// `--start-time`.
-    StartTime,
-    /// The last one before it in the trace.
-    Before,
-    /// The first one after it in the trace.
-    Next,
-    /// The earliest one of the other traces in the capture.
-    Neighbours,
-    /// When the file was modified.
-    Modified,
-    /// Nothing: they count from the Unix epoch.
-    Nothing,
 }
 
 /// What is said of a connection whose bytes are replayed.
@@ -105,45 +91,30 @@ pub struct HttpOpening {
     pub notes: String,
 }
 
-/// What the replay is to do, and where the clock of made-up times stands.
-#[derive(Debug)]
-struct Env {
-    options: HttpOptions,
-    start_time: Option<Nanos>,
-    start: Start,
-    /// The latest time that the capture can hold.
-    latest: Nanos,
-    /// The last time that was made up.
-    clock: Option<Nanos>,
-    out: Out,
-    findings: Findings,
-}
-
 /// Replays the HTTP exchanges of one source.
 #[derive(Debug)]
 pub(super) struct Replay {
-    env: Env,
+    shared: Shared,
     eager: bool,
     max_open: usize,
     streams: Streams<Option<Exchange>>,
     held_together: usize,
     /// Streams that hold something, on a live source: their slots and origins.
-    waiting: VecDeque<(usize, (u64, u64))>,
+    waiting: VecDeque<(usize, Place)>,
 }
 
 impl Replay {
     pub(super) fn new(options: &Options, start: Start) -> Self {
-        let env = Env {
+        let shared = Shared {
             options: options.http,
             start_time: options.start_time,
             start,
             latest: options.latest.unwrap_or(Nanos::MAX),
             clock: None,
             out: Out::default(),
-            findings: Findings::default(),
         };
         Self {
-            env,
+            shared,
             eager: options.eager,
             max_open: options.max_connections.unwrap_or(MAX_OPEN).clamp(1, MAX_OPEN),
             streams: Streams::default(),
@@ -154,49 +125,42 @@ impl Replay {
 
     /// The next entry; `view` is the message that was taken last.
     pub(super) fn next(&mut self, view: MessageView<'_>) -> Option<Made> {
-        self.env.out.next(view)
+        self.shared.out.next(view)
     }
 
     /// The bytes of an entry that are not in the message.
     pub(super) fn bytes(&self, start: usize, end: usize) -> &[u8] {
-        self.env.out.bytes(start, end)
-    }
-
-    pub(super) fn take_findings(&mut self) -> Vec<Finding> {
-        self.env.findings.take()
-    }
-
-    pub(super) fn has_findings(&self) -> bool {
-        !self.env.findings.is_empty()
+        self.shared.out.bytes(start, end)
     }
 
     /// Takes the next message of the source. All entries before it must have been read.
-    pub(super) fn message(&mut self, view: MessageView<'_>) {
-        self.env.out.forget();
+    pub(super) fn message(&mut self, view: MessageView<'_>, findings: &mut Findings) {
+        self.shared.out.forget();
         match view.message().kind {
-            Some(TraceKind::HttpBuffered) => self.buffered(view),
-            Some(TraceKind::HttpStreamed) => self.streamed(view),
+            Some(TraceKind::HttpBuffered) => self.buffered(view, findings),
+            Some(TraceKind::HttpStreamed) => self.streamed(view, findings),
             _ => {}
         }
     }
 
-    fn buffered(&mut self, view: MessageView<'_>) {
+    fn buffered(&mut self, view: MessageView<'_>, findings: &mut Findings) {
         let message = view.message();
         let mut tracks = <[Track; 2]>::default();
         for piece in &message.http {
             tracks[piece.side.index()].add(view, piece);
         }
         let index = self.streams.reserve();
-        let opening = opening(view, true, self.env.options.side);
+        let opening = opening(view, true, self.shared.options.side);
         let mut exchange = Exchange::new(index, opening);
         let complete = !message.cut && completeness(&tracks) == Completeness::Complete;
-        report_incomplete(&mut self.env, &exchange, &tracks, message.cut);
-        exchange.write(&mut self.env, view, &tracks, true, true);
-        exchange.end(&mut self.env, &tracks, complete);
+        let env = &mut Env { shared: &mut self.shared, findings };
+        report_incomplete(env, &exchange, &tracks, message.cut);
+        exchange.write(env, view, &tracks, true, true);
+        exchange.end(env, &tracks, complete);
         self.streams.release(index);
     }
 
-    fn streamed(&mut self, view: MessageView<'_>) {
+    fn streamed(&mut self, view: MessageView<'_>, findings: &mut Findings) {
         let message = view.message();
         if message.http.is_empty() {
             return;
@@ -208,7 +172,8 @@ impl Replay {
         }
         let ended = message.http.iter().any(|piece| piece.part == HttpPart::Trailers && piece.side.index() == 1);
         if let Some(exchange) = &mut stream.state {
-            exchange.write(&mut self.env, view, &stream.tracks, true, false);
+            let env = &mut Env { shared: &mut self.shared, findings };
+            exchange.write(env, view, &stream.tracks, true, false);
         } else {
             let before = stream.held_bytes;
             stream.hold(view);
@@ -218,11 +183,11 @@ impl Replay {
                 self.waiting.push_back((index, stream.origin));
             }
             if !ended && (held > MAX_HELD || self.held_together > MAX_HELD_TOGETHER) {
-                self.begin(index);
+                self.begin(index, findings);
             }
         }
         if ended {
-            self.finish(index);
+            self.finish(index, findings);
         } else {
             let stream = self.streams.get(index);
             if completeness(&stream.tracks) == Completeness::Complete && stream.tracks[1].has_known_end() {
@@ -230,29 +195,26 @@ impl Replay {
             }
         }
         while let Some(index) = self.streams.next_to_end(self.max_open, MAX_COMPLETE) {
-            self.finish(index);
+            self.finish(index, findings);
         }
     }
 
     /// Writes what is held of a stream, of which more may come.
-    fn begin(&mut self, index: usize) {
+    fn begin(&mut self, index: usize, findings: &mut Findings) {
         let stream = self.streams.get(index);
         let Some(held) = stream.take_held() else { return };
         self.held_together -= held.bytes;
         let view = held.view();
-        let opening = Opening {
-            offset: stream.origin.0,
-            message: stream.origin.1,
-            ..opening(view, false, self.env.options.side)
-        };
+        let opening = Opening { place: stream.origin, ..opening(view, false, self.shared.options.side) };
         let exchange = stream.state.get_or_insert_with(|| Exchange::new(index, opening));
-        exchange.write(&mut self.env, view, &stream.tracks, false, false);
+        let env = &mut Env { shared: &mut self.shared, findings };
+        exchange.write(env, view, &stream.tracks, false, false);
         self.streams.give_back(held);
     }
 
     /// The source waits for input: on a live stream, nothing else may.
-    pub(super) fn wait(&mut self) {
-        self.env.out.forget();
+    pub(super) fn wait(&mut self, findings: &mut Findings) {
+        self.shared.out.forget();
         for _ in 0..self.waiting.len() {
             let Some((index, origin)) = self.waiting.pop_front() else { break };
             let Some(stream) = self.streams.find(index) else { continue };
@@ -265,20 +227,20 @@ impl Replay {
             if stream.announces_body() {
                 self.waiting.push_back((index, origin));
             } else {
-                self.begin(index);
+                self.begin(index, findings);
             }
         }
     }
 
     /// The source has ended, and every exchange with it.
-    pub(super) fn end(&mut self) {
-        self.env.out.forget();
+    pub(super) fn end(&mut self, findings: &mut Findings) {
+        self.shared.out.forget();
         for index in self.streams.in_order() {
-            self.finish(index);
+            self.finish(index, findings);
         }
     }
 
-    fn finish(&mut self, index: usize) {
+    fn finish(&mut self, index: usize, findings: &mut Findings) {
         let Some(mut stream) = self.streams.remove(index) else { return };
         let completeness = completeness(&stream.tracks);
         let held = stream.take_held();
@@ -286,30 +248,25 @@ impl Replay {
             self.held_together -= held.bytes;
             let origin = stream.origin;
             let exchange = stream.state.get_or_insert_with(|| {
-                let opening = opening(held.view(), false, self.env.options.side);
-                Exchange::new(index, Opening { offset: origin.0, message: origin.1, ..opening })
+                let opening = opening(held.view(), false, self.shared.options.side);
+                Exchange::new(index, Opening { place: origin, ..opening })
             });
-            report_incomplete(&mut self.env, exchange, &stream.tracks, false);
-            exchange.write(&mut self.env, held.view(), &stream.tracks, false, true);
+            let env = &mut Env { shared: &mut self.shared, findings };
+            report_incomplete(env, exchange, &stream.tracks, false);
+            exchange.write(env, held.view(), &stream.tracks, false, true);
         }
         if let Some(exchange) = &mut stream.state {
+            let env = &mut Env { shared: &mut self.shared, findings };
             if held.is_none() {
-                report_incomplete(&mut self.env, exchange, &stream.tracks, false);
+                report_incomplete(env, exchange, &stream.tracks, false);
             }
-            exchange.end(&mut self.env, &stream.tracks, completeness == Completeness::Complete);
+            exchange.end(env, &stream.tracks, completeness == Completeness::Complete);
         }
         if let Some(held) = held {
             self.streams.give_back(held);
         }
         self.streams.release(index);
     }
-}
-
-/// The date header of a response in this message.
-pub(super) fn date(view: MessageView<'_>) -> Option<Nanos> {
-    let pieces = view.message().http.iter();
-    let mut heads = pieces.filter(|piece| (piece.side.index(), piece.part) == (1, HttpPart::Headers));
-    heads.find_map(|piece| head::Head::read(view, piece).date())
 }
 
 /// Whether both halves of an exchange are there.
@@ -319,23 +276,22 @@ fn completeness(tracks: &[Track; 2]) -> Completeness {
     request.completeness(false).max(response.completeness(is_head))
 }
 
-fn report_incomplete(env: &mut Env, exchange: &Exchange, tracks: &[Track; 2], cut: bool) {
+fn report_incomplete(env: &mut Env<'_>, exchange: &Exchange, tracks: &[Track; 2], cut: bool) {
     // That the source is cut is a finding of its own.
     if cut {
         return;
     }
     if tracks.iter().any(|track| !track.is_empty() && !track.has_head) {
-        let detail = "a body or trailers have no headers; they are written as they are";
-        exchange.find(env, Code::MissingHeader, detail.to_owned());
+        exchange.find(env, ExchangeFact::Headless);
     }
     let missing = match completeness(tracks) {
         Completeness::Complete => return,
-        Completeness::Unfinished => "its body ends before its content-length",
-        Completeness::Headless if tracks[0].is_empty() => "there is no request",
-        Completeness::Headless if tracks[1].is_empty() => "there is no response",
+        Completeness::Unfinished => ExchangeFact::ShortBody,
+        Completeness::Headless if tracks[0].is_empty() => ExchangeFact::NoRequest,
+        Completeness::Headless if tracks[1].is_empty() => ExchangeFact::NoResponse,
         Completeness::Headless => return,
     };
-    exchange.find(env, Code::IncompleteExchange, missing.to_owned());
+    exchange.find(env, missing);
 }
 
 /// What is known of the connection of an exchange.
@@ -352,8 +308,7 @@ fn opening(view: MessageView<'_>, buffered: bool, side: SideChoice) -> Opening {
         connection: connection.unwrap_or_else(Connection::default),
         role,
         role_given: false,
-        offset: message.offset,
-        message: message.index,
+        place: message.place(),
         times: TimesFrom::Recorded,
         http: None,
     }

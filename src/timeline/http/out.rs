@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::{
     timeline::{Direction, Opening, TrueLength},
-    trace::{MessageView, Nanos, Span},
+    trace::{MessageView, Nanos, Place, Span},
     untrusted,
 };
 
@@ -25,7 +25,7 @@ const MORE_NOTES: &str = "there is more to say, for which a comment has no room"
 
 /// Where the bytes of an entry are.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::timeline) enum Place {
+pub(in crate::timeline) enum BytesPlace {
     /// In the replay's own buffer, from and to.
     Own(usize, usize),
     /// In the current message.
@@ -35,7 +35,7 @@ pub(in crate::timeline) enum Place {
 #[derive(Debug)]
 pub(in crate::timeline) struct MadeData {
     pub(in crate::timeline) direction: Direction,
-    pub(in crate::timeline) place: Place,
+    pub(in crate::timeline) bytes: BytesPlace,
     pub(in crate::timeline) length: TrueLength,
     /// Bytes of it that are no body.
     pub(in crate::timeline) framing: u64,
@@ -99,12 +99,12 @@ impl Frames {
 pub(in crate::timeline) struct Made {
     pub(in crate::timeline) stream: usize,
     pub(in crate::timeline) time: Nanos,
-    /// Offset and index of the message it comes from.
-    pub(in crate::timeline) origin: (u64, u64),
+    /// Where the message begins that it comes from.
+    pub(in crate::timeline) origin: Place,
     pub(in crate::timeline) kind: MadeKind,
 }
 
-/// What is missing behind the bytes that are there.
+/// What is missing after the bytes that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
     Nothing,
@@ -141,7 +141,7 @@ impl<'a> Chunk<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct At {
     pub(super) stream: usize,
-    pub(super) origin: (u64, u64),
+    pub(super) origin: Place,
     pub(super) direction: Direction,
     pub(super) time: Nanos,
 }
@@ -182,7 +182,7 @@ impl Out {
         let ends_early = is_last && frames.ends_early;
         let data = MadeData {
             direction,
-            place: Place::Own(start, end),
+            bytes: BytesPlace::Own(start, end),
             length: if ends_early { TrueLength::Unframed(present) } else { TrueLength::Known(present) },
             framing,
             truncated: is_last && frames.truncated,
@@ -254,7 +254,7 @@ impl Out {
         self.push(at, MadeKind::Frames(frames));
     }
 
-    /// Body bytes, and what is missing behind them.
+    /// Body bytes, and what is missing after them.
     pub(super) fn body(&mut self, at: At, chunk: Chunk<'_>, missing: Missing) {
         if let Some(span) = chunk.span
             && chunk.bytes.len() >= LARGE
@@ -265,8 +265,15 @@ impl Out {
             let Chunk { truncated, as_string, .. } = chunk;
             let length = true_length(present, missing);
             let direction = at.direction;
-            let data =
-                MadeData { direction, place: Place::Message(span), length, framing: 0, truncated, as_string, note };
+            let data = MadeData {
+                direction,
+                bytes: BytesPlace::Message(span),
+                length,
+                framing: 0,
+                truncated,
+                as_string,
+                note,
+            };
             self.push(at, MadeKind::Data(data));
             return;
         }
@@ -309,7 +316,7 @@ impl Out {
             at,
             MadeKind::Data(MadeData {
                 direction: at.direction,
-                place: Place::Own(start, end),
+                bytes: BytesPlace::Own(start, end),
                 length: true_length(present, missing),
                 framing: present - body as u64,
                 truncated,

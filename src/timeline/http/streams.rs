@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::Track;
-use crate::trace::{HttpPart, Message, MessageView};
+use crate::trace::{HttpPart, Message, MessageView, Place};
 
 /// Parts of an exchange that were copied out of the window.
 #[derive(Debug, Default)]
-pub struct Held {
+pub(crate) struct Held {
     message: Box<Message>,
     /// How many, roughly.
     pub bytes: usize,
@@ -16,20 +16,20 @@ pub struct Held {
 impl Held {
     /// The parts.
     #[must_use]
-    pub fn view(&self) -> MessageView<'_> {
+    pub(crate) fn view(&self) -> MessageView<'_> {
         MessageView::new(&self.message, &[])
     }
 }
 
 /// One open exchange.
 #[derive(Debug, Default)]
-pub struct Stream<S> {
+pub(crate) struct Stream<S> {
     /// What its user keeps with it.
     pub state: S,
     /// Request and response so far.
     pub tracks: [Track; 2],
     /// Offset and index of the message that began it.
-    pub origin: (u64, u64),
+    pub origin: Place,
     /// Bytes held, counted with their records; 0 where nothing is.
     pub held_bytes: usize,
     held: Option<Held>,
@@ -40,7 +40,7 @@ pub struct Stream<S> {
 
 impl<S> Stream<S> {
     /// Copies the parts of a message.
-    pub fn hold(&mut self, view: MessageView<'_>) {
+    pub(crate) fn hold(&mut self, view: MessageView<'_>) {
         let held = self.held.get_or_insert_default();
         held.message.append_http(view);
         held.bytes = held.message.held_bytes();
@@ -48,14 +48,14 @@ impl<S> Stream<S> {
     }
 
     /// What is held, which then is no longer.
-    pub fn take_held(&mut self) -> Option<Held> {
+    pub(crate) fn take_held(&mut self) -> Option<Held> {
         self.held_bytes = 0;
         self.held.take()
     }
 
     /// Whether what is held ends in a head that announces a body.
     #[must_use]
-    pub fn announces_body(&self) -> bool {
+    pub(crate) fn announces_body(&self) -> bool {
         let last = self.held.as_ref().and_then(|held| held.message.http.last());
         last.is_some_and(|piece| piece.part == HttpPart::Headers && self.tracks[piece.side.index()].announces_body())
     }
@@ -63,7 +63,7 @@ impl<S> Stream<S> {
 
 /// Streams by their `trace_id`, in dense slots that are used again.
 #[derive(Debug, Default)]
-pub struct Streams<S> {
+pub(crate) struct Streams<S> {
     slots: Vec<Option<Stream<S>>>,
     free: Vec<usize>,
     by_id: HashMap<u64, usize>,
@@ -77,7 +77,7 @@ pub struct Streams<S> {
 
 impl<S: Default> Streams<S> {
     /// The stream of a segment.
-    pub fn of(&mut self, view: MessageView<'_>) -> usize {
+    pub(crate) fn of(&mut self, view: MessageView<'_>) -> usize {
         let message = view.message();
         self.stamp += 1;
         if let Some(&index) = self.by_id.get(&message.trace_id)
@@ -92,7 +92,7 @@ impl<S: Default> Streams<S> {
         self.slots[index] = Some(Stream {
             state: S::default(),
             tracks: Default::default(),
-            origin: (message.offset, message.index),
+            origin: message.place(),
             held_bytes: 0,
             held: self.spare.pop(),
             trace_id: message.trace_id,
@@ -104,7 +104,7 @@ impl<S: Default> Streams<S> {
     }
 
     /// A slot without a stream in it.
-    pub fn reserve(&mut self) -> usize {
+    pub(crate) fn reserve(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -112,22 +112,22 @@ impl<S: Default> Streams<S> {
     }
 
     /// The slot may be used again.
-    pub fn release(&mut self, index: usize) {
+    pub(crate) fn release(&mut self, index: usize) {
         self.free.push(index);
     }
 
     /// The stream in a slot that [`Streams::of`] answered.
-    pub fn get(&mut self, index: usize) -> &mut Stream<S> {
+    pub(crate) fn get(&mut self, index: usize) -> &mut Stream<S> {
         self.slots[index].as_mut().expect("a slot holds its stream until that is removed")
     }
 
     /// The stream in a slot, if it is still there.
-    pub fn find(&mut self, index: usize) -> Option<&mut Stream<S>> {
+    pub(crate) fn find(&mut self, index: usize) -> Option<&mut Stream<S>> {
         self.slots.get_mut(index)?.as_mut()
     }
 
     /// Takes a stream out; its slot stays reserved.
-    pub fn remove(&mut self, index: usize) -> Option<Stream<S>> {
+    pub(crate) fn remove(&mut self, index: usize) -> Option<Stream<S>> {
         let stream = self.slots.get_mut(index)?.take()?;
         self.order.remove(&stream.stamp);
         self.by_id.remove(&stream.trace_id);
@@ -135,7 +135,7 @@ impl<S: Default> Streams<S> {
     }
 
     /// Gives memory back for the next stream, unless it is much: few streams are that large.
-    pub fn give_back(&mut self, mut held: Held) {
+    pub(crate) fn give_back(&mut self, mut held: Held) {
         const SPARE: usize = 64;
         const LARGE: usize = 256 << 10;
         if self.spare.len() < SPARE && held.bytes <= LARGE {
@@ -146,14 +146,14 @@ impl<S: Default> Streams<S> {
     }
 
     /// Notes that the stream may be over.
-    pub fn note_complete(&mut self, index: usize) {
+    pub(crate) fn note_complete(&mut self, index: usize) {
         if let Some(stream) = self.slots.get(index).and_then(Option::as_ref) {
             self.complete.push_back((index, stream.stamp));
         }
     }
 
     /// A stream that has to make room: there are too many that look complete, or too many at all.
-    pub fn next_to_end(&mut self, most: usize, most_complete: usize) -> Option<usize> {
+    pub(crate) fn next_to_end(&mut self, most: usize, most_complete: usize) -> Option<usize> {
         while self.complete.len() > most_complete {
             let (index, stamp) = self.complete.pop_front()?;
             // One that went on since then is in the queue again, if it still looks complete.
@@ -165,7 +165,7 @@ impl<S: Default> Streams<S> {
     }
 
     /// All open streams, in the order in which they began.
-    pub fn in_order(&self) -> Vec<usize> {
+    pub(crate) fn in_order(&self) -> Vec<usize> {
         let mut open: Vec<_> = self.order.values().copied().collect();
         open.sort_unstable_by_key(|index| self.slots[*index].as_ref().map(|stream| stream.origin));
         open

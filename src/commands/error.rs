@@ -1,0 +1,90 @@
+//! Why a command was not done.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::Status;
+#[cfg(feature = "record")]
+use crate::tap::{EndpointError, TlsError};
+use crate::{capture::OutputError, input::InputError};
+
+/// Why a command was not done, or stopped before its end.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// An output cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// An input cannot be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// Standard output cannot be written, or the operating system refused something else.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// SIGINT or SIGTERM.
+    #[error("ended by signal {0}")]
+    Signal(u8),
+    /// Writing would destroy this input.
+    #[error("{path}: is both input and output", path = .0.display())]
+    Overwrite(PathBuf),
+    /// The arguments do not say what to do, or contradict each other.
+    #[error("{0}")]
+    Arguments(String),
+    /// An address of `record` is none.
+    #[cfg(feature = "record")]
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// TLS cannot be spoken as `record` is told to.
+    #[cfg(feature = "record")]
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Something else of `record`.
+    #[cfg(feature = "record")]
+    #[error("{what}")]
+    Because {
+        /// What could not be done, or with what.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// What the program ends with. An error is left where people must be told.
+    pub(super) fn into_status(self) -> anyhow::Result<Status> {
+        match self {
+            Self::Signal(signal) => Ok(Status::Signal(signal)),
+            // The reader of a pipe may stop when it has seen enough.
+            Self::Output(error) if error.is_broken_pipe() => Ok(Status::Done),
+            Self::System(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Status::Done),
+            error => Err(error.into()),
+        }
+    }
+
+    /// An output at `path` cannot be written.
+    pub(super) fn output(path: &Path, source: io::Error) -> Self {
+        Self::Output(OutputError { path: path.to_owned(), source })
+    }
+
+    /// Whether nothing but one output failed, so that others of the same run may still be written.
+    pub(super) fn spares_other_outputs(&self) -> bool {
+        matches!(self, Self::Output(error) if !error.is_out_of_space())
+    }
+}
+
+/// Says what an error was about.
+#[cfg(feature = "record")]
+pub(super) trait Because<T> {
+    /// Puts `what` before the error.
+    fn because<D: std::fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T, Error>;
+}
+
+#[cfg(feature = "record")]
+impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Because<T> for Result<T, E> {
+    fn because<D: std::fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T, Error> {
+        self.map_err(|error| Error::Because { what: what().to_string(), source: error.into() })
+    }
+}

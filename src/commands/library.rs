@@ -1,0 +1,148 @@
+//! `tap2pcap::convert`: one trace into one capture, for programs. It prints nothing.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::{error::Error, names::Name, output, settings::Settings, trace::Trace};
+use crate::{
+    capture::{Capture, Destination, Format, LATEST_PCAP_TIME, OutputError, OutputOptions, Packing},
+    input::{self, Input, InputError, InputPath},
+    report::{Progress, Verbosity},
+    synth, timeline,
+    trace::Finding,
+};
+
+/// Findings of one conversion that are kept; the rest is counted.
+const MAX_FINDINGS: usize = 1000;
+
+/// How [`convert`] converts. The default is what the program does without options.
+#[derive(Clone, Debug, Default)]
+pub struct ConvertOptions {
+    /// How the trace is read: its encoding, where that is not to be detected, and its limits.
+    pub input: input::Options,
+    /// How connections are made of it: who opened them, times that are missing, replayed HTTP. What depends on the input
+    /// or the output (`reread`, `eager`, `join`, `latest`) is set by [`convert`].
+    pub timeline: timeline::Options,
+    /// How packets are made of them.
+    pub synth: synth::Options,
+    /// Addresses to rewrite.
+    pub map: Vec<timeline::Mapping>,
+    /// What is written. `None`: the output's suffix says it, and to a pipe or device pcapng is written.
+    pub format: Option<Format>,
+    /// How the output is created. How it is packed its suffix says as well, where that is not set here.
+    pub output: OutputOptions,
+}
+
+/// What [`convert`] has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conversion {
+    /// Connections of the trace.
+    pub connections: u64,
+    /// Packets of the capture.
+    pub packets: u64,
+    /// What was wrong or remarkable, in order: the first thousand findings. Their words may quote the trace: escape them
+    /// before they reach a terminal.
+    pub findings: Vec<Finding>,
+    /// Errors among all findings. The trace is damaged where there are any, and the capture has what was readable.
+    pub errors: u64,
+    /// Warnings among all findings.
+    pub warnings: u64,
+}
+
+/// Why [`convert`] has written no capture.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// The input cannot be read, or is no trace.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The output cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Writing the output would destroy the input.
+    #[error("{path}: is both input and output", path = .0.display())]
+    SameFile(PathBuf),
+    /// [`ConvertOptions::format`] is not given, and the output's name ends in nothing that says it.
+    #[error("{path}: the name does not say what to write", path = .0.display())]
+    UnknownFormat(PathBuf),
+}
+
+/// Converts the trace `input` into the capture `output`: two files, or `-` for standard input and standard output.
+///
+/// A capture file is there only when it is complete. Damage of the trace does not keep it from being converted: what was
+/// readable is in the capture, and [`Conversion::findings`] tell the rest. Nothing is printed.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let output = dir.path().join("path_0.pcapng");
+/// use tap2pcap::{ConvertOptions, convert};
+///
+/// let input = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb";
+/// let done = convert(input, &output, &ConvertOptions::default())?;
+/// println!("{} connections, {} packets", done.connections, done.packets);
+/// for finding in &done.findings {
+///     println!("{input}: {finding}");
+/// }
+/// # assert!(done.connections == 1 && done.packets > 3 && done.errors == 0 && output.is_file());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`ConvertError`] where no capture was written.
+pub fn convert(
+    input: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    options: &ConvertOptions,
+) -> Result<Conversion, ConvertError> {
+    let place = InputPath::new(input.as_ref());
+    let output = Destination::new(output.as_ref());
+    if output.file().and_then(|path| path.canonicalize().ok()).is_some_and(|path| place.canonical() == Some(path)) {
+        return Err(ConvertError::SameFile(place.path().to_owned()));
+    }
+    let (format, packing) = output::capture_format(options.format, &output)
+        .ok_or_else(|| ConvertError::UnknownFormat(output.path().to_owned()))?;
+    let mut settings = Settings {
+        input: options.input,
+        timeline: options.timeline,
+        synth: options.synth,
+        mappings: options.map.clone().into(),
+        strict: false,
+        verbosity: Verbosity::Quiet,
+        jobs: 1,
+        output: options.output,
+    };
+    settings.timeline.latest = (format != Format::Pcapng).then_some(LATEST_PCAP_TIME);
+    if settings.output.packing == Packing::None {
+        settings.output.packing = packing;
+    }
+    let mut capture = Capture::create_with(&output, format, settings.output)?;
+    let relative = PathBuf::from(place.path().file_name().unwrap_or_default());
+    let input = Input { place, relative, is_found: false };
+    // As the program does it: whoever reads a pipe is not to wait for what may come later.
+    let eager = input.is_stdin() && output.is_stream();
+    let mut trace = Trace::open(&input, &Name::alone(&input), &settings, eager)?;
+    trace.reporter.mute();
+    trace.keep_findings(MAX_FINDINGS);
+    trace.convert(&settings.mappings, &mut capture, &Progress::hidden()).map_err(|error| match error {
+        Error::Output(error) => error,
+        // Signals are the program's alone; nothing else can fail here.
+        error => capture.error(io::Error::other(error)),
+    })?;
+    trace.finish();
+    if !trace.has_connections() {
+        return Err(InputError::NothingReadable { path: input.path().to_owned() }.into());
+    }
+    let packets = capture.packets();
+    capture.finish()?;
+    Ok(Conversion {
+        connections: trace.timelines().connections(),
+        packets,
+        errors: trace.reporter.errors(),
+        warnings: trace.reporter.warnings(),
+        findings: trace.take_kept(),
+    })
+}

@@ -1,0 +1,174 @@
+//! The one place that drives a source: it reads on where a stage needs input, counts that as progress, looks at signals
+//! and hands findings on.
+
+use std::path::Path;
+
+use super::error::Error;
+use crate::{
+    input::{Advance, Source},
+    interrupt,
+    report::Progress,
+    timeline::Timelines,
+    trace::{Code, Finding, Findings},
+};
+
+/// A stage that gives one thing after the other as long as its source is filled.
+pub(super) trait Stage {
+    /// Goes to the next thing that it gives.
+    fn advance(&mut self, findings: &mut Findings) -> Advance;
+    /// Reads on where it needs input.
+    fn fill(&mut self, findings: &mut Findings);
+    /// Its source.
+    fn source(&self) -> &Source;
+}
+
+impl Stage for Source {
+    fn advance(&mut self, findings: &mut Findings) -> Advance {
+        Source::advance(self, findings)
+    }
+
+    fn fill(&mut self, findings: &mut Findings) {
+        Source::fill(self, findings);
+    }
+
+    fn source(&self) -> &Source {
+        self
+    }
+}
+
+impl Stage for Timelines {
+    #[inline(always)]
+    fn advance(&mut self, findings: &mut Findings) -> Advance {
+        Timelines::advance(self, findings)
+    }
+
+    fn fill(&mut self, findings: &mut Findings) {
+        Timelines::fill(self, findings);
+    }
+
+    #[inline(always)]
+    fn source(&self) -> &Source {
+        Timelines::source(self)
+    }
+}
+
+/// Who uses a pump.
+pub(super) trait Attendant {
+    /// Whether it has found something itself that waits to be told with the rest.
+    fn has_findings(&self) -> bool {
+        false
+    }
+
+    /// Takes what was found in the source at `path`.
+    fn findings(&mut self, path: &Path, findings: &[Finding]);
+
+    /// A live source may keep everybody waiting from here on: what it gave so far is to be seen.
+    fn before_wait(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Drives a stage.
+pub(super) struct Pump<S> {
+    stage: S,
+    /// A signal ends the source and not the work.
+    live: bool,
+    /// What was found and nobody has told.
+    findings: Findings,
+    /// Bytes that were counted as progress.
+    counted: u64,
+    /// Findings wait: the source may be opened again.
+    pub hold: bool,
+}
+
+impl<S: Stage> Pump<S> {
+    /// A `live` source is one that the user ends with a signal, and that is written as it comes.
+    pub(super) fn new(stage: S, live: bool) -> Self {
+        Self { stage, live, findings: Findings::default(), counted: 0, hold: false }
+    }
+
+    pub(super) fn stage(&self) -> &S {
+        &self.stage
+    }
+
+    /// The stage, and the list to which what else is found is added.
+    pub(super) fn parts(&mut self) -> (&S, &mut Findings) {
+        (&self.stage, &mut self.findings)
+    }
+
+    /// Bytes that were counted as progress.
+    pub(super) fn counted(&self) -> u64 {
+        self.counted
+    }
+
+    /// Whether a signal ended the source.
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.live && interrupt::signal().is_some()
+    }
+
+    /// Goes to the next thing that the stage gives, and answers whether there is one.
+    ///
+    /// # Errors
+    /// A signal came, or the attendant has failed.
+    #[inline(always)]
+    pub(super) fn next(&mut self, progress: &Progress, attendant: &mut impl Attendant) -> Result<bool, Error> {
+        let advance = self.stage.advance(&mut self.findings);
+        if advance == Advance::Message && self.findings.is_empty() && !attendant.has_findings() {
+            return Ok(true);
+        }
+        self.go_on(advance, progress, attendant)
+    }
+
+    fn go_on(
+        &mut self,
+        mut advance: Advance,
+        progress: &Progress,
+        attendant: &mut impl Attendant,
+    ) -> Result<bool, Error> {
+        loop {
+            if !self.hold {
+                self.hand_on(attendant);
+            }
+            match advance {
+                Advance::Message => return Ok(true),
+                Advance::NeedInput => {
+                    if self.live {
+                        attendant.before_wait()?;
+                    } else if let Some(signal) = interrupt::signal() {
+                        return Err(Error::Signal(signal));
+                    }
+                    self.stage.fill(&mut self.findings);
+                    self.count(progress);
+                    advance = self.stage.advance(&mut self.findings);
+                }
+                Advance::End => {
+                    // It may be what ended a pipe with a name.
+                    if let (false, Some(signal)) = (self.live, interrupt::signal()) {
+                        return Err(Error::Signal(signal));
+                    }
+                    self.count(progress);
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, progress: &Progress) {
+        let read = self.stage.source().bytes_read();
+        progress.bytes(read - self.counted);
+        self.counted = read;
+    }
+
+    /// Hands on what was found so far.
+    pub(super) fn hand_on(&mut self, attendant: &mut impl Attendant) {
+        if self.findings.is_empty() && !attendant.has_findings() {
+            return;
+        }
+        let mut findings = self.findings.take();
+        if self.was_interrupted() {
+            // The user ended the stream, and not where a message ends, or what packs it.
+            findings.retain(|finding| !matches!(finding.code(), Code::CutOff | Code::ReadFailed));
+        }
+        attendant.findings(self.stage.source().path(), &findings);
+    }
+}

@@ -1,0 +1,190 @@
+//! The words of findings. What a stage states as a fact is put here, and here alone, as people read it: with what
+//! it means, and with the option that changes it.
+
+use std::fmt;
+
+use crate::{
+    trace::{ExchangeFact, Fact, Finding, Limited, Owner, Place},
+    words::{bytes_are, count_of, times},
+};
+
+/// `byte 7, message 0`
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {}, message {}", self.offset, self.message)
+    }
+}
+
+/// The place and the words. They may quote the trace, so escape them before they reach a terminal.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, detail(self))
+    }
+}
+
+/// What was found, and what it means. It may quote the trace, so escape it before it reaches a terminal.
+#[must_use]
+pub fn detail(finding: &Finding) -> String {
+    let mut words = fact(&finding.fact);
+    if finding.more > 0 {
+        words.push_str(&format!("; and {} more findings close behind it", finding.more));
+    }
+    words
+}
+
+fn fact(fact: &Fact) -> String {
+    match fact {
+        Fact::Undecodable(detail) | Fact::CutOff(detail) => detail.clone(),
+        Fact::TrailingBytes(detail) => format!("what follows the last message is none: {detail}"),
+        Fact::ReadFailed(reason) => format!("cannot read on: {reason}"),
+        Fact::LargeMessage { size, limit, with_rest } => {
+            let rest = if *with_rest { ", and so is the rest of the source" } else { "" };
+            format!("a message of {size} bytes or more is passed over{rest}; --max-message allows {limit} bytes")
+        }
+        Fact::ManyRecords { records, limit, beyond } => {
+            let (kind, allowed) = match records {
+                Limited::Events => ("events", "--max-events allows"),
+                Limited::Headers => ("header fields", "--max-headers allows"),
+                Limited::Parts => ("parts of an HTTP exchange", "there is room for"),
+            };
+            let all = (*limit as u64).saturating_add(*beyond);
+            format!("a message of {all} {kind}; the last {beyond} are passed over, {allowed} {limit}")
+        }
+        Fact::LongAddress { len } => format!("an address of {len} bytes; only its beginning is kept"),
+        Fact::BadTimes { first, times } => match times {
+            0 | 1 => first.to_string(),
+            2 => format!("{first}; one more time of this message cannot be read"),
+            count => format!("{first}; {} more times of this message cannot be read", count - 1),
+        },
+        Fact::MixedKinds(kind) => format!("{} in a source that began with another kind", kind.field_name()),
+        Fact::UnknownField(field) => {
+            format!("{}.{} is unknown to this version, {}", field.message, field.field, times(field.count))
+        }
+        Fact::UnknownFields { times: count } => {
+            format!("more fields are unknown to this version, {}", times(*count))
+        }
+        Fact::SocketTrace(kind) => format!("a socket trace ({}); HAR is for HTTP tap traces", kind.field_name()),
+        Fact::ManyConnections { limit } => format!(
+            "more connections are open at once than the {limit} that --max-connections allows; the oldest are given up"
+        ),
+        Fact::LateTime => format!("{LATE_TIME}; the time of the event before is used"),
+        Fact::NoTime => "an event without a time; that of the event before it is used, or where there is none, of the \
+                         next one"
+            .to_owned(),
+        Fact::TimeBackwards { by } => format!("an event is {by} ns older than the one before it on its connection"),
+        Fact::LostBytes { bytes } => format!("before this event, {} missing, by seq_num", bytes_are(*bytes)),
+        Fact::MissingConnection { trace_id, http_buffered } => missing_connection(*trace_id, *http_buffered),
+        Fact::MissingAddress { trace_id, owner, unconnected } => missing_address(*trace_id, *owner, *unconnected),
+        Fact::BadPort { owner, port, made_up } => {
+            format!("{} port {port} is above 65535; {made_up} is used", owner.word())
+        }
+        Fact::BadAddress { owner, text, made_up } => {
+            format!("{} address '{text}' is not an IP address; {made_up} is used", owner.word())
+        }
+        Fact::SameAddress { both, rewritten } => {
+            let cause = if *rewritten { "after --map, both" } else { "both" };
+            format!("{cause} ends have the address {both}; the client gets a made-up port")
+        }
+        Fact::TruncatedBodies { trace_id, bodies, bytes, open_ended } => {
+            let missing = match (bytes, open_ended) {
+                (_, false) => format!("{} missing", bytes_are(*bytes)),
+                (0, true) => "how many bytes are missing is not known".to_owned(),
+                (_, true) => format!("more than {} missing", bytes_are(*bytes)),
+            };
+            format!("trace_id {trace_id}: {} truncated, {missing}", count_of(*bodies, "body is", "bodies are"))
+        }
+        Fact::TruncatedBody { trace_id } => format!("trace_id {trace_id}: a body is truncated"),
+        Fact::DestroyedBodies { trace_id, bodies, bytes } => format!(
+            "trace_id {trace_id}: JSON_BODY_AS_STRING destroyed binary data in {}, {} missing",
+            count_of(*bodies, "body", "bodies"),
+            bytes_are(*bytes)
+        ),
+        Fact::MissingClose { trace_id, http: true } => {
+            format!("trace_id {trace_id}: the exchange is not complete, so its connection stays open")
+        }
+        Fact::MissingClose { trace_id, http: false } => format!("trace_id {trace_id} ends without its closed event"),
+        Fact::Exchange { trace_id, fact } => format!("trace_id {trace_id}: {}", exchange(fact)),
+    }
+}
+
+/// What is said of a time beyond 32 bits of seconds.
+const LATE_TIME: &str = "a time after the year 2106 does not fit pcap, pcapng has room for it";
+
+fn missing_connection(trace_id: u64, http_buffered: Option<bool>) -> String {
+    let advice = match http_buffered {
+        None => "",
+        Some(true) => "; the tap filter's record_downstream_connection records them",
+        Some(false) => {
+            "; a streamed HTTP trace never has any: buffered ones do with the tap filter's \
+             record_downstream_connection, and taps of a socket always"
+        }
+    };
+    format!("trace_id {trace_id} has no addresses; a capture gets made-up ones{advice}")
+}
+
+fn missing_address(trace_id: u64, owner: Owner, unconnected: bool) -> String {
+    let missing = match (owner, unconnected) {
+        (_, true) => {
+            "Envoy's own address is missing: it is not known yet when a streamed tap of a cluster begins; with \
+             socket_tap_config.set_connection_per_event every event has it"
+        }
+        (Owner::Local, false) => "Envoy's own address is missing",
+        (Owner::Remote, false) => "the peer's address is missing",
+    };
+    format!("trace_id {trace_id}: {missing}; a capture gets a made-up one")
+}
+
+fn exchange(fact: &ExchangeFact) -> String {
+    match fact {
+        ExchangeFact::Headless => "a body or trailers have no headers; they are written as they are".to_owned(),
+        ExchangeFact::NoRequest => "there is no request".to_owned(),
+        ExchangeFact::NoResponse => "there is no response".to_owned(),
+        ExchangeFact::ShortBody => "its body ends before its content-length".to_owned(),
+        ExchangeFact::SegmentsOutOfOrder => "its segments are not in the order in which HTTP sends them".to_owned(),
+        ExchangeFact::MisplacedTrailers(count) => {
+            format!("{count} trailers behind a body of known length have no place in HTTP/1.1")
+        }
+        ExchangeFact::LateTime => format!("{LATE_TIME}; another is made up"),
+        ExchangeFact::BadLength => "its content-length is no number, or there are several".to_owned(),
+        ExchangeFact::LongBody => "the body is longer than its content-length; it is sent in chunks".to_owned(),
+        ExchangeFact::ExtraBody(side) => format!("the {} has more body than its headers allow", side.word()),
+        ExchangeFact::MadeUp(line) | ExchangeFact::Escaped(line) => line.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_that_stands_for_others_counts_them() {
+        let garbage = Fact::Undecodable("garbage".to_owned());
+        let finding = Finding { more: 999, ..Finding::new(Place::default(), garbage) };
+        assert_eq!(detail(&finding), "garbage; and 999 more findings close behind it");
+        assert_eq!(detail(&Finding { more: 0, ..finding }), "garbage");
+    }
+
+    #[test]
+    fn limits_name_the_options_that_raise_them() {
+        let words = |fact| detail(&Finding::new(Place::default(), fact));
+        let large = |with_rest| Fact::LargeMessage { size: 65, limit: 64, with_rest };
+        assert_eq!(words(large(false)), "a message of 65 bytes or more is passed over; --max-message allows 64 bytes");
+        assert!(words(large(true)).contains("passed over, and so is the rest of the source; --max-message"));
+        let many = |records| words(Fact::ManyRecords { records, limit: 2, beyond: 3 });
+        assert_eq!(many(Limited::Events), "a message of 5 events; the last 3 are passed over, --max-events allows 2");
+        assert!(many(Limited::Headers).ends_with("--max-headers allows 2"));
+        assert!(many(Limited::Parts).ends_with("there is room for 2"));
+        assert!(words(Fact::ManyConnections { limit: 7 }).contains("the 7 that --max-connections allows"));
+    }
+
+    #[test]
+    fn missing_bytes_are_as_sure_as_the_trace_is() {
+        let words = |bytes, open_ended| {
+            let fact = Fact::TruncatedBodies { trace_id: 7, bodies: 2, bytes, open_ended };
+            detail(&Finding::new(Place::default(), fact))
+        };
+        assert_eq!(words(1, false), "trace_id 7: 2 bodies are truncated, 1 byte is missing");
+        assert_eq!(words(0, true), "trace_id 7: 2 bodies are truncated, how many bytes are missing is not known");
+        assert_eq!(words(3, true), "trace_id 7: 2 bodies are truncated, more than 3 bytes are missing");
+    }
+}
