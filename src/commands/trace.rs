@@ -73,8 +73,8 @@ impl Trace {
         Ok(Self::new(source, name.clone(), settings, eager, input.is_stdin()))
     }
 
-    #[cfg(feature = "record")]
     /// A trace that is converted as it arrives, and whose source says where it ends.
+    #[cfg(feature = "record")]
     pub(super) fn live(source: Source, settings: &Settings) -> Self {
         let name = source.path().to_string_lossy().into_owned();
         Self::new(source, Name { shown: name.clone(), stem: name }, settings, true, true)

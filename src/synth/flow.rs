@@ -234,11 +234,7 @@ impl Flow {
         let split = matching as u64;
         let rest = Data {
             payload: &data.payload[matching..],
-            length: match data.length {
-                TrueLength::Known(length) => TrueLength::Known(length.saturating_sub(split)),
-                TrueLength::MoreThan(length) => TrueLength::MoreThan(length.saturating_sub(split)),
-                TrueLength::Unframed(length) => TrueLength::Unframed(length.saturating_sub(split)),
-            },
+            length: data.length.map(|length| length.saturating_sub(split)),
             ..*data
         };
         let goes_on = rest.length != TrueLength::Known(0);

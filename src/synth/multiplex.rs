@@ -104,11 +104,7 @@ impl Joined {
         let body = self.renumber(flow, data);
         let left_out = (data.payload.len() - self.bytes.len()) as u64;
         let left = |length: u64| length.saturating_sub(left_out);
-        let length = match data.length {
-            TrueLength::Known(length) => TrueLength::Known(left(length)),
-            TrueLength::MoreThan(length) => TrueLength::MoreThan(left(length)),
-            TrueLength::Unframed(length) => TrueLength::Unframed(left(length)),
-        };
+        let length = data.length.map(left);
         if length == TrueLength::Known(0) {
             return Ok(());
         }
@@ -173,18 +169,7 @@ fn open_window(
     let mut frame = [0, 0, 4, WINDOW_UPDATE, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     frame[FRAME_HEAD..].copy_from_slice(&credit.to_be_bytes());
     let length = frame.len() as u64;
-    let data = Data {
-        direction: from,
-        payload: &frame,
-        length: TrueLength::Known(length),
-        truncated: false,
-        as_string: false,
-        end_stream: false,
-        recording_stopped: false,
-        joined: None,
-        framing: length,
-        note: comments::WINDOW,
-    };
+    let data = Data { framing: length, note: comments::WINDOW, ..Data::whole(from, &frame, length) };
     flow.data(time, &data, sink)
 }
 

@@ -78,12 +78,13 @@ pub enum TrueLength {
 }
 
 impl TrueLength {
-    /// The length of what has `bytes` more in front, which are whole.
-    pub(super) fn after(self, bytes: u64) -> Self {
+    /// As much known of another length, which `change` makes of this one.
+    #[must_use]
+    pub(crate) fn map(self, change: impl FnOnce(u64) -> u64) -> Self {
         match self {
-            Self::Known(length) => Self::Known(length.saturating_add(bytes)),
-            Self::MoreThan(length) => Self::MoreThan(length.saturating_add(bytes)),
-            Self::Unframed(length) => Self::Unframed(length.saturating_add(bytes)),
+            Self::Known(length) => Self::Known(change(length)),
+            Self::MoreThan(length) => Self::MoreThan(change(length)),
+            Self::Unframed(length) => Self::Unframed(change(length)),
         }
     }
 }
@@ -119,7 +120,7 @@ pub type Data<'a> = Record<&'a [u8], &'a str>;
 impl<P, N: Default> Record<P, N> {
     /// Bytes that are whole, and of which there is nothing to say.
     #[inline(always)]
-    pub(super) fn whole(direction: Direction, payload: P, bytes: u64) -> Self {
+    pub(crate) fn whole(direction: Direction, payload: P, bytes: u64) -> Self {
         Self {
             direction,
             payload,

@@ -105,7 +105,8 @@ impl Holding {
         let mut held = self.held.take()?;
         std::mem::swap(&mut self.bytes, &mut self.released);
         self.released_place = held.place;
-        held.record.length = length.after(held.record.joined.map_or(0, |joined| joined.first));
+        let first = held.record.joined.map_or(0, |joined| joined.first);
+        held.record.length = length.map(|own| own.saturating_add(first));
         Some(Released { held, length })
     }
 }

@@ -215,7 +215,9 @@ fn a_recording_that_waits_for_a_reader_ends_with_the_first_signal() {
         let dir = Dir::new("record-no-reader");
         let pipe = dir.join("pipe.pcapng");
         fifo(&pipe);
-        let mut child = std::process::Command::new(crate::util::PROGRAM)
+        // A shell starts what runs in the background with SIGINT ignored, and these tests may be such.
+        let mut child = std::process::Command::new("env")
+            .args(["--default-signal=INT,TERM", crate::util::PROGRAM])
             .args(["record", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--pcapng"])
             .arg(&pipe)
             .stdin(Stdio::null())

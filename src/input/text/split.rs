@@ -7,7 +7,7 @@ use memchr::{memchr, memchr2};
 
 use super::lexer::{is_word, kind_of, word_end};
 
-/// The longest name in [`TraceKind::ALL`]; a longer word cannot be one.
+/// The longest name in [`TraceKind::ALL`](crate::trace::TraceKind::ALL); a longer word cannot be one.
 const LONGEST: usize = 29;
 
 /// How far the search has come.
