@@ -133,17 +133,17 @@ fn event_behind(
     // seq_num = 6
     let seq_num = if payload_end < end {
         let mut tail = Head { bytes: window.get(start + payload_end..)?.first_chunk::<9>()?, at: 0 };
-        let seq_num = if tail.expect(0x30).is_some() {
-            tail.varint()?
-        } else {
-            tail.at = 0;
-            0
-        };
-        let known_end = payload_end + tail.at;
-        if known_end != end && !count_newer(window, start + known_end, start + end, out) {
-            return None;
+        match tail.expect(0x30).and_then(|()| tail.varint()) {
+            Some(seq_num) if payload_end + tail.at == end => seq_num,
+            Some(seq_num) => {
+                count_newer(window, start + payload_end + tail.at, start + end, out)?;
+                seq_num
+            }
+            None => {
+                count_newer(window, start + payload_end, start + end, out)?;
+                0
+            }
         }
-        seq_num
     } else if start + end <= window.len() {
         0
     } else {
@@ -180,11 +180,12 @@ fn is_newer(window: &[u8], at: usize, end: usize) -> bool {
     true
 }
 
-/// Counts the fields of `window[at..end]`. Says false, and counts none, where they are not all [newer](is_newer).
+/// Counts the fields of `window[at..end]`, unless they are not all [newer](is_newer): then it counts none.
+#[cold]
 #[inline(never)]
-fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) -> bool {
+fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) -> Option<()> {
     if !is_newer(window, at, end) {
-        return false;
+        return None;
     }
     let mut scan = Scanner::new(window, at, end, false);
     while !scan.is_empty() {
@@ -193,7 +194,7 @@ fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) -> bool 
             break;
         }
     }
-    true
+    Some(())
 }
 
 /// The seconds of the event before: most events happen in the same one.
