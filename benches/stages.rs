@@ -28,9 +28,9 @@ use tap2pcap::{
             trace_wrapper::Trace,
         },
     },
-    synth::{self, Flow, Identity, Packet, PacketSink},
-    tap::Format,
-    timeline::{self, EntryKind, Resolver, Timelines},
+    synth::{self, Flow, FlowIdentity, Packet, PacketSink},
+    tap::TraceFormat,
+    timeline::{self, EndpointTable, EntryKind, Timelines},
     trace::Findings,
 };
 
@@ -45,7 +45,7 @@ fn main() {
 #[derive(Clone, Copy)]
 struct Input {
     encoding: Encoding,
-    format: Format,
+    format: TraceFormat,
     event: usize,
     shape: Shape,
 }
@@ -72,31 +72,31 @@ impl fmt::Display for Input {
     }
 }
 
-const fn input(encoding: Encoding, format: Format, event: usize) -> Input {
+const fn input(encoding: Encoding, format: TraceFormat, event: usize) -> Input {
     shaped(encoding, format, event, Shape::Plain)
 }
 
-const fn shaped(encoding: Encoding, format: Format, event: usize, shape: Shape) -> Input {
+const fn shaped(encoding: Encoding, format: TraceFormat, event: usize, shape: Shape) -> Input {
     Input { encoding, format, event, shape }
 }
 
 const INPUTS: [Input; 16] = [
-    input(Encoding::Binary, Format::ProtoBinary, 100),
-    input(Encoding::Binary, Format::ProtoBinary, 16_384),
-    input(Encoding::Delimited, Format::ProtoBinaryLengthDelimited, 100),
-    input(Encoding::Delimited, Format::ProtoBinaryLengthDelimited, 16_384),
-    input(Encoding::Json, Format::JsonBodyAsBytes, 100),
-    input(Encoding::Json, Format::JsonBodyAsBytes, 16_384),
-    input(Encoding::Text, Format::ProtoText, 100),
-    input(Encoding::Text, Format::ProtoText, 16_384),
-    shaped(Encoding::Binary, Format::ProtoBinary, 100, Shape::Newer),
-    shaped(Encoding::Delimited, Format::ProtoBinaryLengthDelimited, 100, Shape::Newer),
-    shaped(Encoding::Json, Format::JsonBodyAsBytes, 100, Shape::Newer),
-    shaped(Encoding::Text, Format::ProtoText, 100, Shape::Newer),
-    shaped(Encoding::Binary, Format::ProtoBinary, 100, Shape::Turned),
-    shaped(Encoding::Delimited, Format::ProtoBinaryLengthDelimited, 100, Shape::Turned),
-    shaped(Encoding::Json, Format::JsonBodyAsBytes, 100, Shape::Turned),
-    shaped(Encoding::Text, Format::ProtoText, 100, Shape::Turned),
+    input(Encoding::Binary, TraceFormat::ProtoBinary, 100),
+    input(Encoding::Binary, TraceFormat::ProtoBinary, 16_384),
+    input(Encoding::Delimited, TraceFormat::ProtoBinaryLengthDelimited, 100),
+    input(Encoding::Delimited, TraceFormat::ProtoBinaryLengthDelimited, 16_384),
+    input(Encoding::Json, TraceFormat::JsonBodyAsBytes, 100),
+    input(Encoding::Json, TraceFormat::JsonBodyAsBytes, 16_384),
+    input(Encoding::Text, TraceFormat::ProtoText, 100),
+    input(Encoding::Text, TraceFormat::ProtoText, 16_384),
+    shaped(Encoding::Binary, TraceFormat::ProtoBinary, 100, Shape::Newer),
+    shaped(Encoding::Delimited, TraceFormat::ProtoBinaryLengthDelimited, 100, Shape::Newer),
+    shaped(Encoding::Json, TraceFormat::JsonBodyAsBytes, 100, Shape::Newer),
+    shaped(Encoding::Text, TraceFormat::ProtoText, 100, Shape::Newer),
+    shaped(Encoding::Binary, TraceFormat::ProtoBinary, 100, Shape::Turned),
+    shaped(Encoding::Delimited, TraceFormat::ProtoBinaryLengthDelimited, 100, Shape::Turned),
+    shaped(Encoding::Json, TraceFormat::JsonBodyAsBytes, 100, Shape::Turned),
+    shaped(Encoding::Text, TraceFormat::ProtoText, 100, Shape::Turned),
 ];
 
 impl Input {
@@ -109,7 +109,7 @@ impl Input {
     }
 
     fn source(self, trace: &Arc<[u8]>) -> Source {
-        let options = input::Options { encoding: Some(self.encoding), ..input::Options::default() };
+        let options = input::SourceOptions { encoding: Some(self.encoding), ..input::SourceOptions::default() };
         Source::from_reader(Path::new(NAME), Box::new(Cursor::new(Arc::clone(trace))), options).expect("it is a trace")
     }
 }
@@ -286,7 +286,7 @@ fn synth(bencher: Bencher<'_, '_>, input: Input) {
 fn capture(bencher: Bencher<'_, '_>, input: Input) {
     bench(bencher, input, |source| {
         let destination = Destination::File("/dev/null".into());
-        let mut capture = Capture::create(&destination, capture::Format::Pcapng).expect("it takes everything");
+        let mut capture = Capture::create(&destination, capture::CaptureFormat::Pcapng).expect("it takes everything");
         let interface = capture.add_interface(NAME);
         to_packets(source, &mut capture.interface(interface));
         capture.finish().expect("it takes everything");
@@ -294,7 +294,7 @@ fn capture(bencher: Bencher<'_, '_>, input: Input) {
 }
 
 fn for_each_entry(source: Source, mut each: impl FnMut(&Timelines)) {
-    let mut timelines = Timelines::new(source, timeline::Options::default());
+    let mut timelines = Timelines::new(source, timeline::TimelineOptions::default());
     let mut findings = Findings::default();
     loop {
         match timelines.advance(&mut findings) {
@@ -315,9 +315,9 @@ fn to_packets(source: Source, sink: &mut impl PacketSink) {
         let written = match (&mut flow, entry.kind) {
             (None, _) => {
                 let opening = timelines.opening(entry.connection).expect("it is open");
-                let endpoints = Resolver::default().open(NAME, opening);
-                let identity = Identity { trace_file: NAME, source: NAME, opening, endpoints: &endpoints, time };
-                flow.insert(Flow::new(synth::Options::default(), &identity)).open(time, sink)
+                let endpoints = EndpointTable::default().open(NAME, opening);
+                let identity = FlowIdentity { trace_file: NAME, source: NAME, opening, endpoints: &endpoints, time };
+                flow.insert(Flow::new(synth::SynthOptions::default(), &identity)).open(time, sink)
             }
             (Some(flow), EntryKind::Data(data)) => flow.data(time, &data, sink),
             (Some(flow), EntryKind::Closed { .. }) => flow.close(time, sink),

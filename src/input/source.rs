@@ -34,11 +34,11 @@ const HEAD: usize = 64 * 1024;
 
 /// How a source is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct SourceOptions {
     /// The encoding, where it is not to be detected.
     pub encoding: Option<Encoding>,
     /// Bytes that one read asks for, where many sources are open at once.
-    pub piece: Option<usize>,
+    pub read_size: Option<usize>,
     /// Bytes of the largest message that is read; a larger one is passed over. At least [`LEAST_MAX_MESSAGE`].
     pub max_message: Option<usize>,
     /// Events of one message; those beyond are passed over. [`MAX_EVENTS`] by default.
@@ -103,7 +103,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::open`].
-    pub(crate) fn of(input: &Input, options: Options) -> Result<Self, InputError> {
+    pub(crate) fn of(input: &Input, options: SourceOptions) -> Result<Self, InputError> {
         if input.is_stdin() {
             Self::unpack(input.path(), reader::stdin(), options)
         } else {
@@ -115,19 +115,19 @@ impl Source {
     ///
     /// # Errors
     /// [`InputError`] where the file cannot be read, is empty, or is no trace.
-    pub fn open(path: &Path, options: Options) -> Result<Self, InputError> {
+    pub fn open(path: &Path, options: SourceOptions) -> Result<Self, InputError> {
         let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
         let mut source = Self::unpack(path, reader, options)?;
         // Among many, a small one is done with its file, and with the memory that unpacking it takes.
-        if options.piece.is_some() && path.is_file() {
-            while !source.window.holds_a_piece() && source.failed.is_none() {
+        if options.read_size.is_some() && path.is_file() {
+            while !source.window.holds_a_read() && source.failed.is_none() {
                 source.failed = source.window.read().err();
             }
         }
         Ok(source)
     }
 
-    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: Options) -> Result<Self, InputError> {
+    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
         let failed = |source| InputError::Read { path: path.to_owned(), source };
         let count = Arc::default();
         let counted = reader::Counted { reader, count: Arc::clone(&count) };
@@ -141,11 +141,11 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::open`].
-    pub fn from_reader(path: &Path, reader: Box<dyn Read + Send>, options: Options) -> Result<Self, InputError> {
+    pub fn from_reader(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
         let limits = Limits::new(&options);
         let mut source = Self {
             path: path.to_owned(),
-            window: Window::new(reader, options.piece, limits.max_message()),
+            window: Window::new(reader, options.read_size, limits.max_message()),
             encoding: Encoding::Binary,
             decoder: Box::new(BinaryDecoder::default()),
             messages: LookAhead::new([(); 2].map(|()| limits.message())),
@@ -252,14 +252,14 @@ impl Source {
     }
 
     fn advance_one(&mut self, findings: &mut Findings) -> Advance {
-        self.give_up_taken();
+        self.consume_taken();
         if let Some(step) = self.messages.advance()
             && let Some(advance) = self.accept(step, findings)
         {
             return advance;
         }
         loop {
-            self.give_up_taken();
+            self.consume_taken();
             self.limits.discard_from(&mut self.window);
             if self.limits.is_too_large() {
                 self.pass_over(findings);
@@ -289,8 +289,8 @@ impl Source {
     }
 
     #[inline]
-    fn give_up_taken(&mut self) {
-        self.window.give_up(self.taken);
+    fn consume_taken(&mut self) {
+        self.window.consume(self.taken);
         self.taken = 0;
     }
 
@@ -317,7 +317,7 @@ impl Source {
                 readable.then_some(Advance::Message)
             }
             Step::NeedMore { skip, wanted } => {
-                self.window.give_up(skip);
+                self.window.consume(skip);
                 self.limits.want(&self.window, &mut *self.decoder, 0, (skip, wanted));
                 None
             }

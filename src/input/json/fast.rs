@@ -14,13 +14,13 @@ use super::times::Times;
 use crate::{
     input::{
         line::Line,
-        schema::{EventParts, Fields},
+        schema::{EventParts, SchemaFields},
     },
     trace::{Body, Event, EventKind, Message, Nanos, TraceKind, nanos_from_timestamp},
 };
 
 /// What became of a text.
-pub(super) enum Outcome {
+pub(super) enum FastJson {
     /// A segment with an event, of so many bytes.
     Segment(usize),
     /// So far it is one, but the text ends inside its payload.
@@ -32,20 +32,22 @@ pub(super) enum Outcome {
 /// Reads a `TraceWrapper` that holds a streamed segment with one event, which reads or writes bytes, into `out`, which
 /// is clear.
 #[inline]
-pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> Outcome {
-    let Some((trace_id, time, kind, payload)) = before_payload(text, times) else { return Outcome::Other };
+pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> FastJson {
+    let Some((trace_id, time, kind, payload)) = before_payload(text, times) else { return FastJson::Other };
     let Some(len) = memchr(b'"', payload) else {
         // After a backslash, more than the payload's end may be wrong.
-        return if memchr(b'\\', payload).is_none() { Outcome::Cut } else { Outcome::Other };
+        return if memchr(b'\\', payload).is_none() { FastJson::Cut } else { FastJson::Other };
     };
     let (base64, rest) = payload.split_at(len);
-    let Some((truncated, end_stream, seq_num, newer, rest)) = behind_payload(rest, kind) else { return Outcome::Other };
+    let Some((truncated, end_stream, seq_num, newer, rest)) = behind_payload(rest, kind) else {
+        return FastJson::Other;
+    };
     let scratch = out.scratch();
     // The decoder grows the space by exactly what it needs, which would copy all of it for every event.
     scratch.reserve(STANDARD.estimated_decoded_length(base64.len()));
     if STANDARD.decode_append(base64, scratch).is_err() {
         scratch.clear();
-        return Outcome::Other;
+        return FastJson::Other;
     }
     let body = Body { payload: out.scratch_span(0), truncated, as_string: false };
     out.kind = Some(TraceKind::SocketStreamed);
@@ -54,7 +56,7 @@ pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> Outc
     if let Some(newer) = newer {
         count_newer(newer, out);
     }
-    Outcome::Segment(text.len() - rest.len())
+    FastJson::Segment(text.len() - rest.len())
 }
 
 /// Up to the first digit of the payload.
@@ -110,7 +112,7 @@ fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, Opti
     Some((truncated, end_stream, seq_num, newer, line.rest))
 }
 
-/// From behind the last member that this version knows up to the end of the object.
+/// From after the last member that this version knows up to the end of the object.
 #[inline(never)]
 fn behind_newer(mut line: Line<'_>) -> Option<Line<'_>> {
     while !line.has(END) {
@@ -144,7 +146,7 @@ fn newer_member<'a>(line: &mut Line<'a>) -> Option<&'a str> {
     Some(name)
 }
 
-/// Steps over a string of plain characters, from behind its opening quote to behind the closing one.
+/// Steps over a string of plain characters, from after its opening quote to after the closing one.
 #[inline]
 fn string<'a>(line: &mut Line<'a>) -> Option<&'a str> {
     let (string, rest) = line.rest.split_at(memchr(b'"', line.rest)?);

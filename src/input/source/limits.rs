@@ -1,16 +1,16 @@
 //! What a message may have at most, and what becomes of one that has more.
 
-use super::{Options, window::Window};
+use super::{SourceOptions, window::Window};
 use crate::{
     input::{decode::Decode, detect::Encoding},
     trace::{Fact, MAX_EVENTS, MAX_HEADERS, Message},
 };
 
-/// The largest message unless [`Options::max_message`] says otherwise: far more than a tap with sensible limits writes,
+/// The largest message unless [`SourceOptions::max_message`] says otherwise: far more than a tap with sensible limits writes,
 /// and little enough that two of them fit the memory of any machine that such a trace is opened on.
 pub const MAX_MESSAGE: usize = 512 << 20;
 
-/// The least that [`Options::max_message`] may be: less would not hold what stands around a message's bytes.
+/// The least that [`SourceOptions::max_message`] may be: less would not hold what stands around a message's bytes.
 pub const LEAST_MAX_MESSAGE: usize = 64;
 
 /// The limits, and how much of the next message the window must hold.
@@ -31,7 +31,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &SourceOptions) -> Self {
         Self {
             max_message: options.max_message.unwrap_or(MAX_MESSAGE).max(LEAST_MAX_MESSAGE),
             max_events: options.max_events.unwrap_or(MAX_EVENTS),
@@ -131,7 +131,7 @@ impl Limits {
     pub(super) fn discard_from(&mut self, window: &mut Window) {
         if self.discard > 0 {
             let count = self.discard.min(window.len());
-            window.give_up(count);
+            window.consume(count);
             self.discard -= count;
         }
     }

@@ -24,14 +24,14 @@ pub(super) struct Window {
     offset: u64,
     at_end: bool,
     /// Bytes that one read asks for.
-    piece: usize,
+    read_size: usize,
     /// Bytes that the window may have to hold at once.
     most: usize,
 }
 
 impl Window {
-    /// A window that is empty. `piece` is what one read asks for, and `most` what the window may have to hold.
-    pub(super) fn new(reader: Box<dyn Read + Send>, piece: Option<usize>, most: usize) -> Self {
+    /// A window that is empty. `read_size` is what one read asks for, and `most` what the window may have to hold.
+    pub(super) fn new(reader: Box<dyn Read + Send>, read_size: Option<usize>, most: usize) -> Self {
         Self {
             reader,
             packed: None,
@@ -41,7 +41,7 @@ impl Window {
             offset: 0,
             at_end: false,
             // Less would leave no room for a read.
-            piece: piece.unwrap_or(READ).max(64),
+            read_size: read_size.unwrap_or(READ).max(64),
             most,
         }
     }
@@ -80,13 +80,13 @@ impl Window {
     }
 
     /// Whether one read's worth of bytes, or all that there are, are in the window.
-    pub(super) fn holds_a_piece(&self) -> bool {
-        self.at_end || self.len() >= self.piece
+    pub(super) fn holds_a_read(&self) -> bool {
+        self.at_end || self.len() >= self.read_size
     }
 
     /// Slides over so many bytes.
     #[inline]
-    pub(super) fn give_up(&mut self, count: usize) {
+    pub(super) fn consume(&mut self, count: usize) {
         self.start += count;
         self.offset += count as u64;
     }
@@ -104,12 +104,12 @@ impl Window {
             self.start = 0;
         }
         // Growing with what really arrived, not with what a message claims: a length is only a claim.
-        if self.buffer.len() - self.end < self.piece / 2 {
-            let most = self.most.saturating_add(self.piece);
-            self.buffer.resize((self.end * 2).min(most).max(self.end + self.piece), 0);
+        if self.buffer.len() - self.end < self.read_size / 2 {
+            let most = self.most.saturating_add(self.read_size);
+            self.buffer.resize((self.end * 2).min(most).max(self.end + self.read_size), 0);
         }
-        // No more than one piece, however much room there is: what is in the window may all be damage.
-        let room = self.buffer.len().min(self.end + self.piece);
+        // No more than one read brings, however much room there is: what is in the window may all be damage.
+        let room = self.buffer.len().min(self.end + self.read_size);
         loop {
             match self.reader.read(&mut self.buffer[self.end..room]) {
                 Ok(0) => {

@@ -12,13 +12,13 @@ use super::unescape::unescape;
 use crate::{
     input::{
         line::Line,
-        schema::{EventParts, Fields},
+        schema::{EventParts, SchemaFields},
     },
     trace::{Body, Event, EventKind, Message, Nanos, Span, TraceKind, nanos_from_timestamp},
 };
 
 /// What became of a text.
-pub(super) enum Outcome<T> {
+pub(super) enum FastText<T> {
     /// What it is, where it ends in the window, and where the fields of a newer Envoy begin, if it has such.
     Read(T, usize, Option<usize>),
     /// So far it is as expected, but the window ends inside the literal that starts here.
@@ -32,22 +32,22 @@ pub(super) const DEPTH: usize = 4;
 
 /// Reads a streamed segment with one event, which reads or writes bytes, into `out`, which is clear.
 #[inline]
-pub(super) fn segment(window: &[u8], start: usize, out: &mut Message) -> Outcome<()> {
+pub(super) fn segment(window: &[u8], start: usize, out: &mut Message) -> FastText<()> {
     let mut line = Line { rest: window.get(start..).unwrap_or_default() };
-    let Some(trace_id) = before_event(&mut line) else { return Outcome::Other };
+    let Some(trace_id) = before_event(&mut line) else { return FastText::Other };
     match event(window, window.len() - line.rest.len(), out) {
-        Outcome::Read(event, end, newer) => {
+        FastText::Read(event, end, newer) => {
             if !window[end..].starts_with(b"\n}") {
                 out.scratch().clear();
-                return Outcome::Other;
+                return FastText::Other;
             }
             out.kind = Some(TraceKind::SocketStreamed);
             out.trace_id = trace_id;
             out.events.push(event);
-            Outcome::Read((), end + 2, newer)
+            FastText::Read((), end + 2, newer)
         }
-        Outcome::Cut(at) => Outcome::Cut(at),
-        Outcome::Other => Outcome::Other,
+        FastText::Cut(at) => FastText::Cut(at),
+        FastText::Other => FastText::Other,
     }
 }
 
@@ -62,14 +62,16 @@ fn before_event(line: &mut Line<'_>) -> Option<u64> {
 /// Reads an event that reads or writes bytes, from after its opening brace to after the closing one. Its payload may
 /// be in the scratch space of `out`. Events of a buffered trace are indented just as the one of a segment.
 #[inline]
-pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Event> {
-    let Some((time, kind, rest)) = before_payload(&window[at..]) else { return Outcome::Other };
+pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> FastText<Event> {
+    let Some((time, kind, rest)) = before_payload(&window[at..]) else { return FastText::Other };
     let start = window.len() - rest.len();
     // No literal holds a line feed.
-    let Some(len) = memchr(b'\n', rest) else { return Outcome::Cut(start - 1) };
+    let Some(len) = memchr(b'\n', rest) else { return FastText::Cut(start - 1) };
     let (literal, rest) = rest.split_at(len);
-    let [literal @ .., b'"'] = literal else { return Outcome::Other };
-    let Some((truncated, end_stream, seq_num, newer, rest)) = behind_payload(rest, kind) else { return Outcome::Other };
+    let [literal @ .., b'"'] = literal else { return FastText::Other };
+    let Some((truncated, end_stream, seq_num, newer, rest)) = behind_payload(rest, kind) else {
+        return FastText::Other;
+    };
     let payload = match memchr2(b'\\', b'"', literal) {
         None => Span::in_window(start, literal.len()),
         Some(plain) => {
@@ -80,14 +82,14 @@ pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Even
                 Ok(Some(end)) if end == start + len => out.scratch_span(begin),
                 _ => {
                     scratch.truncate(begin);
-                    return Outcome::Other;
+                    return FastText::Other;
                 }
             }
         }
     };
     let body = Body { payload, truncated, as_string: false };
     let event = Event { time: Some(time), kind, body, end_stream, seq_num, connection: None, segment: 0 };
-    Outcome::Read(event, window.len() - rest.len(), newer.map(|newer| window.len() - newer))
+    FastText::Read(event, window.len() - rest.len(), newer.map(|newer| window.len() - newer))
 }
 
 /// Up to after the opening quote of the payload.
@@ -129,7 +131,7 @@ fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, Opti
     Some((truncated, end_stream, seq_num, newer, line.rest))
 }
 
-/// From behind the last field that this version knows up to behind the closing brace of the event.
+/// From after the last field that this version knows up to after the closing brace of the event.
 #[inline(never)]
 fn behind_newer(mut line: Line<'_>) -> Option<Line<'_>> {
     while !line.has(END) {

@@ -10,7 +10,7 @@
 
 use super::{Scanner, join_groups};
 use crate::{
-    input::schema::{EventParts, Fields},
+    input::schema::{EventParts, SchemaFields},
     trace::{Body, Event, EventKind, MAX_BATCH, Message, Nanos, Span, TraceKind},
 };
 
@@ -20,7 +20,7 @@ const HEAD: usize = 64;
 
 /// What stands around one `TraceWrapper` after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::input) enum Framing {
+pub(in crate::input) enum WireFraming {
     /// PROTO_BINARY: nothing.
     Bare,
     /// PROTO_BINARY_LENGTH_DELIMITED: its length before it.
@@ -29,7 +29,7 @@ pub(in crate::input) enum Framing {
 
 /// Reads the segments of one connection that `window` begins with into `out`, which is clear, and answers where the
 /// last one ends; nothing where the first one is not of this shape.
-pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) -> Option<usize> {
+pub(in crate::input) fn run(framing: WireFraming, window: &[u8], out: &mut Message) -> Option<usize> {
     let mut at = 0;
     let mut second = Second::default();
     // A message with more events than that would lose them.
@@ -52,14 +52,14 @@ pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) 
 /// the first one, and answers where it ends with it.
 #[inline(always)]
 fn segment(
-    framing: Framing,
+    framing: WireFraming,
     window: &[u8],
     start: usize,
     second: &mut Second,
     out: &mut Message,
 ) -> Option<(Event, usize)> {
-    let mut head = Head { bytes: window.get(start..)?.first_chunk()?, at: 0 };
-    let wrapper_end = if framing == Framing::Delimited { head.end()? } else { 0 };
+    let mut head = EventHead { bytes: window.get(start..)?.first_chunk()?, at: 0 };
+    let wrapper_end = if framing == WireFraming::Delimited { head.end()? } else { 0 };
     // socket_streamed_trace_segment = 4
     head.expect(0x22)?;
     let end = head.end()?;
@@ -73,10 +73,10 @@ fn segment(
     }
     // event = 3
     head.expect(0x1a)?;
-    if head.end()? != end || (framing == Framing::Delimited && wrapper_end != end) {
+    if head.end()? != end || (framing == WireFraming::Delimited && wrapper_end != end) {
         return None;
     }
-    let mut event = event_behind(head, window, start, end, second, out)?;
+    let mut event = event_after(head, window, start, end, second, out)?;
     // Batches are far shorter than 4 GiB, as all their lengths are below 2 MiB.
     event.segment = start as u32;
     Some((event, start + end))
@@ -86,15 +86,15 @@ fn segment(
 /// `window[start..end]`: a whole event, or nothing.
 #[inline]
 pub(super) fn event(window: &[u8], start: usize, end: usize, out: &mut Message) -> Option<Event> {
-    let head = Head { bytes: window.get(start..)?.first_chunk()?, at: 0 };
-    event_behind(head, window, start, end.checked_sub(start)?, &mut Second::default(), out)
+    let head = EventHead { bytes: window.get(start..)?.first_chunk()?, at: 0 };
+    event_after(head, window, start, end.checked_sub(start)?, &mut Second::default(), out)
 }
 
 /// Reads the event that begins at `head` and ends `end` bytes after `window[start]`, as all that `head` knows counts
 /// from there. Fields of a newer Envoy are counted in `out`.
 #[inline(always)]
-fn event_behind(
-    mut head: Head<'_>,
+fn event_after(
+    mut head: EventHead<'_>,
     window: &[u8],
     start: usize,
     end: usize,
@@ -132,7 +132,7 @@ fn event_behind(
     }
     // seq_num = 6
     let seq_num = if payload_end < end {
-        let mut tail = Head { bytes: window.get(start + payload_end..)?.first_chunk::<9>()?, at: 0 };
+        let mut tail = EventHead { bytes: window.get(start + payload_end..)?.first_chunk::<9>()?, at: 0 };
         match tail.expect(0x30).and_then(|()| tail.varint()) {
             Some(seq_num) if payload_end + tail.at == end => seq_num,
             Some(seq_num) => {
@@ -208,12 +208,12 @@ struct Second {
 }
 
 /// The first bytes of an event, and how far they were read.
-struct Head<'a, const LEN: usize = HEAD> {
+struct EventHead<'a, const LEN: usize = HEAD> {
     bytes: &'a [u8; LEN],
     at: usize,
 }
 
-impl<const LEN: usize> Head<'_, LEN> {
+impl<const LEN: usize> EventHead<'_, LEN> {
     #[inline(always)]
     fn byte(&mut self) -> Option<u8> {
         let byte = *self.bytes.get(self.at)?;
