@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tap2pcap::tap::{Endpoint, FilePerTap, Format, Relay, Route, SystemClock, Tap, TapSettings};
+use tap2pcap::tap::{Endpoint, FilePerTap, Relay, Route, SystemClock, Tap, TapSettings, TraceFormat};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -20,7 +20,7 @@ use tokio::{
 const BULK: usize = 512 << 20;
 const EXCHANGES: u32 = 2000;
 
-fn tap(folder: &Path, name: &str, format: Format, settings: TapSettings) -> Vec<Tap> {
+fn tap(folder: &Path, name: &str, format: TraceFormat, settings: TapSettings) -> Vec<Tap> {
     let sink = FilePerTap::new(folder.join(name), format);
     vec![Tap::new(settings, Arc::new(sink), Arc::new(SystemClock))]
 }
@@ -37,11 +37,11 @@ fn main() {
     let limited = TapSettings { streaming: true, ..TapSettings::default() };
     let cases = [
         ("untapped", Vec::new()),
-        ("buffered, 1 KiB", tap(folder.path(), "buffered", Format::ProtoBinary, TapSettings::default())),
-        ("streamed, 1 KiB an event", tap(folder.path(), "limited", Format::ProtoBinary, limited)),
-        ("streamed, every byte, binary", tap(folder.path(), "binary", Format::ProtoBinary, every_byte.clone())),
-        ("streamed, every byte, JSON", tap(folder.path(), "json", Format::JsonBodyAsBytes, every_byte.clone())),
-        ("streamed, every byte, text", tap(folder.path(), "text", Format::ProtoText, every_byte)),
+        ("buffered, 1 KiB", tap(folder.path(), "buffered", TraceFormat::ProtoBinary, TapSettings::default())),
+        ("streamed, 1 KiB an event", tap(folder.path(), "limited", TraceFormat::ProtoBinary, limited)),
+        ("streamed, every byte, binary", tap(folder.path(), "binary", TraceFormat::ProtoBinary, every_byte.clone())),
+        ("streamed, every byte, JSON", tap(folder.path(), "json", TraceFormat::JsonBodyAsBytes, every_byte.clone())),
+        ("streamed, every byte, text", tap(folder.path(), "text", TraceFormat::ProtoText, every_byte)),
     ];
     println!("{:<30} {:>10} {:>16}", "tap", "MiB/s", "connections/s");
     for (name, taps) in cases {

@@ -7,7 +7,7 @@ use std::{env, error::Error, path::Path};
 
 use tap2pcap::{
     input::{self, Source, trace_stem},
-    timeline::{self, Direction, Entries, Resolver, Side},
+    timeline::{self, Direction, DirectionTotals, EndpointTable, Entries},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,15 +18,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn print_connections(path: &Path) -> Result<(), Box<dyn Error>> {
-    let source = Source::open(path, input::Options::default())?;
-    let mut entries = Entries::new(source, timeline::Options::default());
+    let source = Source::open(path, input::SourceOptions::default())?;
+    let mut entries = Entries::new(source, timeline::TimelineOptions::default());
     // Turns what the trace says of addresses (sockets, pipes, nothing at all) into IP addresses and ports.
-    let mut resolver = Resolver::default();
+    let mut table = EndpointTable::default();
     // An entry of the kind `Data` has the bytes themselves, borrowed until the next call.
     while let Some(view) = entries.next_entry() {
         if let Some(summary) = view.summary {
-            let endpoints = resolver.open(&trace_stem(path), &summary.opening);
-            resolver.close(&endpoints);
+            let endpoints = table.open(&trace_stem(path), &summary.opening);
+            table.close(&endpoints);
             let timeline::AddressPair(client, server) = endpoints.tuple(summary.opening.role);
             let [read, wrote] = [Direction::Inbound, Direction::Outbound].map(|way| summary.sides[way.index()]);
             println!("{client} -> {server}: Envoy read {}, wrote {}", bytes(read), bytes(wrote));
@@ -38,7 +38,7 @@ fn print_connections(path: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn bytes(side: Side) -> String {
+fn bytes(side: DirectionTotals) -> String {
     let present = side.bytes;
     match (side.lost, side.open_ended) {
         (0, 0) => format!("{present} bytes"),

@@ -94,16 +94,16 @@ pub struct InspectArgs {
 
     /// Limits of what is read.
     #[command(flatten)]
-    pub limits: Limits,
+    pub limits: LimitArgs,
 
     /// How much to say.
     #[command(flatten)]
-    pub verbosity: Verbosity,
+    pub verbosity: VerbosityArgs,
 }
 
 /// Limits that keep a hostile trace from taking all memory.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Limits {
+pub struct LimitArgs {
     /// Largest message that is read, in bytes; a larger one is passed over
     #[arg(long, value_name = "BYTES", default_value_t = crate::input::MAX_MESSAGE, value_parser = max_message)]
     pub max_message: usize,
@@ -158,7 +158,7 @@ pub struct ConvertArgs {
 
     /// Format of the output [default: by OUTPUT's suffix, pcapng for `-` and for directories]
     #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
-    pub format: Option<Format>,
+    pub format: Option<OutputFormat>,
 
     /// Precision of the times in pcap: us for readers that refuse nanoseconds [default: ns]
     #[arg(long, value_enum, value_name = "UNIT")]
@@ -209,7 +209,7 @@ pub struct ConvertArgs {
 
     /// Limits of what is read.
     #[command(flatten)]
-    pub limits: Limits,
+    pub limits: LimitArgs,
 
     /// A warning counts as an error
     #[arg(long)]
@@ -221,12 +221,12 @@ pub struct ConvertArgs {
 
     /// How much to say.
     #[command(flatten)]
-    pub verbosity: Verbosity,
+    pub verbosity: VerbosityArgs,
 }
 
 /// `-q` and `-v`.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Verbosity {
+pub struct VerbosityArgs {
     /// Say nothing but why a file was not converted, and what is damaged
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
@@ -238,7 +238,7 @@ pub struct Verbosity {
 
 /// `--format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum OutputFormat {
     /// libpcap's classic format, with nanoseconds unless --precision says otherwise
     Pcap,
     /// With comments, directions and names

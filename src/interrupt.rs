@@ -165,16 +165,16 @@ fn watch(wake: &UnixStream) {
 
 /// A file under its temporary name, which shall not stay when the process has to be ended.
 #[derive(Debug)]
-pub(crate) struct Unfinished(PathBuf);
+pub(crate) struct TemporaryPath(PathBuf);
 
-impl Unfinished {
+impl TemporaryPath {
     pub(crate) fn new(path: &Path) -> Self {
         lock(&UNFINISHED).insert(path.to_owned());
         Self(path.to_owned())
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for TemporaryPath {
     fn drop(&mut self) {
         lock(&UNFINISHED).remove(&self.0);
     }

@@ -46,8 +46,8 @@
 //! };
 //!
 //! let trace = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb";
-//! let source = Source::open(trace.as_ref(), input::Options::default())?;
-//! let mut entries = Entries::new(source, timeline::Options::default());
+//! let source = Source::open(trace.as_ref(), input::SourceOptions::default())?;
+//! let mut entries = Entries::new(source, timeline::TimelineOptions::default());
 //! let mut bytes = 0;
 //! while let Some(view) = entries.next_entry() {
 //!     if let EntryKind::Data(data) = view.entry.kind {

@@ -5,21 +5,21 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use tap2pcap::input::{Detected, Encoding, InputError, Options, detect};
+use tap2pcap::input::{Detected, Encoding, InputError, SourceOptions, detect};
 use tap2pcap_fuzz::{
     messages::{WINDOW, read},
     pieces::Pieces,
 };
 
 fuzz_target!(|data: &[u8]| {
-    let options = Options { piece: Some(WINDOW), ..Options::default() };
+    let options = SourceOptions { read_size: Some(WINDOW), ..SourceOptions::default() };
     // Only the suffix of the second breaks a tie.
     for name in ["path_0", "path_0.pb_length_delimited"] {
         let path = Path::new(name);
         let detected = detect(data, path);
         match (detected, read(data, path, Pieces::Whole, options)) {
             (Detected::Trace(encoding), Ok(reading)) => {
-                let given = Options { encoding: Some(encoding), ..options };
+                let given = SourceOptions { encoding: Some(encoding), ..options };
                 let same = read(data, path, Pieces::Whole, given).expect("not empty");
                 assert_eq!(reading, same, "{encoding:?}");
                 // Text may hold nothing but comments.

@@ -8,9 +8,9 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use prost::Message as _;
 use prost_types::Timestamp;
 use tap2pcap::{
-    input::{Detected, Encoding, Options, detect},
+    input::{Detected, Encoding, SourceOptions, detect},
     proto::tap::{SocketEvent, TraceWrapper, socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace},
-    tap::Format,
+    tap::TraceFormat,
     trace::Severity,
 };
 use tap2pcap_fuzz::{
@@ -36,10 +36,10 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         return Corpus::Reject;
     }
     let formats = [
-        (Format::ProtoBinary, Encoding::Binary),
-        (Format::ProtoBinaryLengthDelimited, Encoding::Delimited),
-        (Format::ProtoText, Encoding::Text),
-        (Format::JsonBodyAsBytes, Encoding::Json),
+        (TraceFormat::ProtoBinary, Encoding::Binary),
+        (TraceFormat::ProtoBinaryLengthDelimited, Encoding::Delimited),
+        (TraceFormat::ProtoText, Encoding::Text),
+        (TraceFormat::JsonBodyAsBytes, Encoding::Json),
     ];
     let mut first = None;
     for (format, encoding) in formats {
@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         if matches!(encoding, Encoding::Text | Encoding::Json) {
             assert_eq!(detect(&written, path), Detected::Trace(encoding));
         }
-        let options = Options { encoding: Some(encoding), piece: Some(WINDOW), ..Options::default() };
+        let options = SourceOptions { encoding: Some(encoding), read_size: Some(WINDOW), ..SourceOptions::default() };
         let reading = read(&written, path, Pieces::Whole, options).expect("it was just written");
         let error = reading.findings.iter().find(|finding| finding.code().severity() == Severity::Error);
         assert!(error.is_none(), "{encoding:?}: {error:?} in {}", written.escape_ascii());

@@ -12,7 +12,7 @@ use pcap_file::{
     },
 };
 use tap2pcap::{
-    capture::Format,
+    capture::CaptureFormat,
     synth::{TcpMode, TruncatedMode, max_segment},
     timeline::Direction,
     trace::Nanos,
@@ -91,9 +91,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Holds a capture against the entries that it was made of.
 pub fn check(plan: &Plan, conversion: &Conversion) {
     let packets = match plan.format {
-        Format::Pcapng => read_pcapng(&conversion.capture),
-        Format::Pcap => read_pcap(&conversion.capture, TsResolution::NanoSecond),
-        Format::PcapMicros => read_pcap(&conversion.capture, TsResolution::MicroSecond),
+        CaptureFormat::Pcapng => read_pcapng(&conversion.capture),
+        CaptureFormat::Pcap => read_pcap(&conversion.capture, TsResolution::NanoSecond),
+        CaptureFormat::PcapMicros => read_pcap(&conversion.capture, TsResolution::MicroSecond),
     };
     assert_eq!(packets.len(), conversion.made.iter().map(|made| made.packets).sum::<usize>());
     let mut rest = packets.as_slice();
@@ -153,7 +153,7 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
     };
     let mut flags = Vec::new();
     for (packet, segment) in &segments {
-        let unit = if plan.format == Format::PcapMicros { 1000 } else { 1 };
+        let unit = if plan.format == CaptureFormat::PcapMicros { 1000 } else { 1 };
         let at = |time: u64| packet.time == time / unit * unit;
         assert!(at(made.time) || held_at.iter().any(|time| at(*time)), "{} and {held_at:?}: {segment:?}", made.time);
         let by_address = match (segment.from, segment.to) {
@@ -164,7 +164,7 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
         };
         assert!(packet.direction.is_none() || by_address.is_none() || packet.direction == by_address);
         connection.packets += 1;
-        if plan.format == Format::Pcapng && connection.packets == 1 {
+        if plan.format == CaptureFormat::Pcapng && connection.packets == 1 {
             let start = format!("trace path_0, trace_id {}, ", connection.trace_id);
             assert!(packet.comment.starts_with(&start), "{}", packet.comment);
         }
@@ -174,7 +174,7 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
         flags.push((direction, segment.flags));
         if let Some((trace_id, _)) = begins.take_if(|(_, own)| segment.payload_len > 0 && direction == *own) {
             let start = format!("trace path_0, trace_id {trace_id}, ");
-            assert!(plan.format != Format::Pcapng || packet.comment.starts_with(&start), "{}", packet.comment);
+            assert!(plan.format != CaptureFormat::Pcapng || packet.comment.starts_with(&start), "{}", packet.comment);
         }
         connection.number(direction, segment, full);
         if let Some(released) = released.as_mut().filter(|released| released.shown < released.length) {
@@ -186,12 +186,14 @@ fn check_entry(plan: &Plan, connection: &mut Connection, made: &Made, packets: &
         }
     }
     assert!(released.is_none_or(|released| released.shown == released.length), "what was held is missing");
-    if let Some(bytes) = bytes.filter(|_| plan.format == Format::Pcapng || !same_ends) {
+    if let Some(bytes) = bytes.filter(|_| plan.format == CaptureFormat::Pcapng || !same_ends) {
         bytes.end(plan, connection);
         let explains = packets.iter().any(|packet| !packet.comment.is_empty());
-        assert!(plan.format != Format::Pcapng || bytes.shown == 0 || bytes.length == bytes.present() || explains);
+        assert!(
+            plan.format != CaptureFormat::Pcapng || bytes.shown == 0 || bytes.length == bytes.present() || explains
+        );
     }
-    if same_ends && plan.format != Format::Pcapng {
+    if same_ends && plan.format != CaptureFormat::Pcapng {
         return;
     }
     let (client, server) = (connection.client, connection.client.reverse());
@@ -262,9 +264,13 @@ struct Bytes<'a> {
 impl<'a> Bytes<'a> {
     fn of(kind: &'a Kind) -> Option<Self> {
         match kind {
-            Kind::Bytes { direction, payload, length, .. } => {
-                Some(Self { direction: *direction, payload: payload.as_slice().into(), length: *length, shown: 0, found: 0 })
-            }
+            Kind::Bytes { direction, payload, length, .. } => Some(Self {
+                direction: *direction,
+                payload: payload.as_slice().into(),
+                length: *length,
+                shown: 0,
+                found: 0,
+            }),
             _ => None,
         }
     }

@@ -9,9 +9,9 @@ use std::{
 };
 
 use tap2pcap::{
-    capture::{Capture, Destination, Format, LATEST_PCAP_TIME},
+    capture::{Capture, CaptureFormat, Destination, LATEST_PCAP_TIME},
     input::{self, Advance, Detected, Encoding, Source, detect},
-    synth::{self, Flow, Identity, Stream, TcpMode, TruncatedMode},
+    synth::{self, ExchangeStream, Flow, FlowIdentity, TcpMode, TruncatedMode},
     timeline::{
         self, Direction, Endpoints, EntryKind, HttpOptions, Role, RoleChoice, SideChoice, Summaries, Timelines,
         TrueLength, VersionChoice,
@@ -35,10 +35,10 @@ const MAX_BYTES: u64 = 1 << 20;
 /// What the first bytes of an input say of the options.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    pub format: Format,
-    pub synth: synth::Options,
-    pub timeline: timeline::Options,
-    pub input: input::Options,
+    pub format: CaptureFormat,
+    pub synth: synth::SynthOptions,
+    pub timeline: timeline::TimelineOptions,
+    pub input: input::SourceOptions,
     pub map: bool,
     pub pieces: Pieces,
 }
@@ -53,9 +53,9 @@ impl Plan {
         let pick = |byte: u8, shift: u8, bits: u8| usize::from(byte >> shift) & ((1 << bits) - 1);
         let is = |byte, shift| pick(byte, shift, 1) == 1;
         let format = match (is(first, 0), is(third, 6)) {
-            (false, _) => Format::Pcapng,
-            (true, false) => Format::Pcap,
-            (true, true) => Format::PcapMicros,
+            (false, _) => CaptureFormat::Pcapng,
+            (true, false) => CaptureFormat::Pcap,
+            (true, true) => CaptureFormat::PcapMicros,
         };
         let tcp = if is(first, 1) { TcpMode::Bare } else { TcpMode::Full };
         let truncated = [TruncatedMode::Snap, TruncatedMode::Gap, TruncatedMode::Zero, TruncatedMode::Snap];
@@ -77,26 +77,31 @@ impl Plan {
         };
         let plan = Self {
             format,
-            synth: synth::Options { tcp, truncated, mss: mss[pick(second, 0, 3)], ..synth::Options::default() },
-            timeline: timeline::Options {
+            synth: synth::SynthOptions {
+                tcp,
+                truncated,
+                mss: mss[pick(second, 0, 3)],
+                ..synth::SynthOptions::default()
+            },
+            timeline: timeline::TimelineOptions {
                 role: role[pick(first, 6, 2)],
                 start_time: is(third, 1).then_some(1_700_000_000_000_000_000),
                 neighbours: None,
                 reread: None,
                 eager,
                 join: !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap,
-                latest: (format != Format::Pcapng).then_some(LATEST_PCAP_TIME),
+                latest: (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME),
                 max_connections: is(third, 2).then_some(2),
                 http: HttpOptions {
                     version: version[pick(second, 6, 2)],
                     side: if is(third, 0) { SideChoice::Upstream } else { SideChoice::Downstream },
                 },
             },
-            input: input::Options {
+            input: input::SourceOptions {
                 encoding: Some(encoding),
-                piece: Some(1024),
+                read_size: Some(1024),
                 max_message: is(third, 3).then_some(256),
-                ..input::Options::default()
+                ..input::SourceOptions::default()
             },
             map: is(first, 5),
             pieces: [Pieces::Whole, Pieces::small(trace), Pieces::Of(100), Pieces::Mixed(3)][pick(third, 4, 2)],
@@ -158,7 +163,7 @@ pub struct Conversion {
 /// What is written of a connection.
 enum Writer {
     Own(Flow),
-    Shared(SharedKey, Stream, Option<Joined>),
+    Shared(SharedKey, ExchangeStream, Option<Joined>),
 }
 
 /// What the bytes of an exchange that joined must become, by other code than the program's.
@@ -285,7 +290,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
             (place @ None, EntryKind::Opened) => {
                 let opening = timelines.opening(id).expect("the current entry is its");
                 let trace_id = opening.trace_id;
-                let identity = |endpoints| Identity { trace_file: NAME, source: NAME, opening, endpoints, time };
+                let identity = |endpoints| FlowIdentity { trace_file: NAME, source: NAME, opening, endpoints, time };
                 begun += 1;
                 let mut over = Vec::new();
                 let begun_now = connections.begin(NAME, opening, time, &mut |ended| {
@@ -306,7 +311,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
                         let writer = match key {
                             Some(key) => {
                                 connections.share(key, (flow, opened - 1), endpoints.clone(), opening.role, time);
-                                Writer::Shared(key, Stream::first(), None)
+                                Writer::Shared(key, ExchangeStream::first(), None)
                             }
                             None => Writer::Own(flow),
                         };
@@ -319,13 +324,13 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
                     Begun::Joined(key, endpoints) => {
                         let ((flow, connection), _) = connections.shared(key, time).expect("it is open");
                         let joined = Joined { trace_id, client: opening.role.client_direction(), id: None };
-                        let stream = Stream::joining(flow, &identity(&endpoints));
+                        let stream = ExchangeStream::joining(flow, &identity(&endpoints));
                         (Writer::Shared(key, stream, Some(joined)), endpoints, *connection, Kind::Joined)
                     }
                 };
                 *place = Some((writer, endpoints.clone(), connection));
                 capture.add_names(&endpoints.names);
-                timelines.find_faults(id, &endpoints.faults, &mut findings);
+                timelines.report_faults(id, &endpoints.faults, &mut findings);
                 kind
             }
             (Some((writer, _, connection)), EntryKind::Data(data)) => {

@@ -19,12 +19,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 struct Connection {
     version: Option<u8>,
     client: usize,
-    sides: [Side; 2],
+    sides: [DirectionTotals; 2],
 }
 
 /// The bytes of one side up to the first that is missing.
 #[derive(Default)]
-struct Side {
+struct DirectionTotals {
     bytes: Vec<u8>,
     cut: bool,
 }
@@ -124,7 +124,7 @@ fn whole_frames(payload: &[u8], length: TrueLength) {
 }
 
 /// RFC 9113 sections 4.1 and 6, as far as one exchange goes.
-fn frames(side: &Side, mut rest: &[u8]) {
+fn frames(side: &DirectionTotals, mut rest: &[u8]) {
     let mut block = Vec::new();
     let mut continues = false;
     let mut first = true;

@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use tap2pcap::{
-    input::{Advance, Encoding, InputError, Options, Source},
-    trace::{Connection, Event, EventKind, Finding, Findings, HttpPart, HttpSide, MessageView, Nanos, Place, TimeError, TraceKind},
+    input::{Advance, Encoding, InputError, Source, SourceOptions},
+    trace::{
+        Connection, Event, EventKind, Finding, Findings, HttpPart, HttpSide, MessageView, Nanos, Place, TimeError,
+        TraceKind,
+    },
 };
 
 use crate::pieces::{InPieces, Pieces};
@@ -65,15 +68,15 @@ pub struct Piece {
 }
 
 impl Message {
-    /// The messages of a run one by one: how many are one depends on how many are there.
+    /// The messages of a batch one by one: how many share one depends on how many are there.
     fn all_of(view: MessageView<'_>) -> Vec<Self> {
         let message = view.message();
         let mut whole = Self::of(view);
-        if !message.run {
+        if message.count() == 1 {
             return vec![whole];
         }
         let events = std::mem::take(&mut whole.events);
-        assert!(!events.is_empty() && message.count() == events.len() as u64);
+        assert!(message.count() == events.len() as u64 && message.events.iter().all(Event::is_plain));
         let one = |(event, one)| {
             let Place { offset, message: index } = message.place_of(event);
             Self { offset, index, events: vec![one], ..whole.clone() }
@@ -125,7 +128,7 @@ impl Message {
 }
 
 /// Reads `data` to its end.
-pub fn read(data: &[u8], path: &Path, pieces: Pieces, options: Options) -> Result<Reading, InputError> {
+pub fn read(data: &[u8], path: &Path, pieces: Pieces, options: SourceOptions) -> Result<Reading, InputError> {
     let mut source = Source::from_reader(path, InPieces::new(data, pieces), options)?;
     let mut messages = Vec::new();
     let (mut findings, mut found) = (Vec::new(), Findings::default());
@@ -147,19 +150,19 @@ pub fn read(data: &[u8], path: &Path, pieces: Pieces, options: Options) -> Resul
 /// Reads `data` in pieces of several sizes: what comes of it must not depend on them.
 pub fn decode(data: &[u8], encoding: Encoding) {
     let path = Path::new("path_0");
-    let given = |piece, max_message| Options {
+    let given = |read_size, max_message| SourceOptions {
         encoding: Some(encoding),
-        piece: Some(piece),
+        read_size: Some(read_size),
         max_message,
-        ..Options::default()
+        ..SourceOptions::default()
     };
     let Ok(whole) = read(data, path, Pieces::Whole, given(WINDOW, None)) else {
         assert!(data.is_empty(), "a source of a given encoding is refused only if it is empty");
         return;
     };
     check(&whole, data);
-    for (pieces, piece) in [(Pieces::small(data), 64), (Pieces::Mixed(data.len() as u64), 512)] {
-        let other = read(data, path, pieces, given(piece, None)).expect("it was read before");
+    for (pieces, read_size) in [(Pieces::small(data), 64), (Pieces::Mixed(data.len() as u64), 512)] {
+        let other = read(data, path, pieces, given(read_size, None)).expect("it was read before");
         let difference = whole.messages.iter().zip(&other.messages).find(|(one, other)| one != other);
         assert!(difference.is_none(), "by {pieces:?}: {difference:#?}");
         assert_eq!(whole.messages.len(), other.messages.len(), "by {pieces:?}");

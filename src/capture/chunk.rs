@@ -8,13 +8,13 @@ const SMALL: usize = 16 * 1024;
 /// A buffer that is handed out in pieces to be filled. A `Vec` would look for room with each field of a packet; this
 /// looks once for all of it.
 #[derive(Debug, Default)]
-pub(crate) struct Chunk {
+pub(crate) struct PacketBuffer {
     /// Initialised to its end; what is after `len` is of no meaning.
     bytes: Vec<u8>,
     len: usize,
 }
 
-impl Chunk {
+impl PacketBuffer {
     /// Makes `len` more bytes part of the chunk, to be filled: they hold anything.
     #[inline(always)]
     pub(super) fn extend(&mut self, len: usize) -> &mut [u8] {
@@ -56,7 +56,7 @@ impl Chunk {
     }
 }
 
-impl io::Write for Chunk {
+impl io::Write for PacketBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.append(bytes);
         Ok(bytes.len())
@@ -78,7 +78,7 @@ mod tests {
     proptest! {
         #[test]
         fn holds_what_a_vec_holds(pieces: Vec<Vec<u8>>, large in 0..40_000_usize) {
-            let (mut chunk, mut vec) = (Chunk::default(), Vec::new());
+            let (mut chunk, mut vec) = (PacketBuffer::default(), Vec::new());
             for _ in 0..2 {
                 for piece in &pieces {
                     chunk.append(piece);

@@ -35,11 +35,11 @@ use std::{io, net::IpAddr};
 
 use pcap_file::TsResolution;
 
-pub(crate) use chunk::Chunk;
+pub(crate) use chunk::PacketBuffer;
 pub(crate) use output::ReadOnlyOutput;
 #[cfg(feature = "record")]
 pub(crate) use output::create_folders;
-pub use output::{Access, Destination, OutputError, OutputOptions, Packing};
+pub use output::{Access, Destination, OutputError, OutputOptions, OutputPacking};
 pub(crate) use output::{Output, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
 
@@ -47,7 +47,7 @@ use crate::synth::{Packet, PacketSink};
 
 /// A capture's file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum CaptureFormat {
     /// libpcap's classic format, with nanoseconds.
     Pcap,
     /// The same with microseconds, for readers that know nothing else.
@@ -66,8 +66,8 @@ const CHUNK: usize = 512 * 1024;
 /// A capture being written.
 #[derive(Debug)]
 pub struct Capture {
-    format: Format,
-    buffer: Chunk,
+    format: CaptureFormat,
+    buffer: PacketBuffer,
     output: Output,
     interfaces: u32,
     packets: u64,
@@ -78,7 +78,7 @@ impl Capture {
     ///
     /// # Errors
     /// [`OutputError`] where the destination cannot be created.
-    pub fn create(destination: &Destination, format: Format) -> Result<Self, OutputError> {
+    pub fn create(destination: &Destination, format: CaptureFormat) -> Result<Self, OutputError> {
         Self::create_with(destination, format, OutputOptions::default())
     }
 
@@ -86,20 +86,24 @@ impl Capture {
     ///
     /// # Errors
     /// [`OutputError`] where the destination cannot be created.
-    pub fn create_with(destination: &Destination, format: Format, options: OutputOptions) -> Result<Self, OutputError> {
+    pub fn create_with(
+        destination: &Destination,
+        format: CaptureFormat,
+        options: OutputOptions,
+    ) -> Result<Self, OutputError> {
         let output = Output::create(destination, options)?;
-        let mut buffer = Chunk::default();
+        let mut buffer = PacketBuffer::default();
         match format {
-            Format::Pcap => pcap::append_file_header(&mut buffer, TsResolution::NanoSecond),
-            Format::PcapMicros => pcap::append_file_header(&mut buffer, TsResolution::MicroSecond),
-            Format::Pcapng => pcapng::append_section_header(&mut buffer),
+            CaptureFormat::Pcap => pcap::append_file_header(&mut buffer, TsResolution::NanoSecond),
+            CaptureFormat::PcapMicros => pcap::append_file_header(&mut buffer, TsResolution::MicroSecond),
+            CaptureFormat::Pcapng => pcapng::append_section_header(&mut buffer),
         }
         Ok(Self { format, buffer, output, interfaces: 0, packets: 0 })
     }
 
     /// Adds an interface, named after a trace file, and returns its number. pcap has no interfaces.
     pub fn add_interface(&mut self, name: &str) -> u32 {
-        if self.format == Format::Pcapng {
+        if self.format == CaptureFormat::Pcapng {
             pcapng::append_interface(&mut self.buffer, name);
         }
         self.interfaces += 1;
@@ -108,7 +112,7 @@ impl Capture {
 
     /// Adds the true names of made-up addresses. pcap has no place for them.
     pub fn add_names(&mut self, names: &[(IpAddr, String)]) {
-        if self.format == Format::Pcapng && !names.is_empty() {
+        if self.format == CaptureFormat::Pcapng && !names.is_empty() {
             pcapng::append_names(&mut self.buffer, names);
         }
     }
@@ -156,9 +160,9 @@ impl Capture {
     #[inline(always)]
     fn append(&mut self, interface: u32, packet: &Packet<'_>) -> io::Result<()> {
         match self.format {
-            Format::Pcapng => pcapng::append_packet(&mut self.buffer, interface, packet),
-            Format::Pcap => pcap::append_packet(&mut self.buffer, packet, 1)?,
-            Format::PcapMicros => pcap::append_packet(&mut self.buffer, packet, 1000)?,
+            CaptureFormat::Pcapng => pcapng::append_packet(&mut self.buffer, interface, packet),
+            CaptureFormat::Pcap => pcap::append_packet(&mut self.buffer, packet, 1)?,
+            CaptureFormat::PcapMicros => pcap::append_packet(&mut self.buffer, packet, 1000)?,
         }
         self.packets += 1;
         if self.buffer.len() >= CHUNK { self.write_chunk() } else { Ok(()) }

@@ -4,13 +4,13 @@ use std::io;
 
 use pcap_file::{DataLink, Endianness, TsResolution, pcap::PcapHeader};
 
-use super::{Chunk, SNAP_LENGTH};
+use super::{PacketBuffer, SNAP_LENGTH};
 use crate::{synth::Packet, trace::Nanos};
 
 /// The latest time that pcap can hold, in the year 2106: it has 32 bits for the seconds.
 pub const LATEST_PCAP_TIME: Nanos = u32::MAX as Nanos * 1_000_000_000 + 999_999_999;
 
-pub(super) fn append_file_header(buffer: &mut Chunk, ts_resolution: TsResolution) {
+pub(super) fn append_file_header(buffer: &mut PacketBuffer, ts_resolution: TsResolution) {
     let header = PcapHeader {
         version_major: 2,
         version_minor: 4,
@@ -26,7 +26,7 @@ pub(super) fn append_file_header(buffer: &mut Chunk, ts_resolution: TsResolution
 
 /// Adds a packet, in units of time of so many nanoseconds. What is below a unit is cut off, so that the order stays.
 #[inline(always)]
-pub(super) fn append_packet(buffer: &mut Chunk, packet: &Packet<'_>, unit: Nanos) -> io::Result<()> {
+pub(super) fn append_packet(buffer: &mut PacketBuffer, packet: &Packet<'_>, unit: Nanos) -> io::Result<()> {
     let seconds = u32::try_from(packet.time / 1_000_000_000).map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidData, "a time after the year 2106 does not fit pcap; write pcapng")
     })?;

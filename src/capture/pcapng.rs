@@ -16,7 +16,7 @@ use pcap_file::{
     },
 };
 
-use super::{Chunk, SNAP_LENGTH};
+use super::{PacketBuffer, SNAP_LENGTH};
 use crate::{synth::Packet, timeline::Direction, untrusted};
 
 /// Bytes of a name and of a comment that are kept: the length of an option or record has 16 bits. What is written here
@@ -36,7 +36,7 @@ const BEHIND_PACKET: usize = 16;
 /// call.
 const USUAL_HEADERS: usize = 54;
 
-pub(super) fn append_section_header(buffer: &mut Chunk) {
+pub(super) fn append_section_header(buffer: &mut PacketBuffer) {
     let application = concat!("tap2pcap ", env!("CARGO_PKG_VERSION"));
     let header = SectionHeaderBlock {
         endianness: Endianness::Little,
@@ -60,7 +60,7 @@ fn clean_name(name: &str) -> Cow<'_, str> {
     clean(name, MAX_NAME, untrusted::escape)
 }
 
-pub(super) fn append_interface(buffer: &mut Chunk, name: &str) {
+pub(super) fn append_interface(buffer: &mut PacketBuffer, name: &str) {
     append_block(
         buffer,
         &Block::InterfaceDescription(InterfaceDescriptionBlock {
@@ -74,7 +74,7 @@ pub(super) fn append_interface(buffer: &mut Chunk, name: &str) {
     );
 }
 
-pub(super) fn append_names(buffer: &mut Chunk, names: &[(IpAddr, String)]) {
+pub(super) fn append_names(buffer: &mut PacketBuffer, names: &[(IpAddr, String)]) {
     // A record without a name is none, and makes the whole block unreadable.
     let records: Vec<_> = names
         .iter()
@@ -93,7 +93,7 @@ pub(super) fn append_names(buffer: &mut Chunk, names: &[(IpAddr, String)]) {
     append_block(buffer, &Block::NameResolution(NameResolutionBlock { records, options: Vec::new() }));
 }
 
-fn append_block(buffer: &mut Chunk, block: &Block<'_>) {
+fn append_block(buffer: &mut PacketBuffer, block: &Block<'_>) {
     const REASON: &str = "writing to memory cannot fail";
     // A writer begins with a section header, which the capture has already. It also keeps every interface that it wrote,
     // which this one does not live to do.
@@ -104,7 +104,7 @@ fn append_block(buffer: &mut Chunk, block: &Block<'_>) {
 }
 
 #[inline(always)]
-pub(super) fn append_packet(buffer: &mut Chunk, interface: u32, packet: &Packet<'_>) {
+pub(super) fn append_packet(buffer: &mut PacketBuffer, interface: u32, packet: &Packet<'_>) {
     if packet.comment.is_empty() {
         append_with_comment(buffer, interface, packet, "");
     } else {
@@ -113,12 +113,12 @@ pub(super) fn append_packet(buffer: &mut Chunk, interface: u32, packet: &Packet<
 }
 
 #[cold]
-fn append_commented(buffer: &mut Chunk, interface: u32, packet: &Packet<'_>) {
+fn append_commented(buffer: &mut PacketBuffer, interface: u32, packet: &Packet<'_>) {
     append_with_comment(buffer, interface, packet, &clean(packet.comment, MAX_COMMENT, untrusted::escape_lines));
 }
 
 #[inline(always)]
-fn append_with_comment(buffer: &mut Chunk, interface: u32, packet: &Packet<'_>, comment: &str) {
+fn append_with_comment(buffer: &mut PacketBuffer, interface: u32, packet: &Packet<'_>, comment: &str) {
     // Headers are at most 86 bytes, a segment fits an IP packet and a comment an option, so the sums fit 32 bits.
     let captured = packet.headers.len() + packet.payload.len();
     let padded = captured.next_multiple_of(4);
@@ -138,7 +138,7 @@ fn append_with_comment(buffer: &mut Chunk, interface: u32, packet: &Packet<'_>, 
         Direction::Outbound => 2,
     };
     // The option's code and length, its value, opt_endofopt, and the block's length again.
-    let behind = [u32::from(EPB_FLAGS) | 4 << 16, flags, 0, block_len as u32];
+    let after = [u32::from(EPB_FLAGS) | 4 << 16, flags, 0, block_len as u32];
 
     let block = buffer.extend(block_len);
     put(&mut block[..BEFORE_PACKET], &before);
@@ -157,7 +157,7 @@ fn append_with_comment(buffer: &mut Chunk, interface: u32, packet: &Packet<'_>, 
     if !comment.is_empty() {
         put_comment(option, comment);
     }
-    put(rest, &behind);
+    put(rest, &after);
 }
 
 /// Writes 32-bit fields, little-endian.
@@ -206,7 +206,7 @@ mod tests {
             names in proptest::collection::vec((any::<IpAddr>(), text()), 0..4),
             comments in proptest::collection::vec(text(), 1..4),
         ) {
-            let mut buffer = Chunk::default();
+            let mut buffer = PacketBuffer::default();
             append_section_header(&mut buffer);
             interfaces.iter().for_each(|name| append_interface(&mut buffer, name));
             append_names(&mut buffer, &names);

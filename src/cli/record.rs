@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::tap::{Endpoint, Format, TapSettings};
+use crate::tap::{Endpoint, TapSettings, TraceFormat};
 
 /// Arguments of `record`.
 #[derive(Debug, Args)]
@@ -38,8 +38,8 @@ pub struct RecordArgs {
     pub mode: Option<u32>,
 
     /// Format of the traces
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::ProtoBinary, requires = "path_prefix")]
-    pub format: Format,
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TraceFormat::ProtoBinary, requires = "path_prefix")]
+    pub format: TraceFormat,
 
     /// Write events as they happen, rather than one message when the connection ends
     #[arg(long, requires = "path_prefix")]

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     synth::MAX_JOINED,
-    timeline::{AddressPair, Endpoints, Mappings, Opening, Resolver, Role},
+    timeline::{AddressPair, EndpointTable, Endpoints, Mappings, Opening, Role},
     trace::Nanos,
 };
 
@@ -69,7 +69,7 @@ impl<F> Kept<F> {
 
 /// The connections of one capture. `F` is what its user keeps of each of them between two exchanges.
 pub(super) struct Connections<F> {
-    resolver: Resolver,
+    table: EndpointTable,
     kept: HashMap<Key, Kept<F>>,
     /// How many of these are shared.
     shared: usize,
@@ -102,8 +102,8 @@ pub(super) struct Over<F> {
 
 impl<F> Connections<F> {
     pub(super) fn new(mappings: Mappings) -> Self {
-        let resolver = Resolver::new(mappings);
-        Self { resolver, kept: HashMap::new(), idle: 0, shared: 0, oldest: VecDeque::new(), stamp: 0, latest: 0 }
+        let table = EndpointTable::new(mappings);
+        Self { table, kept: HashMap::new(), idle: 0, shared: 0, oldest: VecDeque::new(), stamp: 0, latest: 0 }
     }
 
     /// A connection of the source that is called `source` begins. One that is over by now is handed to `close`.
@@ -115,7 +115,7 @@ impl<F> Connections<F> {
         close: &mut dyn FnMut(Over<F>) -> io::Result<()>,
     ) -> io::Result<Begun<F>> {
         self.latest = self.latest.max(time);
-        let endpoints = self.resolver.resolve(source, opening);
+        let endpoints = self.table.assign(source, opening);
         let (tuple, role) = (endpoints.tuple(opening.role), opening.role);
         let version = opening.http.as_ref().map(|http| http.version);
         let shared = Key::Shared(tuple, role);
@@ -138,14 +138,14 @@ impl<F> Connections<F> {
                 Some(flow) if resumes => return Ok(Begun::Resumed(flow, kept.endpoints)),
                 flow => {
                     // These addresses are another connection's by now.
-                    self.resolver.close(&kept.endpoints);
+                    self.table.close(&kept.endpoints);
                     if let Some(flow) = flow {
                         close(Over { flow, time: kept.time.max(self.latest), complete: kept.complete })?;
                     }
                 }
             }
         }
-        let endpoints = self.resolver.reserve(source, opening, endpoints);
+        let endpoints = self.table.reserve(source, opening, endpoints);
         let key = (shares && !self.kept.contains_key(&shared)).then_some(SharedKey(shared));
         Ok(Begun::New(endpoints, key))
     }
@@ -195,7 +195,7 @@ impl<F> Connections<F> {
     ) -> io::Result<()> {
         self.latest = self.latest.max(time);
         let Some(http) = opening.http.as_ref().filter(|_| endpoints.recorded) else {
-            self.resolver.close(&endpoints);
+            self.table.close(&endpoints);
             return close(Over { flow, time, complete });
         };
         let flow = if http.version == 1 && complete && !http.last && !endpoints.kept_apart {
@@ -243,7 +243,7 @@ impl<F> Connections<F> {
         // Unless it went on since then.
         self.kept.get(&key).filter(|kept| kept.stamp == stamp && kept.open == 0)?;
         let kept = self.take_idle(key)?;
-        self.resolver.close(&kept.endpoints);
+        self.table.close(&kept.endpoints);
         kept.flow.map(|flow| Over { flow, time: self.latest.max(kept.time), complete: kept.complete })
     }
 

@@ -6,13 +6,13 @@ use super::{
     Status,
     error::Error,
     har,
-    merge::{Outcome, merge},
+    merge::{Totals, merge},
     mirror::mirror,
     output::{self, Kind},
     settings::Settings,
 };
 use crate::{
-    capture::{Capture, Destination, Format, LATEST_PCAP_TIME},
+    capture::{Capture, CaptureFormat, Destination, LATEST_PCAP_TIME},
     cli::ConvertArgs,
     input::{Discovered, Input, discover},
     interrupt,
@@ -54,7 +54,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
         Kind::Har if into_directory => har::many_files(&found, output.path(), &settings, &progress),
         Kind::Har => har::one_file(&found, output, &settings, &progress),
         Kind::Capture(format) => {
-            settings.timeline.latest = (format != Format::Pcapng).then_some(LATEST_PCAP_TIME);
+            settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
             if into_directory {
                 mirror(&found, output.path(), format, &settings, &progress)
             } else {
@@ -96,7 +96,7 @@ fn report_unmatched(settings: &Settings) -> bool {
 
 /// Says what is left to say, and how it ended.
 fn conclude(
-    outcome: &Outcome,
+    outcome: &Totals,
     inputs: usize,
     output: &Destination,
     into_directory: bool,
@@ -132,10 +132,10 @@ fn overwritten<'a>(inputs: &'a [Input], output: &Destination) -> Option<&'a Path
 fn one_capture(
     inputs: &[Input],
     output: &Destination,
-    format: Format,
+    format: CaptureFormat,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Error> {
+) -> Result<Totals, Error> {
     let mut capture = Capture::create_with(output, format, settings.output)?;
     let mut outcome = merge(inputs, settings, output.is_stream(), &mut capture, progress)?;
     // Like tcpdump's, a capture that the user ended before anything came is a capture.

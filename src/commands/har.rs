@@ -8,7 +8,7 @@ use std::{
 use super::{
     cuts::Cuts,
     error::Error,
-    merge::Outcome,
+    merge::Totals,
     mirror::{output_paths, overwritten, sync},
     pump::{Attendant, Pump},
     settings::Settings,
@@ -29,7 +29,7 @@ pub(super) fn one_file(
     output: &Destination,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Error> {
+) -> Result<Totals, Error> {
     one_file_with(inputs, output, settings.output, settings, progress)
 }
 
@@ -39,10 +39,10 @@ fn one_file_with(
     options: OutputOptions,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Error> {
+) -> Result<Totals, Error> {
     let timeline = &settings.timeline;
     let mut har = Har::create_with(output, timeline.http, timeline.start_time, options)?;
-    let mut outcome = Outcome::default();
+    let mut outcome = Totals::default();
     for input in inputs {
         add(input, &mut har, settings, progress, &mut outcome)?;
         progress.file();
@@ -63,8 +63,8 @@ pub(super) fn many_files(
     directory: &Path,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Error> {
-    let mut outcome = Outcome::default();
+) -> Result<Totals, Error> {
+    let mut outcome = Totals::default();
     let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har");
     if let Some(input) = overwritten(inputs, &outputs) {
         return Err(Error::Overwrite(input.path().to_owned()));
@@ -96,7 +96,7 @@ fn add(
     har: &mut Har,
     settings: &Settings,
     progress: &Progress,
-    outcome: &mut Outcome,
+    outcome: &mut Totals,
 ) -> Result<(), Error> {
     let source = match Source::of(input, settings.input) {
         Ok(source) => source,
@@ -145,7 +145,7 @@ fn read(
     let mut sockets: Option<Finding> = None;
     let mut entries = 0;
     loop {
-        let more = pump.next(progress, &mut Telling { reporter, har })?;
+        let more = pump.next(progress, &mut HarAttendant { reporter, har })?;
         let mut cut = Vec::new();
         let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| {
             cut.extend(truncation(view, tracks));
@@ -181,12 +181,12 @@ fn read(
 }
 
 /// Tells people what comes up while a source is read.
-struct Telling<'a> {
+struct HarAttendant<'a> {
     reporter: &'a mut Reporter,
     har: &'a mut Har,
 }
 
-impl Attendant for Telling<'_> {
+impl Attendant for HarAttendant<'_> {
     fn findings(&mut self, path: &Path, findings: &[Finding]) {
         for finding in findings {
             self.reporter.finding(path, finding);

@@ -21,7 +21,7 @@ use crate::{
     interrupt::Watched,
     report::{self, Reporter, print_error},
     synth::TcpMode,
-    timeline::{self, AddressPair, Direction, Endpoints, Side, Summary, Timelines},
+    timeline::{self, AddressPair, Direction, DirectionTotals, Endpoints, Summary, Timelines},
     trace::{Address, rfc3339},
     untrusted::{escape, escape_json},
     words,
@@ -36,10 +36,10 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
     unreadable.iter().for_each(|error| print_error(error));
     for input in &inputs {
         let options = settings::input_options(args.inspect.from, args.inspect.limits);
-        let timeline = timeline::Options {
+        let timeline = timeline::TimelineOptions {
             role: settings::role(args.role),
             max_connections: Some(args.inspect.limits.max_connections),
-            ..timeline::Options::default()
+            ..timeline::TimelineOptions::default()
         };
         let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut hints = Hints::default();
@@ -104,7 +104,7 @@ fn write_connection(
     let [read, write] = summary.sides;
     let (first, last) = (rfc3339(summary.first), rfc3339(summary.last));
     if json {
-        let side = |side: Side| json!({ "events": side.events, "bytes": side.bytes, "lost": side.lost, "open_ended": side.open_ended });
+        let side = |side: DirectionTotals| json!({ "events": side.events, "bytes": side.bytes, "lost": side.lost, "open_ended": side.open_ended });
         let end = |address: SocketAddr, name: Option<&Address>| json!({ "address": address.ip().to_string(), "port": address.port(), "trace": name.map(Address::to_string) });
         let mut hints = Hints::default();
         hints.add(summary, endpoints, TcpMode::Full);
@@ -129,7 +129,7 @@ fn write_connection(
         Direction::Outbound => (name(&opening.connection.local), name(&opening.connection.remote)),
     };
     let ending = if summary.closed { "closed" } else { "not closed" };
-    let count = |side: Side| {
+    let count = |side: DirectionTotals| {
         let lost = match (side.lost, side.open_ended) {
             (0, 0) => String::new(),
             (lost, 0) => format!(", {lost} lost"),

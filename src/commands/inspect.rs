@@ -50,8 +50,8 @@ pub(super) fn inputs(args: &InspectArgs) -> Result<(Vec<Input>, Vec<InputError>,
 /// Where the source cannot be opened or recognised, or holds nothing readable; or a signal came.
 pub(super) fn read(
     input: &Input,
-    input_options: input::Options,
-    mut options: timeline::Options,
+    input_options: input::SourceOptions,
+    mut options: timeline::TimelineOptions,
     mut each: impl FnMut(Item<'_>),
 ) -> Result<(), Error> {
     let source = match (Source::of(input, input_options), interrupt::signal()) {
@@ -139,7 +139,7 @@ impl OpenConnections {
             Ok(Begun::Joined(key, endpoints)) => (endpoints, Some(key)),
             Err(_) => return,
         };
-        timelines.find_faults(connection, &endpoints.faults, findings);
+        timelines.report_faults(connection, &endpoints.faults, findings);
         self.ends.insert(connection, (endpoints, key));
     }
 

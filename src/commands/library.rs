@@ -7,9 +7,9 @@ use std::{
 
 use thiserror::Error;
 
-use super::{error::Error, names::Name, output, settings::Settings, trace::Trace};
+use super::{error::Error, names::InputName, output, settings::Settings, trace::Trace};
 use crate::{
-    capture::{Capture, Destination, Format, LATEST_PCAP_TIME, OutputError, OutputOptions, Packing},
+    capture::{Capture, CaptureFormat, Destination, LATEST_PCAP_TIME, OutputError, OutputOptions, OutputPacking},
     input::{self, Input, InputError, InputPath},
     report::{Progress, Verbosity},
     synth, timeline,
@@ -23,16 +23,16 @@ const MAX_FINDINGS: usize = 1000;
 #[derive(Clone, Debug, Default)]
 pub struct ConvertOptions {
     /// How the trace is read: its encoding, where that is not to be detected, and its limits.
-    pub input: input::Options,
+    pub input: input::SourceOptions,
     /// How connections are made of it: who opened them, times that are missing, replayed HTTP. What depends on the input
     /// or the output (`reread`, `eager`, `join`, `latest`) is set by [`convert`].
-    pub timeline: timeline::Options,
+    pub timeline: timeline::TimelineOptions,
     /// How packets are made of them.
-    pub synth: synth::Options,
+    pub synth: synth::SynthOptions,
     /// Addresses to rewrite.
     pub map: Vec<timeline::Mapping>,
     /// What is written. `None`: the output's suffix says it, and to a pipe or device pcapng is written.
-    pub format: Option<Format>,
+    pub format: Option<CaptureFormat>,
     /// How the output is created. How it is packed its suffix says as well, where that is not set here.
     pub output: OutputOptions,
 }
@@ -115,8 +115,8 @@ pub fn convert(
         jobs: 1,
         output: options.output,
     };
-    settings.timeline.latest = (format != Format::Pcapng).then_some(LATEST_PCAP_TIME);
-    if settings.output.packing == Packing::None {
+    settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
+    if settings.output.packing == OutputPacking::None {
         settings.output.packing = packing;
     }
     let mut capture = Capture::create_with(&output, format, settings.output)?;
@@ -124,7 +124,7 @@ pub fn convert(
     let input = Input { place, relative, is_found: false };
     // As the program does it: whoever reads a pipe is not to wait for what may come later.
     let eager = input.is_stdin() && output.is_stream();
-    let mut trace = Trace::open(&input, &Name::alone(&input), &settings, eager)?;
+    let mut trace = Trace::open(&input, &InputName::alone(&input), &settings, eager)?;
     trace.reporter.mute();
     trace.keep_findings(MAX_FINDINGS);
     trace.convert(&settings.mappings, &mut capture, &Progress::hidden()).map_err(|error| match error {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{error::Error, hints::Hints, settings::Settings, trace::Trace};
 use crate::{
-    capture::{Access, Capture, Destination, Format, OutputOptions, Packing},
+    capture::{Access, Capture, CaptureFormat, Destination, OutputOptions, OutputPacking},
     input::{InputError, Source},
     report::Progress,
     tap::{PipeReader, PipeSink, SystemClock, Tap, TapSettings, pipe},
@@ -26,9 +26,9 @@ pub(super) struct LiveCapture {
 impl LiveCapture {
     pub(super) fn create(destination: &Destination, access: Access) -> Result<Self, Error> {
         let suffix = destination.path().extension();
-        let packing = suffix.and_then(|suffix| Packing::of_suffix(suffix.to_str()?)).unwrap_or_default();
+        let packing = suffix.and_then(|suffix| OutputPacking::of_suffix(suffix.to_str()?)).unwrap_or_default();
         let options = OutputOptions { access, packing, ..OutputOptions::default() };
-        let capture = Capture::create_with(destination, Format::Pcapng, options)?;
+        let capture = Capture::create_with(destination, CaptureFormat::Pcapng, options)?;
         let (sink, reader) = pipe();
         Ok(Self { capture, sink, reader })
     }

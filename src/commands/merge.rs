@@ -32,7 +32,7 @@ const LEAST_WINDOW: usize = 8 << 10;
 
 /// What became of the inputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct Totals {
     /// Inputs of which something was converted.
     pub converted: usize,
     /// Inputs that were damaged or not converted at all.
@@ -45,7 +45,7 @@ pub(super) struct Outcome {
     pub cuts: Cuts,
 }
 
-impl Outcome {
+impl Totals {
     /// Adds what became of other inputs.
     pub(super) fn add(&mut self, other: &Self) {
         self.converted += other.converted;
@@ -103,10 +103,10 @@ pub(super) fn merge(
     live_output: bool,
     capture: &mut Capture,
     progress: &Progress,
-) -> Result<Outcome, Error> {
+) -> Result<Totals, Error> {
     let mut settings = settings.clone();
     if inputs.len() > 1 {
-        settings.input.piece = Some((WINDOWS / inputs.len()).clamp(LEAST_WINDOW, 256 << 10));
+        settings.input.read_size = Some((WINDOWS / inputs.len()).clamp(LEAST_WINDOW, 256 << 10));
     }
     let names = names(inputs);
     let open = |index: usize, settings: &Settings| {
@@ -114,7 +114,7 @@ pub(super) fn merge(
         let live = live_output && input.is_stdin();
         Trace::open(input, &names[index], settings, live).map(Box::new)
     };
-    let mut outcome = Outcome::default();
+    let mut outcome = Totals::default();
     let mut turns: Vec<Turn> = inputs.iter().map(|_| Turn::Waiting).collect();
     let mut queue = BinaryHeap::new();
     // Those without any time begin with the others. A file can be opened again when that is known; a pipe gives its

@@ -11,9 +11,9 @@ use std::{
     },
 };
 
-use super::{error::Error, merge::Outcome, names::Name, settings::Settings, trace::Trace};
+use super::{error::Error, merge::Totals, names::InputName, settings::Settings, trace::Trace};
 use crate::{
-    capture::{Capture, Destination, Format, OutputOptions, sync_outputs},
+    capture::{Capture, CaptureFormat, Destination, OutputOptions, sync_outputs},
     input::Input,
     interrupt,
     report::{Progress, print_error},
@@ -26,13 +26,13 @@ const MAX_JOBS: usize = 32;
 pub(super) fn mirror(
     inputs: &[Input],
     directory: &Path,
-    format: Format,
+    format: CaptureFormat,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Error> {
+) -> Result<Totals, Error> {
     let suffix = match format {
-        Format::Pcap | Format::PcapMicros => ".pcap",
-        Format::Pcapng => ".pcapng",
+        CaptureFormat::Pcap | CaptureFormat::PcapMicros => ".pcap",
+        CaptureFormat::Pcapng => ".pcapng",
     };
     let outputs = output_paths(inputs, directory, suffix);
     if let Some(input) = overwritten(inputs, &outputs) {
@@ -40,7 +40,7 @@ pub(super) fn mirror(
     }
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
-    let result = Mutex::new(Ok(Outcome::default()));
+    let result = Mutex::new(Ok(Totals::default()));
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -53,7 +53,7 @@ pub(super) fn mirror(
                 // One capture that cannot be written says nothing of the others, unless there is no room for any.
                 (Err(error), Ok(all)) if error.spares_other_outputs() => {
                     print_error(&error);
-                    all.add(&Outcome { damaged: 1, ..Outcome::default() });
+                    all.add(&Totals { damaged: 1, ..Totals::default() });
                 }
                 (Err(error), Ok(_)) => {
                     stop.store(true, Ordering::Relaxed);
@@ -118,19 +118,19 @@ pub(super) fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Optio
 fn convert(
     input: &Input,
     output: &Path,
-    format: Format,
+    format: CaptureFormat,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Outcome, Error> {
-    let mut outcome = Outcome::default();
-    let mut trace = match Trace::open(input, &Name::alone(input), settings, false) {
+) -> Result<Totals, Error> {
+    let mut outcome = Totals::default();
+    let mut trace = match Trace::open(input, &InputName::alone(input), settings, false) {
         Ok(trace) => trace,
         // The user ended the stream before it began: like tcpdump's, its capture is an empty one.
         Err(_) if input.is_stdin() && interrupt::signal().is_some() => {
             let mut capture = create(output, format, settings)?;
             capture.add_interface("-");
             capture.finish()?;
-            return Ok(Outcome { converted: 1, ..outcome });
+            return Ok(Totals { converted: 1, ..outcome });
         }
         Err(error) => {
             outcome.refuse(input, &error, settings)?;
@@ -147,7 +147,7 @@ fn convert(
 }
 
 /// Creates a capture, and the directories that lead to it.
-fn create(output: &Path, format: Format, settings: &Settings) -> Result<Capture, Error> {
+fn create(output: &Path, format: CaptureFormat, settings: &Settings) -> Result<Capture, Error> {
     if let Some(parent) = output.parent() {
         fs::create_dir_all(parent).map_err(|source| Error::output(output, source))?;
     }

@@ -9,7 +9,7 @@ use crate::input::{Input, trace_stem};
 
 /// What one input is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name {
+pub(super) struct InputName {
     /// For people: its own name, or where there is another of this name its path below the directory that was named.
     pub shown: String,
     /// What made-up addresses and sequence numbers come from: its own name without what only tells how it is packed
@@ -17,7 +17,7 @@ pub(super) struct Name {
     pub stem: String,
 }
 
-impl Name {
+impl InputName {
     /// In a capture of its own, which does not depend on what else is converted; its place in the tree tells it apart.
     pub(super) fn alone(input: &Input) -> Self {
         Self { shown: own(input), stem: trace_stem(input.path()) }
@@ -25,7 +25,7 @@ impl Name {
 }
 
 /// The names of inputs that come into one capture.
-pub(super) fn names(inputs: &[Input]) -> Vec<Name> {
+pub(super) fn names(inputs: &[Input]) -> Vec<InputName> {
     let with_stem = |path: &Path, input: &Input| text(&path.with_file_name(trace_stem(input.path())));
     let shown = tell_apart(inputs, &[&own, &|input| text(&input.relative), &|input| text(input.path())]);
     let stems = tell_apart(
@@ -34,7 +34,7 @@ pub(super) fn names(inputs: &[Input]) -> Vec<Name> {
             with_stem(input.path(), input)
         }],
     );
-    shown.into_iter().zip(stems).map(|(shown, stem)| Name { shown, stem }).collect()
+    shown.into_iter().zip(stems).map(|(shown, stem)| InputName { shown, stem }).collect()
 }
 
 /// The first name of each input that no input of another directory has; the last one if there is none.

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::error::Error;
 use crate::{
-    capture::{Destination, Format, Packing},
+    capture::{CaptureFormat, Destination, OutputPacking},
     cli::{self, ConvertArgs},
 };
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    Capture(Format),
+    Capture(CaptureFormat),
     Har,
 }
 
@@ -19,21 +19,23 @@ pub(super) enum Kind {
 ///
 /// # Errors
 /// Where nothing says what to write, or the options contradict each other.
-pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, Packing), Error> {
+pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, OutputPacking), Error> {
     let (by_name, packing) = match output.file() {
         Some(path) if !output.is_directory() => by_suffix(path),
-        _ => (Some(Name::Any), Packing::None),
+        _ => (Some(Suffix::Any), OutputPacking::None),
     };
     let path = output.path().display();
     let contradiction = |words: &str| Err(Error::Arguments(words.to_owned()));
     let micros = args.precision == Some(cli::Precision::Us);
-    let pcap = if micros { Format::PcapMicros } else { Format::Pcap };
+    let pcap = if micros { CaptureFormat::PcapMicros } else { CaptureFormat::Pcap };
     let kind = match (args.format, by_name) {
-        (Some(cli::Format::Pcap), _) | (None, Some(Name::Pcap)) => Kind::Capture(pcap),
-        (Some(cli::Format::Har), _) | (None, Some(Name::Har)) => Kind::Har,
-        (Some(cli::Format::Pcapng), _) | (None, Some(Name::Pcapng | Name::Any)) => Kind::Capture(Format::Pcapng),
+        (Some(cli::OutputFormat::Pcap), _) | (None, Some(Suffix::Pcap)) => Kind::Capture(pcap),
+        (Some(cli::OutputFormat::Har), _) | (None, Some(Suffix::Har)) => Kind::Har,
+        (Some(cli::OutputFormat::Pcapng), _) | (None, Some(Suffix::Pcapng | Suffix::Any)) => {
+            Kind::Capture(CaptureFormat::Pcapng)
+        }
         // A device or a pipe may have any name.
-        (None, None) if output.is_stream() => Kind::Capture(Format::Pcapng),
+        (None, None) if output.is_stream() => Kind::Capture(CaptureFormat::Pcapng),
         (None, None) => {
             return Err(Error::Arguments(format!(
                 "{path}: what to write is not clear: the name ends in none of .pcapng, .pcap and .har, with .gz or .zst \
@@ -41,10 +43,10 @@ pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, Pa
             )));
         }
     };
-    if micros && kind != Kind::Capture(Format::PcapMicros) {
+    if micros && kind != Kind::Capture(CaptureFormat::PcapMicros) {
         return contradiction("--precision us is for pcap alone");
     }
-    if packing == Packing::Zstd && !cfg!(feature = "zstd") {
+    if packing == OutputPacking::Zstd && !cfg!(feature = "zstd") {
         return contradiction(&format!("{path}: this build of tap2pcap lacks Zstandard; write .gz or unpacked"));
     }
     if kind == Kind::Har && !args.map.is_empty() {
@@ -55,20 +57,23 @@ pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, Pa
 
 /// The format of a capture, and how it is packed, where nobody else has given them. `None`: `output`'s name says nothing,
 /// or that no capture is to be written.
-pub(super) fn capture_format(given: Option<Format>, output: &Destination) -> Option<(Format, Packing)> {
-    let (by_name, packing) = output.file().map_or((Some(Name::Any), Packing::None), by_suffix);
+pub(super) fn capture_format(
+    given: Option<CaptureFormat>,
+    output: &Destination,
+) -> Option<(CaptureFormat, OutputPacking)> {
+    let (by_name, packing) = output.file().map_or((Some(Suffix::Any), OutputPacking::None), by_suffix);
     let format = given.or(match by_name {
-        Some(Name::Pcap) => Some(Format::Pcap),
-        Some(Name::Pcapng | Name::Any) => Some(Format::Pcapng),
-        Some(Name::Har) => None,
-        None => output.is_stream().then_some(Format::Pcapng),
+        Some(Suffix::Pcap) => Some(CaptureFormat::Pcap),
+        Some(Suffix::Pcapng | Suffix::Any) => Some(CaptureFormat::Pcapng),
+        Some(Suffix::Har) => None,
+        None => output.is_stream().then_some(CaptureFormat::Pcapng),
     });
     Some((format?, packing))
 }
 
 /// What a suffix stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
+enum Suffix {
     Pcap,
     Pcapng,
     Har,
@@ -77,18 +82,18 @@ enum Name {
 }
 
 /// Wireshark's and tcpdump's suffixes. `None`: another one.
-fn by_suffix(output: &Path) -> (Option<Name>, Packing) {
+fn by_suffix(output: &Path) -> (Option<Suffix>, OutputPacking) {
     let suffix = |path: &Path| path.extension().map(|suffix| suffix.to_string_lossy().to_ascii_lowercase());
-    let (inner, packing) = match suffix(output).as_deref().and_then(Packing::of_suffix) {
+    let (inner, packing) = match suffix(output).as_deref().and_then(OutputPacking::of_suffix) {
         Some(packing) => (output.with_extension(""), packing),
-        None => (output.to_owned(), Packing::None),
+        None => (output.to_owned(), OutputPacking::None),
     };
     let name = match suffix(&inner).as_deref() {
-        Some("pcap" | "cap" | "dmp") => Some(Name::Pcap),
-        Some("pcapng" | "ntar") => Some(Name::Pcapng),
-        Some("har") => Some(Name::Har),
+        Some("pcap" | "cap" | "dmp") => Some(Suffix::Pcap),
+        Some("pcapng" | "ntar") => Some(Suffix::Pcapng),
+        Some("har") => Some(Suffix::Har),
         // `capture.gz` says how it is packed, and not what.
-        None if packing == Packing::None => Some(Name::Any),
+        None if packing == OutputPacking::None => Some(Suffix::Any),
         _ => None,
     };
     (name, packing)
@@ -100,18 +105,18 @@ mod tests {
 
     #[test]
     fn suffixes_say_what_is_written_and_how_it_is_packed() {
-        use Packing::{Gzip, None as Plain, Zstd};
+        use OutputPacking::{Gzip, None as Plain, Zstd};
         for (output, expected) in [
-            ("x.pcap", (Some(Name::Pcap), Plain)),
-            ("x.CAP", (Some(Name::Pcap), Plain)),
-            ("x.dmp.gz", (Some(Name::Pcap), Gzip)),
-            ("a.b/x.pcapng", (Some(Name::Pcapng), Plain)),
-            ("x.ntar", (Some(Name::Pcapng), Plain)),
-            ("x.pcapng.ZST", (Some(Name::Pcapng), Zstd)),
+            ("x.pcap", (Some(Suffix::Pcap), Plain)),
+            ("x.CAP", (Some(Suffix::Pcap), Plain)),
+            ("x.dmp.gz", (Some(Suffix::Pcap), Gzip)),
+            ("a.b/x.pcapng", (Some(Suffix::Pcapng), Plain)),
+            ("x.ntar", (Some(Suffix::Pcapng), Plain)),
+            ("x.pcapng.ZST", (Some(Suffix::Pcapng), Zstd)),
             ("x.pcap.gz.zst", (None, Zstd)),
-            ("x.har.gz", (Some(Name::Har), Gzip)),
-            ("a.b/x", (Some(Name::Any), Plain)),
-            (".pcap", (Some(Name::Any), Plain)),
+            ("x.har.gz", (Some(Suffix::Har), Gzip)),
+            ("a.b/x", (Some(Suffix::Any), Plain)),
+            (".pcap", (Some(Suffix::Any), Plain)),
             ("x.gz", (None, Gzip)),
             ("x.pb", (None, Plain)),
             ("x.pcapng.tmp", (None, Plain)),

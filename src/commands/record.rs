@@ -28,8 +28,8 @@ use crate::{
     interrupt,
     report::print_line,
     tap::{
-        Config, Endpoint, FilePerTap, Identity, Notice, Relay, Route, Syntax, SystemClock, Tap, TapSettings, TlsClient,
-        TlsServer,
+        Config, Endpoint, FilePerTap, Notice, Relay, Route, Syntax, SystemClock, Tap, TapSettings, TlsClient,
+        TlsIdentity, TlsServer,
     },
 };
 
@@ -199,7 +199,7 @@ fn quick_route(args: &RecordArgs, make_tap: &dyn Fn(TapSettings, FilePerTap) -> 
     }
     if let (Some(chain), Some(key)) = (&args.tls_cert, &args.tls_key) {
         let read = |path: &Path| fs::read(path).because(|| path.display());
-        let identity = Identity::from_pem(&read(chain)?, &read(key)?)
+        let identity = TlsIdentity::from_pem(&read(chain)?, &read(key)?)
             .because(|| format!("{} with {}", chain.display(), key.display()))?;
         route.downstream_tls = Some(TlsServer::new(identity, &[])?);
     }

@@ -15,9 +15,9 @@ const NAMES: SettingNames = SettingNames { role: "--role", start_time: "--start-
 /// The settings of a conversion.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    pub input: input::Options,
-    pub timeline: timeline::Options,
-    pub synth: synth::Options,
+    pub input: input::SourceOptions,
+    pub timeline: timeline::TimelineOptions,
+    pub synth: synth::SynthOptions,
     pub mappings: Mappings,
     pub strict: bool,
     pub verbosity: Verbosity,
@@ -31,9 +31,12 @@ impl Settings {
     /// For what a tap on the side of the client records, in the encoding of a [`pipe`](crate::tap::pipe()).
     pub(super) fn of_live_tap() -> Self {
         Self {
-            input: input::Options { encoding: Some(Encoding::Delimited), ..input::Options::default() },
-            timeline: timeline::Options { role: RoleChoice::Known(Role::Downstream), ..timeline::Options::default() },
-            synth: synth::Options::default(),
+            input: input::SourceOptions { encoding: Some(Encoding::Delimited), ..input::SourceOptions::default() },
+            timeline: timeline::TimelineOptions {
+                role: RoleChoice::Known(Role::Downstream),
+                ..timeline::TimelineOptions::default()
+            },
+            synth: synth::SynthOptions::default(),
             mappings: Mappings::default(),
             strict: false,
             verbosity: Verbosity::Normal,
@@ -45,7 +48,7 @@ impl Settings {
     pub(super) fn new(args: &ConvertArgs) -> Self {
         Self {
             input: input_options(args.from, args.limits),
-            timeline: timeline::Options {
+            timeline: timeline::TimelineOptions {
                 role: role(args.role),
                 start_time: args.start_time,
                 neighbours: None,
@@ -56,7 +59,7 @@ impl Settings {
                 max_connections: Some(args.limits.max_connections),
                 http: HttpOptions { version: args.http, side: args.side },
             },
-            synth: synth::Options { tcp: args.tcp, truncated: args.truncated, mss: args.mss, names: &NAMES },
+            synth: synth::SynthOptions { tcp: args.tcp, truncated: args.truncated, mss: args.mss, names: &NAMES },
             mappings: args.map.clone().into(),
             strict: args.strict,
             verbosity: verbosity(args.verbosity),
@@ -66,10 +69,10 @@ impl Settings {
     }
 }
 
-pub(super) fn input_options(from: OrAuto<Encoding>, limits: cli::Limits) -> input::Options {
-    input::Options {
+pub(super) fn input_options(from: OrAuto<Encoding>, limits: cli::LimitArgs) -> input::SourceOptions {
+    input::SourceOptions {
         encoding: from,
-        piece: None,
+        read_size: None,
         max_message: Some(limits.max_message),
         max_events: Some(limits.max_events),
         max_headers: Some(limits.max_headers),
@@ -80,11 +83,11 @@ pub(super) fn role(role: OrAuto<Role>) -> RoleChoice {
     role.map_or(RoleChoice::Auto, RoleChoice::Always)
 }
 
-pub(super) fn verbosity(verbosity: cli::Verbosity) -> Verbosity {
+pub(super) fn verbosity(verbosity: cli::VerbosityArgs) -> Verbosity {
     match verbosity {
-        cli::Verbosity { quiet: true, .. } => Verbosity::Quiet,
-        cli::Verbosity { verbose: true, .. } => Verbosity::Verbose,
-        cli::Verbosity { .. } => Verbosity::Normal,
+        cli::VerbosityArgs { quiet: true, .. } => Verbosity::Quiet,
+        cli::VerbosityArgs { verbose: true, .. } => Verbosity::Verbose,
+        cli::VerbosityArgs { .. } => Verbosity::Normal,
     }
 }
 

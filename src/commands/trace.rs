@@ -6,7 +6,7 @@ use crate::{
     capture::Capture,
     input::{Input, InputError, Source},
     report::{Progress, Reporter, Verbosity, print_line},
-    synth::{self, Flow, Identity, Stream, TcpMode, TruncatedMode},
+    synth::{self, ExchangeStream, Flow, FlowIdentity, TcpMode, TruncatedMode},
     timeline::{ConnectionId, Endpoints, EntryKind, Mappings, PerConnection, Summaries, Summary, Timelines, TimesFrom},
     trace::{Finding, Findings, Nanos},
     words::count,
@@ -17,7 +17,7 @@ use super::{
     cuts::Cuts,
     error::Error,
     hints::Hints,
-    names::Name,
+    names::InputName,
     pump::{Attendant, Pump},
     settings::Settings,
 };
@@ -39,20 +39,20 @@ pub(super) fn close_all(connections: &mut PacketConnections, capture: &mut Captu
 
 /// What is written of one of the trace's connections.
 #[expect(clippy::large_enum_variant, reason = "the large one is nearly all of them, and each event looks into it")]
-enum Writer {
+enum ConnectionWriter {
     /// All of it.
     Own(Flow),
     /// One exchange of a connection that others may share.
-    Shared(SharedKey, Stream),
+    Shared(SharedKey, ExchangeStream),
 }
 
 /// A trace, its flows and its place in the capture.
 pub(super) struct Trace {
     pump: Pump<Timelines>,
     settings: Settings,
-    name: Name,
+    name: InputName,
     interface: Option<u32>,
-    flows: PerConnection<(Writer, Endpoints)>,
+    flows: PerConnection<(ConnectionWriter, Endpoints)>,
     summaries: Summaries,
     /// What is to be said of connections that ended, which is told after what the stages have found.
     summed: Findings,
@@ -68,7 +68,7 @@ pub(super) struct Trace {
 
 impl Trace {
     /// Opens a trace. An `eager` one never waits for what may come later.
-    pub(super) fn open(input: &Input, name: &Name, settings: &Settings, eager: bool) -> Result<Self, InputError> {
+    pub(super) fn open(input: &Input, name: &InputName, settings: &Settings, eager: bool) -> Result<Self, InputError> {
         let source = Source::of(input, settings.input)?;
         Ok(Self::new(source, name.clone(), settings, eager, input.is_stdin()))
     }
@@ -77,14 +77,14 @@ impl Trace {
     #[cfg(feature = "record")]
     pub(super) fn live(source: Source, settings: &Settings) -> Self {
         let name = source.path().to_string_lossy().into_owned();
-        Self::new(source, Name { shown: name.clone(), stem: name }, settings, true, true)
+        Self::new(source, InputName { shown: name.clone(), stem: name }, settings, true, true)
     }
 
-    fn new(source: Source, name: Name, settings: &Settings, eager: bool, live: bool) -> Self {
+    fn new(source: Source, name: InputName, settings: &Settings, eager: bool, live: bool) -> Self {
         let mut options = settings.timeline;
         options.eager = eager;
         options.reread = (!live && source.path().is_file()).then_some(settings.input);
-        let synth::Options { tcp, truncated, .. } = settings.synth;
+        let synth::SynthOptions { tcp, truncated, .. } = settings.synth;
         options.join = !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
         Self {
             pump: Pump::new(Timelines::new(source, options), live),
@@ -135,7 +135,7 @@ impl Trace {
     /// gave so far is flushed.
     #[inline(always)]
     pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Error> {
-        let mut attendant = Telling {
+        let mut attendant = TraceAttendant {
             reporter: &mut self.reporter,
             kept: &mut self.kept,
             summed: &mut self.summed,
@@ -199,7 +199,7 @@ impl Trace {
         let Some(entry) = self.pump.stage().entry() else { return Ok(()) };
         let summary = self.summaries.entry(self.pump.stage(), &entry, &mut self.summed);
         match (&entry.kind, self.flows.get_mut(entry.connection), self.interface) {
-            (EntryKind::Data(data), Some((Writer::Own(flow), _)), Some(interface)) => {
+            (EntryKind::Data(data), Some((ConnectionWriter::Own(flow), _)), Some(interface)) => {
                 flow.data(entry.time, data, &mut capture.interface(interface))
             }
             _ => self.write_rare(summary, connections, capture),
@@ -222,15 +222,15 @@ impl Trace {
         let sink = &mut capture.interface(interface);
         match (entry.kind, writer) {
             (EntryKind::Opened, _) => Ok(()),
-            (EntryKind::Data(data), Writer::Own(flow)) => flow.data(time, &data, sink),
-            (EntryKind::Data(data), Writer::Shared(key, stream)) => match connections.shared(*key, time) {
+            (EntryKind::Data(data), ConnectionWriter::Own(flow)) => flow.data(time, &data, sink),
+            (EntryKind::Data(data), ConnectionWriter::Shared(key, stream)) => match connections.shared(*key, time) {
                 Some(((flow, _), at)) => stream.data(flow, at, time, &data, sink),
                 None => Ok(()),
             },
-            (EntryKind::Gap { direction, bytes, certain }, Writer::Own(flow)) => {
+            (EntryKind::Gap { direction, bytes, certain }, ConnectionWriter::Own(flow)) => {
                 flow.gap(time, direction, bytes, certain, sink)
             }
-            (EntryKind::Gap { direction, bytes, certain }, Writer::Shared(key, _)) => {
+            (EntryKind::Gap { direction, bytes, certain }, ConnectionWriter::Shared(key, _)) => {
                 match connections.shared(*key, time) {
                     Some(((flow, _), at)) => flow.gap(at, direction, bytes, certain, sink),
                     None => Ok(()),
@@ -257,11 +257,11 @@ impl Trace {
         capture: &mut Capture,
     ) -> io::Result<()> {
         match (self.flows.take(connection), self.pump.stage().opening(connection)) {
-            (Some((Writer::Own(flow), endpoints)), Some(opening)) => {
+            (Some((ConnectionWriter::Own(flow), endpoints)), Some(opening)) => {
                 let flow = (Box::new(flow), interface);
                 connections.end(flow, endpoints, opening, time, complete, &mut |over| close(over, capture))
             }
-            (Some((Writer::Shared(key, _), _)), _) => {
+            (Some((ConnectionWriter::Shared(key, _), _)), _) => {
                 if let Some(((flow, last_seen), at)) = connections.shared(key, time) {
                     *last_seen = interface;
                     // The connection may go on with other exchanges.
@@ -284,8 +284,8 @@ impl Trace {
         capture: &mut Capture,
     ) -> io::Result<()> {
         let Some(opening) = self.pump.stage().opening(connection) else { return Ok(()) };
-        let Name { shown, stem } = &self.name;
-        let identity = |endpoints| Identity { trace_file: shown, source: stem, opening, endpoints, time };
+        let InputName { shown, stem } = &self.name;
+        let identity = |endpoints| FlowIdentity { trace_file: shown, source: stem, opening, endpoints, time };
         let mut written = Ok(());
         let (writer, endpoints) = match connections.begin(stem, opening, time, &mut |over| close(over, capture))? {
             Begun::New(endpoints, key) => {
@@ -296,23 +296,25 @@ impl Trace {
                     Some(key) => {
                         let flow = (Box::new(flow), interface);
                         connections.share(key, flow, endpoints.clone(), opening.role, time);
-                        Writer::Shared(key, Stream::first())
+                        ConnectionWriter::Shared(key, ExchangeStream::first())
                     }
-                    None => Writer::Own(flow),
+                    None => ConnectionWriter::Own(flow),
                 };
                 (writer, endpoints)
             }
             Begun::Resumed((mut flow, _), endpoints) => {
                 flow.resume(&identity(&endpoints));
-                (Writer::Own(*flow), endpoints)
+                (ConnectionWriter::Own(*flow), endpoints)
             }
             Begun::Joined(key, endpoints) => match connections.shared(key, time) {
-                Some(((flow, _), _)) => (Writer::Shared(key, Stream::joining(flow, &identity(&endpoints))), endpoints),
+                Some(((flow, _), _)) => {
+                    (ConnectionWriter::Shared(key, ExchangeStream::joining(flow, &identity(&endpoints))), endpoints)
+                }
                 None => return Ok(()),
             },
         };
         let (timelines, findings) = self.pump.parts();
-        timelines.find_faults(connection, &endpoints.faults, findings);
+        timelines.report_faults(connection, &endpoints.faults, findings);
         self.flows.insert(connection, (writer, endpoints));
         written
     }
@@ -330,7 +332,7 @@ impl Trace {
 
     /// Says what is to be said of the whole trace.
     pub(super) fn finish(&mut self) {
-        self.pump.hand_on(&mut Telling {
+        self.pump.hand_on(&mut TraceAttendant {
             reporter: &mut self.reporter,
             kept: &mut self.kept,
             summed: &mut self.summed,
@@ -346,7 +348,7 @@ impl Trace {
 }
 
 /// Tells people what comes up while a trace is converted.
-struct Telling<'a> {
+struct TraceAttendant<'a> {
     reporter: &'a mut Reporter,
     kept: &'a mut (Vec<Finding>, usize),
     summed: &'a mut Findings,
@@ -354,7 +356,7 @@ struct Telling<'a> {
     capture: Option<&'a mut Capture>,
 }
 
-impl Attendant for Telling<'_> {
+impl Attendant for TraceAttendant<'_> {
     #[inline(always)]
     fn has_findings(&self) -> bool {
         !self.summed.is_empty()

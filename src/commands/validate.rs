@@ -54,9 +54,9 @@ pub(super) fn run(args: &ValidateArgs) -> Result<Status, Error> {
     }
     for input in &inputs {
         let options = settings::input_options(args.inspect.from, args.inspect.limits);
-        let timeline = timeline::Options {
+        let timeline = timeline::TimelineOptions {
             max_connections: Some(args.inspect.limits.max_connections),
-            ..timeline::Options::default()
+            ..timeline::TimelineOptions::default()
         };
         let result = inspect::read(input, options, timeline, |item| {
             if let (Item::Finding(finding), true) = (item, written.is_ok()) {

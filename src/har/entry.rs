@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::text::{Cookies, Fields, Query, body, lossy, url};
+use super::text::{Cookies, HeaderFields, Query, body, lossy, url};
 use crate::{
     timeline::{HttpOptions, SideChoice, Track},
     trace::{Address, HttpPart, HttpSide, MessageView, Nanos, rfc3339},
@@ -12,7 +12,7 @@ use crate::{
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Entry<'a> {
+pub(super) struct HarEntry<'a> {
     started_date_time: String,
     /// Milliseconds.
     time: f64,
@@ -44,14 +44,14 @@ struct Request<'a> {
     url: String,
     http_version: &'static str,
     cookies: Cookies<'a>,
-    headers: Fields<'a>,
+    headers: HeaderFields<'a>,
     query_string: Query<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     post_data: Option<PostData<'a>>,
     headers_size: i64,
     body_size: i64,
-    #[serde(rename = "_trailers", skip_serializing_if = "Fields::is_empty")]
-    trailers: Fields<'a>,
+    #[serde(rename = "_trailers", skip_serializing_if = "HeaderFields::is_empty")]
+    trailers: HeaderFields<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,14 +73,14 @@ struct Response<'a> {
     status_text: &'static str,
     http_version: &'static str,
     cookies: Cookies<'a>,
-    headers: Fields<'a>,
+    headers: HeaderFields<'a>,
     content: Content<'a>,
     #[serde(rename = "redirectURL")]
     redirect_url: Cow<'a, str>,
     headers_size: i64,
     body_size: i64,
-    #[serde(rename = "_trailers", skip_serializing_if = "Fields::is_empty")]
-    trailers: Fields<'a>,
+    #[serde(rename = "_trailers", skip_serializing_if = "HeaderFields::is_empty")]
+    trailers: HeaderFields<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,7 +98,7 @@ struct Content<'a> {
 
 /// The parts of one side, put together.
 #[derive(Debug, Default)]
-struct Side<'a> {
+struct ExchangeSide<'a> {
     pseudo: Vec<(&'a [u8], &'a [u8])>,
     fields: Vec<(&'a [u8], &'a [u8])>,
     trailers: Vec<(&'a [u8], &'a [u8])>,
@@ -106,7 +106,7 @@ struct Side<'a> {
     time: Option<Nanos>,
 }
 
-impl<'a> Side<'a> {
+impl<'a> ExchangeSide<'a> {
     fn new(view: MessageView<'a>, side: HttpSide) -> Self {
         let mut out = Self::default();
         for piece in view.message().http.iter().filter(|piece| piece.side == side) {
@@ -160,7 +160,7 @@ fn true_size(track: &Track, bodiless: bool) -> (i64, Option<String>) {
     (i64::try_from(size).unwrap_or(i64::MAX), comment)
 }
 
-impl<'a> Entry<'a> {
+impl<'a> HarEntry<'a> {
     pub(super) fn new(
         name: &str,
         view: MessageView<'a>,
@@ -168,7 +168,8 @@ impl<'a> Entry<'a> {
         options: HttpOptions,
         start_time: Nanos,
     ) -> Self {
-        let [request, response] = [Side::new(view, HttpSide::Request), Side::new(view, HttpSide::Response)];
+        let [request, response] =
+            [ExchangeSide::new(view, HttpSide::Request), ExchangeSide::new(view, HttpSide::Response)];
         let mut notes = vec![format!("from {name}, trace_id {}", view.message().trace_id)];
         let date = str::from_utf8(response.field(b"date")).ok().and_then(|date| httpdate::parse_http_date(date).ok());
         let started = request.time.or(response.time).map(rfc3339).or_else(|| {
@@ -201,7 +202,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn request_of<'a>(side: &Side<'a>, track: &Track, version: &'static str) -> Request<'a> {
+fn request_of<'a>(side: &ExchangeSide<'a>, track: &Track, version: &'static str) -> Request<'a> {
     let target = side.pseudo(b":path");
     let (body_size, missing) = true_size(track, false);
     let post_data = (!side.body.is_empty()).then(|| {
@@ -219,16 +220,16 @@ fn request_of<'a>(side: &Side<'a>, track: &Track, version: &'static str) -> Requ
         url: url(side.pseudo(b":scheme"), side.pseudo(b":authority"), target),
         http_version: version,
         cookies: Cookies::Request(side.all(b"cookie").collect()),
-        headers: Fields(side.fields.clone()),
+        headers: HeaderFields(side.fields.clone()),
         query_string: Query(target),
         post_data,
         headers_size: -1,
         body_size,
-        trailers: Fields(side.trailers.clone()),
+        trailers: HeaderFields(side.trailers.clone()),
     }
 }
 
-fn response_of<'a>(side: &Side<'a>, tracks: &[Track; 2], version: &'static str) -> Response<'a> {
+fn response_of<'a>(side: &ExchangeSide<'a>, tracks: &[Track; 2], version: &'static str) -> Response<'a> {
     let track = &tracks[1];
     let bodiless = tracks[0].is_head_request() || track.is_bodiless();
     let (size, comment) = true_size(track, bodiless);
@@ -245,12 +246,12 @@ fn response_of<'a>(side: &Side<'a>, tracks: &[Track; 2], version: &'static str) 
         status_text: crate::timeline::reason_phrase(status),
         http_version: version,
         cookies: Cookies::Response(side.all(b"set-cookie").collect()),
-        headers: Fields(side.fields.clone()),
+        headers: HeaderFields(side.fields.clone()),
         content,
         redirect_url: lossy(side.field(b"location")),
         headers_size: -1,
         body_size: size,
-        trailers: Fields(side.trailers.clone()),
+        trailers: HeaderFields(side.trailers.clone()),
     }
 }
 

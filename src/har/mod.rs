@@ -40,9 +40,9 @@ pub use exchanges::Exchanges;
 
 use std::io::{self, Write as _};
 
-use self::entry::Entry;
+use self::entry::HarEntry;
 use crate::{
-    capture::{Chunk, Destination, Output, OutputError, OutputOptions},
+    capture::{Destination, Output, OutputError, OutputOptions, PacketBuffer},
     timeline::{HttpOptions, Track},
     trace::MessageView,
 };
@@ -54,7 +54,7 @@ const CHUNK: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Har {
     output: Output,
-    buffer: Chunk,
+    buffer: PacketBuffer,
     options: HttpOptions,
     start_time: u64,
     entries: u64,
@@ -109,7 +109,7 @@ impl Har {
         output: OutputOptions,
     ) -> Result<Self, OutputError> {
         let output = Output::create(destination, output)?;
-        let mut buffer = Chunk::default();
+        let mut buffer = PacketBuffer::default();
         let opening = concat!(
             "{\"log\":{\"version\":\"1.2\",\"creator\":{\"name\":\"tap2pcap\",\"version\":\"",
             env!("CARGO_PKG_VERSION"),
@@ -130,7 +130,7 @@ impl Har {
     /// # Errors
     /// [`OutputError`] where the destination cannot be written.
     pub fn entry(&mut self, name: &str, view: MessageView<'_>, tracks: &[Track; 2]) -> Result<(), OutputError> {
-        let entry = Entry::new(name, view, tracks, self.options, self.start_time);
+        let entry = HarEntry::new(name, view, tracks, self.options, self.start_time);
         let mut chunks = Chunks { har: self, failed: None };
         let separator: &[u8] = if chunks.har.entries == 0 { b"\n" } else { b",\n" };
         let written = chunks.write_all(separator).is_ok() && serde_json::to_writer(&mut chunks, &entry).is_ok();

@@ -19,15 +19,15 @@ impl<'a> Pair<'a> {
 
 /// Header or trailer fields.
 #[derive(Debug)]
-pub(super) struct Fields<'a>(pub(super) Vec<(&'a [u8], &'a [u8])>);
+pub(super) struct HeaderFields<'a>(pub(super) Vec<(&'a [u8], &'a [u8])>);
 
-impl Fields<'_> {
+impl HeaderFields<'_> {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl Serialize for Fields<'_> {
+impl Serialize for HeaderFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().copied().map(Pair::new))
     }

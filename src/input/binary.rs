@@ -19,7 +19,7 @@ pub(crate) struct BinaryDecoder {
 }
 
 /// A top-level field whose head is complete.
-struct Field {
+struct TopLevelField {
     tag: Tag,
     /// Where the bytes of a length-delimited field start.
     body: usize,
@@ -32,7 +32,7 @@ impl Decode for BinaryDecoder {
         if self.lost {
             return Step::End;
         }
-        if let Some(end) = wire::run(wire::Framing::Bare, window, out) {
+        if let Some(end) = wire::run(wire::WireFraming::Bare, window, out) {
             return Step::Message { start: 0, end };
         }
         let mut start = 0;
@@ -90,7 +90,7 @@ impl BinaryDecoder {
     fn trace(
         &mut self,
         kind: TraceKind,
-        field: &Field,
+        field: &TopLevelField,
         window: &[u8],
         start: usize,
         at_end: bool,
@@ -121,11 +121,11 @@ impl BinaryDecoder {
     }
 }
 
-fn head(window: &[u8], start: usize) -> Result<Field, Box<WireError>> {
+fn head(window: &[u8], start: usize) -> Result<TopLevelField, Box<WireError>> {
     let mut scan = Scanner::new(window, start, window.len(), false);
     let tag = scan.tag()?;
     let len = if tag.wire_type == wire::LEN { scan.varint()? } else { 0 };
-    Ok(Field { tag, body: scan.position(), len })
+    Ok(TopLevelField { tag, body: scan.position(), len })
 }
 
 /// Whether `len` bytes from `body` on are there.

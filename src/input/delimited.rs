@@ -19,7 +19,7 @@ impl Decode for DelimitedDecoder {
         if self.lost || (window.is_empty() && at_end) {
             return Step::End;
         }
-        if let Some(end) = wire::run(wire::Framing::Delimited, window, out) {
+        if let Some(end) = wire::run(wire::WireFraming::Delimited, window, out) {
             return Step::Message { start: 0, end };
         }
         let mut scan = Scanner::new(window, 0, window.len(), false);

@@ -8,7 +8,7 @@ use std::{
 
 use walkdir::WalkDir;
 
-use super::{InputError, InputPath, Options, Source};
+use super::{InputError, InputPath, Source, SourceOptions};
 use crate::interrupt;
 
 /// The suffixes that Envoy gives to trace files.
@@ -151,7 +151,7 @@ const LOOK: usize = 16 << 10;
 
 /// Whether a file's first bytes are a trace's; else why not.
 fn look_into(path: &Path) -> Result<(), InputError> {
-    Source::open(path, Options { piece: Some(LOOK), ..Options::default() }).map(drop)
+    Source::open(path, SourceOptions { read_size: Some(LOOK), ..SourceOptions::default() }).map(drop)
 }
 
 /// What this program has not finished writing, or was kept from finishing.

@@ -18,7 +18,7 @@ use serde_json::{Deserializer, Error};
 
 use self::{
     cursor::{Context, Fill},
-    fast::Outcome,
+    fast::FastJson,
     frame::{Found, Search, close},
     times::Times,
 };
@@ -37,7 +37,7 @@ pub(crate) struct JsonDecoder {
     /// The place where a byte order mark may stand was passed.
     begun: bool,
     /// The object at the start of the window is not complete yet.
-    pending: Option<Pending>,
+    pending: Option<PendingObject>,
     /// Damage whose end is not in sight yet.
     lost: Option<Search>,
     times: Times,
@@ -54,7 +54,7 @@ impl Decode for JsonDecoder {
                 Some(found) => start = found.offset(),
                 None if at_end => return Step::End,
                 None => {
-                    let skip = lost.give_up(window);
+                    let skip = lost.abandon(window);
                     return Step::NeedMore { skip, wanted: window.len() - skip + 1 };
                 }
             }
@@ -108,15 +108,15 @@ impl JsonDecoder {
             }
         }
         match self.fast(text, out) {
-            Outcome::Segment(len) => {
+            FastJson::Segment(len) => {
                 self.pending = None;
                 return Step::Message { start, end: start + len };
             }
-            Outcome::Cut if !at_end => {
-                self.pending.get_or_insert_with(|| Pending::new(text)).tried = text.len();
+            FastJson::Cut if !at_end => {
+                self.pending.get_or_insert_with(|| PendingObject::new(text)).tried = text.len();
                 return need_more;
             }
-            Outcome::Cut | Outcome::Other => {}
+            FastJson::Cut | FastJson::Other => {}
         }
         let attempt = self.parse(text, out, None);
         let error = match attempt.outcome {
@@ -139,11 +139,11 @@ impl JsonDecoder {
         let is_open = error.is_eof() || at + 1 >= text.len();
         if is_open && !complete && !at_end {
             attempt.undo(out);
-            self.pending.get_or_insert_with(|| Pending::new(text)).tried = text.len();
+            self.pending.get_or_insert_with(|| PendingObject::new(text)).tried = text.len();
             return need_more;
         }
         // The parser may miss something at the end of an object whose braces are closed, as in `{"\u"}`.
-        let complete = complete || (error.is_eof() && Pending::new(text).is_complete(text));
+        let complete = complete || (error.is_eof() && PendingObject::new(text).is_complete(text));
         self.pending = None;
         if error.is_eof() && !complete && at_end {
             self.read_cut_body(text, out, attempt);
@@ -156,10 +156,10 @@ impl JsonDecoder {
     }
 
     #[inline]
-    fn fast(&mut self, text: &[u8], out: &mut Message) -> Outcome {
+    fn fast(&mut self, text: &[u8], out: &mut Message) -> FastJson {
         #[cfg(test)]
         if self.only_general {
-            return Outcome::Other;
+            return FastJson::Other;
         }
         fast::segment(text, out, &mut self.times)
     }
@@ -178,7 +178,7 @@ impl JsonDecoder {
             Some(found) => found.offset(),
             None if at_end => text.len(),
             None => {
-                let seen = search.give_up(text);
+                let seen = search.abandon(text);
                 self.lost = Some(search);
                 seen
             }
@@ -242,7 +242,7 @@ impl JsonDecoder {
 
 /// An object whose end was not in the window when it was parsed.
 #[derive(Debug)]
-struct Pending {
+struct PendingObject {
     search: Search,
     /// The search met what looks like another object: a sign of damage in this one.
     is_suspect: bool,
@@ -250,7 +250,7 @@ struct Pending {
     tried: usize,
 }
 
-impl Pending {
+impl PendingObject {
     fn new(text: &[u8]) -> Self {
         Self { search: Search::in_object(text.len()), is_suspect: false, tried: text.len() }
     }

@@ -88,10 +88,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_are_what_the_library_prints(printed in 0..1_000_000_000_000_000_u64, behind in any::<[u8; 9]>()) {
-            prop_assume!(!behind[0].is_ascii_digit());
+        fn numbers_are_what_the_library_prints(printed in 0..1_000_000_000_000_000_u64, after in any::<[u8; 9]>()) {
+            prop_assume!(!after[0].is_ascii_digit());
             let digits = printed.to_string();
-            let text = [digits.as_bytes(), &behind].concat();
+            let text = [digits.as_bytes(), &after].concat();
             prop_assert_eq!(number(&text), Some((printed, digits.len())));
         }
     }

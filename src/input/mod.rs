@@ -49,4 +49,4 @@ pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
 pub use place::InputPath;
 pub(crate) use source::Peek;
-pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Options, Source};
+pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Source, SourceOptions};

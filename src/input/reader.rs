@@ -70,13 +70,13 @@ impl Drop for PooledFile {
 
 /// How a source is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
+enum InputPacking {
     Plain,
     Gzip,
     Zstandard,
 }
 
-impl Packing {
+impl InputPacking {
     /// By the magic numbers of RFC 1952 and RFC 8878; `None` if `head` is too short to tell.
     fn detect(head: &[u8]) -> Option<Self> {
         const GZIP: &[u8] = b"\x1f\x8b";
@@ -134,31 +134,31 @@ pub(super) fn unpack(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Rea
     let mut len = 0;
     let packing = loop {
         match reader.read(&mut head[len..]) {
-            Ok(0) => break Packing::Plain,
+            Ok(0) => break InputPacking::Plain,
             Ok(count) => len += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
-        if let Some(packing) = Packing::detect(&head[..len]) {
+        if let Some(packing) = InputPacking::detect(&head[..len]) {
             break packing;
         }
     };
-    let whole = Replay { head, at: 0, len, rest: reader };
+    let whole = Rewound { head, at: 0, len, rest: reader };
     Ok(match packing {
-        Packing::Plain => Box::new(whole),
+        InputPacking::Plain => Box::new(whole),
         // Multi: files that were packed piece by piece and concatenated are one stream.
-        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole))),
-        Packing::Zstandard => zstandard(whole)?,
+        InputPacking::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole))),
+        InputPacking::Zstandard => zstandard(whole)?,
     })
 }
 
 #[cfg(not(feature = "zstd"))]
-fn zstandard(_packed: Replay) -> io::Result<Box<dyn Read + Send>> {
+fn zstandard(_packed: Rewound) -> io::Result<Box<dyn Read + Send>> {
     Err(io::Error::other("this build of tap2pcap lacks Zstandard; unpack it first with zstd -d"))
 }
 
 #[cfg(feature = "zstd")]
-fn zstandard(packed: Replay) -> io::Result<Box<dyn Read + Send>> {
+fn zstandard(packed: Rewound) -> io::Result<Box<dyn Read + Send>> {
     let mut decoder = zstd::Decoder::new(packed)?;
     decoder.window_log_max(ZSTANDARD_WINDOW_LOG)?;
     Ok(Box::new(Zstandard(decoder)))
@@ -194,14 +194,14 @@ impl<R: io::BufRead> Read for Zstandard<R> {
 }
 
 /// The bytes that were looked at, then the rest.
-struct Replay {
+struct Rewound {
     head: [u8; 4],
     at: usize,
     len: usize,
     rest: Box<dyn Read + Send>,
 }
 
-impl Read for Replay {
+impl Read for Rewound {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at < self.len {

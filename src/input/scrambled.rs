@@ -9,20 +9,20 @@ use crate::{proto::DESCRIPTORS, trace::TraceKind};
 
 /// A field and its value.
 #[derive(Clone, Debug)]
-pub(super) struct Field {
+pub(super) struct ScrambledField {
     descriptor: FieldDescriptor,
-    value: Value,
+    value: ScrambledValue,
 }
 
 #[derive(Clone, Debug)]
-enum Value {
+enum ScrambledValue {
     Number(i64),
     Bytes(Vec<u8>),
-    Message(Vec<Field>),
+    Message(Vec<ScrambledField>),
 }
 
 /// Fields of `TraceWrapper`: all of them members of its oneof, of one kind or of several.
-pub(super) fn wrapper(kinds: impl Strategy<Value = Vec<TraceKind>>) -> impl Strategy<Value = Vec<Field>> {
+pub(super) fn wrapper(kinds: impl Strategy<Value = Vec<TraceKind>>) -> impl Strategy<Value = Vec<ScrambledField>> {
     (kinds, vec(any::<u8>(), 0..400)).prop_map(|(kinds, bytes)| {
         let wrapper = DESCRIPTORS.get_message_by_name("envoy.data.tap.v3.TraceWrapper").unwrap();
         let mut choices = bytes.into_iter();
@@ -35,7 +35,7 @@ pub(super) fn wrapper(kinds: impl Strategy<Value = Vec<TraceKind>>) -> impl Stra
 }
 
 /// Every choice is a byte; where none are left, a message ends.
-fn message(descriptor: &MessageDescriptor, choices: &mut impl Iterator<Item = u8>) -> Vec<Field> {
+fn message(descriptor: &MessageDescriptor, choices: &mut impl Iterator<Item = u8>) -> Vec<ScrambledField> {
     let all: Vec<_> = descriptor.fields().collect();
     let mut fields = Vec::new();
     while let Some(choice) = choices.next()
@@ -47,33 +47,33 @@ fn message(descriptor: &MessageDescriptor, choices: &mut impl Iterator<Item = u8
     fields
 }
 
-fn field(descriptor: FieldDescriptor, choices: &mut impl Iterator<Item = u8>) -> Field {
+fn field(descriptor: FieldDescriptor, choices: &mut impl Iterator<Item = u8>) -> ScrambledField {
     let value = match descriptor.kind() {
-        Kind::Message(of) => Value::Message(message(&of, choices)),
-        Kind::String => Value::Bytes(vec![b'a' + choices.next().unwrap_or(0) % 26; 3]),
-        Kind::Bytes => Value::Bytes(choices.by_ref().take(3).collect()),
-        Kind::Bool => Value::Number(i64::from(choices.next().unwrap_or(0) & 1)),
-        Kind::Enum(_) => Value::Number(0),
-        Kind::Uint32 => Value::Number(i64::from(choices.next().unwrap_or(0))),
-        _ => Value::Number(i64::from(choices.next().unwrap_or(0)) - 3),
+        Kind::Message(of) => ScrambledValue::Message(message(&of, choices)),
+        Kind::String => ScrambledValue::Bytes(vec![b'a' + choices.next().unwrap_or(0) % 26; 3]),
+        Kind::Bytes => ScrambledValue::Bytes(choices.by_ref().take(3).collect()),
+        Kind::Bool => ScrambledValue::Number(i64::from(choices.next().unwrap_or(0) & 1)),
+        Kind::Enum(_) => ScrambledValue::Number(0),
+        Kind::Uint32 => ScrambledValue::Number(i64::from(choices.next().unwrap_or(0))),
+        _ => ScrambledValue::Number(i64::from(choices.next().unwrap_or(0)) - 3),
     };
-    Field { descriptor, value }
+    ScrambledField { descriptor, value }
 }
 
-pub(super) fn encode(fields: &[Field], out: &mut Vec<u8>) {
-    for Field { descriptor, value } in fields {
+pub(super) fn encode(fields: &[ScrambledField], out: &mut Vec<u8>) {
+    for ScrambledField { descriptor, value } in fields {
         let tag = |wire_type: u32| u64::from(descriptor.number() << 3 | wire_type);
         match value {
-            Value::Number(number) => {
+            ScrambledValue::Number(number) => {
                 encode_varint(tag(0), out);
                 encode_varint(number.cast_unsigned(), out);
             }
-            Value::Bytes(bytes) => {
+            ScrambledValue::Bytes(bytes) => {
                 encode_varint(tag(2), out);
                 encode_varint(bytes.len() as u64, out);
                 out.extend(bytes);
             }
-            Value::Message(fields) => {
+            ScrambledValue::Message(fields) => {
                 let mut inner = Vec::new();
                 encode(fields, &mut inner);
                 encode_varint(tag(2), out);
@@ -84,20 +84,22 @@ pub(super) fn encode(fields: &[Field], out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn print(fields: &[Field], out: &mut String) {
-    for Field { descriptor, value } in fields {
+pub(super) fn print(fields: &[ScrambledField], out: &mut String) {
+    for ScrambledField { descriptor, value } in fields {
         out.push_str(descriptor.name());
         match (value, descriptor.kind()) {
-            (Value::Number(number), Kind::Bool) => out.push_str(if *number == 1 { ": true\n" } else { ": false\n" }),
+            (ScrambledValue::Number(number), Kind::Bool) => {
+                out.push_str(if *number == 1 { ": true\n" } else { ": false\n" })
+            }
             // What the wire takes for a large number.
-            (Value::Number(number), Kind::Uint64) => out.push_str(&format!(": {}\n", number.cast_unsigned())),
-            (Value::Number(number), _) => out.push_str(&format!(": {number}\n")),
-            (Value::Bytes(bytes), _) => {
+            (ScrambledValue::Number(number), Kind::Uint64) => out.push_str(&format!(": {}\n", number.cast_unsigned())),
+            (ScrambledValue::Number(number), _) => out.push_str(&format!(": {number}\n")),
+            (ScrambledValue::Bytes(bytes), _) => {
                 out.push_str(": \"");
                 bytes.iter().for_each(|byte| out.push_str(&format!("\\{byte:03o}")));
                 out.push_str("\"\n");
             }
-            (Value::Message(fields), _) => {
+            (ScrambledValue::Message(fields), _) => {
                 out.push_str(" { ");
                 print(fields, out);
                 out.push_str(" }\n");

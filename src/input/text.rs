@@ -15,13 +15,13 @@ mod unescape;
 use memchr::memchr;
 
 use self::{
-    fast::Outcome,
-    lexer::{Lexer, Parse, Stop, Text},
+    fast::FastText,
+    lexer::{Lexer, LexerStop, Parse, StringContents},
     split::Split,
 };
 use super::{
     decode::{Decode, Fault, Step},
-    schema::{Cursor, Element, End, Fields, Parts, Record, Type},
+    schema::{Cursor, Element, EventParts, MessageEnd, Parts, SchemaFields, SchemaRecord, Type},
 };
 use crate::trace::{Body, Code, Event, Message, Span, TraceKind};
 
@@ -60,7 +60,7 @@ impl Decode for TextDecoder {
                 }
                 None if at_end => return Step::End,
                 None => {
-                    let skip = over.give_up(window);
+                    let skip = over.abandon(window);
                     return Step::NeedMore { skip, wanted: window.len() - skip + 1 };
                 }
             }
@@ -74,15 +74,18 @@ impl Decode for TextDecoder {
                 return self.more(window, start);
             }
             match self.segment(window, start, out) {
-                Outcome::Read((), end) => {
+                FastText::Read((), end, newer) => {
+                    if let Some(newer) = newer {
+                        count_newer(window, newer, start, &mut self.counted, out);
+                    }
                     self.begin(true);
                     return Step::Message { start, end };
                 }
-                Outcome::Cut(at) if !at_end => {
+                FastText::Cut(at) if !at_end => {
                     let split = Split::to_end(at, fast::DEPTH, true);
                     return self.wait_for_end(split, true, self.counted, window, start, out);
                 }
-                Outcome::Cut(_) | Outcome::Other => {}
+                FastText::Cut(_) | FastText::Other => {}
             }
             let mut parser = Parser::new(window, start, at_end, self.counted);
             #[cfg(test)]
@@ -99,19 +102,19 @@ impl Decode for TextDecoder {
                     }
                     start = self.skip_between(window, lex.pos);
                 }
-                Err(Stop::End) if at_end => {
+                Err(LexerStop::End) if at_end => {
                     self.begin(false);
                     out.cut = true;
                     let detail = "the text ends inside a message".into();
                     let fault = Fault { at: window.len(), code: Code::CutOff, detail };
                     return Step::Damaged { start, end: window.len(), fault };
                 }
-                Err(Stop::End) => {
+                Err(LexerStop::End) => {
                     let is_message = out.kind.is_some();
                     let split = Split::to_end(lex.pos, lex.depth, is_message);
                     return self.wait_for_end(split, is_message, counted, window, start, out);
                 }
-                Err(Stop::Bad) => {
+                Err(LexerStop::Bad) => {
                     let mut split = Split::to_next(lex.pos, lex.depth);
                     let Some(end) = split.find(window, at_end).or(at_end.then_some(window.len())) else {
                         self.limit = None;
@@ -178,10 +181,10 @@ impl TextDecoder {
     }
 
     #[inline]
-    fn segment(&mut self, window: &[u8], start: usize, out: &mut Message) -> Outcome<()> {
+    fn segment(&mut self, window: &[u8], start: usize, out: &mut Message) -> FastText<()> {
         #[cfg(test)]
         if self.only_general {
-            return Outcome::Other;
+            return FastText::Other;
         }
         fast::segment(window, start, out)
     }
@@ -217,6 +220,19 @@ impl TextDecoder {
 
     fn more(&self, window: &[u8], start: usize) -> Step {
         Step::NeedMore { skip: start, wanted: self.patience.max(window.len() - start + 1) }
+    }
+}
+
+/// Counts the fields of an event that begin at `window[at]` and are a newer Envoy's, but for those that were counted when
+/// the field that starts at `start` was first tried.
+#[cold]
+fn count_newer(window: &[u8], at: usize, start: usize, counted: &mut usize, out: &mut Message) {
+    for (name, end) in fast::newer(window, at) {
+        let end = end - start;
+        if end > *counted {
+            *counted = end;
+            out.unknown.count_name(EventParts::MESSAGE, name);
+        }
     }
 }
 
@@ -257,17 +273,17 @@ impl<'w> Parser<'w> {
 
     /// Reads a message from after its opening brace.
     #[inline]
-    fn record<R: Record>(&mut self, close: u8, record: &mut R, out: &mut Message) -> (Parse<()>, End) {
+    fn record<R: SchemaRecord>(&mut self, close: u8, record: &mut R, out: &mut Message) -> (Parse<()>, MessageEnd) {
         record.begin(Self::REPLACES, out);
         let outcome = self.fields(close, record.fields(), out);
-        let cut = outcome == Err(Stop::End) && self.lex.at_end;
-        let end = End { whole: outcome.is_ok(), cut, framed: false };
+        let cut = outcome == Err(LexerStop::End) && self.lex.at_end;
+        let end = MessageEnd { whole: outcome.is_ok(), cut, framed: false };
         record.end(end, out);
         (outcome, end)
     }
 
     #[inline]
-    fn fields<F: Fields>(&mut self, close: u8, fields: &mut F, out: &mut Message) -> Parse<()> {
+    fn fields<F: SchemaFields>(&mut self, close: u8, fields: &mut F, out: &mut Message) -> Parse<()> {
         while let Some(name) = self.lex.next(close)? {
             match F::named(name, false) {
                 Some(number) => fields.field(number, self, out)?,
@@ -291,7 +307,7 @@ impl<'w> Parser<'w> {
     /// The value of a `string` or `bytes` field, where it is or unescaped. Whatever the outcome, the span is of what
     /// was readable; the flag says that it is not closed.
     fn string(&mut self, span: &mut Span, out: &mut Message) -> (Parse<()>, bool) {
-        let mut text = Text::default();
+        let mut text = StringContents::default();
         let outcome = self.lex.string(out.scratch(), &mut text);
         *span = if text.in_scratch { out.scratch_span(text.start) } else { Span::in_window(text.start, text.len) };
         (outcome, text.open)
@@ -315,7 +331,7 @@ impl<'w> Parser<'w> {
 }
 
 impl Cursor for Parser<'_> {
-    type Stop = Stop;
+    type Stop = LexerStop;
 
     fn uint64(&mut self) -> Parse<u64> {
         self.lex.uint64()
@@ -337,7 +353,7 @@ impl Cursor for Parser<'_> {
     }
 
     fn text(&mut self, out: &mut Message) -> Parse<String> {
-        let mut text = Text::default();
+        let mut text = StringContents::default();
         let scratch = out.scratch();
         self.lex.string(scratch, &mut text)?;
         let bytes = if text.in_scratch { &scratch[text.start..] } else { &self.lex.window[text.start..][..text.len] };
@@ -369,7 +385,7 @@ impl Cursor for Parser<'_> {
     }
 
     #[inline]
-    fn message<R: Record>(&mut self, record: &mut R, out: &mut Message) -> Parse<()> {
+    fn message<R: SchemaRecord>(&mut self, record: &mut R, out: &mut Message) -> Parse<()> {
         let close = self.lex.open()?;
         self.record(close, record, out).0
     }
@@ -400,7 +416,12 @@ impl Cursor for Parser<'_> {
         if self.lex.peek() != Ok(b'{') {
             return None;
         }
-        let Outcome::Read(event, end) = fast::event(self.lex.window, self.lex.pos + 1, out) else { return None };
+        let FastText::Read(event, end, newer) = fast::event(self.lex.window, self.lex.pos + 1, out) else {
+            return None;
+        };
+        if let Some(newer) = newer {
+            count_newer(self.lex.window, newer, self.start, &mut self.counted, out);
+        }
         self.lex.step_over(end);
         Some(event)
     }

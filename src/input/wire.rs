@@ -12,12 +12,13 @@ mod fast;
 #[cfg(feature = "record")]
 pub(super) mod tests;
 
-pub(super) use fast::{Framing, run};
+pub(super) use fast::{WireFraming, run};
 
 use thiserror::Error;
 
 use super::schema::{
-    Cursor, Element, End, Fields, HttpBuffered, HttpStreamed, Parts, Record, SocketBuffered, SocketStreamed, Type,
+    Cursor, Element, HttpBuffered, HttpStreamed, MessageEnd, Parts, SchemaFields, SchemaRecord, SocketBuffered,
+    SocketStreamed, Type,
 };
 use crate::trace::{Body, Event, Message, Span, TraceKind};
 
@@ -304,16 +305,16 @@ pub(crate) fn trace(kind: TraceKind, mut scan: Scanner<'_>, out: &mut Message) -
 impl Scanner<'_> {
     /// Scans a message that is all of this scanner's bytes.
     #[inline]
-    fn record<R: Record>(&mut self, record: &mut R, out: &mut Message) -> (Result<()>, End) {
+    fn record<R: SchemaRecord>(&mut self, record: &mut R, out: &mut Message) -> (Result<()>, MessageEnd) {
         record.begin(Self::REPLACES, out);
         let result = self.fields(record.fields(), out);
-        let end = End { whole: result.is_ok() && !self.clamped, cut: self.clamped, framed: true };
+        let end = MessageEnd { whole: result.is_ok() && !self.clamped, cut: self.clamped, framed: true };
         record.end(end, out);
         (result, end)
     }
 
     #[inline]
-    fn fields<F: Fields>(&mut self, fields: &mut F, out: &mut Message) -> Result<()> {
+    fn fields<F: SchemaFields>(&mut self, fields: &mut F, out: &mut Message) -> Result<()> {
         while !self.is_empty() {
             let tag = self.tag()?;
             let is_delimited = tag.wire_type == LEN;
@@ -384,7 +385,7 @@ impl Cursor for Scanner<'_> {
     }
 
     #[inline]
-    fn message<R: Record>(&mut self, record: &mut R, out: &mut Message) -> Result<()> {
+    fn message<R: SchemaRecord>(&mut self, record: &mut R, out: &mut Message) -> Result<()> {
         self.delimited(out)?.record(record, out).0
     }
 
@@ -400,14 +401,14 @@ impl Cursor for Scanner<'_> {
     }
 
     #[inline]
-    fn plain_event(&mut self, _out: &mut Message) -> Option<Event> {
+    fn plain_event(&mut self, out: &mut Message) -> Option<Event> {
         let mut after = *self;
         let len = after.varint().ok()?;
         if len > after.left() as u64 {
             return None;
         }
         let end = after.at + len as usize;
-        let event = fast::event(self.window, after.at, end)?;
+        let event = fast::event(self.window, after.at, end, out)?;
         self.at = end;
         Some(event)
     }

@@ -27,7 +27,7 @@ impl fmt::Display for Finding {
 pub fn detail(finding: &Finding) -> String {
     let mut words = fact(&finding.fact);
     if finding.more > 0 {
-        words.push_str(&format!("; and {} more findings close behind it", finding.more));
+        words.push_str(&format!("; and {} more findings close after it", finding.more));
     }
     words
 }
@@ -142,7 +142,7 @@ fn exchange(fact: &ExchangeFact) -> String {
         ExchangeFact::ShortBody => "its body ends before its content-length".to_owned(),
         ExchangeFact::SegmentsOutOfOrder => "its segments are not in the order in which HTTP sends them".to_owned(),
         ExchangeFact::MisplacedTrailers(count) => {
-            format!("{count} trailers behind a body of known length have no place in HTTP/1.1")
+            format!("{count} trailers after a body of known length have no place in HTTP/1.1")
         }
         ExchangeFact::LateTime => format!("{LATE_TIME}; another is made up"),
         ExchangeFact::BadLength => "its content-length is no number, or there are several".to_owned(),
@@ -160,7 +160,7 @@ mod tests {
     fn a_fact_that_stands_for_others_counts_them() {
         let garbage = Fact::Undecodable("garbage".to_owned());
         let finding = Finding { more: 999, ..Finding::new(Place::default(), garbage) };
-        assert_eq!(detail(&finding), "garbage; and 999 more findings close behind it");
+        assert_eq!(detail(&finding), "garbage; and 999 more findings close after it");
         assert_eq!(detail(&Finding { more: 0, ..finding }), "garbage");
     }
 

@@ -4,10 +4,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Identity, Options, TcpMode};
+use super::{FlowIdentity, SynthOptions, TcpMode};
 use crate::{
     timeline::{
-        AddressNote, Data, Direction, HttpOpening, Joined, Opening, Other, PREFACE, Role, TimesFrom, TrueLength,
+        AddressNote, Data, Direction, HttpOpening, JoinedEvents, Opening, Other, PREFACE, Role, TimesFrom, TrueLength,
     },
     trace::{Nanos, Owner},
     untrusted,
@@ -38,7 +38,7 @@ fn seconds(time: Nanos) -> String {
 }
 
 /// For the first packet of a connection, or of an exchange that goes on with one.
-pub(super) fn first(options: &Options, identity: &Identity<'_>) -> String {
+pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> String {
     let Opening { trace_id, buffered, role, role_given, times, http, .. } = identity.opening;
     let given = if *role_given { format!("{}: ", options.names.role) } else { String::new() };
     let opener = match role {
@@ -243,7 +243,7 @@ pub(super) fn cut(data: &Data<'_>, present: u64) -> String {
              which is made up, ends with them"
         ),
     };
-    if let Some(Joined { first, time }) = data.joined {
+    if let Some(JoinedEvents { first, time }) = data.joined {
         let _ = write!(
             comment,
             "; they came at {} and are joined to the {first} bytes before them, so that those are dissected",

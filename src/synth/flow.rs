@@ -6,9 +6,9 @@
 use std::io;
 
 use super::{
-    Options, Packet, PacketSink, SeqNumber, TcpMode, TruncatedMode, comments,
-    headers::{ACK, FIN, Fields, PSH, SCALED_WINDOW, SYN, SYN_WINDOW, Template, max_segment},
-    multiplex::Shared,
+    Packet, PacketSink, SeqNumber, SynthOptions, TcpMode, TruncatedMode, comments,
+    headers::{ACK, FIN, PSH, PacketFields, SCALED_WINDOW, SYN, SYN_WINDOW, Template, max_segment},
+    multiplex::ConnectionShared,
 };
 use crate::{
     timeline::{Data, Direction, Endpoints, Opening, PREFACE, TrueLength, stable_hash},
@@ -31,7 +31,7 @@ const DELAYED_ACK: Nanos = 40_000_000;
 
 /// What a connection's packets are derived from, and what its first packet's comment says of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity<'a> {
+pub struct FlowIdentity<'a> {
     /// The trace file as it was named, for the comment.
     pub trace_file: &'a str,
     /// The trace file's name without directory and trace suffix: the same however it was named and encoded.
@@ -45,12 +45,12 @@ pub struct Identity<'a> {
 }
 
 #[derive(Debug)]
-struct Half {
+struct HalfConnection {
     headers: Template,
     next: SeqNumber,
     /// Up to here the other half has acknowledged.
     acknowledged: SeqNumber,
-    /// How many bytes beyond [`Half::acknowledged`] the other half has room for, by the last packet that it sent.
+    /// How many bytes beyond [`HalfConnection::acknowledged`] the other half has room for, by the last packet that it sent.
     window: u32,
     /// When the first byte that is not acknowledged was sent.
     unacknowledged_since: Nanos,
@@ -80,8 +80,8 @@ struct Piece {
 /// A connection being written.
 #[derive(Debug)]
 pub struct Flow {
-    options: Options,
-    halves: [Half; 2],
+    options: SynthOptions,
+    halves: [HalfConnection; 2],
     client: Direction,
     segment: u16,
     /// What the client has sent, while that may become HTTP/2's preface: written when more comes, or the end.
@@ -94,13 +94,13 @@ pub struct Flow {
     lost_segments: u64,
     lost_zeros: u64,
     /// HTTP/2: what its exchanges share.
-    pub(super) shared: Shared,
+    pub(super) shared: ConnectionShared,
 }
 
 impl Flow {
     /// A connection, before its first packet.
     #[must_use]
-    pub fn new(options: Options, identity: &Identity<'_>) -> Self {
+    pub fn new(options: SynthOptions, identity: &FlowIdentity<'_>) -> Self {
         let Endpoints { local, remote, .. } = identity.endpoints;
         let v6 = local.is_ipv6();
         let segment = options.mss.unwrap_or(u16::MAX).clamp(1, max_segment(v6));
@@ -111,7 +111,7 @@ impl Flow {
                 Direction::Outbound => (*local, *remote),
             };
             let first = initial_sequence_number(identity, direction);
-            Half {
+            HalfConnection {
                 headers: Template::new(from, to, segment),
                 next: first,
                 acknowledged: first,
@@ -131,12 +131,12 @@ impl Flow {
             first_comment: Some(comments::first(&options, identity)),
             lost_segments: LOST_SEGMENTS,
             lost_zeros: ZEROS,
-            shared: Shared::default(),
+            shared: ConnectionShared::default(),
         }
     }
 
     /// What the first packet of an exchange says, the connection's own or one that goes on with it.
-    pub(super) fn comment_of(&self, identity: &Identity<'_>) -> String {
+    pub(super) fn comment_of(&self, identity: &FlowIdentity<'_>) -> String {
         comments::first(&self.options, identity)
     }
 
@@ -159,7 +159,7 @@ impl Flow {
     }
 
     /// Goes on with another exchange of the same connection, whose first packet says so.
-    pub fn resume(&mut self, identity: &Identity<'_>) {
+    pub fn resume(&mut self, identity: &FlowIdentity<'_>) {
         let mut comment = self.comment_of(identity);
         comment.push_str(comments::RESUMED);
         self.first_comment = Some(comment);
@@ -407,7 +407,7 @@ impl Flow {
     }
 
     #[inline]
-    fn half(&mut self, direction: Direction) -> &mut Half {
+    fn half(&mut self, direction: Direction) -> &mut HalfConnection {
         &mut self.halves[direction.index()]
     }
 
@@ -561,7 +561,7 @@ impl Flow {
         if half.next == half.acknowledged {
             half.unacknowledged_since = time;
         }
-        let fields = Fields { flags, seq: half.next, ack, payload_len };
+        let fields = PacketFields { flags, seq: half.next, ack, payload_len };
         half.next += u64::from(payload_len);
         let headers = half.headers.packet(&fields, captured);
         let packet =
@@ -588,7 +588,7 @@ impl Flow {
 }
 
 /// No randomness: from what tells this connection from every other, so that a tuple used again starts elsewhere.
-fn initial_sequence_number(identity: &Identity<'_>, direction: Direction) -> SeqNumber {
+fn initial_sequence_number(identity: &FlowIdentity<'_>, direction: Direction) -> SeqNumber {
     let hash = stable_hash(&[
         identity.source.as_bytes(),
         &identity.opening.trace_id.to_le_bytes(),

@@ -43,7 +43,7 @@ pub fn max_segment(v6: bool) -> u16 {
 
 /// The varying fields of one packet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields {
+pub(crate) struct PacketFields {
     pub flags: u8,
     pub seq: SeqNumber,
     pub ack: SeqNumber,
@@ -123,7 +123,7 @@ impl Template {
     /// Patches the headers for one packet and returns them. `captured` is the payload that is there; what is missing
     /// of `fields.payload_len` counts as zeros, because nobody can know its sum.
     #[inline]
-    pub(crate) fn packet(&mut self, fields: &Fields, captured: &[u8]) -> &[u8] {
+    pub(crate) fn packet(&mut self, fields: &PacketFields, captured: &[u8]) -> &[u8] {
         let options = if fields.flags & SYN == 0 { 0 } else { SYN_OPTIONS };
         let tcp_start = ETHERNET + self.ip_len;
         let tcp_len = TCP + options;
@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    fn check(from: &str, to: &str, fields: &Fields, payload: &[u8]) {
+    fn check(from: &str, to: &str, fields: &PacketFields, payload: &[u8]) {
         let mut template = Template::new(from.parse().unwrap(), to.parse().unwrap(), 1460);
         let mut bytes = template.packet(fields, payload).to_vec();
         bytes.extend_from_slice(payload);
@@ -207,7 +207,7 @@ mod tests {
         #[test]
         fn headers_are_those_of_the_reference(seq: u32, ack: u32, payload: Vec<u8>, syn: bool) {
             let payload = if syn { &[][..] } else { &payload };
-            let fields = Fields {
+            let fields = PacketFields {
                 flags: if syn { SYN } else { PSH | ACK },
                 seq: SeqNumber(seq),
                 ack: SeqNumber(ack),
@@ -222,7 +222,7 @@ mod tests {
     fn the_largest_segment_fits_one_ip_packet() {
         for (from, to) in [("10.0.0.1:1", "10.0.0.2:2"), ("[::1]:1", "[::2]:2")] {
             let len = max_segment(from.starts_with('['));
-            let fields = Fields { flags: ACK, seq: SeqNumber(0), ack: SeqNumber(0), payload_len: len };
+            let fields = PacketFields { flags: ACK, seq: SeqNumber(0), ack: SeqNumber(0), payload_len: len };
             check(from, to, &fields, &vec![7; usize::from(len)]);
         }
     }

@@ -21,15 +21,15 @@
 //! }
 //!
 //! // A trace of one connection.
-//! let source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), input::Options::default())?;
-//! let mut entries = Entries::new(source, timeline::Options::default());
-//! let (mut resolver, mut flow, mut count) = (Resolver::default(), None, Count(0));
+//! let source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), input::SourceOptions::default())?;
+//! let mut entries = Entries::new(source, timeline::TimelineOptions::default());
+//! let (mut table, mut flow, mut count) = (EndpointTable::default(), None, Count(0));
 //! while let Some(view) = entries.next_entry() {
 //!     let (time, opening) = (view.entry.time, view.opening);
 //!     let flow = flow.get_or_insert_with(|| {
-//!         let endpoints = resolver.open("path_0", opening);
+//!         let endpoints = table.open("path_0", opening);
 //!         let identity = Identity { trace_file: "path_0.pb", source: "path_0", opening, endpoints: &endpoints, time };
-//!         Flow::new(Options::default(), &identity)
+//!         Flow::new(SynthOptions::default(), &identity)
 //!     });
 //!     match view.entry.kind {
 //!         EntryKind::Opened => flow.open(time, &mut count)?,
@@ -55,9 +55,9 @@ use std::io;
 
 use clap::ValueEnum;
 pub use comments::SettingNames;
-pub use flow::{Flow, Identity};
+pub use flow::{Flow, FlowIdentity};
 pub use headers::max_segment;
-pub use multiplex::{MAX_JOINED, Stream};
+pub use multiplex::{ExchangeStream, MAX_JOINED};
 pub(crate) use seq::SeqNumber;
 
 use crate::{timeline::Direction, trace::Nanos};
@@ -89,7 +89,7 @@ pub enum TruncatedMode {
 
 /// How packets are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct SynthOptions {
     /// How much TCP.
     pub tcp: TcpMode,
     /// Missing bytes.
@@ -100,7 +100,7 @@ pub struct Options {
     pub names: &'static SettingNames,
 }
 
-impl Default for Options {
+impl Default for SynthOptions {
     fn default() -> Self {
         Self { tcp: TcpMode::default(), truncated: TruncatedMode::default(), mss: None, names: &SettingNames::PLAIN }
     }

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::{Flow, Identity, PacketSink, comments};
+use super::{Flow, FlowIdentity, PacketSink, comments};
 use crate::{
     timeline::{Data, Direction, PREFACE, TrueLength},
     trace::Nanos,
@@ -31,7 +31,7 @@ const UPDATE_AFTER: u64 = 1 << 29;
 
 /// What the streams of a connection share.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct ConnectionShared {
     /// Streams that have joined.
     joined: u32,
     /// Body bytes of these, by direction, since the window was opened again.
@@ -40,13 +40,13 @@ pub(super) struct Shared {
 
 /// One exchange of a connection that others may share.
 #[derive(Debug)]
-pub struct Stream {
+pub struct ExchangeStream {
     /// `None` for the first one.
-    joined: Option<Joined>,
+    joined: Option<JoinedStream>,
 }
 
 #[derive(Debug)]
-struct Joined {
+struct JoinedStream {
     client: Direction,
     /// Not before the first frame: a client's numbers rise in the order in which it uses them.
     id: Option<u32>,
@@ -55,7 +55,7 @@ struct Joined {
     bytes: Vec<u8>,
 }
 
-impl Stream {
+impl ExchangeStream {
     /// The exchange that the connection began with.
     #[must_use]
     pub fn first() -> Self {
@@ -64,9 +64,9 @@ impl Stream {
 
     /// Another exchange of a connection.
     #[must_use]
-    pub fn joining(flow: &Flow, identity: &Identity<'_>) -> Self {
+    pub fn joining(flow: &Flow, identity: &FlowIdentity<'_>) -> Self {
         let client = identity.opening.role.client_direction();
-        Self { joined: Some(Joined { client, id: None, comment: flow.comment_of(identity), bytes: Vec::new() }) }
+        Self { joined: Some(JoinedStream { client, id: None, comment: flow.comment_of(identity), bytes: Vec::new() }) }
     }
 
     /// An entry of the exchange with its bytes. `time` is `recorded`, or later where the connection has come further.
@@ -98,7 +98,7 @@ impl Stream {
     }
 }
 
-impl Joined {
+impl JoinedStream {
     fn data(&mut self, flow: &mut Flow, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
         let before = self.id;
         let body = self.renumber(flow, data);

@@ -14,7 +14,7 @@
 //! use tap2pcap::{proto::tap::Connection, tap};
 //! use tokio::io::AsyncWriteExt as _;
 //!
-//! let sink = tap::FilePerTap::new(&prefix, tap::Format::ProtoBinary);
+//! let sink = tap::FilePerTap::new(&prefix, tap::TraceFormat::ProtoBinary);
 //! let tap = tap::Tap::new(tap::TapSettings::default(), Arc::new(sink), Arc::new(tap::SystemClock));
 //! // `stream` is any stream of tokio.
 //! let mut stream = tap::TapStream::new(stream, tap.open(7, Connection::default()));
@@ -37,10 +37,10 @@ mod stream;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{Config, ConfigError, Syntax};
-pub use encode::Format;
+pub use encode::TraceFormat;
 pub use net::{
     Endpoint, EndpointError,
-    tls::{Identity, TlsClient, TlsError, TlsServer},
+    tls::{TlsClient, TlsError, TlsIdentity, TlsServer},
 };
 pub use pipe::{PipeReader, PipeSink, pipe};
 pub use recorder::{Recorder, Tap, TapSettings};

@@ -8,13 +8,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{Format, Sink, TraceSink};
+use super::{Sink, TraceFormat, TraceSink};
 use crate::proto::tap::TraceWrapper;
 
 /// Bytes that may wait for the reader before the tapped streams wait for it, too.
 const ROOM: usize = 1 << 20;
 
-/// A sink that writes [`Format::ProtoBinaryLengthDelimited`], and the reader that gets it.
+/// A sink that writes [`TraceFormat::ProtoBinaryLengthDelimited`], and the reader that gets it.
 ///
 /// Streams that are tapped into a full pipe wait until it is read; so it holds little more than a mebibyte, and nothing
 /// is lost. Once the reader is dropped, nobody waits any more, and nothing is kept.
@@ -26,13 +26,13 @@ pub fn pipe() -> (PipeSink, PipeReader) {
 
 #[derive(Default)]
 struct Pipe {
-    state: Mutex<State>,
+    state: Mutex<PipeState>,
     /// Bytes, or the end.
     arrived: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct PipeState {
     bytes: Vec<u8>,
     /// No more bytes will come.
     ended: bool,
@@ -43,7 +43,7 @@ struct State {
 }
 
 impl Pipe {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         // No code that can panic leaves the state half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,7 +87,7 @@ impl TraceSink for PipeTrace {
         if state.abandoned || state.ended {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        Format::ProtoBinaryLengthDelimited.encode(trace, &mut state.bytes);
+        TraceFormat::ProtoBinaryLengthDelimited.encode(trace, &mut state.bytes);
         drop(state);
         self.pipe.arrived.notify_one();
         Ok(())
@@ -114,7 +114,7 @@ impl Read for PipeReader {
             self.bytes.clear();
             self.at = 0;
             let state = self.pipe.lock();
-            let nothing = |state: &mut State| state.bytes.is_empty() && !state.ended;
+            let nothing = |state: &mut PipeState| state.bytes.is_empty() && !state.ended;
             let mut state = self.pipe.arrived.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
             mem::swap(&mut self.bytes, &mut state.bytes);
             let waiting = mem::take(&mut state.waiting);

@@ -91,9 +91,9 @@ impl Tap {
             output: Some(self.sink.open(id)),
             connection,
             state: if self.settings.streaming {
-                State::Streamed { next_seq_num: 1, collected: Vec::new(), collected_bytes: 0 }
+                RecorderState::Streamed { next_seq_num: 1, collected: Vec::new(), collected_bytes: 0 }
             } else {
-                State::Buffered {
+                RecorderState::Buffered {
                     events: Vec::new(),
                     rx: Quota::new(self.settings.max_buffered_rx_bytes),
                     tx: Quota::new(self.settings.max_buffered_tx_bytes),
@@ -116,10 +116,10 @@ pub struct Recorder {
     /// `None` once closed, or once a message could not be written.
     output: Option<Box<dyn TraceSink>>,
     connection: Connection,
-    state: State,
+    state: RecorderState,
 }
 
-enum State {
+enum RecorderState {
     Streamed {
         /// One counter for both directions: the position of the next byte, from 1.
         next_seq_num: u64,
@@ -159,7 +159,7 @@ impl Quota {
 }
 
 #[derive(Clone, Copy)]
-enum Direction {
+enum Operation {
     Read,
     Write { end_stream: bool },
 }
@@ -183,12 +183,12 @@ impl Recorder {
 
     /// Bytes came from the peer.
     pub fn read(&mut self, data: &[u8]) {
-        self.data(Direction::Read, data);
+        self.data(Operation::Read, data);
     }
 
     /// Bytes went to the peer. `end_stream`: they are the last ones.
     pub fn write(&mut self, data: &[u8], end_stream: bool) {
-        self.data(Direction::Write { end_stream }, data);
+        self.data(Operation::Write { end_stream }, data);
     }
 
     /// The write side ended without bytes.
@@ -198,24 +198,24 @@ impl Recorder {
         }
     }
 
-    fn data(&mut self, direction: Direction, data: &[u8]) {
+    fn data(&mut self, direction: Operation, data: &[u8]) {
         if self.output.is_none() {
             return;
         }
         let settings = &self.settings;
         let (body, seq_num) = match &mut self.state {
-            State::Streamed { next_seq_num, .. } => {
+            RecorderState::Streamed { next_seq_num, .. } => {
                 let limit = match (settings.min_streamed_sent_bytes, direction) {
                     (Some(_), _) => usize::MAX,
-                    (None, Direction::Read) => settings.max_buffered_rx_bytes as usize,
-                    (None, Direction::Write { .. }) => settings.max_buffered_tx_bytes as usize,
+                    (None, Operation::Read) => settings.max_buffered_rx_bytes as usize,
+                    (None, Operation::Write { .. }) => settings.max_buffered_tx_bytes as usize,
                 };
                 let seq_num = *next_seq_num;
                 *next_seq_num += data.len() as u64;
                 (body(data, limit), seq_num)
             }
-            State::Buffered { rx, tx, .. } => {
-                let quota = if matches!(direction, Direction::Read) { rx } else { tx };
+            RecorderState::Buffered { rx, tx, .. } => {
+                let quota = if matches!(direction, Operation::Read) { rx } else { tx };
                 match quota.take(data) {
                     Some(body) => (body, 0),
                     None => return,
@@ -224,8 +224,8 @@ impl Recorder {
         };
         let data = Some(body);
         let selector = match direction {
-            Direction::Read => EventSelector::Read(Read { data }),
-            Direction::Write { end_stream } => EventSelector::Write(Write { data, end_stream }),
+            Operation::Read => EventSelector::Read(Read { data }),
+            Operation::Write { end_stream } => EventSelector::Write(Write { data, end_stream }),
         };
         self.event(selector, seq_num);
     }
@@ -236,13 +236,13 @@ impl Recorder {
             return;
         }
         match &mut self.state {
-            State::Streamed { next_seq_num, .. } => {
+            RecorderState::Streamed { next_seq_num, .. } => {
                 // The close takes one number of its own, like a FIN.
                 let seq_num = *next_seq_num + 1;
                 self.event(EventSelector::Closed(Closed {}), seq_num);
                 self.flush();
             }
-            State::Buffered { events, rx, tx } => {
+            RecorderState::Buffered { events, rx, tx } => {
                 let trace = SocketBufferedTrace {
                     trace_id: self.id,
                     connection: Some(self.connection.clone()),
@@ -270,8 +270,8 @@ impl Recorder {
             seq_num,
         };
         let is_full = match &mut self.state {
-            State::Buffered { events, .. } => return events.push(event),
-            State::Streamed { collected, collected_bytes, .. } => {
+            RecorderState::Buffered { events, .. } => return events.push(event),
+            RecorderState::Streamed { collected, collected_bytes, .. } => {
                 if self.settings.set_connection_per_event {
                     event.connection = Some(self.connection.clone());
                 }
@@ -293,7 +293,7 @@ impl Recorder {
 
     /// Sends what `min_streamed_sent_bytes` held back.
     fn flush(&mut self) {
-        if let State::Streamed { collected, collected_bytes, .. } = &mut self.state
+        if let RecorderState::Streamed { collected, collected_bytes, .. } = &mut self.state
             && !collected.is_empty()
         {
             let events = mem::take(collected);
@@ -348,7 +348,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::tap::{Format, ManualClock};
+    use crate::tap::{ManualClock, TraceFormat};
 
     /// Keeps traces as text, or fails from the `failing`th message on.
     #[derive(Clone)]
@@ -369,7 +369,7 @@ mod tests {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             self.failing -= 1;
-            Format::ProtoText.encode(trace, &mut self.text.lock().unwrap_or_else(PoisonError::into_inner));
+            TraceFormat::ProtoText.encode(trace, &mut self.text.lock().unwrap_or_else(PoisonError::into_inner));
             Ok(())
         }
     }

@@ -81,10 +81,10 @@ pub enum Notice<'a> {
 /// Routes whose listeners are bound.
 pub struct Relay {
     listeners: Vec<(Listener, Arc<Route>)>,
-    shared: Arc<Shared>,
+    shared: Arc<RelayShared>,
 }
 
-struct Shared {
+struct RelayShared {
     /// One counter for both sides of all routes, like Envoy's.
     next_id: AtomicU64,
     notify: Box<dyn Fn(Notice<'_>) + Send + Sync>,
@@ -106,7 +106,7 @@ impl Relay {
             Ok(listener) => Ok((listener, Arc::new(route))),
             Err(error) => Err((route.listen, error)),
         });
-        let shared = Arc::new(Shared { next_id: AtomicU64::new(0), notify: Box::new(notify) });
+        let shared = Arc::new(RelayShared { next_id: AtomicU64::new(0), notify: Box::new(notify) });
         Ok(Self { listeners: listeners.collect::<Result<_, _>>()?, shared })
     }
 
@@ -146,7 +146,7 @@ async fn stopping(mut stopped: watch::Receiver<()>) {
     while stopped.changed().await.is_ok() {}
 }
 
-async fn listen(listener: Listener, route: Arc<Route>, shared: Arc<Shared>, stopped: watch::Receiver<()>) {
+async fn listen(listener: Listener, route: Arc<Route>, shared: Arc<RelayShared>, stopped: watch::Receiver<()>) {
     let mut connections = JoinSet::new();
     let stop = stopping(stopped.clone());
     tokio::pin!(stop);
@@ -182,7 +182,7 @@ async fn listen(listener: Listener, route: Arc<Route>, shared: Arc<Shared>, stop
 /// out of here, and being cancelled, leaves complete ones.
 fn connection(
     route: Arc<Route>,
-    shared: Arc<Shared>,
+    shared: Arc<RelayShared>,
     socket: Socket,
     peer: Endpoint,
     ends: &Connection,
@@ -199,7 +199,7 @@ fn connection(
 
 async fn serve(
     route: &Route,
-    shared: &Shared,
+    shared: &RelayShared,
     socket: Socket,
     peer: &Endpoint,
     downstream_recorders: Vec<Recorder>,
@@ -236,8 +236,8 @@ enum Ending {
 }
 
 /// Relays until both directions are done.
-async fn exchange(downstream: &mut Side, upstream: &mut Side) -> Ending {
-    let (mut request, mut response) = (Flow::default(), Flow::default());
+async fn exchange(downstream: &mut RelaySocket, upstream: &mut RelaySocket) -> Ending {
+    let (mut request, mut response) = (RelayedDirection::default(), RelayedDirection::default());
     let failed: io::Result<()> = poll_fn(|cx| {
         let requests = request.poll(cx, downstream, upstream)?;
         let responses = response.poll(cx, upstream, downstream)?;
@@ -249,7 +249,7 @@ async fn exchange(downstream: &mut Side, upstream: &mut Side) -> Ending {
     if errors.iter().flatten().any(is_reset) { Ending::Reset } else { Ending::Closed }
 }
 
-async fn connect(route: &Route, mut recorders: Vec<Recorder>) -> io::Result<Side> {
+async fn connect(route: &Route, mut recorders: Vec<Recorder>) -> io::Result<RelaySocket> {
     let connecting = Connecting::start(&route.upstream)?;
     if let Some(local) = connecting.local() {
         for recorder in &mut recorders {
@@ -264,7 +264,7 @@ async fn connect(route: &Route, mut recorders: Vec<Recorder>) -> io::Result<Side
     Ok(TapStream::with_recorders(Drain::new(stream), recorders))
 }
 
-type Side = TapStream<Drain<Box<dyn Transport>>>;
+type RelaySocket = TapStream<Drain<Box<dyn Transport>>>;
 
 /// Bytes that are read at once, so the size of the largest event, and what a connection whose peer does not read
 /// holds in memory for each direction.
@@ -278,7 +278,7 @@ thread_local! {
 
 /// One direction of a connection.
 #[derive(Default)]
-struct Flow {
+struct RelayedDirection {
     /// Read, and not yet written from `written` on.
     pending: Vec<u8>,
     written: usize,
@@ -297,10 +297,10 @@ enum FlowState {
     Done,
 }
 
-impl Flow {
+impl RelayedDirection {
     /// Moves bytes as long as neither side has to be waited for; ready when the end was passed on, or when nobody wants
     /// it. Fails if `from` does.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Side, to: &mut Side) -> Poll<io::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut RelaySocket, to: &mut RelaySocket) -> Poll<io::Result<()>> {
         while self.state != FlowState::Done {
             if let Err(error) = ready!(self.poll_deliver(cx, to)) {
                 self.refuse(error);
@@ -314,7 +314,7 @@ impl Flow {
     }
 
     /// Passes on what is pending, and the end.
-    fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut Side) -> Poll<io::Result<()>> {
+    fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut RelaySocket) -> Poll<io::Result<()>> {
         while self.written < self.pending.len() {
             self.written += ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.written..]))?;
         }
@@ -330,8 +330,8 @@ impl Flow {
     fn poll_transfer(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Side,
-        to: &mut Side,
+        from: &mut RelaySocket,
+        to: &mut RelaySocket,
         buffer: &mut [u8],
     ) -> Poll<io::Result<()>> {
         let mut buffer = ReadBuf::new(buffer);
@@ -398,7 +398,7 @@ mod tests {
         fn reset_on_drop(&self) {}
     }
 
-    fn side(transport: impl Transport + 'static) -> Side {
+    fn side(transport: impl Transport + 'static) -> RelaySocket {
         TapStream::with_recorders(Drain::new(Box::new(transport)), Vec::new())
     }
 

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Format;
+use super::TraceFormat;
 use crate::proto::tap::TraceWrapper;
 
 /// Receives the traces of all connections of one tap.
@@ -40,13 +40,13 @@ pub trait TraceSink: Send {
 #[derive(Clone, Debug)]
 pub struct FilePerTap {
     path_prefix: PathBuf,
-    format: Format,
+    format: TraceFormat,
     mode: Option<u32>,
 }
 
 impl FilePerTap {
     /// Folders in `path_prefix` must exist. The files are their owner's alone: they hold decrypted traffic.
-    pub fn new(path_prefix: impl Into<PathBuf>, format: Format) -> Self {
+    pub fn new(path_prefix: impl Into<PathBuf>, format: TraceFormat) -> Self {
         Self { path_prefix: path_prefix.into(), format, mode: None }
     }
 
@@ -111,7 +111,7 @@ impl Sink for FilePerTap {
 struct TraceFile {
     path: PathBuf,
     mode: Option<u32>,
-    format: Format,
+    format: TraceFormat,
     file: Option<File>,
     encoded: Vec<u8>,
 }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn ids_go_on_after_the_highest_that_is_there() {
         let folder = tempfile::tempdir().unwrap();
-        let sink = FilePerTap::new(folder.path().join("tap"), Format::ProtoBinary);
+        let sink = FilePerTap::new(folder.path().join("tap"), TraceFormat::ProtoBinary);
         assert_eq!(sink.next_id().unwrap(), 0);
         for name in ["tap_3.pb", "tap_12.json.gz", "tap_7-2.pb", "tap_99", "tap_x.pb", "other_70.pb", "tap_70x.pb"] {
             fs::write(folder.path().join(name), "").unwrap();

@@ -4,9 +4,9 @@
 //! closes. Nothing is copied but an event whose true length only the next one tells.
 
 use super::{
-    ConnectionId, Entry, EntryKind, Opening, Options, Record,
+    ConnectionId, Entry, EntryKind, Opening, Record, TimelineOptions,
     replayed::Replayed,
-    sockets::{PayloadPlace, Pending, Sockets},
+    sockets::{PayloadPlace, PendingEntry, Sockets},
 };
 use crate::{
     input::{Advance, Source},
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Timelines {
     source: Source,
-    options: Options,
+    options: TimelineOptions,
     sockets: Sockets,
     replayed: Replayed,
     ended: bool,
@@ -26,7 +26,7 @@ pub struct Timelines {
 impl Timelines {
     /// Assembles the timelines of `source`.
     #[must_use]
-    pub fn new(source: Source, options: Options) -> Self {
+    pub fn new(source: Source, options: TimelineOptions) -> Self {
         let sockets = Sockets::new(&source, options);
         Self { source, options, sockets, replayed: Replayed::default(), ended: false }
     }
@@ -55,7 +55,7 @@ impl Timelines {
     }
 
     /// Adds what is wrong with the addresses of a connection that has just been opened.
-    pub fn find_faults(&self, connection: ConnectionId, faults: &[Fact], findings: &mut Findings) {
+    pub fn report_faults(&self, connection: ConnectionId, faults: &[Fact], findings: &mut Findings) {
         // Where the source was cut off inside an address, the cut is the fault.
         if faults.is_empty() || self.source.records().cut {
             return;
@@ -68,7 +68,7 @@ impl Timelines {
     #[inline(always)]
     #[must_use]
     pub fn entry(&self) -> Option<Entry<'_>> {
-        let Pending { connection, time, kind } = self.sockets.queue.current?;
+        let PendingEntry { connection, time, kind } = self.sockets.queue.current?;
         let kind = kind.map(|record| {
             let payload = match record.payload {
                 PayloadPlace::Message(span) => self.source.message().bytes(span),
@@ -94,7 +94,7 @@ impl Timelines {
             return place;
         }
         match self.sockets.queue.current {
-            Some(Pending { kind: EntryKind::Data(Record { payload: PayloadPlace::Held, .. }), .. }) => {
+            Some(PendingEntry { kind: EntryKind::Data(Record { payload: PayloadPlace::Held, .. }), .. }) => {
                 self.sockets.holding.released_place()
             }
             _ => self.sockets.cursor.place(&self.source),
@@ -109,7 +109,7 @@ impl Timelines {
     }
 
     fn advance_any(&mut self, findings: &mut Findings) -> Advance {
-        if let Some(Pending { connection, kind, .. }) = self.sockets.queue.current
+        if let Some(PendingEntry { connection, kind, .. }) = self.sockets.queue.current
             && kind.is_last()
         {
             self.sockets.table.forget(connection);

@@ -1,6 +1,6 @@
 //! The times of a source's events, and of those that have none.
 
-use super::{Options, TimesFrom, start::Start};
+use super::{TimelineOptions, TimesFrom, start::Start};
 use crate::{
     input::Source,
     trace::{Event, Nanos},
@@ -8,7 +8,7 @@ use crate::{
 
 /// What the time of the last event was, and where times begin.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct EventClock {
     /// The latest time that the capture can hold.
     pub(super) latest: Nanos,
     /// Of the last event, made up or not.
@@ -16,8 +16,8 @@ pub(super) struct Clock {
     pub(super) start: Start,
 }
 
-impl Clock {
-    pub(super) fn new(source: &Source, options: &Options) -> Self {
+impl EventClock {
+    pub(super) fn new(source: &Source, options: &TimelineOptions) -> Self {
         let latest = options.latest.unwrap_or(Nanos::MAX);
         Self { latest, last: None, start: Start::new(source, options) }
     }

@@ -291,7 +291,7 @@ impl From<Vec<Mapping>> for Mappings {
 
 impl Mappings {
     /// The first that fits this end of a connection.
-    fn fitting(&self, owner: Owner, address: Option<&Address>, end: &End) -> Option<&Mapping> {
+    fn fitting(&self, owner: Owner, address: Option<&Address>, end: &UnpairedEnd) -> Option<&Mapping> {
         let (mapping, matched) = self.0.iter().find(|(mapping, _)| mapping.fits(owner, address, end))?;
         // Nothing else depends on it.
         matched.store(true, Ordering::Relaxed);
@@ -305,7 +305,7 @@ impl Mappings {
 }
 
 /// One end of a connection before both are brought to one family.
-struct End {
+struct UnpairedEnd {
     address: SocketAddr,
     made_up: bool,
     /// By a [`Mapping`].
@@ -314,27 +314,27 @@ struct End {
 
 /// Gives connections their endpoints, and keeps those that exist at the same time apart.
 #[derive(Debug, Default)]
-pub struct Resolver {
+pub struct EndpointTable {
     mappings: Mappings,
     /// Tuples of connections that are open now, the lower address first.
     open: HashSet<AddressPair>,
 }
 
-impl Resolver {
-    /// A resolver that rewrites as `mappings` say; the first that fits counts.
+impl EndpointTable {
+    /// A table that rewrites addresses as `mappings` say; the first that fits counts.
     #[must_use]
     pub fn new(mappings: impl Into<Mappings>) -> Self {
         Self { mappings: mappings.into(), open: HashSet::new() }
     }
 
-    /// Endpoints for a connection of the source that is called `source`, until [`Resolver::close`].
+    /// Endpoints for a connection of the source that is called `source`, until [`EndpointTable::close`].
     pub fn open(&mut self, source: &str, opening: &Opening) -> Endpoints {
-        let endpoints = self.resolve(source, opening);
+        let endpoints = self.assign(source, opening);
         self.reserve(source, opening, endpoints)
     }
 
-    /// Gives a connection the endpoints that it [has](Resolver::resolve), or others where they are taken, until
-    /// [`Resolver::close`].
+    /// Gives a connection the endpoints that it [has](EndpointTable::assign), or others where they are taken, until
+    /// [`EndpointTable::close`].
     pub fn reserve(&mut self, source: &str, opening: &Opening, mut endpoints: Endpoints) -> Endpoints {
         self.keep_apart(source, opening, &mut endpoints);
         endpoints
@@ -347,7 +347,7 @@ impl Resolver {
 
     /// The endpoints that the connection has, whatever else is open.
     #[must_use]
-    pub fn resolve(&self, source: &str, opening: &Opening) -> Endpoints {
+    pub fn assign(&self, source: &str, opening: &Opening) -> Endpoints {
         let mut endpoints = Endpoints {
             local: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
             remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
@@ -398,13 +398,13 @@ impl Resolver {
         made_up: &MadeUp,
         unconnected: bool,
         out: &mut Endpoints,
-    ) -> End {
+    ) -> UnpairedEnd {
         let faults = out.faults.len();
         let mut end = match address {
             None => {
                 let address = made_up.endpoint("");
                 out.notes.push(AddressNote::Missing { owner, made_up: address, unconnected });
-                End { address, made_up: true, rewritten: false }
+                UnpairedEnd { address, made_up: true, rewritten: false }
             }
             Some(Address::Socket { address: text, port }) => made_up.socket(owner, text, *port, out),
             Some(named @ (Address::Pipe(_) | Address::Internal { .. })) => {
@@ -412,7 +412,7 @@ impl Resolver {
                 let address = made_up.endpoint(&name);
                 out.notes.push(AddressNote::Named { owner, name: name.clone(), made_up: address });
                 out.names.push((address.ip(), name));
-                End { address, made_up: true, rewritten: false }
+                UnpairedEnd { address, made_up: true, rewritten: false }
             }
         };
         if let Some(mapping) = self.mappings.fitting(owner, address, &end) {
@@ -481,7 +481,7 @@ impl Resolver {
 }
 
 impl Mapping {
-    fn fits(&self, owner: Owner, address: Option<&Address>, end: &End) -> bool {
+    fn fits(&self, owner: Owner, address: Option<&Address>, end: &UnpairedEnd) -> bool {
         match &self.old {
             Old::Address { ip, zone, port } => {
                 end.address.ip().to_canonical() == ip.to_canonical()
@@ -534,7 +534,7 @@ impl MadeUp {
         if self.is_client { dynamic_port(self.connection_hash >> 32) } else { self.server_port }
     }
 
-    fn socket(&self, owner: Owner, text: &str, port: Option<u32>, out: &mut Endpoints) -> End {
+    fn socket(&self, owner: Owner, text: &str, port: Option<u32>, out: &mut Endpoints) -> UnpairedEnd {
         let valid_port = port.and_then(|port| u16::try_from(port).ok());
         let port_number = valid_port.unwrap_or_else(|| self.port());
         match (port, valid_port) {
@@ -546,13 +546,13 @@ impl MadeUp {
             (None, None) => out.notes.push(AddressNote::NoPort { owner, made_up: port_number }),
         }
         if let Some(ip) = parse_ip(text) {
-            return End { address: SocketAddr::new(ip, port_number), made_up: false, rewritten: false };
+            return UnpairedEnd { address: SocketAddr::new(ip, port_number), made_up: false, rewritten: false };
         }
         let ip = self.ip(text);
         out.faults.push(Fact::BadAddress { owner, text: text.to_owned(), made_up: ip });
         out.notes.push(AddressNote::BadAddress { owner, text: text.to_owned(), made_up: ip });
         out.names.push((ip, text.to_owned()));
-        End { address: SocketAddr::new(ip, port_number), made_up: true, rewritten: false }
+        UnpairedEnd { address: SocketAddr::new(ip, port_number), made_up: true, rewritten: false }
     }
 }
 
@@ -615,7 +615,7 @@ mod tests {
     }
 
     fn open(local: Option<Address>, remote: Option<Address>, role: Role) -> Endpoints {
-        Resolver::default().open("path_7", &opening(local, remote, role))
+        EndpointTable::default().open("path_7", &opening(local, remote, role))
     }
 
     #[test]
@@ -648,7 +648,7 @@ mod tests {
     fn the_same_socket_path_always_gets_the_same_address() {
         let pipe = || Some(Address::Pipe("/run/app.sock".into()));
         let first = open(pipe(), pipe(), Role::Downstream);
-        let second = Resolver::default().open("other_9", &opening(None, pipe(), Role::Upstream));
+        let second = EndpointTable::default().open("other_9", &opening(None, pipe(), Role::Upstream));
         assert_eq!(first.local, second.remote);
         assert_ne!(first.remote.ip(), first.local.ip());
         assert!(first.names.contains(&(first.local.ip(), "/run/app.sock".into())));
@@ -665,7 +665,7 @@ mod tests {
 
     #[test]
     fn mappings_rewrite_addresses_ports_names_and_missing_ones() {
-        let map = |text: &str| Resolver::new(vec![text.parse().unwrap()]);
+        let map = |text: &str| EndpointTable::new(vec![text.parse().unwrap()]);
         let both = || opening(socket("10.0.0.1", 443), socket("10.0.0.2", 5000), Role::Downstream);
         assert_eq!(map("10.0.0.1=192.0.2.1").open("s", &both()).local, "192.0.2.1:443".parse().unwrap());
         assert_eq!(map("10.0.0.1:443=192.0.2.1:80").open("s", &both()).local, "192.0.2.1:80".parse().unwrap());
@@ -687,16 +687,16 @@ mod tests {
 
     #[test]
     fn connections_with_the_same_addresses_are_kept_apart_while_both_are_open() {
-        let mut resolver = Resolver::default();
-        let first = resolver.open("a", &opening(socket("10.0.0.1", 80), socket("10.0.0.2", 5000), Role::Downstream));
+        let mut table = EndpointTable::default();
+        let first = table.open("a", &opening(socket("10.0.0.1", 80), socket("10.0.0.2", 5000), Role::Downstream));
         // The other end's Envoy: local and remote swapped.
-        let second = resolver.open("b", &opening(socket("10.0.0.2", 5000), socket("10.0.0.1", 80), Role::Upstream));
+        let second = table.open("b", &opening(socket("10.0.0.2", 5000), socket("10.0.0.1", 80), Role::Upstream));
         assert_ne!(second.local.port(), 5000);
         assert_eq!(second.remote, first.local);
         assert_eq!(second.notes.len(), 1);
-        resolver.close(&first);
-        resolver.close(&second);
-        let third = resolver.open("c", &opening(socket("10.0.0.1", 80), socket("10.0.0.2", 5000), Role::Downstream));
+        table.close(&first);
+        table.close(&second);
+        let third = table.open("c", &opening(socket("10.0.0.1", 80), socket("10.0.0.2", 5000), Role::Downstream));
         assert_eq!((third.local, third.remote), (first.local, first.remote));
     }
 }

@@ -1,6 +1,6 @@
 //! Timelines as their users go through them: entry by entry.
 
-use super::{ConnectionId, Entry, EntryKind, Opening, Options, Record, Summaries, Summary, Timelines};
+use super::{ConnectionId, Entry, EntryKind, Opening, Record, Summaries, Summary, TimelineOptions, Timelines};
 use crate::{
     input::{Advance, Source},
     trace::{Finding, Findings, Nanos},
@@ -56,7 +56,7 @@ impl Entry<'_> {
 impl Entries {
     /// The entries of `source`.
     #[must_use]
-    pub fn new(source: Source, options: Options) -> Self {
+    pub fn new(source: Source, options: TimelineOptions) -> Self {
         Self {
             timelines: Timelines::new(source, options),
             summaries: Summaries::default(),

@@ -106,8 +106,8 @@ pub struct Record<P, N> {
     pub end_stream: bool,
     /// Buffered trace: recording of this direction stopped here, whatever followed.
     pub recording_stopped: bool,
-    /// Two events in one: see [`Options::join`](super::Options::join).
-    pub joined: Option<Joined>,
+    /// Two events in one: see [`TimelineOptions::join`](super::TimelineOptions::join).
+    pub joined: Option<JoinedEvents>,
     /// Replayed HTTP: bytes of the payload that are no body.
     pub framing: u64,
     /// Replayed HTTP: what people should know of these bytes, in lines that are safe for terminals; empty for most.
@@ -158,7 +158,7 @@ impl<P, N> Record<P, N> {
 
 /// How a cut event was joined to the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joined {
+pub struct JoinedEvents {
     /// Bytes of the first event, which is whole; the entry has its time.
     pub first: u64,
     /// The time of the second event, which is cut.

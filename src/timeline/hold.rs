@@ -1,11 +1,11 @@
 //! Events that wait: for the next one, which tells how long they were, or to be joined to it.
 
-use super::{ConnectionId, Joined, Record, TrueLength};
+use super::{ConnectionId, JoinedEvents, Record, TrueLength};
 use crate::trace::{Event, Nanos, Place};
 
 /// An event whose true length the next one tells. Its bytes are in [`Holding::bytes`].
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldEvent {
     pub(super) connection: ConnectionId,
     pub(super) time: Nanos,
     pub(super) seq_num: u64,
@@ -18,7 +18,7 @@ pub(super) struct Held {
 /// A held event that goes on its way; its bytes are in [`Holding::released`].
 #[derive(Debug)]
 pub(super) struct Released {
-    pub(super) held: Held,
+    pub(super) held: HeldEvent,
     /// Its own length, without that of an event which it was joined to.
     pub(super) length: TrueLength,
 }
@@ -33,7 +33,7 @@ struct First {
 /// What waits of one source, which is one event at most, or two that are joined.
 #[derive(Debug, Default)]
 pub(super) struct Holding {
-    held: Option<Held>,
+    held: Option<HeldEvent>,
     first: Option<First>,
     bytes: Vec<u8>,
     released: Vec<u8>,
@@ -76,10 +76,10 @@ impl Holding {
     }
 
     /// Keeps an event, joined to the one that waits for it if there is one.
-    pub(super) fn hold(&mut self, mut held: Held, payload: &[u8]) {
+    pub(super) fn hold(&mut self, mut held: HeldEvent, payload: &[u8]) {
         match self.first.take() {
             Some(First { time, len }) => {
-                held.record.joined = Some(Joined { first: len, time: held.time });
+                held.record.joined = Some(JoinedEvents { first: len, time: held.time });
                 held.time = time;
             }
             None => self.bytes.clear(),

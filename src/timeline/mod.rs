@@ -9,7 +9,7 @@
 //!     timeline::{Entries, EntryKind, Options},
 //! };
 //!
-//! let source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), input::Options::default())?;
+//! let source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), input::SourceOptions::default())?;
 //! let mut entries = Entries::new(source, Options::default());
 //! while let Some(view) = entries.next_entry() {
 //!     match view.entry.kind {
@@ -47,20 +47,20 @@ mod summary;
 mod table;
 
 pub use assemble::Timelines;
-pub use endpoint::{AddressNote, Endpoints, Mapping, Mappings, Other, ParseMappingError, Resolver};
+pub use endpoint::{AddressNote, EndpointTable, Endpoints, Mapping, Mappings, Other, ParseMappingError};
 pub use entries::{Entries, EntryView, OwnedEntry};
 pub(crate) use entry::PerConnection;
-pub use entry::{ConnectionId, Data, Entry, EntryKind, Joined, Opening, Record, TrueLength};
+pub use entry::{ConnectionId, Data, Entry, EntryKind, JoinedEvents, Opening, Record, TrueLength};
 pub use hash::AddressPair;
 pub(crate) use hash::stable_hash;
 pub(crate) use http::{Completeness, Streams, reason_phrase};
 pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
-pub use options::{MAX_CONNECTIONS, Options};
+pub use options::{MAX_CONNECTIONS, TimelineOptions};
 pub use protocol::{PREFACE, Protocol};
 pub(crate) use protocol::{Preface, Sniffer};
 pub use role::{Role, RoleChoice};
 pub use start::TimesFrom;
-pub use summary::{Side, Summaries, Summary};
+pub use summary::{DirectionTotals, Summaries, Summary};
 
 /// Which way bytes went, as Envoy saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use crate::{input, trace::Nanos};
 
 /// How timelines are assembled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct TimelineOptions {
     /// Who opened the connections.
     pub role: RoleChoice,
     /// The time of events before the first that has one, whatever the trace shows: nanoseconds since the Unix epoch.
@@ -14,7 +14,7 @@ pub struct Options {
     pub neighbours: Option<Nanos>,
     /// The source is a file of this kind at its path. Its beginning is read once more where its first event has no
     /// time, to find the first that has one, and without any the file's modification time stands for it.
-    pub reread: Option<input::Options>,
+    pub reread: Option<input::SourceOptions>,
     /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
     pub eager: bool,
     /// Join a cut event to the whole one right before it, of the same direction. A dissector that was promised more by
@@ -28,5 +28,5 @@ pub struct Options {
     pub http: HttpOptions,
 }
 
-/// The limit unless [`Options::max_connections`] says otherwise.
+/// The limit unless [`TimelineOptions::max_connections`] says otherwise.
 pub const MAX_CONNECTIONS: usize = 100_000;

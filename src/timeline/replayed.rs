@@ -1,9 +1,9 @@
 //! Entries of HTTP traces: what the replay makes, on the connections of the source.
 
 use super::{
-    ConnectionId, EntryKind, Options, Record,
-    http::{BytesPlace, Made, MadeKind, Replay},
-    sockets::{PayloadPlace, Pending},
+    ConnectionId, EntryKind, Record, TimelineOptions,
+    http::{BytesPlace, HttpReplay, Made, MadeKind},
+    sockets::{PayloadPlace, PendingEntry},
     start::Start,
     table::ConnectionTable,
 };
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
     /// Made with the first HTTP trace.
-    replay: Option<Box<Replay>>,
+    replay: Option<Box<HttpReplay>>,
     /// By the replay's streams.
     connections: Vec<ConnectionId>,
     /// Place and note of the current entry, if it is the replay's.
@@ -27,8 +27,14 @@ pub(super) struct Replayed {
 
 impl Replayed {
     /// Takes the source's current message. All entries before it must have been read.
-    pub(super) fn message(&mut self, source: &Source, options: &Options, start: &Start, findings: &mut Findings) {
-        let replay = self.replay.get_or_insert_with(|| Box::new(Replay::new(options, start.clone())));
+    pub(super) fn message(
+        &mut self,
+        source: &Source,
+        options: &TimelineOptions,
+        start: &Start,
+        findings: &mut Findings,
+    ) {
+        let replay = self.replay.get_or_insert_with(|| Box::new(HttpReplay::new(options, start.clone())));
         replay.message(source.message(), findings);
     }
 
@@ -38,7 +44,7 @@ impl Replayed {
         source: &Source,
         table: &mut ConnectionTable,
         findings: &mut Findings,
-    ) -> Option<Pending> {
+    ) -> Option<PendingEntry> {
         let replay = self.replay.as_mut()?;
         loop {
             let Some(Made { stream, time, origin, kind }) = replay.next(source.message()) else {
@@ -81,7 +87,7 @@ impl Replayed {
                 }
             };
             self.current = Some((origin, note));
-            return Some(Pending { connection: self.connections[stream], time, kind });
+            return Some(PendingEntry { connection: self.connections[stream], time, kind });
         }
     }
 

@@ -3,11 +3,11 @@
 use std::{collections::VecDeque, mem};
 
 use super::{
-    ConnectionId, Direction, EntryKind, MAX_CONNECTIONS, Opening, Options, Record, Role, RoleChoice, TimesFrom,
+    ConnectionId, Direction, EntryKind, MAX_CONNECTIONS, Opening, Record, Role, RoleChoice, TimelineOptions, TimesFrom,
     TrueLength,
-    clock::Clock,
+    clock::EventClock,
     cursor::{MessageCursor, MoreInput},
-    hold::{Held, Holding, Released, first_missing, true_length},
+    hold::{HeldEvent, Holding, Released, first_missing, true_length},
     role,
     table::ConnectionTable,
 };
@@ -27,7 +27,7 @@ pub(super) enum PayloadPlace {
 
 /// An entry without its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingEntry {
     pub(super) connection: ConnectionId,
     pub(super) time: Nanos,
     pub(super) kind: EntryKind<Record<PayloadPlace, ()>>,
@@ -36,14 +36,14 @@ pub(super) struct Pending {
 /// The entry that is being read, and those after it that are known already.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub(super) current: Option<Pending>,
-    waiting: VecDeque<Pending>,
+    pub(super) current: Option<PendingEntry>,
+    waiting: VecDeque<PendingEntry>,
 }
 
 impl Queue {
     /// Most events come to one entry, which need not wait.
     #[inline]
-    pub(super) fn push(&mut self, entry: Pending) {
+    pub(super) fn push(&mut self, entry: PendingEntry) {
         if self.current.is_none() {
             self.current = Some(entry);
         } else {
@@ -60,23 +60,23 @@ impl Queue {
 /// Makes entries of the events of socket traces.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    options: Options,
+    options: TimelineOptions,
     pub(super) table: ConnectionTable,
     pub(super) queue: Queue,
     pub(super) cursor: MessageCursor,
-    pub(super) clock: Clock,
+    pub(super) clock: EventClock,
     pub(super) holding: Holding,
     /// That too many connections were open is a finding already.
     crowded: bool,
 }
 
 impl Sockets {
-    pub(super) fn new(source: &Source, options: Options) -> Self {
+    pub(super) fn new(source: &Source, options: TimelineOptions) -> Self {
         Self {
             table: ConnectionTable::new(options.max_connections.unwrap_or(MAX_CONNECTIONS)),
             queue: Queue::default(),
             cursor: MessageCursor::default(),
-            clock: Clock::new(source, &options),
+            clock: EventClock::new(source, &options),
             holding: Holding::default(),
             options,
             crowded: false,
@@ -85,18 +85,18 @@ impl Sockets {
 
     #[inline]
     fn push(&mut self, connection: ConnectionId, time: Nanos, kind: EntryKind<Record<PayloadPlace, ()>>) {
-        self.queue.push(Pending { connection, time, kind });
+        self.queue.push(PendingEntry { connection, time, kind });
     }
 
     /// The short way for what most entries are: bytes right after those of the entry before, by every sign, in the
-    /// same run of one open connection. It looks at nothing that [`Sockets::next_in_message`] would not come to the same
+    /// same batch of one open connection. It looks at nothing that [`Sockets::next_in_message`] would not come to the same
     /// answer about, and leaves everything else to it.
     #[inline]
     pub(super) fn next_plain(&mut self, source: &Source) -> bool {
         let message = source.records();
         let index = self.cursor.next;
         // Of the last event, the next message may say that it is to be joined to a cut one.
-        if !message.run || !self.cursor.in_message || index + 1 >= message.events.len() {
+        if message.count() == 1 || !self.cursor.in_message || index + 1 >= message.events.len() {
             return false;
         }
         let event = message.events[index];
@@ -122,7 +122,7 @@ impl Sockets {
         self.cursor.next = index + 1;
         let direction = if event.kind == EventKind::Read { Direction::Inbound } else { Direction::Outbound };
         let record = Record::whole(direction, PayloadPlace::Message(event.body.payload), len);
-        self.queue.current = Some(Pending { connection, time, kind: EntryKind::Data(record) });
+        self.queue.current = Some(PendingEntry { connection, time, kind: EntryKind::Data(record) });
         true
     }
 
@@ -392,7 +392,7 @@ impl Sockets {
         record: Record<PayloadPlace, ()>,
     ) {
         let place = self.cursor.place(source);
-        let held = Held { connection, time, seq_num: event.seq_num, place, record: record.with((), ()) };
+        let held = HeldEvent { connection, time, seq_num: event.seq_num, place, record: record.with((), ()) };
         self.holding.hold(held, source.message().bytes(event.body.payload));
     }
 
@@ -404,7 +404,7 @@ impl Sockets {
 
     fn push_released(&mut self, released: Option<Released>) {
         let Some(Released { held, length }) = released else { return };
-        let Held { connection, time, seq_num, record, .. } = held;
+        let HeldEvent { connection, time, seq_num, record, .. } = held;
         let unsure = record.truncated || record.as_string;
         self.table.state(connection).count(seq_num, length, record.direction, unsure);
         self.push(connection, time, EntryKind::Data(record.with(PayloadPlace::Held, ())));

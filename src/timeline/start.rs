@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::UNIX_EPOCH};
 
-use super::{Options, http::head};
+use super::{TimelineOptions, http::head};
 use crate::{
     input::{self, Advance, Source},
     trace::{Findings, MessageView, Nanos},
@@ -38,12 +38,12 @@ pub(super) struct Start {
     given: Option<Nanos>,
     neighbours: Option<Nanos>,
     latest: Nanos,
-    file: Option<(PathBuf, input::Options)>,
+    file: Option<(PathBuf, input::SourceOptions)>,
     found: Option<(Nanos, TimesFrom)>,
 }
 
 impl Start {
-    pub(super) fn new(source: &Source, options: &Options) -> Self {
+    pub(super) fn new(source: &Source, options: &TimelineOptions) -> Self {
         Self {
             given: options.start_time,
             neighbours: options.neighbours,
@@ -83,7 +83,7 @@ impl Start {
     /// The first time in the file, which is read once more for it, so that nothing has to be held back.
     fn next_in_file(&self) -> Option<Nanos> {
         let (path, options) = self.file.as_ref()?;
-        let mut source = Source::open(path, input::Options { piece: None, ..*options }).ok()?;
+        let mut source = Source::open(path, input::SourceOptions { read_size: None, ..*options }).ok()?;
         // Nobody hears of them; the pass that counts finds them again.
         let mut findings = Findings::default();
         let mut reads = 0;

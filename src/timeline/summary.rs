@@ -7,7 +7,7 @@ use crate::trace::{Fact, Finding, Findings, Nanos, Owner, Place};
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Side {
+pub struct DirectionTotals {
     /// Reads or writes.
     pub events: u64,
     /// Bytes in the trace.
@@ -32,7 +32,7 @@ pub struct Summary {
     /// The time of the last entry.
     pub last: Nanos,
     /// Inbound and outbound.
-    pub sides: [Side; 2],
+    pub sides: [DirectionTotals; 2],
     /// Whether it ended within the trace.
     pub closed: bool,
     /// What was in it.
@@ -218,7 +218,7 @@ impl Summaries {
             opening: opening.clone(),
             first: time,
             last: time,
-            sides: [Side::default(); 2],
+            sides: [DirectionTotals::default(); 2],
             closed: false,
             protocol: Protocol::Unknown,
             preface: Preface::default(),

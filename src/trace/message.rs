@@ -135,8 +135,25 @@ pub struct Event {
     pub seq_num: u64,
     /// Index of this event's own `connection` in [`Message::event_connections`].
     pub connection: Option<u32>,
-    /// In a [run](Message::run), where the event's segment begins, in bytes from the first one.
+    /// In a [batch](Message::count), where the event's segment begins, in bytes from the first one.
     pub segment: u32,
+}
+
+impl Event {
+    /// Seconds that every capture has room for: up to the year 2106.
+    const SECONDS: Nanos = 1 << 32;
+
+    /// Whether it brings bytes and nothing else, all of them as they were, at a time that every capture can hold. Then
+    /// it means the same in a message of its own as in a batch.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let Self { time, kind, body, end_stream, seq_num: _, connection, segment: _ } = self;
+        time.is_some_and(|time| time < Self::SECONDS * 1_000_000_000)
+            && matches!(kind, EventKind::Read | EventKind::Write)
+            && !(body.truncated | body.as_string | end_stream)
+            && connection.is_none()
+    }
 }
 
 /// Which half of an HTTP exchange.
@@ -211,20 +228,28 @@ pub const MAX_HEADERS: usize = 1 << 16;
 /// Parts of an HTTP exchange that one message may have. Envoy writes at most six.
 const MAX_PARTS: usize = 1024;
 
+/// Messages of a batch at most: enough to share the cost of a message, few enough to stay in a core's cache.
+pub const MAX_BATCH: usize = 128;
+
+/// Bytes of a payload that are copied to have it in a batch. Longer ones cost more than a message does.
+const MAX_COPY: usize = 1024;
+
 /// Bytes of an address or name that are kept. A host name has at most 253 (RFC 1035), the path of a socket 107.
 const MAX_NAME: usize = 1024;
 
-/// One decoded message, or a run of them. Decoders call [`Message::clear`] and fill it; nothing in it is freed between
-/// messages.
+/// A decoded message, which is a batch of events. Decoders call [`Message::clear`] and fill it; nothing in it is freed
+/// between messages.
+///
+/// Streamed segments of one connection that follow each other share a batch, so that what a message costs is shared by
+/// many events: see [`Message::append`].
 #[derive(Debug, Default)]
 pub struct Message {
-    /// Byte offset of the message in its source; of a run, the first one's.
+    /// Byte offset of the message in its source; of a batch of several, the first one's.
     pub offset: u64,
-    /// Index of the message in its source, from 0; of a run, the first one's.
+    /// Index of the message in its source, from 0; of a batch of several, the first one's.
     pub index: u64,
-    /// It stands for several: streamed segments of one connection that follow each other, each with one event, which is
-    /// whole and has a time.
-    pub run: bool,
+    /// Messages of the source that are in this batch after the first one. Each has one event, and so has the first one.
+    further: usize,
     /// `None` while nothing of the oneof was seen.
     pub kind: Option<TraceKind>,
     /// `trace_id`, 0 where absent.
@@ -308,7 +333,7 @@ impl Message {
 
     /// Forgets the message, keeps the memory.
     pub fn clear(&mut self) {
-        self.run = false;
+        self.further = 0;
         self.kind = None;
         self.trace_id = 0;
         self.connection = None;
@@ -354,10 +379,12 @@ impl Message {
         self.bad_time.map(|first| Fact::BadTimes { first, times: self.bad_times })
     }
 
-    /// How many messages of the source it stands for.
+    /// How many messages of the source are in this batch. Of several, each has one event, and that
+    /// [is plain](Event::is_plain).
+    #[inline]
     #[must_use]
     pub fn count(&self) -> u64 {
-        if self.run { self.events.len() as u64 } else { 1 }
+        self.further as u64 + 1
     }
 
     /// Where it begins; of a run, where the first one does.
@@ -369,11 +396,78 @@ impl Message {
     /// Where the message begins that holds the event with this index.
     #[must_use]
     pub fn place_of(&self, event: usize) -> Place {
+        let segment = self.events.get(event).map_or(0, |event| event.segment);
         let Place { offset, message } = self.place();
-        match self.events.get(event).filter(|_| self.run) {
-            Some(found) => Place { offset: offset + u64::from(found.segment), message: message + event as u64 },
-            None => Place { offset, message },
+        Place { offset: offset + u64::from(segment), message: message + event.min(self.further) as u64 }
+    }
+
+    /// Each event came in a message of its own.
+    #[inline]
+    pub fn set_messages_per_event(&mut self) {
+        self.further = self.events.len().saturating_sub(1);
+    }
+
+    /// Whether other messages may share a batch with this one, or do so already: a streamed segment with one plain
+    /// event and nothing that is to be said of it.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.further > 0
+            || (self.kind == Some(TraceKind::SocketStreamed)
+                && self.events.len() == 1
+                && self.events[0].is_plain()
+                && self.events.beyond() == 0
+                && self.connection.is_none()
+                && self.event_connections.is_empty()
+                && self.bad_times == 0
+                && !self.cut)
+    }
+
+    /// Whether it is worth looking whether the next message may share this batch.
+    #[inline]
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.events.len() < MAX_BATCH.min(self.events.limit()) && self.is_plain() && self.is_cheap_to_copy()
+    }
+
+    /// Whether no event's payload would have to be copied that takes longer to copy than a message of its own.
+    fn is_cheap_to_copy(&self) -> bool {
+        self.events
+            .iter()
+            .rev()
+            .take(1)
+            .all(|event| !event.body.payload.in_scratch || event.body.payload.len <= MAX_COPY)
+    }
+
+    /// Adds the events of the next message, if they may share the batch of this one. Its window begins `at` bytes after
+    /// the start of this one's, and it begins `segment` bytes after the first message.
+    #[inline]
+    pub fn append(&mut self, next: &Self, at: usize, segment: usize) -> bool {
+        let Ok(segment) = u32::try_from(segment) else { return false };
+        let len = self.events.len() + next.events.len();
+        let fits = next.is_plain()
+            && next.trace_id == self.trace_id
+            && len <= MAX_BATCH.min(self.events.limit())
+            && next.events.last().is_some_and(|last| last.segment.checked_add(segment).is_some());
+        if !fits || !next.is_cheap_to_copy() {
+            return false;
         }
+        for event in &next.events {
+            let Span { start, len, in_scratch } = event.body.payload;
+            let payload = if in_scratch {
+                self.copy(&next.scratch[start..start + len])
+            } else {
+                Span::in_window(start + at, len)
+            };
+            // The last one's sum fits, and it is the largest.
+            self.events.push(Event {
+                body: Body { payload, ..event.body },
+                segment: event.segment + segment,
+                ..*event
+            });
+        }
+        self.further = len - 1;
+        true
     }
 
     /// Adds a part of an HTTP exchange without fields; they follow with [`Message::push_header`].
@@ -552,5 +646,71 @@ impl<'a> MessageView<'a> {
     pub fn bytes(self, span: Span) -> &'a [u8] {
         let all = if span.in_scratch { self.message.scratch.as_slice() } else { self.window };
         &all[span.start..span.start + span.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(trace_id: u64, payload: &[u8], in_scratch: bool) -> Message {
+        let mut message = Message { kind: Some(TraceKind::SocketStreamed), trace_id, ..Message::default() };
+        message.scratch.extend_from_slice(if in_scratch { payload } else { b"" });
+        let payload = Span { start: 0, len: payload.len(), in_scratch };
+        let body = Body { payload, ..Body::default() };
+        message.events.push(Event { time: Some(5), kind: EventKind::Read, body, ..Event::default() });
+        message
+    }
+
+    #[test]
+    fn the_events_of_a_batch_keep_their_bytes_and_places() {
+        let place = |offset, message| Place { offset, message };
+        let mut batch = segment(1, b"abc", true);
+        (batch.offset, batch.index) = (1000, 10);
+        assert_eq!((batch.count(), batch.place_of(0), batch.place_of(1)), (1, place(1000, 10), place(1000, 10)));
+        assert!(batch.append(&segment(1, b"de", true), 20, 21));
+        assert!(batch.append(&segment(1, b"fgh", false), 3, 42));
+        assert_eq!(batch.count(), 3);
+        assert_eq!([0, 1, 2].map(|event| batch.place_of(event)), [place(1000, 10), place(1021, 11), place(1042, 12)]);
+        let view = MessageView::new(&batch, b"123fgh");
+        let payloads = batch.events.iter().map(|event| view.bytes(event.body.payload)).collect::<Vec<_>>();
+        assert_eq!(payloads, [b"abc".as_slice(), b"de", b"fgh"]);
+        batch.clear();
+        assert_eq!((batch.count(), batch.is_plain()), (1, false));
+    }
+
+    /// What means something else in a message of its own, or is to be told of it, stays one.
+    #[test]
+    fn only_plain_segments_of_one_connection_share_a_batch() {
+        let plain = || segment(1, b"abc", false);
+        assert!(plain().has_room() && plain().append(&plain(), 10, 10));
+        let changes: [fn(&mut Message); 14] = [
+            |message| message.kind = Some(TraceKind::SocketBuffered),
+            |message| message.connection = Some(Connection::default()),
+            |message| message.event_connections.push(Connection::default()),
+            |message| message.note_bad_time(TimeError::Unreadable),
+            |message| message.cut = true,
+            |message| message.events.push(Event::default()),
+            |message| message.events.clear(),
+            |message| message.events[0].time = None,
+            |message| message.events[0].time = Some(1 << 62),
+            |message| message.events[0].kind = EventKind::Closed,
+            |message| message.events[0].body.truncated = true,
+            |message| message.events[0].body.as_string = true,
+            |message| message.events[0].end_stream = true,
+            |message| message.events[0].connection = Some(0),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut other = plain();
+            change(&mut other);
+            assert!(!other.has_room() && !plain().append(&other, 10, 10), "{index}");
+        }
+        assert!(!plain().append(&segment(2, b"abc", false), 10, 10));
+        // Where the place in the batch cannot be told.
+        assert!(!plain().append(&plain(), 10, 1 << 32));
+        let mut full = Message::with_limits(1, 1);
+        full.kind = Some(TraceKind::SocketStreamed);
+        full.events.push(plain().events[0]);
+        assert!(!full.has_room());
     }
 }

@@ -38,8 +38,8 @@ pub use address::{Address, Connection};
 pub use fact::{ExchangeFact, Fact, Limited, Owner};
 pub use finding::{Code, Finding, Findings, Severity};
 pub use message::{
-    Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_EVENTS, MAX_HEADERS, Message, MessageView, Span,
-    TraceKind,
+    Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_BATCH, MAX_EVENTS, MAX_HEADERS, Message,
+    MessageView, Span, TraceKind,
 };
 pub use place::Place;
 pub use records::Records;

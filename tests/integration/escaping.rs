@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
 use tap2pcap::{
-    capture::{Capture, Destination, Format},
+    capture::{Capture, CaptureFormat, Destination},
     proto::tap::Connection,
     synth::{Packet, PacketSink as _},
     timeline::Direction,
@@ -207,7 +207,7 @@ fn any_comment_and_name_gives_a_capture_that_is_read_whole() {
         .flat_map(|length| ["x".repeat(length), "é".repeat(1 + length / 2), EVIL.repeat(1 + length / EVIL.len())])
         .collect();
     texts.push(format!("two\nlines {EVIL}"));
-    let mut capture = Capture::create(&Destination::File(path.clone()), Format::Pcapng).unwrap();
+    let mut capture = Capture::create(&Destination::File(path.clone()), CaptureFormat::Pcapng).unwrap();
     for text in &texts {
         let interface = capture.add_interface(text);
         capture.add_names(&[([198, 18, 0, 1].into(), text.clone())]);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use tap2pcap::{
     ConvertError, ConvertOptions,
-    capture::Format,
+    capture::CaptureFormat,
     convert,
     input::{self, InputError, Source},
     synth::{self, SettingNames, TcpMode},
@@ -33,18 +33,25 @@ static NAMES: SettingNames = SettingNames { role: "--role", start_time: "--start
 fn the_library_writes_the_bytes_that_the_program_writes() {
     let dir = Dir::new("library-bytes");
     let changed = ConvertOptions {
-        timeline: timeline::Options {
+        timeline: timeline::TimelineOptions {
             role: RoleChoice::Always(Role::Upstream),
             http: HttpOptions { version: VersionChoice::Two, ..HttpOptions::default() },
-            ..timeline::Options::default()
+            ..timeline::TimelineOptions::default()
         },
-        synth: synth::Options { tcp: TcpMode::Bare, mss: Some(100), names: &NAMES, ..synth::Options::default() },
+        synth: synth::SynthOptions {
+            tcp: TcpMode::Bare,
+            mss: Some(100),
+            names: &NAMES,
+            ..synth::SynthOptions::default()
+        },
         map: vec!["local=192.0.2.1:999".parse().unwrap()],
         ..ConvertOptions::default()
     };
     let args = ["--role", "upstream", "--http", "2", "--tcp", "bare", "--mss", "100", "--map", "local=192.0.2.1:999"];
     for trace in TRACES.map(Path::new) {
-        for (suffix, format) in [("pcapng", None), ("pcap", None), ("pcap.gz", None), ("x", Some(Format::PcapMicros))] {
+        for (suffix, format) in
+            [("pcapng", None), ("pcap", None), ("pcap.gz", None), ("x", Some(CaptureFormat::PcapMicros))]
+        {
             for (options, args) in [(&ConvertOptions::default(), &[][..]), (&changed, &args[..])] {
                 let options = ConvertOptions { format, ..options.clone() };
                 let mut args = args.to_vec();
@@ -97,7 +104,7 @@ fn what_is_not_converted_says_why_and_leaves_no_file() {
 #[test]
 fn messages_come_one_after_the_other_to_the_end_of_the_source() {
     for trace in TRACES {
-        let mut source = Source::open(trace.as_ref(), input::Options::default()).unwrap();
+        let mut source = Source::open(trace.as_ref(), input::SourceOptions::default()).unwrap();
         let (mut messages, mut last) = (0, None);
         while let Some(view) = source.next_message(&mut Findings::default()) {
             messages += view.message().count();
@@ -113,8 +120,8 @@ fn messages_come_one_after_the_other_to_the_end_of_the_source() {
 fn entries_come_with_their_connection_and_copies_of_them_have_the_same_bytes() {
     for trace in TRACES {
         let entries = || {
-            let source = Source::open(trace.as_ref(), input::Options::default()).unwrap();
-            Entries::new(source, timeline::Options::default())
+            let source = Source::open(trace.as_ref(), input::SourceOptions::default()).unwrap();
+            Entries::new(source, timeline::TimelineOptions::default())
         };
         let copies: Vec<_> = entries().owned().collect();
         let mut bytes = BTreeMap::new();

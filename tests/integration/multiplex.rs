@@ -12,7 +12,7 @@ use tap2pcap::{
         Connection, HttpBufferedTrace, TraceWrapper, http_buffered_trace::Message,
         http_streamed_trace_segment::MessagePiece, trace_wrapper::Trace,
     },
-    timeline::{EntryKind, HttpOptions, Options, Timelines, TrueLength, VersionChoice},
+    timeline::{EntryKind, HttpOptions, TimelineOptions, Timelines, TrueLength, VersionChoice},
     trace::Findings,
 };
 
@@ -482,9 +482,10 @@ fn every_entry_ends_with_a_frame() {
         })
         .collect();
     let bytes = Dress::Delimited.file(&traces);
-    let source = Source::from_reader(Path::new("t"), Box::new(std::io::Cursor::new(bytes)), input::Options::default());
+    let source =
+        Source::from_reader(Path::new("t"), Box::new(std::io::Cursor::new(bytes)), input::SourceOptions::default());
     let http = HttpOptions { version: VersionChoice::Two, ..HttpOptions::default() };
-    let mut timelines = Timelines::new(source.unwrap(), Options { http, ..Options::default() });
+    let mut timelines = Timelines::new(source.unwrap(), TimelineOptions { http, ..TimelineOptions::default() });
     let mut full = 0;
     let mut findings = Findings::default();
     loop {

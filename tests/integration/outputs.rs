@@ -145,10 +145,10 @@ fn standard_output_by_any_name_is_appended_to() {
     let whole = tap2pcap().arg(&trace).arg("-").run().expect_status(0).stdout;
     for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
         let file = dir.create("all", "before ");
-        let script = "{ \"$0\" -q \"$1\" \"$3\"; status=$?; echo -n \" behind\"; } >>\"$2\"; exit $status";
+        let script = "{ \"$0\" -q \"$1\" \"$3\"; status=$?; echo -n \" after\"; } >>\"$2\"; exit $status";
         let inode = fs::metadata(&file).unwrap().ino();
         shell(script, &[&trace, &file, Path::new(name)]).expect_clean();
-        let expected = [b"before ".as_slice(), &whole, b" behind"].concat();
+        let expected = [b"before ".as_slice(), &whole, b" after"].concat();
         assert!(fs::read(&file).unwrap() == expected, "{name}");
         assert_eq!(fs::metadata(&file).unwrap().ino(), inode, "{name}");
         let piped = tap2pcap().arg("-q").arg(&trace).arg(name).run().expect_clean();

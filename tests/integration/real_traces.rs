@@ -127,7 +127,7 @@ fn check_bare(converted: &Converted) {
             assert_ne!(frame.checksums[0], Checksum::Bad, "{name}: {frame:?}");
         }
     }
-    assert_eq!(rest.next(), None, "{name}: packets that no event is behind");
+    assert_eq!(rest.next(), None, "{name}: packets of no event");
     check_sequence(converted);
     check_addresses(converted);
     check_payload(converted);

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tap2pcap::tap::{Config, Endpoint, Format, ManualClock, Syntax, Tap, TapSettings};
+use tap2pcap::tap::{Config, Endpoint, ManualClock, Syntax, Tap, TapSettings, TraceFormat};
 
 const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const TAP: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tap.v3.Tap";
@@ -126,7 +126,7 @@ fn takes_what_a_tap_needs() {
 
 #[test]
 fn takes_all_settings_of_a_tap() {
-    for format in Format::ALL {
+    for format in TraceFormat::ALL {
         let mut bootstrap = bootstrap();
         let socket = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
         let output = format!("{socket}/common_config/static_config/output_config");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tap2pcap::{
-    input::{Advance, Encoding, Options, Source},
+    input::{Advance, Encoding, Source, SourceOptions},
     proto::tap::{
         Connection, HttpBufferedTrace, SocketEvent, TraceWrapper, http_buffered_trace,
         http_streamed_trace_segment::MessagePiece,
@@ -236,7 +236,7 @@ fn read_by_pieces(encoding: Encoding, bytes: &[u8], size: usize) -> (Vec<Finding
         }
     }
     let reader = Box::new(Pieces(io::Cursor::new(bytes.to_owned()), size));
-    let options = Options { encoding: Some(encoding), ..Options::default() };
+    let options = SourceOptions { encoding: Some(encoding), ..SourceOptions::default() };
     let mut source = Source::from_reader(Path::new("path_0"), reader, options).unwrap();
     let mut findings = Findings::default();
     loop {

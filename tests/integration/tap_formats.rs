@@ -18,7 +18,7 @@ use tap2pcap::{
             trace_wrapper::Trace,
         },
     },
-    tap::Format,
+    tap::TraceFormat,
 };
 
 fn wrapper() -> MessageDescriptor {
@@ -39,7 +39,7 @@ fn real_traces(suffix: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), fs::read(path).expect("readable"))).collect()
 }
 
-fn check(path: &Path, original: &[u8], format: Format, traces: &[TraceWrapper]) {
+fn check(path: &Path, original: &[u8], format: TraceFormat, traces: &[TraceWrapper]) {
     let mut written = Vec::new();
     for trace in traces {
         format.encode(trace, &mut written);
@@ -61,7 +61,7 @@ fn length_delimited() {
         while !rest.is_empty() {
             traces.push(TraceWrapper::decode_length_delimited(&mut rest).expect("a message"));
         }
-        check(&path, &bytes, Format::ProtoBinaryLengthDelimited, &traces);
+        check(&path, &bytes, TraceFormat::ProtoBinaryLengthDelimited, &traces);
     }
 }
 
@@ -71,9 +71,9 @@ fn back_to_back(bytes: &[u8]) -> Vec<TraceWrapper> {
     const SAMPLE_RATE: u8 = 5 << 3 | 2;
     let mut messages: Vec<Vec<u8>> = Vec::new();
     let mut rest = bytes;
-    while let Some((&tag, mut behind)) = rest.split_first() {
-        let len = prost::decode_length_delimiter(&mut behind).expect("a length");
-        let field = &rest[..rest.len() - behind.len() + len];
+    while let Some((&tag, mut after)) = rest.split_first() {
+        let len = prost::decode_length_delimiter(&mut after).expect("a length");
+        let field = &rest[..rest.len() - after.len() + len];
         rest = &rest[field.len()..];
         match messages.last_mut() {
             Some(last) if tag == SAMPLE_RATE => last.extend_from_slice(field),
@@ -86,7 +86,7 @@ fn back_to_back(bytes: &[u8]) -> Vec<TraceWrapper> {
 #[test]
 fn binary() {
     for (path, bytes) in real_traces("pb") {
-        check(&path, &bytes, Format::ProtoBinary, &back_to_back(&bytes));
+        check(&path, &bytes, TraceFormat::ProtoBinary, &back_to_back(&bytes));
     }
 }
 
@@ -103,7 +103,7 @@ fn text() {
                 _ => traces.push(trace),
             }
         }
-        check(&path, &bytes, Format::ProtoText, &traces);
+        check(&path, &bytes, TraceFormat::ProtoText, &traces);
     }
 }
 
@@ -115,7 +115,7 @@ fn json() {
             .map(|value| DynamicMessage::deserialize(wrapper(), value.expect("an object")).expect("a message"))
             .map(|message| message.transcode_to().expect("the same message"))
             .collect();
-        check(&path, &bytes, Format::JsonBodyAsBytes, &traces);
+        check(&path, &bytes, TraceFormat::JsonBodyAsBytes, &traces);
     }
 }
 
@@ -139,7 +139,7 @@ fn bodies_as_strings() {
         configured_sample_rate: None,
     };
     let mut written = Vec::new();
-    Format::JsonBodyAsString.encode(&trace, &mut written);
+    TraceFormat::JsonBodyAsString.encode(&trace, &mut written);
     let line = |json: &[u8]| {
         let mut lines = json.split(|byte| *byte == b'\n').map(<[u8]>::to_vec);
         lines.find(|line| line.trim_ascii_start().starts_with(b"\"as_string\"")).expect("a body")

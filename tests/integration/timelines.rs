@@ -7,7 +7,7 @@ use proptest::{collection::vec as vec_of, prelude::*, sample::select};
 use tap2pcap::{
     input::{self, Advance, Source},
     proto::tap::{SocketEvent, SocketEvents, TraceWrapper, socket_streamed_trace_segment::MessagePiece},
-    timeline::{Direction, EntryKind, Options, Timelines, TrueLength},
+    timeline::{Direction, EntryKind, TimelineOptions, Timelines, TrueLength},
     trace::{Code, Findings},
 };
 
@@ -63,7 +63,7 @@ struct Scene {
 #[derive(Clone, Debug)]
 struct Arrival {
     chunks: Vec<usize>,
-    piece: usize,
+    read_size: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ fn scene() -> impl Strategy<Value = Scene> {
 
 fn arrival() -> impl Strategy<Value = Arrival> {
     let chunks = prop_oneof![vec_of(1..8_usize, 1..5), vec_of(1..3000_usize, 1..5), Just(vec![usize::MAX])];
-    (chunks, select(vec![64, 100, 4096, 1 << 18])).prop_map(|(chunks, piece)| Arrival { chunks, piece })
+    (chunks, select(vec![64, 100, 4096, 1 << 18])).prop_map(|(chunks, read_size)| Arrival { chunks, read_size })
 }
 
 /// One thing that a trace says of one connection.
@@ -334,10 +334,10 @@ impl Read for Trickle {
     }
 }
 
-fn run(bytes: Vec<u8>, dress: Dress, arrival: &Arrival, options: Options) -> Vec<Seen> {
+fn run(bytes: Vec<u8>, dress: Dress, arrival: &Arrival, options: TimelineOptions) -> Vec<Seen> {
     let reader = Trickle { bytes: io::Cursor::new(bytes), chunks: arrival.chunks.clone().into_iter().cycle() };
     let name = format!("trace.{}", dress.suffix());
-    let input = input::Options { piece: Some(arrival.piece), ..input::Options::default() };
+    let input = input::SourceOptions { read_size: Some(arrival.read_size), ..input::SourceOptions::default() };
     let source = Source::from_reader(Path::new(&name), Box::new(reader), input).unwrap();
     let mut timelines = Timelines::new(source, options);
     let mut seen = Vec::new();
@@ -414,7 +414,7 @@ proptest! {
     #[test]
     fn every_encoding_gives_what_was_put_in(scene in scene(), arrivals in vec_of(arrival(), DRESSES.len())) {
         let messages = scene.messages();
-        let options = Options { eager: scene.eager, ..Options::default() };
+        let options = TimelineOptions { eager: scene.eager, ..TimelineOptions::default() };
         let expected = scene.expected();
         let mut first: Option<Vec<Seen>> = None;
         for (dress, arrival) in DRESSES.into_iter().zip(&arrivals) {
@@ -429,7 +429,7 @@ proptest! {
     /// Whatever is held back or joined, no byte comes or goes, and positions add up.
     #[test]
     fn joined_events_lose_nothing(scene in scene(), arrival in arrival(), dress in select(DRESSES.to_vec())) {
-        let options = Options { join: true, ..Options::default() };
+        let options = TimelineOptions { join: true, ..TimelineOptions::default() };
         let seen = by_connection(&run(dress.file(&scene.messages()), dress, &arrival, options));
         for (index, plan) in scene.plans.iter().enumerate() {
             let (bytes, total) = totals(&seen[&(index as u64 + 1)]);

@@ -21,13 +21,13 @@ use std::{
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-pub use self::{access::Access, pack::Packing};
+pub use self::{access::Access, pack::OutputPacking};
 #[cfg(feature = "record")]
 pub(crate) use access::create_folders;
 pub(crate) use disk::sync_outputs;
 
-use self::{pack::Encoder, place::Place};
-use super::Chunk;
+use self::{pack::Encoder, place::OutputPlace};
+use super::PacketBuffer;
 use crate::interrupt;
 
 /// Chunks on their way to the destination at any time.
@@ -81,7 +81,7 @@ impl Destination {
     pub fn is_stream(&self) -> bool {
         match self {
             Self::Stdout => true,
-            Self::File(path) => Place::of(path).is_ok_and(|place| !place.is_file()),
+            Self::File(path) => OutputPlace::of(path).is_ok_and(|place| !place.is_file()),
         }
     }
 }
@@ -92,7 +92,7 @@ pub struct OutputOptions {
     /// Who may read it.
     pub access: Access,
     /// How it is packed.
-    pub packing: Packing,
+    pub packing: OutputPacking,
     /// Whether a file that may not be written is replaced all the same.
     pub force: bool,
     /// Whether whoever creates the outputs of a whole directory waits for the disk when they are all there, so that each
@@ -141,9 +141,9 @@ pub(crate) struct Output {
     /// What the user typed: errors name it.
     path: PathBuf,
     /// Here, or with the writing thread, or gone with an error of it.
-    sink: Option<Sink>,
-    unfinished: Option<Unfinished>,
-    writer: Option<Writer>,
+    sink: Option<PackedFile>,
+    unfinished: Option<UnfinishedFile>,
+    writer: Option<WriterThread>,
 }
 
 impl fmt::Debug for Output {
@@ -152,14 +152,14 @@ impl fmt::Debug for Output {
     }
 }
 
-struct Writer {
-    full: SyncSender<Chunk>,
-    empty: Receiver<Chunk>,
-    thread: JoinHandle<io::Result<Sink>>,
+struct WriterThread {
+    full: SyncSender<PacketBuffer>,
+    empty: Receiver<PacketBuffer>,
+    thread: JoinHandle<io::Result<PackedFile>>,
 }
 
 /// A packed or plain destination.
-struct Sink(Encoder<Target>);
+struct PackedFile(Encoder<Target>);
 
 /// What is written to.
 struct Target {
@@ -170,8 +170,8 @@ struct Target {
     abandoned: bool,
 }
 
-impl Sink {
-    fn new(file: File, is_stream: bool, packing: Packing) -> io::Result<Self> {
+impl PackedFile {
+    fn new(file: File, is_stream: bool, packing: OutputPacking) -> io::Result<Self> {
         Encoder::new(packing, Target { file, is_stream, abandoned: false }).map(Self)
     }
 
@@ -217,7 +217,7 @@ impl Output {
             Destination::File(path) => open(path, options),
         };
         let created = opened.and_then(|(file, unfinished)| {
-            let sink = Sink::new(file, unfinished.is_none(), options.packing)?;
+            let sink = PackedFile::new(file, unfinished.is_none(), options.packing)?;
             Ok(Self { path: path.clone(), sink: Some(sink), unfinished, writer: None })
         });
         created.map_err(|source| OutputError { path, source })
@@ -229,7 +229,7 @@ impl Output {
     }
 
     /// Takes the bytes of `buffer` and leaves it empty.
-    pub(crate) fn write(&mut self, buffer: &mut Chunk) -> Result<(), OutputError> {
+    pub(crate) fn write(&mut self, buffer: &mut PacketBuffer) -> Result<(), OutputError> {
         let sent = self.writer().map_or_else(Err, |writer| {
             let fresh = writer.empty.recv().unwrap_or_default();
             let full = std::mem::replace(buffer, fresh);
@@ -243,16 +243,16 @@ impl Output {
         }
     }
 
-    fn writer(&mut self) -> io::Result<&mut Writer> {
+    fn writer(&mut self) -> io::Result<&mut WriterThread> {
         if self.writer.is_none() {
             let Some(mut sink) = self.sink.take() else {
                 return Err(io::Error::other("writing failed before"));
             };
-            let (full, incoming) = sync_channel::<Chunk>(CHUNKS);
+            let (full, incoming) = sync_channel::<PacketBuffer>(CHUNKS);
             let (outgoing, empty) = sync_channel(CHUNKS);
             for _ in 0..CHUNKS {
                 // Its receiver is in this function.
-                let _ = outgoing.send(Chunk::default());
+                let _ = outgoing.send(PacketBuffer::default());
             }
             let thread = std::thread::Builder::new().name("capture writer".into()).spawn(move || {
                 for mut chunk in incoming {
@@ -263,7 +263,7 @@ impl Output {
                 }
                 Ok(sink)
             })?;
-            self.writer = Some(Writer { full, empty, thread });
+            self.writer = Some(WriterThread { full, empty, thread });
         }
         Ok(self.writer.as_mut().expect("set above"))
     }
@@ -274,7 +274,7 @@ impl Output {
     }
 
     fn join(&mut self) -> Result<(), OutputError> {
-        let Some(Writer { full, empty, thread }) = self.writer.take() else { return Ok(()) };
+        let Some(WriterThread { full, empty, thread }) = self.writer.take() else { return Ok(()) };
         drop(full);
         drop(empty);
         match thread.join() {
@@ -286,14 +286,14 @@ impl Output {
     }
 
     /// Writes the last bytes and puts the file in its place.
-    pub(crate) fn finish(mut self, rest: &Chunk) -> Result<(), OutputError> {
+    pub(crate) fn finish(mut self, rest: &PacketBuffer) -> Result<(), OutputError> {
         self.join()?;
         let unfinished = self.unfinished.take();
         let finished = match self.sink.take() {
             Some(mut sink) => sink.write_chunk(rest.as_bytes()).and_then(|()| sink.finish()),
             None => Err(io::Error::other("writing failed before")),
         };
-        finished.and_then(|()| unfinished.map_or(Ok(()), Unfinished::finish)).map_err(|error| self.error(error))
+        finished.and_then(|()| unfinished.map_or(Ok(()), UnfinishedFile::finish)).map_err(|error| self.error(error))
     }
 }
 
@@ -309,14 +309,14 @@ impl Drop for Output {
 
 /// A file under its temporary name; dropping it deletes it.
 #[derive(Debug)]
-struct Unfinished {
+struct UnfinishedFile {
     temporary: NamedTempFile,
     target: PathBuf,
     many: bool,
-    _registered: interrupt::Unfinished,
+    _registered: interrupt::TemporaryPath,
 }
 
-impl Unfinished {
+impl UnfinishedFile {
     fn create(target: PathBuf, existing: Option<&Metadata>, options: OutputOptions) -> io::Result<Self> {
         if let Some(metadata) = existing
             && !options.force
@@ -336,7 +336,7 @@ impl Unfinished {
         let temporary = created.map_err(|error| reason.map_or(error, io::Error::from_raw_os_error))?;
         let replaced = existing.map(|metadata| (&*target, metadata));
         access::apply(options.access, temporary.as_file(), replaced)?;
-        let registered = interrupt::Unfinished::new(temporary.path());
+        let registered = interrupt::TemporaryPath::new(temporary.path());
         Ok(Self { temporary, target, many: options.many, _registered: registered })
     }
 
@@ -361,15 +361,15 @@ fn directory(target: &Path) -> &Path {
     }
 }
 
-fn open(path: &Path, options: OutputOptions) -> io::Result<(File, Option<Unfinished>)> {
-    match Place::of(path)? {
-        Place::Descriptor(path, number) => Ok((place::duplicate(&path, number)?, None)),
-        Place::Stream(path) => {
+fn open(path: &Path, options: OutputOptions) -> io::Result<(File, Option<UnfinishedFile>)> {
+    match OutputPlace::of(path)? {
+        OutputPlace::Descriptor(path, number) => Ok((place::duplicate(&path, number)?, None)),
+        OutputPlace::Stream(path) => {
             let _waiting = interrupt::waiting();
             Ok((place::open_stream(&path)?, None))
         }
-        Place::File(target, existing) => {
-            let unfinished = Unfinished::create(target, existing.as_ref(), options)?;
+        OutputPlace::File(target, existing) => {
+            let unfinished = UnfinishedFile::create(target, existing.as_ref(), options)?;
             Ok((unfinished.temporary.as_file().try_clone()?, Some(unfinished)))
         }
     }

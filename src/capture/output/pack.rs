@@ -10,7 +10,7 @@ use flate2::{Compression, write::GzEncoder};
 
 /// How an output is packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Packing {
+pub enum OutputPacking {
     /// Not at all.
     #[default]
     None,
@@ -20,7 +20,7 @@ pub enum Packing {
     Zstd,
 }
 
-impl Packing {
+impl OutputPacking {
     /// The packing that a file's suffix, without its dot, stands for.
     #[must_use]
     pub fn of_suffix(suffix: &str) -> Option<Self> {
@@ -39,15 +39,15 @@ pub(super) enum Encoder<W: Write> {
 }
 
 impl<W: Write> Encoder<W> {
-    pub(super) fn new(packing: Packing, inner: W) -> io::Result<Self> {
+    pub(super) fn new(packing: OutputPacking, inner: W) -> io::Result<Self> {
         Ok(match packing {
-            Packing::None => Self::None(inner),
+            OutputPacking::None => Self::None(inner),
             // Without a time or a name: the same input gives the same bytes.
-            Packing::Gzip => Self::Gzip(GzEncoder::new(inner, Compression::default())),
+            OutputPacking::Gzip => Self::Gzip(GzEncoder::new(inner, Compression::default())),
             #[cfg(not(feature = "zstd"))]
-            Packing::Zstd => return Err(io::Error::other("this build of tap2pcap lacks Zstandard")),
+            OutputPacking::Zstd => return Err(io::Error::other("this build of tap2pcap lacks Zstandard")),
             #[cfg(feature = "zstd")]
-            Packing::Zstd => {
+            OutputPacking::Zstd => {
                 let mut encoder = zstd::Encoder::new(inner, zstd::DEFAULT_COMPRESSION_LEVEL)?;
                 encoder.include_checksum(true)?;
                 Self::Zstd(encoder)

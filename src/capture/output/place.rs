@@ -14,7 +14,7 @@ const MAX_LINKS: usize = 40;
 
 /// Where bytes go.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum OutputPlace {
     /// A file descriptor of this process, such as `/dev/stdout`: bytes go on where it stands.
     Descriptor(PathBuf, u32),
     /// A device, a pipe or a socket with a name: written to as it is.
@@ -23,7 +23,7 @@ pub(super) enum Place {
     File(PathBuf, Option<Metadata>),
 }
 
-impl Place {
+impl OutputPlace {
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {

@@ -2,7 +2,7 @@ use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 
 use super::*;
-use crate::{input::wire::tests::wrapper_strategy, tap::Format};
+use crate::{input::wire::tests::wrapper_strategy, tap::TraceFormat};
 
 /// What a source is recognised as that arrives in such pieces.
 fn in_pieces(bytes: &[u8], path: &Path, mut pieces: impl Iterator<Item = usize>) -> Detected {
@@ -144,7 +144,7 @@ proptest! {
         start in proptest::sample::select(&["", " \n", "\u{feff}", "{\"a\":\"", "s", "# s\n"][..]),
         pieces in vec(1..50_usize, 1..8),
     ) {
-        let format = [Format::ProtoBinary, Format::ProtoBinaryLengthDelimited, Format::ProtoText, Format::JsonBodyAsBytes][encoding];
+        let format = [TraceFormat::ProtoBinary, TraceFormat::ProtoBinaryLengthDelimited, TraceFormat::ProtoText, TraceFormat::JsonBodyAsBytes][encoding];
         let mut bytes = start.as_bytes().to_vec();
         wrappers.iter().for_each(|wrapper| format.encode(wrapper, &mut bytes));
         if let (Some((at, to)), false) = (flip, bytes.is_empty()) {

@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::times::Times;
 use crate::{
-    input::schema::{Cursor, Element, End, Fields, Record, Time, Type},
+    input::schema::{Cursor, Element, MessageEnd, SchemaFields, SchemaRecord, Time, Type},
     trace::{Body, Message, Span, UnknownFields},
 };
 
@@ -56,7 +56,7 @@ pub(super) struct Fill<'r, 'c, 'a, R> {
     pub(super) out: &'r mut Message,
 }
 
-impl<'de, R: Record> DeserializeSeed<'de> for Fill<'_, '_, '_, R> {
+impl<'de, R: SchemaRecord> DeserializeSeed<'de> for Fill<'_, '_, '_, R> {
     type Value = ();
 
     #[inline]
@@ -65,7 +65,7 @@ impl<'de, R: Record> DeserializeSeed<'de> for Fill<'_, '_, '_, R> {
     }
 }
 
-impl<'de, R: Record> Visitor<'de> for Fill<'_, '_, '_, R> {
+impl<'de, R: SchemaRecord> Visitor<'de> for Fill<'_, '_, '_, R> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,20 +81,20 @@ impl<'de, R: Record> Visitor<'de> for Fill<'_, '_, '_, R> {
         let Self { record, context, out } = self;
         record.begin(true, out);
         let outcome = read_fields(record.fields(), &mut map, context, out);
-        record.end(if outcome.is_ok() { End::WHOLE } else { End::DAMAGED }, out);
+        record.end(if outcome.is_ok() { MessageEnd::WHOLE } else { MessageEnd::DAMAGED }, out);
         outcome
     }
 }
 
 #[inline]
-fn read_fields<'de, F: Fields, A: MapAccess<'de>>(
+fn read_fields<'de, F: SchemaFields, A: MapAccess<'de>>(
     fields: &mut F,
     map: &mut A,
     context: &mut Context<'_>,
     out: &mut Message,
 ) -> Result<(), A::Error> {
-    while let Some(name) = map.next_key_seed(Name)? {
-        let mut value = Value { map, context, data: PhantomData };
+    while let Some(name) = map.next_key_seed(FieldName)? {
+        let mut value = FieldValue { map, context, data: PhantomData };
         if let Some(number) = F::named(name.as_bytes(), true) {
             fields.field(number, &mut value, out)?;
         } else {
@@ -106,9 +106,9 @@ fn read_fields<'de, F: Fields, A: MapAccess<'de>>(
 }
 
 /// A field's name.
-struct Name;
+struct FieldName;
 
-impl<'de> DeserializeSeed<'de> for Name {
+impl<'de> DeserializeSeed<'de> for FieldName {
     type Value = Cow<'de, str>;
 
     #[inline]
@@ -117,7 +117,7 @@ impl<'de> DeserializeSeed<'de> for Name {
     }
 }
 
-impl<'de> Visitor<'de> for Name {
+impl<'de> Visitor<'de> for FieldName {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,19 +167,19 @@ impl<'de, T: Element> Visitor<'de> for List<'_, '_, '_, T> {
             if seq.next_element_seed(Fill { record: &mut element, context, out })?.is_none() {
                 return Ok(());
             }
-            element.done(End::WHOLE, to, out);
+            element.done(MessageEnd::WHOLE, to, out);
         }
     }
 }
 
 /// The value of a field.
-struct Value<'v, 'a, 'de, A> {
+struct FieldValue<'v, 'a, 'de, A> {
     map: &'v mut A,
     context: &'v mut Context<'a>,
     data: PhantomData<&'de ()>,
 }
 
-impl<'de, A: MapAccess<'de>> Value<'_, '_, 'de, A> {
+impl<'de, A: MapAccess<'de>> FieldValue<'_, '_, 'de, A> {
     #[inline]
     fn scalar<T>(
         &mut self,
@@ -206,7 +206,7 @@ impl<'de, A: MapAccess<'de>> Value<'_, '_, 'de, A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> Cursor for Value<'_, '_, 'de, A> {
+impl<'de, A: MapAccess<'de>> Cursor for FieldValue<'_, '_, 'de, A> {
     type Stop = A::Error;
 
     const REPLACES: bool = true;
@@ -273,7 +273,7 @@ impl<'de, A: MapAccess<'de>> Cursor for Value<'_, '_, 'de, A> {
     }
 
     #[inline]
-    fn message<R: Record>(&mut self, record: &mut R, out: &mut Message) -> Result<(), A::Error> {
+    fn message<R: SchemaRecord>(&mut self, record: &mut R, out: &mut Message) -> Result<(), A::Error> {
         self.map.next_value_seed(Fill { record, context: self.context, out })
     }
 

@@ -128,7 +128,7 @@ impl Search {
     }
 
     /// Forgets the part of `text` that was looked through, and says how long it is. The next text starts after it.
-    pub(super) fn give_up(&mut self, text: &[u8]) -> usize {
+    pub(super) fn abandon(&mut self, text: &[u8]) -> usize {
         let seen = std::mem::take(&mut self.looked);
         if let Some(last) = seen.checked_sub(1) {
             self.after_line_break = text[last] == b'\n';

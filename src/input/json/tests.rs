@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 
 use super::{
     JsonDecoder,
-    fast::{self, Outcome},
+    fast::{self, FastJson},
     times::Times,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         envoy::config::core::v3::{self as core, address, envoy_internal_address, socket_address},
         tap::{self, body::BodyType, socket_event::EventSelector, socket_streamed_trace_segment::MessagePiece},
     },
-    tap::Format,
+    tap::TraceFormat,
     trace::{
         Address, Code, Connection, EventKind, FieldId, HttpPart, HttpSide, Message, MessageView, Nanos, TimeError,
         TraceKind, nanos_from_timestamp,
@@ -852,7 +852,7 @@ fn the_fast_path_reads_what_envoy_writes() {
             at += end;
             let mut out = Message::default();
             match fast::segment(text, &mut out, &mut Times::default()) {
-                Outcome::Segment(len) => {
+                FastJson::Segment(len) => {
                     assert_eq!(len, end - start);
                     reads += 1;
                 }
@@ -867,14 +867,50 @@ fn the_fast_path_reads_what_envoy_writes() {
 fn the_fast_path_leaves_damage_to_the_general_decoder() {
     let before = "{\n \"socket_streamed_trace_segment\": {\n  \"trace_id\": \"1\",\n  \"event\": {\n   \"timestamp\": \
         \"2026-11-22T19:15:50.620482Z\",\n   \"read\": {\n    \"data\": {\n     \"as_bytes\": \"";
-    let behind = "\",\n     \"truncated\": false\n    }\n   },\n   \"seq_num\": \"1\"\n  }\n }\n}\n".repeat(2);
+    let after = "\",\n     \"truncated\": false\n    }\n   },\n   \"seq_num\": \"1\"\n  }\n }\n}\n".repeat(2);
     for payload in
         ["AA\\q", "AA\\/A", "AA\\\"AA", "A?AA", "AA", "AA==", "AAA=A", "\\u0041AAA", "AA\nAA", "AA\u{7f}", "A\u{e9}A"]
     {
-        let source = format!("{before}{payload}{behind}");
+        let source = format!("{before}{payload}{after}");
         for cut in 1..source.len() {
             assert_fast_and_general_agree(source.as_bytes(), &[cut, usize::MAX]);
             assert_fast_and_general_agree(&source.as_bytes()[..cut], &[usize::MAX]);
+        }
+    }
+}
+
+#[test]
+fn the_fast_path_counts_the_members_of_a_newer_envoy() {
+    let object = |more: &str| {
+        format!(
+            "{{\n \"socket_streamed_trace_segment\": {{\n  \"trace_id\": \"1\",\n  \"event\": {{\n   \"timestamp\": \
+             \"2026-11-22T19:15:50.620482Z\",\n   \"read\": {{\n    \"data\": {{\n     \"as_bytes\": \"YWJj\",\n     \
+             \"truncated\": false\n    }}\n   }},\n   \"seq_num\": \"1\"{more}\n  }}\n }}\n}}"
+        )
+    };
+    let more = ",\n   \"later\": 1,\n   \"is_it\": true,\n   \"a b\": \"c d\"";
+    let is_fast = |text: &str, total| {
+        let mut out = Message::default();
+        let outcome = fast::segment(text.as_bytes(), &mut out, &mut Times::default());
+        matches!(outcome, FastJson::Segment(len) if len == text.len()) && out.unknown.total() == total
+    };
+    assert!(is_fast(&object(more), 3));
+    // What the general decoder knows, or reads otherwise.
+    let others = ["\"seq_num\": \"2\"", "\"seqNum\": 2", "\"a\": 1.5", "\"a\": \"\\n\"", "\"a\\n\": 1", "\"a\": []"];
+    for other in others.map(|other| format!(",\n   {other}")) {
+        assert!(!is_fast(&object(&other), 1), "{other}");
+        let text = [object(more), object(&other), object(more)].join("\n");
+        for cut in 1..text.len() {
+            assert_fast_and_general_agree(text.as_bytes(), &[cut, usize::MAX]);
+        }
+    }
+    let text = object(more);
+    for at in 0..more.len() {
+        for to in *b"\0\n\"\\ :a1.{}[],-" {
+            let mut changed = [text.as_str(), &text].join("\n").into_bytes();
+            let begin = text.find(",\n   \"later").unwrap();
+            changed[begin + at] = to;
+            assert_fast_and_general_agree(&changed, &[usize::MAX]);
         }
     }
 }
@@ -885,10 +921,10 @@ fn a_fraction_has_up_to_nine_digits() {
         let digits = &"123456789"[..len];
         let text = format!("1970-01-01T00:01:02{}{digits}Z", if len > 0 { "." } else { "" });
         let nanos = format!("{digits:0<9}").parse().unwrap();
-        for behind in ["", "\"", "\",\n   \"read\": {"] {
+        for after in ["", "\"", "\",\n   \"read\": {"] {
             let read =
-                Times::default().read_utc(format!("{text}{behind}").as_bytes()).map(|(s, n, rest)| (s, n, rest.len()));
-            assert_eq!(read, Some((62, nanos, behind.len())), "{text}{behind}");
+                Times::default().read_utc(format!("{text}{after}").as_bytes()).map(|(s, n, rest)| (s, n, rest.len()));
+            assert_eq!(read, Some((62, nanos, after.len())), "{text}{after}");
         }
     }
     for text in
@@ -921,7 +957,7 @@ fn any_envoy_source() -> BoxedStrategy<Vec<u8>> {
         let segment = tap::SocketStreamedTraceSegment { trace_id, message_piece };
         let trace = Some(tap::trace_wrapper::Trace::SocketStreamedTraceSegment(segment));
         let mut source = Vec::new();
-        Format::JsonBodyAsBytes.encode(&tap::TraceWrapper { trace, configured_sample_rate: None }, &mut source);
+        TraceFormat::JsonBodyAsBytes.encode(&tap::TraceWrapper { trace, configured_sample_rate: None }, &mut source);
         source
     });
     vec(segment, 1..5).prop_map(|segments| segments.concat()).boxed()

@@ -2,7 +2,7 @@
 
 use std::mem::take;
 
-use super::{Cursor, End, Record, Type, message, single};
+use super::{Cursor, MessageEnd, SchemaRecord, Type, message, single};
 use crate::trace::{Address, Connection, Message, Nanos, TimeError, nanos_from_timestamp};
 
 /// `google.protobuf.Timestamp`.
@@ -54,7 +54,7 @@ impl From<Nanos> for Time {
     }
 }
 
-impl Record for Option<Time> {
+impl SchemaRecord for Option<Time> {
     type Fields = Time;
 
     #[inline]
@@ -63,7 +63,7 @@ impl Record for Option<Time> {
     }
 
     #[inline]
-    fn end(&mut self, end: End, _out: &mut Message) {
+    fn end(&mut self, end: MessageEnd, _out: &mut Message) {
         if !(end.whole || end.framed) {
             *self = None;
         } else if let Some(time) = self {
@@ -101,14 +101,14 @@ impl Ends {
     }
 }
 
-impl Record for Option<Ends> {
+impl SchemaRecord for Option<Ends> {
     type Fields = Ends;
 
     fn fields(&mut self) -> &mut Ends {
         self.get_or_insert_default()
     }
 
-    fn end(&mut self, end: End, _out: &mut Message) {
+    fn end(&mut self, end: MessageEnd, _out: &mut Message) {
         if !(end.whole || end.framed) {
             *self = None;
         }
@@ -119,7 +119,7 @@ message!("Address" for Option<Address>, |self, number, value, out| {
     1 Message b"socket_address" | b"socketAddress" => {
         value.message(&mut SocketAddress { to: self, address: String::new(), port: None }, out)?;
     },
-    2 Message b"pipe" => value.message(&mut Pipe { to: self, path: String::new() }, out)?,
+    2 Message b"pipe" => value.message(&mut PipeMessage { to: self, path: String::new() }, out)?,
     3 Message b"envoy_internal_address" | b"envoyInternalAddress" => {
         let (listener, endpoint) = Default::default();
         value.message(&mut EnvoyInternalAddress { to: self, listener, endpoint }, out)?;
@@ -157,12 +157,12 @@ message!("SocketAddress" for SocketAddress<'_>, |self, number, value, out| {
     *self.to = Some(Address::Socket { address: take(&mut self.address), port: self.port });
 });
 
-pub(super) struct Pipe<'a> {
+pub(super) struct PipeMessage<'a> {
     to: &'a mut Option<Address>,
     path: String,
 }
 
-message!("Pipe" for Pipe<'_>, |self, number, value, out| {
+message!("Pipe" for PipeMessage<'_>, |self, number, value, out| {
     1 String b"path" => self.path = value.text(out)?,
     2 Uint32 b"mode" => value.ignore(Type::Uint32)?,
 } begin |replaces| {

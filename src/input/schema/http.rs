@@ -1,6 +1,6 @@
 //! Messages of the HTTP tap.
 
-use super::{Cursor, Element, End, Member, Parts, Record, Time, Type, message, single};
+use super::{Cursor, Element, Member, MessageEnd, Parts, SchemaRecord, Time, Type, message, single};
 use crate::trace::{
     self, Header,
     HttpPart::{self, Body, Headers, Trailers},
@@ -27,7 +27,7 @@ pub(super) struct HttpParts {
     body: Option<usize>,
 }
 
-pub(super) struct Half<'a> {
+pub(super) struct HttpHalf<'a> {
     side: HttpSide,
     parts: &'a mut HttpParts,
 }
@@ -38,10 +38,10 @@ fn half<C: Cursor>(side: HttpSide, parts: &mut Parts, value: &mut C, out: &mut M
         out.remove_http(side, None);
         *parts = HttpParts::default();
     }
-    value.message(&mut Half { side, parts }, out)
+    value.message(&mut HttpHalf { side, parts }, out)
 }
 
-message!("Message" for Half<'_>, |self, number, value, out| {
+message!("Message" for HttpHalf<'_>, |self, number, value, out| {
     1 Message b"headers" => self.headers(Headers, value, out)?,
     2 Message b"body" => {
         if C::REPLACES {
@@ -55,7 +55,7 @@ message!("Message" for Half<'_>, |self, number, value, out| {
     4 Message b"headers_received_time" | b"headersReceivedTime" => value.time(&mut self.parts.time, out)?,
 });
 
-impl Half<'_> {
+impl HttpHalf<'_> {
     fn headers<C: Cursor>(&mut self, part: HttpPart, value: &mut C, out: &mut Message) -> Result<(), C::Stop> {
         if C::REPLACES {
             out.remove_http(self.side, Some(part));
@@ -74,7 +74,7 @@ struct HttpBody<'a> {
     body: trace::Body,
 }
 
-impl Record for HttpBody<'_> {
+impl SchemaRecord for HttpBody<'_> {
     type Fields = trace::Body;
 
     fn fields(&mut self) -> &mut trace::Body {
@@ -90,7 +90,7 @@ impl Record for HttpBody<'_> {
         self.body = before.map(|piece| piece.body).unwrap_or_default();
     }
 
-    fn end(&mut self, end: End, out: &mut Message) {
+    fn end(&mut self, end: MessageEnd, out: &mut Message) {
         // Of a body that the source cuts, a payload is worth having.
         let is_kept = end.whole || ((end.cut || end.framed) && !self.body.payload.is_empty());
         match self.index.and_then(|index| out.http.get_mut(index)) {
@@ -184,7 +184,7 @@ impl Element for HeaderValue {
     const LIST: &'static str = "a list of header fields";
 
     #[inline]
-    fn done(self, end: End, to: Self::To, out: &mut Message) {
+    fn done(self, end: MessageEnd, to: Self::To, out: &mut Message) {
         // Half a name or value is none.
         if !end.whole {
             return;

@@ -15,12 +15,10 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-pub(super) use self::socket::EventParts;
 pub(super) use self::{
     connection::{Ends, Time},
     http::{HttpBuffered, HttpStreamed},
-    socket::{SocketBuffered, SocketStreamed},
+    socket::{EventParts, SocketBuffered, SocketStreamed},
 };
 
 use self::{
@@ -86,7 +84,7 @@ pub(super) trait Cursor: Sized {
     fn ignore(&mut self, ty: Type) -> Result<bool, Self::Stop>;
 
     /// A message; null leaves the record alone.
-    fn message<R: Record>(&mut self, record: &mut R, out: &mut Message) -> Result<(), Self::Stop>;
+    fn message<R: SchemaRecord>(&mut self, record: &mut R, out: &mut Message) -> Result<(), Self::Stop>;
 
     /// Messages of a repeated field: one, or a list of them.
     fn each<E: Element>(&mut self, to: E::To, out: &mut Message) -> Result<(), Self::Stop>;
@@ -104,7 +102,7 @@ pub(super) trait Cursor: Sized {
 }
 
 /// The fields of a message.
-pub(super) trait Fields {
+pub(super) trait SchemaFields {
     /// The message's name without its package, as unknown fields are counted.
     const MESSAGE: &'static str;
 
@@ -119,8 +117,8 @@ pub(super) trait Fields {
 }
 
 /// What a message is read into.
-pub(super) trait Record {
-    type Fields: Fields;
+pub(super) trait SchemaRecord {
+    type Fields: SchemaFields;
 
     fn fields(&mut self) -> &mut Self::Fields;
 
@@ -128,11 +126,11 @@ pub(super) trait Record {
     fn begin(&mut self, _replaces: bool, _out: &mut Message) {}
 
     /// Where reading it ends, for whatever reason.
-    fn end(&mut self, _end: End, _out: &mut Message) {}
+    fn end(&mut self, _end: MessageEnd, _out: &mut Message) {}
 }
 
 /// A message of a repeated field.
-pub(super) trait Element: Record + Default {
+pub(super) trait Element: SchemaRecord + Default {
     /// Where it belongs.
     type To: Copy;
 
@@ -145,12 +143,12 @@ pub(super) trait Element: Record + Default {
     }
 
     /// Adds it to the records.
-    fn done(self, end: End, to: Self::To, out: &mut Message);
+    fn done(self, end: MessageEnd, to: Self::To, out: &mut Message);
 }
 
 /// How the reading of a message came to its end. Neither whole nor cut is damage.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct End {
+pub(super) struct MessageEnd {
     pub(super) whole: bool,
     /// The source ends inside it.
     pub(super) cut: bool,
@@ -158,7 +156,7 @@ pub(super) struct End {
     pub(super) framed: bool,
 }
 
-impl End {
+impl MessageEnd {
     pub(super) const WHOLE: Self = Self { whole: true, cut: false, framed: false };
     pub(super) const DAMAGED: Self = Self { whole: false, cut: false, framed: false };
 }
@@ -173,7 +171,7 @@ macro_rules! message {
         $(begin |$replaces:ident| $begin:block)?
         $(end |$end:ident| $finish:block)?
     ) => {
-        impl crate::input::schema::Fields for $record {
+        impl crate::input::schema::SchemaFields for $record {
             const MESSAGE: &'static str = $message;
 
             #[inline(always)]
@@ -205,7 +203,7 @@ macro_rules! message {
             }
         }
 
-        impl crate::input::schema::Record for $record {
+        impl crate::input::schema::SchemaRecord for $record {
             type Fields = Self;
 
             #[inline]
@@ -224,7 +222,7 @@ macro_rules! message {
             $(
                 #[inline]
                 #[allow(unused_variables)]
-                fn end(&mut $this, $end: End, $out: &mut Message) {
+                fn end(&mut $this, $end: MessageEnd, $out: &mut Message) {
                     $finish
                 }
             )?
@@ -235,7 +233,11 @@ use message;
 
 /// Reads a message that is in no oneof. JSON's null is the default value.
 #[inline]
-fn single<C: Cursor, R: Record + Default>(record: &mut R, value: &mut C, out: &mut Message) -> Result<(), C::Stop> {
+fn single<C: Cursor, R: SchemaRecord + Default>(
+    record: &mut R,
+    value: &mut C,
+    out: &mut Message,
+) -> Result<(), C::Stop> {
     if C::REPLACES {
         *record = R::default();
     }

@@ -1,6 +1,6 @@
 //! Messages of the socket tap, and `Body`, which both taps have.
 
-use super::{Cursor, Element, End, Ends, Parts, Record, Time, Type, message, single};
+use super::{Cursor, Element, Ends, MessageEnd, Parts, SchemaRecord, Time, Type, message, single};
 use crate::trace::{Body, Event, EventKind, Message, TraceKind};
 
 pub(in crate::input) struct SocketBuffered<'a>(pub(in crate::input) &'a mut Parts);
@@ -68,7 +68,7 @@ struct OneOf<'a, R> {
     record: fn(&mut Parts) -> &mut R,
 }
 
-impl<R: Record> Record for OneOf<'_, R> {
+impl<R: SchemaRecord> SchemaRecord for OneOf<'_, R> {
     type Fields = R::Fields;
 
     #[inline]
@@ -83,7 +83,7 @@ impl<R: Record> Record for OneOf<'_, R> {
     }
 
     #[inline]
-    fn end(&mut self, end: End, out: &mut Message) {
+    fn end(&mut self, end: MessageEnd, out: &mut Message) {
         (self.record)(self.parts).end(end, out);
     }
 }
@@ -98,7 +98,7 @@ pub(super) struct SegmentEvent {
     is_kept: bool,
 }
 
-impl Record for SegmentEvent {
+impl SchemaRecord for SegmentEvent {
     type Fields = EventParts;
 
     #[inline]
@@ -118,7 +118,7 @@ impl Record for SegmentEvent {
     }
 
     #[inline]
-    fn end(&mut self, end: End, _out: &mut Message) {
+    fn end(&mut self, end: MessageEnd, _out: &mut Message) {
         self.is_kept |= end.keeps(&self.parts.event);
     }
 }
@@ -208,14 +208,14 @@ impl Element for EventParts {
     }
 
     #[inline]
-    fn done(self, end: End, (): (), out: &mut Message) {
+    fn done(self, end: MessageEnd, (): (), out: &mut Message) {
         if end.keeps(&self.event) {
             self.finish(out);
         }
     }
 }
 
-impl End {
+impl MessageEnd {
     /// Whether an event is worth having: of one that the source cuts, a payload is.
     #[inline]
     fn keeps(self, event: &Event) -> bool {

@@ -1,6 +1,6 @@
 use super::{
-    connection::{EnvoyInternalAddress, Pipe, SocketAddress},
-    http::{Half, HeaderMap, HeaderValue},
+    connection::{EnvoyInternalAddress, PipeMessage, SocketAddress},
+    http::{HeaderMap, HeaderValue, HttpHalf},
     socket::{Closed, Read, Write},
     *,
 };
@@ -8,7 +8,7 @@ use crate::{proto::DESCRIPTORS, trace::Address};
 use prost_reflect::Kind;
 
 /// Holds a table against the message's definition.
-fn assert_defined<F: Fields>(package: &str) {
+fn assert_defined<F: SchemaFields>(package: &str) {
     let message = DESCRIPTORS.get_message_by_name(&format!("{package}.{}", F::MESSAGE)).unwrap();
     let name = message.name();
     for number in 0..1000 {
@@ -38,7 +38,7 @@ fn the_tables_are_what_envoy_and_protobuf_define() {
     const CORE: &str = "envoy.config.core.v3";
     assert_defined::<Parts>(TAP);
     assert_defined::<HttpBuffered<'_>>(TAP);
-    assert_defined::<Half<'_>>(&format!("{TAP}.HttpBufferedTrace"));
+    assert_defined::<HttpHalf<'_>>(&format!("{TAP}.HttpBufferedTrace"));
     assert_defined::<HttpStreamed<'_>>(TAP);
     assert_defined::<HeaderMap<'_>>(CORE);
     assert_defined::<HeaderValue>(CORE);
@@ -53,7 +53,7 @@ fn the_tables_are_what_envoy_and_protobuf_define() {
     assert_defined::<Ends>(TAP);
     assert_defined::<Option<Address>>(CORE);
     assert_defined::<SocketAddress<'_>>(CORE);
-    assert_defined::<Pipe<'_>>(CORE);
+    assert_defined::<PipeMessage<'_>>(CORE);
     assert_defined::<EnvoyInternalAddress<'_>>(CORE);
     assert_defined::<Time>("google.protobuf");
 }

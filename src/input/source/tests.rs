@@ -1,5 +1,7 @@
 //! What a source gives must not depend on how its bytes arrive.
 
+use std::io;
+
 use proptest::{collection::vec, prelude::*};
 use prost_types::Timestamp;
 
@@ -12,7 +14,8 @@ use crate::{
         socket_streamed_trace_segment::MessagePiece,
         trace_wrapper::Trace,
     },
-    tap::Format,
+    tap::TraceFormat,
+    trace::MAX_BATCH,
 };
 
 /// Gives so many bytes at a time, in turns.
@@ -37,7 +40,7 @@ impl Read for Trickle {
 /// All that a source says: of each event its place and the length of its payload, and the findings.
 type Said = (Vec<(u64, u64, usize)>, Vec<Finding>);
 
-fn read(bytes: &[u8], options: Options, pieces: &[usize], peeks: bool) -> Said {
+fn read(bytes: &[u8], options: SourceOptions, pieces: &[usize], peeks: bool) -> Said {
     let reader = Trickle { bytes: bytes.to_vec(), at: 0, pieces: pieces.to_vec(), turn: 0 };
     let mut source = Source::from_reader(Path::new("path_0"), Box::new(reader), options).unwrap();
     let (mut events, mut findings, mut found) = (Vec::new(), Vec::new(), Findings::default());
@@ -77,11 +80,11 @@ fn wrapper(trace_id: u64, payload: usize, alone: bool) -> TraceWrapper {
     TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(segment)), configured_sample_rate: None }
 }
 
-const FORMATS: [(Format, Encoding); 4] = [
-    (Format::ProtoBinary, Encoding::Binary),
-    (Format::ProtoBinaryLengthDelimited, Encoding::Delimited),
-    (Format::ProtoText, Encoding::Text),
-    (Format::JsonBodyAsBytes, Encoding::Json),
+const FORMATS: [(TraceFormat, Encoding); 4] = [
+    (TraceFormat::ProtoBinary, Encoding::Binary),
+    (TraceFormat::ProtoBinaryLengthDelimited, Encoding::Delimited),
+    (TraceFormat::ProtoText, Encoding::Text),
+    (TraceFormat::JsonBodyAsBytes, Encoding::Json),
 ];
 
 proptest! {
@@ -92,7 +95,7 @@ proptest! {
         limit in 64..600_usize,
         exact in proptest::option::of(any::<proptest::sample::Index>()),
         pieces in vec(1..400_usize, 1..5),
-        piece in proptest::option::of(64..2000_usize),
+        read_size in proptest::option::of(64..2000_usize),
         cut in proptest::option::of(1..60_usize),
         peeks: bool,
     ) {
@@ -106,8 +109,8 @@ proptest! {
             // One that is just as large as it may be.
             let limit = exact.map_or(limit, |exact| exact.get(&sizes).max(&64).to_owned());
             let options =
-                Options { encoding: Some(encoding), max_message: Some(limit), piece, ..Options::default() };
-            let whole = read(&bytes, Options { piece: None, ..options }, &[usize::MAX], false);
+                SourceOptions { encoding: Some(encoding), max_message: Some(limit), read_size, ..SourceOptions::default() };
+            let whole = read(&bytes, SourceOptions { read_size: None, ..options }, &[usize::MAX], false);
             let (fits, large): (Vec<_>, Vec<_>) =
                 (0..).zip(&messages).zip(&sizes).partition(|(_, size)| **size <= limit);
             let of_events: Vec<_> = whole.0.iter().map(|event| (event.1, event.2)).collect();
@@ -120,10 +123,76 @@ proptest! {
             // And what the end of the source cuts.
             if let Some(cut) = cut {
                 bytes.truncate(bytes.len().saturating_sub(cut).max(1));
-                let whole = read(&bytes, Options { piece: None, ..options }, &[usize::MAX], false);
+                let whole = read(&bytes, SourceOptions { read_size: None, ..options }, &[usize::MAX], false);
                 prop_assert_eq!(&read(&bytes, options, &pieces, peeks), &whole, "{:?}, cut", encoding);
             }
         }
+    }
+}
+
+/// A trace of each encoding: streamed segments of one plain event each, of these connections, and where each begins.
+fn segments(format: TraceFormat, connections: &[u64], payload: usize) -> (Vec<u8>, Vec<u64>) {
+    let (mut bytes, mut begins) = (Vec::new(), Vec::new());
+    for connection in connections {
+        begins.push(bytes.len() as u64);
+        format.encode(&wrapper(*connection, payload, true), &mut bytes);
+    }
+    (bytes, begins)
+}
+
+/// The batches of a trace: of each the connection and how many events.
+fn batches(bytes: &[u8], encoding: Encoding, pieces: &[usize]) -> Vec<(u64, usize)> {
+    let options = SourceOptions { encoding: Some(encoding), ..SourceOptions::default() };
+    let reader = Trickle { bytes: bytes.to_vec(), at: 0, pieces: pieces.to_vec(), turn: 0 };
+    let mut source = Source::from_reader(Path::new("path_0"), Box::new(reader), options).unwrap();
+    let mut batches = Vec::new();
+    loop {
+        match source.advance(&mut Findings::default()) {
+            Advance::Message => batches.push((source.records().trace_id, source.records().events.len())),
+            Advance::NeedInput => source.fill(&mut Findings::default()),
+            Advance::End => return batches,
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_of_one_connection_and_each_of_its_events_has_its_place() {
+    let connections = [[7; 5].as_slice(), &[8; 3], &[7], &[9; 300]].concat();
+    for (format, encoding) in FORMATS {
+        let (bytes, begins) = segments(format, &connections, 100);
+        let options = SourceOptions { encoding: Some(encoding), ..SourceOptions::default() };
+        let (events, findings) = read(&bytes, options, &[usize::MAX], false);
+        let expected: Vec<_> = begins.into_iter().zip(0..).map(|(begin, index)| (begin, index, 100)).collect();
+        assert_eq!((events, findings), (expected, Vec::new()), "{encoding:?}");
+        let most = MAX_BATCH;
+        assert_eq!(
+            batches(&bytes, encoding, &[usize::MAX]),
+            [(7, 5), (8, 3), (7, 1), (9, most), (9, most), (9, 300 - 2 * most)],
+            "{encoding:?}"
+        );
+    }
+}
+
+/// Nobody waits for events that are not there.
+#[test]
+fn a_batch_ends_where_the_input_that_is_there_ends() {
+    for (format, encoding) in FORMATS {
+        let (bytes, begins) = segments(format, &[7; 10], 100);
+        // The third one is there, but for its last byte.
+        let (first, rest) = (begins[3] as usize - 2, bytes.len());
+        let sizes: Vec<_> = batches(&bytes, encoding, &[first, rest]).iter().map(|(_, events)| *events).collect();
+        assert_eq!(sizes, [2, 8], "{encoding:?}");
+    }
+}
+
+#[test]
+fn a_payload_that_is_long_to_copy_is_not_copied_into_a_batch() {
+    for (format, encoding) in FORMATS {
+        let (bytes, _) = segments(format, &[7; 3], 2_000);
+        let sizes: Vec<_> = batches(&bytes, encoding, &[usize::MAX]).iter().map(|(_, events)| *events).collect();
+        // The payloads of the wire's encodings stay where they are.
+        let is_wire = matches!(encoding, Encoding::Binary | Encoding::Delimited);
+        assert_eq!(sizes, if is_wire { vec![3] } else { vec![1; 3] }, "{encoding:?}");
     }
 }
 
@@ -134,12 +203,12 @@ fn no_limit_is_too_small_to_get_on() {
         let mut bytes = Vec::new();
         (0..5).for_each(|_| format.encode(&wrapper(7, 100, true), &mut bytes));
         for least in 0..3 {
-            let options = Options {
+            let options = SourceOptions {
                 encoding: Some(encoding),
                 max_message: Some(least),
                 max_events: Some(least),
                 max_headers: Some(least),
-                piece: Some(least),
+                read_size: Some(least),
             };
             let (events, findings) = read(&bytes, options, &[1000], true);
             assert_eq!((events.len(), findings.len()), (0, 5), "{encoding:?}");

@@ -2,21 +2,25 @@
 //!
 //! The parser looks at each token, at the blanks around it, and asks which field a name is; for small events, that is
 //! most of the work. Envoy prints an event in one way only, so this compares its frame in long pieces and looks at
-//! nothing but the numbers and the payload in it. On any other byte it gives up without a trace, and the parser,
-//! which is the reference implementation, reads the event; a property test holds the two together.
+//! nothing but the numbers and the payload in it. What a newer Envoy writes more of an event stands after all that this
+//! version knows; of that, simple values are skipped and counted. On any other byte this gives up without a trace, and
+//! the parser, which is the reference implementation, reads the event; a property test holds the two together.
 
 use memchr::{memchr, memchr2};
 
 use super::unescape::unescape;
 use crate::{
-    input::line::Line,
+    input::{
+        line::Line,
+        schema::{EventParts, SchemaFields},
+    },
     trace::{Body, Event, EventKind, Message, Nanos, Span, TraceKind, nanos_from_timestamp},
 };
 
 /// What became of a text.
-pub(super) enum Outcome<T> {
-    /// What it is, and where it ends in the window.
-    Read(T, usize),
+pub(super) enum FastText<T> {
+    /// What it is, where it ends in the window, and where the fields of a newer Envoy begin, if it has such.
+    Read(T, usize, Option<usize>),
     /// So far it is as expected, but the window ends inside the literal that starts here.
     Cut(usize),
     /// The parser may know what it is. The message is as it was.
@@ -28,22 +32,22 @@ pub(super) const DEPTH: usize = 4;
 
 /// Reads a streamed segment with one event, which reads or writes bytes, into `out`, which is clear.
 #[inline]
-pub(super) fn segment(window: &[u8], start: usize, out: &mut Message) -> Outcome<()> {
+pub(super) fn segment(window: &[u8], start: usize, out: &mut Message) -> FastText<()> {
     let mut line = Line { rest: window.get(start..).unwrap_or_default() };
-    let Some(trace_id) = before_event(&mut line) else { return Outcome::Other };
+    let Some(trace_id) = before_event(&mut line) else { return FastText::Other };
     match event(window, window.len() - line.rest.len(), out) {
-        Outcome::Read(event, end) => {
+        FastText::Read(event, end, newer) => {
             if !window[end..].starts_with(b"\n}") {
                 out.scratch().clear();
-                return Outcome::Other;
+                return FastText::Other;
             }
             out.kind = Some(TraceKind::SocketStreamed);
             out.trace_id = trace_id;
             out.events.push(event);
-            Outcome::Read((), end + 2)
+            FastText::Read((), end + 2, newer)
         }
-        Outcome::Cut(at) => Outcome::Cut(at),
-        Outcome::Other => Outcome::Other,
+        FastText::Cut(at) => FastText::Cut(at),
+        FastText::Other => FastText::Other,
     }
 }
 
@@ -58,14 +62,16 @@ fn before_event(line: &mut Line<'_>) -> Option<u64> {
 /// Reads an event that reads or writes bytes, from after its opening brace to after the closing one. Its payload may
 /// be in the scratch space of `out`. Events of a buffered trace are indented just as the one of a segment.
 #[inline]
-pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Event> {
-    let Some((time, kind, rest)) = before_payload(&window[at..]) else { return Outcome::Other };
+pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> FastText<Event> {
+    let Some((time, kind, rest)) = before_payload(&window[at..]) else { return FastText::Other };
     let start = window.len() - rest.len();
     // No literal holds a line feed.
-    let Some(len) = memchr(b'\n', rest) else { return Outcome::Cut(start - 1) };
+    let Some(len) = memchr(b'\n', rest) else { return FastText::Cut(start - 1) };
     let (literal, rest) = rest.split_at(len);
-    let [literal @ .., b'"'] = literal else { return Outcome::Other };
-    let Some((truncated, end_stream, seq_num, rest)) = behind_payload(rest, kind) else { return Outcome::Other };
+    let [literal @ .., b'"'] = literal else { return FastText::Other };
+    let Some((truncated, end_stream, seq_num, newer, rest)) = behind_payload(rest, kind) else {
+        return FastText::Other;
+    };
     let payload = match memchr2(b'\\', b'"', literal) {
         None => Span::in_window(start, literal.len()),
         Some(plain) => {
@@ -76,14 +82,14 @@ pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> Outcome<Even
                 Ok(Some(end)) if end == start + len => out.scratch_span(begin),
                 _ => {
                     scratch.truncate(begin);
-                    return Outcome::Other;
+                    return FastText::Other;
                 }
             }
         }
     };
     let body = Body { payload, truncated, as_string: false };
     let event = Event { time: Some(time), kind, body, end_stream, seq_num, connection: None, segment: 0 };
-    Outcome::Read(event, window.len() - rest.len())
+    FastText::Read(event, window.len() - rest.len(), newer.map(|newer| window.len() - newer))
 }
 
 /// Up to after the opening quote of the payload.
@@ -103,16 +109,74 @@ fn before_payload(text: &[u8]) -> Option<(Nanos, EventKind, &[u8])> {
     Some((time, kind, line.rest))
 }
 
-/// From the line feed after the payload up to after the closing brace of the event. What is false or 0 is not
-/// written.
+/// What stands after the last field of an event.
+const END: &[u8; 4] = b"\n  }";
+
+/// From the line feed after the payload up to after the closing brace of the event, and how many bytes before the end
+/// of the text the fields of a newer Envoy begin. What is false or 0 is not written.
 #[inline(always)]
-fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, &[u8])> {
+#[expect(clippy::type_complexity, reason = "taken apart where it is called")]
+fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, Option<usize>, &[u8])> {
     let mut line = Line { rest: text };
     let truncated = line.has(b"\n        truncated: true");
     line.expect(b"\n      }")?;
     let end_stream = kind == EventKind::Write && line.has(b"\n      end_stream: true");
     line.expect(b"\n    }")?;
     let seq_num = if line.has(b"\n    seq_num: ") { line.number()? } else { 0 };
-    line.expect(b"\n  }")?;
-    Some((truncated, end_stream, seq_num, line.rest))
+    let mut newer = None;
+    if !line.has(END) {
+        newer = Some(line.rest.len());
+        line = behind_newer(line)?;
+    }
+    Some((truncated, end_stream, seq_num, newer, line.rest))
+}
+
+/// From after the last field that this version knows up to after the closing brace of the event.
+#[inline(never)]
+fn behind_newer(mut line: Line<'_>) -> Option<Line<'_>> {
+    while !line.has(END) {
+        let (name, _) = newer_field(&mut line)?;
+        if EventParts::named(name.as_bytes(), false).is_some() {
+            return None;
+        }
+    }
+    Some(line)
+}
+
+/// The fields of a newer Envoy that begin at `window[at]`: the name of each, and where that ends.
+pub(super) fn newer(window: &[u8], at: usize) -> impl Iterator<Item = (&str, usize)> {
+    let mut line = Line { rest: &window[at..] };
+    std::iter::from_fn(move || newer_field(&mut line)).map(|(name, left)| (name, window.len() - left))
+}
+
+/// Steps over a field with a value that is neither a list nor a message. Answers its name, and how many bytes follow
+/// that.
+#[inline]
+fn newer_field<'a>(line: &mut Line<'a>) -> Option<(&'a str, usize)> {
+    line.expect(b"\n    ")?;
+    let name = word(line)?;
+    let left = line.rest.len();
+    line.expect(b": ")?;
+    if line.has(b"\"") {
+        let (string, rest) = line.rest.split_at(memchr(b'"', line.rest)?);
+        if string.iter().any(|byte| !matches!(byte, b' '..=b'~') || *byte == b'\\') {
+            return None;
+        }
+        line.rest = &rest[1..];
+    } else if word(line).is_none() {
+        line.number()?;
+    }
+    Some((name, left))
+}
+
+/// Steps over a name, as of a field or of a value of an enumeration.
+#[inline]
+fn word<'a>(line: &mut Line<'a>) -> Option<&'a str> {
+    let len = line.rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'))?;
+    let (word, rest) = line.rest.split_at(len);
+    if !word.first()?.is_ascii_alphabetic() {
+        return None;
+    }
+    line.rest = rest;
+    str::from_utf8(word).ok()
 }

@@ -16,18 +16,18 @@ const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
 
 /// Why reading stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum LexerStop {
     /// The window ends.
     End,
     /// The text is wrong; [`Lexer::fault`] says where and how.
     Bad,
 }
 
-pub(super) type Parse<T> = Result<T, Stop>;
+pub(super) type Parse<T> = Result<T, LexerStop>;
 
 /// The contents of a string.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Text {
+pub(super) struct StringContents {
     /// Where they start, in the window or in the scratch space; in the latter they are all that follows.
     pub(super) start: usize,
     /// Their length, in the window.
@@ -69,7 +69,7 @@ pub(super) struct Lexer<'a> {
     pub(super) depth: usize,
     /// No bytes will follow the window.
     pub(super) at_end: bool,
-    /// What [`Stop::Bad`] means: an offset in the window, and words.
+    /// What [`LexerStop::Bad`] means: an offset in the window, and words.
     pub(super) fault: (usize, String),
     /// A message was opened and no field read yet, so a separator would be out of place.
     fresh: bool,
@@ -83,7 +83,7 @@ impl<'a> Lexer<'a> {
     #[cold]
     pub(super) fn bad<T>(&mut self, at: usize, detail: String) -> Parse<T> {
         self.fault = (at, detail);
-        Err(Stop::Bad)
+        Err(LexerStop::Bad)
     }
 
     #[cold]
@@ -103,7 +103,7 @@ impl<'a> Lexer<'a> {
     #[inline]
     pub(super) fn peek(&mut self) -> Parse<u8> {
         self.skip_blank()?;
-        self.window.get(self.pos).copied().ok_or(Stop::End)
+        self.window.get(self.pos).copied().ok_or(LexerStop::End)
     }
 
     /// Skips white space and comments.
@@ -122,7 +122,7 @@ impl<'a> Lexer<'a> {
                 b'#' => match memchr(b'\n', &self.window[self.pos..]) {
                     Some(newline) => self.pos += newline + 1,
                     None if self.at_end => self.pos = self.window.len(),
-                    None => return Err(Stop::End),
+                    None => return Err(LexerStop::End),
                 },
                 _ => break,
             }
@@ -134,7 +134,7 @@ impl<'a> Lexer<'a> {
     /// outside all messages: inside one, something is missing anyway.
     #[inline]
     fn whole(&self, end: usize) -> Parse<()> {
-        if end == self.window.len() && !(self.at_end && self.depth == 0) { Err(Stop::End) } else { Ok(()) }
+        if end == self.window.len() && !(self.at_end && self.depth == 0) { Err(LexerStop::End) } else { Ok(()) }
     }
 
     /// The next field's name within a message that `close` ends, or `None` after `close`.
@@ -166,7 +166,7 @@ impl<'a> Lexer<'a> {
         }
         let end = word_end(self.window, self.pos);
         if end == self.window.len() {
-            return Err(Stop::End);
+            return Err(LexerStop::End);
         }
         let name = &self.window[self.pos..end];
         if byte.is_ascii_digit() && !name.iter().all(u8::is_ascii_digit) {
@@ -185,7 +185,7 @@ impl<'a> Lexer<'a> {
         let len = inner.iter().take_while(|byte| is_part(byte)).count();
         let end = self.pos + 1 + len;
         match inner.get(len) {
-            None => Err(Stop::End),
+            None => Err(LexerStop::End),
             Some(b']') if inner[..len].iter().any(|&byte| is_word(byte)) => {
                 let name = &self.window[self.pos..=end];
                 self.pos = end + 1;
@@ -333,22 +333,22 @@ impl<'a> Lexer<'a> {
 
     /// The value of a `string` or `bytes` field. Whatever the outcome, `text` is what was readable.
     #[inline]
-    pub(super) fn string(&mut self, scratch: &mut Vec<u8>, text: &mut Text) -> Parse<()> {
+    pub(super) fn string(&mut self, scratch: &mut Vec<u8>, text: &mut StringContents) -> Parse<()> {
         self.colon()?;
         self.peek()?;
         self.literals(scratch, text)
     }
 
     /// Literals, one or more, that make one string.
-    fn literals(&mut self, scratch: &mut Vec<u8>, text: &mut Text) -> Parse<()> {
+    fn literals(&mut self, scratch: &mut Vec<u8>, text: &mut StringContents) -> Parse<()> {
         let Some(&quote @ (b'"' | b'\'')) = self.window.get(self.pos) else {
             return self.expected("a string");
         };
         let body = self.pos + 1;
-        *text = Text { start: body, len: 0, in_scratch: false, open: true };
+        *text = StringContents { start: body, len: 0, in_scratch: false, open: true };
         let Some(len) = memchr3(quote, b'\\', b'\n', &self.window[body..]) else {
             text.len = self.window.len() - body;
-            return Err(Stop::End);
+            return Err(LexerStop::End);
         };
         text.len = len;
         if self.window[body + len] == quote {
@@ -373,18 +373,18 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn move_to_scratch(&self, scratch: &mut Vec<u8>, text: &mut Text) {
+    fn move_to_scratch(&self, scratch: &mut Vec<u8>, text: &mut StringContents) {
         if !text.in_scratch {
             let start = scratch.len();
             scratch.extend_from_slice(&self.window[text.start..text.start + text.len]);
-            *text = Text { start, in_scratch: true, ..*text };
+            *text = StringContents { start, in_scratch: true, ..*text };
         }
     }
 
     fn unescape(&mut self, quote: u8, from: usize, scratch: &mut Vec<u8>) -> Parse<usize> {
         match unescape(self.window, quote, from, scratch) {
             Ok(Some(end)) => Ok(end),
-            Ok(None) => Err(Stop::End),
+            Ok(None) => Err(LexerStop::End),
             Err(fault) => self.bad(fault.at, fault.detail),
         }
     }
@@ -477,7 +477,7 @@ impl<'a> Lexer<'a> {
 
     fn skip_literals(&mut self) -> Parse<()> {
         // Escapes are checked on the way, which an unknown field's rarity allows.
-        self.literals(&mut Vec::new(), &mut Text::default())
+        self.literals(&mut Vec::new(), &mut StringContents::default())
     }
 }
 

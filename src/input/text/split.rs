@@ -54,7 +54,7 @@ impl Split {
     }
 
     /// Forgets the part of `window` that was looked through, and says how long it is. The next window starts after it.
-    pub(super) fn give_up(&mut self, window: &[u8]) -> usize {
+    pub(super) fn abandon(&mut self, window: &[u8]) -> usize {
         let keep_from = match &mut self.inside {
             // The byte before tells whether a line starts.
             Inside::Tokens => self.at.saturating_sub(1),

@@ -23,7 +23,7 @@ use crate::{
             trace_wrapper::Trace,
         },
     },
-    tap::Format,
+    tap::TraceFormat,
     trace::{
         Address, Connection, EventKind, FieldId, HttpPart, HttpSide, MessageView, Nanos, TimeError,
         nanos_from_timestamp,
@@ -910,11 +910,11 @@ fn the_fast_path_reads_what_envoy_writes() {
         let payloads = read(trace).iter().map(|seen| seen.events.iter().filter(|event| is_read(event)).count()).sum();
         let mut found = 0;
         for start in memchr::memmem::find_iter(trace, b"socket_streamed") {
-            found += usize::from(matches!(fast::segment(trace, start, &mut out), Outcome::Read(..)));
+            found += usize::from(matches!(fast::segment(trace, start, &mut out), FastText::Read(..)));
             out.clear();
         }
         for start in memchr::memmem::find_iter(trace, b"\n  events {") {
-            found += usize::from(matches!(fast::event(trace, start + 11, &mut out), Outcome::Read(..)));
+            found += usize::from(matches!(fast::event(trace, start + 11, &mut out), FastText::Read(..)));
         }
         assert_eq!((found, found > 0), (payloads, true));
     }
@@ -924,7 +924,7 @@ fn the_fast_path_reads_what_envoy_writes() {
 fn the_fast_path_leaves_damage_to_the_parser() {
     let before = "socket_streamed_trace_segment {\n  trace_id: 1\n  event {\n    timestamp {\n      seconds: 1\n      \
         nanos: 5\n    }\n    write {\n      data {\n        as_bytes: ";
-    let behind = "\n      }\n      end_stream: true\n    }\n    seq_num: 7\n  }\n}\n".repeat(2);
+    let after = "\n      }\n      end_stream: true\n    }\n    seq_num: 7\n  }\n}\n".repeat(2);
     for literal in [
         "\"abc\"",
         "\"a\\377\"",
@@ -937,7 +937,7 @@ fn the_fast_path_leaves_damage_to_the_parser() {
         "\"a\\q\"",
         "\"\" # \"",
     ] {
-        let text = format!("{before}{literal}{behind}");
+        let text = format!("{before}{literal}{after}");
         for feed in 1..text.len() {
             assert_fast_and_general_agree(text.as_bytes(), feed);
             assert_fast_and_general_agree(&text.as_bytes()[..feed], feed);
@@ -946,9 +946,44 @@ fn the_fast_path_leaves_damage_to_the_parser() {
 }
 
 #[test]
+fn the_fast_path_counts_the_fields_of_a_newer_envoy() {
+    let segment = |more: &str| {
+        format!(
+            "socket_streamed_trace_segment {{\n  trace_id: 1\n  event {{\n    timestamp {{\n      seconds: 1\n    }}\n    \
+             read {{\n      data {{\n        as_bytes: \"abc\"\n      }}\n    }}\n    seq_num: 7{more}\n  }}\n}}\n"
+        )
+    };
+    let more = "\n    later: 1\n    kind: LATER\n    name: \"a b\"";
+    let is_fast = |text: &str| {
+        let outcome = fast::segment(text.as_bytes(), 0, &mut Message::default());
+        matches!(outcome, FastText::Read((), end, Some(_)) if end == text.len() - 1)
+    };
+    assert!(is_fast(&segment(more)));
+    let (seen, unknown) = read_counting(segment(more).repeat(3));
+    assert_eq!((seen.len(), unknown.iter().map(|(_, _, count)| *count).collect::<Vec<_>>()), (3, vec![3, 3, 3]));
+    // What the parser knows, or reads otherwise.
+    for other in ["\n    seq_num: 8", "\n    later: 1.5", "\n    later: 'a'", "\n    later { }", "\n    7: 1"] {
+        assert!(!is_fast(&segment(other)), "{other}");
+        let text = [segment(more), segment(other), segment(more)].concat();
+        for feed in 1..text.len() {
+            assert_fast_and_general_agree(text.as_bytes(), feed);
+        }
+    }
+    let text = segment(more);
+    for at in 0..more.len() {
+        for to in *b"\0\n\"\\ :a1.{}[]#'-" {
+            let mut changed = [text.as_str(), &text].concat().into_bytes();
+            let begin = text.find("\n    later").unwrap();
+            changed[begin + at] = to;
+            assert_fast_and_general_agree(&changed, changed.len());
+        }
+    }
+}
+
+#[test]
 fn the_parser_goes_on_behind_an_event_of_the_fast_path() {
     let event = "  events {\n    timestamp {\n      seconds: 1\n    }\n    read {\n      data {\n        as_bytes: \"a\"\n      }\n    }\n  }";
-    for behind in [
+    for after in [
         "\n}",
         " q }\n} socket_buffered_trace { trace_id: 9 } \"",
         ", read_truncated: true\n}",
@@ -960,7 +995,7 @@ fn the_parser_goes_on_behind_an_event_of_the_fast_path() {
         "\n  trace_id: x\n}",
     ] {
         let next = "\nsocket_buffered_trace {\n  trace_id: 8\n}\n";
-        let text = format!("socket_buffered_trace {{\n{event}\n{event}{behind}{next}");
+        let text = format!("socket_buffered_trace {{\n{event}\n{event}{after}{next}");
         for feed in [1, 50, text.len()] {
             assert_fast_and_general_agree(text.as_bytes(), feed);
         }
@@ -999,7 +1034,7 @@ fn any_envoy_text() -> impl Strategy<Value = Vec<u8>> {
         let mut text = Vec::new();
         for trace in traces {
             let wrapper = tap::TraceWrapper { trace: Some(trace), configured_sample_rate: None };
-            Format::ProtoText.encode(&wrapper, &mut text);
+            TraceFormat::ProtoText.encode(&wrapper, &mut text);
         }
         text
     })

@@ -20,14 +20,19 @@ const BUFFER: usize = 512;
 
 /// A literal that is not one.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct BadLiteral {
     pub(super) at: usize,
     pub(super) detail: String,
 }
 
 /// Appends the contents of a literal to `out`, from `at` after (or somewhere after) its opening quote. Answers where
 /// the literal ends, or `None` where the window ends before it; all that can be read is in `out` then.
-pub(super) fn unescape(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8>) -> Result<Option<usize>, Fault> {
+pub(super) fn unescape(
+    window: &[u8],
+    quote: u8,
+    mut at: usize,
+    out: &mut Vec<u8>,
+) -> Result<Option<usize>, BadLiteral> {
     let mut buffer = [0u8; BUFFER];
     let mut filled = 0;
     // Another printer's escapes follow each other: a block for each of them would be wasted.
@@ -50,7 +55,7 @@ pub(super) fn unescape(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8
         match window.get(at) {
             None => break None,
             Some(&byte) if byte == quote => break Some(at + 1),
-            Some(b'\n') => return Err(Fault { at, detail: "a string is not closed on its line".into() }),
+            Some(b'\n') => return Err(BadLiteral { at, detail: "a string is not closed on its line".into() }),
             Some(b'\\') => match escape(window, at)? {
                 None => break None,
                 Some(escape) => {
@@ -191,10 +196,10 @@ fn lane(seen: &[u8; SEEN], at: usize) -> u8x16 {
 #[inline(always)]
 fn behind_odd_runs(mask: u64) -> u64 {
     const EVEN: u64 = 0x5555_5555_5555_5555;
-    let behind = mask << 1;
-    let odd_starts = mask & !EVEN & !behind;
+    let after = mask << 1;
+    let odd_starts = mask & !EVEN & !after;
     let carried = odd_starts.wrapping_add(mask);
-    (EVEN ^ carried << 1) & behind
+    (EVEN ^ carried << 1) & after
 }
 
 struct Escape {
@@ -210,7 +215,7 @@ impl Escape {
 }
 
 /// Reads the escape at `at`; `None` where the window ends inside it.
-fn escape(window: &[u8], at: usize) -> Result<Option<Escape>, Fault> {
+fn escape(window: &[u8], at: usize) -> Result<Option<Escape>, BadLiteral> {
     let Some(&letter) = window.get(at + 1) else { return Ok(None) };
     let value = match letter {
         b'a' => 0x07,
@@ -230,9 +235,9 @@ fn escape(window: &[u8], at: usize) -> Result<Option<Escape>, Fault> {
     Ok(Some(Escape::byte(value, at + 2)))
 }
 
-fn bad(window: &[u8], at: usize, end: usize) -> Fault {
+fn bad(window: &[u8], at: usize, end: usize) -> BadLiteral {
     let end = end.min(window.len());
-    Fault { at, detail: format!("\"{}\" is no escape sequence", window[at..end].escape_ascii()) }
+    BadLiteral { at, detail: format!("\"{}\" is no escape sequence", window[at..end].escape_ascii()) }
 }
 
 /// The digits of an escape, as many as `count` allows, and their value. `None` where more might follow the window.
@@ -242,7 +247,7 @@ fn digits(
     from: usize,
     radix: u32,
     count: std::ops::RangeInclusive<usize>,
-) -> Result<Option<(u32, usize)>, Fault> {
+) -> Result<Option<(u32, usize)>, BadLiteral> {
     let mut value = 0;
     let mut end = from;
     while end - from < *count.end() {
@@ -261,7 +266,7 @@ fn number(
     from: usize,
     radix: u32,
     count: std::ops::RangeInclusive<usize>,
-) -> Result<Option<Escape>, Fault> {
+) -> Result<Option<Escape>, BadLiteral> {
     let is_character = *count.start() == 8;
     let Some((value, end)) = digits(window, at, from, radix, count)? else { return Ok(None) };
     if is_character {
@@ -274,7 +279,7 @@ fn number(
 }
 
 /// `\u`: a UTF-16 unit, so a character beyond the first 65,536 takes two.
-fn utf16(window: &[u8], at: usize) -> Result<Option<Escape>, Fault> {
+fn utf16(window: &[u8], at: usize) -> Result<Option<Escape>, BadLiteral> {
     let Some((high, end)) = digits(window, at, at + 2, 16, 4..=4)? else { return Ok(None) };
     if !(0xd800..0xdc00).contains(&high) {
         return character(window, at, high, end).map(Some);
@@ -290,7 +295,7 @@ fn utf16(window: &[u8], at: usize) -> Result<Option<Escape>, Fault> {
     character(window, at, 0x1_0000 + (((high - 0xd800) << 10) | (low - 0xdc00)), pair_end).map(Some)
 }
 
-fn character(window: &[u8], at: usize, value: u32, end: usize) -> Result<Escape, Fault> {
+fn character(window: &[u8], at: usize, value: u32, end: usize) -> Result<Escape, BadLiteral> {
     let character = char::from_u32(value).ok_or_else(|| bad(window, at, end))?;
     let mut bytes = [0; 4];
     let len = character.encode_utf8(&mut bytes).len();
@@ -304,12 +309,12 @@ mod tests {
     use super::*;
 
     /// One item after another, with no block.
-    fn slowly(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8>) -> Result<Option<usize>, Fault> {
+    fn slowly(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8>) -> Result<Option<usize>, BadLiteral> {
         loop {
             match window.get(at) {
                 None => return Ok(None),
                 Some(&byte) if byte == quote => return Ok(Some(at + 1)),
-                Some(b'\n') => return Err(Fault { at, detail: "a string is not closed on its line".into() }),
+                Some(b'\n') => return Err(BadLiteral { at, detail: "a string is not closed on its line".into() }),
                 Some(b'\\') => match escape(window, at)? {
                     None => return Ok(None),
                     Some(escape) => {
@@ -383,8 +388,8 @@ mod tests {
         ];
         for escape in escapes {
             for before in 0..150 {
-                for behind in ["", "0", "abc", "\\000"] {
-                    let text = ["x".repeat(before).as_str(), escape, behind, &"y".repeat(100), "\" tail"].concat();
+                for after in ["", "0", "abc", "\\000"] {
+                    let text = ["x".repeat(before).as_str(), escape, after, &"y".repeat(100), "\" tail"].concat();
                     assert_alike(text.as_bytes(), b'"');
                     assert_alike(text.as_bytes(), b'\'');
                 }

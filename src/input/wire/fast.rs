@@ -3,15 +3,16 @@
 //! The general scanner looks at each tag and asks which field it is. Envoy writes the fields of an event in the order
 //! of their numbers, so for small events, where that asking is most of the work, this asks only whether the next byte
 //! is the expected one. And what comes in one piece is handed on in one piece: the segments of a connection that
-//! follow each other become one message, a run, so that what a message costs is shared by many events. On any other
-//! byte it gives up without a trace, and the general scanner, which is the reference implementation, reads the message;
-//! property tests hold the two together.
+//! follow each other become one batch, so that what a message costs is shared by many events. What a newer Envoy writes
+//! more of an event stands after all that this version knows, as its fields have higher numbers, and is counted. On any
+//! other byte this gives up without a trace, and the general scanner, which is the reference implementation, reads the
+//! message; property tests hold the two together.
 
-use super::join_groups;
-use crate::trace::{Body, Event, EventKind, Message, Nanos, Span, TraceKind};
-
-/// Events of a run at most: enough to share the cost of a message, few enough to stay in a core's cache.
-pub(super) const RUN: usize = 128;
+use super::{Scanner, join_groups};
+use crate::{
+    input::schema::{EventParts, SchemaFields},
+    trace::{Body, Event, EventKind, MAX_BATCH, Message, Nanos, Span, TraceKind},
+};
 
 /// Bytes that must follow the start of an event, and more than stand before its payload, so that reading these need not
 /// ask at each step whether they are there: seven lengths of up to 3 bytes, three numbers of up to 8, nine tags.
@@ -19,73 +20,87 @@ const HEAD: usize = 64;
 
 /// What stands around one `TraceWrapper` after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::input) enum Framing {
+pub(in crate::input) enum WireFraming {
     /// PROTO_BINARY: nothing.
     Bare,
     /// PROTO_BINARY_LENGTH_DELIMITED: its length before it.
     Delimited,
 }
 
-/// Reads the run of segments that `window` begins with into `out`, which is clear, and answers where it ends; nothing
-/// where the first segment is not of this shape.
-pub(in crate::input) fn run(framing: Framing, window: &[u8], out: &mut Message) -> Option<usize> {
+/// Reads the segments of one connection that `window` begins with into `out`, which is clear, and answers where the
+/// last one ends; nothing where the first one is not of this shape.
+pub(in crate::input) fn run(framing: WireFraming, window: &[u8], out: &mut Message) -> Option<usize> {
     let mut at = 0;
     let mut second = Second::default();
     // A message with more events than that would lose them.
-    let most = RUN.min(out.events.limit());
+    let most = MAX_BATCH.min(out.events.limit());
     while out.events.len() < most {
-        let Some((trace_id, event, end)) = segment(framing, window, at, &mut second) else { break };
-        if at == 0 {
-            out.trace_id = trace_id;
-        } else if trace_id != out.trace_id {
-            break;
-        }
+        let Some((event, end)) = segment(framing, window, at, &mut second, out) else { break };
         out.events.push(event);
         at = end;
     }
     if at == 0 {
+        out.trace_id = 0;
         return None;
     }
     out.kind = Some(TraceKind::SocketStreamed);
-    out.run = true;
+    out.set_messages_per_event();
     Some(at)
 }
 
-/// Reads a `TraceWrapper` that holds a streamed segment with one such event, and answers its trace_id and where it ends
-/// with it.
+/// Reads a `TraceWrapper` that holds a streamed segment with one such event, of the connection of `out` unless it is
+/// the first one, and answers where it ends with it.
 #[inline(always)]
-fn segment(framing: Framing, window: &[u8], start: usize, second: &mut Second) -> Option<(u64, Event, usize)> {
-    let mut head = Head { bytes: window.get(start..)?.first_chunk()?, at: 0 };
-    let wrapper_end = if framing == Framing::Delimited { head.end()? } else { 0 };
+fn segment(
+    framing: WireFraming,
+    window: &[u8],
+    start: usize,
+    second: &mut Second,
+    out: &mut Message,
+) -> Option<(Event, usize)> {
+    let mut head = EventHead { bytes: window.get(start..)?.first_chunk()?, at: 0 };
+    let wrapper_end = if framing == WireFraming::Delimited { head.end()? } else { 0 };
     // socket_streamed_trace_segment = 4
     head.expect(0x22)?;
     let end = head.end()?;
     // trace_id = 1
     head.expect(0x08)?;
     let trace_id = head.varint()?;
-    // event = 3
-    head.expect(0x1a)?;
-    if head.end()? != end || (framing == Framing::Delimited && wrapper_end != end) {
+    if start == 0 {
+        out.trace_id = trace_id;
+    } else if trace_id != out.trace_id {
         return None;
     }
-    let mut event = event_behind(head, window, start, end, second)?;
-    // Runs are far shorter than 4 GiB, as all their lengths are below 2 MiB.
+    // event = 3
+    head.expect(0x1a)?;
+    if head.end()? != end || (framing == WireFraming::Delimited && wrapper_end != end) {
+        return None;
+    }
+    let mut event = event_after(head, window, start, end, second, out)?;
+    // Batches are far shorter than 4 GiB, as all their lengths are below 2 MiB.
     event.segment = start as u32;
-    Some((trace_id, event, start + end))
+    Some((event, start + end))
 }
 
 /// Reads `SocketEvent { timestamp { seconds, nanos }, read or write { data { as_bytes } }, seq_num }` from
 /// `window[start..end]`: a whole event, or nothing.
 #[inline]
-pub(super) fn event(window: &[u8], start: usize, end: usize) -> Option<Event> {
-    let head = Head { bytes: window.get(start..)?.first_chunk()?, at: 0 };
-    event_behind(head, window, start, end.checked_sub(start)?, &mut Second::default())
+pub(super) fn event(window: &[u8], start: usize, end: usize, out: &mut Message) -> Option<Event> {
+    let head = EventHead { bytes: window.get(start..)?.first_chunk()?, at: 0 };
+    event_after(head, window, start, end.checked_sub(start)?, &mut Second::default(), out)
 }
 
 /// Reads the event that begins at `head` and ends `end` bytes after `window[start]`, as all that `head` knows counts
-/// from there.
+/// from there. Fields of a newer Envoy are counted in `out`.
 #[inline(always)]
-fn event_behind(mut head: Head<'_>, window: &[u8], start: usize, end: usize, second: &mut Second) -> Option<Event> {
+fn event_after(
+    mut head: EventHead<'_>,
+    window: &[u8],
+    start: usize,
+    end: usize,
+    second: &mut Second,
+    out: &mut Message,
+) -> Option<Event> {
     // timestamp = 1, of which seconds = 1 and nanos = 2
     head.expect(0x0a)?;
     let time_end = head.end()?;
@@ -117,13 +132,18 @@ fn event_behind(mut head: Head<'_>, window: &[u8], start: usize, end: usize, sec
     }
     // seq_num = 6
     let seq_num = if payload_end < end {
-        let mut tail = Head { bytes: window.get(start + payload_end..)?.first_chunk::<9>()?, at: 0 };
-        tail.expect(0x30)?;
-        let seq_num = tail.varint()?;
-        if payload_end + tail.at != end {
-            return None;
+        let mut tail = EventHead { bytes: window.get(start + payload_end..)?.first_chunk::<9>()?, at: 0 };
+        match tail.expect(0x30).and_then(|()| tail.varint()) {
+            Some(seq_num) if payload_end + tail.at == end => seq_num,
+            Some(seq_num) => {
+                count_newer(window, start + payload_end + tail.at, start + end, out)?;
+                seq_num
+            }
+            None => {
+                count_newer(window, start + payload_end, start + end, out)?;
+                0
+            }
         }
-        seq_num
     } else if start + end <= window.len() {
         0
     } else {
@@ -144,6 +164,39 @@ fn event_behind(mut head: Head<'_>, window: &[u8], start: usize, end: usize, sec
     })
 }
 
+/// Whether all of `window[at..end]` are fields of an event that this version does not know.
+fn is_newer(window: &[u8], at: usize, end: usize) -> bool {
+    if at > end || end > window.len() {
+        return false;
+    }
+    let mut scan = Scanner::new(window, at, end, false);
+    while !scan.is_empty() {
+        let Ok(tag) = scan.tag() else { return false };
+        let is_known = EventParts::has(tag.field, true) || EventParts::has(tag.field, false);
+        if is_known || scan.skip(tag).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Counts the fields of `window[at..end]`, unless they are not all [newer](is_newer): then it counts none.
+#[cold]
+#[inline(never)]
+fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) -> Option<()> {
+    if !is_newer(window, at, end) {
+        return None;
+    }
+    let mut scan = Scanner::new(window, at, end, false);
+    while !scan.is_empty() {
+        // It was skipped without an error before.
+        if scan.tag().and_then(|tag| scan.unknown(tag, EventParts::MESSAGE, out)).is_err() {
+            break;
+        }
+    }
+    Some(())
+}
+
 /// The seconds of the event before: most events happen in the same one.
 #[derive(Debug, Default)]
 struct Second {
@@ -155,12 +208,12 @@ struct Second {
 }
 
 /// The first bytes of an event, and how far they were read.
-struct Head<'a, const LEN: usize = HEAD> {
+struct EventHead<'a, const LEN: usize = HEAD> {
     bytes: &'a [u8; LEN],
     at: usize,
 }
 
-impl<const LEN: usize> Head<'_, LEN> {
+impl<const LEN: usize> EventHead<'_, LEN> {
     #[inline(always)]
     fn byte(&mut self) -> Option<u8> {
         let byte = *self.bytes.get(self.at)?;

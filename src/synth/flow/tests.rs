@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    timeline::{Resolver, Role, TimesFrom},
+    timeline::{EndpointTable, Role, TimesFrom},
     trace::{Connection, Place},
 };
 
@@ -81,7 +81,7 @@ enum Step {
 /// A timeline: each step with the time since the one before.
 #[derive(Clone, Debug)]
 struct Timeline {
-    options: Options,
+    options: SynthOptions,
     v6: bool,
     role: Role,
     /// Where the sequence numbers start.
@@ -152,7 +152,7 @@ fn timeline() -> impl Strategy<Value = Timeline> {
                     Step::Gap { outbound, .. } => !ended[usize::from(*outbound)],
                 });
                 Timeline {
-                    options: Options { tcp, truncated, mss, ..Options::default() },
+                    options: SynthOptions { tcp, truncated, mss, ..SynthOptions::default() },
                     v6,
                     role: if upstream { Role::Upstream } else { Role::Downstream },
                     first,
@@ -181,15 +181,15 @@ fn opening(role: Role) -> Opening {
     }
 }
 
-fn flow(options: Options, v6: bool, role: Role, first: [u32; 2]) -> Flow {
+fn flow(options: SynthOptions, v6: bool, role: Role, first: [u32; 2]) -> Flow {
     let opening = opening(role);
-    let mut endpoints = Resolver::default().open("trace", &opening);
+    let mut endpoints = EndpointTable::default().open("trace", &opening);
     if v6 {
         endpoints.local = "[2001:db8::1]:443".parse().unwrap();
         endpoints.remote = "[2001:db8::2]:50000".parse().unwrap();
     }
     let identity =
-        Identity { trace_file: "trace.pb", source: "trace", opening: &opening, endpoints: &endpoints, time: 0 };
+        FlowIdentity { trace_file: "trace.pb", source: "trace", opening: &opening, endpoints: &endpoints, time: 0 };
     let mut flow = Flow::new(options, &identity);
     // Everything else is derived from these two.
     for (half, first) in flow.halves.iter_mut().zip(first) {
@@ -289,7 +289,7 @@ struct Model {
 
 fn check(timeline: &Timeline) -> Result<(), TestCaseError> {
     let sent = run(timeline);
-    let Options { tcp, truncated, .. } = timeline.options;
+    let SynthOptions { tcp, truncated, .. } = timeline.options;
     let full = tcp == TcpMode::Full;
     let segment = u64::from(timeline.options.mss.unwrap_or(u16::MAX).min(max_segment(timeline.v6)));
     let mut halves = [Model::default(), Model::default()];
@@ -465,7 +465,7 @@ proptest! {
         tcp in select(vec![TcpMode::Full, TcpMode::Bare]),
         first in sequence_number(),
     ) {
-        let options = Options { tcp, truncated, mss, ..Options::default() };
+        let options = SynthOptions { tcp, truncated, mss, ..SynthOptions::default() };
         let mut flow = flow(options, false, Role::Downstream, [first, 0]);
         let mut sink = Recorder::default();
         flow.open(0, &mut sink).unwrap();
@@ -496,7 +496,7 @@ fn packets_do_not_depend_on_where_numbers_start() {
         (5, Step::Data { outbound: true, present: Bytes(vec![2; 10]), lost: Lost::Known(5000), end_stream: true }),
         (5, Step::Data { outbound: false, present: Bytes(vec![3; 10]), lost: Lost::Unknown, end_stream: false }),
     ];
-    let options = Options { mss: Some(1000), ..Options::default() };
+    let options = SynthOptions { mss: Some(1000), ..SynthOptions::default() };
     let at = |first| {
         let timeline =
             Timeline { options, v6: false, role: Role::Downstream, first, steps: steps.clone(), closes: true };

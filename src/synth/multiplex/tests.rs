@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    synth::{Options, Packet, TcpMode, TruncatedMode},
+    synth::{Packet, SynthOptions, TcpMode, TruncatedMode},
     timeline::{Endpoints, HttpOpening, Opening, Role, TimesFrom},
     trace::{Connection, Place},
 };
@@ -158,12 +158,12 @@ proptest! {
         let client = role.client_direction();
         let (opening, endpoints) = (opening(role), endpoints());
         let identity =
-            Identity { trace_file: "t.pb", source: "t", opening: &opening, endpoints: &endpoints, time: MS };
+            FlowIdentity { trace_file: "t.pb", source: "t", opening: &opening, endpoints: &endpoints, time: MS };
         let tcp = if bare { TcpMode::Bare } else { TcpMode::Full };
-        let mut flow = Flow::new(Options { tcp, truncated, mss, ..Options::default() }, &identity);
+        let mut flow = Flow::new(SynthOptions { tcp, truncated, mss, ..SynthOptions::default() }, &identity);
         let mut wire = Wire { first: Some([None; 2]), ..Wire::default() };
         flow.open(MS, &mut wire).unwrap();
-        let mut streams: Vec<Option<Stream>> = (0..5).map(|_| None).collect();
+        let mut streams: Vec<Option<ExchangeStream>> = (0..5).map(|_| None).collect();
         // Numbers are given in the order in which exchanges send their first frame.
         let mut order: Vec<usize> = Vec::new();
         let mut expected: Vec<[Vec<Frame>; 2]> = vec![Default::default(); 5];
@@ -172,7 +172,7 @@ proptest! {
             let time = (number as u64 + 10) * MS;
             let stream = streams[*exchange].get_or_insert_with(|| {
                 let first = first_exchange.is_none();
-                let mut stream = if first { Stream::first() } else { Stream::joining(&flow, &identity) };
+                let mut stream = if first { ExchangeStream::first() } else { ExchangeStream::joining(&flow, &identity) };
                 first_exchange.get_or_insert(*exchange);
                 if first {
                     order.push(*exchange);
@@ -235,14 +235,14 @@ proptest! {
 #[test]
 fn the_window_is_opened_again_for_all_streams_together() {
     let (opening, endpoints) = (opening(Role::Downstream), endpoints());
-    let identity = Identity { trace_file: "t.pb", source: "t", opening: &opening, endpoints: &endpoints, time: MS };
-    let options = Options { truncated: TruncatedMode::Gap, ..Options::default() };
+    let identity = FlowIdentity { trace_file: "t.pb", source: "t", opening: &opening, endpoints: &endpoints, time: MS };
+    let options = SynthOptions { truncated: TruncatedMode::Gap, ..SynthOptions::default() };
     let mut flow = Flow::new(options, &identity);
     let mut wire = Wire::default();
     flow.open(MS, &mut wire).unwrap();
     let mut sent: u64 = 0;
     for _ in 0..300 {
-        let mut stream = Stream::joining(&flow, &identity);
+        let mut stream = ExchangeStream::joining(&flow, &identity);
         let len: u32 = 0xff_ffff;
         let head = [0xff, 0xff, 0xff, DATA, 0, 0, 0, 0, 1];
         let length = TrueLength::Known(u64::from(len) + 9);

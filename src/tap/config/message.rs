@@ -6,14 +6,14 @@
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value};
 
-use super::{At, ConfigError};
+use super::{ConfigError, ConfigPath};
 use crate::proto::{DESCRIPTORS, envoy::config::bootstrap::v3::Bootstrap};
 
 const ANY: &str = "google.protobuf.Any";
 const TYPE: &str = "@type";
 
 pub(super) fn read(value: &Value) -> Result<Bootstrap, ConfigError> {
-    let at = At::default();
+    let at = ConfigPath::default();
     let descriptor = DESCRIPTORS
         .get_message_by_name("envoy.config.bootstrap.v3.Bootstrap")
         .expect("build.rs compiles it into the pool");
@@ -29,7 +29,7 @@ fn map(descriptor: &MessageDescriptor, value: Value) -> Result<DynamicMessage, S
 }
 
 /// Finds the first field that is unknown or has a value that does not fit it.
-fn check(at: &At, descriptor: &MessageDescriptor, value: &Value) -> Result<(), ConfigError> {
+fn check(at: &ConfigPath, descriptor: &MessageDescriptor, value: &Value) -> Result<(), ConfigError> {
     if descriptor.full_name() == ANY {
         return check_any(at, descriptor.parent_pool(), value);
     }
@@ -41,7 +41,11 @@ fn check(at: &At, descriptor: &MessageDescriptor, value: &Value) -> Result<(), C
     check_fields(at, descriptor, object)
 }
 
-fn check_fields(at: &At, descriptor: &MessageDescriptor, object: &Map<String, Value>) -> Result<(), ConfigError> {
+fn check_fields(
+    at: &ConfigPath,
+    descriptor: &MessageDescriptor,
+    object: &Map<String, Value>,
+) -> Result<(), ConfigError> {
     for (name, value) in object {
         let at = at.field(name);
         let Some(field) = descriptor.get_field_by_json_name(name).or_else(|| descriptor.get_field_by_name(name)) else {
@@ -54,7 +58,7 @@ fn check_fields(at: &At, descriptor: &MessageDescriptor, object: &Map<String, Va
 }
 
 fn check_field(
-    at: &At,
+    at: &ConfigPath,
     descriptor: &MessageDescriptor,
     field: &FieldDescriptor,
     value: &Value,
@@ -73,12 +77,12 @@ fn check_field(
     map(descriptor, Value::Object(alone)).map(drop).map_err(|reason| at.refuse(reason))
 }
 
-fn check_any(at: &At, pool: &DescriptorPool, value: &Value) -> Result<(), ConfigError> {
+fn check_any(at: &ConfigPath, pool: &DescriptorPool, value: &Value) -> Result<(), ConfigError> {
     let Value::Object(object) = value else { return Err(at.refuse("an object is needed")) };
     let Some(Value::String(url)) = object.get(TYPE) else { return Err(at.refuse("\"@type\" is missing")) };
     let Some(descriptor) = type_name(url).and_then(|name| pool.get_message_by_name(name)) else {
         // The path of the extension, not of its configuration: it is the extension that there is not.
-        let extension = At(at.0.strip_suffix(".typed_config").unwrap_or(&at.0).to_owned());
+        let extension = ConfigPath(at.0.strip_suffix(".typed_config").unwrap_or(&at.0).to_owned());
         return Err(extension.refuse(format!("{url} is not supported by record")));
     };
     let mut fields = object.clone();

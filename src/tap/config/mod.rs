@@ -80,9 +80,9 @@ impl Config {
 
 /// A place in the configuration, written as in the file.
 #[derive(Clone, Debug, Default)]
-struct At(String);
+struct ConfigPath(String);
 
-impl At {
+impl ConfigPath {
     fn field(&self, name: &str) -> Self {
         if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, net::IpAddr, path::Path, time::Duration};
 use prost::Message;
 use prost_types::Any;
 
-use super::{At, ConfigError, message::type_name};
+use super::{ConfigError, ConfigPath, message::type_name};
 use crate::{
     proto::envoy::{
         config::{
@@ -35,13 +35,13 @@ use crate::{
             },
         },
     },
-    tap::{Endpoint, FilePerTap, Format, Identity, Route, Tap, TapSettings, TlsClient, TlsError, TlsServer},
+    tap::{Endpoint, FilePerTap, Route, Tap, TapSettings, TlsClient, TlsError, TlsIdentity, TlsServer, TraceFormat},
 };
 
 type MakeTap<'a> = &'a dyn Fn(TapSettings, FilePerTap) -> Tap;
 
 pub(super) fn routes(bootstrap: &Bootstrap, make_tap: MakeTap<'_>) -> Result<Vec<Route>, ConfigError> {
-    let at = At::default().field("static_resources");
+    let at = ConfigPath::default().field("static_resources");
     let resources = bootstrap.static_resources.as_ref().ok_or_else(|| at.refuse("missing"))?;
     let at_clusters = at.field("clusters");
     let mut clusters = BTreeMap::new();
@@ -61,7 +61,7 @@ pub(super) fn routes(bootstrap: &Bootstrap, make_tap: MakeTap<'_>) -> Result<Vec
 }
 
 fn route(
-    at: &At,
+    at: &ConfigPath,
     listener: &Listener,
     clusters: &BTreeMap<&str, Upstream>,
     make_tap: MakeTap<'_>,
@@ -88,7 +88,7 @@ fn route(
     })
 }
 
-fn tcp_proxy_cluster(at: &At, filter: &Filter) -> Result<(At, String), ConfigError> {
+fn tcp_proxy_cluster(at: &ConfigPath, filter: &Filter) -> Result<(ConfigPath, String), ConfigError> {
     let Some(filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
         return Err(at.field("typed_config").refuse("missing"));
     };
@@ -106,12 +106,12 @@ fn tcp_proxy_cluster(at: &At, filter: &Filter) -> Result<(At, String), ConfigErr
 /// The way to a server.
 struct Upstream {
     endpoint: Endpoint,
-    socket: Socket<TlsClient>,
+    socket: TappedSocket<TlsClient>,
     connect_timeout: Duration,
 }
 
 impl Upstream {
-    fn resolve(at: &At, cluster: &Cluster, make_tap: MakeTap<'_>) -> Result<Self, ConfigError> {
+    fn resolve(at: &ConfigPath, cluster: &Cluster, make_tap: MakeTap<'_>) -> Result<Self, ConfigError> {
         if let Some(cluster::ClusterDiscoveryType::Type(number)) = cluster.cluster_discovery_type
             && number != cluster::DiscoveryType::Static as i32
         {
@@ -145,21 +145,21 @@ impl Upstream {
 }
 
 /// Where there may be many in Envoy and must be one here.
-fn only<'a, T>(at: &At, items: &'a [T]) -> Result<&'a T, ConfigError> {
+fn only<'a, T>(at: &ConfigPath, items: &'a [T]) -> Result<&'a T, ConfigError> {
     match items {
         [item] => Ok(item),
         items => Err(at.refuse(format!("record needs exactly one, here are {}", items.len()))),
     }
 }
 
-fn unpack<M: Message + Default>(at: &At, any: &Any, name: &str) -> Result<Option<M>, ConfigError> {
+fn unpack<M: Message + Default>(at: &ConfigPath, any: &Any, name: &str) -> Result<Option<M>, ConfigError> {
     if type_name(&any.type_url) != Some(name) {
         return Ok(None);
     }
     M::decode(any.value.as_slice()).map(Some).map_err(|error| at.refuse(error.to_string()))
 }
 
-fn endpoint(at: &At, address: Option<&Address>) -> Result<Endpoint, ConfigError> {
+fn endpoint(at: &ConfigPath, address: Option<&Address>) -> Result<Endpoint, ConfigError> {
     match address.and_then(|address| address.address.as_ref()) {
         None => Err(at.refuse("missing")),
         Some(Kind::SocketAddress(address)) => tcp_endpoint(&at.field("socket_address"), address),
@@ -179,7 +179,7 @@ fn endpoint(at: &At, address: Option<&Address>) -> Result<Endpoint, ConfigError>
     }
 }
 
-fn tcp_endpoint(at: &At, address: &SocketAddress) -> Result<Endpoint, ConfigError> {
+fn tcp_endpoint(at: &ConfigPath, address: &SocketAddress) -> Result<Endpoint, ConfigError> {
     let unsupported = |field: &str| Err(at.field(field).refuse("not supported by record"));
     if address.protocol != Protocol::Tcp as i32 {
         return Err(at.field("protocol").refuse("only TCP is supported by record"));
@@ -206,20 +206,20 @@ fn tcp_endpoint(at: &At, address: &SocketAddress) -> Result<Endpoint, ConfigErro
 }
 
 /// What a `transport_socket` comes to.
-struct Socket<T> {
+struct TappedSocket<T> {
     tls: Option<T>,
     taps: Vec<Tap>,
 }
 
 /// Reads a TLS context of the right side; `None` if the message is none.
-type ReadTls<T> = fn(&At, &Any) -> Result<Option<T>, ConfigError>;
+type ReadTls<T> = fn(&ConfigPath, &Any) -> Result<Option<T>, ConfigError>;
 
 fn socket<T>(
-    at: &At,
+    at: &ConfigPath,
     socket: Option<&TransportSocket>,
     make_tap: MakeTap<'_>,
     read_tls: ReadTls<T>,
-) -> Result<Socket<T>, ConfigError> {
+) -> Result<TappedSocket<T>, ConfigError> {
     let tap = match socket.and_then(|socket| socket.config_type.as_ref()) {
         Some(transport_socket::ConfigType::TypedConfig(any)) => {
             unpack::<TapSocket>(at, any, "envoy.extensions.transport_sockets.tap.v3.Tap")?
@@ -227,20 +227,24 @@ fn socket<T>(
         None => None,
     };
     match tap {
-        None => Ok(Socket { tls: bare_socket(at, socket, read_tls)?, taps: Vec::new() }),
+        None => Ok(TappedSocket { tls: bare_socket(at, socket, read_tls)?, taps: Vec::new() }),
         Some(tap) => {
             let at = at.field("typed_config");
             let at_inner = at.field("transport_socket");
             let inner = tap.transport_socket.as_ref().ok_or_else(|| at_inner.refuse("missing"))?;
             let (settings, sink) = tap_settings(&at, &tap)?;
             let tls = bare_socket(&at_inner, Some(inner), read_tls)?;
-            Ok(Socket { tls, taps: vec![make_tap(settings, sink)] })
+            Ok(TappedSocket { tls, taps: vec![make_tap(settings, sink)] })
         }
     }
 }
 
 /// Raw or TLS, without a tap around it.
-fn bare_socket<T>(at: &At, socket: Option<&TransportSocket>, read_tls: ReadTls<T>) -> Result<Option<T>, ConfigError> {
+fn bare_socket<T>(
+    at: &ConfigPath,
+    socket: Option<&TransportSocket>,
+    read_tls: ReadTls<T>,
+) -> Result<Option<T>, ConfigError> {
     let Some(socket) = socket else { return Ok(None) };
     match &socket.config_type {
         None if socket.name == "envoy.transport_sockets.raw_buffer" => Ok(None),
@@ -259,7 +263,7 @@ fn bare_socket<T>(at: &At, socket: Option<&TransportSocket>, read_tls: ReadTls<T
     }
 }
 
-fn tap_settings(at: &At, tap: &TapSocket) -> Result<(TapSettings, FilePerTap), ConfigError> {
+fn tap_settings(at: &ConfigPath, tap: &TapSocket) -> Result<(TapSettings, FilePerTap), ConfigError> {
     let at = at.field("common_config").field("static_config");
     let config = tap.common_config.as_ref().and_then(|config| config.config_type.as_ref());
     let Some(common_extension_config::ConfigType::StaticConfig(config)) = config else {
@@ -291,7 +295,7 @@ fn tap_settings(at: &At, tap: &TapSocket) -> Result<(TapSettings, FilePerTap), C
     Ok((settings, sink))
 }
 
-fn sink(at: &At, output: &OutputConfig) -> Result<FilePerTap, ConfigError> {
+fn sink(at: &ConfigPath, output: &OutputConfig) -> Result<FilePerTap, ConfigError> {
     let at_sinks = at.field("sinks");
     let sink = only(&at_sinks, &output.sinks)?;
     let at = at_sinks.item(0);
@@ -302,12 +306,12 @@ fn sink(at: &At, output: &OutputConfig) -> Result<FilePerTap, ConfigError> {
     if file.path_prefix.is_empty() {
         return Err(at_prefix.refuse("missing"));
     }
-    let format = usize::try_from(sink.format).ok().and_then(|number| Format::ALL.get(number).copied());
+    let format = usize::try_from(sink.format).ok().and_then(|number| TraceFormat::ALL.get(number).copied());
     let format = format.ok_or_else(|| at.field("format").refuse(format!("there is no format {}", sink.format)))?;
     Ok(FilePerTap::new(&file.path_prefix, format))
 }
 
-fn downstream_tls(at: &At, any: &Any) -> Result<Option<TlsServer>, ConfigError> {
+fn downstream_tls(at: &ConfigPath, any: &Any) -> Result<Option<TlsServer>, ConfigError> {
     let name = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
     let Some(context) = unpack::<DownstreamTlsContext>(at, any, name)? else { return Ok(None) };
     let at = at.field("typed_config").field("common_tls_context");
@@ -321,7 +325,7 @@ fn downstream_tls(at: &At, any: &Any) -> Result<Option<TlsServer>, ConfigError> 
     TlsServer::new(identity, &common.alpn_protocols).map(Some).map_err(|error| tls_refusal(&at, &error))
 }
 
-fn upstream_tls(at: &At, any: &Any) -> Result<Option<TlsClient>, ConfigError> {
+fn upstream_tls(at: &ConfigPath, any: &Any) -> Result<Option<TlsClient>, ConfigError> {
     let name = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
     let Some(UpstreamTlsContext { common_tls_context, sni }) = unpack(at, any, name)? else { return Ok(None) };
     let at = at.field("typed_config");
@@ -348,7 +352,7 @@ fn upstream_tls(at: &At, any: &Any) -> Result<Option<TlsClient>, ConfigError> {
     })
 }
 
-fn identity(at: &At, certificate: &TlsCertificate) -> Result<Identity, ConfigError> {
+fn identity(at: &ConfigPath, certificate: &TlsCertificate) -> Result<TlsIdentity, ConfigError> {
     let part = |name: &str, source: &Option<DataSource>| {
         let at = at.field(name);
         let source = source.as_ref().ok_or_else(|| at.refuse("missing"))?;
@@ -356,13 +360,13 @@ fn identity(at: &At, certificate: &TlsCertificate) -> Result<Identity, ConfigErr
     };
     let chain = part("certificate_chain", &certificate.certificate_chain)?;
     let key = part("private_key", &certificate.private_key)?;
-    Identity::from_pem(&chain, &key).map_err(|error| {
+    TlsIdentity::from_pem(&chain, &key).map_err(|error| {
         let name = if matches!(error, TlsError::Key(_)) { "private_key" } else { "certificate_chain" };
         tls_refusal(&at.field(name), &error)
     })
 }
 
-fn data(at: &At, source: &DataSource) -> Result<Vec<u8>, ConfigError> {
+fn data(at: &ConfigPath, source: &DataSource) -> Result<Vec<u8>, ConfigError> {
     match &source.specifier {
         None => Err(at.refuse("needs filename, inline_string or inline_bytes")),
         Some(Specifier::InlineBytes(bytes)) => Ok(bytes.clone()),
@@ -373,7 +377,7 @@ fn data(at: &At, source: &DataSource) -> Result<Vec<u8>, ConfigError> {
     }
 }
 
-fn tls_refusal(at: &At, error: &TlsError) -> ConfigError {
+fn tls_refusal(at: &ConfigPath, error: &TlsError) -> ConfigError {
     use std::error::Error;
     match error.source() {
         Some(cause) => at.refuse(format!("{error}: {cause}")),

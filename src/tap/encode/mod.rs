@@ -17,7 +17,7 @@ use crate::proto::tap::TraceWrapper;
 
 /// `envoy.config.tap.v3.OutputSink.Format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
-pub enum Format {
+pub enum TraceFormat {
     /// Messages back to back.
     #[value(name = "binary", alias = "PROTO_BINARY", help = "PROTO_BINARY: messages back to back")]
     ProtoBinary,
@@ -39,7 +39,7 @@ pub enum Format {
     JsonBodyAsString,
 }
 
-impl Format {
+impl TraceFormat {
     /// All formats, by their number in Envoy's configuration.
     pub const ALL: [Self; 5] = [
         Self::JsonBodyAsBytes,
@@ -86,7 +86,7 @@ impl Format {
     }
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for TraceFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

@@ -5,16 +5,16 @@ use prost_types::Timestamp;
 use super::walk::{Presence, Printer};
 
 /// Appends one message.
-pub(super) fn print(out: &mut Vec<u8>, fields: impl FnOnce(&mut Text<'_>)) {
-    fields(&mut Text { out, depth: 0 });
+pub(super) fn print(out: &mut Vec<u8>, fields: impl FnOnce(&mut TextPrinter<'_>)) {
+    fields(&mut TextPrinter { out, depth: 0 });
 }
 
-pub(super) struct Text<'a> {
+pub(super) struct TextPrinter<'a> {
     out: &'a mut Vec<u8>,
     depth: usize,
 }
 
-impl Text<'_> {
+impl TextPrinter<'_> {
     fn start(&mut self, name: &str) {
         self.out.resize(self.out.len() + 2 * self.depth, b' ');
         self.out.extend_from_slice(name.as_bytes());
@@ -49,7 +49,7 @@ impl Text<'_> {
     }
 }
 
-impl Printer for Text<'_> {
+impl Printer for TextPrinter<'_> {
     fn message(&mut self, name: &'static str, fields: impl FnOnce(&mut Self)) {
         self.start(name);
         self.out.extend_from_slice(b" {\n");

@@ -15,10 +15,10 @@ use super::Transport;
 pub(crate) struct Drain<S> {
     inner: S,
     /// What stopped a read that had bytes to deliver first.
-    stopped: Option<Stop>,
+    stopped: Option<ReadStop>,
 }
 
-enum Stop {
+enum ReadStop {
     End,
     Failed(io::Error),
 }
@@ -30,7 +30,7 @@ impl<S> Drain<S> {
 
     /// No bytes will follow those that were read.
     pub(crate) fn has_ended(&self) -> bool {
-        matches!(self.stopped, Some(Stop::End))
+        matches!(self.stopped, Some(ReadStop::End))
     }
 }
 
@@ -50,18 +50,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Drain<S> {
                 Poll::Pending if before == start => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(Ok(())) if buf.filled().len() > before => {}
-                Poll::Ready(Ok(())) => this.stopped = Some(Stop::End),
+                Poll::Ready(Ok(())) => this.stopped = Some(ReadStop::End),
                 // A TLS peer that closes the socket without saying so. Bytes may be missing, but whoever is connected to
                 // the relay learns no more from an error than from the end.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    this.stopped = Some(Stop::End);
+                    this.stopped = Some(ReadStop::End);
                 }
-                Poll::Ready(Err(error)) => this.stopped = Some(Stop::Failed(error)),
+                Poll::Ready(Err(error)) => this.stopped = Some(ReadStop::Failed(error)),
             }
         }
         if buf.filled().len() == start
-            && matches!(this.stopped, Some(Stop::Failed(_)))
-            && let Some(Stop::Failed(error)) = this.stopped.replace(Stop::End)
+            && matches!(this.stopped, Some(ReadStop::Failed(_)))
+            && let Some(ReadStop::Failed(error)) = this.stopped.replace(ReadStop::End)
         {
             return Poll::Ready(Err(error));
         }

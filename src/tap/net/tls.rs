@@ -45,12 +45,12 @@ pub enum TlsError {
 }
 
 /// A certificate chain and its key, both in PEM.
-pub struct Identity {
+pub struct TlsIdentity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
-impl Identity {
+impl TlsIdentity {
     /// Reads both.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl TlsServer {
     ///
     /// # Errors
     /// [`TlsError::Pair`].
-    pub fn new(identity: Identity, alpn_protocols: &[String]) -> Result<Self, TlsError> {
+    pub fn new(identity: TlsIdentity, alpn_protocols: &[String]) -> Result<Self, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Pair)?
@@ -112,7 +112,7 @@ impl TlsClient {
     pub fn new(
         sni: &str,
         trusted: Option<&[u8]>,
-        identity: Option<Identity>,
+        identity: Option<TlsIdentity>,
         alpn_protocols: &[String],
     ) -> Result<Self, TlsError> {
         let chain = trusted.map(|trusted| {
@@ -127,7 +127,7 @@ impl TlsClient {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match identity {
-            Some(Identity { chain, key }) => builder.with_client_auth_cert(chain, key).map_err(TlsError::Pair)?,
+            Some(TlsIdentity { chain, key }) => builder.with_client_auth_cert(chain, key).map_err(TlsError::Pair)?,
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = wire_names(alpn_protocols);

@@ -4,9 +4,9 @@ use super::{
     HttpOpening, Track, VersionChoice,
     h1::Http1,
     h2::Http2,
-    head::Head,
-    out::{At, Chunk, MadeKind},
-    sink::{Env, Sink},
+    head::MessageHead,
+    out::{BodyChunk, MadeKind, Sending},
+    sink::{Env, HttpSink},
 };
 use crate::{
     timeline::{Direction, Opening, TimesFrom},
@@ -55,7 +55,7 @@ impl Exchange {
         }
     }
 
-    pub(super) fn find(&self, env: &mut Env<'_>, fact: ExchangeFact) {
+    pub(super) fn report(&self, env: &mut Env<'_>, fact: ExchangeFact) {
         let fact = Fact::Exchange { trace_id: self.trace_id, fact };
         env.findings.push(Finding::new(self.origin, fact));
     }
@@ -78,7 +78,7 @@ impl Exchange {
         let last = [last_of(HttpSide::Request), last_of(HttpSide::Response)];
         for (position, piece) in order.iter().enumerate() {
             let is_last = last[piece.side.index()] == Some(position);
-            let head = (piece.part == HttpPart::Headers).then(|| Head::read(view, piece));
+            let head = (piece.part == HttpPart::Headers).then(|| MessageHead::read(view, piece));
             let time = self.next_time(env, piece, head.as_ref());
             let origin = if self.buffered || ends { self.origin } else { message.place() };
             let track = ends.then_some(&tracks[piece.side.index()]);
@@ -86,7 +86,7 @@ impl Exchange {
             let Some(framer) = &mut self.framer else { continue };
             match piece.part {
                 HttpPart::Headers => {
-                    let head = head.unwrap_or_else(|| Head::read(view, piece));
+                    let head = head.unwrap_or_else(|| MessageHead::read(view, piece));
                     match framer {
                         Framer::One(one) => one.headers(&mut sink, piece.side, &head, track, is_last),
                         Framer::Two(two) => two.headers(&mut sink, piece.side, &head, is_last),
@@ -94,7 +94,7 @@ impl Exchange {
                 }
                 HttpPart::Body => {
                     let body = piece.body;
-                    let chunk = Chunk {
+                    let chunk = BodyChunk {
                         bytes: view.bytes(body.payload),
                         span: in_window.then_some(body.payload),
                         truncated: body.truncated,
@@ -112,7 +112,7 @@ impl Exchange {
                     }
                 }
                 HttpPart::Trailers => {
-                    let head = Head::read(view, piece);
+                    let head = MessageHead::read(view, piece);
                     match framer {
                         Framer::One(one) => one.trailers(&mut sink, piece.side, &head),
                         Framer::Two(two) => two.trailers(&mut sink, piece.side, &head),
@@ -146,9 +146,9 @@ impl Exchange {
         env.shared.out.push(at, MadeKind::Ended { complete, last });
     }
 
-    fn sink<'e>(&self, env: &'e mut Env<'_>, time: Nanos, origin: Place) -> Sink<'e> {
-        let at = At { stream: self.index, origin, direction: self.client, time };
-        Sink::new(env, at, self.client, self.trace_id)
+    fn sink<'e>(&self, env: &'e mut Env<'_>, time: Nanos, origin: Place) -> HttpSink<'e> {
+        let at = Sending { stream: self.index, origin, direction: self.client, time };
+        HttpSink::new(env, at, self.client, self.trace_id)
     }
 
     /// Brings parts into the order in which they are sent: always those of a buffered trace, whose fields say nothing
@@ -174,7 +174,7 @@ impl Exchange {
         }
         if !self.order_reported {
             self.order_reported = true;
-            self.find(env, ExchangeFact::SegmentsOutOfOrder);
+            self.report(env, ExchangeFact::SegmentsOutOfOrder);
         }
         if ends {
             order.sort_by_key(|piece| key(piece));
@@ -186,7 +186,7 @@ impl Exchange {
         let Some(mut opening) = self.opening.take() else { return };
         let late = order.iter().any(|piece| piece.time.is_some_and(|time| time > env.shared.latest));
         if late {
-            self.find(env, ExchangeFact::LateTime);
+            self.report(env, ExchangeFact::LateTime);
         }
         let recorded = order
             .iter()
@@ -195,7 +195,7 @@ impl Exchange {
         let date = || {
             let mut heads =
                 order.iter().filter(|piece| (piece.side, piece.part) == (HttpSide::Response, HttpPart::Headers));
-            heads.find_map(|piece| Head::read(view, piece).date())
+            heads.find_map(|piece| MessageHead::read(view, piece).date())
         };
         let (time, times) = match (recorded, env.shared.start_time) {
             // Parts before the one with a time were sent before it.
@@ -233,15 +233,15 @@ impl Exchange {
         });
         // The first part takes this time, not the one after it.
         self.last_time = Some(time);
-        let at = At { stream: self.index, origin: self.origin, direction: self.client, time };
+        let at = Sending { stream: self.index, origin: self.origin, direction: self.client, time };
         env.shared.out.push(at, MadeKind::Opened(opening));
         if let Some(Framer::Two(framer)) = &mut self.framer {
-            let mut sink = Sink::new(env, at, self.client, self.trace_id);
+            let mut sink = HttpSink::new(env, at, self.client, self.trace_id);
             framer.greet(&mut sink);
         }
     }
 
-    fn next_time(&mut self, env: &mut Env<'_>, piece: &HttpPiece, head: Option<&Head<'_>>) -> Nanos {
+    fn next_time(&mut self, env: &mut Env<'_>, piece: &HttpPiece, head: Option<&MessageHead<'_>>) -> Nanos {
         let last = self.last_time.unwrap_or_default();
         let time = match piece.time.filter(|time| *time <= env.shared.latest) {
             Some(time) => time.max(last),
@@ -256,7 +256,7 @@ impl Exchange {
                 // On a live stream the date comes when the request is already written.
                 if env.shared.start_time.is_none()
                     && piece.side == HttpSide::Response
-                    && let Some(date) = head.and_then(Head::date).filter(|date| *date <= env.shared.latest)
+                    && let Some(date) = head.and_then(MessageHead::date).filter(|date| *date <= env.shared.latest)
                 {
                     time = time.max(date);
                 }

@@ -6,15 +6,15 @@ use memchr::memchr3;
 
 use super::{
     Track,
-    head::{Head, Pseudo, shown},
-    out::{Chunk, Missing},
-    sink::Sink,
+    head::{MessageHead, Pseudo, shown},
+    out::{BodyChunk, Missing},
+    sink::HttpSink,
 };
 use crate::trace::{ExchangeFact, HttpSide};
 
 /// How the body of one side is framed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Framing {
+enum BodyFraming {
     /// There was no head: bytes go as they are.
     #[default]
     Headless,
@@ -28,8 +28,8 @@ enum Framing {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Half {
-    framing: Framing,
+struct Http1Side {
+    framing: BodyFraming,
     /// Recorded, and not contradicted by the response to HEAD.
     content_length: Option<u64>,
     /// Body bytes, with those that are missing.
@@ -41,7 +41,7 @@ struct Half {
 
 #[derive(Debug, Default)]
 pub(super) struct Http1 {
-    halves: [Half; 2],
+    halves: [Http1Side; 2],
     head_request: bool,
     connect: bool,
     closes: bool,
@@ -51,9 +51,9 @@ impl Http1 {
     /// `track` is all that there is of this side, where that is known.
     pub(super) fn headers(
         &mut self,
-        sink: &mut Sink<'_>,
+        sink: &mut HttpSink<'_>,
         side: HttpSide,
-        head: &Head<'_>,
+        head: &MessageHead<'_>,
         track: Option<&Track>,
         last: bool,
     ) {
@@ -64,7 +64,7 @@ impl Http1 {
         };
         self.closes |= head.closes || head.has_bad_length();
         if head.has_bad_length() {
-            sink.find(ExchangeFact::BadLength);
+            sink.report(ExchangeFact::BadLength);
         }
         // RFC 9112 section 6.2: not both of them.
         let without_length = added == Added::Chunked;
@@ -95,8 +95,8 @@ impl Http1 {
 
     fn request_head(
         &mut self,
-        sink: &mut Sink<'_>,
-        head: &Head<'_>,
+        sink: &mut HttpSink<'_>,
+        head: &MessageHead<'_>,
         track: Option<&Track>,
         escaped: &mut Escaped,
     ) -> Added {
@@ -132,7 +132,7 @@ impl Http1 {
             }
         }
         let (framing, added) = if head.opens_tunnel() {
-            (Framing::Tunnel, Added::Nothing)
+            (BodyFraming::Tunnel, Added::Nothing)
         } else {
             let may_have_body = matches!(method, Some(b"POST" | b"PUT" | b"PATCH"));
             body_framing(sink, head, track, |track| match track {
@@ -145,7 +145,7 @@ impl Http1 {
         added
     }
 
-    fn response_head(&mut self, sink: &mut Sink<'_>, head: &Head<'_>, track: Option<&Track>) -> Added {
+    fn response_head(&mut self, sink: &mut HttpSink<'_>, head: &MessageHead<'_>, track: Option<&Track>) -> Added {
         let status = head.status();
         let out = sink.bytes(HttpSide::Response);
         // Writing to a Vec cannot fail.
@@ -161,14 +161,14 @@ impl Http1 {
         let accepted = status.is_some_and(|status| (200..300).contains(&status));
         let no_body = self.head_request || head.is_bodiless();
         let (framing, added, length) = if status == Some(101) || (self.connect && accepted) {
-            (Framing::Tunnel, Added::Nothing, None)
+            (BodyFraming::Tunnel, Added::Nothing, None)
         } else if no_body {
-            (Framing::Nothing, Added::Nothing, None)
+            (BodyFraming::Nothing, Added::Nothing, None)
         } else {
             let length = head.content_length();
             let empty = track.is_some_and(|track| !track.has_body && !track.has_trailers);
             if empty && length.is_none() && !head.chunked {
-                (Framing::Nothing, Added::NoContent, None)
+                (BodyFraming::Nothing, Added::NoContent, None)
             } else {
                 let (framing, added) = body_framing(sink, head, track, |_| true);
                 (framing, added, length)
@@ -178,11 +178,11 @@ impl Http1 {
         added
     }
 
-    fn begin(&mut self, side: HttpSide, framing: Framing, content_length: Option<u64>) {
-        self.halves[side.index()] = Half { framing, content_length, ..Half::default() };
+    fn begin(&mut self, side: HttpSide, framing: BodyFraming, content_length: Option<u64>) {
+        self.halves[side.index()] = Http1Side { framing, content_length, ..Http1Side::default() };
     }
 
-    pub(super) fn body(&mut self, sink: &mut Sink<'_>, side: HttpSide, chunk: Chunk<'_>, last: bool) {
+    pub(super) fn body(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, chunk: BodyChunk<'_>, last: bool) {
         let half = &mut self.halves[side.index()];
         let (missing, unframed) = half.missing(&chunk, last);
         if unframed > 0 {
@@ -199,15 +199,15 @@ impl Http1 {
         let len = (chunk.bytes.len() as u64).saturating_add(lost);
         half.sent = half.sent.saturating_add(len);
         let too_long = match half.framing {
-            Framing::Nothing => len > 0,
-            Framing::Length(length) => half.sent > length,
+            BodyFraming::Nothing => len > 0,
+            BodyFraming::Length(length) => half.sent > length,
             _ => half.ended,
         };
         if too_long && !half.mismatch_reported {
             half.mismatch_reported = true;
-            sink.find(ExchangeFact::ExtraBody(side));
+            sink.report(ExchangeFact::ExtraBody(side));
         }
-        if half.framing != Framing::Chunked || len == 0 {
+        if half.framing != BodyFraming::Chunked || len == 0 {
             sink.body(side, chunk, missing);
         } else {
             // A chunk of length 0 would be the last one.
@@ -224,18 +224,18 @@ impl Http1 {
     /// Whether no other exchange can follow on the connection: one side closes it, the server has taken an upgrade or
     /// CONNECT, or nobody can tell where a body ends.
     pub(super) fn is_last(&self) -> bool {
-        let tunnel = self.halves[HttpSide::Response.index()].framing == Framing::Tunnel;
+        let tunnel = self.halves[HttpSide::Response.index()].framing == BodyFraming::Tunnel;
         tunnel || self.closes || self.halves.iter().any(|half| half.mismatch_reported)
     }
 
-    pub(super) fn trailers(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) {
+    pub(super) fn trailers(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, head: &MessageHead<'_>) {
         let half = &mut self.halves[side.index()];
         let mut escaped = Escaped::default();
         match half.framing {
-            Framing::Chunked if !half.ended => sink.bytes(side).extend_from_slice(b"0\r\n"),
-            Framing::Headless => {}
+            BodyFraming::Chunked if !half.ended => sink.bytes(side).extend_from_slice(b"0\r\n"),
+            BodyFraming::Headless => {}
             _ => {
-                sink.find(ExchangeFact::MisplacedTrailers(head.fields.len()));
+                sink.report(ExchangeFact::MisplacedTrailers(head.fields.len()));
                 return;
             }
         }
@@ -246,18 +246,18 @@ impl Http1 {
     }
 
     /// All parts of this side were written.
-    fn end(&mut self, sink: &mut Sink<'_>, side: HttpSide) {
+    fn end(&mut self, sink: &mut HttpSink<'_>, side: HttpSide) {
         let half = &mut self.halves[side.index()];
         if half.ended {
             return;
         }
         half.ended = true;
         match half.framing {
-            Framing::Chunked => sink.bytes(side).extend_from_slice(b"0\r\n\r\n"),
-            Framing::Length(length) if length > half.sent => {
+            BodyFraming::Chunked => sink.bytes(side).extend_from_slice(b"0\r\n\r\n"),
+            BodyFraming::Length(length) if length > half.sent => {
                 let rest = length - half.sent;
                 half.sent = length;
-                let nothing = Chunk { bytes: &[], span: None, truncated: true, as_string: false };
+                let nothing = BodyChunk { bytes: &[], span: None, truncated: true, as_string: false };
                 sink.body(side, nothing, Missing::Bytes(rest));
             }
             _ => {}
@@ -265,14 +265,14 @@ impl Http1 {
     }
 
     /// The exchange is over. What of it is missing was not written, unless it was known to be truncated.
-    pub(super) fn finish(&mut self, sink: &mut Sink<'_>, side: HttpSide, complete: bool, truncated: bool) {
+    pub(super) fn finish(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, complete: bool, truncated: bool) {
         let half = &mut self.halves[side.index()];
         if half.ended {
             return;
         }
         match half.framing {
-            Framing::Chunked if complete => self.end(sink, side),
-            Framing::Length(length) if length > half.sent && truncated => {
+            BodyFraming::Chunked if complete => self.end(sink, side),
+            BodyFraming::Length(length) if length > half.sent && truncated => {
                 half.ended = true;
                 sink.gap(side, length - half.sent);
             }
@@ -281,19 +281,21 @@ impl Http1 {
     }
 }
 
-impl Half {
+impl Http1Side {
     /// What is missing after a part of the body, `last` if it is known to be the last one; and how many of these bytes
     /// are known to be missing, but have no place in the framing.
-    fn missing(&self, chunk: &Chunk<'_>, last: bool) -> (Missing, u64) {
+    fn missing(&self, chunk: &BodyChunk<'_>, last: bool) -> (Missing, u64) {
         let sent = self.sent.saturating_add(chunk.bytes.len() as u64);
         let rest = self.content_length.filter(|_| last).map_or(0, |length| length.saturating_sub(sent));
         match self.framing {
             // A dissector shows chunks when the last one has come and all are whole. Their sizes are made up anyway.
-            Framing::Chunked if chunk.truncated || (chunk.as_string && rest > 0) => (Missing::Unframed, rest),
-            Framing::Length(_) if rest > 0 => (Missing::Bytes(rest), 0),
+            BodyFraming::Chunked if chunk.truncated || (chunk.as_string && rest > 0) => (Missing::Unframed, rest),
+            BodyFraming::Length(_) if rest > 0 => (Missing::Bytes(rest), 0),
             // What is missing before the end is counted there.
-            Framing::Length(_) if chunk.truncated => (Missing::Unframed, 0),
-            Framing::Headless | Framing::Tunnel | Framing::Nothing if chunk.truncated => (Missing::Unknown, 0),
+            BodyFraming::Length(_) if chunk.truncated => (Missing::Unframed, 0),
+            BodyFraming::Headless | BodyFraming::Tunnel | BodyFraming::Nothing if chunk.truncated => {
+                (Missing::Unknown, 0)
+            }
             _ => (Missing::Nothing, 0),
         }
     }
@@ -309,40 +311,46 @@ enum Added {
 
 /// RFC 9112 section 6.3. `has_body` decides where the headers say nothing.
 fn body_framing(
-    sink: &mut Sink<'_>,
-    head: &Head<'_>,
+    sink: &mut HttpSink<'_>,
+    head: &MessageHead<'_>,
     track: Option<&Track>,
     has_body: impl FnOnce(Option<&Track>) -> bool,
-) -> (Framing, Added) {
+) -> (BodyFraming, Added) {
     if head.chunked {
-        return (Framing::Chunked, Added::Nothing);
+        return (BodyFraming::Chunked, Added::Nothing);
     }
     match head.content_length() {
         Some(length) => {
             let too_long = track.is_some_and(|track| track.body > length);
             if too_long {
-                sink.find(ExchangeFact::LongBody);
+                sink.report(ExchangeFact::LongBody);
             }
             // Trailers exist only after chunks, which take precedence over content-length.
             let trailers = track.is_some_and(|track| track.has_trailers);
             if too_long || trailers {
-                (Framing::Chunked, Added::Chunked)
+                (BodyFraming::Chunked, Added::Chunked)
             } else {
-                (Framing::Length(length), Added::Nothing)
+                (BodyFraming::Length(length), Added::Nothing)
             }
         }
-        None if has_body(track) => (Framing::Chunked, Added::Chunked),
-        None => (Framing::Nothing, Added::Nothing),
+        None if has_body(track) => (BodyFraming::Chunked, Added::Chunked),
+        None => (BodyFraming::Nothing, Added::Nothing),
     }
 }
 
-pub(super) fn missing(sink: &mut Sink<'_>, what: &str) {
+pub(super) fn missing(sink: &mut HttpSink<'_>, what: &str) {
     sink.note(what);
-    sink.find(ExchangeFact::MadeUp(what.to_owned()));
+    sink.report(ExchangeFact::MadeUp(what.to_owned()));
 }
 
 /// Field lines; of a head, without the pseudo-headers that the first line or Host holds.
-fn fields(out: &mut Vec<u8>, head: &Head<'_>, head_of: Option<HttpSide>, without_length: bool, escaped: &mut Escaped) {
+fn fields(
+    out: &mut Vec<u8>,
+    head: &MessageHead<'_>,
+    head_of: Option<HttpSide>,
+    without_length: bool,
+    escaped: &mut Escaped,
+) {
     for (index, field) in head.fields.iter().enumerate() {
         let (key, text) = head.field(field);
         if key.first() == Some(&b':') && head_of.is_some_and(|side| head.is_pseudo(index, side)) {
@@ -477,11 +485,11 @@ impl Escaped {
         self.0.add(key);
     }
 
-    pub(super) fn report(&self, sink: &mut Sink<'_>, side: HttpSide) {
+    pub(super) fn report(&self, sink: &mut HttpSink<'_>, side: HttpSide) {
         let Some(names) = self.0.list() else { return };
         let detail = format!("escaped in the {}: {names}", side.word());
         sink.note(&detail);
-        sink.find(ExchangeFact::Escaped(detail));
+        sink.report(ExchangeFact::Escaped(detail));
     }
 }
 

@@ -15,9 +15,9 @@ use memchr::memchr3;
 use super::{
     grpc::Messages,
     h1::{Escaped, Names, is_token, missing, value},
-    head::{Head, Pseudo},
-    out::{Chunk, LARGE, Missing},
-    sink::Sink,
+    head::{MessageHead, Pseudo},
+    out::{BodyChunk, LARGE, Missing},
+    sink::HttpSink,
 };
 use crate::{
     timeline::PREFACE,
@@ -63,7 +63,7 @@ const MAX_AT_ONCE: usize = 1 << 29;
 const MAX_MISSING: u64 = 16 * MAX_FRAME as u64;
 
 #[derive(Debug, Default)]
-struct Half {
+struct Http2Side {
     has_head: bool,
     content_length: Option<u64>,
     /// Body bytes, with those that are missing.
@@ -72,7 +72,7 @@ struct Half {
     in_window: u32,
     ended: bool,
     /// A body that a dissector reads frame by frame: what waits for the rest of its frame.
-    text: Option<Text>,
+    text: Option<Base64Text>,
     /// A body of gRPC's messages.
     messages: Option<Messages>,
 }
@@ -80,7 +80,7 @@ struct Half {
 /// Bytes of gRPC-Web in base64. Its chunks end anywhere, and Wireshark decodes each frame for itself: so frames are
 /// filled, which leaves no group of four characters in two of them.
 #[derive(Debug, Default)]
-struct Text {
+struct Base64Text {
     waiting: Vec<u8>,
     truncated: bool,
     as_string: bool,
@@ -88,7 +88,7 @@ struct Text {
 
 pub(super) struct Http2 {
     encoder: Encoder<'static>,
-    halves: [Half; 2],
+    halves: [Http2Side; 2],
     head_request: bool,
     block: Vec<u8>,
 }
@@ -100,7 +100,7 @@ impl Default for Http2 {
     fn default() -> Self {
         let mut encoder = Encoder::new();
         encoder.set_max_table_size(0);
-        Self { encoder, halves: <[Half; 2]>::default(), head_request: false, block: Vec::new() }
+        Self { encoder, halves: <[Http2Side; 2]>::default(), head_request: false, block: Vec::new() }
     }
 }
 
@@ -112,7 +112,7 @@ impl std::fmt::Debug for Http2 {
 
 impl Http2 {
     /// What both sides say before the first request.
-    pub(super) fn greet(&mut self, sink: &mut Sink<'_>) {
+    pub(super) fn greet(&mut self, sink: &mut HttpSink<'_>) {
         let settings = |out: &mut Vec<u8>, settings: &[(u16, u32)]| {
             frame(out, 6 * settings.len(), SETTINGS, 0, 0);
             for (id, value) in settings {
@@ -131,7 +131,7 @@ impl Http2 {
         frame(sink.bytes(HttpSide::Request), 0, SETTINGS, ACK, 0);
     }
 
-    pub(super) fn headers(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>, last: bool) {
+    pub(super) fn headers(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, head: &MessageHead<'_>, last: bool) {
         let informational = side == HttpSide::Response && head.is_informational();
         if side == HttpSide::Request {
             self.head_request = head.method() == Some(b"HEAD");
@@ -142,20 +142,27 @@ impl Http2 {
             half.has_head = true;
             half.content_length = head.content_length().filter(|_| !no_body);
             half.ended |= last;
-            half.text = head.is_grpc_web_text().then(Text::default);
+            half.text = head.is_grpc_web_text().then(Base64Text::default);
             half.messages = head.has_grpc_messages().then(Messages::default);
         }
         self.block(sink, side, head, true, last && !informational);
     }
 
-    pub(super) fn trailers(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) {
+    pub(super) fn trailers(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, head: &MessageHead<'_>) {
         self.write_text(sink, side, false);
         self.halves[side.index()].ended = true;
         self.block(sink, side, head, false, true);
     }
 
     /// A field block (RFC 9113 section 8.2), pseudo-headers first.
-    fn block(&mut self, sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>, of_head: bool, end_stream: bool) {
+    fn block(
+        &mut self,
+        sink: &mut HttpSink<'_>,
+        side: HttpSide,
+        head: &MessageHead<'_>,
+        of_head: bool,
+        end_stream: bool,
+    ) {
         let mut escaped = Escaped::default();
         let mut left_out = LeftOut::default();
         let nominated = nominated(head);
@@ -208,9 +215,9 @@ impl Http2 {
     /// Bytes of a body. `next` are those that come next, as far as they are known.
     pub(super) fn body(
         &mut self,
-        sink: &mut Sink<'_>,
+        sink: &mut HttpSink<'_>,
         side: HttpSide,
-        chunk: Chunk<'_>,
+        chunk: BodyChunk<'_>,
         next: Option<&[u8]>,
         last: bool,
     ) {
@@ -223,7 +230,7 @@ impl Http2 {
             if let Missing::Bytes(_) | Missing::Unknown = missing {
                 let (whole, cut) = chunk.split(begin);
                 if begin > 0 {
-                    self.data(sink, side, Chunk { truncated: false, as_string: false, ..whole }, false);
+                    self.data(sink, side, BodyChunk { truncated: false, as_string: false, ..whole }, false);
                 }
                 return self.cut_frame(sink, side, cut, missing, last);
             }
@@ -240,26 +247,26 @@ impl Http2 {
         } else if full > 0 {
             let rest = text.waiting.split_off(full);
             let frames = mem::replace(&mut text.waiting, rest);
-            let whole = Chunk { bytes: &frames, span: None, truncated: false, as_string: false };
+            let whole = BodyChunk { bytes: &frames, span: None, truncated: false, as_string: false };
             self.data(sink, side, whole, false);
         }
     }
 
     /// Writes the bytes that wait for the rest of their frame.
-    fn write_text(&mut self, sink: &mut Sink<'_>, side: HttpSide, last: bool) {
+    fn write_text(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, last: bool) {
         let Some(text) = self.halves[side.index()].text.as_mut().map(mem::take) else { return };
-        let Text { waiting, truncated, as_string } = text;
+        let Base64Text { waiting, truncated, as_string } = text;
         if truncated {
             // No dissector can read half a group of four characters.
-            let chunk = Chunk { bytes: &waiting, span: None, truncated, as_string };
+            let chunk = BodyChunk { bytes: &waiting, span: None, truncated, as_string };
             self.cut_frame(sink, side, chunk, Missing::Unknown, last);
         } else if !waiting.is_empty() || last {
-            self.data(sink, side, Chunk { bytes: &waiting, span: None, truncated, as_string }, last);
+            self.data(sink, side, BodyChunk { bytes: &waiting, span: None, truncated, as_string }, last);
         }
     }
 
     /// DATA frames of what is there and, where that is known, of what is missing: a dissector shows the first.
-    fn data(&mut self, sink: &mut Sink<'_>, side: HttpSide, chunk: Chunk<'_>, last: bool) {
+    fn data(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, chunk: BodyChunk<'_>, last: bool) {
         let missing = self.missing(sink, side, &chunk, last);
         let lost = if let Missing::Bytes(bytes) = missing { bytes } else { 0 };
         let present = chunk.bytes.len();
@@ -298,7 +305,14 @@ impl Http2 {
     }
 
     /// DATA frames of which nothing is there. `nothing` is an empty part of the body.
-    fn lost_frames(&mut self, sink: &mut Sink<'_>, side: HttpSide, nothing: Chunk<'_>, mut left: u64, last: bool) {
+    fn lost_frames(
+        &mut self,
+        sink: &mut HttpSink<'_>,
+        side: HttpSide,
+        nothing: BodyChunk<'_>,
+        mut left: u64,
+        last: bool,
+    ) {
         while left > 0 {
             let len = left.min(MAX_FRAME as u64);
             left -= len;
@@ -312,10 +326,17 @@ impl Http2 {
 
     /// A message of gRPC that is cut: a frame that ends with bytes that are missing, which no dissector begins to put
     /// together. Where more of the message is there than one frame holds, whole ones come before it.
-    fn cut_frame(&mut self, sink: &mut Sink<'_>, side: HttpSide, chunk: Chunk<'_>, missing: Missing, last: bool) {
+    fn cut_frame(
+        &mut self,
+        sink: &mut HttpSink<'_>,
+        side: HttpSide,
+        chunk: BodyChunk<'_>,
+        missing: Missing,
+        last: bool,
+    ) {
         let (whole, part) = chunk.split(chunk.bytes.len() / MAX_FRAME * MAX_FRAME);
         if !whole.bytes.is_empty() {
-            self.data(sink, side, Chunk { truncated: false, as_string: false, ..whole }, false);
+            self.data(sink, side, BodyChunk { truncated: false, as_string: false, ..whole }, false);
         }
         let half = &self.halves[side.index()];
         let sent = half.sent.saturating_add(part.bytes.len() as u64);
@@ -346,7 +367,7 @@ impl Http2 {
     }
 
     /// What is missing after a part of the body, `last` if it is known to be the last one.
-    fn missing(&self, sink: &mut Sink<'_>, side: HttpSide, chunk: &Chunk<'_>, last: bool) -> Missing {
+    fn missing(&self, sink: &mut HttpSink<'_>, side: HttpSide, chunk: &BodyChunk<'_>, last: bool) -> Missing {
         let half = &self.halves[side.index()];
         let sent = half.sent.saturating_add(chunk.bytes.len() as u64);
         let rest = half.content_length.filter(|_| last).map_or(0, |length| length.saturating_sub(sent));
@@ -365,7 +386,7 @@ impl Http2 {
     }
 
     /// The other side opens its windows before they close.
-    fn open_window(&mut self, sink: &mut Sink<'_>, side: HttpSide, len: u32) {
+    fn open_window(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, len: u32) {
         let half = &mut self.halves[side.index()];
         half.in_window += len;
         if half.in_window < UPDATE_AFTER {
@@ -386,13 +407,13 @@ impl Http2 {
     }
 
     /// The exchange is over.
-    pub(super) fn finish(&mut self, sink: &mut Sink<'_>, side: HttpSide, complete: bool) {
+    pub(super) fn finish(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, complete: bool) {
         let half = &self.halves[side.index()];
         if !half.has_head || half.ended {
             return;
         }
         if complete {
-            let nothing = Chunk { bytes: &[], span: None, truncated: false, as_string: false };
+            let nothing = BodyChunk { bytes: &[], span: None, truncated: false, as_string: false };
             self.body(sink, side, nothing, None, true);
         } else {
             self.write_text(sink, side, false);
@@ -446,7 +467,7 @@ impl LeftOut {
         true
     }
 
-    fn report(&self, sink: &mut Sink<'_>, side: HttpSide) {
+    fn report(&self, sink: &mut HttpSink<'_>, side: HttpSide) {
         let side = side.word();
         if let Some(names) = self.of_connection.list() {
             sink.note(&format!("left out of the {side}, because they are fields of an HTTP/1 connection: {names}"));
@@ -454,13 +475,13 @@ impl LeftOut {
         if let Some(names) = self.names.list() {
             let detail = format!("left out of the {side}, because HTTP/2 has no such names there: {names}");
             sink.note(&detail);
-            sink.find(ExchangeFact::Escaped(detail));
+            sink.report(ExchangeFact::Escaped(detail));
         }
     }
 }
 
 /// The names in a Connection field, in lower case. A set, because both these names and the fields may be very many.
-fn nominated<'a>(head: &Head<'a>) -> HashSet<Cow<'a, [u8]>> {
+fn nominated<'a>(head: &MessageHead<'a>) -> HashSet<Cow<'a, [u8]>> {
     let is_connection =
         |key: &[u8]| key.eq_ignore_ascii_case(b"connection") || key.eq_ignore_ascii_case(b"proxy-connection");
     let lists = head.fields.iter().map(|field| head.field(field)).filter(|(key, _)| is_connection(key));
@@ -468,7 +489,7 @@ fn nominated<'a>(head: &Head<'a>) -> HashSet<Cow<'a, [u8]>> {
 }
 
 /// Pseudo-headers that HTTP/2 demands (RFC 9113 section 8.3) and the trace has not.
-fn made_up(sink: &mut Sink<'_>, side: HttpSide, head: &Head<'_>) -> Vec<(&'static [u8], &'static [u8])> {
+fn made_up(sink: &mut HttpSink<'_>, side: HttpSide, head: &MessageHead<'_>) -> Vec<(&'static [u8], &'static [u8])> {
     let mut out: Vec<(&[u8], &[u8])> = Vec::new();
     let absent = |pseudo| head.pseudo(pseudo).is_none();
     match side {

@@ -65,7 +65,7 @@ impl Grpc {
 
 /// A head, read once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head<'a> {
+pub(super) struct MessageHead<'a> {
     view: MessageView<'a>,
     pub(super) fields: &'a [Header],
     /// Where the first of each pseudo-header is.
@@ -82,7 +82,7 @@ pub(super) struct Head<'a> {
     date: Option<&'a [u8]>,
 }
 
-impl<'a> Head<'a> {
+impl<'a> MessageHead<'a> {
     pub(super) fn read(view: MessageView<'a>, piece: &HttpPiece) -> Self {
         let fields = view.headers(piece);
         let mut head = Self {
@@ -243,5 +243,5 @@ fn ends_in_chunked(codings: &[u8]) -> bool {
 pub(in crate::timeline) fn date(view: MessageView<'_>) -> Option<Nanos> {
     let pieces = view.message().http.iter();
     let mut heads = pieces.filter(|piece| (piece.side.index(), piece.part) == (1, HttpPart::Headers));
-    heads.find_map(|piece| Head::read(view, piece).date())
+    heads.find_map(|piece| MessageHead::read(view, piece).date())
 }

@@ -26,10 +26,10 @@ pub use self::track::Track;
 use self::{
     exchange::Exchange,
     out::Out,
-    sink::{Env, Shared},
+    sink::{Env, ReplayShared},
 };
 pub(crate) use self::{h1::reason_phrase, streams::Streams, track::Completeness};
-use super::{Opening, Options, Role, TimesFrom, start::Start};
+use super::{Opening, Role, TimelineOptions, TimesFrom, start::Start};
 use crate::trace::{Connection, ExchangeFact, Findings, HttpPart, MessageView, Nanos, Place, TraceKind};
 
 /// Bytes of one exchange that are held.
@@ -93,8 +93,8 @@ pub struct HttpOpening {
 
 /// Replays the HTTP exchanges of one source.
 #[derive(Debug)]
-pub(super) struct Replay {
-    shared: Shared,
+pub(super) struct HttpReplay {
+    shared: ReplayShared,
     eager: bool,
     max_open: usize,
     streams: Streams<Option<Exchange>>,
@@ -103,9 +103,9 @@ pub(super) struct Replay {
     waiting: VecDeque<(usize, Place)>,
 }
 
-impl Replay {
-    pub(super) fn new(options: &Options, start: Start) -> Self {
-        let shared = Shared {
+impl HttpReplay {
+    pub(super) fn new(options: &TimelineOptions, start: Start) -> Self {
+        let shared = ReplayShared {
             options: options.http,
             start_time: options.start_time,
             start,
@@ -282,7 +282,7 @@ fn report_incomplete(env: &mut Env<'_>, exchange: &Exchange, tracks: &[Track; 2]
         return;
     }
     if tracks.iter().any(|track| !track.is_empty() && !track.has_head) {
-        exchange.find(env, ExchangeFact::Headless);
+        exchange.report(env, ExchangeFact::Headless);
     }
     let missing = match completeness(tracks) {
         Completeness::Complete => return,
@@ -291,7 +291,7 @@ fn report_incomplete(env: &mut Env<'_>, exchange: &Exchange, tracks: &[Track; 2]
         Completeness::Headless if tracks[1].is_empty() => ExchangeFact::NoResponse,
         Completeness::Headless => return,
     };
-    exchange.find(env, missing);
+    exchange.report(env, missing);
 }
 
 /// What is known of the connection of an exchange.

@@ -117,7 +117,7 @@ pub(super) enum Missing {
 
 /// Bytes of a body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chunk<'a> {
+pub(super) struct BodyChunk<'a> {
     pub(super) bytes: &'a [u8],
     /// Where they are in the current message, if they are there.
     pub(super) span: Option<Span>,
@@ -125,21 +125,21 @@ pub(super) struct Chunk<'a> {
     pub(super) as_string: bool,
 }
 
-impl<'a> Chunk<'a> {
+impl<'a> BodyChunk<'a> {
     /// The first `count` bytes, and the rest.
     pub(super) fn split(self, count: usize) -> (Self, Self) {
         let (first, rest) = self.bytes.split_at(count);
         let spans = self.span.map(|span| span.split(count));
         (
-            Chunk { bytes: first, span: spans.map(|(first, _)| first), ..self },
-            Chunk { bytes: rest, span: spans.map(|(_, rest)| rest), ..self },
+            BodyChunk { bytes: first, span: spans.map(|(first, _)| first), ..self },
+            BodyChunk { bytes: rest, span: spans.map(|(_, rest)| rest), ..self },
         )
     }
 }
 
 /// Who sends, when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct At {
+pub(super) struct Sending {
     pub(super) stream: usize,
     pub(super) origin: Place,
     pub(super) direction: Direction,
@@ -148,7 +148,7 @@ pub(super) struct At {
 
 #[derive(Debug)]
 struct Run {
-    at: At,
+    at: Sending,
     start: usize,
     body: usize,
     truncated: bool,
@@ -208,7 +208,7 @@ impl Out {
     }
 
     /// Goes on in this direction; the bytes follow in the buffer.
-    pub(super) fn begin(&mut self, at: At) -> &mut Vec<u8> {
+    pub(super) fn begin(&mut self, at: Sending) -> &mut Vec<u8> {
         if let Some(start) = self.frames.take() {
             self.buffer.truncate(start);
         }
@@ -240,8 +240,8 @@ impl Out {
     /// A large body in frames of `size` bytes.
     pub(super) fn frames(
         &mut self,
-        at: At,
-        chunk: Chunk<'_>,
+        at: Sending,
+        chunk: BodyChunk<'_>,
         span: Span,
         size: usize,
         head: fn(&mut Vec<u8>, usize, bool),
@@ -249,20 +249,20 @@ impl Out {
     ) {
         let note = self.take_note();
         self.flush();
-        let Chunk { truncated, as_string, .. } = chunk;
+        let BodyChunk { truncated, as_string, .. } = chunk;
         let frames = Frames { direction: at.direction, span, size, head, truncated, as_string, ends_early, note };
         self.push(at, MadeKind::Frames(frames));
     }
 
     /// Body bytes, and what is missing after them.
-    pub(super) fn body(&mut self, at: At, chunk: Chunk<'_>, missing: Missing) {
+    pub(super) fn body(&mut self, at: Sending, chunk: BodyChunk<'_>, missing: Missing) {
         if let Some(span) = chunk.span
             && chunk.bytes.len() >= LARGE
         {
             let note = self.take_note();
             self.flush();
             let present = chunk.bytes.len() as u64;
-            let Chunk { truncated, as_string, .. } = chunk;
+            let BodyChunk { truncated, as_string, .. } = chunk;
             let length = true_length(present, missing);
             let direction = at.direction;
             let data = MadeData {
@@ -326,8 +326,8 @@ impl Out {
         );
     }
 
-    pub(super) fn push(&mut self, at: At, kind: MadeKind) {
-        let At { stream, origin, time, .. } = at;
+    pub(super) fn push(&mut self, at: Sending, kind: MadeKind) {
+        let Sending { stream, origin, time, .. } = at;
         self.queue.push_back(Made { stream, time, origin, kind });
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     HttpOptions,
-    out::{At, Chunk, MadeKind, Missing, Out, add_note},
+    out::{BodyChunk, MadeKind, Missing, Out, Sending, add_note},
 };
 use crate::{
     timeline::{Direction, start::Start},
@@ -11,7 +11,7 @@ use crate::{
 
 /// What the exchanges of a source share: what the replay is to do, and where the clock of made-up times stands.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ReplayShared {
     pub(super) options: HttpOptions,
     pub(super) start_time: Option<Nanos>,
     pub(super) start: Start,
@@ -24,31 +24,31 @@ pub(super) struct Shared {
 
 /// What an exchange is written with.
 pub(super) struct Env<'e> {
-    pub(super) shared: &'e mut Shared,
+    pub(super) shared: &'e mut ReplayShared,
     pub(super) findings: &'e mut Findings,
 }
 
 /// Where the framers write.
-pub(super) struct Sink<'e> {
-    shared: &'e mut Shared,
+pub(super) struct HttpSink<'e> {
+    shared: &'e mut ReplayShared,
     findings: &'e mut Findings,
-    at: At,
+    at: Sending,
     client: Direction,
     trace_id: u64,
 }
 
-impl<'e> Sink<'e> {
+impl<'e> HttpSink<'e> {
     /// For what an exchange with this client sends at `at`.
-    pub(super) fn new(env: &'e mut Env<'_>, at: At, client: Direction, trace_id: u64) -> Self {
+    pub(super) fn new(env: &'e mut Env<'_>, at: Sending, client: Direction, trace_id: u64) -> Self {
         Self { shared: env.shared, findings: env.findings, at, client, trace_id }
     }
 
-    pub(super) fn at(&self, side: HttpSide) -> At {
+    pub(super) fn at(&self, side: HttpSide) -> Sending {
         let direction = match side {
             HttpSide::Request => self.client,
             HttpSide::Response => self.client.reverse(),
         };
-        At { direction, ..self.at }
+        Sending { direction, ..self.at }
     }
 
     /// The buffer for what this side sends next.
@@ -57,7 +57,7 @@ impl<'e> Sink<'e> {
         self.shared.out.begin(at)
     }
 
-    pub(super) fn body(&mut self, side: HttpSide, chunk: Chunk<'_>, missing: Missing) {
+    pub(super) fn body(&mut self, side: HttpSide, chunk: BodyChunk<'_>, missing: Missing) {
         let at = self.at(side);
         self.shared.out.body(at, chunk, missing);
     }
@@ -66,7 +66,7 @@ impl<'e> Sink<'e> {
     pub(super) fn frames(
         &mut self,
         side: HttpSide,
-        chunk: Chunk<'_>,
+        chunk: BodyChunk<'_>,
         span: Span,
         size: usize,
         head: fn(&mut Vec<u8>, usize, bool),
@@ -97,7 +97,7 @@ impl<'e> Sink<'e> {
         }
     }
 
-    pub(super) fn find(&mut self, fact: ExchangeFact) {
+    pub(super) fn report(&mut self, fact: ExchangeFact) {
         let fact = Fact::Exchange { trace_id: self.trace_id, fact };
         self.findings.push(Finding::new(self.at.origin, fact));
     }

@@ -7,13 +7,13 @@ use crate::trace::{HttpPart, Message, MessageView, Place};
 
 /// Parts of an exchange that were copied out of the window.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct HeldParts {
     message: Box<Message>,
     /// How many, roughly.
     pub bytes: usize,
 }
 
-impl Held {
+impl HeldParts {
     /// The parts.
     #[must_use]
     pub(crate) fn view(&self) -> MessageView<'_> {
@@ -23,7 +23,7 @@ impl Held {
 
 /// One open exchange.
 #[derive(Debug, Default)]
-pub(crate) struct Stream<S> {
+pub(crate) struct OpenExchange<S> {
     /// What its user keeps with it.
     pub state: S,
     /// Request and response so far.
@@ -32,13 +32,13 @@ pub(crate) struct Stream<S> {
     pub origin: Place,
     /// Bytes held, counted with their records; 0 where nothing is.
     pub held_bytes: usize,
-    held: Option<Held>,
+    held: Option<HeldParts>,
     trace_id: u64,
     /// When a part of it came last.
     stamp: u64,
 }
 
-impl<S> Stream<S> {
+impl<S> OpenExchange<S> {
     /// Copies the parts of a message.
     pub(crate) fn hold(&mut self, view: MessageView<'_>) {
         let held = self.held.get_or_insert_default();
@@ -48,7 +48,7 @@ impl<S> Stream<S> {
     }
 
     /// What is held, which then is no longer.
-    pub(crate) fn take_held(&mut self) -> Option<Held> {
+    pub(crate) fn take_held(&mut self) -> Option<HeldParts> {
         self.held_bytes = 0;
         self.held.take()
     }
@@ -64,7 +64,7 @@ impl<S> Stream<S> {
 /// Streams by their `trace_id`, in dense slots that are used again.
 #[derive(Debug, Default)]
 pub(crate) struct Streams<S> {
-    slots: Vec<Option<Stream<S>>>,
+    slots: Vec<Option<OpenExchange<S>>>,
     free: Vec<usize>,
     by_id: HashMap<u64, usize>,
     /// Slots by when they were used last.
@@ -72,7 +72,7 @@ pub(crate) struct Streams<S> {
     /// Slots that looked complete when the stamp was given.
     complete: VecDeque<(usize, u64)>,
     stamp: u64,
-    spare: Vec<Held>,
+    spare: Vec<HeldParts>,
 }
 
 impl<S: Default> Streams<S> {
@@ -89,7 +89,7 @@ impl<S: Default> Streams<S> {
             return index;
         }
         let index = self.reserve();
-        self.slots[index] = Some(Stream {
+        self.slots[index] = Some(OpenExchange {
             state: S::default(),
             tracks: Default::default(),
             origin: message.place(),
@@ -117,17 +117,17 @@ impl<S: Default> Streams<S> {
     }
 
     /// The stream in a slot that [`Streams::of`] answered.
-    pub(crate) fn get(&mut self, index: usize) -> &mut Stream<S> {
+    pub(crate) fn get(&mut self, index: usize) -> &mut OpenExchange<S> {
         self.slots[index].as_mut().expect("a slot holds its stream until that is removed")
     }
 
     /// The stream in a slot, if it is still there.
-    pub(crate) fn find(&mut self, index: usize) -> Option<&mut Stream<S>> {
+    pub(crate) fn find(&mut self, index: usize) -> Option<&mut OpenExchange<S>> {
         self.slots.get_mut(index)?.as_mut()
     }
 
     /// Takes a stream out; its slot stays reserved.
-    pub(crate) fn remove(&mut self, index: usize) -> Option<Stream<S>> {
+    pub(crate) fn remove(&mut self, index: usize) -> Option<OpenExchange<S>> {
         let stream = self.slots.get_mut(index)?.take()?;
         self.order.remove(&stream.stamp);
         self.by_id.remove(&stream.trace_id);
@@ -135,7 +135,7 @@ impl<S: Default> Streams<S> {
     }
 
     /// Gives memory back for the next stream, unless it is much: few streams are that large.
-    pub(crate) fn give_back(&mut self, mut held: Held) {
+    pub(crate) fn give_back(&mut self, mut held: HeldParts) {
         const SPARE: usize = 64;
         const LARGE: usize = 256 << 10;
         if self.spare.len() < SPARE && held.bytes <= LARGE {

@@ -1,6 +1,6 @@
 //! What is known of one half of an exchange, part by part.
 
-use super::head::Head;
+use super::head::MessageHead;
 use crate::trace::{HttpPart, HttpPiece, HttpSide, MessageView};
 
 /// How much of a request, a response or both is there.
@@ -48,7 +48,7 @@ impl Track {
         self.out_of_order |= self.last > Some(piece.part) || (self.has_head && piece.part == HttpPart::Headers);
         self.last = Some(piece.part);
         match piece.part {
-            HttpPart::Headers => self.add_head(&Head::read(view, piece), piece.side),
+            HttpPart::Headers => self.add_head(&MessageHead::read(view, piece), piece.side),
             HttpPart::Body => {
                 self.body += piece.body.payload.len() as u64;
                 self.has_body |= piece.body.truncated || !piece.body.payload.is_empty();
@@ -59,7 +59,7 @@ impl Track {
         }
     }
 
-    fn add_head(&mut self, head: &Head<'_>, side: HttpSide) {
+    fn add_head(&mut self, head: &MessageHead<'_>, side: HttpSide) {
         if side == HttpSide::Response && head.is_informational() {
             return;
         }

@@ -13,7 +13,7 @@ use tap2pcap::{
         },
         tap::Connection,
     },
-    tap::{Clock, FilePerTap, Format, ManualClock, Tap, TapSettings, TapStream},
+    tap::{Clock, FilePerTap, ManualClock, Tap, TapSettings, TapStream, TraceFormat},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
@@ -263,13 +263,13 @@ impl End {
 }
 
 impl FormatName {
-    fn format(self) -> Format {
+    fn format(self) -> TraceFormat {
         match self {
-            Self::JsonBodyAsBytes => Format::JsonBodyAsBytes,
-            Self::JsonBodyAsString => Format::JsonBodyAsString,
-            Self::ProtoBinary => Format::ProtoBinary,
-            Self::ProtoBinaryLengthDelimited => Format::ProtoBinaryLengthDelimited,
-            Self::ProtoText => Format::ProtoText,
+            Self::JsonBodyAsBytes => TraceFormat::JsonBodyAsBytes,
+            Self::JsonBodyAsString => TraceFormat::JsonBodyAsString,
+            Self::ProtoBinary => TraceFormat::ProtoBinary,
+            Self::ProtoBinaryLengthDelimited => TraceFormat::ProtoBinaryLengthDelimited,
+            Self::ProtoText => TraceFormat::ProtoText,
         }
     }
 }
