@@ -53,13 +53,13 @@ impl Grpc {
     fn of(content_type: &[u8]) -> Self {
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         // After a plus sign: how messages are encoded.
-        let essence = essence.split(|byte| *byte == b'+').next().unwrap_or_default().to_ascii_lowercase();
-        match essence.as_slice() {
-            b"application/grpc" => Self::Yes,
-            b"application/grpc-web" => Self::Web,
-            b"application/grpc-web-text" => Self::WebText,
-            _ => Self::No,
-        }
+        let essence = essence.split(|byte| *byte == b'+').next().unwrap_or_default();
+        let names: [(&[u8], Self); 3] = [
+            (b"application/grpc", Self::Yes),
+            (b"application/grpc-web", Self::Web),
+            (b"application/grpc-web-text", Self::WebText),
+        ];
+        names.into_iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map_or(Self::No, |(_, grpc)| grpc)
     }
 }
 
