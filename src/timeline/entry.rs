@@ -139,7 +139,7 @@ impl<P, N: Default> Record<P, N> {
 impl<P, N> Record<P, N> {
     /// The same with other bytes and another note.
     #[inline(always)]
-    pub(super) fn with<Q, M>(self, payload: Q, note: M) -> Record<Q, M> {
+    pub(in crate::timeline) fn with<Q, M>(self, payload: Q, note: M) -> Record<Q, M> {
         let Self { direction, length, truncated, as_string, end_stream, recording_stopped, joined, framing, .. } = self;
         Record {
             direction,

@@ -1,7 +1,7 @@
 //! Entries of HTTP traces: what the replay makes, on the connections of the source.
 
 use super::{
-    ConnectionId, EntryKind, Record, TimelineOptions,
+    ConnectionId, EntryKind, TimelineOptions,
     http::{BytesPlace, HttpReplay, Made, MadeKind},
     sockets::{PayloadPlace, PendingEntry},
     start::Start,
@@ -61,19 +61,13 @@ impl Replayed {
                     self.connections[stream] = connection;
                     EntryKind::Opened
                 }
-                MadeKind::Data(data) => {
-                    note = data.note;
-                    let place = match data.bytes {
+                MadeKind::Data(mut data) => {
+                    note = std::mem::take(&mut data.note);
+                    let place = match data.payload {
                         BytesPlace::Own(start, end) => PayloadPlace::Replay(start, end),
                         BytesPlace::Message(span) => PayloadPlace::Message(span),
                     };
-                    EntryKind::Data(Record {
-                        length: data.length,
-                        truncated: data.truncated,
-                        as_string: data.as_string,
-                        framing: data.framing,
-                        ..Record::whole(data.direction, place, 0)
-                    })
+                    EntryKind::Data(data.with(place, ()))
                 }
                 // The replay hands these on as data.
                 MadeKind::Frames(_) => continue,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    timeline::{Direction, Opening, TrueLength},
+    timeline::{Direction, Opening, Record, TrueLength},
     trace::{MessageView, Nanos, Place, Span},
     untrusted,
 };
@@ -33,22 +33,9 @@ pub(in crate::timeline) enum BytesPlace {
 }
 
 #[derive(Debug)]
-pub(in crate::timeline) struct MadeData {
-    pub(in crate::timeline) direction: Direction,
-    pub(in crate::timeline) bytes: BytesPlace,
-    pub(in crate::timeline) length: TrueLength,
-    /// Bytes of it that are no body.
-    pub(in crate::timeline) framing: u64,
-    pub(in crate::timeline) truncated: bool,
-    pub(in crate::timeline) as_string: bool,
-    /// For people who read the capture.
-    pub(in crate::timeline) note: String,
-}
-
-#[derive(Debug)]
 pub(in crate::timeline) enum MadeKind {
     Opened(Box<Opening>),
-    Data(MadeData),
+    Data(Record<BytesPlace, String>),
     /// Becomes several entries with data, when they are read.
     Frames(Frames),
     Gap {
@@ -149,12 +136,11 @@ pub(super) struct Sending {
 #[derive(Debug)]
 struct Run {
     at: Sending,
+    /// Where its bytes begin in [`Out::buffer`].
     start: usize,
     body: usize,
-    truncated: bool,
-    as_string: bool,
     ends_early: bool,
-    note: String,
+    record: Record<(), String>,
 }
 
 #[derive(Debug, Default)]
@@ -180,14 +166,13 @@ impl Out {
         let is_last = frames.span.is_empty();
         let present = (end - start) as u64;
         let ends_early = is_last && frames.ends_early;
-        let data = MadeData {
-            direction,
-            bytes: BytesPlace::Own(start, end),
+        let data = Record {
             length: if ends_early { TrueLength::Unframed(present) } else { TrueLength::Known(present) },
             framing,
             truncated: is_last && frames.truncated,
             as_string: frames.as_string,
             note: std::mem::take(&mut frames.note),
+            ..Record::whole(direction, BytesPlace::Own(start, end), present)
         };
         if is_last {
             self.queue.pop_front();
@@ -218,8 +203,7 @@ impl Out {
         if !goes_on {
             self.flush();
             let start = self.buffer.len();
-            let note = String::new();
-            self.run = Some(Run { at, start, body: 0, truncated: false, as_string: false, ends_early: false, note });
+            self.run = Some(Run { at, start, body: 0, ends_early: false, record: Record::whole(at.direction, (), 0) });
         }
         &mut self.buffer
     }
@@ -234,7 +218,7 @@ impl Out {
     /// The note of the run, if nothing but that is in it yet.
     fn take_note(&mut self) -> String {
         let run = self.run.as_mut().filter(|run| run.start == self.buffer.len());
-        run.map(|run| std::mem::take(&mut run.note)).unwrap_or_default()
+        run.map(|run| std::mem::take(&mut run.record.note)).unwrap_or_default()
     }
 
     /// A large body in frames of `size` bytes.
@@ -263,16 +247,12 @@ impl Out {
             self.flush();
             let present = chunk.bytes.len() as u64;
             let BodyChunk { truncated, as_string, .. } = chunk;
-            let length = true_length(present, missing);
-            let direction = at.direction;
-            let data = MadeData {
-                direction,
-                bytes: BytesPlace::Message(span),
-                length,
-                framing: 0,
+            let data = Record {
+                length: true_length(present, missing),
                 truncated,
                 as_string,
                 note,
+                ..Record::whole(at.direction, BytesPlace::Message(span), present)
             };
             self.push(at, MadeKind::Data(data));
             return;
@@ -284,8 +264,8 @@ impl Out {
         self.begin(at).extend_from_slice(chunk.bytes);
         if let Some(run) = &mut self.run {
             run.body += chunk.bytes.len();
-            run.truncated |= chunk.truncated;
-            run.as_string |= chunk.as_string;
+            run.record.truncated |= chunk.truncated;
+            run.record.as_string |= chunk.as_string;
             run.ends_early |= missing == Missing::Unframed;
         }
         if !matches!(missing, Missing::Nothing | Missing::Unframed) {
@@ -296,7 +276,7 @@ impl Out {
     /// Says something of the bytes that are being written.
     pub(super) fn note(&mut self, note: &str) {
         if let Some(run) = &mut self.run {
-            add_note(&mut run.note, note);
+            add_note(&mut run.record.note, note);
         }
     }
 
@@ -305,25 +285,17 @@ impl Out {
     }
 
     fn close(&mut self, missing: Missing) {
-        let Some(Run { at, start, body, truncated, as_string, ends_early, note }) = self.run.take() else { return };
+        let Some(Run { at, start, body, ends_early, mut record }) = self.run.take() else { return };
         let end = self.buffer.len();
         let missing = if ends_early && missing == Missing::Nothing { Missing::Unframed } else { missing };
         if start == end && missing == Missing::Nothing {
             return;
         }
         let present = (end - start) as u64;
-        self.push(
-            at,
-            MadeKind::Data(MadeData {
-                direction: at.direction,
-                bytes: BytesPlace::Own(start, end),
-                length: true_length(present, missing),
-                framing: present - body as u64,
-                truncated,
-                as_string,
-                note,
-            }),
-        );
+        record.length = true_length(present, missing);
+        record.framing = present - body as u64;
+        let note = std::mem::take(&mut record.note);
+        self.push(at, MadeKind::Data(record.with(BytesPlace::Own(start, end), note)));
     }
 
     pub(super) fn push(&mut self, at: Sending, kind: MadeKind) {
