@@ -108,6 +108,8 @@ impl Timelines {
         if self.sockets.next_plain(&self.source) { Advance::Message } else { self.advance_any(findings) }
     }
 
+    /// Kept out of [`Timelines::advance`], which is short because nearly every entry needs no more.
+    #[inline(never)]
     fn advance_any(&mut self, findings: &mut Findings) -> Advance {
         if let Some(PendingEntry { connection, kind, .. }) = self.sockets.queue.current
             && kind.is_last()

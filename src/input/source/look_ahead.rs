@@ -7,32 +7,32 @@ use crate::{
     trace::{Message, UnknownFields},
 };
 
-/// Two messages that take turns.
+/// Two messages that change places when the next one becomes the current one.
 pub(super) struct LookAhead {
-    messages: [Message; 2],
-    current: usize,
+    current: Box<Message>,
+    next: Box<Message>,
     /// What decoding ahead came to; never [`Step::NeedMore`].
     ahead: Option<Step>,
 }
 
 impl LookAhead {
-    pub(super) fn new(messages: [Message; 2]) -> Self {
-        Self { messages, current: 0, ahead: None }
+    pub(super) fn new([current, next]: [Message; 2]) -> Self {
+        Self { current: Box::new(current), next: Box::new(next), ahead: None }
     }
 
     #[inline]
     pub(super) fn current(&self) -> &Message {
-        &self.messages[self.current]
+        &self.current
     }
 
     #[inline]
     pub(super) fn current_mut(&mut self) -> &mut Message {
-        &mut self.messages[self.current]
+        &mut self.current
     }
 
     /// The message that comes next, where one was decoded.
     pub(super) fn next(&self) -> Option<&Message> {
-        matches!(self.ahead, Some(Step::Message { .. })).then(|| &self.messages[self.current ^ 1])
+        matches!(self.ahead, Some(Step::Message { .. })).then_some(&*self.next)
     }
 
     /// Whether decoding ahead came to something.
@@ -45,18 +45,17 @@ impl LookAhead {
     #[inline]
     pub(super) fn advance(&mut self) -> Option<Step> {
         let step = self.ahead.take()?;
-        self.current ^= 1;
+        mem::swap(&mut self.current, &mut self.next);
         Some(step)
     }
 
     /// Decodes ahead. [`Step::NeedMore`] is answered, and nothing is ahead then.
     #[inline]
     pub(super) fn decode(&mut self, decode: impl FnOnce(&mut Message) -> Step) -> Option<(usize, usize)> {
-        let next = &mut self.messages[self.current ^ 1];
-        next.clear();
+        self.next.clear();
         // The count goes on in the message that is being decoded.
         self.hand_unknown_on();
-        match decode(&mut self.messages[self.current ^ 1]) {
+        match decode(&mut self.next) {
             Step::NeedMore { skip, wanted } => {
                 self.hand_unknown_on();
                 Some((skip, wanted))
@@ -74,24 +73,21 @@ impl LookAhead {
     #[inline]
     pub(super) fn append(&mut self, at: usize, before: usize) -> Option<usize> {
         let Some(Step::Message { start, end }) = self.ahead else { return None };
-        let [first, second] = &mut self.messages;
-        let (current, next) = if self.current == 0 { (first, second) } else { (second, first) };
-        if !current.append(next, at, at + start - before) {
+        if !self.current.append(&self.next, at, at + start - before) {
             return None;
         }
-        mem::swap(&mut current.unknown, &mut next.unknown);
+        self.hand_unknown_on();
         self.ahead = None;
         Some(end)
     }
 
     #[inline]
     fn hand_unknown_on(&mut self) {
-        let [first, second] = &mut self.messages;
-        mem::swap(&mut first.unknown, &mut second.unknown);
+        mem::swap(&mut self.current.unknown, &mut self.next.unknown);
     }
 
     /// Unknown fields so far.
     pub(super) fn unknown_fields(&self) -> &UnknownFields {
-        &self.messages[self.current ^ usize::from(self.is_ahead())].unknown
+        if self.is_ahead() { &self.next.unknown } else { &self.current.unknown }
     }
 }
