@@ -15,8 +15,8 @@ pub(crate) trait Decode {
     fn look_again(&mut self) {}
 
     /// Gives up the message at the start of the window, because it is over the size limit. Returns false if its end
-    /// cannot be found. Otherwise, in an encoding with lengths, the caller passes over the bytes that the decoder wanted;
-    /// in the other encodings, the next steps find the end.
+    /// cannot be found. Otherwise, in an encoding with lengths, the caller passes over the bytes that the decoder
+    /// wanted; in the other encodings, the next steps find the end.
     fn pass_over(&mut self) -> bool;
 }
 

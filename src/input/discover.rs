@@ -80,8 +80,8 @@ impl Unreadable {
 /// Expands `paths`: a file stands for itself, `-` for standard input, and a directory for the traces below it, in the
 /// order of their names. Symbolic links are followed.
 ///
-/// In a directory, a file with the suffix of a trace counts as one, so that damage to it is reported. For any other file,
-/// its first bytes decide.
+/// In a directory, a file with the suffix of a trace counts as one, so that damage to it is reported. For any other
+/// file, its first bytes decide.
 #[must_use]
 pub(crate) fn discover(paths: &[PathBuf]) -> Discovered {
     let mut found = Discovered::default();
@@ -121,8 +121,8 @@ fn walk(root: &Path, found: &mut Discovered) {
                 let path = error.path().unwrap_or(root).to_owned();
                 let is_loop = error.loop_ancestor().is_some();
                 if !is_loop && !has_trace_suffix(&path) && path.is_symlink() {
-                    // The link's target is missing or cannot be accessed. Its name is not a trace's, so a missing
-                    // target is not worth a word.
+                    // The link's target is missing or cannot be accessed, and its name is not a trace's. A missing
+                    // target is not even reported.
                     let gone = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
                     if !gone {
                         let source = error.into_io_error().unwrap_or_else(unknown_reason);

@@ -1,8 +1,8 @@
 //! Building blocks of the fast paths for JSON and text.
 //!
-//! Envoy prints each kind of message in one way: the same names in the same order, with the same white space. In a trace
-//! of small events, nearly all bytes are this frame around the payloads. The fast paths therefore compare it in long
-//! pieces instead of splitting it into tokens. If anything differs, they leave the text to the general decoders.
+//! Envoy prints each kind of message in one way: the same names in the same order, with the same white space. In a
+//! trace of small events, nearly all bytes are this frame around the payloads. The fast paths therefore compare it in
+//! long pieces instead of splitting it into tokens. If anything differs, they leave the text to the general decoders.
 
 /// The rest of a text that is being compared with an expected one.
 #[derive(Clone, Copy)]
@@ -29,8 +29,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A decimal number of 1 to 15 digits. A leading zero is refused, because it makes a number octal in the text format.
-    /// Digits are read eight bytes at a time, so more bytes must follow the number.
+    /// A decimal number of 1 to 15 digits. A leading zero is refused, because it makes a number octal in the text
+    /// format. Digits are read eight bytes at a time, so more bytes must follow the number.
     #[inline(always)]
     pub(super) fn number(&mut self) -> Option<u64> {
         let first = u64::from_le_bytes(*self.rest.first_chunk()?);
@@ -58,8 +58,8 @@ pub(super) fn leading_digits(eight: u64) -> (u64, usize) {
     if len == 0 {
         return (0, 0);
     }
-    // The shift puts zeros before the digits, so that there are always eight. Neighbours are then joined into numbers of
-    // two, four and eight digits.
+    // The shift puts zeros before the digits, so that there are always eight. Neighbours are then joined into numbers
+    // of two, four and eight digits.
     let ones = values << (64 - 8 * len);
     let twos = ones.wrapping_mul(0x0a01) >> 8 & 0x00ff_00ff_00ff_00ff;
     let fours = twos.wrapping_mul(0x0064_0001) >> 16 & 0x0000_ffff_0000_ffff;

@@ -1,5 +1,5 @@
-//! Valid messages that no printer writes, for the tests of the decoders: fields in any order and more than once, several
-//! members of a oneof, submessages in pieces.
+//! Valid messages that no printer writes, for the tests of the decoders: fields in any order and more than once,
+//! several members of a oneof, submessages in pieces.
 
 use proptest::{collection::vec, prelude::*};
 use prost::encoding::encode_varint;

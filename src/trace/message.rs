@@ -236,7 +236,8 @@ const MAX_COPY: usize = 1024;
 /// The most bytes of an address or name that are kept. A host name has at most 253 (RFC 1035), a socket's path 107.
 const MAX_NAME: usize = 1024;
 
-/// A decoded message, or a batch of several. Decoders call [`Message::clear`] and fill it again, which reuses its memory.
+/// A decoded message, or a batch of several. Decoders call [`Message::clear`] and fill it again, which reuses its
+/// memory.
 ///
 /// Consecutive streamed segments of one connection share a batch, which spreads the cost of a message over many events:
 /// see [`Message::append`].
