@@ -188,8 +188,8 @@ fn lane(seen: &[u8; SEEN], at: usize) -> u8x16 {
     u8x16::new(seen[at..].first_chunk().copied().unwrap_or_default())
 }
 
-/// Which bytes are escaped, given a mask of the backslashes. In a run of backslashes, every second one is escaped by
-/// the one before it. After a run of odd length, so is the next byte.
+/// Which bytes are escaped, given a mask of the special bytes. In a run of those, every second one is escaped by the
+/// one before it, and after a run of odd length, so is the next byte. This holds up to the end of the literal.
 ///
 /// In a run that starts at an even position, the escaped bytes are at odd positions, and the other way round. To tell
 /// these runs apart, the start of each run at an odd position is added to the mask: the carry clears the whole run and
