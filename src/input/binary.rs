@@ -14,7 +14,7 @@ use crate::trace::{Code, Message, TraceKind};
 pub(crate) struct BinaryDecoder {
     /// The framing is lost, so nothing more can be read.
     lost: bool,
-    /// The field at the start of the window has no length that is known yet.
+    /// It is not known where the field at the start of the window ends.
     open_ended: bool,
 }
 
@@ -108,7 +108,7 @@ impl BinaryDecoder {
             }
             Frame::Cut { missing } => {
                 self.lost = true;
-                // `out` keeps what was readable. The error says no more than that the source is cut.
+                // `out` keeps what was readable. The error is ignored, because the cut explains it.
                 let _ = wire::trace(kind, scan(window.len(), true), out);
                 out.cut = true;
                 Step::Damaged { start, end: window.len(), fault: cut_off(window.len(), missing) }

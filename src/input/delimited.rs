@@ -49,7 +49,7 @@ impl Decode for DelimitedDecoder {
             Frame::NeedMore(wanted) => Step::NeedMore { skip: 0, wanted },
             Frame::Cut { missing } => {
                 self.lost = true;
-                // `out` keeps what was readable. The error says no more than that the source is cut.
+                // `out` keeps what was readable. The error is ignored, because the cut explains it.
                 let _ = wire::wrapper(Scanner::new(window, body, window.len(), true), out);
                 out.cut = true;
                 Step::Damaged { start: 0, end: window.len(), fault: cut_off(window.len(), missing) }

@@ -155,7 +155,7 @@ fn look_into(path: &Path) -> Result<(), InputError> {
     Source::open(path, SourceOptions { read_size: Some(LOOK), ..SourceOptions::default() }).map(drop)
 }
 
-/// Whether this program made the file for output that is not finished, or never was because it was killed.
+/// Whether it is a temporary file of this program: output that is still being written, or was left by a killed run.
 fn is_unfinished(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b".tap2pcap-") && name.ends_with(b".tmp")

@@ -164,7 +164,7 @@ fn zstandard(packed: Rewound) -> io::Result<Box<dyn Read + Send>> {
     Ok(Box::new(Zstandard(decoder)))
 }
 
-/// The base-2 logarithm of the largest window that a Zstandard frame may ask for. RFC 8878 recommends to support 8 MiB;
+/// The base-2 logarithm of the largest window that a Zstandard frame may ask for. RFC 8878 recommends supporting 8 MiB;
 /// `zstd` itself accepts 128 MiB by default.
 #[cfg(feature = "zstd")]
 const ZSTANDARD_WINDOW_LOG: u32 = 27;

@@ -1,8 +1,8 @@
 //! `PROTO_TEXT`: `TraceWrapper` messages in the protobuf text format, one field of the oneof after another.
 //!
 //! Nothing marks where one wrapper ends and the next starts. But each holds one field of the oneof, so each such field
-//! is a message. It is complete at its closing brace, because on a live stream the next one may come much later. Other
-//! fields at the top level belong to the message before them, but say nothing that matters, and are skipped.
+//! is a message. It counts as complete at its closing brace, because on a live stream the next one may come much later.
+//! Other fields at the top level belong to the message before them, but say nothing that matters, and are skipped.
 
 mod fast;
 mod lexer;

@@ -44,7 +44,7 @@ pub(crate) enum Reason {
     EndInField,
     #[error("a number of more than ten bytes")]
     LongVarint,
-    #[error("a field number of 0")]
+    #[error("a field number that protobuf does not allow")]
     FieldZero,
     #[error("wire type {0} does not exist")]
     WireType(u8),
@@ -52,7 +52,7 @@ pub(crate) enum Reason {
     Overlong { len: u64, available: usize },
     #[error("groups nested deeper than {MAX_DEPTH}")]
     Depth,
-    #[error("a group that ends without having begun")]
+    #[error("the end of a group that did not begin")]
     StrayEndGroup,
 }
 

@@ -77,9 +77,9 @@ pub enum Fact {
         /// How many there are.
         times: u64,
     },
-    /// A message of another kind than the source began with.
+    /// A message has another kind than the source began with.
     MixedKinds(TraceKind),
-    /// A field that this version does not know.
+    /// This version does not know a field.
     UnknownField(UnknownField),
     /// Unknown fields beyond the [number that is listed](super::UnknownFields::DISTINCT).
     UnknownFields {

@@ -61,7 +61,7 @@ pub enum Code {
     MissingClose,
     /// An event is older than the one before it.
     TimeBackwards,
-    /// Whole events are missing, by `seq_num`.
+    /// Whole events are missing, as `seq_num` shows.
     LostBytes,
     /// Bodies were cut to a size limit.
     TruncatedBody,
@@ -147,7 +147,7 @@ impl Code {
     }
 }
 
-/// One finding: what was found, and where in the source. The source's name is not in it, since one source has many.
+/// One finding: what was found, and where in the source. Whoever reports it adds the source's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Where.

@@ -12,7 +12,7 @@ pub enum TimeError {
     #[error("a time of {0} seconds since 1970 does not fit a capture")]
     OutOfRange(i64),
     /// The protobuf rule is 0 to 999,999,999.
-    #[error("{0} nanoseconds within a second")]
+    #[error("a time with {0} nanoseconds, which must be 0 to 999999999")]
     BadNanos(i64),
     /// JSON writes a time as a string, and this one is not in RFC 3339 format.
     #[error("a time that is not in RFC 3339 format")]

@@ -5,9 +5,9 @@ use std::{borrow::Cow, fmt};
 /// How an unknown field was named in its encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldId {
-    /// Binary encodings carry numbers.
+    /// Binary encodings carry numbers. So does text if its printer did not know the field.
     Number(u32),
-    /// Text and JSON carry names.
+    /// JSON and text carry names.
     Name(String),
 }
 

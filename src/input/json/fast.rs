@@ -36,7 +36,7 @@ pub(super) enum FastJson {
 pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> FastJson {
     let Some((trace_id, time, kind, payload)) = before_payload(text, times) else { return FastJson::Other };
     let Some(len) = memchr(b'"', payload) else {
-        // A backslash is not base64, so more than the end may be missing.
+        // Base64 has no backslash, so more bytes alone would not make this a plain payload.
         return if memchr(b'\\', payload).is_none() { FastJson::Cut } else { FastJson::Other };
     };
     let (base64, rest) = payload.split_at(len);

@@ -1,8 +1,7 @@
 //! The tokens of the protobuf text format, and the values that need no schema.
 //!
 //! `pos` moves only after whole tokens. So when reading stops, a [`Split`](super::split::Split) can go on from `pos`
-//! and
-//! `depth`.
+//! and from `depth`.
 
 use memchr::{memchr, memchr3};
 

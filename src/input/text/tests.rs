@@ -310,7 +310,7 @@ fn damage_in_http_traces() {
 }
 
 #[test]
-fn nothing_is_nothing() {
+fn blanks_and_comments_give_no_message() {
     for text in ["", " \n\t\r\x0b\x0c", "# only this", "#\n# and this\n", "  # no line feed {"] {
         assert_eq!(read(text), [], "{text:?}");
     }
@@ -342,7 +342,7 @@ fn each_oneof_field_is_a_message_and_others_are_skipped() {
 }
 
 #[test]
-fn fields_without_a_message_are_none() {
+fn fields_outside_the_oneof_give_no_message() {
     let text = "configured_sample_rate { numerator: 1 } socket_buffered_trace { trace_id: 4 }";
     let seen = only(text);
     assert_eq!((&text[seen.start..], seen.trace_id, seen.fault), ("socket_buffered_trace { trace_id: 4 }", 4, None));

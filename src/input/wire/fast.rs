@@ -228,7 +228,7 @@ impl<const LEN: usize> EventHead<'_, LEN> {
     }
 
     /// Reads a length and returns where the bytes that it counts end. A length of 2 MiB or more takes over three bytes,
-    /// and is left to the general scanner: so large a message gains nothing from speed here.
+    /// and is left to the general scanner, which is fast enough for so large a message.
     #[inline(always)]
     fn end(&mut self) -> Option<usize> {
         let [first, second, third] = *self.bytes.get(self.at..)?.first_chunk::<3>()?;
