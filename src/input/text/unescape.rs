@@ -242,8 +242,8 @@ fn bad(window: &[u8], at: usize, end: usize) -> BadLiteral {
     BadLiteral { at, detail: format!("\"{}\" is not an escape sequence", window[at..end].escape_ascii()) }
 }
 
-/// The value of an escape's digits, of which it takes as many as `count` allows, and where they end. `None` if more may
-/// follow the window.
+/// The value of an escape's digits, up to as many as `count` allows, and where they end. `None` if more may follow the
+/// window.
 fn digits(
     window: &[u8],
     at: usize,
