@@ -1,7 +1,7 @@
 //! PROTO_BINARY: `TraceWrapper` messages back to back with nothing between them.
 //!
-//! A plain parse would merge them all into one. But each wrapper starts with a field of its oneof, so the top-level
-//! fields, read one by one, are the messages again; what follows such a field, up to the next, belongs to it.
+//! An ordinary parser would merge them all into one. But each wrapper starts with a field of its oneof, so each such
+//! field at the top level starts a message. Any other field belongs to the message before it.
 
 use super::{
     decode::{Decode, Fault, Step},
@@ -12,18 +12,18 @@ use crate::trace::{Code, Message, TraceKind};
 /// Decodes PROTO_BINARY.
 #[derive(Debug, Default)]
 pub(crate) struct BinaryDecoder {
-    /// Set where the framing is lost: nothing after it can be read.
+    /// The framing is lost, so nothing more can be read.
     lost: bool,
-    /// The field at the start of the window is one whose length nothing tells.
+    /// It is not known where the field at the start of the window ends.
     open_ended: bool,
 }
 
-/// A top-level field whose head is complete.
+/// A top-level field whose tag and length are complete.
 struct TopLevelField {
     tag: Tag,
     /// Where the bytes of a length-delimited field start.
     body: usize,
-    /// Their number.
+    /// How many they are.
     len: u64,
 }
 
@@ -44,7 +44,7 @@ impl Decode for BinaryDecoder {
                     }
                     _ => {
                         let mut scan = Scanner::new(window, start, window.len(), false);
-                        // A head that was just read parses again.
+                        // `head` has just read the same tag without an error.
                         match scan.tag().and_then(|tag| wire::wrapper_extra(&mut scan, tag, out)) {
                             Ok(()) => {
                                 start = scan.position();
@@ -64,7 +64,7 @@ impl Decode for BinaryDecoder {
             if incomplete && !at_end {
                 let end = match (&error.reason, head(window, start)) {
                     (Reason::Overlong { .. }, Ok(field)) if field.tag.wire_type == wire::LEN => {
-                        // Bounded above, so the sum fits.
+                        // `incomplete` means that the length is at most `MAX_LEN`, so the sum fits.
                         Some(field.body + field.len as usize)
                     }
                     _ => None,
@@ -108,7 +108,7 @@ impl BinaryDecoder {
             }
             Frame::Cut { missing } => {
                 self.lost = true;
-                // What can be read of it is in `out`; why the rest cannot is the cut.
+                // `out` keeps what was readable. The error is ignored, because the cut explains it.
                 let _ = wire::trace(kind, scan(window.len(), true), out);
                 out.cut = true;
                 Step::Damaged { start, end: window.len(), fault: cut_off(window.len(), missing) }
@@ -128,9 +128,9 @@ fn head(window: &[u8], start: usize) -> Result<TopLevelField, Box<WireError>> {
     Ok(TopLevelField { tag, body: scan.position(), len })
 }
 
-/// Whether `len` bytes from `body` on are there.
+/// Whether the window holds all bytes of a message.
 pub(super) enum Frame {
-    /// They end here.
+    /// It does, and the message ends here.
     Whole(usize),
     /// The window must reach this far.
     NeedMore(usize),
@@ -145,7 +145,7 @@ pub(super) fn frame(window: &[u8], body: usize, len: u64, at_end: bool) -> Frame
         return Frame::TooLong;
     }
     let available = (window.len() - body) as u64;
-    // The bound above makes the sum fit.
+    // `len` is at most `MAX_LEN`, so the sum fits.
     let end = body + len as usize;
     if available >= len {
         Frame::Whole(end)
@@ -159,7 +159,7 @@ pub(super) fn frame(window: &[u8], body: usize, len: u64, at_end: bool) -> Frame
 fn describe(error: &WireError, code: Code) -> String {
     match error.reason {
         _ if code == Code::CutOff => "cut off in the middle of a field".into(),
-        // How many bytes are left in the window says nothing of the source.
+        // How many bytes are left in the window says nothing about the source.
         Reason::Overlong { len, .. } => format!("a field of {len} bytes; protobuf allows {MAX_LEN}"),
         _ => error.to_string(),
     }

@@ -1,38 +1,37 @@
-//! What every encoding's decoder looks like to the source that feeds it.
+//! The interface between a source and the decoder of its encoding.
 
 use crate::trace::{Code, Message};
 
 /// Decodes one encoding from a window that slides over the source. Every offset is relative to the window of the call.
 pub(crate) trait Decode {
-    /// Decodes the first message of `window` into `out`, which is clear.
+    /// Decodes the first message of `window` into `out`, which the caller has cleared.
     ///
-    /// `at_end` says that no bytes will follow the window. The window only ever grows at its end until the decoder
-    /// gives bytes up, so a decoder may remember how far it has looked.
+    /// `at_end` says that no bytes will follow the window. Until the decoder gives up bytes, the window only grows at
+    /// its end, so the decoder may remember how far it has looked.
     fn step(&mut self, window: &[u8], at_end: bool, out: &mut Message) -> Step;
 
-    /// The window will not grow any more, because the message that it begins with may not be larger: the next step looks
-    /// at all of it, whatever was learnt of it.
+    /// Tells the decoder that the window will not grow any more, because its first message has reached the size limit.
+    /// The next step must look at the whole window, whatever the decoder remembers about it.
     fn look_again(&mut self) {}
 
-    /// Gives up the message that the window begins with, because it is larger than any may be. Says false where its end
-    /// cannot be found. Else the caller passes over as many bytes as were wanted, where a length says how long it is; in
-    /// the other encodings, the next steps pass over it.
+    /// Gives up the message at the start of the window, because it is over the size limit. Returns false if its end
+    /// cannot be found. Otherwise, in an encoding with lengths, the caller passes over the bytes that the decoder
+    /// wanted; in the other encodings, the next steps find the end.
     fn pass_over(&mut self) -> bool;
 }
 
 /// The outcome of one [`Decode::step`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A message stands in `window[start..end]`; the next step starts after it.
+    /// `window[start..end]` is a message; the next step starts after it.
     Message { start: usize, end: usize },
-    /// The message in `window[start..end]` is damaged. `out` holds what was readable (it may be nothing). The next
-    /// step starts after it; a decoder that cannot find the next message answers it with `End`.
+    /// The message in `window[start..end]` is damaged. `out` holds what was readable, which may be nothing. The next
+    /// step starts after it, and returns `End` if the decoder cannot find another message.
     Damaged { start: usize, end: usize, fault: Fault },
-    /// The first `skip` bytes hold nothing; after them, at least `wanted` bytes are needed to go on (more than there
-    /// are now). Never answered when `at_end`. Where a length says how long the message is, `wanted` is
-    /// all of it.
+    /// The first `skip` bytes hold nothing. After them, the decoder needs at least `wanted` bytes, more than there are
+    /// now. In an encoding with lengths, `wanted` is the length of the whole message. Never returned when `at_end`.
     NeedMore { skip: usize, wanted: usize },
-    /// Nothing is left, or nothing that follows can be framed.
+    /// Nothing is left, or the framing of what follows is lost.
     End,
 }
 
@@ -41,8 +40,8 @@ pub(crate) enum Step {
 pub(crate) struct Fault {
     /// Offset in the window where reading stopped.
     pub at: usize,
-    /// [`Code::CutOff`] where the source ended too early, else [`Code::Undecodable`].
+    /// [`Code::CutOff`] if the source ends too early, else [`Code::Undecodable`].
     pub code: Code,
-    /// For people: what and why.
+    /// What is wrong, for people.
     pub detail: String,
 }

@@ -10,7 +10,7 @@ use crate::trace::{Code, Message};
 /// Decodes PROTO_BINARY_LENGTH_DELIMITED.
 #[derive(Debug, Default)]
 pub(crate) struct DelimitedDecoder {
-    /// Set where the framing is lost: nothing after it can be read.
+    /// The framing is lost, so nothing more can be read.
     lost: bool,
 }
 
@@ -49,7 +49,7 @@ impl Decode for DelimitedDecoder {
             Frame::NeedMore(wanted) => Step::NeedMore { skip: 0, wanted },
             Frame::Cut { missing } => {
                 self.lost = true;
-                // What can be read of it is in `out`; why the rest cannot is the cut.
+                // `out` keeps what was readable. The error is ignored, because the cut explains it.
                 let _ = wire::wrapper(Scanner::new(window, body, window.len(), true), out);
                 out.cut = true;
                 Step::Damaged { start: 0, end: window.len(), fault: cut_off(window.len(), missing) }

@@ -1,4 +1,4 @@
-//! Which encoding a source is in, by its first bytes; its name only breaks a tie.
+//! Detects the encoding of a source by its first bytes. Its name only breaks ties.
 //!
 //! Extensions get lost in practice, and Envoy gives both JSON encodings the same one.
 
@@ -47,7 +47,7 @@ impl Encoding {
         }
     }
 
-    /// The encoding that Envoy writes under this name's suffix, whatever packed it.
+    /// The encoding that Envoy writes under this name's suffix, without the suffix of a packed file.
     #[must_use]
     pub fn from_suffix(path: &Path) -> Option<Self> {
         match unpacked(path).extension()?.to_str()? {
@@ -69,7 +69,7 @@ pub enum Detected {
     Other(Likeness),
 }
 
-/// What the first bytes of something look like that is no trace.
+/// What the first bytes look like if they are not those of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Likeness {
@@ -83,9 +83,9 @@ pub enum Likeness {
     Html,
     /// An XML document.
     Xml,
-    /// gzip's data, packed once more.
+    /// gzip data within packed data: only one layer is unpacked.
     Gzip,
-    /// Zstandard's data, packed once more.
+    /// Zstandard data within packed data: only one layer is unpacked.
     Zstandard,
     /// A ZIP archive.
     Zip,
@@ -93,13 +93,13 @@ pub enum Likeness {
     OtherJson,
     /// A JSON array.
     JsonArray,
-    /// White space.
+    /// Only white space.
     Blank,
     /// Text of no known kind.
     Text,
-    /// A protobuf message that may be anything.
+    /// A protobuf message of some other type, or of any type.
     Protobuf,
-    /// Nothing known.
+    /// Nothing that is known.
     Nothing,
 }
 
@@ -118,21 +118,21 @@ impl fmt::Display for Likeness {
             Self::JsonArray => "it is a JSON array; Envoy writes objects one after another",
             Self::Blank => "it holds only white space",
             Self::Text => "it is text, but neither JSON nor protobuf text",
-            Self::Protobuf => "it may be a protobuf message, but it holds nothing that only a tap trace does",
+            Self::Protobuf => "it may be a protobuf message, but it has nothing that only a tap trace has",
             Self::Nothing => "none of Envoy's five formats fits its first bytes",
         })
     }
 }
 
-/// Recognises the encoding of a source by its first bytes, of which there are no more; `path` breaks ties.
+/// Recognises the encoding of a source by its first bytes, which will not grow; `path` breaks ties.
 #[must_use]
 pub fn detect(head: &[u8], path: &Path) -> Detected {
     recognise(head, path, false).unwrap_or_else(|| Detected::Other(looks_like(head)))
 }
 
-/// As [`detect`]; where `more` bytes may come, `None` says that they are needed.
+/// Like [`detect`], but if `more` bytes may come, `None` says that they are needed.
 ///
-/// What the first bytes decide stays decided, so that the answer does not depend on how the bytes arrive.
+/// More bytes never change an answer, so it does not depend on how the bytes arrive.
 pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected> {
     if let Some(other) = capture(head) {
         return Some(Detected::Other(other));
@@ -155,7 +155,7 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
         (Some(_), _) => Some(Encoding::Binary),
         (None, Some(_)) => Some(Encoding::Delimited),
         (None, None) if more => None,
-        // Sound, but too little to tell it from any other protobuf message.
+        // It may be a trace, but there is too little of it to tell it from other protobuf messages. The name decides.
         (None, None) => match by_name {
             Some(Encoding::Binary) if binary.is_possible() => by_name,
             Some(Encoding::Delimited) if delimited.is_possible() => by_name,
@@ -185,8 +185,8 @@ const NAMES: [&str; 8] = [
     "socketStreamedTraceSegment",
 ];
 
-/// Whether one of the names is a key in the head: in quotes, and a colon after it. A newer Envoy may begin with another
-/// key.
+/// Whether one of the names is a key in the head: in quotes and before a colon. It need not be the first key, because a
+/// newer Envoy may write others before it.
 fn has_key(head: &[u8]) -> bool {
     NAMES.iter().any(|name| {
         memmem::find_iter(head, name.as_bytes()).any(|at| {
@@ -196,7 +196,7 @@ fn has_key(head: &[u8]) -> bool {
     })
 }
 
-/// Whether one of the names is a field in the head: a word, and an opening brace after it.
+/// Whether one of the names is a field in the head: a whole word before an opening brace.
 fn has_field(head: &[u8]) -> bool {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     TraceKind::ALL.iter().any(|kind| {
@@ -215,17 +215,18 @@ fn starts_json(head: &[u8]) -> bool {
     match after_blanks(object) {
         [b'"', name @ ..] => {
             let word = name.first().is_none_or(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'@'));
-            // A length of 123 and the tag of a streamed segment look like `{"`; but lengths and tags go on.
+            // A length of 123 and the tag of a streamed segment look like `{"` too, but more lengths and tags follow
+            // them, and those do not look like a key.
             word && name.iter().take_while(|byte| **byte != b'"').all(|byte| *byte >= b' ')
         }
         [b'}', ..] => true,
-        // `{` and nothing more: no binary message is that short.
+        // `{` and nothing more is not a binary message, because none is that short.
         [] => true,
         _ => false,
     }
 }
 
-/// Comments, then a field name that opens a message or has a value.
+/// Comments, then a field name before a message or a value.
 fn starts_text(head: &[u8]) -> bool {
     let mut rest = after_blanks(head);
     while let Some(comment) = rest.strip_prefix(b"#") {
@@ -236,7 +237,7 @@ fn starts_text(head: &[u8]) -> bool {
     name > 0 && rest[0].is_ascii_lowercase() && matches!(after_blanks(&rest[name..]), [b'{' | b'<' | b':', ..])
 }
 
-/// The magic numbers of captures, which lie where traces lie.
+/// Recognises captures by their magic numbers. They are often in the same directory as traces.
 fn capture(head: &[u8]) -> Option<Likeness> {
     let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| head.starts_with(prefix));
     if starts(&[b"\x0a\x0d\x0d\x0a"]) {
@@ -248,7 +249,7 @@ fn capture(head: &[u8]) -> Option<Likeness> {
     }
 }
 
-/// Whether the head is made of protobuf fields, up to where it ends.
+/// Whether the head consists of protobuf fields. The last one may be incomplete.
 fn is_protobuf(head: &[u8]) -> bool {
     let mut scan = Scanner::new(head, 0, head.len(), false);
     while !scan.is_empty() {
@@ -260,7 +261,7 @@ fn is_protobuf(head: &[u8]) -> bool {
     !head.is_empty()
 }
 
-/// What the first bytes look like, where they are refused.
+/// What the first bytes look like if they are not those of a trace.
 fn looks_like(head: &[u8]) -> Likeness {
     let text = after_blanks(head);
     let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| head.starts_with(prefix));

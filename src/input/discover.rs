@@ -1,4 +1,4 @@
-//! Which trace files the inputs of a command line stand for.
+//! Finds the trace files that the inputs of a command line stand for.
 
 use std::{
     ffi::OsStr,
@@ -22,14 +22,14 @@ const PACKED: [&str; 2] = ["gz", "zst"];
 pub(crate) struct Input {
     /// Where it is.
     pub place: InputPath,
-    /// Its place below the directory that was named, or its own name.
+    /// Its path below the directory on the command line, or its file name.
     pub relative: PathBuf,
-    /// It was not named itself, but found in a directory that was.
+    /// It was found in a directory on the command line, not named there itself.
     pub is_found: bool,
 }
 
 impl Input {
-    /// What people call it; `-` for standard input.
+    /// The path as messages show it; `-` for standard input.
     #[must_use]
     pub(crate) fn path(&self) -> &Path {
         self.place.path()
@@ -45,15 +45,15 @@ impl Input {
 /// What the inputs of a command line stand for.
 #[derive(Debug, Default)]
 pub(crate) struct Discovered {
-    /// Traces, or what should be some.
+    /// The files to read as traces.
     pub inputs: Vec<Input>,
-    /// What could not be read on the way.
+    /// Files and directories that could not be read.
     pub unreadable: Vec<Unreadable>,
-    /// Files in directories that are no traces, as far as anybody can tell, and why.
+    /// Files in directories that do not look like traces, and why.
     pub passed_over: Vec<InputError>,
 }
 
-/// What could not be read on the way.
+/// A file or directory that could not be read.
 #[derive(Debug)]
 pub(crate) struct Unreadable {
     /// The file or directory.
@@ -63,7 +63,7 @@ pub(crate) struct Unreadable {
 }
 
 impl Unreadable {
-    /// Whether it is a trace by its name, rather than a directory that may hold some.
+    /// Whether its name is that of a trace, rather than of a directory that may hold some.
     #[must_use]
     pub(crate) fn is_trace(&self) -> bool {
         has_trace_suffix(&self.path)
@@ -77,11 +77,11 @@ impl Unreadable {
     }
 }
 
-/// Expands `paths`: a file stands for itself, `-` for standard input, and a directory for the traces below it, symbolic
-/// links followed, in the order of their names.
+/// Expands `paths`: a file stands for itself, `-` for standard input, and a directory for the traces below it, in the
+/// order of their names. Symbolic links are followed.
 ///
-/// A file with the suffix of a trace counts as one, so that it is missed where it is damaged; of any other the first bytes
-/// decide.
+/// In a directory, a file with the suffix of a trace counts as one, so that damage to it is reported. For any other
+/// file, its first bytes decide.
 #[must_use]
 pub(crate) fn discover(paths: &[PathBuf]) -> Discovered {
     let mut found = Discovered::default();
@@ -103,13 +103,13 @@ fn walk(root: &Path, found: &mut Discovered) {
             return;
         }
         match entry {
-            // Pipes and sockets would keep their reader waiting.
+            // Reading a pipe or socket could wait forever.
             Ok(entry) if entry.file_type().is_file() && !is_unfinished(entry.file_name()) => {
                 let path = entry.path();
                 match if has_trace_suffix(path) { Ok(()) } else { look_into(path) } {
                     Ok(()) => found.inputs.push(Input {
                         place: InputPath::File(path.to_owned()),
-                        // walkdir gives only what is below the root.
+                        // walkdir yields nothing outside the root, so this always strips it.
                         relative: path.strip_prefix(root).unwrap_or(path).to_owned(),
                         is_found: true,
                     }),
@@ -121,10 +121,11 @@ fn walk(root: &Path, found: &mut Discovered) {
                 let path = error.path().unwrap_or(root).to_owned();
                 let is_loop = error.loop_ancestor().is_some();
                 if !is_loop && !has_trace_suffix(&path) && path.is_symlink() {
-                    // To nothing, or to where nobody may look; by its name no trace.
+                    // The link's target is missing or cannot be accessed, and its name is not a trace's. A missing
+                    // target is not even reported.
                     let gone = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
                     if !gone {
-                        let source = error.into_io_error().unwrap_or_else(cannot_be_walked);
+                        let source = error.into_io_error().unwrap_or_else(unknown_reason);
                         found.passed_over.push(InputError::Read { path, source });
                     }
                     continue;
@@ -133,7 +134,7 @@ fn walk(root: &Path, found: &mut Discovered) {
                     Some(ancestor) => {
                         io::Error::other(format!("a symbolic link that leads back to {}", ancestor.display()))
                     }
-                    None => error.into_io_error().unwrap_or_else(cannot_be_walked),
+                    None => error.into_io_error().unwrap_or_else(unknown_reason),
                 };
                 found.unreadable.push(Unreadable { path, error });
             }
@@ -141,20 +142,20 @@ fn walk(root: &Path, found: &mut Discovered) {
     }
 }
 
-/// Stands for a reason that is not known.
-fn cannot_be_walked() -> io::Error {
-    io::Error::other("cannot be walked")
+/// The error if the reason is not known.
+fn unknown_reason() -> io::Error {
+    io::Error::other("cannot be searched")
 }
 
-/// Bytes that one read asks for where a file is only looked into.
+/// Bytes per read when only the start of a file is needed.
 const LOOK: usize = 16 << 10;
 
-/// Whether a file's first bytes are a trace's; else why not.
+/// Checks that a file's first bytes are those of a trace. The error says why they are not.
 fn look_into(path: &Path) -> Result<(), InputError> {
     Source::open(path, SourceOptions { read_size: Some(LOOK), ..SourceOptions::default() }).map(drop)
 }
 
-/// What this program has not finished writing, or was kept from finishing.
+/// Whether it is a temporary file of this program: output that is still being written, or was left by a killed run.
 fn is_unfinished(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b".tap2pcap-") && name.ends_with(b".tmp")
@@ -170,8 +171,8 @@ fn has_trace_suffix(path: &Path) -> bool {
     unpacked(path).extension().is_some_and(|suffix| SUFFIXES.iter().any(|known| suffix == *known))
 }
 
-/// The name of a trace file without the suffixes that only tell how it is packed and encoded, so that the same
-/// messages give the same packets in every encoding.
+/// The name of a trace file without the suffixes of its packing and encoding, so that the same messages give the same
+/// packets in every encoding.
 #[must_use]
 pub fn trace_stem(path: &Path) -> String {
     let unpacked = unpacked(Path::new(path.file_name().unwrap_or(path.as_os_str())));

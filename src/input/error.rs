@@ -1,4 +1,4 @@
-//! Why a source gives nothing at all.
+//! Why nothing at all can be read from a source.
 
 use std::{
     io,
@@ -22,30 +22,30 @@ pub enum InputError {
         #[source]
         source: io::Error,
     },
-    /// Nothing in it.
+    /// It holds no bytes.
     #[error("{path}: empty, not an Envoy tap trace", path = path.display())]
     Empty {
         /// The file, `-` for standard input.
         path: PathBuf,
     },
-    /// Recognised, and yet no connection or exchange could be read from it.
+    /// It was recognised, but no connection or exchange could be read from it.
     #[error("{path}: holds no trace that can be read", path = path.display())]
     NothingReadable {
         /// The file, `-` for standard input.
         path: PathBuf,
     },
-    /// None of the five encodings.
+    /// It is in none of the five encodings.
     #[error("{path}: byte 0, message 0: not an Envoy tap trace: {looks_like}", path = path.display())]
     Unrecognised {
         /// The file, `-` for standard input.
         path: PathBuf,
-        /// What it is instead, as far as its first bytes tell.
+        /// What its first bytes look like instead.
         looks_like: Likeness,
     },
 }
 
 impl InputError {
-    /// The source, as it was named.
+    /// The source's name.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -56,7 +56,7 @@ impl InputError {
         }
     }
 
-    /// The name that scripts rely on, as of a finding.
+    /// The name that scripts rely on, like that of a finding's code.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

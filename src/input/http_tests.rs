@@ -42,7 +42,7 @@ pub(super) fn seen(view: MessageView<'_>) -> Vec<SeenPiece> {
         .collect()
 }
 
-/// What a trace decodes to: the parts of its exchange; none for a socket trace.
+/// The parts that a trace decodes to; none for a socket trace.
 pub(super) fn expected(trace: &Trace) -> Vec<SeenPiece> {
     match trace {
         Trace::HttpBufferedTrace(trace) => [(HttpSide::Request, &trace.request), (HttpSide::Response, &trace.response)]
@@ -54,7 +54,7 @@ pub(super) fn expected(trace: &Trace) -> Vec<SeenPiece> {
     }
 }
 
-/// What a trace's kind and id decode to.
+/// The kind and id that a trace decodes to.
 pub(super) fn kind_and_id(trace: &Trace) -> (TraceKind, u64) {
     match trace {
         Trace::HttpBufferedTrace(_) => (TraceKind::HttpBuffered, 0),
@@ -74,7 +74,7 @@ fn expected_message(side: HttpSide, message: &http_buffered_trace::Message) -> V
         pieces.push(fields(side, HttpPart::Trailers, &message.trailers));
     }
     let time = message.headers_received_time.as_ref();
-    // One that cannot be read says nothing of headers.
+    // A time that cannot be read does not make a headers part.
     if let Some(time) = time.and_then(|time| nanos_from_timestamp(time.seconds, time.nanos.into()).ok()) {
         if message.headers.is_empty() {
             pieces.insert(0, fields(side, HttpPart::Headers, &[]));
@@ -134,7 +134,7 @@ fn any_body() -> BoxedStrategy<tap::Body> {
     (option::of(kind), any::<bool>()).prop_map(|(body_type, truncated)| tap::Body { body_type, truncated }).boxed()
 }
 
-/// Random HTTP traces, with connections of the decoder's own making.
+/// Random HTTP traces, with the connections that the caller generates.
 pub(super) fn any_trace(connection: BoxedStrategy<tap::Connection>) -> BoxedStrategy<Trace> {
     let time = (0..4_000_000_000_i64, 0..1_000_000_000_i32)
         .prop_map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos });
@@ -172,13 +172,13 @@ pub(super) fn any_trace(connection: BoxedStrategy<tap::Connection>) -> BoxedStra
     prop_oneof![buffered, streamed].boxed()
 }
 
-/// Holds what was left of a cut message against the whole: parts and fields that were complete, and of half a body
-/// the bytes that are there.
+/// Compares a cut message with the whole one: it must have the complete parts and fields, and the bytes that are left
+/// of an incomplete body.
 pub(super) fn check_cut(left: &[SeenPiece], whole: &[SeenPiece]) {
     assert!(left.len() <= whole.len());
     for left_piece in left {
-        let is_it = |piece: &&SeenPiece| (piece.side, piece.part) == (left_piece.side, left_piece.part);
-        let whole_piece = whole.iter().find(is_it).unwrap();
+        let is_same = |piece: &&SeenPiece| (piece.side, piece.part) == (left_piece.side, left_piece.part);
+        let whole_piece = whole.iter().find(is_same).unwrap();
         assert!(whole_piece.headers.starts_with(&left_piece.headers), "{left:?} of {whole:?}");
         let (payload, all) = (&left_piece.payload, &whole_piece.payload);
         assert!(all.starts_with(payload), "{left:?} of {whole:?}");

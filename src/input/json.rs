@@ -1,7 +1,7 @@
 //! JSON traces (`JSON_BODY_AS_BYTES`, `JSON_BODY_AS_STRING`): objects back to back, without an array around them.
 //!
-//! serde_json reads each object straight into a [`Message`], so what stands before an error is kept. Where an object
-//! is not complete yet, a splitter that remembers how far it looked decides when parsing is worth another try.
+//! serde_json reads each object straight into a [`Message`], so what comes before an error is kept. If an object is not
+//! complete yet, a splitter that remembers how far it looked decides when it is parsed again.
 
 mod cursor;
 mod fast;
@@ -34,14 +34,14 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Decodes JSON objects back to back, each a `TraceWrapper`.
 #[derive(Debug, Default)]
 pub(crate) struct JsonDecoder {
-    /// The place where a byte order mark may stand was passed.
+    /// The start of the source, where a byte order mark may be, was passed.
     begun: bool,
     /// The object at the start of the window is not complete yet.
     pending: Option<PendingObject>,
-    /// Damage whose end is not in sight yet.
+    /// The search for the end of damage, or of an object that is passed over.
     lost: Option<Search>,
     times: Times,
-    /// What the fast path is held against.
+    /// Turns the fast path off, for tests that compare the two.
     #[cfg(test)]
     only_general: bool,
 }
@@ -123,7 +123,7 @@ impl JsonDecoder {
             Ok(len) => {
                 self.pending = None;
                 if out.kind.is_none() && attempt.unknown_before.is_some() {
-                    // Not a newer Envoy's fields: nothing in it is Envoy's.
+                    // Its unknown fields are not a newer Envoy's, because nothing else in it is Envoy's.
                     attempt.undo(out);
                     let detail = "an object with none of a tap trace's fields".to_owned();
                     let fault = Fault { at: start, code: Code::Undecodable, detail };
@@ -134,15 +134,14 @@ impl JsonDecoder {
             Err(ref error) => error,
         };
         let at = attempt.fault_at.unwrap_or_else(|| offset_of(error, text));
-        // A number that ends with the window may go on after it, so that it is of the wrong type, or none, says
-        // nothing yet.
+        // A number at the end of the window may go on after it, so an error there may go away with more bytes.
         let is_open = error.is_eof() || at + 1 >= text.len();
         if is_open && !complete && !at_end {
             attempt.undo(out);
             self.pending.get_or_insert_with(|| PendingObject::new(text)).tried = text.len();
             return need_more;
         }
-        // The parser may miss something at the end of an object whose braces are closed, as in `{"\u"}`.
+        // The parser may report an early end for an object whose braces are all closed, as in `{"\u"}`.
         let complete = complete || (error.is_eof() && PendingObject::new(text).is_complete(text));
         self.pending = None;
         if error.is_eof() && !complete && at_end {
@@ -187,8 +186,8 @@ impl JsonDecoder {
         Step::Damaged { start, end: start + end, fault }
     }
 
-    /// Parses one object into `out`, which is clear. `cut_payload` says that the body after so many others was cut and
-    /// closed by force.
+    /// Parses one object into `out`, which must be cleared. `cut_payload` is the index of the body that was cut, and
+    /// that [`close`] has closed.
     fn parse(&mut self, text: &[u8], out: &mut Message, cut_payload: Option<usize>) -> Attempt {
         let mut context = Context::new(text, &mut self.times, cut_payload);
         let mut parts = Parts::default();
@@ -200,8 +199,8 @@ impl JsonDecoder {
         Attempt { outcome, fault_at, unknown_before, payloads }
     }
 
-    /// Parses a message that the end of the source cut once more, closed by force, to keep the payload that the cut
-    /// went through.
+    /// Closes a message that the end of the source cut, and parses it again, to keep the payload that the cut went
+    /// through.
     fn read_cut_body(&mut self, text: &[u8], out: &mut Message, first: Attempt) {
         let (events, connections, headers) = (out.events.len(), out.event_connections.len(), out.headers.len());
         let parts: Vec<_> = out.http.iter().map(|piece| (piece.side, piece.part)).collect();
@@ -220,7 +219,7 @@ impl JsonDecoder {
             out.events.truncate(events);
             out.event_connections.truncate(connections);
         }
-        // Half a name or value is none.
+        // The first attempt read all complete fields. Another one now may have half a name or value.
         out.headers.truncate(headers);
         for piece in &mut out.http {
             piece.headers = (piece.headers.0.min(headers), piece.headers.1.min(headers));
@@ -266,20 +265,20 @@ impl PendingObject {
         self.search.find_end(text).is_some()
     }
 
-    /// Whether to parse again before the end is in sight, since a lost quote may hide it. Every attempt costs the
-    /// whole text, so each takes at least twice as much text as the one before.
+    /// Whether to parse again before the end is in sight, because a lost quote may hide it. Each attempt parses the
+    /// whole text, so the text must have doubled since the last one.
     fn is_due(&self, text: &[u8]) -> bool {
         self.is_suspect && text.len() / 2 >= self.tried
     }
 }
 
-/// What became of parsing one object.
+/// The result of parsing one object.
 struct Attempt {
     /// The object's length.
     outcome: Result<usize, Error>,
-    /// Where the error is, if known better than by serde_json.
+    /// Where the error is, if this is known more exactly than serde_json tells.
     fault_at: Option<usize>,
-    /// The unknown fields before the attempt, where it found any.
+    /// The unknown fields before the attempt, if it found any.
     unknown_before: Option<UnknownFields>,
     /// Bodies whose bytes were read.
     payloads: usize,
@@ -304,8 +303,8 @@ fn shown(byte: u8) -> String {
     if byte.is_ascii_graphic() { format!("`{}`", char::from(byte)) } else { format!("byte 0x{byte:02x}") }
 }
 
-/// The place that serde_json gives as an offset in `text`. Its lines count from 1, its columns count the bytes of the
-/// line up to and with the wrong one: none where that is the line break before.
+/// Converts serde_json's place of an error to an offset in `text`. Lines count from 1. The column is the number of
+/// bytes in the line up to and including the wrong one; it is 0 if the line break before the line is wrong.
 fn offset_of(error: &Error, text: &[u8]) -> usize {
     let line_start = match error.line() {
         0 | 1 => 0,
@@ -314,8 +313,8 @@ fn offset_of(error: &Error, text: &[u8]) -> usize {
     (line_start + error.column()).saturating_sub(1).min(text.len())
 }
 
-/// serde_json's message without the place at its end (that is the window's, not the source's), and not longer than
-/// people read: it may quote a whole payload.
+/// serde_json's message without the place at its end, which counts from the start of the window, not of the source. The
+/// message is shortened, because it may quote a whole payload.
 fn detail_of(error: &Error) -> String {
     const LONGEST: usize = 160;
     let mut detail = error.to_string();

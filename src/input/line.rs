@@ -1,23 +1,23 @@
-//! What the straight-line readers of JSON and text are made of.
+//! Building blocks of the fast paths for JSON and text.
 //!
-//! Envoy prints each kind of message in one way: the same names in the same order, the same white space. Nearly all of
-//! a trace with small events is this frame around the payloads, so the readers compare it in long pieces instead of
-//! looking at its tokens. Whatever does not compare is none of their business.
+//! Envoy prints each kind of message in one way: the same names in the same order, with the same white space. In a
+//! trace of small events, nearly all bytes are this frame around the payloads. The fast paths therefore compare it in
+//! long pieces instead of splitting it into tokens. If anything differs, they leave the text to the general decoders.
 
-/// What is left of a text that is being compared with the expected one.
+/// The rest of a text that is being compared with an expected one.
 #[derive(Clone, Copy)]
 pub(super) struct Line<'a> {
     pub(super) rest: &'a [u8],
 }
 
 impl<'a> Line<'a> {
-    /// Steps over what must stand here.
+    /// Steps over text that must come next.
     #[inline(always)]
     pub(super) fn expect<const N: usize>(&mut self, expected: &[u8; N]) -> Option<()> {
         self.has(expected).then_some(())
     }
 
-    /// Steps over what may stand here, and says whether it does.
+    /// Steps over text that may come next, and returns whether it does.
     #[inline(always)]
     pub(super) fn has<const N: usize>(&mut self, expected: &[u8; N]) -> bool {
         match self.rest.split_first_chunk::<N>() {
@@ -29,8 +29,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A decimal number of 1 to 15 digits without a leading zero, which has another meaning in text. After it, one
-    /// more byte must stand.
+    /// A decimal number of 1 to 15 digits. A leading zero is refused, because it makes a number octal in the text
+    /// format. Digits are read eight bytes at a time, so more bytes must follow the number.
     #[inline(always)]
     pub(super) fn number(&mut self) -> Option<u64> {
         let first = u64::from_le_bytes(*self.rest.first_chunk()?);
@@ -48,18 +48,18 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The decimal digits that eight bytes start with: the number that they make, and how many they are.
+/// The decimal digits at the start of eight bytes: their value, and how many they are.
 #[inline(always)]
 pub(super) fn leading_digits(eight: u64) -> (u64, usize) {
     let values = eight ^ 0x3030_3030_3030_3030;
-    // The high bit of each byte that is not 0 to 9; a carry out of one only spoils those after it.
+    // The high bit of each byte that is not 0 to 9. A carry out of such a byte only spoils the bytes after it.
     let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
     let len = (others.trailing_zeros() / 8) as usize;
     if len == 0 {
         return (0, 0);
     }
-    // The digits move to the end, after zeros, so that there are always eight; then neighbours are joined to numbers of
-    // two, of four and of eight digits.
+    // The shift puts zeros before the digits, so that there are always eight. Neighbours are then joined into numbers
+    // of two, four and eight digits.
     let ones = values << (64 - 8 * len);
     let twos = ones.wrapping_mul(0x0a01) >> 8 & 0x00ff_00ff_00ff_00ff;
     let fours = twos.wrapping_mul(0x0064_0001) >> 16 & 0x0000_ffff_0000_ffff;

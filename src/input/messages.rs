@@ -1,22 +1,22 @@
-//! A source as its users go through it: message by message.
+//! Reads a source message by message.
 
 use super::{Advance, Source};
 use crate::trace::{Findings, MessageView};
 
 impl Source {
-    /// The next message, or `None` at the end. It reads on where it must, and may block then.
+    /// The next message, or `None` at the end. Reads more of the source if it has to, which may block.
     ///
-    /// The message lies in the source's window until the next call: whoever needs it for longer copies what is needed of
-    /// it. Events that follow each other on one connection may come as one message. What is wrong with the source is
-    /// added to `findings`.
+    /// The message borrows from the source until the next call; copy what you need for longer. Consecutive events of
+    /// one connection may come as one message. Anything wrong with the source is added to `findings`.
     ///
     /// ```
     /// use tap2pcap::{
-    ///     input::{Options, Source},
+    ///     input::{Source, SourceOptions},
     ///     trace::Findings,
     /// };
     ///
-    /// let mut source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), Options::default())?;
+    /// let path = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb";
+    /// let mut source = Source::open(path.as_ref(), SourceOptions::default())?;
     /// let (mut bytes, mut findings) = (0, Findings::default());
     /// while let Some(message) = source.next_message(&mut findings) {
     ///     for event in &message.message().events {

@@ -1,14 +1,15 @@
 //! Bytes to trace messages: sources, detection, framing, and one decoder per encoding.
 //!
-//! A [`Source`] is a file, or anything else that can be read, in any of the five encodings, packed or not:
+//! A [`Source`] reads a file, or any other reader, in any of the five encodings, packed or not:
 //!
 //! ```
 //! use tap2pcap::{
-//!     input::{Encoding, Options, Source},
+//!     input::{Encoding, Source, SourceOptions},
 //!     trace::Findings,
 //! };
 //!
-//! let mut source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), Options::default())?;
+//! let path = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb";
+//! let mut source = Source::open(path.as_ref(), SourceOptions::default())?;
 //! assert_eq!(source.encoding(), Encoding::Binary);
 //! let mut findings = Findings::default();
 //! while let Some(view) = source.next_message(&mut findings) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where a trace comes from. A file may have any name, `-` too.
+/// Where a trace comes from. A file may have any name, even `-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputPath {
     /// Standard input.
@@ -36,13 +36,13 @@ impl InputPath {
         }
     }
 
-    /// Whether it is a file with a content that can be read more than once.
+    /// Whether it is a regular file, which can be read more than once.
     #[must_use]
     pub fn is_regular(&self) -> bool {
         self.file().is_some_and(Path::is_file)
     }
 
-    /// The one name that all names of the file lead to.
+    /// The file's absolute path without symbolic links, to tell whether two names are the same file.
     pub(crate) fn canonical(&self) -> Option<PathBuf> {
         self.file()?.canonicalize().ok()
     }

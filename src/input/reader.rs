@@ -1,5 +1,5 @@
-//! Where the bytes of a source come from: files, of which there may be more than a process can keep open, standard
-//! input, and what gzip or Zstandard packed.
+//! Readers for the bytes of a source: standard input, files (even more than a process can keep open), and data packed
+//! with gzip or Zstandard.
 
 use std::{
     fs::File,
@@ -13,13 +13,13 @@ use std::{
 
 use crate::interrupt::{self, Interruptible};
 
-/// Files that stay open between reads. Beyond that, a file is opened anew for each read: the usual soft limit of a
-/// process is 1,024 descriptors, but it may be as low as 256.
+/// The most files that stay open between reads. Any others are opened again for each read, because a process usually
+/// has a soft limit of 1,024 descriptors, and sometimes of only 256.
 const MAX_OPEN: usize = 64;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A file that need not stay open.
+/// A file that need not stay open between reads.
 #[derive(Debug)]
 struct PooledFile {
     path: PathBuf,
@@ -77,7 +77,7 @@ enum InputPacking {
 }
 
 impl InputPacking {
-    /// By the magic numbers of RFC 1952 and RFC 8878; `None` if `head` is too short to tell.
+    /// Detects the packing by the magic numbers of RFC 1952 and RFC 8878; `None` if `head` is too short to tell.
     fn detect(head: &[u8]) -> Option<Self> {
         const GZIP: &[u8] = b"\x1f\x8b";
         const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
@@ -103,17 +103,17 @@ pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     let file = interrupt::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
-        // Opening a directory succeeds; only reading it fails, with a message that helps nobody.
+        // Opening a directory succeeds; only reading it fails, with a less clear message.
         Err(io::ErrorKind::IsADirectory.into())
     } else if metadata.is_file() {
         Ok(Box::new(PooledFile::new(path, file)))
     } else {
-        // A pipe or device with a name cannot be opened again at a position.
+        // A named pipe or device cannot be opened again at the same position.
         Ok(Box::new(Interruptible(file)))
     }
 }
 
-/// Counts the bytes that come from a file, however many they unpack to.
+/// Counts the bytes read from a file, before they are unpacked.
 pub(super) struct Counted {
     pub(super) reader: Box<dyn Read + Send>,
     pub(super) count: Arc<AtomicU64>,
@@ -146,7 +146,7 @@ pub(super) fn unpack(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Rea
     let whole = Rewound { head, at: 0, len, rest: reader };
     Ok(match packing {
         InputPacking::Plain => Box::new(whole),
-        // Multi: files that were packed piece by piece and concatenated are one stream.
+        // Multi: a gzip file may consist of several members (RFC 1952, section 2.2).
         InputPacking::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole))),
         InputPacking::Zstandard => zstandard(whole)?,
     })
@@ -164,12 +164,12 @@ fn zstandard(packed: Rewound) -> io::Result<Box<dyn Read + Send>> {
     Ok(Box::new(Zstandard(decoder)))
 }
 
-/// The largest window that a Zstandard frame may ask for: what RFC 8878 recommends is 8 MiB, what `zstd` itself gives
-/// without being told to is 2 to the power of this.
+/// The base-2 logarithm of the largest window that a Zstandard frame may ask for. RFC 8878 recommends supporting 8 MiB;
+/// `zstd` itself accepts 128 MiB by default.
 #[cfg(feature = "zstd")]
 const ZSTANDARD_WINDOW_LOG: u32 = 27;
 
-/// Says in plain words what the library says of a frame that asks for more.
+/// Replaces the library's error for a larger window with one that says what to do.
 #[cfg(feature = "zstd")]
 struct Zstandard<R: io::BufRead>(zstd::Decoder<'static, R>);
 
@@ -178,8 +178,8 @@ impl<R: io::BufRead> Read for Zstandard<R> {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| {
-            // ZSTD_error_frameParameter_windowTooLarge, which is part of the library's stable interface, as it comes
-            // out of a function.
+            // The library's functions return ZSTD_error_frameParameter_windowTooLarge, which is 16 in its stable
+            // interface, as a negative number.
             let too_large = zstd::zstd_safe::get_error_name(16_usize.wrapping_neg());
             if error.to_string() == too_large {
                 let mebibytes = 1 << (ZSTANDARD_WINDOW_LOG - 20);
@@ -193,7 +193,7 @@ impl<R: io::BufRead> Read for Zstandard<R> {
     }
 }
 
-/// The bytes that were looked at, then the rest.
+/// Reads again the bytes that detection has read, then the rest.
 struct Rewound {
     head: [u8; 4],
     at: usize,

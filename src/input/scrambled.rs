@@ -1,5 +1,5 @@
-//! Messages as no printer writes them, for the tests of the decoders: fields in any order and more than once, members of
-//! a oneof one after another, submessages in pieces.
+//! Valid messages that no printer writes, for the tests of the decoders: fields in any order and more than once,
+//! several members of a oneof, submessages in pieces.
 
 use proptest::{collection::vec, prelude::*};
 use prost::encoding::encode_varint;
@@ -21,7 +21,7 @@ enum ScrambledValue {
     Message(Vec<ScrambledField>),
 }
 
-/// Fields of `TraceWrapper`: all of them members of its oneof, of one kind or of several.
+/// Fields of `TraceWrapper`, all of them members of its oneof, of one kind or of several.
 pub(super) fn wrapper(kinds: impl Strategy<Value = Vec<TraceKind>>) -> impl Strategy<Value = Vec<ScrambledField>> {
     (kinds, vec(any::<u8>(), 0..400)).prop_map(|(kinds, bytes)| {
         let wrapper = DESCRIPTORS.get_message_by_name("envoy.data.tap.v3.TraceWrapper").unwrap();
@@ -34,7 +34,7 @@ pub(super) fn wrapper(kinds: impl Strategy<Value = Vec<TraceKind>>) -> impl Stra
     })
 }
 
-/// Every choice is a byte; where none are left, a message ends.
+/// Every random choice takes a byte. When none are left, the message ends.
 fn message(descriptor: &MessageDescriptor, choices: &mut impl Iterator<Item = u8>) -> Vec<ScrambledField> {
     let all: Vec<_> = descriptor.fields().collect();
     let mut fields = Vec::new();
@@ -91,7 +91,7 @@ pub(super) fn print(fields: &[ScrambledField], out: &mut String) {
             (ScrambledValue::Number(number), Kind::Bool) => {
                 out.push_str(if *number == 1 { ": true\n" } else { ": false\n" })
             }
-            // What the wire takes for a large number.
+            // The wire format reads a negative number as a large one.
             (ScrambledValue::Number(number), Kind::Uint64) => out.push_str(&format!(": {}\n", number.cast_unsigned())),
             (ScrambledValue::Number(number), _) => out.push_str(&format!(": {number}\n")),
             (ScrambledValue::Bytes(bytes), _) => {

@@ -29,49 +29,52 @@ use super::{
 };
 use crate::trace::{Code, Fact, Finding, Findings, Message, MessageView, Place, UnknownFields};
 
-/// Bytes that detection looks at. More are never needed: the first message of a trace shows its shape early.
+/// The most bytes that detection looks at. More are not needed, because the first message shows its encoding early.
 const HEAD: usize = 64 * 1024;
 
 /// How a source is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceOptions {
-    /// The encoding, where it is not to be detected.
+    /// The encoding; `None` to detect it.
     pub encoding: Option<Encoding>,
-    /// Bytes that one read asks for, where many sources are open at once.
+    /// Bytes per read, to save memory when many sources are open at once.
     pub read_size: Option<usize>,
-    /// Bytes of the largest message that is read; a larger one is passed over. At least [`LEAST_MAX_MESSAGE`].
+    /// The largest message that is read, in bytes; a larger one is passed over. At least [`LEAST_MAX_MESSAGE`];
+    /// [`MAX_MESSAGE`] by default.
     pub max_message: Option<usize>,
-    /// Events of one message; those beyond are passed over. [`MAX_EVENTS`] by default.
+    /// The most events per message; those beyond are dropped. [`MAX_EVENTS`](crate::trace::MAX_EVENTS) by default.
     pub max_events: Option<usize>,
-    /// Header and trailer fields of one message, likewise. [`MAX_HEADERS`] by default.
+    /// The most header and trailer fields per message; those beyond are dropped.
+    /// [`MAX_HEADERS`](crate::trace::MAX_HEADERS) by default.
     pub max_headers: Option<usize>,
 }
 
-/// What [`Source::advance`] came to.
+/// The outcome of [`Source::advance`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advance {
     /// [`Source::message`] is the next message.
     Message,
-    /// The next message is not complete: [`Source::fill`] reads on, and may block.
+    /// The next message is not complete yet. [`Source::fill`] reads more of it, and may block.
     NeedInput,
     /// No message is left.
     End,
 }
 
-/// What [`Source::peek`] came to.
+/// The outcome of [`Source::peek`].
 #[derive(Debug)]
 pub(crate) enum Peek<'a> {
     /// The next message; its payloads cannot be looked at yet.
     Message(&'a Message),
-    /// It is not complete: [`Source::fill`] reads on, and may block.
+    /// The next message is not complete yet. [`Source::fill`] reads more of it, and may block.
     NeedInput,
     /// The source ends here, or what follows is damaged.
     Nothing,
 }
 
-/// Trace messages of one file or stream, one at a time, from a buffer of a few hundred KiB or of the largest message.
+/// Reads the trace messages of one file or stream, one at a time. Its buffer holds a few hundred KiB, or the largest
+/// message.
 ///
-/// Damage never stops a source before it must: what is wrong becomes a [`Finding`], what is readable a message.
+/// A source goes on after damage whenever it can: what is wrong becomes a [`Finding`], and what is readable a message.
 pub struct Source {
     path: PathBuf,
     window: Window,
@@ -80,9 +83,9 @@ pub struct Source {
     limits: Limits,
     messages: LookAhead,
     watch: Watch,
-    /// Reading on failed before anybody asked for it.
+    /// An error that [`Source::open`] met while it read ahead. The next [`Source::fill`] reports it.
     failed: Option<io::Error>,
-    /// Bytes at the start of the window that belong to the current message; they are given up by the next `advance`.
+    /// Bytes at the start of the window that belong to the current message. The next `advance` gives them up.
     taken: usize,
     next_index: u64,
     decoded: u64,
@@ -99,7 +102,7 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    /// Opens what an input of the command line stands for.
+    /// Opens an input of the command line.
     ///
     /// # Errors
     /// As [`Source::open`].
@@ -111,14 +114,14 @@ impl Source {
         }
     }
 
-    /// Opens a trace file, unpacking gzip and Zstandard. Without `encoding`, its first bytes decide.
+    /// Opens a trace file, and unpacks gzip and Zstandard. Unless `options` names the encoding, it is detected.
     ///
     /// # Errors
-    /// [`InputError`] where the file cannot be read, is empty, or is no trace.
+    /// [`InputError`] if the file cannot be read, is empty, or is not a trace.
     pub fn open(path: &Path, options: SourceOptions) -> Result<Self, InputError> {
         let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
         let mut source = Self::unpack(path, reader, options)?;
-        // Among many, a small one is done with its file, and with the memory that unpacking it takes.
+        // Among many sources, a small one is read to its end now. That frees its file, and the memory for unpacking it.
         if options.read_size.is_some() && path.is_file() {
             while !source.window.holds_a_read() && source.failed.is_none() {
                 source.failed = source.window.read().err();
@@ -137,7 +140,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Reads a trace from `reader`; `path` names it in messages and breaks ties of detection.
+    /// Reads a trace from `reader`; `path` names it in messages and breaks ties in detection.
     ///
     /// # Errors
     /// As [`Source::open`].
@@ -179,7 +182,7 @@ impl Source {
             if let Some(given) = given {
                 return Ok(given);
             }
-            // However much one read brings: the answer must not depend on it.
+            // The answer must not depend on how many bytes a read returns.
             let head = &bytes[..bytes.len().min(HEAD)];
             match recognise(head, &self.path, !self.window.at_end() && head.len() < HEAD) {
                 Some(Detected::Trace(encoding)) => return Ok(encoding),
@@ -203,7 +206,7 @@ impl Source {
         self.encoding
     }
 
-    /// Messages decoded so far, damaged ones of which something was readable included.
+    /// Messages decoded so far, including damaged ones that were partly readable.
     #[must_use]
     pub fn decoded(&self) -> u64 {
         self.decoded
@@ -215,7 +218,7 @@ impl Source {
         self.window.offset() + self.taken as u64
     }
 
-    /// Bytes that were read, decoded or not; of a packed file, as they lie there.
+    /// Bytes read so far, decoded or not. For a packed file, they are counted before unpacking.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.window.bytes_read()
@@ -241,8 +244,8 @@ impl Source {
         MessageView::new(self.messages.current(), self.window.bytes())
     }
 
-    /// Decodes the next message from the bytes that are there, as a batch with those after it that may share it. Never
-    /// blocks. What is wrong with it is added to `findings`.
+    /// Decodes the next message from the window, and adds the messages after it that may share its batch. Never blocks.
+    /// Anything wrong with them is added to `findings`.
     pub fn advance(&mut self, findings: &mut Findings) -> Advance {
         let advance = self.advance_one(findings);
         if advance == Advance::Message {
@@ -277,7 +280,7 @@ impl Source {
         }
     }
 
-    /// Adds the messages that follow the current one and may share its batch, as far as the bytes of them are there.
+    /// Adds the messages after the current one to its batch, while they may share it and are complete in the window.
     #[inline]
     fn extend_batch(&mut self) {
         while self.messages.current().has_room() && self.look_ahead() {
@@ -294,7 +297,7 @@ impl Source {
         self.taken = 0;
     }
 
-    /// Takes what the decoder came to. `None` where the next step is to be taken.
+    /// Handles the outcome of a decoder's step. `None` asks for another step.
     fn accept(&mut self, step: Step, findings: &mut Findings) -> Option<Advance> {
         match step {
             Step::Message { start, end } => {
@@ -328,7 +331,7 @@ impl Source {
         }
     }
 
-    /// Decodes the message after the current one, which stays as it is. Never blocks.
+    /// Decodes the message after the current one, and leaves the current one unchanged. Never blocks.
     pub(crate) fn peek(&mut self) -> Peek<'_> {
         if !self.look_ahead() && !self.limits.passes_over() {
             return Peek::NeedInput;
@@ -336,8 +339,8 @@ impl Source {
         self.messages.next().map_or(Peek::Nothing, Peek::Message)
     }
 
-    /// Decodes the message after the current one, if that was not done. Says false where it is passed over or not
-    /// complete.
+    /// Decodes the message after the current one, unless that is done already. Returns false if that message is passed
+    /// over or is not complete yet.
     #[inline]
     fn look_ahead(&mut self) -> bool {
         while !self.messages.is_ahead() {
@@ -346,7 +349,7 @@ impl Source {
             }
             let (bytes, at_end) = self.limits.view(&self.window, self.taken);
             if let Some((skip, wanted)) = self.messages.decode(|next| self.decoder.step(bytes, at_end, next)) {
-                // Given up with the current message.
+                // The next `advance` gives up these bytes together with the current message.
                 self.taken += skip;
                 self.limits.want(&self.window, &mut *self.decoder, self.taken, (skip, wanted));
             }
@@ -354,14 +357,14 @@ impl Source {
         true
     }
 
-    /// Gives up a message that is too large, and goes on after it.
+    /// Reports a message that is too large, and passes over it.
     fn pass_over(&mut self, findings: &mut Findings) {
         let place = Place { offset: self.window.offset(), message: self.next_index };
         findings.push(Finding::new(place, self.limits.pass_over(&mut *self.decoder)));
         self.next_index += 1;
     }
 
-    /// The current message is what the decoder found in so many bytes.
+    /// Gives the current message its place, which the decoder found in `start..end` of the window, and checks it.
     fn begin_message(&mut self, start: usize, end: usize, findings: &mut Findings) {
         self.watch.release_suspect(findings);
         let message = self.messages.current_mut();
@@ -372,7 +375,7 @@ impl Source {
         self.take(end, count);
     }
 
-    /// The current batch goes on for so many bytes, and for so many messages.
+    /// Extends the current batch by `len` bytes and `count` messages.
     #[inline]
     fn take(&mut self, len: usize, count: u64) {
         self.taken += len;
@@ -388,7 +391,7 @@ impl Source {
         Finding::new(place, fact)
     }
 
-    /// Reads on after [`Advance::NeedInput`]; may block. A source that cannot be read on ends there, with a finding.
+    /// Reads more after [`Advance::NeedInput`]; may block. If reading fails, the source ends there, with a finding.
     pub fn fill(&mut self, findings: &mut Findings) {
         let wanted = self.taken + self.limits.wanted();
         while !self.window.at_end() && self.window.len() < wanted {

@@ -1,8 +1,8 @@
 //! `PROTO_TEXT`: `TraceWrapper` messages in the protobuf text format, one field of the oneof after another.
 //!
-//! Nothing marks where one wrapper ends and the next starts, but each holds one field of the oneof, so each such field
-//! is a message, complete with its closing brace: on a live stream the next one may be long in coming. What else stands
-//! at the top level belongs to the message before it, says nothing of it, and is skipped.
+//! Nothing marks where one wrapper ends and the next starts. But each holds one field of the oneof, so each such field
+//! is a message. It counts as complete at its closing brace, because on a live stream the next one may come much later.
+//! Other fields at the top level belong to the message before them, but say nothing that matters, and are skipped.
 
 mod fast;
 mod lexer;
@@ -28,13 +28,13 @@ use crate::trace::{Body, Code, Event, Message, Span, TraceKind};
 /// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
 pub(crate) struct TextDecoder {
-    /// The search for the end of a field that crossed the end of the window.
+    /// The search for the end of a field that crosses the end of the window.
     split: Option<Split>,
-    /// The search found an end that may be none.
+    /// The search found an end, which may be wrong.
     found: bool,
-    /// Bytes to wait for before decoding is tried again, where the search found an end that was none.
+    /// Bytes to wait for before decoding is tried again, after the search found a wrong end.
     patience: usize,
-    /// Bytes after which decoding is tried again whatever the search says, where it does not know every end.
+    /// Bytes after which decoding is tried again whatever the search says, for a field whose end it may miss.
     limit: Option<usize>,
     /// The window starts inside a comment between fields.
     in_comment: bool,
@@ -42,9 +42,9 @@ pub(crate) struct TextDecoder {
     after_field: bool,
     /// The search for the end of a message that is passed over.
     over: Option<Split>,
-    /// Unknown fields of the field that start before this were counted when decoding it was first tried.
+    /// Unknown fields up to this offset in the field were counted by an earlier attempt to decode it.
     counted: usize,
-    /// What the fast path is held against.
+    /// Turns the fast path off, for tests that compare the two.
     #[cfg(test)]
     only_general: bool,
 }
@@ -142,7 +142,7 @@ impl Decode for TextDecoder {
 }
 
 impl TextDecoder {
-    /// Skips white space, comments and the separator that may stand between two fields.
+    /// Skips white space, comments and the optional separator between two fields.
     fn skip_between(&mut self, window: &[u8], from: usize) -> usize {
         let mut at = from;
         loop {
@@ -163,14 +163,14 @@ impl TextDecoder {
         }
     }
 
-    /// Whether decoding the field at the start of the window is not worth another try yet.
+    /// Whether it is too early to try again to decode the field at the start of the window.
     fn is_pending(&mut self, window: &[u8]) -> bool {
         let Some(split) = &mut self.split else { return false };
         self.found = window.len() >= self.patience && split.find(window, false).is_some();
         !self.found && self.limit.is_none_or(|limit| window.len() < limit)
     }
 
-    /// Starts over after a field or after damage.
+    /// Resets the decoder after a field or after damage.
     fn begin(&mut self, after_field: bool) {
         *self = Self {
             after_field,
@@ -200,17 +200,17 @@ impl TextDecoder {
         out: &mut Message,
     ) -> Step {
         let twice = (window.len() - start) * 2;
-        // The search takes a value for a name and a list's element for a field, so one that found an end too early may
-        // do so again and again.
+        // The search can mistake a value for a name, or a list's element for a field. If it found an end too early, it
+        // may do so again and again.
         self.patience = if self.found { twice } else { 0 };
-        // A field of the oneof ends with a brace. Of others the search does not know every end, and waiting for the
-        // next message would collect them.
+        // A field of the oneof ends with a brace. The search may miss the end of any other field, and the window would
+        // grow until the next message.
         self.limit = (!is_message).then_some(twice);
         self.wait(split, counted, start, out);
         self.more(window, start)
     }
 
-    /// Keeps what was learnt of a field that has to be decoded again. The next window starts at the field.
+    /// Keeps what was learnt about a field that has to be decoded again. The next window starts at the field.
     fn wait(&mut self, mut split: Split, counted: usize, start: usize, out: &mut Message) {
         split.shift(start);
         self.split = Some(split);
@@ -223,8 +223,8 @@ impl TextDecoder {
     }
 }
 
-/// Counts the fields of an event that begin at `window[at]` and are a newer Envoy's, but for those that were counted when
-/// the field that starts at `start` was first tried.
+/// Counts the event fields of a newer Envoy that begin at `window[at]`, except those that an earlier attempt to decode
+/// the field at `start` has counted.
 #[cold]
 fn count_newer(window: &[u8], at: usize, start: usize, counted: &mut usize, out: &mut Message) {
     for (name, end) in fast::newer(window, at) {
@@ -236,7 +236,7 @@ fn count_newer(window: &[u8], at: usize, start: usize, counted: &mut usize, out:
     }
 }
 
-/// One pass over one field of the top level. A message is read from after the opening brace to after the closing one.
+/// One pass over one top-level field. Messages are read from after the opening brace to after the closing one.
 struct Parser<'w> {
     lex: Lexer<'w>,
     /// Where the field starts in the window.
@@ -258,11 +258,11 @@ impl<'w> Parser<'w> {
         }
     }
 
-    /// One field of the top level.
+    /// Reads one top-level field.
     fn top_level(&mut self, out: &mut Message) -> Parse<()> {
         let name = self.lex.name()?;
         let Some(number) = Parts::named(name, false) else { return self.unknown(Parts::MESSAGE, name, out) };
-        // So it is a message, even where its braces are damaged.
+        // The name alone makes it a message, even if its braces are damaged.
         out.kind = TraceKind::from_field_number(number);
         let mut parts = Parts::default();
         let outcome = parts.field(number, self, out);
@@ -304,8 +304,8 @@ impl<'w> Parser<'w> {
         outcome
     }
 
-    /// The value of a `string` or `bytes` field, where it is or unescaped. Whatever the outcome, the span is of what
-    /// was readable; the flag says that it is not closed.
+    /// Reads the value of a `string` or `bytes` field, which stays in the window if it has no escapes. Even after an
+    /// error, the span has what was readable; the flag says that the closing quote is missing.
     fn string(&mut self, span: &mut Span, out: &mut Message) -> (Parse<()>, bool) {
         let mut text = StringContents::default();
         let outcome = self.lex.string(out.scratch(), &mut text);
@@ -337,7 +337,7 @@ impl Cursor for Parser<'_> {
         self.lex.uint64()
     }
 
-    /// The nearest number is enough: one that does not fit makes no time either.
+    /// A number that does not fit becomes the nearest one, which is not a valid time either.
     fn int64(&mut self) -> Parse<i64> {
         self.lex.colon()?;
         Ok(self.lex.integer()?.saturate_i64())
@@ -390,7 +390,7 @@ impl Cursor for Parser<'_> {
         self.record(close, record, out).0
     }
 
-    /// One message, or a short list of them.
+    /// One message, or a list of them in square brackets.
     fn each<E: Element>(&mut self, to: E::To, out: &mut Message) -> Parse<()> {
         if self.lex.peek()? == b':' {
             self.lex.pos += 1;

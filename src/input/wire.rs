@@ -1,11 +1,11 @@
 //! The protobuf wire format of a `TraceWrapper`, scanned by hand.
 //!
 //! This is the hot path of the binary encodings: a generated decoder spends most of its time on allocations that a
-//! trace of small events does not need. Payloads stay where they are, as spans. The reference implementation is
-//! prost with the messages of [`crate::proto`]; a property test holds the two together.
+//! trace of small events does not need. Payloads stay in the window, as spans. The reference implementation is prost
+//! with the messages of [`crate::proto`]; property tests compare the two.
 //!
-//! A scanner is either strict, or lax for a message that the source cut off: a field that claims more bytes than are
-//! left then gets what is there, and [`Message::cut`] is set.
+//! A scanner is strict, or lax for a message that the source cuts off. If a field claims more bytes than are left, a
+//! lax scanner gives it those that are left, and sets [`Message::cut`].
 
 mod fast;
 #[cfg(test)]
@@ -44,7 +44,7 @@ pub(crate) enum Reason {
     EndInField,
     #[error("a number of more than ten bytes")]
     LongVarint,
-    #[error("a field number of 0")]
+    #[error("a field number that protobuf does not allow")]
     FieldZero,
     #[error("wire type {0} does not exist")]
     WireType(u8),
@@ -52,7 +52,7 @@ pub(crate) enum Reason {
     Overlong { len: u64, available: usize },
     #[error("groups nested deeper than {MAX_DEPTH}")]
     Depth,
-    #[error("a group that ends without having begun")]
+    #[error("the end of a group that did not begin")]
     StrayEndGroup,
 }
 
@@ -125,13 +125,13 @@ impl<'a> Scanner<'a> {
         self.long_varint()
     }
 
-    /// A number of several bytes. Looks beyond the message's end, because nearly always there are more bytes in the
-    /// window, and then checks that it stayed inside.
+    /// A number of several bytes. Reads eight bytes at once, even beyond the message's end, because the window nearly
+    /// always has them, and then checks that the number ends inside the message.
     #[inline]
     fn long_varint(&mut self) -> Result<u64> {
         if let Some(bytes) = self.window.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
             let word = u64::from_le_bytes(*bytes);
-            // The byte that ends the number is the first without its high bit.
+            // The first byte without its high bit ends the number.
             let ends = !word & 0x8080_8080_8080_8080;
             let len = ends.trailing_zeros() as usize / 8 + 1;
             if ends != 0 && len <= self.left() {
@@ -147,7 +147,7 @@ impl<'a> Scanner<'a> {
         let rest = self.window.get(self.at..self.end).unwrap_or_default();
         let mut value = 0_u64;
         for (index, byte) in rest.iter().enumerate().take(10) {
-            // The tenth byte holds one bit; like protobuf's own parsers, the rest of it is dropped.
+            // Only one bit of the tenth byte counts. Like protobuf's own parsers, this drops the rest of it.
             value |= u64::from(byte & 0x7f) << (7 * index);
             if *byte < 0x80 {
                 self.at += index + 1;
@@ -162,7 +162,7 @@ impl<'a> Scanner<'a> {
     pub(crate) fn tag(&mut self) -> Result<Tag> {
         let before = self.at;
         if before < self.end {
-            // Fields up to 15 have tags of one byte, and so have all that a trace holds today.
+            // Fields up to 15 have tags of one byte. A trace has no higher ones today.
             let key = self.window[before];
             if (8..0x80).contains(&key) {
                 self.at += 1;
@@ -182,7 +182,7 @@ impl<'a> Scanner<'a> {
         Ok(Tag { field: (key >> 3) as u32, wire_type: (key & 7) as u8 })
     }
 
-    /// The bytes of a length-delimited field, as a scanner of their own.
+    /// A scanner for the bytes of a length-delimited field.
     #[inline(always)]
     pub(crate) fn delimited(&mut self, out: &mut Message) -> Result<Self> {
         let before = self.at;
@@ -190,7 +190,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let left = self.left();
         if len <= left as u64 {
-            // No more than there is, so it fits.
+            // At most `left`, so it fits.
             self.at += len as usize;
             return Ok(Self { at: start, end: self.at, clamped: false, ..*self });
         }
@@ -254,7 +254,7 @@ impl<'a> Scanner<'a> {
     #[cold]
     fn unknown(&mut self, tag: Tag, message: &'static str, out: &mut Message) -> Result<()> {
         self.skip(tag)?;
-        // Not before: bytes that are no field are none of a newer Envoy's either.
+        // Counted only after skipping succeeds, because damaged bytes are not a field of a newer Envoy.
         out.unknown.count_number(message, tag.field);
         Ok(())
     }
@@ -274,7 +274,7 @@ fn join_groups(word: u64) -> u64 {
     (twenty_eights & 0x0fff_ffff) | ((twenty_eights & 0x0fff_ffff_0000_0000) >> 4)
 }
 
-/// Scans the fields of one `TraceWrapper` that was framed from outside.
+/// Scans the fields of one `TraceWrapper` whose end is known from its length.
 pub(crate) fn wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     let mut parts = Parts::default();
     let result = scan.fields(&mut parts, out);
@@ -283,7 +283,7 @@ pub(crate) fn wrapper(mut scan: Scanner<'_>, out: &mut Message) -> Result<()> {
     result
 }
 
-/// Skips a field of `TraceWrapper` that is not of its oneof.
+/// Skips a field of `TraceWrapper` that is not in its oneof.
 pub(crate) fn wrapper_extra(scan: &mut Scanner<'_>, tag: Tag, out: &mut Message) -> Result<()> {
     if Parts::has(tag.field, tag.wire_type == LEN) { scan.skip(tag) } else { scan.unknown(tag, Parts::MESSAGE, out) }
 }
@@ -303,7 +303,7 @@ pub(crate) fn trace(kind: TraceKind, mut scan: Scanner<'_>, out: &mut Message) -
 }
 
 impl Scanner<'_> {
-    /// Scans a message that is all of this scanner's bytes.
+    /// Scans all of this scanner's bytes as one message.
     #[inline]
     fn record<R: SchemaRecord>(&mut self, record: &mut R, out: &mut Message) -> (Result<()>, MessageEnd) {
         record.begin(Self::REPLACES, out);
@@ -341,7 +341,7 @@ impl Cursor for Scanner<'_> {
         self.varint().map(u64::cast_signed)
     }
 
-    /// On the wire it is sign-extended to 64 bits, and truncated by parsers.
+    /// Writers sign-extend an `int32` to 64 bits, and parsers truncate it.
     #[inline]
     fn int32(&mut self) -> Result<i64> {
         Ok(i64::from(self.varint()? as i32))
@@ -364,7 +364,7 @@ impl Cursor for Scanner<'_> {
     #[inline]
     fn span(&mut self, _ty: Type, span: &mut Span, out: &mut Message) -> Result<()> {
         let field = self.delimited(out)?;
-        // A part of a name or value is not all of the message that holds it.
+        // If a name or value is cut, so is the message that holds it.
         self.clamped |= field.clamped;
         *span = field.span();
         Ok(())

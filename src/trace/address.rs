@@ -25,7 +25,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The texts in it, which may be of any length.
+    /// The address's strings. A trace may make them of any length.
     pub(super) fn names_mut(&mut self) -> impl Iterator<Item = &mut String> {
         let (name, more) = match self {
             Self::Socket { address: name, .. } | Self::Pipe(name) => (name, None),

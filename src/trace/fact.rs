@@ -1,10 +1,10 @@
-//! What a stage has found in a trace, without a word of what it means for people: [`report`](crate::report) has those.
+//! What a stage has found in a trace, as data. [`report`](crate::report) puts it into words.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Code, HttpSide, TimeError, TraceKind, UnknownField};
 
-/// Whose address of a connection.
+/// The end of a connection that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// Envoy's own.
@@ -14,7 +14,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// The name of the field of `Connection`, without its suffix.
+    /// The name of the end's field in `Connection`, without `_address`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -24,7 +24,7 @@ impl Owner {
     }
 }
 
-/// Records of which one message may have only so many.
+/// Records whose number per message is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limited {
     /// Events of a socket trace.
@@ -35,62 +35,62 @@ pub enum Limited {
     Parts,
 }
 
-/// What is wrong or remarkable. A text in it quotes the trace or an error of the system, or is a decoder's.
+/// What is wrong or remarkable. A string in it quotes the trace or an error of the system, or comes from a decoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fact {
-    /// Bytes that are not the message they should be; what the decoder says of them.
+    /// Bytes do not decode as a message, for this reason of the decoder.
     Undecodable(String),
-    /// The source ends inside a message; what the decoder says of it.
+    /// The source ends inside a message, at a place that the decoder describes.
     CutOff(String),
-    /// Bytes after the last message are no message; what the decoder says of them.
+    /// Bytes after the last message do not decode as one, for this reason of the decoder.
     TrailingBytes(String),
-    /// The source cannot be read on, for this reason of the system's.
+    /// The source could not be read any further, because of this error.
     ReadFailed(String),
-    /// A message was passed over.
+    /// A message was passed over because of its size.
     LargeMessage {
-        /// It has so many bytes or more.
+        /// Its size in bytes, or the least that it can be.
         size: usize,
-        /// It may have so many.
+        /// The largest size that is read.
         limit: usize,
-        /// Nobody can tell where it ends, so the rest of the source is passed over with it.
+        /// Its end cannot be found, so the rest of the source is passed over with it.
         with_rest: bool,
     },
-    /// The last records of a message were passed over.
+    /// A message has more records than the limit; the last ones were dropped.
     ManyRecords {
         /// Which records.
         records: Limited,
-        /// There may be so many.
+        /// How many are kept.
         limit: usize,
-        /// So many were passed over.
+        /// How many were dropped.
         beyond: u64,
     },
-    /// An address is longer than what is kept of one.
+    /// An address is longer than the limit, and was shortened.
     LongAddress {
-        /// In bytes.
+        /// Its length in bytes.
         len: usize,
     },
     /// Times of one message cannot be read.
     BadTimes {
-        /// What is wrong with the first one.
+        /// What is wrong with the first of them.
         first: TimeError,
         /// How many there are.
         times: u64,
     },
-    /// A message of another kind than the source began with.
+    /// A message has another kind than the source began with.
     MixedKinds(TraceKind),
-    /// A field that this version does not know.
+    /// This version does not know a field.
     UnknownField(UnknownField),
-    /// More such fields than are told apart.
+    /// Unknown fields beyond the [number that is listed](super::UnknownFields::DISTINCT).
     UnknownFields {
-        /// How many.
+        /// How often they occur.
         times: u64,
     },
     /// A socket trace where an HTTP trace is needed.
     SocketTrace(TraceKind),
-    /// So many connections may be open at once, and the trace has more.
+    /// More connections are open at once than the limit allows.
     ManyConnections {
-        /// How many.
+        /// How many may be open.
         limit: usize,
     },
     /// An event has a time that the capture's format cannot hold.
@@ -99,92 +99,92 @@ pub enum Fact {
     NoTime,
     /// An event is older than the one before it on its connection.
     TimeBackwards {
-        /// In nanoseconds.
+        /// How much older, in nanoseconds.
         by: u64,
     },
-    /// By their positions, bytes before an event are missing.
+    /// Bytes before an event are missing, as its `seq_num` shows.
     LostBytes {
         /// How many.
         bytes: u64,
     },
     /// A connection has no address at all.
     MissingConnection {
-        /// The connection's.
+        /// The connection's trace id.
         trace_id: u64,
-        /// It is an HTTP trace, buffered or not.
+        /// Whether an HTTP trace is buffered; `None` for a socket trace.
         http_buffered: Option<bool>,
     },
-    /// A connection has the address of one side alone.
+    /// Only one side of a connection has an address.
     MissingAddress {
-        /// The connection's.
+        /// The connection's trace id.
         trace_id: u64,
-        /// Whose is missing.
+        /// The side without an address.
         owner: Owner,
-        /// It is a cluster's connection, which was not connected when its trace began.
+        /// It is a connection to a cluster, and was not connected yet when its trace began.
         unconnected: bool,
     },
-    /// A port above 65535.
+    /// A port is above 65535.
     BadPort {
-        /// Whose.
+        /// The side that the port belongs to.
         owner: Owner,
-        /// In the trace.
+        /// The port in the trace.
         port: u32,
-        /// In its place.
+        /// The port that replaces it.
         made_up: u16,
     },
-    /// An address that is no IP address.
+    /// An address is not an IP address.
     BadAddress {
-        /// Whose.
+        /// The side that the address belongs to.
         owner: Owner,
-        /// In the trace.
+        /// The address in the trace.
         text: String,
-        /// In its place.
+        /// The address that replaces it.
         made_up: IpAddr,
     },
-    /// Both ends of a connection have this address.
+    /// Both ends of a connection have the same address and port.
     SameAddress {
-        /// The address.
+        /// That address.
         both: SocketAddr,
-        /// The user had one of them rewritten.
+        /// The user had at least one of them rewritten.
         rewritten: bool,
     },
-    /// Bodies of a connection were cut.
+    /// Bodies of a connection were truncated.
     TruncatedBodies {
-        /// The connection's.
+        /// The connection's trace id.
         trace_id: u64,
-        /// How many.
+        /// How many bodies.
         bodies: u64,
-        /// Bytes of them that are known to be missing.
+        /// How many of their bytes are known to be missing.
         bytes: u64,
-        /// Of some, nobody knows how many bytes are missing.
+        /// Some bodies lack an unknown number of bytes on top.
         open_ended: bool,
     },
-    /// A body of an exchange that is not replayed was cut.
+    /// A body of an exchange that is not replayed was truncated.
     TruncatedBody {
-        /// The exchange's.
+        /// The exchange's trace id.
         trace_id: u64,
     },
     /// JSON_BODY_AS_STRING replaced binary data.
     DestroyedBodies {
-        /// The connection's.
+        /// The connection's trace id.
         trace_id: u64,
-        /// In how many bodies.
+        /// How many bodies are affected.
         bodies: u64,
-        /// Bytes that are missing.
+        /// How many bytes are missing.
         bytes: u64,
     },
-    /// A connection has no end.
+    /// The trace of a connection does not show its end.
     MissingClose {
-        /// The connection's.
+        /// The connection's trace id.
         trace_id: u64,
         /// It is an HTTP exchange, which is not complete.
         http: bool,
     },
-    /// Something about a replayed exchange.
+    /// A fact about a replayed exchange.
     Exchange {
-        /// The exchange's.
+        /// The exchange's trace id.
         trace_id: u64,
-        /// What.
+        /// The fact.
         fact: ExchangeFact,
     },
 }
@@ -203,19 +203,19 @@ pub enum ExchangeFact {
     ShortBody,
     /// Segments are not in the order in which HTTP sends them.
     SegmentsOutOfOrder,
-    /// So many trailers come after a body of known length.
+    /// This many trailers come after a body of known length.
     MisplacedTrailers(usize),
     /// A part has a time that the capture's format cannot hold.
     LateTime,
-    /// A content-length that is no number, or several that differ.
+    /// A content-length is not a number, or there are several that differ.
     BadLength,
     /// The body is longer than its content-length.
     LongBody,
     /// There is more body than the headers allow.
     ExtraBody(HttpSide),
-    /// What HTTP demands is missing and was made up: the line that the capture's comments have as well.
+    /// Something that HTTP requires is missing and was made up. The string is also a comment in the capture.
     MadeUp(String),
-    /// Fields were escaped or left out: the line that the capture's comments have as well.
+    /// Fields were escaped or left out. The string is also a comment in the capture.
     Escaped(String),
 }
 

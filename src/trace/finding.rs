@@ -7,7 +7,7 @@ use super::{Fact, Place};
 pub enum Severity {
     /// Worth knowing; nothing is lost.
     Note,
-    /// Something is missing or made up; whoever asks for strictness has it count as an error.
+    /// Something is missing or made up; with `--strict` it counts as an error.
     Warning,
     /// The trace is damaged: status 1.
     Error,
@@ -29,11 +29,11 @@ impl Severity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Code {
-    /// Bytes that are not the message they should be.
+    /// Bytes that do not decode as a message.
     Undecodable,
     /// The file ends inside a message.
     CutOff,
-    /// The source could not be read on.
+    /// The source could not be read any further.
     ReadFailed,
     /// A socket trace where an HTTP tap trace is needed.
     SocketTrace,
@@ -47,7 +47,7 @@ pub enum Code {
     TooLarge,
     /// More connections open at once than the limit allows.
     TooManyConnections,
-    /// Bytes after the last message that are no message.
+    /// Bytes after the last message that do not decode as one.
     TrailingBytes,
     /// Socket and HTTP traces, or buffered and streamed ones, in one source.
     MixedKinds,
@@ -61,17 +61,17 @@ pub enum Code {
     MissingClose,
     /// An event is older than the one before it.
     TimeBackwards,
-    /// Whole events are missing, by `seq_num`.
+    /// Whole events are missing, as `seq_num` shows.
     LostBytes,
     /// Bodies were cut to a size limit.
     TruncatedBody,
-    /// JSON_BODY_AS_STRING replaced binary data by spaces.
+    /// JSON_BODY_AS_STRING replaced binary data with spaces.
     BinaryDestroyed,
     /// An HTTP exchange without its request or response, or with less body than its content-length.
     IncompleteExchange,
     /// Parts of an HTTP exchange in an order in which HTTP does not send them.
     OutOfOrder,
-    /// A content-length that is none, or that the body contradicts.
+    /// A content-length that is not a number, or that the body contradicts.
     LengthMismatch,
     /// An HTTP head without its method, path or status; or a body or trailers without a head.
     MissingHeader,
@@ -114,7 +114,7 @@ impl Code {
         }
     }
 
-    /// Every finding of one code is of one severity.
+    /// The severity of every finding with this code.
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
@@ -147,19 +147,19 @@ impl Code {
     }
 }
 
-/// One finding: what, and where in the source. The source's name is its holder's business.
+/// One finding: what was found, and where in the source. Whoever reports it adds the source's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Where.
     pub place: Place,
     /// What.
     pub fact: Fact,
-    /// So many came right after it, for which there was no room.
+    /// How many findings after it were dropped because the list was full.
     pub more: u64,
 }
 
 impl Finding {
-    /// A finding that stands for itself.
+    /// A finding that stands for itself alone, not for dropped ones.
     #[must_use]
     pub fn new(place: Place, fact: Fact) -> Self {
         Self { place, fact, more: 0 }
@@ -174,17 +174,17 @@ impl Finding {
 
 /// Findings that wait to be taken.
 ///
-/// A hostile trace can bring up one for every few bytes, so there may be [`Findings::LIMIT`]; the rest is counted, and
-/// the last one says how many there were.
+/// A hostile trace can cause a finding every few bytes, so at most [`Findings::LIMIT`] are kept, plus one that counts
+/// those that were dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     list: Vec<Finding>,
-    /// The first one for which there was no room. It counts those after it.
+    /// The first finding beyond the limit. It counts those after it.
     beyond: Option<Finding>,
 }
 
 impl Findings {
-    /// How many may wait: more than two bytes each in one read of a source bring up.
+    /// The most findings that are kept. One read of 256 KiB stays below it, even with a finding every two bytes.
     pub const LIMIT: usize = 1 << 18;
 
     /// Adds a finding.
@@ -196,14 +196,14 @@ impl Findings {
         }
     }
 
-    /// Whether there is none to take.
+    /// Whether there are none to take.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Takes them, in the order in which they came.
+    /// Takes all findings, in the order in which they were added.
     pub fn take(&mut self) -> Vec<Finding> {
         let Self { mut list, beyond } = std::mem::take(self);
         list.extend(beyond);

@@ -56,8 +56,8 @@ impl TraceKind {
     }
 }
 
-/// Bytes of a payload: in the window that the message was decoded from, or, where the encoding had to be undone, in
-/// the message's own scratch space.
+/// Where a payload's bytes are: in the window that the message was decoded from, or, if they had to be unescaped or
+/// decoded, in the message's own scratch space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     start: usize,
@@ -66,14 +66,14 @@ pub struct Span {
 }
 
 impl Span {
-    /// `len` bytes from `start`, counted from the first byte of the window, which may stand before the message.
+    /// `len` bytes from offset `start` of the window, which may begin before the message.
     #[inline]
     #[must_use]
     pub fn in_window(start: usize, len: usize) -> Self {
         Self { start, len, in_scratch: false }
     }
 
-    /// Bytes.
+    /// The number of bytes.
     #[inline]
     #[must_use]
     pub fn len(self) -> usize {
@@ -87,7 +87,7 @@ impl Span {
         self.len == 0
     }
 
-    /// The first `count` bytes, and the rest. There must be so many.
+    /// The first `count` bytes, or all if there are fewer, and the rest.
     #[must_use]
     pub fn split(self, count: usize) -> (Self, Self) {
         let count = count.min(self.len);
@@ -98,7 +98,7 @@ impl Span {
 /// `SocketEvent.event_selector`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventKind {
-    /// Nothing set, as in the overwritten connection segment of a streamed JSON_BODY_AS_STRING trace.
+    /// Nothing is set, as in the overwritten connection segment of a streamed JSON_BODY_AS_STRING trace.
     #[default]
     Absent,
     /// Envoy received bytes from the peer.
@@ -112,11 +112,11 @@ pub enum EventKind {
 /// `envoy.data.tap.v3.Body`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Body {
-    /// The bytes that are there.
+    /// The bytes that the trace has.
     pub payload: Span,
-    /// Envoy kept fewer bytes than there were.
+    /// Some bytes are missing: Envoy cut the body, or the source ends inside it.
     pub truncated: bool,
-    /// `as_string` rather than `as_bytes`: binary data is not what it was.
+    /// The payload came as `as_string` rather than `as_bytes`, in which Envoy replaces binary data.
     pub as_string: bool,
 }
 
@@ -135,16 +135,16 @@ pub struct Event {
     pub seq_num: u64,
     /// Index of this event's own `connection` in [`Message::event_connections`].
     pub connection: Option<u32>,
-    /// In a [batch](Message::count), where the event's segment begins, in bytes from the first one.
+    /// Where the event's segment begins, in bytes from the start of the first segment of its [batch](Message::count).
     pub segment: u32,
 }
 
 impl Event {
-    /// Seconds that every capture has room for: up to the year 2106.
+    /// Every capture format can hold times below this many seconds, up to the year 2106.
     const SECONDS: Nanos = 1 << 32;
 
-    /// Whether it brings bytes and nothing else, all of them as they were, at a time that every capture can hold. Then
-    /// it means the same in a message of its own as in a batch.
+    /// Whether the event is a read or write of unaltered bytes and nothing else, at a time that every capture can hold.
+    /// Such an event means the same in a batch as in a message of its own.
     #[inline]
     #[must_use]
     pub fn is_plain(&self) -> bool {
@@ -175,7 +175,7 @@ impl HttpSide {
         }
     }
 
-    /// 0 for the request, 1 for the response: for arrays of one thing per side.
+    /// 0 for the request, 1 for the response: the index in arrays with one element per side.
     #[inline]
     #[must_use]
     pub fn index(self) -> usize {
@@ -210,7 +210,7 @@ pub struct HttpPiece {
     pub side: HttpSide,
     /// Which part of it.
     pub part: HttpPart,
-    /// The first of its fields in [`Message::headers`], and the one after the last.
+    /// The range of its fields in [`Message::headers`]: the first, and the one after the last.
     pub headers: (usize, usize),
     /// The bytes of a body.
     pub body: Body,
@@ -218,43 +218,42 @@ pub struct HttpPiece {
     pub time: Option<Nanos>,
 }
 
-/// Events that one message may have, unless its reader asks for another limit: a buffered trace has all of a connection.
+/// The default limit of events per message. A buffered trace has all events of a connection in one message.
 pub const MAX_EVENTS: usize = 1 << 20;
 
-/// Header and trailer fields that one message may have, unless its reader asks for another limit. Envoy's own limit is
-/// 100 unless configured.
+/// The default limit of header and trailer fields per message. Envoy's own default is 100.
 pub const MAX_HEADERS: usize = 1 << 16;
 
-/// Parts of an HTTP exchange that one message may have. Envoy writes at most six.
+/// The most parts of an HTTP exchange per message. Envoy writes at most six.
 const MAX_PARTS: usize = 1024;
 
-/// Messages of a batch at most: enough to share the cost of a message, few enough to stay in a core's cache.
+/// The most messages in a batch: enough to spread the cost of a message, few enough to stay in a core's cache.
 pub const MAX_BATCH: usize = 128;
 
-/// Bytes of a payload that are copied to have it in a batch. Longer ones cost more than a message does.
+/// The longest payload that is copied into a batch. Copying a longer one costs more than a message of its own.
 const MAX_COPY: usize = 1024;
 
-/// Bytes of an address or name that are kept. A host name has at most 253 (RFC 1035), the path of a socket 107.
+/// The most bytes of an address or name that are kept. A host name has at most 253 (RFC 1035), a socket's path 107.
 const MAX_NAME: usize = 1024;
 
-/// A decoded message, which is a batch of events. Decoders call [`Message::clear`] and fill it; nothing in it is freed
-/// between messages.
+/// A decoded message, or a batch of several. Decoders call [`Message::clear`] and fill it again, which reuses its
+/// memory.
 ///
-/// Streamed segments of one connection that follow each other share a batch, so that what a message costs is shared by
-/// many events: see [`Message::append`].
+/// Consecutive streamed segments of one connection share a batch, which spreads the cost of a message over many events:
+/// see [`Message::append`].
 #[derive(Debug, Default)]
 pub struct Message {
-    /// Byte offset of the message in its source; of a batch of several, the first one's.
+    /// Byte offset of the message in its source. For a batch, that of its first message.
     pub offset: u64,
-    /// Index of the message in its source, from 0; of a batch of several, the first one's.
+    /// Index of the message in its source, from 0. For a batch, that of its first message.
     pub index: u64,
-    /// Messages of the source that are in this batch after the first one. Each has one event, and so has the first one.
+    /// How many messages follow the first one in this batch. If there are any, each message has one event.
     further: usize,
-    /// `None` while nothing of the oneof was seen.
+    /// `None` until a member of the oneof is seen.
     pub kind: Option<TraceKind>,
     /// `trace_id`, 0 where absent.
     pub trace_id: u64,
-    /// The connection of the whole trace (buffered) or of this segment (streamed). Of an HTTP trace,
+    /// The connection of the whole trace (buffered) or of this segment (streamed). In an HTTP trace, it is
     /// `downstream_connection`.
     pub connection: Option<Connection>,
     /// `upstream_connection` of an HTTP trace.
@@ -271,21 +270,21 @@ pub struct Message {
     pub read_truncated: bool,
     /// Buffered: recording of writes stopped at the limit.
     pub write_truncated: bool,
-    /// The encoding ended inside this message; what is here was complete, or is marked as truncated.
+    /// The source ends inside this message. The records are complete, or marked as truncated.
     pub cut: bool,
-    /// The first time that no capture can hold.
+    /// What is wrong with the first time that no capture can hold.
     pub bad_time: Option<TimeError>,
     /// How many such times there are.
     pub bad_times: u64,
-    /// Unknown fields of the whole source so far; not cleared.
+    /// Unknown fields of the whole source so far; [`Message::clear`] keeps them.
     pub unknown: UnknownFields,
     scratch: Vec<u8>,
-    /// What decoders fill in the place of a part beyond the limit.
+    /// Decoders fill this in place of a part beyond the limit.
     dropped: Option<HttpPiece>,
 }
 
 impl Message {
-    /// A message that keeps at most so many events and header fields; what is beyond, [`Message::beyond_limits`] tells.
+    /// A message that keeps at most this many events and header fields. [`Message::beyond_limits`] tells what it drops.
     #[must_use]
     pub fn with_limits(events: usize, headers: usize) -> Self {
         Self {
@@ -297,7 +296,7 @@ impl Message {
         }
     }
 
-    /// What of the message was beyond a limit and is not here; `None` where all of it is.
+    /// The records that were dropped because of a limit, if any.
     #[inline]
     #[must_use]
     pub fn beyond_limits(&self) -> Option<Fact> {
@@ -318,7 +317,7 @@ impl Message {
         Fact::ManyRecords { records, limit, beyond }
     }
 
-    /// Cuts addresses and names to what is kept of them, and answers how long the longest was if one was cut.
+    /// Shortens addresses and names to `MAX_NAME` bytes. Returns how long the longest was, if any was shortened.
     #[inline]
     pub fn cap_names(&mut self) -> Option<usize> {
         if self.connection.is_none() && self.upstream_connection.is_none() && self.event_connections.is_empty() {
@@ -331,7 +330,7 @@ impl Message {
         names.map(|name| std::mem::replace(name, untrusted::cap(name, MAX_NAME).into_owned()).len()).max()
     }
 
-    /// Forgets the message, keeps the memory.
+    /// Forgets the message, but keeps the memory for the next one.
     pub fn clear(&mut self) {
         self.further = 0;
         self.kind = None;
@@ -349,7 +348,7 @@ impl Message {
         self.scratch.clear();
     }
 
-    /// Forgets the member of a streamed segment's oneof: the last one counts.
+    /// Forgets the member of a streamed segment's oneof, because a later one replaces it.
     pub fn clear_piece(&mut self) {
         self.connection = None;
         self.events.clear();
@@ -366,20 +365,20 @@ impl Message {
         self.bad_times += 1;
     }
 
-    /// Forgets them: what they belonged to does not count.
+    /// Forgets the bad times, because the records that they belong to are replaced.
     #[inline]
     pub fn forget_bad_times(&mut self) {
         self.bad_time = None;
         self.bad_times = 0;
     }
 
-    /// What is wrong with the message's times; `None` where nothing is.
+    /// What is wrong with the message's times, if anything.
     #[must_use]
     pub fn unreadable_times(&self) -> Option<Fact> {
         self.bad_time.map(|first| Fact::BadTimes { first, times: self.bad_times })
     }
 
-    /// How many messages of the source are in this batch. Of several, each has one event, and that
+    /// How many messages of the source are in this batch. If there are several, each has one event, which
     /// [is plain](Event::is_plain).
     #[inline]
     #[must_use]
@@ -387,13 +386,13 @@ impl Message {
         self.further as u64 + 1
     }
 
-    /// Where it begins; of a run, where the first one does.
+    /// Where the message begins. For a batch, where its first message does.
     #[must_use]
     pub fn place(&self) -> Place {
         Place { offset: self.offset, message: self.index }
     }
 
-    /// Where the message begins that holds the event with this index.
+    /// Where the message that holds the event with this index begins.
     #[must_use]
     pub fn place_of(&self, event: usize) -> Place {
         let segment = self.events.get(event).map_or(0, |event| event.segment);
@@ -401,14 +400,14 @@ impl Message {
         Place { offset: offset + u64::from(segment), message: message + event.min(self.further) as u64 }
     }
 
-    /// Each event came in a message of its own.
+    /// Notes that each event came in a message of its own.
     #[inline]
     pub fn set_messages_per_event(&mut self) {
         self.further = self.events.len().saturating_sub(1);
     }
 
-    /// Whether other messages may share a batch with this one, or do so already: a streamed segment with one plain
-    /// event and nothing that is to be said of it.
+    /// Whether the message may share a batch, or does so already: it is a streamed segment with one plain event, and
+    /// there is nothing else in it and nothing to report about it.
     #[inline]
     #[must_use]
     pub fn is_plain(&self) -> bool {
@@ -423,14 +422,14 @@ impl Message {
                 && !self.cut)
     }
 
-    /// Whether it is worth looking whether the next message may share this batch.
+    /// Whether this batch has room for the next message, if that turns out to fit.
     #[inline]
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.events.len() < MAX_BATCH.min(self.events.limit()) && self.is_plain() && self.is_cheap_to_copy()
     }
 
-    /// Whether no event's payload would have to be copied that takes longer to copy than a message of its own.
+    /// Whether the last event's payload need not be copied into a batch, or is short enough for it.
     fn is_cheap_to_copy(&self) -> bool {
         self.events
             .iter()
@@ -439,8 +438,9 @@ impl Message {
             .all(|event| !event.body.payload.in_scratch || event.body.payload.len <= MAX_COPY)
     }
 
-    /// Adds the events of the next message, if they may share the batch of this one. Its window begins `at` bytes after
-    /// the start of this one's, and it begins `segment` bytes after the first message.
+    /// Adds the events of the next message to this batch if they may share it, and returns whether they do. The window
+    /// of `next` begins `at` bytes after the window of this batch, and `next` itself begins `segment` bytes after the
+    /// first message of this batch.
     #[inline]
     pub fn append(&mut self, next: &Self, at: usize, segment: usize) -> bool {
         let Ok(segment) = u32::try_from(segment) else { return false };
@@ -459,7 +459,7 @@ impl Message {
             } else {
                 Span::in_window(start + at, len)
             };
-            // The last one's sum fits, and it is the largest.
+            // The last event's sum is the largest, and was checked above.
             self.events.push(Event {
                 body: Body { payload, ..event.body },
                 segment: event.segment + segment,
@@ -470,7 +470,7 @@ impl Message {
         true
     }
 
-    /// Adds a part of an HTTP exchange without fields; they follow with [`Message::push_header`].
+    /// Adds a part of an HTTP exchange, still without fields. [`Message::push_header`] adds those.
     pub fn push_http(&mut self, side: HttpSide, part: HttpPart) -> &mut HttpPiece {
         let from = self.headers.len();
         let piece = HttpPiece { side, part, headers: (from, from), body: Body::default(), time: None };
@@ -484,7 +484,7 @@ impl Message {
     /// Adds a field to the last part.
     #[inline]
     pub fn push_header(&mut self, header: Header) {
-        // A field of a part that was dropped belongs to none that is here.
+        // The part that the field belongs to was dropped.
         if self.http.beyond() > 0 {
             return;
         }
@@ -494,7 +494,7 @@ impl Message {
         }
     }
 
-    /// Adds a field of a buffered trace, where a part has no message of its own.
+    /// Adds a field to a part of a buffered trace. Such a part has no message of its own, so its first field starts it.
     #[inline]
     pub fn push_header_of(&mut self, side: HttpSide, part: HttpPart, header: Header) {
         if self.http.last().is_none_or(|last| (last.side, last.part) != (side, part)) {
@@ -503,7 +503,7 @@ impl Message {
         self.push_header(header);
     }
 
-    /// Notes when the header fields of a buffered trace's request or response came.
+    /// Notes when the header fields of a buffered trace's request or response were received.
     pub fn set_http_time(&mut self, side: HttpSide, time: Option<Nanos>) {
         let part = HttpPart::Headers;
         match self.http.iter_mut().rfind(|piece| (piece.side, piece.part) == (side, part)) {
@@ -512,15 +512,15 @@ impl Message {
         }
     }
 
-    /// Forgets the parts of one side, or of one kind of part of it, for which others were given.
+    /// Forgets the parts of one side, or only those of one kind, because later ones replace them.
     pub fn remove_http(&mut self, side: HttpSide, part: Option<HttpPart>) {
-        let is_it = |piece: &HttpPiece| piece.side == side && part.is_none_or(|part| piece.part == part);
-        if !self.http.iter().any(is_it) {
+        let is_replaced = |piece: &HttpPiece| piece.side == side && part.is_none_or(|part| piece.part == part);
+        if !self.http.iter().any(is_replaced) {
             return;
         }
         let mut kept = 0;
         for index in 0..self.http.len() {
-            if !is_it(&self.http[index]) {
+            if !is_replaced(&self.http[index]) {
                 self.http.swap(kept, index);
                 kept += 1;
             }
@@ -528,8 +528,8 @@ impl Message {
         self.http.truncate(kept);
     }
 
-    /// Brings the parts of a buffered trace's exchange into the order in which HTTP sends them, each in one piece: the
-    /// fields of a protobuf message and the keys of a JSON object may stand in any order, and in turns.
+    /// Sorts the parts of a buffered exchange into the order in which HTTP sends them, and joins the pieces of each.
+    /// Protobuf fields and JSON keys may come in any order, so the pieces of several parts may be interleaved.
     pub fn order_http(&mut self) {
         let key = |piece: &HttpPiece| (piece.side.index(), piece.part);
         if self.kind != Some(TraceKind::HttpBuffered) || self.http.windows(2).all(|two| key(&two[0]) < key(&two[1])) {
@@ -556,13 +556,13 @@ impl Message {
             }
         }
         self.http.truncate(kept);
-        // No field is in two parts, so there is room for all.
+        // No field is in two parts, so there are no more fields than before.
         self.headers[..headers.len()].copy_from_slice(&headers);
         self.headers.truncate(headers.len());
     }
 
-    /// Copies the parts of another message's exchange after those of this one, and its connections where this one
-    /// has none.
+    /// Appends copies of the parts of another message's exchange, and takes over its connections if this message has
+    /// none.
     pub fn append_http(&mut self, other: MessageView<'_>) {
         let message = other.message();
         self.kind = message.kind;
@@ -599,7 +599,7 @@ impl Message {
         self.scratch_span(start)
     }
 
-    /// Where decoders put bytes that had to be unescaped.
+    /// Where decoders put bytes that had to be unescaped or decoded.
     pub fn scratch(&mut self) -> &mut Vec<u8> {
         &mut self.scratch
     }
@@ -619,7 +619,7 @@ pub struct MessageView<'a> {
 }
 
 impl<'a> MessageView<'a> {
-    /// `window` is the one that the decoder had: payloads count from its first byte.
+    /// `window` must be the one that the message was decoded from, because spans count from its first byte.
     #[inline]
     #[must_use]
     pub fn new(message: &'a Message, window: &'a [u8]) -> Self {
@@ -679,7 +679,7 @@ mod tests {
         assert_eq!((batch.count(), batch.is_plain()), (1, false));
     }
 
-    /// What means something else in a message of its own, or is to be told of it, stays one.
+    /// A message is not added to a batch if that changed its meaning or hid a finding about it.
     #[test]
     fn only_plain_segments_of_one_connection_share_a_batch() {
         let plain = || segment(1, b"abc", false);
@@ -706,7 +706,7 @@ mod tests {
             assert!(!other.has_room() && !plain().append(&other, 10, 10), "{index}");
         }
         assert!(!plain().append(&segment(2, b"abc", false), 10, 10));
-        // Where the place in the batch cannot be told.
+        // The distance from the first message does not fit `Event::segment`.
         assert!(!plain().append(&plain(), 10, 1 << 32));
         let mut full = Message::with_limits(1, 1);
         full.kind = Some(TraceKind::SocketStreamed);

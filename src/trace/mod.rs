@@ -1,19 +1,19 @@
 //! The model of a trace: messages, events and addresses as Envoy recorded them, whatever the encoding they came in.
 //!
-//! A [`Message`] is one `TraceWrapper`. It is a buffer that a decoder fills again and again: events are plain records
-//! and payloads are spans of the bytes they were read from, so that reading a trace allocates nothing per event. A
-//! [`MessageView`] is a message with these bytes:
+//! A [`Message`] holds one `TraceWrapper`, or a batch of several. Decoders fill the same message again and again. Its
+//! events are plain records, and its payloads are spans of the bytes they were read from, so reading a trace allocates
+//! nothing per event. A [`MessageView`] is a message together with those bytes:
 //!
 //! ```
 //! use tap2pcap::{
-//!     input::{Options, Source},
+//!     input::{Source, SourceOptions},
 //!     trace::{EventKind, Findings, TraceKind},
 //! };
 //!
 //! let trace: &[u8] = br#"{"socket_buffered_trace": {"trace_id": "7", "events": [
 //!     {"timestamp": "2026-01-31T12:00:00Z", "read": {"data": {"as_bytes": "aGVsbG8="}}}
 //! ]}}"#;
-//! let mut source = Source::from_reader("in memory".as_ref(), Box::new(trace), Options::default())?;
+//! let mut source = Source::from_reader("in memory".as_ref(), Box::new(trace), SourceOptions::default())?;
 //! let mut findings = Findings::default();
 //! let view = source.next_message(&mut findings).ok_or("it has one")?;
 //! let message = view.message();

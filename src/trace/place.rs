@@ -1,6 +1,6 @@
-//! Where in a source something is.
+//! A position in a source.
 
-/// Where in a source something is: where its message begins, or where in that reading stopped.
+/// A position in a source: where a message begins, or where reading it stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Byte offset in the (decompressed) source.

@@ -4,8 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 /// Records of one message, up to a limit; those beyond it are counted and dropped.
 ///
-/// An empty record takes two bytes in a trace and a hundred in memory, so a bound on the size of a message is none on
-/// the memory that it takes.
+/// An empty record takes two bytes in a trace but a hundred in memory, so a limit on the size of a message does not
+/// limit its memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Records<T> {
     items: Vec<T>,
@@ -20,7 +20,7 @@ impl<T> Records<T> {
         Self { items: Vec::new(), limit, beyond: 0 }
     }
 
-    /// Adds a record, if there is room.
+    /// Adds a record if there is room; otherwise counts it as dropped.
     #[inline]
     pub fn push(&mut self, item: T) {
         if self.items.len() < self.limit {
@@ -30,7 +30,7 @@ impl<T> Records<T> {
         }
     }
 
-    /// Forgets all records and how many were dropped; keeps the memory.
+    /// Forgets all records and how many were dropped, but keeps the memory for new ones.
     #[inline]
     pub fn clear(&mut self) {
         self.items.clear();
@@ -42,7 +42,7 @@ impl<T> Records<T> {
         self.items.truncate(len);
     }
 
-    /// How many records may be in it.
+    /// The most records that the list keeps.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit

@@ -12,17 +12,17 @@ pub enum TimeError {
     #[error("a time of {0} seconds since 1970 does not fit a capture")]
     OutOfRange(i64),
     /// The protobuf rule is 0 to 999,999,999.
-    #[error("{0} nanoseconds within a second")]
+    #[error("a time with {0} nanoseconds, which must be 0 to 999999999")]
     BadNanos(i64),
-    /// JSON and text write a time as a string; this one is no RFC 3339 time.
-    #[error("a time that is not written as RFC 3339 says")]
+    /// JSON writes a time as a string, and this one is not in RFC 3339 format.
+    #[error("a time that is not in RFC 3339 format")]
     Unreadable,
 }
 
 /// Turns the two fields of a `google.protobuf.Timestamp` into [`Nanos`].
 ///
 /// # Errors
-/// [`TimeError`] where the pair is not a time between 1970 and 2554.
+/// [`TimeError`] if the pair is not a time between 1970 and 2554.
 #[inline]
 pub fn nanos_from_timestamp(seconds: i64, nanos: i64) -> Result<Nanos, TimeError> {
     if !(0..1_000_000_000).contains(&nanos) {
@@ -35,7 +35,7 @@ pub fn nanos_from_timestamp(seconds: i64, nanos: i64) -> Result<Nanos, TimeError
         .ok_or(TimeError::OutOfRange(seconds))
 }
 
-/// A time as RFC 3339 writes it, in UTC, with as many digits as it needs.
+/// A time in RFC 3339 format, in UTC, with as many fractional digits as it needs.
 #[must_use]
 pub fn rfc3339(time: Nanos) -> String {
     // Both parts fit: a u64 of nanoseconds reaches the year 2554.

@@ -5,9 +5,9 @@ use std::{borrow::Cow, fmt};
 /// How an unknown field was named in its encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldId {
-    /// Binary encodings carry numbers.
+    /// Binary encodings carry numbers. So does text if its printer did not know the field.
     Number(u32),
-    /// Text and JSON carry names.
+    /// JSON and text carry names.
     Name(String),
 }
 
@@ -20,7 +20,7 @@ impl fmt::Display for FieldId {
     }
 }
 
-/// One unknown field and how often it stood in the trace.
+/// One unknown field, and how often it occurs in the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownField {
     /// The message that holds it, without its package, such as `SocketEvent`.
@@ -31,8 +31,8 @@ pub struct UnknownField {
     pub count: u64,
 }
 
-/// Unknown fields of one source. At most [`UnknownFields::DISTINCT`] are told apart, so that a hostile trace cannot
-/// make the list grow without end.
+/// Unknown fields of one source. At most [`UnknownFields::DISTINCT`] are listed, so that a hostile trace cannot make
+/// the list grow without end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnknownFields {
     fields: Vec<UnknownField>,
@@ -40,9 +40,9 @@ pub struct UnknownFields {
 }
 
 impl UnknownFields {
-    /// How many different fields are listed; the rest is counted together.
+    /// The most different fields that are listed; any others are counted together.
     pub const DISTINCT: usize = 64;
-    /// Bytes of a field's name that are kept.
+    /// The most bytes of a field's name that are kept.
     const NAME: usize = 64;
 
     /// Counts one occurrence of a field by number.
@@ -71,13 +71,13 @@ impl UnknownFields {
         }
     }
 
-    /// The fields told apart, in order of first appearance.
+    /// The listed fields, in order of first appearance.
     #[must_use]
     pub fn fields(&self) -> &[UnknownField] {
         &self.fields
     }
 
-    /// All occurrences.
+    /// The occurrences of all unknown fields, listed or not.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.fields.iter().map(|field| field.count).sum::<u64>() + self.others

@@ -1,8 +1,9 @@
-//! What speaks for a tap trace in bytes that are protobuf, and what against it.
+//! Weighs whether protobuf bytes are a tap trace.
 //!
-//! Nothing in a protobuf message says what it is. Of any four fields that hold bytes, `TraceWrapper` would make a trace,
-//! so what they decode to must look like one: times, addresses and header fields as Envoy writes them. And protobuf never
-//! changes the type of a field, so one of another type than Envoy's is another message's.
+//! Nothing in a protobuf message says what type it has. Bytes in any of its first four fields would pass for a trace in
+//! `TraceWrapper`, so their contents must look like a trace: times, addresses and header fields as Envoy writes them. A
+//! field that has another type than Envoy's shows that it is another message, because protobuf never changes the type
+//! of a field.
 
 use std::net::IpAddr;
 
@@ -14,20 +15,20 @@ use crate::{
 /// What the messages at the start of a source say.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Evidence {
-    /// What only a trace has.
+    /// How many things only a trace has.
     good: usize,
-    /// What no trace has.
+    /// How many things no trace has.
     bad: usize,
     /// Fields that may be a newer Envoy's.
     unknown: bool,
     /// Traces, empty ones included.
     traces: usize,
-    /// Where more spoke for a trace than against it for the first time.
+    /// The end of the first message after which more speaks for a trace than against it.
     found_at: Option<usize>,
 }
 
 impl Evidence {
-    /// Looks at the messages of `head`. Where `more` bytes may come, one that is not complete says nothing yet.
+    /// Looks at the messages of `head`. If `more` bytes may come, a message that is not complete says nothing yet.
     pub(super) fn of(decoder: &mut dyn Decode, head: &[u8], more: bool) -> Self {
         let mut evidence = Self::default();
         let mut at = 0;
@@ -47,7 +48,7 @@ impl Evidence {
                 }
             };
             evidence.message(MessageView::new(&out, &window[..end]));
-            debug_assert!(start < end, "decoders get on");
+            debug_assert!(start < end, "decoders make progress");
             at += end;
             if evidence.good > evidence.bad {
                 evidence.found_at = Some(at);
@@ -60,7 +61,7 @@ impl Evidence {
         self.found_at
     }
 
-    /// Whether it may be a trace: nothing speaks for it, and nothing against it.
+    /// Whether it may be a trace because nothing speaks against it, even if nothing speaks for it.
     pub(super) fn is_possible(&self) -> bool {
         self.traces > 0 && self.bad == 0 && !self.unknown
     }
@@ -71,7 +72,7 @@ impl Evidence {
         self.traces += usize::from(message.kind.is_some());
         let own = message.connection.iter().chain(&message.upstream_connection);
         own.chain(&message.event_connections).for_each(|connection| self.connection(connection));
-        // An empty submessage is hardly anything but a connection that lost its addresses.
+        // An empty submessage is most likely a connection without addresses.
         let is_bare = message.connection.as_ref().is_some_and(Connection::is_empty) && message.events.is_empty();
         self.good += usize::from(is_bare && message.trace_id != 0);
         let whole = |event: &&crate::trace::Event| event.time.is_some() && event.kind != EventKind::Absent;
@@ -98,7 +99,7 @@ impl Evidence {
                 self.bad += usize::from(!headers.is_empty() && pseudo == 0);
             }
         }
-        // Hostile peers send some; of a trace, most are names.
+        // Hostile peers may send bad names, but in a trace most names are good.
         if bad_names * 2 > names {
             self.bad += bad_names;
         }
@@ -121,7 +122,7 @@ impl Evidence {
         }
     }
 
-    /// Fields that the messages have not, or not of that type.
+    /// Counts fields that Envoy's messages do not have, or have with another type.
     fn fields(&mut self, message: &Message) {
         for UnknownField { message, field, .. } in message.unknown.fields() {
             match field {
@@ -132,7 +133,7 @@ impl Evidence {
     }
 }
 
-/// The highest number of a field that Envoy's message has.
+/// The highest field number in Envoy's message of this name.
 fn known_fields(message: &str) -> u32 {
     match message {
         "SocketStreamedTraceSegment" | "HttpBufferedTrace" | "Message" => 4,
@@ -146,13 +147,13 @@ fn known_fields(message: &str) -> u32 {
     }
 }
 
-/// Whether an HTTP implementation may take bytes for the name of a field: printable ASCII without blanks. RFC 9110 allows
-/// fewer; some peers do not care.
+/// Whether an HTTP implementation may accept these bytes as the name of a field: printable ASCII without blanks. RFC
+/// 9110 allows fewer characters, but some peers send others.
 fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(u8::is_ascii_graphic)
 }
 
-/// `:method` and its like.
+/// Whether this is the name of a pseudo-header, such as `:method`.
 fn is_pseudo(name: &[u8]) -> bool {
     matches!(name, [b':', rest @ ..] if !rest.is_empty() && rest.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'-'))
 }

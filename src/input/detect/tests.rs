@@ -4,7 +4,7 @@ use prost::Message as _;
 use super::*;
 use crate::{input::wire::tests::wrapper_strategy, tap::TraceFormat};
 
-/// What a source is recognised as that arrives in such pieces.
+/// What a source is recognised as if it arrives in these pieces.
 fn in_pieces(bytes: &[u8], path: &Path, mut pieces: impl Iterator<Item = usize>) -> Detected {
     let mut end = 0;
     loop {
@@ -44,7 +44,7 @@ fn real_traces_are_recognised_however_they_arrive() {
     }
 }
 
-/// A name that the head ends with in part is none yet.
+/// A name that is cut by the end of the head does not count yet.
 #[test]
 fn half_a_name_waits_for_the_other_half() {
     let path = Path::new("path_0");
@@ -65,7 +65,7 @@ fn half_a_name_waits_for_the_other_half() {
     assert_eq!(recognise(b"socket_buffered_trace\n{", path, true), Some(Detected::Trace(Encoding::Text)));
 }
 
-/// Of a live stream, the first segment is enough.
+/// The first segment of a live stream is enough.
 #[test]
 fn the_first_message_of_a_stream_is_enough() {
     let trace = TRACES[0].0;
@@ -123,7 +123,7 @@ fn minimal_traces_are_traces() {
     }
 }
 
-/// As long as `{` and with the tag of a segment, `"`, after it.
+/// The length of the first message is the byte `{`, and the tag of a segment is the byte `"`.
 #[test]
 fn a_delimited_trace_may_begin_like_json() {
     let connection = field(2, &field(2, &field(1, &field(2, b"10.0.0.1"))));
@@ -135,7 +135,7 @@ fn a_delimited_trace_may_begin_like_json() {
 }
 
 proptest! {
-    /// Whatever is there: pieces make no difference.
+    /// Whatever the bytes are, the pieces they arrive in make no difference.
     #[test]
     fn detection_does_not_depend_on_the_reads(
         wrappers in vec(wrapper_strategy(), 1..4),
@@ -163,7 +163,7 @@ proptest! {
     }
 }
 
-/// Not by accident: a message of one of Envoy's other APIs, as its tests have it.
+/// prost reads any message with only unknown fields as an empty `TraceWrapper`.
 #[test]
 fn what_prost_reads_as_an_empty_wrapper_is_no_trace() {
     let unknown = field(9, b"x");

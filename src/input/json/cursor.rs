@@ -1,8 +1,8 @@
-//! The fields and values of JSON objects, as serde_json finds them, by the proto3 JSON mapping.
+//! Reads the fields and values of JSON objects from serde_json, by the proto3 JSON mapping.
 //!
-//! A name that stands twice in one object, in either form, means what nearly every reader of JSON takes it for: the last
-//! value, alone. Of the members of a oneof the last one that is not null counts, as in protobuf's other encodings.
-//! Protobuf's own JSON parsers refuse both, and so would lose the message.
+//! If a name comes twice in one object, in either spelling, only the last value counts, as for nearly every reader of
+//! JSON. Of the members of a oneof, the last one that is not null counts, as in protobuf's other encodings. Protobuf's
+//! own JSON parsers refuse both, and so would lose the message.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -15,9 +15,9 @@ use crate::{
     trace::{Body, Message, Span, UnknownFields},
 };
 
-/// What the objects of one message share.
+/// The state that the nested objects of one message share.
 pub(super) struct Context<'a> {
-    /// Where an error is, if known better than by serde_json.
+    /// Where an error is, if this is known more exactly than serde_json tells.
     pub(super) fault_at: Option<usize>,
     /// [`Message::unknown`] before the first unknown field of this object.
     pub(super) unknown_before: Option<UnknownFields>,
@@ -29,7 +29,7 @@ pub(super) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// `cut_payload` says that the bytes of the body after so many others may end anywhere.
+    /// `cut_payload` is the index of a body whose base64 may end anywhere.
     pub(super) fn new(text: &'a [u8], times: &'a mut Times, cut_payload: Option<usize>) -> Self {
         Self { fault_at: None, unknown_before: None, payloads: 0, times, text, cut_payload }
     }
@@ -42,7 +42,7 @@ impl<'a> Context<'a> {
         out.unknown.count_name(message, name);
     }
 
-    /// The offset of a part of the text; None where it is a copy, as of a string with escapes.
+    /// The offset of `part` in the text; `None` if it is a copy, such as that of a string with escapes.
     fn offset_of(&self, part: &[u8]) -> Option<usize> {
         let offset = part.as_ptr().addr().checked_sub(self.text.as_ptr().addr())?;
         (offset < self.text.len()).then_some(offset)
@@ -190,7 +190,7 @@ impl<'de, A: MapAccess<'de>> FieldValue<'_, '_, 'de, A> {
         self.map.next_value_seed(Seed { expected, read: |scalar: Scalar<'_>| read(scalar, context) })
     }
 
-    /// A `string`, copied into the scratch space. None stands for null.
+    /// A `string`, copied into the scratch space. `None` stands for null.
     #[inline]
     fn string(&mut self, out: &mut Message) -> Result<Option<Span>, A::Error> {
         self.scalar("a string", |scalar, _| match scalar {
@@ -216,7 +216,7 @@ impl<'de, A: MapAccess<'de>> Cursor for FieldValue<'_, '_, 'de, A> {
         self.scalar(NUMBER, |scalar, _| scalar.whole(false).map(Option::unwrap_or_default))
     }
 
-    /// Only a `Timestamp` has them, and JSON writes it as text.
+    /// Only a `Timestamp` has such fields, and JSON writes that as a string.
     fn int64(&mut self) -> Result<i64, A::Error> {
         self.map.next_value()
     }
@@ -312,8 +312,8 @@ enum Wrong {
 const NUMBER: &str = "a whole number that is not negative";
 
 impl Scalar<'_> {
-    /// An unsigned number, as JSON's number or in a string; None stands for null. `saturate` makes the largest one of
-    /// what is too large.
+    /// An unsigned number, written as a number or as a string; `None` stands for null. With `saturate`, a number that
+    /// is too large becomes the largest one.
     #[inline]
     fn whole(self, saturate: bool) -> Result<Option<u64>, Wrong> {
         // 2^64: a double cannot hold the largest u64 itself.
@@ -405,7 +405,7 @@ impl<T, F: FnOnce(Scalar<'_>) -> Result<T, Wrong>> Visitor<'_> for Seed<F> {
     }
 }
 
-/// `bytes`: base64, into the message's scratch space. None stands for null.
+/// Decodes `bytes` from base64 into the message's scratch space. `None` stands for null.
 struct Base64<'c, 'a, 'm> {
     /// It may end anywhere.
     is_cut: bool,
@@ -433,7 +433,7 @@ impl<'de> Visitor<'de> for Base64<'_, '_, '_> {
         Ok(None)
     }
 
-    /// As bytes, so that serde_json looks for the end of the string only and leaves its check to the base64 decoder.
+    /// Reads bytes, so that serde_json only looks for the end of the string, and the base64 decoder checks it.
     #[inline]
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_bytes(self)
@@ -445,7 +445,8 @@ impl<'de> Visitor<'de> for Base64<'_, '_, '_> {
         let base64 = if is_cut { &base64[..base64.len() - base64.len() % 4] } else { base64 };
         let scratch = out.scratch();
         let start = scratch.len();
-        // The decoder grows the space by exactly what it needs, which would copy all of it for every event.
+        // By itself, the base64 decoder grows the space by exactly what it needs, and so would copy all of it for every
+        // event.
         scratch.reserve(STANDARD.estimated_decoded_length(base64.len()));
         if STANDARD.decode_append(base64, scratch).is_err() {
             match decode_leniently(base64) {

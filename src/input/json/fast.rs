@@ -1,11 +1,12 @@
-//! The one shape that nearly every event has, read in a straight line.
+//! A fast path for the one shape that nearly every event has.
 //!
-//! serde asks at each name which field it is, checks that it is UTF-8, and looks for white space around every token;
-//! for small events, that is nearly all of the work. Envoy prints an event in one way only, so this compares its frame
-//! in long pieces and looks at nothing but the numbers, the time and the payload in it. What a newer Envoy writes more
-//! of an event stands after all that this version knows; of that, simple values are skipped and counted. On any other
-//! byte this gives up without a trace, and the general decoder, which is the reference implementation, reads the object;
-//! a property test holds the two together.
+//! The general decoder looks up the field of each name, checks that names are UTF-8, and looks for white space around
+//! every token. For small events, that is nearly all of the work. Envoy prints an event in one way only, so the fast
+//! path compares its frame in long pieces, and only parses the numbers, the time and the payload in it.
+//!
+//! The fields that a newer Envoy adds to an event follow all that this version knows; those with simple values are
+//! skipped and counted. At any other byte, the fast path gives up and leaves the message unchanged. The general
+//! decoder, which is the reference implementation, then reads the object; property tests compare the two.
 
 use base64_simd::STANDARD;
 use memchr::memchr;
@@ -19,31 +20,32 @@ use crate::{
     trace::{Body, Event, EventKind, Message, Nanos, TraceKind, nanos_from_timestamp},
 };
 
-/// What became of a text.
+/// The outcome of the fast path.
 pub(super) enum FastJson {
-    /// A segment with an event, of so many bytes.
+    /// A segment with an event was read; its length in bytes.
     Segment(usize),
-    /// So far it is one, but the text ends inside its payload.
+    /// So far the text is as expected, but it ends inside the payload.
     Cut,
-    /// The general decoder may know what it is. The message is still clear.
+    /// The text has another shape, and is left to the general decoder. The message is still empty.
     Other,
 }
 
 /// Reads a `TraceWrapper` that holds a streamed segment with one event, which reads or writes bytes, into `out`, which
-/// is clear.
+/// must be cleared.
 #[inline]
 pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> FastJson {
     let Some((trace_id, time, kind, payload)) = before_payload(text, times) else { return FastJson::Other };
     let Some(len) = memchr(b'"', payload) else {
-        // After a backslash, more than the payload's end may be wrong.
+        // Base64 has no backslash, so more bytes alone would not make this a plain payload.
         return if memchr(b'\\', payload).is_none() { FastJson::Cut } else { FastJson::Other };
     };
     let (base64, rest) = payload.split_at(len);
-    let Some((truncated, end_stream, seq_num, newer, rest)) = behind_payload(rest, kind) else {
+    let Some((truncated, end_stream, seq_num, newer, rest)) = after_payload(rest, kind) else {
         return FastJson::Other;
     };
     let scratch = out.scratch();
-    // The decoder grows the space by exactly what it needs, which would copy all of it for every event.
+    // By itself, the base64 decoder grows the space by exactly what it needs, and so would copy all of it for every
+    // event.
     scratch.reserve(STANDARD.estimated_decoded_length(base64.len()));
     if STANDARD.decode_append(base64, scratch).is_err() {
         scratch.clear();
@@ -59,7 +61,7 @@ pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> Fast
     FastJson::Segment(text.len() - rest.len())
 }
 
-/// Up to the first digit of the payload.
+/// Reads up to the first base64 digit of the payload.
 #[inline(always)]
 fn before_payload<'a>(text: &'a [u8], times: &mut Times) -> Option<(u64, Nanos, EventKind, &'a [u8])> {
     let mut line = Line { rest: text };
@@ -80,14 +82,14 @@ fn before_payload<'a>(text: &'a [u8], times: &mut Times) -> Option<(u64, Nanos, 
     Some((trace_id, time, kind, line.rest))
 }
 
-/// What stands after the last member of an event.
+/// The text after the last member of an event.
 const END: &[u8; 9] = b"\n  }\n }\n}";
 
-/// From the quote after the payload up to the end of the object, and where the members of a newer Envoy begin. Before
-/// 1.37, Envoy knew no seq_num.
+/// Reads from the quote after the payload to the end of the object. The fourth value is where the members of a newer
+/// Envoy begin. Envoy before 1.37 does not write `seq_num`.
 #[inline(always)]
 #[expect(clippy::type_complexity, reason = "taken apart where it is called")]
-fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, Option<Line<'_>>, &[u8])> {
+fn after_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, Option<Line<'_>>, &[u8])> {
     let mut line = Line { rest: text };
     line.expect(b"\",\n     \"truncated\": ")?;
     let truncated = flag(&mut line)?;
@@ -107,14 +109,14 @@ fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, Opti
     let mut newer = None;
     if !line.has(END) {
         newer = Some(line);
-        line = behind_newer(line)?;
+        line = after_newer(line)?;
     }
     Some((truncated, end_stream, seq_num, newer, line.rest))
 }
 
-/// From after the last member that this version knows up to the end of the object.
+/// Steps over the members of a newer Envoy, to the end of the object.
 #[inline(never)]
-fn behind_newer(mut line: Line<'_>) -> Option<Line<'_>> {
+fn after_newer(mut line: Line<'_>) -> Option<Line<'_>> {
     while !line.has(END) {
         let name = newer_member(&mut line)?;
         if EventParts::named(name.as_bytes(), true).is_some() {
@@ -124,7 +126,7 @@ fn behind_newer(mut line: Line<'_>) -> Option<Line<'_>> {
     Some(line)
 }
 
-/// Counts the members that [`behind_newer`] stepped over.
+/// Counts the members that [`after_newer`] stepped over.
 #[inline(never)]
 fn count_newer(mut line: Line<'_>, out: &mut Message) {
     while let Some(name) = newer_member(&mut line) {
@@ -132,7 +134,7 @@ fn count_newer(mut line: Line<'_>, out: &mut Message) {
     }
 }
 
-/// Steps over a member with a value that is neither a list nor an object, and answers its name.
+/// Steps over a member with a value that is neither a list nor an object, and returns its name.
 #[inline]
 fn newer_member<'a>(line: &mut Line<'a>) -> Option<&'a str> {
     line.expect(b",\n   \"")?;

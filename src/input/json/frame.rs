@@ -1,10 +1,10 @@
-//! Where objects begin and end, without a look at what they mean.
+//! Finds where objects begin and end, without decoding them.
 
 use memchr::{memchr, memchr_iter, memchr2};
 
 use super::is_space;
 
-/// Finds the end of the object that a text starts with, however often the text grows in between.
+/// Finds the end of the object at the start of a text, which may grow between calls.
 #[derive(Debug, Default)]
 struct Splitter {
     looked: usize,
@@ -14,7 +14,7 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// The offset after the closing brace. `text` is what the last call saw, and what came since.
+    /// The offset after the closing brace. `text` is what the last call saw, plus the bytes that have arrived since.
     fn find_end(&mut self, text: &[u8]) -> Option<usize> {
         while self.looked < text.len() {
             if self.in_string && !self.after_backslash {
@@ -54,7 +54,7 @@ impl Splitter {
 pub(super) enum Found {
     /// The end of the object.
     End(usize),
-    /// What looks like the start of another one.
+    /// What looks like the start of another object.
     Next(usize),
 }
 
@@ -67,43 +67,44 @@ impl Found {
     }
 }
 
-/// The search for the end of an object, or for the next one: a line that starts with a brace, or a brace in front of
-/// a field of `TraceWrapper`. The next one is found even where a lost quote makes the splitter take strings for
-/// structure. It hardly stands inside a sound trace: Envoy indents what is nested, and a JSON string holds neither line
-/// breaks nor bare quotes.
+/// The search for the end of an object, or for the next object: a line that starts with a brace, or a brace before a
+/// field of `TraceWrapper`. It finds the next object even if a lost quote makes the splitter take strings for
+/// structure. Such a brace is hardly ever inside a sound trace, because Envoy indents nested objects, and a JSON string
+/// contains neither line breaks nor bare quotes.
 #[derive(Debug)]
 pub(super) struct Search {
-    /// None where no object was begun.
+    /// `None` between objects.
     splitter: Option<Splitter>,
     /// How far the search for the next object got.
     looked: usize,
     /// The byte before the text is a line break.
     after_line_break: bool,
-    /// The object is sound as far as anybody knows: a brace that starts a line is no other one.
+    /// The object is not known to be damaged, so a brace that starts a line does not start another object.
     is_sound: bool,
 }
 
 impl Search {
-    /// The search for the end and the search for the next object take turns of so many bytes. If one ran far ahead of
+    /// The search for the end and the search for the next object take turns of this many bytes. If one ran far ahead of
     /// the other, much damage in one window would cost quadratic time.
     const STRIDE: usize = 64;
 
-    /// In an object, with the next one not before `from`.
+    /// A search that starts in an object. The next object is not before `from`.
     pub(super) fn in_object(from: usize) -> Self {
         Self { splitter: Some(Splitter::default()), looked: from.max(1), after_line_break: false, is_sound: false }
     }
 
-    /// In an object of which nothing is wanted but its end.
+    /// A search that starts in an object that is passed over, so only its end matters.
     pub(super) fn over_object() -> Self {
         Self { is_sound: true, ..Self::in_object(1) }
     }
 
-    /// Between objects, after at least one byte that starts none.
+    /// A search that starts between objects, at a byte that starts no object.
     pub(super) fn in_garbage() -> Self {
         Self { splitter: None, looked: 1, after_line_break: false, is_sound: false }
     }
 
-    /// Looks on. `text` is what the last call saw, less what was given up, and what came since.
+    /// Goes on searching. `text` is what the last call saw, without the bytes that [`Search::abandon`] gave up, plus
+    /// those that have arrived since.
     pub(super) fn find(&mut self, text: &[u8], at_end: bool) -> Option<Found> {
         loop {
             let until = text.len().min(self.looked.saturating_add(Self::STRIDE));
@@ -122,12 +123,12 @@ impl Search {
         }
     }
 
-    /// Looks on for the end of the object only.
+    /// Goes on searching for the end of the object only.
     pub(super) fn find_end(&mut self, text: &[u8]) -> Option<usize> {
         self.splitter.as_mut()?.find_end(text)
     }
 
-    /// Forgets the part of `text` that was looked through, and says how long it is. The next text starts after it.
+    /// Forgets the part of `text` that was searched, and returns how long it is. The next text starts after it.
     pub(super) fn abandon(&mut self, text: &[u8]) -> usize {
         let seen = std::mem::take(&mut self.looked);
         if let Some(last) = seen.checked_sub(1) {
@@ -139,7 +140,7 @@ impl Search {
         seen
     }
 
-    /// The next object that starts before `until`, and whether it is one: at the end of the text, that may be open.
+    /// The next object that starts before `until`. The flag is false if the text ends too early to be sure of it.
     fn next_object(&self, text: &[u8], until: usize, at_end: bool) -> Option<(usize, bool)> {
         memchr_iter(b'{', text.get(self.looked..until)?).map(|brace| self.looked + brace).find_map(|brace| {
             let starts_line = brace.checked_sub(1).map_or(self.after_line_break, |before| text[before] == b'\n');
@@ -155,7 +156,7 @@ impl Search {
     }
 }
 
-/// Whether the text after a brace starts with a field of `TraceWrapper`. None: too short to tell.
+/// Whether the text after a brace starts with a field of `TraceWrapper`; `None` if it is too short to tell.
 fn is_wrapper(text: &[u8]) -> Option<bool> {
     const FIELDS: [&[u8]; 10] = [
         b"\"http_buffered_trace\"",
@@ -169,7 +170,7 @@ fn is_wrapper(text: &[u8]) -> Option<bool> {
         b"\"configured_sample_rate\"",
         b"\"configuredSampleRate\"",
     ];
-    // More white space than any layout has would only make the search slow.
+    // No layout has more white space than this, and following more would only make the search slow.
     const MOST_SPACE: usize = 16;
     let space = text.iter().take(MOST_SPACE).take_while(|byte| is_space(**byte)).count();
     let name = &text[space..];
@@ -182,8 +183,8 @@ fn is_wrapper(text: &[u8]) -> Option<bool> {
     }
 }
 
-/// Closes the cut object in `text` after the last thing that is surely whole, or, where the cut goes through a body,
-/// after the last whole character of it. The second value says whether it goes through a body.
+/// Closes the object in `text`, which the end of the source cuts: after the last value that is surely whole, or, if the
+/// cut goes through a body, after the body's last whole character. The flag says whether it goes through a body.
 pub(super) fn close(text: &[u8]) -> (Vec<u8>, bool) {
     let mut closers = Vec::new();
     let mut whole = 0;
@@ -236,7 +237,7 @@ pub(super) fn close(text: &[u8]) -> (Vec<u8>, bool) {
     (closed, cut_body.is_some())
 }
 
-/// The length of a string's inside, if the text goes that far.
+/// The length of a string's contents, if its closing quote is in `text`.
 fn string_len(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -248,7 +249,7 @@ fn string_len(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// The length of `string` without an escape or a UTF-8 sequence that its end cuts.
+/// The length of `string` without an incomplete escape or UTF-8 sequence at its end.
 fn whole_characters(string: &[u8]) -> usize {
     let end = match std::str::from_utf8(string) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),

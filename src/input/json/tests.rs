@@ -62,7 +62,7 @@ struct Decoded {
     write_truncated: bool,
     cut: bool,
     bad_time: Option<TimeError>,
-    /// Offset in the source, kind and text.
+    /// Its offset in the source, code and detail.
     fault: Option<(usize, Code, String)>,
 }
 
@@ -95,11 +95,11 @@ impl Decoded {
     }
 }
 
-/// Decodes a source that arrives `piece` bytes at a time, and holds the decoder to its contract.
+/// Decodes a source that arrives `piece` bytes at a time, and checks that the decoder keeps the contract of [`Decode`].
 fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
     let (mut decoder, mut out) = (JsonDecoder::default(), Message::default());
     let (mut start, mut end) = (0, piece.min(source.len()));
-    // Where everything comes at once, the end is known at once, too.
+    // If everything arrives at once, so does the end.
     let mut at_end = piece >= source.len();
     let mut decoded = Vec::new();
     loop {
@@ -133,7 +133,7 @@ fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
 }
 
 /// Decodes a source with the fast path and without it, step by step, in windows that grow by each of `pieces` in turn.
-/// Answers the number of messages.
+/// Returns the number of messages.
 fn assert_fast_and_general_agree(source: &[u8], pieces: &[usize]) -> usize {
     let mut fast = (JsonDecoder::default(), Message::default());
     let mut general = (JsonDecoder { only_general: true, ..JsonDecoder::default() }, Message::default());
@@ -480,7 +480,7 @@ fn the_last_of_equal_keys_wins_alone_in_either_spelling() {
     assert_eq!((message.events[0].time, message.events[0].seq_num, message.bad_time), (Some(1_000_000_000), 2, None));
 }
 
-/// As `jq -S` sorts them.
+/// `jq -S` sorts them by name, for example.
 #[test]
 fn the_keys_of_an_exchange_may_stand_in_any_order() {
     let part =
@@ -715,7 +715,7 @@ fn details_stay_short() {
 
 // Cuts.
 
-/// What is left of `source` cut at `len`: the messages before, and the cut one.
+/// What `source` decodes to if it is cut at `len`: the messages before the cut, and the cut one.
 fn decode_cut(source: &[u8], len: usize) -> (Vec<Decoded>, Option<Decoded>) {
     let mut all = decode(&source[..len]);
     assert_eq!(decode_in_pieces(&source[..len], 1500).0, all);
@@ -728,7 +728,7 @@ fn decode_cut(source: &[u8], len: usize) -> (Vec<Decoded>, Option<Decoded>) {
     (all, cut)
 }
 
-/// `left` is the start of `all`, with the last event cut at most.
+/// Checks that `left` is the start of `all`, and that at most its last event is cut.
 fn assert_left_over(left: &[Event], all: &[Event], complete: usize) {
     assert_eq!(&left[..complete], &all[..complete]);
     assert!(left.len() <= complete + 1);
@@ -895,7 +895,7 @@ fn the_fast_path_counts_the_members_of_a_newer_envoy() {
         matches!(outcome, FastJson::Segment(len) if len == text.len()) && out.unknown.total() == total
     };
     assert!(is_fast(&object(more), 3));
-    // What the general decoder knows, or reads otherwise.
+    // The fast path leaves known fields and other kinds of values to the general decoder.
     let others = ["\"seq_num\": \"2\"", "\"seqNum\": 2", "\"a\": 1.5", "\"a\": \"\\n\"", "\"a\\n\": 1", "\"a\": []"];
     for other in others.map(|other| format!(",\n   {other}")) {
         assert!(!is_fast(&object(&other), 1), "{other}");
@@ -936,7 +936,7 @@ fn a_fraction_has_up_to_nine_digits() {
 
 // Properties.
 
-/// Segments as Envoy writes them, nearly all of the one shape that the fast path knows.
+/// Segments as Envoy writes them. Nearly all have the one shape that the fast path knows.
 fn any_envoy_source() -> BoxedStrategy<Vec<u8>> {
     let body = (vec(any::<u8>(), 0..120), prop::bool::weighted(0.1))
         .prop_map(|(bytes, truncated)| Some(tap::Body { body_type: Some(BodyType::AsBytes(bytes)), truncated }));
@@ -964,7 +964,7 @@ fn any_envoy_source() -> BoxedStrategy<Vec<u8>> {
 }
 
 fn any_timestamp() -> BoxedStrategy<Timestamp> {
-    // RFC 3339 has the years 1 to 9999; a capture ends in 2554.
+    // RFC 3339 has the years 1 to 9999; the times of a capture end in 2554.
     let seconds = prop_oneof![1_700_000_000..1_800_000_000_i64, -62_135_596_800..=253_402_300_799_i64];
     let nanos = prop_oneof![Just(0), (0..1_000_000).prop_map(|micros| micros * 1000), 0..1_000_000_000];
     (seconds, nanos).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }).boxed()

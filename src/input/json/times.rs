@@ -6,8 +6,8 @@ use prost_types::Timestamp;
 
 use crate::input::{line::leading_digits, schema::Time};
 
-/// Reads RFC 3339 times. The calendar is prost_types' business; a minute that was seen in the last time is not computed
-/// again, since the times of a trace lie close together.
+/// Reads RFC 3339 times. prost_types computes the calendar. The last minute is cached, because the times of a trace are
+/// close together.
 #[derive(Debug, Default)]
 pub(super) struct Times {
     /// `YYYY-MM-DDTHH:MM`, which is compared as one number.
@@ -29,8 +29,8 @@ impl Times {
         Time::new(seconds, nanos)
     }
 
-    /// Seconds and nanoseconds of `YYYY-MM-DDTHH:MM:SSZ`, with or without a fraction, and what stands after. None for
-    /// anything else.
+    /// Seconds and nanoseconds of `YYYY-MM-DDTHH:MM:SSZ`, with or without a fraction, and the text after it. `None` for
+    /// any other form.
     #[inline]
     pub(super) fn read_utc<'a>(&mut self, text: &'a [u8]) -> Option<(i64, i64, &'a [u8])> {
         let (minute, rest) = text.split_first_chunk::<16>()?;
@@ -49,7 +49,7 @@ impl Times {
     }
 }
 
-/// Two digits of a clock.
+/// Two digits of a clock, whose value must be below `limit`.
 #[inline]
 fn below(limit: i64, tens: u8, ones: u8) -> Option<i64> {
     let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
@@ -57,14 +57,14 @@ fn below(limit: i64, tens: u8, ones: u8) -> Option<i64> {
     (tens < 10 && ones < 10 && value < limit).then_some(value)
 }
 
-/// Nanoseconds of a fraction's one to nine digits, and what stands after the Z that ends it.
+/// Nanoseconds of a fraction with one to nine digits, and the text after the Z that ends it.
 #[inline]
 fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     const SCALE: [i64; 8] = [0, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100];
     if let Some(eight) = text.first_chunk()
         && let (number, len @ 1..8) = leading_digits(u64::from_le_bytes(*eight))
     {
-        // Envoy's six digits.
+        // Up to seven digits. Envoy writes six.
         return (text[len] == b'Z').then(|| (number.cast_signed() * SCALE[len], &text[len + 1..]));
     }
     let len = text.iter().take(10).position(|byte| *byte == b'Z')?;

@@ -10,9 +10,9 @@ use crate::trace::{Address, Connection, Message, Nanos, TimeError, nanos_from_ti
 pub(in crate::input) struct Time {
     seconds: i64,
     nanos: i64,
-    /// It is a text that is no time.
+    /// It was written as a string that is not a time.
     unreadable: bool,
-    /// The source ends inside it, so that it is no fault if it is none.
+    /// The source ends inside it, so it may be wrong without being a fault.
     cut: bool,
 }
 
@@ -22,7 +22,7 @@ message!("Timestamp" for Time, |self, number, value, out| {
 });
 
 impl Time {
-    /// A text that is no time.
+    /// A string that is not a time.
     pub(in crate::input) const UNREADABLE: Self = Self { unreadable: true, ..Self::new(0, 0) };
 
     #[inline]
@@ -30,7 +30,7 @@ impl Time {
         Self { seconds, nanos, unreadable: false, cut: false }
     }
 
-    /// The time; `None`, with a note in `out`, where no capture can hold it.
+    /// The time, or `None` if no capture can hold it. Unless the source cuts it, `out` notes such a time.
     #[inline]
     pub(in crate::input) fn finish(self, out: &mut Message) -> Option<Nanos> {
         let time =
@@ -72,7 +72,7 @@ impl SchemaRecord for Option<Time> {
     }
 }
 
-/// `Connection`, by the numbers of its fields.
+/// `Connection`, with its addresses by field number.
 #[derive(Debug, Default)]
 pub(in crate::input) struct Ends {
     first: Option<Address>,
@@ -126,8 +126,8 @@ message!("Address" for Option<Address>, |self, number, value, out| {
     },
 });
 
-/// A member of the oneof of `Address`, as the two after it: it takes the place of another one, and is more of the same
-/// one.
+/// A member of the oneof of `Address`, like the next two records. Each replaces a different member, and is merged with
+/// an earlier piece of the same one.
 pub(super) struct SocketAddress<'a> {
     to: &'a mut Option<Address>,
     address: String,
@@ -138,7 +138,7 @@ message!("SocketAddress" for SocketAddress<'_>, |self, number, value, out| {
     1 Enum b"protocol" => value.ignore(Type::Enum)?,
     2 String b"address" => self.address = value.text(out)?,
     3 Uint32 b"port_value" | b"portValue" => self.port = value.port()?.or(self.port),
-    // The other side of the oneof that holds the port.
+    // `named_port` is in a oneof with `port_value`, and so replaces it.
     4 String b"named_port" | b"namedPort" => {
         let name = value.ignore(Type::String);
         if !matches!(name, Ok(false)) {

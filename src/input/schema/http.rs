@@ -19,7 +19,7 @@ message!("HttpBufferedTrace" for HttpBuffered<'_>, |self, number, value, out| {
     self.0.begin_trace(TraceKind::HttpBuffered, replaces, out);
 });
 
-/// Half of an `HttpBufferedTrace`.
+/// The request or response of an `HttpBufferedTrace`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HttpParts {
     pub(super) time: Option<Time>,
@@ -67,9 +67,9 @@ impl HttpHalf<'_> {
 /// The body of a buffered trace, or a chunk of it.
 struct HttpBody<'a> {
     side: HttpSide,
-    /// As a member of a segment's oneof.
+    /// The segment's oneof and the number in it, if the body is a member of it.
     member: Option<(&'a mut Member, u32)>,
-    /// Where it is in [`Message::http`] already, so that this is more of it.
+    /// The body's index in [`Message::http`], if an earlier piece of it is there.
     index: &'a mut Option<usize>,
     body: trace::Body,
 }
@@ -91,7 +91,7 @@ impl SchemaRecord for HttpBody<'_> {
     }
 
     fn end(&mut self, end: MessageEnd, out: &mut Message) {
-        // Of a body that the source cuts, a payload is worth having.
+        // An incomplete body is kept if it has a payload.
         let is_kept = end.whole || ((end.cut || end.framed) && !self.body.payload.is_empty());
         match self.index.and_then(|index| out.http.get_mut(index)) {
             Some(piece) => piece.body = self.body,
@@ -155,7 +155,7 @@ message!("HeaderMap" for HeaderMap<'_>, |self, number, value, out| {
     },
 } begin |replaces| {
     self.member.select(self.number, replaces, out);
-    // A list of JSON makes the part anew.
+    // In JSON, each list starts the part anew.
     if !replaces && out.http.is_empty() {
         out.push_http(self.side, self.part);
     }
@@ -178,14 +178,14 @@ message!("HeaderValue" for HeaderValue, |self, number, value, out| {
 });
 
 impl Element for HeaderValue {
-    /// The part of a buffered trace; in a streamed one, the only part of the message.
+    /// The part of a buffered trace. `None` in a streamed one, where a message has only one part.
     type To = Option<(HttpSide, HttpPart)>;
 
     const LIST: &'static str = "a list of header fields";
 
     #[inline]
     fn done(self, end: MessageEnd, to: Self::To, out: &mut Message) {
-        // Half a name or value is none.
+        // Half a name or value would be misleading.
         if !end.whole {
             return;
         }

@@ -1,13 +1,13 @@
 //! The messages of a trace, each described once for all encodings.
 //!
-//! A message is a table ([`message!`]): of each field the number, the type, its own name and its name in JSON, and what
-//! its value does to the records. The decoders of the encodings are [`Cursor`]s, which find fields and read values; what
-//! a oneof, a field that comes twice, or a submessage in pieces means is said here alone.
+//! A message is a table of fields ([`message!`]). Each entry has the field's number, type, name, JSON name, and the
+//! effect of its value on the records. The decoders of the encodings are [`Cursor`]s, which find fields and read
+//! values. What a oneof, a field that comes twice, or a submessage in pieces means is decided only here.
 //!
-//! Protobuf lets a field stand anywhere, and more than once: of a scalar and of the members of a oneof the last one
-//! counts, and the pieces of a submessage are merged. So a submessage is complete only where the message around it ends,
-//! and until then it is kept in [`Parts`]. JSON's readers take the last value of a name, alone; null is the default
-//! value, and of a oneof's members it says nothing.
+//! In protobuf, fields may come in any order and more than once. The last value of a scalar counts, as does the last
+//! member of a oneof, and the pieces of a submessage are merged. So a submessage is complete only when the message
+//! around it ends, and until then it is kept in [`Parts`]. In JSON, only the last value of a name counts. A null is the
+//! default value; as a member of a oneof, it is ignored.
 
 mod connection;
 mod http;
@@ -42,23 +42,23 @@ pub(super) enum Type {
 }
 
 impl Type {
-    /// Whether its values have their length before them on the wire; the others are varints.
+    /// Whether values of this type are length-delimited on the wire. All others are varints.
     pub(super) const fn is_delimited(self) -> bool {
         matches!(self, Self::String | Self::Bytes | Self::Message)
     }
 }
 
-/// A decoder that stands before the value of a field.
+/// A decoder that is positioned before the value of a field.
 pub(super) trait Cursor: Sized {
     /// Why reading stopped before the end of the message.
     type Stop;
 
-    /// Whether a value takes the place of the one before, as in JSON.
+    /// Whether a value replaces an earlier value of the same field instead of being merged with it, as in JSON.
     const REPLACES: bool = false;
 
     fn uint64(&mut self) -> Result<u64, Self::Stop>;
 
-    /// The nearest number where the encoding has larger ones.
+    /// An `int64`, or the nearest one if the encoding has a larger number.
     fn int64(&mut self) -> Result<i64, Self::Stop>;
 
     /// An `int32`; the encoding may have larger numbers.
@@ -68,19 +68,19 @@ pub(super) trait Cursor: Sized {
 
     fn boolean(&mut self) -> Result<bool, Self::Stop>;
 
-    /// A `uint32`, or the largest one where the number is none. `None` stands for null.
+    /// A `uint32`, or the largest one if the number does not fit. `None` stands for null.
     fn port(&mut self) -> Result<Option<u32>, Self::Stop>;
 
-    /// A `string`, as text of its own. What is no UTF-8 becomes replacement characters.
+    /// A copy of a `string`. Bytes that are not UTF-8 become replacement characters.
     fn text(&mut self, out: &mut Message) -> Result<String, Self::Stop>;
 
-    /// A `string` or `bytes`, where it stands or unescaped.
+    /// A `string` or `bytes`, in the window or, if it had to be unescaped or decoded, in the scratch space.
     fn span(&mut self, ty: Type, span: &mut Span, out: &mut Message) -> Result<(), Self::Stop>;
 
-    /// A body's bytes, of which the end of the source may cut off a part.
+    /// A body's bytes. The end of the source may cut them off.
     fn payload(&mut self, ty: Type, body: &mut Body, out: &mut Message) -> Result<(), Self::Stop>;
 
-    /// A value that is known and of no use here. Says false for null.
+    /// Skips the value of a field that is known but not needed. Returns false for null.
     fn ignore(&mut self, ty: Type) -> Result<bool, Self::Stop>;
 
     /// A message; null leaves the record alone.
@@ -95,7 +95,7 @@ pub(super) trait Cursor: Sized {
         self.message(time, out)
     }
 
-    /// An event in the one layout that Envoy gives it, in a straight line. `None`, without a trace, for any other.
+    /// Reads an event by the fast path if it has exactly Envoy's layout. Otherwise, returns `None` and changes nothing.
     fn plain_event(&mut self, _out: &mut Message) -> Option<Event> {
         None
     }
@@ -103,16 +103,16 @@ pub(super) trait Cursor: Sized {
 
 /// The fields of a message.
 pub(super) trait SchemaFields {
-    /// The message's name without its package, as unknown fields are counted.
+    /// The message's name without its package. Unknown fields are counted under it.
     const MESSAGE: &'static str;
 
-    /// Whether there is a field of this number, in the wire's encoding of its type.
+    /// Whether there is a field with this number, and its type has this wire encoding.
     fn has(number: u32, is_delimited: bool) -> bool;
 
-    /// The number of the field of this name. JSON may use the one in lowerCamelCase.
+    /// The number of the field with this name. JSON may also use the name in lowerCamelCase.
     fn named(name: &[u8], is_json: bool) -> Option<u32>;
 
-    /// Reads the value of the field of this number, which there is.
+    /// Reads the value of the field with this number, which must exist.
     fn field<C: Cursor>(&mut self, number: u32, value: &mut C, out: &mut Message) -> Result<(), C::Stop>;
 }
 
@@ -122,22 +122,22 @@ pub(super) trait SchemaRecord {
 
     fn fields(&mut self) -> &mut Self::Fields;
 
-    /// Where a message begins that is not null. See [`Cursor::REPLACES`].
+    /// Called when a message begins that is not null. `replaces` is [`Cursor::REPLACES`].
     fn begin(&mut self, _replaces: bool, _out: &mut Message) {}
 
-    /// Where reading it ends, for whatever reason.
+    /// Called when reading the message ends, for whatever reason.
     fn end(&mut self, _end: MessageEnd, _out: &mut Message) {}
 }
 
 /// A message of a repeated field.
 pub(super) trait Element: SchemaRecord + Default {
-    /// Where it belongs.
+    /// Where [`Element::done`] adds it.
     type To: Copy;
 
-    /// A list of them, for people.
+    /// What error messages call a list of them.
     const LIST: &'static str;
 
-    /// Reads one by [`Cursor::plain_event`].
+    /// Tries to read and add one by [`Cursor::plain_event`], and returns whether that succeeded.
     fn plain<C: Cursor>(_value: &mut C, _out: &mut Message) -> bool {
         false
     }
@@ -146,13 +146,13 @@ pub(super) trait Element: SchemaRecord + Default {
     fn done(self, end: MessageEnd, to: Self::To, out: &mut Message);
 }
 
-/// How the reading of a message came to its end. Neither whole nor cut is damage.
+/// How reading a message ended. A message that is neither whole nor cut is damaged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageEnd {
     pub(super) whole: bool,
     /// The source ends inside it.
     pub(super) cut: bool,
-    /// Lengths told what belongs to it, so that what was read of it is part of it, come what may.
+    /// A length tells where it ends, so what was read surely belongs to it, even if it is cut or damaged.
     pub(super) framed: bool,
 }
 
@@ -161,8 +161,8 @@ impl MessageEnd {
     pub(super) const DAMAGED: Self = Self { whole: false, cut: false, framed: false };
 }
 
-/// Describes a message and the record that it is read into: of each field `number Type own name | name in JSON`, and what
-/// is done with the value; then what is done where the message begins and where it ends.
+/// Describes a message and the record that it is read into. Each field is `number Type name | JSON name => effect of
+/// the value`. The blocks `begin` and `end` run when the message begins and ends.
 macro_rules! message {
     (
         $message:literal for $record:ty, |$this:ident, $number:ident, $value:ident, $out:ident| {
@@ -231,7 +231,7 @@ macro_rules! message {
 }
 use message;
 
-/// Reads a message that is in no oneof. JSON's null is the default value.
+/// Reads a submessage that is not in a oneof. In JSON, null is its default value.
 #[inline]
 fn single<C: Cursor, R: SchemaRecord + Default>(
     record: &mut R,
@@ -244,7 +244,7 @@ fn single<C: Cursor, R: SchemaRecord + Default>(
     value.message(record, out)
 }
 
-/// A `TraceWrapper`, as far as it is complete only where it ends.
+/// The parts of a `TraceWrapper` that are complete only when it ends.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     connection: Option<Ends>,
@@ -268,7 +268,7 @@ message!("TraceWrapper" for Parts, |self, number, value, out| {
 });
 
 impl Parts {
-    /// Goes to a member of the oneof: the last one counts.
+    /// Selects a member of the oneof. The last one counts, so a different one before it is forgotten.
     #[inline]
     fn begin_trace(&mut self, kind: TraceKind, replaces: bool, out: &mut Message) {
         if replaces || out.kind.is_some_and(|before| before != kind) {
@@ -278,7 +278,7 @@ impl Parts {
         out.kind = Some(kind);
     }
 
-    /// Completes the message, but for [`Message::order_http`].
+    /// Completes the message, except for [`Message::order_http`].
     #[inline]
     pub(super) fn finish(self, out: &mut Message) {
         let Self { connection, upstream_connection, http, event, .. } = self;
@@ -302,7 +302,8 @@ impl Parts {
 struct Member(Option<u32>);
 
 impl Member {
-    /// Goes to a member: the last one counts. Answers whether it is more of the one before.
+    /// Selects a member. The last one counts, so a different one before it is forgotten. Returns whether this is
+    /// another piece of the same member.
     #[inline]
     fn select(&mut self, number: u32, replaces: bool, out: &mut Message) -> bool {
         match self.0.replace(number) {

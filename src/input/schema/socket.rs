@@ -50,7 +50,7 @@ message!("SocketStreamedTraceSegment" for SocketStreamed<'_>, |self, number, val
 });
 
 impl Parts {
-    /// Goes to a member of a segment's oneof: the last one counts.
+    /// Selects a member of a segment's oneof. The last one counts, so a different one before it is forgotten.
     #[inline]
     fn select(&mut self, number: u32, replaces: bool, out: &mut Message) {
         let is_first = self.member.0.is_none();
@@ -88,13 +88,13 @@ impl<R: SchemaRecord> SchemaRecord for OneOf<'_, R> {
     }
 }
 
-/// The event of a segment, of which more may follow.
+/// The event of a segment. More pieces of it may follow.
 #[derive(Debug, Default)]
 pub(super) struct SegmentEvent {
-    /// It is among the message's events already.
+    /// The fast path read it, so it is in the message's events already.
     is_plain: bool,
     parts: EventParts,
-    /// Enough of it is there to keep it.
+    /// Enough of it was read to keep it.
     is_kept: bool,
 }
 
@@ -166,7 +166,7 @@ message!("SocketEvent" for EventParts, |self, number, value, out| {
 });
 
 impl From<Event> for EventParts {
-    /// Of an event without a connection.
+    /// The event must not have a connection of its own.
     fn from(event: Event) -> Self {
         let time = event.time.map(Time::from);
         Self { event, time, connection: None }
@@ -174,7 +174,8 @@ impl From<Event> for EventParts {
 }
 
 impl EventParts {
-    /// Goes to a member of the oneof that has no null, and so is that one even where the source ends before its value.
+    /// Selects a member of the oneof before its value is read, so that it counts even if the source ends there. In an
+    /// encoding with null, only the value tells whether the member is set.
     #[inline]
     fn select(&mut self, kind: EventKind, has_null: bool) {
         if !has_null {
@@ -189,7 +190,7 @@ impl EventParts {
         event.time = time.and_then(|time| time.finish(out));
         if let Some(ends) = connection {
             let connection = ends.finish(out);
-            // An event's bytes outnumber its connections, so the index fits where the message does.
+            // Each connection takes several bytes of the message, so the index fits for any message below 4 GiB.
             event.connection = u32::try_from(out.event_connections.len()).ok();
             out.event_connections.push(connection);
         }
@@ -216,7 +217,7 @@ impl Element for EventParts {
 }
 
 impl MessageEnd {
-    /// Whether an event is worth having: of one that the source cuts, a payload is.
+    /// Whether to keep the event. One that the source cuts is kept if it has a payload, or if it is surely `closed`.
     #[inline]
     fn keeps(self, event: &Event) -> bool {
         let is_closed = self.framed && event.kind == EventKind::Closed;
@@ -233,8 +234,8 @@ fn select(event: &mut Event, kind: EventKind, replaces: bool) {
     }
 }
 
-/// A member of the oneof of an event, as the two after it: it takes the place of another one, and is more of the same
-/// one.
+/// A member of the oneof of an event, like the next two records. Each replaces a different member, and is merged with
+/// an earlier piece of the same one.
 pub(super) struct Read<'a>(&'a mut Event);
 
 message!("Read" for Read<'_>, |self, number, value, out| {

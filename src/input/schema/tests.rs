@@ -7,7 +7,7 @@ use super::{
 use crate::{proto::DESCRIPTORS, trace::Address};
 use prost_reflect::Kind;
 
-/// Holds a table against the message's definition.
+/// Compares a table with the message's definition.
 fn assert_defined<F: SchemaFields>(package: &str) {
     let message = DESCRIPTORS.get_message_by_name(&format!("{package}.{}", F::MESSAGE)).unwrap();
     let name = message.name();

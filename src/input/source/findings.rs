@@ -1,31 +1,32 @@
-//! What is wrong with a source, as far as it shows while messages are taken from it.
+//! Finds what is wrong with a source while messages are read from it.
 
 use std::mem;
 
 use crate::trace::{Fact, Finding, Findings, Message, TraceKind};
 
-/// What decides about findings that one message alone does not bring up.
+/// State for the findings that depend on more than one message.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// Bytes that are no message: what comes next tells whether they are the last ones.
+    /// A finding about bytes that are not a message. It waits for what follows, because the last such bytes of a source
+    /// have a code of their own.
     suspect: Option<Finding>,
     /// The kinds of messages that were seen.
     kinds: [bool; TraceKind::ALL.len()],
 }
 
 impl Watch {
-    /// Keeps a finding about bytes that are no message; it waits for what comes next.
+    /// Keeps a finding about bytes that are not a message until it is known what follows them.
     pub(super) fn suspect(&mut self, finding: Finding) {
         self.suspect = Some(finding);
     }
 
-    /// Something comes after what was suspected.
+    /// Reports the suspect as it is, because something follows it.
     #[inline]
     pub(super) fn release_suspect(&mut self, findings: &mut Findings) {
         findings.extend(self.suspect.take());
     }
 
-    /// Nothing comes after it.
+    /// Reports the suspect at the end of the source: after a message, it is about trailing bytes.
     pub(super) fn end(&mut self, any_message: bool, findings: &mut Findings) {
         if any_message
             && let Some(Finding { fact, .. }) = &mut self.suspect
@@ -36,7 +37,7 @@ impl Watch {
         self.release_suspect(findings);
     }
 
-    /// Adds what is wrong with a message that has its place.
+    /// Adds what is wrong with a message, whose place must be set.
     #[inline]
     pub(super) fn look_at(&mut self, message: &mut Message, findings: &mut Findings) {
         let place = message.place();

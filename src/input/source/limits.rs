@@ -1,4 +1,4 @@
-//! What a message may have at most, and what becomes of one that has more.
+//! Limits on the size of a message, and how messages over the limit are passed over.
 
 use super::{SourceOptions, window::Window};
 use crate::{
@@ -6,11 +6,11 @@ use crate::{
     trace::{Fact, MAX_EVENTS, MAX_HEADERS, Message},
 };
 
-/// The largest message unless [`SourceOptions::max_message`] says otherwise: far more than a tap with sensible limits writes,
-/// and little enough that two of them fit the memory of any machine that such a trace is opened on.
+/// The default of [`SourceOptions::max_message`]: far more than a tap with sensible limits writes, and little enough
+/// for two such messages to fit in memory.
 pub const MAX_MESSAGE: usize = 512 << 20;
 
-/// The least that [`SourceOptions::max_message`] may be: less would not hold what stands around a message's bytes.
+/// The smallest [`SourceOptions::max_message`]: less would not even hold the fields around a message's bytes.
 pub const LEAST_MAX_MESSAGE: usize = 64;
 
 /// The limits, and how much of the next message the window must hold.
@@ -20,13 +20,13 @@ pub(super) struct Limits {
     max_headers: usize,
     /// The encoding writes a message's length before it.
     is_framed: bool,
-    /// Bytes of the next message that are needed to get on.
+    /// Bytes of the next message that the decoder needs to go on.
     wanted: usize,
-    /// The decoder was told that nothing follows the window, or that the window does not grow.
+    /// The decoder was told that nothing follows the window, or that the window will not grow.
     told_all: bool,
     /// The next message is larger than it may be.
     too_large: bool,
-    /// Bytes to pass over.
+    /// Bytes that are still to be passed over.
     discard: usize,
 }
 
@@ -48,17 +48,17 @@ impl Limits {
         self.is_framed = matches!(encoding, Encoding::Binary | Encoding::Delimited);
     }
 
-    /// Bytes of the largest message.
+    /// The largest message, in bytes.
     pub(super) fn max_message(&self) -> usize {
         self.max_message
     }
 
-    /// A message that keeps no more than it may have.
+    /// An empty message with these limits on its records.
     pub(super) fn message(&self) -> Message {
         Message::with_limits(self.max_events, self.max_headers)
     }
 
-    /// Bytes of the next message that are needed to get on.
+    /// Bytes of the next message that the decoder needs to go on.
     pub(super) fn wanted(&self) -> usize {
         self.wanted
     }
@@ -69,9 +69,10 @@ impl Limits {
         window.len() - taken < self.wanted && !window.at_end()
     }
 
-    /// The bytes of the message after `taken` bytes, and whether the source ends where they do. A decoder sees no more
-    /// than one message may have, so that the limit holds wherever the reads' edges fall. For the same reason, one that
-    /// knows a message's length tells it before it learns that the source ends earlier.
+    /// The bytes that the decoder sees, from offset `taken` on, and whether the source ends with them. The decoder sees
+    /// no more than one message may have, so that it does not matter for the limit where reads end. For the same
+    /// reason, in an encoding with lengths, the decoder asks for the whole message before it learns that the source
+    /// ends.
     #[inline]
     pub(super) fn view<'w>(&self, window: &'w Window, taken: usize) -> (&'w [u8], bool) {
         let until = window.len().min(taken.saturating_add(self.max_message));
@@ -79,7 +80,7 @@ impl Limits {
         (&window.bytes()[taken..until], at_end)
     }
 
-    /// Notes how much the message that begins after `taken` bytes needs, after `skip` bytes of none.
+    /// Notes that the decoder has skipped `skip` bytes and needs `wanted` bytes of the message at offset `taken`.
     pub(super) fn want(
         &mut self,
         window: &Window,
@@ -93,7 +94,7 @@ impl Limits {
             self.too_large = self.wanted > self.max_message;
             self.told_all = window.at_end();
         } else if skip > 0 || until - taken < self.max_message {
-            // Where no length is written before a message, what it wants is only a guess.
+            // Without a length before the message, `wanted` is only a guess.
             self.wanted = self.wanted.min(self.max_message);
             self.told_all = false;
         } else if !self.told_all {
@@ -101,32 +102,32 @@ impl Limits {
             self.told_all = true;
             self.wanted = 1;
         } else {
-            // One byte more tells a message that goes on from one that the source cuts.
+            // One more byte tells whether the message goes on or the source ends there.
             self.too_large = until < window.len();
             self.wanted = self.max_message + 1;
         }
     }
 
-    /// A message was taken: of the next one, nothing is known.
+    /// Starts over for the next message, about which nothing is known.
     #[inline]
     pub(super) fn begin_next(&mut self) {
         self.wanted = 1;
         self.told_all = false;
     }
 
-    /// Whether the next message, or what is next of it, is passed over.
+    /// Whether the next message, or the rest of it, is to be passed over.
     #[inline]
     pub(super) fn passes_over(&self) -> bool {
         self.discard > 0 || self.too_large
     }
 
-    /// Whether the message that the window begins with is too large.
+    /// Whether the message at the start of the window is too large.
     #[inline]
     pub(super) fn is_too_large(&self) -> bool {
         self.too_large
     }
 
-    /// Gives up what is to be passed over of the window.
+    /// Gives up the bytes in the window that are to be passed over.
     #[inline]
     pub(super) fn discard_from(&mut self, window: &mut Window) {
         if self.discard > 0 {
@@ -136,7 +137,7 @@ impl Limits {
         }
     }
 
-    /// Gives up the message that the window begins with, which is too large, and says so.
+    /// Gives up the message at the start of the window, which is too large, and returns the fact to report.
     pub(super) fn pass_over(&mut self, decoder: &mut dyn Decode) -> Fact {
         let (size, limit) = (self.wanted, self.max_message);
         self.discard = match (decoder.pass_over(), self.is_framed) {

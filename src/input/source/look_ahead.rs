@@ -1,4 +1,4 @@
-//! The current message, and the next one where it was decoded ahead of its turn.
+//! The current message, and the next one if it was decoded ahead.
 
 use std::mem;
 
@@ -11,7 +11,7 @@ use crate::{
 pub(super) struct LookAhead {
     current: Box<Message>,
     next: Box<Message>,
-    /// What decoding ahead came to; never [`Step::NeedMore`].
+    /// The outcome of decoding ahead; never [`Step::NeedMore`].
     ahead: Option<Step>,
 }
 
@@ -30,18 +30,18 @@ impl LookAhead {
         &mut self.current
     }
 
-    /// The message that comes next, where one was decoded.
+    /// The message that was decoded ahead, if any.
     pub(super) fn next(&self) -> Option<&Message> {
         matches!(self.ahead, Some(Step::Message { .. })).then_some(&*self.next)
     }
 
-    /// Whether decoding ahead came to something.
+    /// Whether the next step was decoded ahead, whatever its outcome.
     #[inline]
     pub(super) fn is_ahead(&self) -> bool {
         self.ahead.is_some()
     }
 
-    /// The current message is over: goes to what decoding ahead came to.
+    /// Makes the message that was decoded ahead the current one, and returns the outcome of decoding it.
     #[inline]
     pub(super) fn advance(&mut self) -> Option<Step> {
         let step = self.ahead.take()?;
@@ -49,11 +49,12 @@ impl LookAhead {
         Some(step)
     }
 
-    /// Decodes ahead. [`Step::NeedMore`] is answered, and nothing is ahead then.
+    /// Decodes ahead. If the decoder needs more bytes, nothing is ahead, and the fields of [`Step::NeedMore`] are
+    /// returned.
     #[inline]
     pub(super) fn decode(&mut self, decode: impl FnOnce(&mut Message) -> Step) -> Option<(usize, usize)> {
         self.next.clear();
-        // The count goes on in the message that is being decoded.
+        // The decoder goes on counting in the message that it fills.
         self.hand_unknown_on();
         match decode(&mut self.next) {
             Step::NeedMore { skip, wanted } => {
@@ -67,9 +68,9 @@ impl LookAhead {
         }
     }
 
-    /// Adds the message that was decoded ahead to the batch of the current one, if it may share it. Answers where it
-    /// ends in its window, which begins `at` bytes after the start of the current one's; that one's message begins after
-    /// `before` bytes of it.
+    /// Adds the message that was decoded ahead to the current batch if it may share it, and returns where it ends in
+    /// its own window. That window begins `at` bytes after the current one; the current message begins `before` bytes
+    /// after the start of the current window.
     #[inline]
     pub(super) fn append(&mut self, at: usize, before: usize) -> Option<usize> {
         let Some(Step::Message { start, end }) = self.ahead else { return None };

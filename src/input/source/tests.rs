@@ -1,4 +1,4 @@
-//! What a source gives must not depend on how its bytes arrive.
+//! What is read from a source must not depend on how its bytes arrive.
 
 use std::io;
 
@@ -18,7 +18,7 @@ use crate::{
     trace::MAX_BATCH,
 };
 
-/// Gives so many bytes at a time, in turns.
+/// A reader that returns as many bytes at a time as `pieces` says, in turn.
 struct Trickle {
     bytes: Vec<u8>,
     at: usize,
@@ -37,14 +37,14 @@ impl Read for Trickle {
     }
 }
 
-/// All that a source says: of each event its place and the length of its payload, and the findings.
+/// All that is read from a source: the place and the payload's length of each event, and the findings.
 type Said = (Vec<(u64, u64, usize)>, Vec<Finding>);
 
 fn read(bytes: &[u8], options: SourceOptions, pieces: &[usize], peeks: bool) -> Said {
     let reader = Trickle { bytes: bytes.to_vec(), at: 0, pieces: pieces.to_vec(), turn: 0 };
     let mut source = Source::from_reader(Path::new("path_0"), Box::new(reader), options).unwrap();
     let (mut events, mut findings, mut found) = (Vec::new(), Vec::new(), Findings::default());
-    // Every message takes a few bytes and a few steps, so one that takes more does not get on.
+    // Every message takes a few bytes and a few steps, so a source that takes more steps makes no progress.
     for _ in 0..100 * (bytes.len() + 10) {
         let advance = source.advance(&mut found);
         findings.extend(found.take());
@@ -88,7 +88,7 @@ const FORMATS: [(TraceFormat, Encoding); 4] = [
 ];
 
 proptest! {
-    /// Each message over the limit is passed over, and no other, wherever the window's edges fall.
+    /// Exactly the messages over the limit are passed over, wherever reads end.
     #[test]
     fn the_limit_holds_for_every_message_however_the_bytes_arrive(
         messages in vec((0..300_usize, any::<bool>()), 1..12),
@@ -106,7 +106,7 @@ proptest! {
                 format.encode(&wrapper(7, *payload, *alone), &mut bytes);
                 sizes.push(bytes[before..].trim_ascii_end().len());
             }
-            // One that is just as large as it may be.
+            // The limit is exactly the size of one of the messages.
             let limit = exact.map_or(limit, |exact| exact.get(&sizes).max(&64).to_owned());
             let options =
                 SourceOptions { encoding: Some(encoding), max_message: Some(limit), read_size, ..SourceOptions::default() };
@@ -120,7 +120,7 @@ proptest! {
             let expected: Vec<_> = large.iter().map(|((index, _), _)| (Code::TooLarge, *index)).collect();
             prop_assert_eq!(&too_large, &expected, "{:?}", encoding);
             prop_assert_eq!(&read(&bytes, options, &pieces, peeks), &whole, "{:?}", encoding);
-            // And what the end of the source cuts.
+            // The same holds if the source is cut.
             if let Some(cut) = cut {
                 bytes.truncate(bytes.len().saturating_sub(cut).max(1));
                 let whole = read(&bytes, SourceOptions { read_size: None, ..options }, &[usize::MAX], false);
@@ -130,7 +130,7 @@ proptest! {
     }
 }
 
-/// A trace of each encoding: streamed segments of one plain event each, of these connections, and where each begins.
+/// A trace of streamed segments with one plain event each, for these connections; and where each segment begins.
 fn segments(format: TraceFormat, connections: &[u64], payload: usize) -> (Vec<u8>, Vec<u64>) {
     let (mut bytes, mut begins) = (Vec::new(), Vec::new());
     for connection in connections {
@@ -140,7 +140,7 @@ fn segments(format: TraceFormat, connections: &[u64], payload: usize) -> (Vec<u8
     (bytes, begins)
 }
 
-/// The batches of a trace: of each the connection and how many events.
+/// The connection and the number of events of each batch of a trace.
 fn batches(bytes: &[u8], encoding: Encoding, pieces: &[usize]) -> Vec<(u64, usize)> {
     let options = SourceOptions { encoding: Some(encoding), ..SourceOptions::default() };
     let reader = Trickle { bytes: bytes.to_vec(), at: 0, pieces: pieces.to_vec(), turn: 0 };
@@ -173,12 +173,12 @@ fn a_batch_is_of_one_connection_and_each_of_its_events_has_its_place() {
     }
 }
 
-/// Nobody waits for events that are not there.
+/// A batch does not wait for events that have not arrived.
 #[test]
 fn a_batch_ends_where_the_input_that_is_there_ends() {
     for (format, encoding) in FORMATS {
         let (bytes, begins) = segments(format, &[7; 10], 100);
-        // The third one is there, but for its last byte.
+        // The first read ends inside the third segment.
         let (first, rest) = (begins[3] as usize - 2, bytes.len());
         let sizes: Vec<_> = batches(&bytes, encoding, &[first, rest]).iter().map(|(_, events)| *events).collect();
         assert_eq!(sizes, [2, 8], "{encoding:?}");
@@ -190,13 +190,13 @@ fn a_payload_that_is_long_to_copy_is_not_copied_into_a_batch() {
     for (format, encoding) in FORMATS {
         let (bytes, _) = segments(format, &[7; 3], 2_000);
         let sizes: Vec<_> = batches(&bytes, encoding, &[usize::MAX]).iter().map(|(_, events)| *events).collect();
-        // The payloads of the wire's encodings stay where they are.
+        // In the binary encodings, payloads stay in the window.
         let is_wire = matches!(encoding, Encoding::Binary | Encoding::Delimited);
         assert_eq!(sizes, if is_wire { vec![3] } else { vec![1; 3] }, "{encoding:?}");
     }
 }
 
-/// Of 0 bytes, no message fits; a library user may ask for it all the same.
+/// No message fits a limit of 0 bytes, but a library user may ask for it.
 #[test]
 fn no_limit_is_too_small_to_get_on() {
     for (format, encoding) in FORMATS {

@@ -1,4 +1,4 @@
-//! The bytes of a source that were read and are not done with: a window that slides over it.
+//! The window that slides over a source: the bytes that were read and are still needed.
 
 use std::{
     io::{self, Read},
@@ -8,13 +8,13 @@ use std::{
     },
 };
 
-/// Bytes that one read asks for: what a pipe holds several times over, and what fits a core's cache.
+/// The default of bytes per read: several times what a pipe holds, and little enough for a core's cache.
 const READ: usize = 256 * 1024;
 
 /// A reader, and a buffer of a few hundred KiB or of the largest message.
 pub(super) struct Window {
     reader: Box<dyn Read + Send>,
-    /// Bytes that were read of the file itself.
+    /// If the reader unpacks a file, counts the bytes read from the file itself.
     packed: Option<Arc<AtomicU64>>,
     buffer: Vec<u8>,
     /// The window is `buffer[start..end]`.
@@ -23,14 +23,14 @@ pub(super) struct Window {
     /// Offset in the source of `buffer[start]`.
     offset: u64,
     at_end: bool,
-    /// Bytes that one read asks for.
+    /// Bytes per read.
     read_size: usize,
-    /// Bytes that the window may have to hold at once.
+    /// The most bytes that the window may have to hold at once.
     most: usize,
 }
 
 impl Window {
-    /// A window that is empty. `read_size` is what one read asks for, and `most` what the window may have to hold.
+    /// An empty window. A read asks for `read_size` bytes, and the window may have to hold up to `most`.
     pub(super) fn new(reader: Box<dyn Read + Send>, read_size: Option<usize>, most: usize) -> Self {
         Self {
             reader,
@@ -46,7 +46,7 @@ impl Window {
         }
     }
 
-    /// The reader unpacks a file, of which so many bytes were read.
+    /// Sets the counter of bytes read from the file that the reader unpacks.
     pub(super) fn count_packed(&mut self, count: Arc<AtomicU64>) {
         self.packed = Some(count);
     }
@@ -73,42 +73,43 @@ impl Window {
         self.offset
     }
 
-    /// Bytes that were read; of a packed file, as they lie there.
+    /// Bytes read so far. For a packed file, they are counted before unpacking.
     pub(super) fn bytes_read(&self) -> u64 {
         let unpacked = || self.offset + self.len() as u64;
         self.packed.as_ref().map_or_else(unpacked, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Whether one read's worth of bytes, or all that there are, are in the window.
+    /// Whether the window has the bytes of a full read, or all that are left of the source.
     pub(super) fn holds_a_read(&self) -> bool {
         self.at_end || self.len() >= self.read_size
     }
 
-    /// Slides over so many bytes.
+    /// Gives up the first `count` bytes.
     #[inline]
     pub(super) fn consume(&mut self, count: usize) {
         self.start += count;
         self.offset += count as u64;
     }
 
-    /// The source cannot be read on.
+    /// Ends the source after the bytes in the window, because it cannot be read any further.
     pub(super) fn end_here(&mut self) {
         self.at_end = true;
     }
 
-    /// One read after the bytes that are there, after making room for it.
+    /// Makes room, and appends the bytes of one read.
     pub(super) fn read(&mut self) -> io::Result<()> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        // Growing with what really arrived, not with what a message claims: a length is only a claim.
+        // The buffer grows with the bytes that have arrived, not with the length that a message claims.
         if self.buffer.len() - self.end < self.read_size / 2 {
             let most = self.most.saturating_add(self.read_size);
             self.buffer.resize((self.end * 2).min(most).max(self.end + self.read_size), 0);
         }
-        // No more than one read brings, however much room there is: what is in the window may all be damage.
+        // However much room there is, only `read_size` bytes are read: if all of them are damaged, each few bytes add a
+        // finding.
         let room = self.buffer.len().min(self.end + self.read_size);
         loop {
             match self.reader.read(&mut self.buffer[self.end..room]) {

@@ -1,10 +1,12 @@
-//! The one shape that nearly every event has, read in a straight line.
+//! A fast path for the one shape that nearly every event has.
 //!
-//! The parser looks at each token, at the blanks around it, and asks which field a name is; for small events, that is
-//! most of the work. Envoy prints an event in one way only, so this compares its frame in long pieces and looks at
-//! nothing but the numbers and the payload in it. What a newer Envoy writes more of an event stands after all that this
-//! version knows; of that, simple values are skipped and counted. On any other byte this gives up without a trace, and
-//! the parser, which is the reference implementation, reads the event; a property test holds the two together.
+//! The parser looks at each token and the blanks around it, and looks up the field of each name. For small events, that
+//! is most of the work. Envoy prints an event in one way only, so the fast path compares its frame in long pieces, and
+//! only parses the numbers and the payload in it.
+//!
+//! The fields that a newer Envoy adds to an event follow all that this version knows; those with simple values are
+//! skipped and counted. At any other byte, the fast path gives up and leaves the message unchanged. The parser, which
+//! is the reference implementation, then reads the event; property tests compare the two.
 
 use memchr::{memchr, memchr2};
 
@@ -17,20 +19,20 @@ use crate::{
     trace::{Body, Event, EventKind, Message, Nanos, Span, TraceKind, nanos_from_timestamp},
 };
 
-/// What became of a text.
+/// The outcome of the fast path.
 pub(super) enum FastText<T> {
-    /// What it is, where it ends in the window, and where the fields of a newer Envoy begin, if it has such.
+    /// What was read, where it ends in the window, and where the fields of a newer Envoy begin, if it has any.
     Read(T, usize, Option<usize>),
-    /// So far it is as expected, but the window ends inside the literal that starts here.
+    /// So far the text is as expected, but the window ends inside the literal that starts here.
     Cut(usize),
-    /// The parser may know what it is. The message is as it was.
+    /// The text has another shape, and is left to the parser. The message is unchanged.
     Other,
 }
 
-/// Messages that are open at the literal of a segment's payload.
+/// How many messages are open at the payload of a segment.
 pub(super) const DEPTH: usize = 4;
 
-/// Reads a streamed segment with one event, which reads or writes bytes, into `out`, which is clear.
+/// Reads a streamed segment with one event, which reads or writes bytes, into `out`, which must be cleared.
 #[inline]
 pub(super) fn segment(window: &[u8], start: usize, out: &mut Message) -> FastText<()> {
     let mut line = Line { rest: window.get(start..).unwrap_or_default() };
@@ -59,17 +61,17 @@ fn before_event(line: &mut Line<'_>) -> Option<u64> {
     Some(trace_id)
 }
 
-/// Reads an event that reads or writes bytes, from after its opening brace to after the closing one. Its payload may
-/// be in the scratch space of `out`. Events of a buffered trace are indented just as the one of a segment.
+/// Reads an event that reads or writes bytes, from after its opening brace to after the closing one. A payload with
+/// escapes goes to the scratch space of `out`. Events have the same indentation in buffered traces and in segments.
 #[inline]
 pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> FastText<Event> {
     let Some((time, kind, rest)) = before_payload(&window[at..]) else { return FastText::Other };
     let start = window.len() - rest.len();
-    // No literal holds a line feed.
+    // A literal cannot contain a line feed.
     let Some(len) = memchr(b'\n', rest) else { return FastText::Cut(start - 1) };
     let (literal, rest) = rest.split_at(len);
     let [literal @ .., b'"'] = literal else { return FastText::Other };
-    let Some((truncated, end_stream, seq_num, newer, rest)) = behind_payload(rest, kind) else {
+    let Some((truncated, end_stream, seq_num, newer, rest)) = after_payload(rest, kind) else {
         return FastText::Other;
     };
     let payload = match memchr2(b'\\', b'"', literal) {
@@ -92,7 +94,7 @@ pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> FastText<Eve
     FastText::Read(event, window.len() - rest.len(), newer.map(|newer| window.len() - newer))
 }
 
-/// Up to after the opening quote of the payload.
+/// Reads up to and including the opening quote of the payload.
 #[inline(always)]
 fn before_payload(text: &[u8]) -> Option<(Nanos, EventKind, &[u8])> {
     let mut line = Line { rest: text };
@@ -109,14 +111,14 @@ fn before_payload(text: &[u8]) -> Option<(Nanos, EventKind, &[u8])> {
     Some((time, kind, line.rest))
 }
 
-/// What stands after the last field of an event.
+/// The text after the last field of an event.
 const END: &[u8; 4] = b"\n  }";
 
-/// From the line feed after the payload up to after the closing brace of the event, and how many bytes before the end
-/// of the text the fields of a newer Envoy begin. What is false or 0 is not written.
+/// Reads from the line feed after the payload to after the closing brace of the event. The fourth value is how many
+/// bytes before the end of the text the fields of a newer Envoy begin. Envoy does not print fields that are false or 0.
 #[inline(always)]
 #[expect(clippy::type_complexity, reason = "taken apart where it is called")]
-fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, Option<usize>, &[u8])> {
+fn after_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, Option<usize>, &[u8])> {
     let mut line = Line { rest: text };
     let truncated = line.has(b"\n        truncated: true");
     line.expect(b"\n      }")?;
@@ -126,14 +128,14 @@ fn behind_payload(text: &[u8], kind: EventKind) -> Option<(bool, bool, u64, Opti
     let mut newer = None;
     if !line.has(END) {
         newer = Some(line.rest.len());
-        line = behind_newer(line)?;
+        line = after_newer(line)?;
     }
     Some((truncated, end_stream, seq_num, newer, line.rest))
 }
 
-/// From after the last field that this version knows up to after the closing brace of the event.
+/// Steps over the fields of a newer Envoy, to after the closing brace of the event.
 #[inline(never)]
-fn behind_newer(mut line: Line<'_>) -> Option<Line<'_>> {
+fn after_newer(mut line: Line<'_>) -> Option<Line<'_>> {
     while !line.has(END) {
         let (name, _) = newer_field(&mut line)?;
         if EventParts::named(name.as_bytes(), false).is_some() {
@@ -143,14 +145,14 @@ fn behind_newer(mut line: Line<'_>) -> Option<Line<'_>> {
     Some(line)
 }
 
-/// The fields of a newer Envoy that begin at `window[at]`: the name of each, and where that ends.
+/// The fields of a newer Envoy that begin at `window[at]`: the name of each, and where the name ends.
 pub(super) fn newer(window: &[u8], at: usize) -> impl Iterator<Item = (&str, usize)> {
     let mut line = Line { rest: &window[at..] };
     std::iter::from_fn(move || newer_field(&mut line)).map(|(name, left)| (name, window.len() - left))
 }
 
-/// Steps over a field with a value that is neither a list nor a message. Answers its name, and how many bytes follow
-/// that.
+/// Steps over a field with a value that is neither a list nor a message. Returns its name, and how many bytes follow
+/// the name.
 #[inline]
 fn newer_field<'a>(line: &mut Line<'a>) -> Option<(&'a str, usize)> {
     line.expect(b"\n    ")?;
@@ -169,7 +171,7 @@ fn newer_field<'a>(line: &mut Line<'a>) -> Option<(&'a str, usize)> {
     Some((name, left))
 }
 
-/// Steps over a name, as of a field or of a value of an enumeration.
+/// Steps over a name, such as that of a field or of a value of an enumeration.
 #[inline]
 fn word<'a>(line: &mut Line<'a>) -> Option<&'a str> {
     let len = line.rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'))?;

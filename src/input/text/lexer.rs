@@ -1,16 +1,16 @@
 //! The tokens of the protobuf text format, and the values that need no schema.
 //!
-//! `pos` moves only after whole tokens. Where reading stops, `pos` and `depth` are therefore a place from which a
-//! [`Split`](super::split::Split) can go on.
+//! `pos` moves only after whole tokens. So when reading stops, a [`Split`](super::split::Split) can go on from `pos`
+//! and from `depth`.
 
 use memchr::{memchr, memchr3};
 
 use super::unescape::unescape;
 use crate::trace::TraceKind;
 
-/// Messages within messages; protobuf's own parsers stop here too.
+/// The deepest nesting of messages. Protobuf's own parsers have the same limit.
 pub(super) const MAX_DEPTH: usize = 100;
-/// Bytes of the text that a fault quotes.
+/// The most bytes of the text that a fault quotes.
 const QUOTED: usize = 20;
 const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
 
@@ -28,9 +28,9 @@ pub(super) type Parse<T> = Result<T, LexerStop>;
 /// The contents of a string.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StringContents {
-    /// Where they start, in the window or in the scratch space; in the latter they are all that follows.
+    /// Where they start, in the window or in the scratch space.
     pub(super) start: usize,
-    /// Their length, in the window.
+    /// Their length in the window. In the scratch space, they go to its end.
     pub(super) len: usize,
     pub(super) in_scratch: bool,
     /// The window ended before the closing quote.
@@ -42,7 +42,7 @@ pub(super) struct StringContents {
 pub(super) struct Integer {
     at: usize,
     pub(super) negative: bool,
-    /// `None` where it needs more than 64 bits.
+    /// `None` if it needs more than 64 bits.
     pub(super) magnitude: Option<u64>,
 }
 
@@ -53,7 +53,7 @@ impl Integer {
         if self.negative { 0i64.saturating_sub_unsigned(magnitude) } else { 0i64.saturating_add_unsigned(magnitude) }
     }
 
-    /// As a port; whatever cannot be one becomes the largest number, which is no port either.
+    /// As a port. A number that does not fit becomes the largest one, which is not a valid port either.
     pub(super) fn saturate_u32(self) -> u32 {
         match self.magnitude {
             Some(0) => 0,
@@ -69,9 +69,9 @@ pub(super) struct Lexer<'a> {
     pub(super) depth: usize,
     /// No bytes will follow the window.
     pub(super) at_end: bool,
-    /// What [`LexerStop::Bad`] means: an offset in the window, and words.
+    /// The reason for [`LexerStop::Bad`]: an offset in the window, and what is wrong there.
     pub(super) fault: (usize, String),
-    /// A message was opened and no field read yet, so a separator would be out of place.
+    /// A message was opened and no field of it read yet, so a separator is not allowed.
     fresh: bool,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Lexer<'a> {
         while let Some(&byte) = self.window.get(self.pos) {
             match byte {
                 b' ' => {
-                    // Envoy's indentation, all at once.
+                    // Skips Envoy's indentation up to eight blanks at a time.
                     self.pos += match self.window[self.pos..].first_chunk() {
                         Some(chunk) => (u64::from_le_bytes(*chunk) ^ SPACES).trailing_zeros() as usize / 8,
                         None => 1,
@@ -130,8 +130,9 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// A token that touches the end of the window may go on after it. Where nothing follows, it is whole only
-    /// outside all messages: inside one, something is missing anyway.
+    /// Checks that the token before `end` is whole. One that touches the end of the window may go on after it. If
+    /// nothing follows the window, it is whole only outside all messages: inside one, the closing brace is missing
+    /// anyway.
     #[inline]
     fn whole(&self, end: usize) -> Parse<()> {
         if end == self.window.len() && !(self.at_end && self.depth == 0) { Err(LexerStop::End) } else { Ok(()) }
@@ -177,7 +178,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn extension_name(&mut self) -> Parse<&'a [u8]> {
-        // Names of extensions have dots, those of Any types have the other marks of a URL too.
+        // Names of extensions have dots. Names of Any types also have other characters of a URL.
         let inner = &self.window[self.pos + 1..];
         let is_part = |&byte: &u8| {
             is_word(byte) || byte.is_ascii_whitespace() || matches!(byte, b'.' | b'/' | b'-' | b'%' | b'~' | b'+')
@@ -198,7 +199,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Opens the message that is a field's value; answers the byte that will close it.
+    /// Opens the message that is a field's value, and returns the byte that will close it.
     #[inline]
     pub(super) fn open(&mut self) -> Parse<u8> {
         if self.peek()? == b':' {
@@ -207,7 +208,7 @@ impl<'a> Lexer<'a> {
         self.open_bare()
     }
 
-    /// Opens a message where no colon may stand.
+    /// Opens a message without a colon before it.
     #[inline]
     pub(super) fn open_bare(&mut self) -> Parse<u8> {
         let close = match self.peek()? {
@@ -224,14 +225,14 @@ impl<'a> Lexer<'a> {
         Ok(close)
     }
 
-    /// Steps after a message that was read by other means.
+    /// Goes on at `end`, after a message that the fast path has read.
     #[inline]
     pub(super) fn step_over(&mut self, end: usize) {
         self.pos = end;
         self.fresh = false;
     }
 
-    /// Steps through the square brackets of a short list: whether another element follows.
+    /// Steps to the next element of a list in square brackets, or after its end. Returns whether there is another one.
     pub(super) fn element(&mut self, first: bool) -> Parse<bool> {
         match self.peek()? {
             b']' => {
@@ -331,7 +332,7 @@ impl<'a> Lexer<'a> {
         Ok(value)
     }
 
-    /// The value of a `string` or `bytes` field. Whatever the outcome, `text` is what was readable.
+    /// Reads the value of a `string` or `bytes` field. Even after an error, `text` is what was readable.
     #[inline]
     pub(super) fn string(&mut self, scratch: &mut Vec<u8>, text: &mut StringContents) -> Parse<()> {
         self.colon()?;
@@ -339,7 +340,7 @@ impl<'a> Lexer<'a> {
         self.literals(scratch, text)
     }
 
-    /// Literals, one or more, that make one string.
+    /// Reads one or more literals, which make one string.
     fn literals(&mut self, scratch: &mut Vec<u8>, text: &mut StringContents) -> Parse<()> {
         let Some(&quote @ (b'"' | b'\'')) = self.window.get(self.pos) else {
             return self.expected("a string");
@@ -389,20 +390,20 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Skips the value of a scalar field that is known and does not matter here.
+    /// Skips the value of a scalar field that is known but not needed.
     pub(super) fn skip_field(&mut self) -> Parse<()> {
         self.colon()?;
         self.peek()?;
         self.skip_scalar()
     }
 
-    /// Skips the value of a message field that is known and does not matter here.
+    /// Skips the value of a message field that is known but not needed.
     pub(super) fn skip_message(&mut self) -> Parse<()> {
         let close = self.open()?;
         self.skip_fields(close)
     }
 
-    /// Skips whatever value the field has.
+    /// Skips a field's value of any type.
     pub(super) fn skip_value(&mut self) -> Parse<()> {
         let colon = self.peek()? == b':';
         if colon {
@@ -439,8 +440,9 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// Envoy indents the fields of a message, so a trace that starts in the first column says that the message
-    /// before it was never closed. Taken for a field, it would swallow the rest of the source.
+    /// Refuses the name of a trace in the first column inside a message. Envoy indents the fields of a message, so such
+    /// a name shows that the message before it was never closed. If it passed for a field of that message, the rest of
+    /// the source would be swallowed.
     pub(super) fn refuse_top_level(&mut self, name: &[u8]) -> Parse<()> {
         let at = self.pos - name.len();
         let first_column = at.checked_sub(1).is_none_or(|before| self.window[before] == b'\n');
@@ -448,7 +450,7 @@ impl<'a> Lexer<'a> {
             return Ok(());
         }
         self.pos = at;
-        self.expected("the end of the message before")
+        self.expected("the end of the previous message")
     }
 
     fn skip_scalar(&mut self) -> Parse<()> {
@@ -476,12 +478,12 @@ impl<'a> Lexer<'a> {
     }
 
     fn skip_literals(&mut self) -> Parse<()> {
-        // Escapes are checked on the way, which an unknown field's rarity allows.
+        // This unescapes contents that nobody needs, but unknown fields are rare.
         self.literals(&mut Vec::new(), &mut StringContents::default())
     }
 }
 
-/// A table, because words are most of what is not payload.
+/// Whether each byte belongs to a word. It is a table, because words are most of the text outside payloads.
 static WORD: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -503,7 +505,7 @@ pub(super) fn is_word(byte: u8) -> bool {
     WORD[usize::from(byte)]
 }
 
-/// The end of the word that starts at `from`; `from` itself where there is none.
+/// The end of the word that starts at `from`; `from` itself if there is none.
 #[inline]
 pub(super) fn word_end(window: &[u8], from: usize) -> usize {
     let mut end = from;
@@ -531,7 +533,7 @@ fn scalar_end(window: &[u8], from: usize) -> usize {
     end
 }
 
-/// Whether an unsigned number is one: an integer, or a float such as `1.5e-3f`.
+/// Whether `word` is a valid unsigned number: an integer, or a float such as `1.5e-3f`.
 fn is_number(word: &[u8]) -> bool {
     if let [b'0', b'x' | b'X', digits @ ..] = word {
         return !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
@@ -559,7 +561,7 @@ fn is_number(word: &[u8]) -> bool {
     if matches!(word.get(at), Some(b'f' | b'F')) {
         at += 1;
     }
-    // A leading zero makes an integer octal, and no float.
+    // A leading zero makes an integer octal, and is not allowed in a float.
     let octal = whole < 2 || word[0] != b'0' || at == whole && word[..whole].iter().all(|digit| *digit < b'8');
     at == word.len() && octal
 }

@@ -1,7 +1,7 @@
 //! Finds where a message ends, or where the next one starts, without decoding anything.
 //!
-//! A message is decoded in one pass straight away. Only one that crosses the end of the window, and the rest of a
-//! damaged one, is looked through here first, and never the same byte twice.
+//! Messages are usually decoded in one pass without a search. Only a message that crosses the end of the window, and
+//! the rest of a damaged one, are searched first, and no byte is searched twice.
 
 use memchr::{memchr, memchr2};
 
@@ -10,15 +10,15 @@ use super::lexer::{is_word, kind_of, word_end};
 /// The longest name in [`TraceKind::ALL`](crate::trace::TraceKind::ALL); a longer word cannot be one.
 const LONGEST: usize = 29;
 
-/// How far the search has come.
+/// The state of a search.
 #[derive(Debug)]
 pub(super) struct Split {
     at: usize,
-    /// Open braces and angle brackets. Square brackets do not matter: what stands in them is balanced.
+    /// Open braces and angle brackets. Square brackets do not matter, because the text in them is balanced.
     depth: usize,
-    /// Whether the message's own oneof field ends before `at`, so that the next one ends the message.
+    /// The message's own oneof field begins before `at`, so the next one is the next message.
     begun: bool,
-    /// Whether a brace that closes all others is the end. After damage, braces are not to be trusted.
+    /// Whether the brace that closes the field is the end. After damage, braces cannot be trusted.
     to_end: bool,
     inside: Inside,
 }
@@ -35,17 +35,17 @@ enum Inside {
 }
 
 impl Split {
-    /// Looks for the end of the field, from the start of a token at `at`, `depth` messages deep in it.
+    /// Searches for the end of the field, from the start of a token at `at`, `depth` messages deep in it.
     pub(super) fn to_end(at: usize, depth: usize, begun: bool) -> Self {
         Self { at, depth, begun, to_end: true, inside: Inside::Tokens }
     }
 
-    /// Looks for the next message after damage at `at`, `depth` messages deep.
+    /// Searches for the next message after damage at `at`, `depth` messages deep.
     pub(super) fn to_next(at: usize, depth: usize) -> Self {
         Self { at, depth, begun: true, to_end: false, inside: Inside::Tokens }
     }
 
-    /// Follows the window when its first `by` bytes are given up.
+    /// Adjusts all offsets after the first `by` bytes of the window are given up.
     pub(super) fn shift(&mut self, by: usize) {
         self.at -= by;
         if let Inside::String { body, .. } = &mut self.inside {
@@ -53,10 +53,10 @@ impl Split {
         }
     }
 
-    /// Forgets the part of `window` that was looked through, and says how long it is. The next window starts after it.
+    /// Forgets the part of `window` that was searched, and returns how long it is. The next window starts after it.
     pub(super) fn abandon(&mut self, window: &[u8]) -> usize {
         let keep_from = match &mut self.inside {
-            // The byte before tells whether a line starts.
+            // The byte before is kept, because it tells whether a line starts.
             Inside::Tokens => self.at.saturating_sub(1),
             Inside::Comment => self.at,
             Inside::String { body, .. } => {
@@ -70,8 +70,9 @@ impl Split {
         keep_from
     }
 
-    /// Where the next message starts: at one of the four names outside all braces, or, should a closing brace be
-    /// lost, at the start of a line, which Envoy indents at any depth. Or, if that is looked for, where this one ends.
+    /// Where the next message starts, or, for [`Split::to_end`], where this field ends if that comes first. A message
+    /// starts with one of the four names, outside all braces or at the start of a line. Envoy indents nested lines, so
+    /// the second rule finds a message after a lost closing brace.
     pub(super) fn find(&mut self, window: &[u8], at_end: bool) -> Option<usize> {
         loop {
             match self.inside {
@@ -100,14 +101,15 @@ impl Split {
                     if is_newline || escapes % 2 == 0 {
                         self.inside = Inside::Tokens;
                     }
-                    // The line feed itself stays, for the rule about the start of a line.
+                    // The line feed itself is not skipped, so that the next token is known to start a line.
                     self.at += usize::from(!is_newline);
                 }
             }
         }
     }
 
-    /// `None`: the window ends. `Some(None)`: a string or a comment starts. Else what was looked for.
+    /// `None`: the window ends. `Some(None)`: a string or a comment starts. Otherwise, the offset that was searched
+    /// for.
     #[expect(clippy::option_option, reason = "lets `find` leave with `?`")]
     fn tokens(&mut self, window: &[u8], at_end: bool) -> Option<Option<usize>> {
         while let Some(&byte) = window.get(self.at) {
@@ -133,7 +135,7 @@ impl Split {
                 _ if is_word(byte) && (self.depth == 0 || self.at == 0 || window[self.at - 1] == b'\n') => {
                     let end = word_end(window, self.at);
                     if end == window.len() && !at_end {
-                        // More of the word may come. Of one that is already too long, enough is kept to know that.
+                        // More of the word may follow. If it is too long already, only enough of it to tell is kept.
                         self.at = self.at.max(end.saturating_sub(LONGEST + 1));
                         return None;
                     }
@@ -164,7 +166,7 @@ mod tests {
         assert_eq!(TraceKind::ALL.iter().map(|kind| kind.field_name().len()).max(), Some(LONGEST));
     }
 
-    /// Both searches over all of `text`, which must not depend on how it arrives.
+    /// Searches `text` at once and byte by byte, which must give the same result.
     fn find(text: &[u8], split: impl Fn() -> Split) -> Option<usize> {
         let whole = split().find(text, true);
         let mut split = split();

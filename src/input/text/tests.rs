@@ -43,7 +43,7 @@ struct SeenEvent {
     connection: Option<Connection>,
 }
 
-/// A message that outlives its window.
+/// A decoded message that outlives its window.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     start: usize,
@@ -101,8 +101,8 @@ impl Seen {
     }
 }
 
-/// Decodes all of `text`, of which the decoder is given `feed` more bytes whenever it asks. Offsets in the answer are
-/// those of the text.
+/// Decodes `text`, and gives the decoder `feed` more bytes whenever it asks. Offsets in the result count from the start
+/// of the text.
 fn read_fed(text: &[u8], feed: usize) -> (Vec<Seen>, UnknownNames) {
     read_with(TextDecoder::default(), text, feed)
 }
@@ -144,7 +144,7 @@ fn assert_fast_and_general_agree(text: &[u8], feed: usize) {
 
 type UnknownNames = Vec<(&'static str, FieldId, u64)>;
 
-/// Decodes all of `text`, which must not depend on how it arrives.
+/// Decodes `text` in pieces of several sizes, which must not matter.
 fn read_counting(text: impl AsRef<[u8]>) -> (Vec<Seen>, UnknownNames) {
     let text = text.as_ref();
     let whole = read_fed(text, text.len().max(1));
@@ -173,12 +173,12 @@ fn event(fields: &str) -> SeenEvent {
     seen.events[0].clone()
 }
 
-/// What a literal, or several, stand for.
+/// The bytes that one or more literals stand for.
 fn payload(literals: &str) -> Vec<u8> {
     event(&format!("read {{ data {{ as_bytes: {literals} }} }}")).payload
 }
 
-/// The fault in a segment of one event with these fields: its offset from the start of them, and words.
+/// The fault in a segment of one event with these fields: its offset from the start of the fields, and its detail.
 fn fault(fields: &str) -> (usize, String) {
     let before = "socket_streamed_trace_segment { event { ";
     let text = format!("{before}{fields} }} }}\nsocket_streamed_trace_segment {{ trace_id: 9 }}");
@@ -255,7 +255,7 @@ fn reads_a_streamed_http_trace() {
     assert!(seen[1].http[0].payload.starts_with(b"payload line\n"));
 }
 
-/// The fast reader takes the first event; more of it must not be another one.
+/// The fast path reads the first piece of the event. A second piece must not become another event.
 #[test]
 fn an_event_in_two_pieces_is_one() {
     let at = STREAMED.windows(9).position(|part| part == b"  event {").unwrap();
@@ -300,7 +300,7 @@ fn http_header_lists_and_raw_values() {
 fn damage_in_http_traces() {
     let seen = read("http_buffered_trace { request { body { as_bytes: \"\\q\" } } } http_buffered_trace {}");
     assert_eq!(seen.len(), 2);
-    assert_eq!(seen[0].fault(), (50, Code::Undecodable, "\"\\\\q\" is no escape sequence"));
+    assert_eq!(seen[0].fault(), (50, Code::Undecodable, "\"\\\\q\" is not an escape sequence"));
     assert_eq!((seen[0].kind, seen[1].kind), (Some(TraceKind::HttpBuffered), Some(TraceKind::HttpBuffered)));
     let cut = only("http_buffered_trace { request { headers { key: 'a' value: 'b' } headers { key: 'c' value: 'd");
     assert_eq!((cut.http.len(), cut.http[0].headers.len(), cut.cut), (1, 1, true));
@@ -310,7 +310,7 @@ fn damage_in_http_traces() {
 }
 
 #[test]
-fn nothing_is_nothing() {
+fn blanks_and_comments_give_no_message() {
     for text in ["", " \n\t\r\x0b\x0c", "# only this", "#\n# and this\n", "  # no line feed {"] {
         assert_eq!(read(text), [], "{text:?}");
     }
@@ -342,7 +342,7 @@ fn each_oneof_field_is_a_message_and_others_are_skipped() {
 }
 
 #[test]
-fn fields_without_a_message_are_none() {
+fn fields_outside_the_oneof_give_no_message() {
     let text = "configured_sample_rate { numerator: 1 } socket_buffered_trace { trace_id: 4 }";
     let seen = only(text);
     assert_eq!((&text[seen.start..], seen.trace_id, seen.fault), ("socket_buffered_trace { trace_id: 4 }", 4, None));
@@ -366,7 +366,7 @@ fn a_message_is_over_with_its_closing_brace() {
         assert_eq!(step, Step::NeedMore { skip: 0, wanted: end + 1 });
     }
     assert_eq!(decoder.step(&text[..25], false, &mut out), Step::Message { start: 0, end: 25 });
-    // The sample rate is skipped as it comes, and the next message is there with its last byte.
+    // The sample rate is skipped as it arrives, and the next message is complete at its last byte.
     let (mut from, mut messages) = (25, Vec::new());
     for end in 25..=text.len() {
         out.clear();
@@ -491,17 +491,17 @@ fn a_payload_without_escapes_is_not_copied() {
 #[test]
 fn bad_strings() {
     for (literal, at, detail) in [
-        (r"'\q'", 1, r#""\\q" is no escape sequence"#),
-        (r"'\400'", 1, r#""\\400" is no escape sequence"#),
-        (r"'\xg'", 1, r#""\\x" is no escape sequence"#),
-        (r"'\u123'", 1, r#""\\u123" is no escape sequence"#),
-        (r"'\ud800'", 1, r#""\\ud800" is no escape sequence"#),
-        (r"'\ud800\u0041'", 1, r#""\\ud800\\u0041" is no escape sequence"#),
-        (r"'\udc00'", 1, r#""\\udc00" is no escape sequence"#),
-        (r"'\U00110000'", 1, r#""\\U00110000" is no escape sequence"#),
+        (r"'\q'", 1, r#""\\q" is not an escape sequence"#),
+        (r"'\400'", 1, r#""\\400" is not an escape sequence"#),
+        (r"'\xg'", 1, r#""\\x" is not an escape sequence"#),
+        (r"'\u123'", 1, r#""\\u123" is not an escape sequence"#),
+        (r"'\ud800'", 1, r#""\\ud800" is not an escape sequence"#),
+        (r"'\ud800\u0041'", 1, r#""\\ud800\\u0041" is not an escape sequence"#),
+        (r"'\udc00'", 1, r#""\\udc00" is not an escape sequence"#),
+        (r"'\U00110000'", 1, r#""\\U00110000" is not an escape sequence"#),
         ("'a\n'", 2, "a string is not closed on its line"),
         ("'\\n\n'", 3, "a string is not closed on its line"),
-        ("'\\\n'", 1, r#""\\\n" is no escape sequence"#),
+        ("'\\\n'", 1, r#""\\\n" is not an escape sequence"#),
         ("abc", 0, "expected a string, found \"abc\""),
         ("['a']", 0, "expected a string, found \"[\""),
     ] {
@@ -695,7 +695,7 @@ fn unknown_fields_are_skipped_and_counted() {
         (": - 'a'", "expected a value, found \"\\'\""),
         (": ,", "expected a value, found \",\""),
         (": [1,]", "expected a value, found \"]\""),
-        (": '\\q'", "\"\\\\q\" is no escape sequence"),
+        (": '\\q'", "\"\\\\q\" is not an escape sequence"),
     ] {
         assert_eq!(fault(&format!("later{value}")).1, detail, "{value}");
     }
@@ -800,7 +800,7 @@ fn a_message_that_is_never_closed_does_not_swallow_the_next() {
         assert_eq!((seen[1].trace_id, &seen[1].fault), (2, &None));
     }
     let text = format!("{bad}socket_streamed_trace_segment {{}}");
-    let detail = "expected the end of the message before, found \"socket_streamed_trac\"";
+    let detail = "expected the end of the previous message, found \"socket_streamed_trac\"";
     assert_eq!(read(text)[0].fault(), (bad.len(), Code::Undecodable, detail));
 }
 
@@ -860,7 +860,7 @@ fn truncation_at_every_byte_keeps_the_events_before_it() {
     for text in [STREAMED, BUFFERED, HTTP] {
         let whole = read_fed(text, text.len()).0;
         let all: Vec<_> = whole.iter().flat_map(|seen| &seen.events).collect();
-        // After the closing brace of an event, two columns in from that of its message, the event is complete.
+        // An event is complete after its closing brace, which is indented by two columns.
         let is_buffered = whole[0].kind == Some(TraceKind::SocketBuffered);
         let closed = |end: usize| {
             let lines = str::from_utf8(&text[..end]).expect("these traces are ASCII").split('\n');
@@ -961,7 +961,7 @@ fn the_fast_path_counts_the_fields_of_a_newer_envoy() {
     assert!(is_fast(&segment(more)));
     let (seen, unknown) = read_counting(segment(more).repeat(3));
     assert_eq!((seen.len(), unknown.iter().map(|(_, _, count)| *count).collect::<Vec<_>>()), (3, vec![3, 3, 3]));
-    // What the parser knows, or reads otherwise.
+    // The fast path leaves known fields and other kinds of values to the parser.
     for other in ["\n    seq_num: 8", "\n    later: 1.5", "\n    later: 'a'", "\n    later { }", "\n    7: 1"] {
         assert!(!is_fast(&segment(other)), "{other}");
         let text = [segment(more), segment(other), segment(more)].concat();
@@ -981,7 +981,7 @@ fn the_fast_path_counts_the_fields_of_a_newer_envoy() {
 }
 
 #[test]
-fn the_parser_goes_on_behind_an_event_of_the_fast_path() {
+fn the_parser_goes_on_after_an_event_of_the_fast_path() {
     let event = "  events {\n    timestamp {\n      seconds: 1\n    }\n    read {\n      data {\n        as_bytes: \"a\"\n      }\n    }\n  }";
     for after in [
         "\n}",
@@ -999,7 +999,7 @@ fn the_parser_goes_on_behind_an_event_of_the_fast_path() {
         for feed in [1, 50, text.len()] {
             assert_fast_and_general_agree(text.as_bytes(), feed);
         }
-        // Without the next one, the source ends at every depth.
+        // Without the next message, the source ends here, at whatever depth `after` leaves open.
         assert_fast_and_general_agree(&text.as_bytes()[..text.len() - next.len()], 1000);
     }
 }
@@ -1230,7 +1230,7 @@ fn expected(trace: &Trace, seen: &Seen) -> Seen {
     expected
 }
 
-/// A part of a text that may be put anywhere into it.
+/// A piece of text to insert anywhere.
 fn any_junk() -> impl Strategy<Value = Vec<u8>> {
     let words: Vec<&[u8]> = vec![
         b"",
@@ -1263,7 +1263,7 @@ fn any_junk() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// As in the binary encoding, whose tests have the same judge.
+    /// The tests of the binary encoding compare with prost in the same way.
     #[test]
     fn fields_in_any_order_and_in_pieces_mean_what_prost_reads(
         fields in scrambled::wrapper(proptest::sample::select(&TraceKind::ALL[..]).prop_map(|kind| vec![kind])),

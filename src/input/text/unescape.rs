@@ -1,32 +1,32 @@
 //! Turns string literals back into bytes: most of the work on a binary payload.
 //!
-//! In binary data, no branch could foresee where the next escape is, and to step from one to the next takes longer than
-//! to undo it. So 64 bytes are looked at together: bit masks tell which of them start a byte of the contents, and the
-//! values of all are computed, needed or not. What Envoy does not write, and the end of the literal, is left to a loop
-//! that takes one escape at a time; it is what a test holds the masks against.
+//! In binary data, a processor cannot predict where the next escape is, so stepping from one to the next takes longer
+//! than decoding them. So 64 bytes are processed at once: bit masks tell which of them start a byte of the contents,
+//! and a value is computed for each byte, needed or not. The end of the literal, and escapes that Envoy does not write,
+//! are left to a loop that takes one escape at a time; tests compare the masks with it.
 
 use wide::u8x16;
 
-/// Bytes that are looked at together, and bytes of a mask.
+/// Bytes that are processed at once, one for each bit of a mask.
 const BLOCK: usize = 64;
-/// Bytes of a block at which an item may start, so that the longest one ends in the block.
+/// Items may start only in this many bytes of a block, so that even the longest one ends in the block.
 const STARTS: usize = BLOCK - 3;
-/// Bytes that a block is computed from: the last ones are looked at as parts of an escape.
+/// Bytes that a block is computed from. The last three are only read as later bytes of an escape.
 const SEEN: usize = BLOCK + 3;
-/// Bytes that a block may write, those that do not count included.
+/// Bytes that a block may write, including those after its contents.
 const ROOM: usize = 2 * BLOCK;
-/// Contents that are collected before they are appended.
+/// Bytes of contents that are collected before they are appended.
 const BUFFER: usize = 512;
 
-/// A literal that is not one.
+/// Why a literal is invalid.
 #[derive(Debug)]
 pub(super) struct BadLiteral {
     pub(super) at: usize,
     pub(super) detail: String,
 }
 
-/// Appends the contents of a literal to `out`, from `at` after (or somewhere after) its opening quote. Answers where
-/// the literal ends, or `None` where the window ends before it; all that can be read is in `out` then.
+/// Appends the contents of a literal to `out`, starting at `at`, which is anywhere after its opening quote. Returns
+/// where the literal ends, or `None` if the window ends before it; `out` then has all that could be read.
 pub(super) fn unescape(
     window: &[u8],
     quote: u8,
@@ -35,7 +35,7 @@ pub(super) fn unescape(
 ) -> Result<Option<usize>, BadLiteral> {
     let mut buffer = [0u8; BUFFER];
     let mut filled = 0;
-    // Another printer's escapes follow each other: a block for each of them would be wasted.
+    // Escapes that only other printers write often follow each other, and a block for each of them would be wasted.
     let mut one_by_one = false;
     let end = loop {
         if filled > BUFFER - ROOM {
@@ -76,16 +76,16 @@ pub(super) fn unescape(
     Ok(end)
 }
 
-/// A part of a literal, as far as it consists of plain bytes and of the escapes that Envoy writes: three octal digits,
-/// or one of [`LETTERS`].
+/// The part of a literal at the start of 64 bytes that consists only of items: plain bytes, and the escapes that Envoy
+/// writes (three octal digits, or one of [`LETTERS`]).
 struct Block {
     /// For each byte that starts an item, the byte of contents that it stands for.
     values: [u8; ROOM],
     /// Which bytes start an item, from the lowest bit on.
     kept: u64,
-    /// Where the item after them starts.
+    /// Where the next item starts.
     len: usize,
-    /// That item is not known to be anything else.
+    /// Nothing but items was found, so another block can go on from there.
     is_whole: bool,
 }
 
@@ -98,7 +98,7 @@ impl Block {
             let bytes = lane(seen, at);
             let backslash = bytes.simd_eq(all(b'\\'));
             let special = backslash | bytes.simd_eq(all(quote)) | bytes.simd_eq(all(b'\n'));
-            // 0 to 3, and 0 to 7: the low bits of each digit are free.
+            // The first digit is 0 to 3, and the others are 0 to 7: without their low bits, they equal `0`.
             let first_digit = (bytes & all(!0b11)).simd_eq(all(b'0'));
             let digit = (bytes & all(!0b111)).simd_eq(all(b'0'));
             let low = |at| lane(seen, at) & all(0b111);
@@ -110,8 +110,8 @@ impl Block {
             digits |= u64::from(digit.to_bitmask()) << at;
         }
         let starts = (1 << STARTS) - 1;
-        let escapes = specials & !behind_odd_runs(specials) & starts;
-        // Digits may as well stand after the end of the literal.
+        let escapes = specials & !escaped(specials) & starts;
+        // A special byte may also be the closing quote, and digits may follow that, so it must be a backslash.
         let octals = escapes & backslashes & first_digits >> 1 & digits >> 2 & digits >> 3;
         let consumed = escapes << 1 | octals << 2 | octals << 3;
         let kept = !consumed & starts;
@@ -129,10 +129,10 @@ impl Block {
         Self { values, kept, len, is_whole: true }
     }
 
-    /// Writes the contents, and answers how many bytes of what was written they are.
+    /// Writes the contents, maybe with other bytes after them, and returns the length of the contents.
     #[inline(always)]
     fn write(&self, out: &mut [u8; ROOM]) -> usize {
-        /// With so many bytes, of which most are in runs of plain ones, it takes less to copy run by run.
+        /// With more contents than this, most bytes are in runs of plain ones, and copying run by run is faster.
         const MANY: usize = 44;
         const GROUP: usize = 8;
         let count = self.kept.count_ones() as usize;
@@ -155,7 +155,7 @@ impl Block {
             }
             return count;
         }
-        // Whole groups, because the number of bytes is foreseen no better than their places.
+        // Whole groups are written, because a processor cannot predict the number of bytes either.
         for group in out.as_chunks_mut::<GROUP>().0.iter_mut().take(count.div_ceil(GROUP)) {
             for byte in group {
                 *byte = self.values[(rest | 1 << 63).trailing_zeros() as usize];
@@ -166,7 +166,7 @@ impl Block {
     }
 }
 
-/// What the letter of an escape stands for, of those that Envoy writes; 0 for all others.
+/// What the letter of an escape stands for, if Envoy writes that escape; 0 for all others.
 static LETTERS: [u8; 256] = {
     let mut letters = [0; 256];
     letters[b'n' as usize] = b'\n';
@@ -188,13 +188,15 @@ fn lane(seen: &[u8; SEEN], at: usize) -> u8x16 {
     u8x16::new(seen[at..].first_chunk().copied().unwrap_or_default())
 }
 
-/// Of a mask with runs of ones, the bit after every other one of a run: of backslashes that follow each other, each
-/// second one is escaped by the one before it, as the byte after the run is where the last one is a first one.
+/// Which bytes are escaped, given a mask of the special bytes. In a run of those, every second one is escaped by the
+/// one before it, and after a run of odd length, so is the next byte. This holds up to the end of the literal.
 ///
-/// An addition carries through a whole run. So the runs that start at odd places are added, which leaves a bit after
-/// each of them; what comes out is compared with the pattern of even places that it would have otherwise.
+/// In a run that starts at an even position, the escaped bytes are at odd positions, and the other way round. To tell
+/// these runs apart, the start of each run at an odd position is added to the mask: the carry clears the whole run and
+/// sets the bit after it. The exclusive or with the even positions then gives even positions in the runs that were
+/// cleared, and odd positions in the others.
 #[inline(always)]
-fn behind_odd_runs(mask: u64) -> u64 {
+fn escaped(mask: u64) -> u64 {
     const EVEN: u64 = 0x5555_5555_5555_5555;
     let after = mask << 1;
     let odd_starts = mask & !EVEN & !after;
@@ -214,7 +216,7 @@ impl Escape {
     }
 }
 
-/// Reads the escape at `at`; `None` where the window ends inside it.
+/// Reads the escape at `at`; `None` if the window ends inside it.
 fn escape(window: &[u8], at: usize) -> Result<Option<Escape>, BadLiteral> {
     let Some(&letter) = window.get(at + 1) else { return Ok(None) };
     let value = match letter {
@@ -237,10 +239,11 @@ fn escape(window: &[u8], at: usize) -> Result<Option<Escape>, BadLiteral> {
 
 fn bad(window: &[u8], at: usize, end: usize) -> BadLiteral {
     let end = end.min(window.len());
-    BadLiteral { at, detail: format!("\"{}\" is no escape sequence", window[at..end].escape_ascii()) }
+    BadLiteral { at, detail: format!("\"{}\" is not an escape sequence", window[at..end].escape_ascii()) }
 }
 
-/// The digits of an escape, as many as `count` allows, and their value. `None` where more might follow the window.
+/// The value of an escape's digits, up to as many as `count` allows, and where they end. `None` if more may follow the
+/// window.
 fn digits(
     window: &[u8],
     at: usize,
@@ -308,7 +311,7 @@ mod tests {
 
     use super::*;
 
-    /// One item after another, with no block.
+    /// Unescapes one item after another, without blocks.
     fn slowly(window: &[u8], quote: u8, mut at: usize, out: &mut Vec<u8>) -> Result<Option<usize>, BadLiteral> {
         loop {
             match window.get(at) {
@@ -335,7 +338,7 @@ mod tests {
         let outcome = unescape(window, quote, 0, &mut out).map_err(|fault| (fault.at, fault.detail));
         let reference = slowly(window, quote, 0, &mut expected).map_err(|fault| (fault.at, fault.detail));
         assert_eq!(outcome, reference, "{}", window.escape_ascii());
-        // What stands before damage is of no interest.
+        // The contents before damage are not used.
         if outcome.is_ok() {
             assert_eq!(out, expected, "{}", window.escape_ascii());
         }

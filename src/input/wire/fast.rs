@@ -1,12 +1,13 @@
-//! The one shape that nearly every event has, read in a straight line.
+//! A fast path for the one shape that nearly every event has.
 //!
-//! The general scanner looks at each tag and asks which field it is. Envoy writes the fields of an event in the order
-//! of their numbers, so for small events, where that asking is most of the work, this asks only whether the next byte
-//! is the expected one. And what comes in one piece is handed on in one piece: the segments of a connection that
-//! follow each other become one batch, so that what a message costs is shared by many events. What a newer Envoy writes
-//! more of an event stands after all that this version knows, as its fields have higher numbers, and is counted. On any
-//! other byte this gives up without a trace, and the general scanner, which is the reference implementation, reads the
-//! message; property tests hold the two together.
+//! The general scanner looks up the field of each tag, which is most of the work for small events. Envoy writes the
+//! fields of an event in the order of their numbers, so the fast path only checks that each byte is the expected one.
+//! It also reads consecutive segments of a connection as one batch, which spreads the cost of a message over many
+//! events.
+//!
+//! The fields that a newer Envoy adds to an event have higher numbers, so they follow all that this version knows, and
+//! are counted. At any other byte, the fast path gives up and leaves the message unchanged. The general scanner, which
+//! is the reference implementation, then reads it; property tests compare the two.
 
 use super::{Scanner, join_groups};
 use crate::{
@@ -14,25 +15,25 @@ use crate::{
     trace::{Body, Event, EventKind, MAX_BATCH, Message, Nanos, Span, TraceKind},
 };
 
-/// Bytes that must follow the start of an event, and more than stand before its payload, so that reading these need not
-/// ask at each step whether they are there: seven lengths of up to 3 bytes, three numbers of up to 8, nine tags.
+/// Bytes that must follow the start of an event. They are more than come before its payload (seven lengths of up to 3
+/// bytes, three numbers of up to 8, nine tags), so reading those need not check at each step whether the window ends.
 const HEAD: usize = 64;
 
-/// What stands around one `TraceWrapper` after another.
+/// How each `TraceWrapper` is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::input) enum WireFraming {
-    /// PROTO_BINARY: nothing.
+    /// PROTO_BINARY: not at all.
     Bare,
-    /// PROTO_BINARY_LENGTH_DELIMITED: its length before it.
+    /// PROTO_BINARY_LENGTH_DELIMITED: by its length before it.
     Delimited,
 }
 
-/// Reads the segments of one connection that `window` begins with into `out`, which is clear, and answers where the
-/// last one ends; nothing where the first one is not of this shape.
+/// Reads the segments of one connection at the start of `window` into `out`, which must be cleared. Returns where the
+/// last one ends, or `None` if the first one does not have this shape.
 pub(in crate::input) fn run(framing: WireFraming, window: &[u8], out: &mut Message) -> Option<usize> {
     let mut at = 0;
     let mut second = Second::default();
-    // A message with more events than that would lose them.
+    // The message would drop events beyond its limit.
     let most = MAX_BATCH.min(out.events.limit());
     while out.events.len() < most {
         let Some((event, end)) = segment(framing, window, at, &mut second, out) else { break };
@@ -48,8 +49,8 @@ pub(in crate::input) fn run(framing: WireFraming, window: &[u8], out: &mut Messa
     Some(at)
 }
 
-/// Reads a `TraceWrapper` that holds a streamed segment with one such event, of the connection of `out` unless it is
-/// the first one, and answers where it ends with it.
+/// Reads a `TraceWrapper` that holds a streamed segment with one such event. Unless it is the first one, it must be of
+/// the connection of `out`. Returns the event, and where the `TraceWrapper` ends.
 #[inline(always)]
 fn segment(
     framing: WireFraming,
@@ -77,21 +78,21 @@ fn segment(
         return None;
     }
     let mut event = event_after(head, window, start, end, second, out)?;
-    // Batches are far shorter than 4 GiB, as all their lengths are below 2 MiB.
+    // A batch is far shorter than 4 GiB, because each of its `MAX_BATCH` messages is not much longer than 2 MiB.
     event.segment = start as u32;
     Some((event, start + end))
 }
 
 /// Reads `SocketEvent { timestamp { seconds, nanos }, read or write { data { as_bytes } }, seq_num }` from
-/// `window[start..end]`: a whole event, or nothing.
+/// `window[start..end]`, which must be a whole event.
 #[inline]
 pub(super) fn event(window: &[u8], start: usize, end: usize, out: &mut Message) -> Option<Event> {
     let head = EventHead { bytes: window.get(start..)?.first_chunk()?, at: 0 };
     event_after(head, window, start, end.checked_sub(start)?, &mut Second::default(), out)
 }
 
-/// Reads the event that begins at `head` and ends `end` bytes after `window[start]`, as all that `head` knows counts
-/// from there. Fields of a newer Envoy are counted in `out`.
+/// Reads the event that begins at `head` and ends before `window[start + end]`; positions in `head` count from `start`.
+/// Fields of a newer Envoy are counted in `out`.
 #[inline(always)]
 fn event_after(
     mut head: EventHead<'_>,
@@ -164,7 +165,7 @@ fn event_after(
     })
 }
 
-/// Whether all of `window[at..end]` are fields of an event that this version does not know.
+/// Whether all of `window[at..end]` consists of event fields that this version does not know.
 fn is_newer(window: &[u8], at: usize, end: usize) -> bool {
     if at > end || end > window.len() {
         return false;
@@ -180,7 +181,7 @@ fn is_newer(window: &[u8], at: usize, end: usize) -> bool {
     true
 }
 
-/// Counts the fields of `window[at..end]`, unless they are not all [newer](is_newer): then it counts none.
+/// Counts the fields of `window[at..end]` if all of them are [newer](is_newer), else none.
 #[cold]
 #[inline(never)]
 fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) -> Option<()> {
@@ -189,7 +190,7 @@ fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) -> Optio
     }
     let mut scan = Scanner::new(window, at, end, false);
     while !scan.is_empty() {
-        // It was skipped without an error before.
+        // `is_newer` has skipped the same fields without an error.
         if scan.tag().and_then(|tag| scan.unknown(tag, EventParts::MESSAGE, out)).is_err() {
             break;
         }
@@ -197,17 +198,17 @@ fn count_newer(window: &[u8], at: usize, end: usize, out: &mut Message) -> Optio
     Some(())
 }
 
-/// The seconds of the event before: most events happen in the same one.
+/// The seconds of the previous event, because most events happen in the same second.
 #[derive(Debug, Default)]
 struct Second {
-    /// As they are encoded, in `len` bytes.
+    /// The seconds as encoded, in `len` bytes.
     encoded: u64,
     mask: u64,
     len: usize,
     nanos: Nanos,
 }
 
-/// The first bytes of an event, and how far they were read.
+/// The first bytes of an event, and how many of them were read.
 struct EventHead<'a, const LEN: usize = HEAD> {
     bytes: &'a [u8; LEN],
     at: usize,
@@ -226,8 +227,8 @@ impl<const LEN: usize> EventHead<'_, LEN> {
         (self.byte()? == expected).then_some(())
     }
 
-    /// A length below 2 MiB, as the place where what it counts ends: more than three bytes of it are not worth the
-    /// speed.
+    /// Reads a length and returns where the bytes that it counts end. A length of 2 MiB or more takes over three bytes,
+    /// and is left to the general scanner, which is fast enough for so large a message.
     #[inline(always)]
     fn end(&mut self) -> Option<usize> {
         let [first, second, third] = *self.bytes.get(self.at..)?.first_chunk::<3>()?;
@@ -265,7 +266,7 @@ impl<const LEN: usize> EventHead<'_, LEN> {
         Some(join_groups(word & (ends ^ (ends - 1))))
     }
 
-    /// Whole seconds as nanoseconds. Beyond 32 bits, the general scanner knows what to do.
+    /// Whole seconds as nanoseconds. More than 32 bits of seconds are left to the general scanner.
     #[inline(always)]
     fn seconds(&mut self, second: &mut Second) -> Option<Nanos> {
         let word = self.word()?;

@@ -1,4 +1,4 @@
-//! The scanner against the reference implementation, prost.
+//! Compares the scanner with the reference implementation, prost.
 
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
@@ -93,8 +93,8 @@ pub(crate) fn wrapper_strategy() -> impl Strategy<Value = tap::TraceWrapper> {
         .prop_map(|trace| tap::TraceWrapper { trace: Some(trace), configured_sample_rate: None })
 }
 
-/// Holds the run that `bytes` begins with, if there is one, against prost, message by message. Not against the general
-/// scanner: that one reads single events fast as well.
+/// Compares the run at the start of `bytes`, if there is one, with prost, message by message. Comparing with the
+/// general scanner would prove less, because that uses the fast path for single events.
 fn check_run(framing: WireFraming, bytes: &[u8]) {
     use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
     let mut fast = Message::default();
@@ -156,7 +156,7 @@ fn framed(framing: WireFraming, wrapper: &tap::TraceWrapper) -> Vec<u8> {
     }
 }
 
-/// Streamed segments such as runs are made of, and now and then another.
+/// Mostly streamed segments that can be part of a run, and occasionally another one.
 fn run_wrapper() -> impl Strategy<Value = tap::TraceWrapper> {
     let seconds = prop_oneof![4 => Just(1_700_000_000_i64), 1 => 0..1_i64 << 33];
     let nanos = prop_oneof![1 => Just(0), 4 => 0..1_000_000_000_i32];
@@ -214,7 +214,7 @@ fn check_event(view: MessageView<'_>, event: &Event, expected: &tap::SocketEvent
     assert_eq!(event.body.truncated, body.is_some_and(|body| body.truncated));
 }
 
-/// Holds a decoded message against the prost message that it was encoded from.
+/// Compares a decoded message with the prost message that it was encoded from.
 pub(crate) fn check_message(view: MessageView<'_>, expected: &tap::TraceWrapper) {
     use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
     let message = view.message();
@@ -262,7 +262,7 @@ proptest! {
         check_message(MessageView::new(&message, &bytes), &expected);
     }
 
-    /// Of fields that stand anywhere, more than once and in pieces, the scanner takes what prost takes.
+    /// The scanner and prost read the same from fields in any order, more than once and in pieces.
     #[test]
     fn fields_in_any_order_and_in_pieces_mean_what_prost_reads(
         fields in scrambled::wrapper(vec(proptest::sample::select(&TraceKind::ALL[..]), 1..4)),
@@ -270,7 +270,7 @@ proptest! {
         let mut bytes = Vec::new();
         scrambled::encode(&fields, &mut bytes);
         let expected = tap::TraceWrapper::decode(bytes.as_slice()).unwrap();
-        // What the fast reader looks at.
+        // The fast path needs some bytes after the message.
         let end = bytes.len();
         bytes.extend([0; 64]);
         let mut message = Message::default();
@@ -278,7 +278,7 @@ proptest! {
         check_message(MessageView::new(&message, &bytes), &expected);
     }
 
-    /// The fast reader gives what the general one gives, or nothing.
+    /// The fast path reads what the general scanner reads, or nothing.
     #[test]
     fn fast_and_general_agree(expected in any_event(), flip in any::<proptest::sample::Index>(), to: u8, tail: [u8; 8]) {
         let mut bytes = expected.encode_to_vec();
@@ -299,7 +299,7 @@ proptest! {
         }
     }
 
-    /// A cut message gives the events that were complete, and of a half one the payload that is there.
+    /// A cut message gives its complete events, and the bytes that are left of an incomplete payload.
     #[test]
     fn a_cut_message_gives_what_came_before(expected in wrapper_strategy(), cut in any::<proptest::sample::Index>()) {
         let bytes = expected.encode_to_vec();
@@ -362,10 +362,10 @@ proptest! {
 }
 
 proptest! {
-    // So many that each byte of the common shape is changed often enough to tell.
+    // Enough cases to change each byte of the common shape often.
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
-    /// A run gives what prost gives message by message, with the place of each, or stops before it.
+    /// A run gives the same messages and places as prost, or stops before a message that does not fit.
     #[test]
     fn runs_are_the_messages_of_prost(
         expected in vec(run_wrapper(), 0..12),
@@ -382,7 +382,7 @@ proptest! {
                 WireFraming::Delimited => wrapper.encode_length_delimited(&mut bytes).unwrap(),
             }
         }
-        // Where tags and lengths are.
+        // Change a byte where tags and lengths are.
         if let (Some((message, at, by)), false) = (flip, starts.is_empty())
             && let Some(byte) = bytes.get_mut(starts[message.index(starts.len())] + at)
         {
@@ -391,7 +391,7 @@ proptest! {
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len() + 1));
         }
-        // What the source holds after it.
+        // The fast path needs some bytes after the last event.
         bytes.extend([0; 64]);
 
         check_run(framing, &bytes);
@@ -419,7 +419,7 @@ fn connection_of(bytes: &[u8], out: &mut Message) -> Connection {
     ends.finish(out)
 }
 
-/// The fast reader takes the first event; more of it must not be another one.
+/// The fast path reads the first piece of the event. A second piece must not become another event.
 #[test]
 fn an_event_in_two_pieces_is_one() {
     let first = plain_wrapper(7, (1_700_000_000, 5_000), vec![1; 10], false, 1);
@@ -427,7 +427,7 @@ fn an_event_in_two_pieces_is_one() {
     let mut scan = Scanner::new(&bytes, 0, bytes.len(), false);
     scan.tag().unwrap();
     let segment = scan.delimited(&mut Message::default()).unwrap();
-    // More of the event: an empty write, and another nanosecond of its time.
+    // The second piece: an empty write, and other nanoseconds of its time.
     let more = [&bytes[segment.at..segment.end], &[0x1a, 6, 0x0a, 2, 0x10, 9, 0x1a, 0], &[0; 64]].concat();
     let mut message = Message::default();
     trace(TraceKind::SocketStreamed, Scanner::new(&more, 0, more.len() - 64, false), &mut message).unwrap();
@@ -435,7 +435,7 @@ fn an_event_in_two_pieces_is_one() {
     assert_eq!(message.events, [event]);
 }
 
-/// The source may end after the tag of a closed event, which says all that there is to know.
+/// The source may end after the tag of a closed event, because the tag alone says everything.
 #[test]
 fn an_event_is_closed_by_the_tag_alone() {
     // event { timestamp { seconds: 7 } closed }, which lacks a byte.
@@ -457,7 +457,7 @@ fn unknown_fields_are_skipped_and_counted() {
     assert_eq!(message.unknown.total(), 5);
 }
 
-/// The shape that the fast reader is for must not fall to the general one in silence.
+/// The fast path must read the common shape, and not silently leave it to the general scanner.
 #[test]
 fn the_common_event_is_read_fast() {
     use tap::socket_event::{EventSelector, Read, Write};
@@ -476,14 +476,14 @@ fn the_common_event_is_read_fast() {
         };
         let mut bytes = event.encode_to_vec();
         let end = bytes.len();
-        // More of the trace follows.
+        // The fast path needs some bytes after the event.
         bytes.extend([0; 8]);
         let fast = fast::event(&bytes, 0, end, &mut Message::default()).unwrap();
         assert_eq!((fast.body.payload.len(), fast.seq_num), (len, seq_num));
     }
 }
 
-/// And segments of one connection must not fall apart in silence.
+/// Segments of one connection must share a batch, and not silently become messages of their own.
 #[test]
 fn segments_that_follow_each_other_are_one_batch() {
     for framing in [WireFraming::Bare, WireFraming::Delimited] {
@@ -497,7 +497,7 @@ fn segments_that_follow_each_other_are_one_batch() {
     }
 }
 
-/// Every byte of the shape counts: whatever it is changed to, the fast reader gives what prost gives, or nothing.
+/// Whatever a byte of the shape is changed to, the fast path reads what prost reads, or nothing.
 #[test]
 fn no_byte_of_the_fast_shape_is_overlooked() {
     for framing in [WireFraming::Bare, WireFraming::Delimited] {
@@ -516,7 +516,7 @@ fn no_byte_of_the_fast_shape_is_overlooked() {
     }
 }
 
-/// A streamed segment whose event has these bytes after what this version knows of it.
+/// A streamed segment whose event has these bytes after the fields that this version knows.
 fn with_more(framing: WireFraming, wrapper: &tap::TraceWrapper, more: &[u8]) -> Vec<u8> {
     use tap::{socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace};
     let Some(Trace::SocketStreamedTraceSegment(segment)) = &wrapper.trace else { panic!("{wrapper:?}") };
@@ -548,7 +548,7 @@ fn fields_of_a_newer_envoy_are_counted_and_leave_a_batch_whole() {
             let mut message = Message::default();
             run(framing, &bytes, &mut message).unwrap();
             assert_eq!((message.count(), message.unknown.total()), (2, 5));
-            // What it does know, but not there or not so, is the general scanner's business.
+            // A known field in the wrong place, or a malformed one, is left to the general scanner.
             for other in [b"\x30\x07\x30\x07".as_slice(), b"\x78", b"\x7f\x01", b"\x0a\x00", b"\x82\x01\x09ab"] {
                 let bytes = [with_more(framing, &plain, other), vec![0; 64]].concat();
                 let mut message = Message::default();
