@@ -19,8 +19,8 @@ use pcap_file::{
 use super::{PacketBuffer, SNAP_LENGTH};
 use crate::{synth::Packet, timeline::Direction, untrusted};
 
-/// The longest name and comment in bytes: the length of an option or record has 16 bits. Both may quote a trace, so this
-/// module escapes and caps all of them.
+/// The longest name and comment in bytes: the length of an option or record has 16 bits. Both may quote a trace, so
+/// this module escapes and caps all of them.
 const MAX_NAME: usize = 4096;
 const MAX_COMMENT: usize = 32 * 1024;
 
@@ -237,9 +237,10 @@ mod tests {
                     }
                     Block::NameResolution(block) => {
                         for record in &block.records {
-                            let (Record::Ipv4(Ipv4Record { names, .. }) | Record::Ipv6(Ipv6Record { names, .. })) = record
-                            else {
-                                continue;
+                            let names = match record {
+                                Record::Ipv4(record) => &record.names,
+                                Record::Ipv6(record) => &record.names,
+                                _ => continue,
                             };
                             prop_assert!(names.iter().all(|name| is_clean(name) && !name.contains('\n')));
                             named += 1;

@@ -97,9 +97,9 @@ mod acl {
     }
 }
 
-/// Other systems have their own interfaces for lists, which need functions of the C library. On macOS a list is separate
-/// from the mode, and a new file has none unless its directory passes one on. The mode alone never grants more than the
-/// old file's.
+/// Other systems have their own interfaces for lists, which need functions of the C library. On macOS a list is
+/// separate from the mode, and a new file has none unless its directory passes one on. The mode alone never grants more
+/// than the old file's.
 #[cfg(not(target_os = "linux"))]
 mod acl {
     use std::{fs::File, io, path::Path};

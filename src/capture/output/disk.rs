@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Makes the names in a directory outlast a power cut. Some file systems cannot sync a directory. Their error is ignored,
-/// because the files are complete and in place.
+/// Makes the names in a directory outlast a power cut. Some file systems cannot sync a directory. Their error is
+/// ignored, because the files are complete and in place.
 pub(super) fn sync_names(directory: &Path) {
     let _ = File::open(directory).and_then(|directory| directory.sync_all());
 }

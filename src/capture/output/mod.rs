@@ -33,8 +33,8 @@ use crate::interrupt;
 /// How many chunks may be on their way to the destination at once.
 const CHUNKS: usize = 4;
 
-/// How a capture's temporary name begins. The dot hides the file. The name's end, `.tmp`, keeps it from being taken for a
-/// trace or a capture.
+/// How a capture's temporary name begins. The dot hides the file. Its suffix, `.tmp`, is not that of a trace or a
+/// capture.
 pub(super) const TEMPORARY_PREFIX: &str = ".tap2pcap-";
 
 /// A capture's destination.
@@ -71,8 +71,8 @@ impl Destination {
         }
     }
 
-    /// Whether this is a directory, in which each input gets an output of its own. As for cp, it exists or its name ends
-    /// in a slash.
+    /// Whether this is a directory, in which each input gets an output of its own. As for cp, it exists or its name
+    /// ends in a slash.
     pub(crate) fn is_directory(&self) -> bool {
         self.file().is_some_and(|path| path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/"))
     }
@@ -96,8 +96,8 @@ pub struct OutputOptions {
     pub packing: OutputPacking,
     /// Whether a read-only file is replaced.
     pub force: bool,
-    /// Whether this is one of many outputs in a directory. The caller waits for the disk once, when all are complete, so
-    /// that each output need not.
+    /// Whether this is one of many outputs in a directory. The caller waits for the disk once, when all are complete,
+    /// so that each output need not.
     pub many: bool,
 }
 
@@ -341,8 +341,8 @@ impl UnfinishedFile {
         Ok(Self { temporary, target, many: options.many, _registered: registered })
     }
 
-    /// Gives the file its own name. Its bytes reach the disk first: after a power cut, either the old file is there or the
-    /// whole new one.
+    /// Gives the file its own name. Its bytes reach the disk first: after a power cut, either the old file is there or
+    /// the whole new one.
     fn finish(self) -> io::Result<()> {
         if !self.many {
             self.temporary.as_file().sync_all()?;

@@ -1,7 +1,7 @@
 //! Captures that are packed as they are written.
 //!
-//! The C library packs Zstandard. The program links it for reading anyway. It can flush in the middle of a frame, which a
-//! packed pipe needs, and it writes the checksum of the contents. The encoders in pure Rust write whole frames only.
+//! The C library packs Zstandard. The program links it for reading anyway. It can flush in the middle of a frame, which
+//! a packed pipe needs, and it writes the checksum of the contents. The encoders in pure Rust write whole frames only.
 //! Replacing the library changes [`Encoder`] alone.
 
 use std::io::{self, Write};
