@@ -164,7 +164,7 @@ impl Sockets {
         let state = self.table.state(connection);
         state.shown_role = role::role_from_first_segment(&ends);
         state.opening.connection = ends;
-        // Events of this connection may have been counted for the one before, so its first `seq_num` is not known then.
+        // If there was a connection before, it may have got events of this one, whose first `seq_num` is then unknown.
         state.expected = u64::from(before.is_none());
         self.table.last = Some((trace_id, connection));
     }

@@ -55,7 +55,7 @@ enum OpenEvent {
     AsString { place: Place },
 }
 
-/// How often something was seen, how many bytes it took, and where it was first seen.
+/// How often bytes were missing, how many in all, and where first.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     times: u64,

@@ -872,7 +872,7 @@ fn comments_hold_what_they_can() {
     let output = dir.join("out.pcapng");
     convert(&[], &input, &output).run().expect_status(0);
     let comments = tshark::read(&output).into_iter().flat_map(|frame| frame.comments).collect::<Vec<_>>().join("\n");
-    assert!(comments.contains("there is more to say"), "{comments}");
+    assert!(comments.contains("more notes do not fit in this comment"), "{comments}");
 }
 
 /// What was to be said of forty heads in one segment passed the 65,535 bytes that an option of pcapng holds.

@@ -247,7 +247,7 @@ impl Output {
     fn writer(&mut self) -> io::Result<&mut WriterThread> {
         if self.writer.is_none() {
             let Some(mut sink) = self.sink.take() else {
-                return Err(io::Error::other("writing failed before"));
+                return Err(io::Error::other("an earlier write failed"));
             };
             let (full, incoming) = sync_channel::<PacketBuffer>(CHUNKS);
             let (outgoing, empty) = sync_channel(CHUNKS);
@@ -292,7 +292,7 @@ impl Output {
         let unfinished = self.unfinished.take();
         let finished = match self.sink.take() {
             Some(mut sink) => sink.write_chunk(rest.as_bytes()).and_then(|()| sink.finish()),
-            None => Err(io::Error::other("writing failed before")),
+            None => Err(io::Error::other("an earlier write failed")),
         };
         finished.and_then(|()| unfinished.map_or(Ok(()), UnfinishedFile::finish)).map_err(|error| self.error(error))
     }
