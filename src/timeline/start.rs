@@ -29,7 +29,7 @@ pub enum TimesFrom {
     Nothing,
 }
 
-/// How many reads search a file for its first time: these are 8 MiB, counted after unpacking.
+/// How many reads search a file for its first time. Together they are 8 MiB of unpacked data.
 const MAX_READS: u32 = 32;
 
 /// Chooses the start time.

@@ -68,7 +68,7 @@ struct Http2Side {
     content_length: Option<u64>,
     /// How many body bytes were sent, including the missing ones.
     sent: u64,
-    /// How many of these were sent since the other side opened its window last.
+    /// How many of these were sent since the other side last opened its window.
     in_window: u32,
     ended: bool,
     /// Bytes of a gRPC-Web body in base64 that wait until they fill a frame.
