@@ -2,20 +2,20 @@
 
 use std::io;
 
-/// The first room that is made: what a small trace's capture needs, as there may be thousands of them.
+/// The size of the first allocation. It fits the capture of a small trace; a run may write thousands of those.
 const SMALL: usize = 16 * 1024;
 
-/// A buffer that is handed out in pieces to be filled. A `Vec` would look for room with each field of a packet; this
-/// looks once for all of it.
+/// A buffer that hands out slices to fill. A `Vec` would check its capacity for each field of a packet; this checks it
+/// once for the whole packet.
 #[derive(Debug, Default)]
 pub(crate) struct PacketBuffer {
-    /// Initialised to its end; what is after `len` is of no meaning.
+    /// The bytes after `len` are initialised leftovers.
     bytes: Vec<u8>,
     len: usize,
 }
 
 impl PacketBuffer {
-    /// Makes `len` more bytes part of the chunk, to be filled: they hold anything.
+    /// Appends `len` bytes, which hold leftovers until the caller fills them.
     #[inline(always)]
     pub(super) fn extend(&mut self, len: usize) -> &mut [u8] {
         if self.bytes.len() - self.len < len {
@@ -50,7 +50,7 @@ impl PacketBuffer {
         &self.bytes[..self.len]
     }
 
-    /// Forgets the bytes, keeps the memory.
+    /// Removes the bytes but keeps the memory.
     pub(super) fn clear(&mut self) {
         self.len = 0;
     }

@@ -2,19 +2,19 @@
 //!
 //! ```
 //! use tap2pcap::{
-//!     capture::{Capture, Destination, Format},
+//!     capture::{Capture, CaptureFormat, Destination},
 //!     synth::{Packet, PacketSink as _},
 //!     timeline::Direction,
 //! };
 //!
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("one.pcapng");
-//! let mut capture = Capture::create(&Destination::File(path.clone()), Format::Pcapng)?;
+//! let mut capture = Capture::create(&Destination::File(path.clone()), CaptureFormat::Pcapng)?;
 //! let interface = capture.add_interface("made by hand");
 //! capture.interface(interface).packet(&Packet {
 //!     time: 1_769_860_800_000_000_000,
 //!     direction: Direction::Inbound,
-//!     // From the Ethernet header on; `synth` makes them.
+//!     // Ethernet, IP and TCP headers; `synth` makes them.
 //!     headers: &[0; 14],
 //!     payload: b"hello",
 //!     payload_len: 5,
@@ -50,17 +50,17 @@ use crate::synth::{Packet, PacketSink};
 pub enum CaptureFormat {
     /// libpcap's classic format, with nanoseconds.
     Pcap,
-    /// The same with microseconds, for readers that know nothing else.
+    /// The classic format with microseconds, for readers that do not know nanoseconds.
     PcapMicros,
     /// The pcapng draft, with comments, directions, interface names and name resolution.
     Pcapng,
 }
 
-/// The snap length that captures declare. One value for all interfaces, because libpcap refuses different ones; above
-/// any packet, because none is cut for its length.
+/// The snap length that captures declare. All interfaces have the same one, because libpcap refuses different ones. It
+/// is larger than any packet, because no packet is cut for its length.
 pub(crate) const SNAP_LENGTH: u32 = 262_144;
 
-/// Bytes that are gathered before they go to the destination.
+/// The buffer goes to the destination once it has this many bytes.
 const CHUNK: usize = 512 * 1024;
 
 /// A capture being written.
@@ -82,7 +82,7 @@ impl Capture {
         Self::create_with(destination, format, OutputOptions::default())
     }
 
-    /// Begins a capture at `destination`, which is created as `options` say.
+    /// Begins a capture at `destination`, created with `options`.
     ///
     /// # Errors
     /// [`OutputError`] where the destination cannot be created.
@@ -122,13 +122,13 @@ impl Capture {
         Interface { capture: self, number }
     }
 
-    /// Packets so far.
+    /// How many packets have been added.
     #[must_use]
     pub fn packets(&self) -> u64 {
         self.packets
     }
 
-    /// Hands everything so far to the destination: for live streams.
+    /// Hands everything added so far to the destination, for live streams.
     ///
     /// # Errors
     /// [`OutputError`] where the destination cannot be written.
@@ -139,7 +139,7 @@ impl Capture {
         self.output.flush()
     }
 
-    /// An error of one of the [`Interface`]s, with the capture's path.
+    /// Adds the capture's path to the error of an [`Interface`].
     pub(crate) fn error(&self, source: io::Error) -> OutputError {
         self.output.error(source)
     }
@@ -152,7 +152,7 @@ impl Capture {
         self.output.finish(&self.buffer)
     }
 
-    /// Gives the capture up; a file never appears.
+    /// Gives up the capture: no file appears.
     pub fn abandon(self) {
         drop(self);
     }

@@ -24,14 +24,14 @@ pub(super) fn append_file_header(buffer: &mut PacketBuffer, ts_resolution: TsRes
     header.write_to(buffer).expect("writing to memory cannot fail");
 }
 
-/// Adds a packet, in units of time of so many nanoseconds. What is below a unit is cut off, so that the order stays.
+/// Adds a packet. `unit` is the format's time unit in nanoseconds. Times are rounded down, which keeps their order.
 #[inline(always)]
 pub(super) fn append_packet(buffer: &mut PacketBuffer, packet: &Packet<'_>, unit: Nanos) -> io::Result<()> {
     let seconds = u32::try_from(packet.time / 1_000_000_000).map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidData, "a time after the year 2106 does not fit pcap; write pcapng")
     })?;
     let fraction = (packet.time % 1_000_000_000 / unit) as u32;
-    // Headers are at most 86 bytes and a segment fits an IP packet.
+    // This fits 32 bits: headers are at most 86 bytes, and a segment fits an IP packet.
     let captured = (packet.headers.len() + packet.payload.len()) as u32;
     let original = packet.headers.len() as u32 + packet.payload_len;
     let record = buffer.extend(16 + captured as usize);

@@ -1,5 +1,5 @@
-//! The pcapng draft (draft-ietf-opsawg-pcapng). Blocks that a capture has few of are written with pcap-file; the
-//! enhanced packet block, of which it has millions, is put together by hand.
+//! The pcapng draft (draft-ietf-opsawg-pcapng). pcap-file writes the rare blocks. The enhanced packet blocks, which may
+//! number millions, are written by hand, because that is faster.
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -19,8 +19,8 @@ use pcap_file::{
 use super::{PacketBuffer, SNAP_LENGTH};
 use crate::{synth::Packet, timeline::Direction, untrusted};
 
-/// Bytes of a name and of a comment that are kept: the length of an option or record has 16 bits. What is written here
-/// may come from a trace, so this is the place where it is escaped and capped, whoever made it.
+/// The longest name and comment in bytes: the length of an option or record has 16 bits. Both may quote a trace, so
+/// this module escapes and caps all of them.
 const MAX_NAME: usize = 4096;
 const MAX_COMMENT: usize = 32 * 1024;
 
@@ -28,11 +28,11 @@ const ENHANCED_PACKET: u32 = 6;
 const OPT_COMMENT: u16 = 1;
 const EPB_FLAGS: u16 = 2;
 
-/// Bytes of an enhanced packet block before the packet, and after it and its comment.
+/// Bytes of an enhanced packet block before the packet, and after the packet and its comment.
 const BEFORE_PACKET: usize = 28;
-const BEHIND_PACKET: usize = 16;
+const AFTER_PACKET: usize = 16;
 
-/// Ethernet, IPv4 and TCP headers without options: what most packets have. Copying a known number of bytes needs no
+/// Ethernet, IPv4 and TCP headers without options, which most packets have. Copying a constant number of bytes needs no
 /// call.
 const USUAL_HEADERS: usize = 54;
 
@@ -46,9 +46,9 @@ pub(super) fn append_section_header(buffer: &mut PacketBuffer) {
     PcapNgWriter::with_section_header(buffer, header).expect("writing to memory cannot fail");
 }
 
-/// At most `max` bytes of what `escape` makes of `text`.
+/// Escapes `text` with `escape` and caps the result at `max` bytes.
 fn clean(text: &str, max: usize, escape: fn(&str) -> Cow<'_, str>) -> Cow<'_, str> {
-    // Capped before as well, so that a long text is not escaped for nothing.
+    // The text is capped first as well, so that no more of it is escaped than is kept.
     let capped = untrusted::cap(text, max);
     if let (Cow::Borrowed(text), Cow::Borrowed(_)) = (&capped, escape(&capped)) {
         return Cow::Borrowed(text);
@@ -75,7 +75,7 @@ pub(super) fn append_interface(buffer: &mut PacketBuffer, name: &str) {
 }
 
 pub(super) fn append_names(buffer: &mut PacketBuffer, names: &[(IpAddr, String)]) {
-    // A record without a name is none, and makes the whole block unreadable.
+    // Readers refuse the whole block if a record lacks a name.
     let records: Vec<_> = names
         .iter()
         .filter(|(_, name)| !name.is_empty())
@@ -95,8 +95,8 @@ pub(super) fn append_names(buffer: &mut PacketBuffer, names: &[(IpAddr, String)]
 
 fn append_block(buffer: &mut PacketBuffer, block: &Block<'_>) {
     const REASON: &str = "writing to memory cannot fail";
-    // A writer begins with a section header, which the capture has already. It also keeps every interface that it wrote,
-    // which this one does not live to do.
+    // A writer begins with a section header, which the capture already has, so it is cleared. Each block gets a new
+    // writer, because a writer keeps every interface that it wrote.
     let mut writer = PcapNgWriter::with_endianness(Vec::new(), Endianness::Little).expect(REASON);
     writer.get_mut().clear();
     writer.write_block(block).expect(REASON);
@@ -123,7 +123,7 @@ fn append_with_comment(buffer: &mut PacketBuffer, interface: u32, packet: &Packe
     let captured = packet.headers.len() + packet.payload.len();
     let padded = captured.next_multiple_of(4);
     let comment_len = if comment.is_empty() { 0 } else { 4 + comment.len().next_multiple_of(4) };
-    let block_len = BEFORE_PACKET + padded + comment_len + BEHIND_PACKET;
+    let block_len = BEFORE_PACKET + padded + comment_len + AFTER_PACKET;
     let before = [
         ENHANCED_PACKET,
         block_len as u32,
@@ -144,7 +144,7 @@ fn append_with_comment(buffer: &mut PacketBuffer, interface: u32, packet: &Packe
     put(&mut block[..BEFORE_PACKET], &before);
     let (frame, rest) = block[BEFORE_PACKET..].split_at_mut(padded);
     if let Some(last) = frame.last_chunk_mut::<4>() {
-        // What is left of it is the padding.
+        // The packet is copied over these zeros; those left are the padding.
         *last = [0; 4];
     }
     let (headers, payload) = frame[..captured].split_at_mut(packet.headers.len());
@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// What a terminal acts on, what looks like it, and ordinary text, up to more than any option holds.
+    /// Control characters, invisible characters and ordinary text, some of it longer than an option can hold.
     fn text() -> impl Strategy<Value = String> {
         let piece =
             prop_oneof!["\\PC{0,20}", "[\\x00-\\x1f\\x7f-\\u{9f}]{1,8}", "[\u{200b}-\u{202e}\u{2066}\u{feff}é]{1,8}"];
@@ -213,7 +213,8 @@ mod tests {
             for comment in &comments {
                 let (headers, payload) = (&[1; 54], &[2; 9]);
                 let direction = Direction::Inbound;
-                append_packet(&mut buffer, 0, &Packet { time: 7, direction, headers, payload, payload_len: 9, comment });
+                let packet = Packet { time: 7, direction, headers, payload, payload_len: 9, comment };
+                append_packet(&mut buffer, 0, &packet);
             }
             let mut reader = PcapNgReader::new(buffer.as_bytes()).unwrap();
             let (mut packets, mut named) = (0, 0);
@@ -229,16 +230,17 @@ mod tests {
                         prop_assert_eq!(read.is_some(), !comment.is_empty());
                         let read = read.unwrap_or_default();
                         prop_assert!(is_clean(read), "{:?}", read);
-                        // Whole, and each harmful character escaped once, unless it is too long.
+                        // The comment is whole, with each harmful character escaped once, unless it is too long.
                         let expected = untrusted::escape_lines(comment);
                         prop_assert!(read == expected || (expected.len() > MAX_COMMENT && read.ends_with('…')));
                         packets += 1;
                     }
                     Block::NameResolution(block) => {
                         for record in &block.records {
-                            let (Record::Ipv4(Ipv4Record { names, .. }) | Record::Ipv6(Ipv6Record { names, .. })) = record
-                            else {
-                                continue;
+                            let names = match record {
+                                Record::Ipv4(record) => &record.names,
+                                Record::Ipv6(record) => &record.names,
+                                _ => continue,
                             };
                             prop_assert!(names.iter().all(|name| is_clean(name) && !name.contains('\n')));
                             named += 1;

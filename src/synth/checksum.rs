@@ -1,8 +1,8 @@
-//! The Internet checksum (RFC 1071), four 64-bit lanes at a time: payloads are summed once, on their way into the
-//! capture, and this is the only work per byte besides the copy.
+//! The Internet checksum (RFC 1071). It sums four 64-bit lanes at a time, because it is the only work per payload byte
+//! besides copying it into the capture.
 //!
-//! The sum of one's complement does not depend on the byte order it is computed in, so everything here is in the
-//! machine's own; the reference implementation is etherparse, held against it by a property test.
+//! A one's complement sum does not depend on the byte order it is computed in, so everything here is in the machine's
+//! byte order. A property test compares it with etherparse.
 
 /// A sum in progress. Every part but the last must have an even length.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +24,7 @@ impl Sum {
         for word in words {
             sum = add_with_carry(sum, u64::from_ne_bytes(*word));
         }
-        // The last seven bytes at most, without a loop or a call.
+        // At most seven bytes are left, which need neither a loop nor a call.
         let (fours, tail) = tail.as_chunks::<4>();
         if let [four] = fours {
             sum = add_with_carry(sum, u64::from(u32::from_ne_bytes(*four)));

@@ -1,6 +1,6 @@
-//! The words of packet comments: what was made up around the tapped bytes, and what is missing of them.
+//! The text of packet comments: what was made up around the tapped bytes, and which bytes are missing.
 //!
-//! A setting is called what its user calls it, which [`SettingNames`] has from whoever knows that.
+//! Comments call a setting what the user calls it. The caller gives these names in [`SettingNames`].
 
 use std::fmt::Write as _;
 
@@ -13,12 +13,12 @@ use crate::{
     untrusted,
 };
 
-/// What the settings that comments speak of are called where the user gives them.
+/// The user's names for the settings that comments mention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettingNames {
     /// Who opened the connections.
     pub role: &'static str,
-    /// The time for what has none.
+    /// The start time for connections without a time.
     pub start_time: &'static str,
     /// The largest payload of a segment.
     pub mss: &'static str,
@@ -27,7 +27,7 @@ pub struct SettingNames {
 }
 
 impl SettingNames {
-    /// For a user who gives them in no special way.
+    /// Names that fit any interface.
     pub const PLAIN: Self =
         Self { role: "given", start_time: "the given time", mss: "the largest segment", map: "a given one" };
 }
@@ -37,7 +37,7 @@ fn seconds(time: Nanos) -> String {
     format!("{}.{:09}", time / 1_000_000_000, time % 1_000_000_000)
 }
 
-/// For the first packet of a connection, or of an exchange that goes on with one.
+/// The comment for the first packet of a connection, or of an exchange that continues one.
 pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> String {
     let Opening { trace_id, buffered, role, role_given, times, http, .. } = identity.opening;
     let given = if *role_given { format!("{}: ", options.names.role) } else { String::new() };
@@ -68,7 +68,7 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
     }
     let from = match times {
         TimesFrom::Recorded if http.is_some() => {
-            comment.push_str("\ntimes between those that are recorded are made up");
+            comment.push_str("\ntimes between the recorded ones are made up");
             None
         }
         TimesFrom::Recorded => None,
@@ -97,7 +97,7 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
     comment
 }
 
-/// What was made up or rewritten of an address.
+/// Describes what was made up or rewritten in an address.
 fn address(names: &SettingNames, note: &AddressNote) -> String {
     let word = |owner: &Owner| owner.word();
     match note {
@@ -131,8 +131,8 @@ fn address(names: &SettingNames, note: &AddressNote) -> String {
             let why = match from {
                 Other::OwnEnd => &format!("both ends have the address {old}"),
                 Other::Exchange => {
-                    "another exchange of this connection stands in the capture, to which this one cannot be joined: \
-                     only exchanges of one HTTP version can, and those of HTTP/1 only where they follow each other"
+                    "this exchange cannot be joined to another one of its connection: only exchanges of one HTTP \
+                     version can be joined, and those of HTTP/1 only if they follow each other"
                 }
                 Other::Connection => "another connection with these addresses is open at the same time",
             };
@@ -141,32 +141,32 @@ fn address(names: &SettingNames, note: &AddressNote) -> String {
     }
 }
 
-/// After the comment of an exchange that goes on with the connection of another one.
+/// Follows the comment of an exchange that continues the connection of another one.
 pub(super) const RESUMED: &str =
     "\nthis exchange continues the connection of the one before, which has the same addresses";
 
-/// After the comment of an exchange that is another stream of a connection.
+/// Follows the comment of an exchange that is another stream of a connection.
 pub(super) fn joined(stream: u32) -> String {
     format!(
-        "\nthis exchange is stream {stream} of the connection of the exchanges before, which have the same addresses; \
-         the greeting is that of the first one"
+        "\nthis exchange is stream {stream} of the connection of the exchanges before it, which have the same \
+         addresses; the connection has the greeting of the first one"
     )
 }
 
-/// Bytes of a shared connection that comes later in the capture than in the trace.
+/// The note on bytes of a shared connection whose packet has a later time than the trace.
 pub(super) fn late(recorded: Nanos) -> String {
     format!(
-        "its time is {}; it has that of the packets above it, which are of the same connection and were before it in \
-         the trace",
+        "its recorded time is {}; it has the time of the packets above it, because they belong to the same connection \
+         and came before it in the trace",
         seconds(recorded)
     )
 }
 
-/// A window that all streams of a connection share.
+/// The note on a window update for all streams of a connection.
 pub(super) const WINDOW: &str = "made up: the connection's window is opened again for all of its streams";
 
-/// HTTP/2's preface in a packet of its own: `pieces` came before the last one, the first of them at `began`. `goes_on`
-/// says that more of its event follows.
+/// The comment for HTTP/2's preface in a packet of its own: `pieces` pieces came before the last one, the first of them
+/// at `began`. `goes_on` says that more of its event follows.
 pub(super) fn preface(
     names: &SettingNames,
     segment: u16,
@@ -176,21 +176,22 @@ pub(super) fn preface(
 ) -> String {
     let mut comment = String::from(
         "the preface of HTTP/2 is in a packet of its own, made up so that Wireshark's HTTP dissector hands the \
-         connection on",
+         connection to the one for HTTP/2",
     );
     if let Some(began) = began {
         let _ = write!(comment, "; it came in {} pieces, the first at {}", pieces + 1, seconds(began));
     }
     if goes_on {
-        comment.push_str("; it belongs to the bytes of the next packet");
+        comment.push_str("; the rest of its event is in the next packet");
     }
     if PREFACE.len() > usize::from(segment) {
-        let _ = write!(comment, "; it is longer than {}, because no reader takes it in pieces", names.mss);
+        let _ = write!(comment, "; it is longer than {}, because readers need it whole", names.mss);
     }
     comment
 }
 
-/// Bytes of which the trace has nothing. `certain` as in [`EntryKind::Gap`](crate::timeline::EntryKind::Gap).
+/// The comment for bytes that the trace lacks. `certain` is that of
+/// [`EntryKind::Gap`](crate::timeline::EntryKind::Gap).
 pub(super) fn gap(bytes: u64, certain: bool) -> String {
     if certain {
         format!("{bytes} bytes are missing here: more of the event before, which the trace has only in part")
@@ -202,12 +203,12 @@ pub(super) fn gap(bytes: u64, certain: bool) -> String {
     }
 }
 
-/// After the comment of a cut event: only sequence numbers stand for some of what is missing.
+/// Follows the comment of a cut event when some of its missing bytes have no packets.
 pub(super) fn skipped(bytes: u64) -> String {
-    format!("; no packets stand for {bytes} of the others, only sequence numbers")
+    format!("; {bytes} of the missing bytes have no packets, only sequence numbers")
 }
 
-/// What Envoy did with bytes that went this way.
+/// What Envoy did with bytes of this direction.
 fn verb(direction: Direction) -> &'static str {
     match direction {
         Direction::Inbound => "read",
@@ -215,10 +216,10 @@ fn verb(direction: Direction) -> &'static str {
     }
 }
 
-/// An event of which bytes are missing; `present` are here.
+/// The comment for an event with missing bytes; `present` bytes are here.
 pub(super) fn cut(data: &Data<'_>, present: u64) -> String {
     let verb = verb(data.direction);
-    // Neither the whole event that the cut one was joined to counts, nor what frames a replayed body.
+    // The numbers count neither the whole event that the cut one was joined to nor the framing of a replayed body.
     let other = data.joined.map_or(0, |joined| joined.first) + data.framing;
     let what = if data.framing > 0 { "body bytes" } else { "bytes" };
     let present = present - other;
@@ -227,7 +228,7 @@ pub(super) fn cut(data: &Data<'_>, present: u64) -> String {
             let length = length - other;
             format!(
                 "{present} of the {length} {what} that Envoy {verb} are here; JSON_BODY_AS_STRING replaced runs of \
-                 binary data by spaces, so bytes may stand before their true place"
+                 binary data by spaces, so the bytes after them may come too early"
             )
         }
         TrueLength::Known(length) => {
@@ -235,12 +236,12 @@ pub(super) fn cut(data: &Data<'_>, present: u64) -> String {
             format!("{present} of the {length} {what} that Envoy {verb} are here")
         }
         TrueLength::MoreThan(_) => format!(
-            "{present} of the {what} that Envoy {verb} are here; how many there were is not known, one lost byte stands \
-             for the rest"
+            "{present} of the {what} that Envoy {verb} are here; how many there were is not known; one lost byte \
+             stands for the rest"
         ),
         TrueLength::Unframed(_) => format!(
-            "{present} of the {what} that Envoy {verb} are here; how many there were is not known, and the framing, \
-             which is made up, ends with them"
+            "{present} of the {what} that Envoy {verb} are here; how many there were is not known; the made-up framing \
+             ends with those that are here"
         ),
     };
     if let Some(JoinedEvents { first, time }) = data.joined {

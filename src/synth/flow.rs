@@ -1,7 +1,7 @@
 //! One connection as packets.
 //!
-//! The two directions are halves with a sequence number each. Every packet acknowledges all that the other half has
-//! sent, so that acknowledgements ride on data where the other side speaks next; a pure one is sent where it does not.
+//! Each direction is a half with its own sequence number. Every packet acknowledges all that the other half has sent,
+//! so data carries the acknowledgement if the other side speaks next. Otherwise a pure acknowledgement is sent.
 
 use std::io;
 
@@ -15,26 +15,27 @@ use crate::{
     trace::Nanos,
 };
 
-/// Packets without payload, or bytes of zeros, that stand for lost bytes. A hostile trace can claim to have lost any
-/// number, so a connection may show some to begin with and more with each event; past that, sequence numbers are
-/// skipped. An honest event of 8 MiB, or of 256 KiB with [`TruncatedMode::Zero`], is always shown in full.
+/// How many packets without payload, or zero bytes, may stand for lost bytes. A hostile trace can claim to have lost
+/// any number. So a connection has a budget that grows with each event; beyond it, sequence numbers are skipped. The
+/// budget always suffices for an event of 8 MiB, or of 256 KiB with [`TruncatedMode::Zero`].
 const LOST_SEGMENTS: u64 = 1024;
 const LOST_SEGMENTS_PER_EVENT: u64 = 128;
 const ZEROS: u64 = 256 << 10;
 
-/// The same for a replayed body, whose content-length may say any number: with more than these, none is written.
+/// The limit for a replayed body, whose content-length may be any number. If it needs more packets than these, none is
+/// written.
 const LOST_SEGMENTS_OF_BODY: u64 = 16;
 
-/// How long a receiver waits for data to carry its acknowledgement, in nanoseconds: what Linux does. RFC 1122 section
+/// How long a receiver waits for data to carry its acknowledgement, in nanoseconds. Linux waits 40 ms; RFC 1122 section
 /// 4.2.3.2 allows 500 ms.
 const DELAYED_ACK: Nanos = 40_000_000;
 
-/// What a connection's packets are derived from, and what its first packet's comment says of them.
+/// What identifies a connection: its packets are derived from this, and its first packet's comment tells it.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowIdentity<'a> {
-    /// The trace file as it was named, for the comment.
+    /// The name of the trace file as the user gave it, for the comment.
     pub trace_file: &'a str,
-    /// The trace file's name without directory and trace suffix: the same however it was named and encoded.
+    /// The trace file's name without directory and suffix, so that it does not depend on the path or the encoding.
     pub source: &'a str,
     /// What the timeline knows.
     pub opening: &'a Opening,
@@ -48,18 +49,20 @@ pub struct FlowIdentity<'a> {
 struct HalfConnection {
     headers: Template,
     next: SeqNumber,
-    /// Up to here the other half has acknowledged.
+    /// The other half has acknowledged everything before this number.
     acknowledged: SeqNumber,
-    /// How many bytes beyond [`HalfConnection::acknowledged`] the other half has room for, by the last packet that it sent.
+    /// The window in the other half's last packet: how many bytes after [`HalfConnection::acknowledged`] it has room
+    /// for.
     window: u32,
-    /// When the first byte that is not acknowledged was sent.
+    /// When the first unacknowledged byte was sent.
     unacknowledged_since: Nanos,
     closed: bool,
-    /// Whole events up to this size take the short way. 0 while HTTP/2's preface may come, or pieces of it are held.
+    /// Whole events up to this size take the fast path. It is 0 while HTTP/2's preface may come or pieces of it are
+    /// held.
     plain: u16,
 }
 
-/// One packet's own part.
+/// What differs from packet to packet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Segment<'a> {
     flags: u8,
@@ -69,11 +72,11 @@ struct Segment<'a> {
     comment: &'a str,
 }
 
-/// An event of the client's that has nothing but a part of HTTP/2's preface.
+/// A client's event that consists of nothing but a part of HTTP/2's preface.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     time: Nanos,
-    /// Bytes of the preface up to its end.
+    /// The offset in the preface where the piece ends.
     end: usize,
 }
 
@@ -84,21 +87,22 @@ pub struct Flow {
     halves: [HalfConnection; 2],
     client: Direction,
     segment: u16,
-    /// What the client has sent, while that may become HTTP/2's preface: written when more comes, or the end.
+    /// What the client has sent while it may become HTTP/2's preface. It is written when more comes or the connection
+    /// ends.
     held: Vec<Piece>,
     /// The bytes are replayed from an HTTP tap trace.
     replayed: bool,
-    /// For the first packet, whichever it is.
+    /// The comment of the next packet that is written.
     first_comment: Option<String>,
-    /// What is left to stand for lost bytes.
+    /// How many more packets and zero bytes may stand for lost bytes.
     lost_segments: u64,
     lost_zeros: u64,
-    /// HTTP/2: what its exchanges share.
+    /// The state that the exchanges of an HTTP/2 connection share.
     pub(super) shared: ConnectionShared,
 }
 
 impl Flow {
-    /// A connection, before its first packet.
+    /// Creates a connection that has no packets yet.
     #[must_use]
     pub fn new(options: SynthOptions, identity: &FlowIdentity<'_>) -> Self {
         let Endpoints { local, remote, .. } = identity.endpoints;
@@ -135,12 +139,12 @@ impl Flow {
         }
     }
 
-    /// What the first packet of an exchange says, the connection's own or one that goes on with it.
+    /// The comment for the first packet of an exchange, whether it opens the connection or joins it.
     pub(super) fn comment_of(&self, identity: &FlowIdentity<'_>) -> String {
         comments::first(&self.options, identity)
     }
 
-    /// Says `comment` with the first packet of `data`, which comes next.
+    /// Puts `comment` on the first packet of `data`, which the caller writes next.
     pub(super) fn say(
         &mut self,
         time: Nanos,
@@ -148,7 +152,7 @@ impl Flow {
         comment: String,
         sink: &mut impl PacketSink,
     ) -> io::Result<()> {
-        // An acknowledgement before it is of what others sent.
+        // An acknowledgement that precedes `data` belongs to earlier exchanges, so it must not get the comment.
         let len = data.payload.len().min(usize::from(self.segment));
         self.acknowledge_if_due(data.direction, time, len as u32, sink)?;
         self.first_comment = Some(match self.first_comment.take() {
@@ -158,14 +162,14 @@ impl Flow {
         Ok(())
     }
 
-    /// Goes on with another exchange of the same connection, whose first packet says so.
+    /// Continues the connection with another exchange, whose first packet says so.
     pub fn resume(&mut self, identity: &FlowIdentity<'_>) {
         let mut comment = self.comment_of(identity);
         comment.push_str(comments::RESUMED);
         self.first_comment = Some(comment);
     }
 
-    /// The three packets that open the connection.
+    /// Writes the three packets that open the connection.
     ///
     /// # Errors
     /// The sink's.
@@ -179,7 +183,7 @@ impl Flow {
         self.control(self.client, time, ACK, sink)
     }
 
-    /// An event with its bytes.
+    /// Writes an event's bytes.
     ///
     /// # Errors
     /// The sink's.
@@ -192,13 +196,13 @@ impl Flow {
             return self.any_data(time, data, sink);
         }
         self.acknowledge_if_due(data.direction, time, present as u32, sink)?;
-        // The common case: fits one packet, so it fits the field's type.
+        // An event that fits one packet fits the field's type.
         let segment =
             Segment { flags: PSH | ACK, captured: data.payload, payload_len: present as u16, comment: data.note };
         self.emit_inline(data.direction, time, &segment, sink)
     }
 
-    /// As [`Flow::data`], which keeps what nearly every event is for itself.
+    /// The slow path of [`Flow::data`], which few events take.
     fn any_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
         if data.direction == self.client && self.half(data.direction).plain == 0 {
             return self.first_data(time, data, sink);
@@ -207,9 +211,10 @@ impl Flow {
         self.one_event(time, data, data, sink)
     }
 
-    /// The client's first bytes. Wireshark's HTTP dissector hands a connection on to HTTP/2 with the packet that has the
-    /// preface. It misses a preface in pieces, and Wireshark 4.0 loses a frame of which that packet has only a part. So
-    /// the preface goes in a packet of its own, at the time of its last byte; its pieces wait for that.
+    /// Writes the client's first bytes. Wireshark's HTTP dissector hands a connection to the HTTP/2 dissector at the
+    /// packet with the preface. It misses a preface in pieces, and Wireshark 4.0 loses a frame that is only partly in
+    /// that packet. So the preface gets a packet of its own, at the time of its last byte. Its pieces are held until
+    /// then.
     fn first_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
         let held = self.held.last().map_or(0, |piece| piece.end);
         let expected = &PREFACE[held..];
@@ -219,7 +224,7 @@ impl Flow {
         if matching == present && matching < expected.len() && whole {
             if present > 0 {
                 self.held.push(Piece { time, end: held + present });
-                // What the server says next takes the long way, which writes what is held before that.
+                // The server's next event must take the slow path, which first writes what is held.
                 self.half(self.client.reverse()).plain = 0;
             }
             return Ok(());
@@ -242,15 +247,15 @@ impl Flow {
         let comment = comments::preface(self.options.names, self.segment, self.held.len(), began, goes_on);
         self.forget_held();
         self.acknowledge_if_due(data.direction, time, PREFACE.len() as u32, sink)?;
-        // No push where the event goes on.
+        // The last packet of an event sets PSH.
         let flags = if goes_on { ACK } else { PSH | ACK };
         let preface = Segment { flags, captured: PREFACE, payload_len: PREFACE.len() as u16, comment: &comment };
         self.emit(data.direction, time, &preface, sink)?;
         self.one_event(time, &rest, data, sink)
     }
 
-    /// Writes the pieces that are held as they came: they are not the preface, or something else comes first. Nothing of
-    /// the connection was written since, so none of its packets changes places.
+    /// Writes the held pieces as they came, because they are no preface or something else comes first. Nothing of the
+    /// connection has been written since then, so its packets stay in order.
     fn release(&mut self, sink: &mut impl PacketSink) -> io::Result<()> {
         let mut start = 0;
         for Piece { time, end } in self.forget_held() {
@@ -268,7 +273,7 @@ impl Flow {
         std::mem::take(&mut self.held)
     }
 
-    /// Writes the bytes of `data`: all of the event, which is `whole`, or what is left of it after the preface.
+    /// Writes the bytes of `data`: the `whole` event, or what is left of it after the preface.
     fn one_event(
         &mut self,
         time: Nanos,
@@ -279,12 +284,12 @@ impl Flow {
         let present = data.payload.len() as u64;
         let length = match data.length {
             TrueLength::Known(length) => length.max(present),
-            // One lost byte stands for all, so that what follows is not taken for the continuation.
+            // One lost byte stands for all, so that nothing takes the next bytes for the continuation.
             TrueLength::MoreThan(present) => present + 1,
             TrueLength::Unframed(present) => present,
         };
         if length == 0 && self.options.tcp == TcpMode::Full {
-            // A half-close without data; the FIN below says it all.
+            // A half-close without data needs only the FIN below.
         } else if data.length == TrueLength::Known(present) {
             self.segments(data.direction, time, data.payload, length, data.note, sink)?;
         } else {
@@ -305,7 +310,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Bytes of which the trace has nothing.
+    /// Writes bytes that the trace lacks.
     ///
     /// # Errors
     /// The sink's.
@@ -326,7 +331,7 @@ impl Flow {
         self.incomplete(direction, time, &[], bytes, &comment, sink)
     }
 
-    /// `length` bytes, of which only the first are in `present`.
+    /// Writes `length` bytes, of which only the first ones, `present`, are known.
     fn incomplete(
         &mut self,
         direction: Direction,
@@ -351,8 +356,8 @@ impl Flow {
             TruncatedMode::Zero => {
                 let shown = (length - present_len).min(self.lost_zeros);
                 self.lost_zeros -= shown;
-                // The bytes that are there plus the bound above: both fit memory, once; of thousands of connections,
-                // each must not keep them.
+                // This buffer is local, because thousands of connections must not each keep one. It is bounded by the
+                // bytes that are there plus the budget of zeros.
                 let mut filled = present.to_vec();
                 filled.resize(present.len() + shown as usize, 0);
                 self.segments(direction, time, &filled, present_len + shown, comment, sink)?;
@@ -362,7 +367,7 @@ impl Flow {
         }
     }
 
-    /// The end of the connection: each half that is open sends its FIN, and both are acknowledged.
+    /// Closes the connection: each open half sends its FIN, and both are acknowledged.
     ///
     /// # Errors
     /// The sink's.
@@ -379,11 +384,11 @@ impl Flow {
         if !self.half(first.reverse()).closed {
             self.finish(first.reverse(), time, sink)?;
         }
-        // Both may have closed before, so that no FIN of now carries the last acknowledgement.
+        // If both halves were closed before, no FIN has carried the last acknowledgement.
         self.acknowledge_rest(time, sink)
     }
 
-    /// The trace stops before the connection ended: what was sent is acknowledged, and nothing more is known.
+    /// The trace stops before the connection ended. What was sent is acknowledged; nothing more is known.
     ///
     /// # Errors
     /// The sink's.
@@ -425,7 +430,7 @@ impl Flow {
         self.control(direction, time, FIN | ACK, sink)
     }
 
-    /// Sends a pure acknowledgement before `len` more bytes of the same direction, where a receiver would have.
+    /// Sends a pure acknowledgement before `len` more bytes of the same direction, if a receiver would have sent one.
     #[inline]
     fn acknowledge_if_due(
         &mut self,
@@ -438,7 +443,8 @@ impl Flow {
         if unacknowledged == 0 || self.options.tcp == TcpMode::Bare {
             return Ok(());
         }
-        // RFC 5681 section 4.2: at the latest for every second full-sized segment, and after a short delay.
+        // RFC 5681 section 4.2: a receiver acknowledges at least every second full-sized segment, and after a short
+        // delay.
         let waited = time.saturating_sub(self.half(direction).unacknowledged_since);
         if unacknowledged >= 2 * u32::from(self.segment) || waited > DELAYED_ACK || self.exceeds_window(direction, len)
         {
@@ -447,15 +453,15 @@ impl Flow {
         Ok(())
     }
 
-    /// Whether `len` more sequence numbers would reach the end of the window that their receiver has announced. A
-    /// sender stops short of it: a window that is exactly full makes tools say so.
+    /// Whether `len` more sequence numbers would reach the end of the window that their receiver has announced. The
+    /// sender stops before that, because tools report a window that is exactly full.
     #[inline]
     fn exceeds_window(&self, direction: Direction, len: u32) -> bool {
         let used = u64::from(self.unacknowledged(direction)) + u64::from(len);
         used >= u64::from(self.halves[direction.index()].window)
     }
 
-    /// A packet without payload. SYN and FIN take one sequence number each.
+    /// Writes a packet without payload. SYN and FIN take one sequence number each.
     fn control(&mut self, direction: Direction, time: Nanos, flags: u8, sink: &mut impl PacketSink) -> io::Result<()> {
         self.emit(direction, time, &Segment { flags, ..Segment::default() }, sink)?;
         if flags & (SYN | FIN) != 0 {
@@ -464,20 +470,20 @@ impl Flow {
         Ok(())
     }
 
-    /// Bytes that as many packets hold as `present` bytes need.
+    /// How many bytes fit in the packets that `present` bytes need.
     fn filled(&self, present: u64) -> u64 {
         let segment = u64::from(self.segment);
         present.div_ceil(segment).max(1) * segment
     }
 
-    /// Whether what is missing of a replayed body is only counted: packets with nothing in them would be many.
+    /// Whether the missing bytes of a replayed body are only counted, because they would need many empty packets.
     fn skips(&self, present: u64, length: u64) -> bool {
         let empty = length.saturating_sub(self.filled(present)).div_ceil(u64::from(self.segment));
         let counts = self.options.truncated == TruncatedMode::Snap && self.options.tcp == TcpMode::Full;
         self.replayed && counts && empty > LOST_SEGMENTS_OF_BODY
     }
 
-    /// Cuts `length` bytes, of which the first are in `captured`, into segments.
+    /// Writes `length` bytes, of which the first ones, `captured`, are known, as segments.
     fn segments(
         &mut self,
         direction: Direction,
@@ -490,7 +496,7 @@ impl Flow {
         let segment = u64::from(self.segment);
         if length <= segment {
             self.acknowledge_if_due(direction, time, length as u32, sink)?;
-            // Fits one packet, so it fits the field's type.
+            // What fits one packet fits the field's type.
             let whole = Segment { flags: PSH | ACK, captured, payload_len: length as u16, comment };
             return self.emit(direction, time, &whole, sink);
         }
@@ -502,7 +508,7 @@ impl Flow {
                 self.lost_segments -= empty;
                 length.min((present.div_ceil(segment) + empty) * segment)
             }
-            // Nothing but the tapped event: lost bytes after its last packet are only counted.
+            // Bare mode writes nothing but the event: lost bytes after its last packet are only counted.
             TcpMode::Bare => length.min(self.filled(present)),
         };
         let mut sent = 0;
@@ -513,9 +519,9 @@ impl Flow {
             // Both ends are within `captured`, so they fit its index type.
             let part = &captured[sent.min(present) as usize..(sent + len).min(present) as usize];
             let cut = (part.len() as u64) < len;
-            // The cut packet gets the comment, and only the first of them; the last one if what is lost is not shown.
-            let speaks = cut || length == present || sent + len == shown;
-            let this_comment = if speaks { std::mem::take(&mut comment) } else { "" };
+            // The comment goes on the first cut packet, or on the last packet if the lost bytes have no packets.
+            let takes_comment = cut || length == present || sent + len == shown;
+            let this_comment = if takes_comment { std::mem::take(&mut comment) } else { "" };
             let flags = if last { PSH | ACK } else { ACK };
             self.acknowledge_if_due(direction, time, len as u32, sink)?;
             let part = Segment { flags, captured: part, payload_len: len as u16, comment: this_comment };
@@ -587,7 +593,8 @@ impl Flow {
     }
 }
 
-/// No randomness: from what tells this connection from every other, so that a tuple used again starts elsewhere.
+/// A number that depends on what identifies the connection, so that it is the same in every run and another one when
+/// the addresses are used again.
 fn initial_sequence_number(identity: &FlowIdentity<'_>, direction: Direction) -> SeqNumber {
     let hash = stable_hash(&[
         identity.source.as_bytes(),

@@ -1,4 +1,4 @@
-//! The headers of one direction of a connection: built once by etherparse, then patched from packet to packet.
+//! The headers of one direction of a connection. etherparse builds them once; then each packet patches its fields.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,16 +17,17 @@ const SYN_OPTIONS: usize = 12;
 /// The longest headers: IPv6 with the options of a SYN.
 pub(super) const MAX_HEADER_LEN: usize = ETHERNET + IPV6 + TCP + SYN_OPTIONS;
 
-/// With this shift, the window of 65,535 is one GiB: far more than is sent before the next acknowledgement. 14 is the largest that RFC 7323 section 2.3 allows.
+/// With this shift, the window of 65,535 is one GiB, far more than is sent before the next acknowledgement. 14 is the
+/// largest shift that RFC 7323 section 2.3 allows.
 const WINDOW_SHIFT: u8 = 14;
 
 /// The window field of every packet.
 const WINDOW: u16 = u16::MAX;
 
-/// Bytes that a SYN announces room for: its window is never scaled (RFC 7323 section 2.2).
+/// The window that a SYN announces, in bytes. It is never scaled (RFC 7323 section 2.2).
 pub(crate) const SYN_WINDOW: u32 = WINDOW as u32;
 
-/// Bytes that any other packet announces room for.
+/// The window that any other packet announces, in bytes.
 pub(crate) const SCALED_WINDOW: u32 = (WINDOW as u32) << WINDOW_SHIFT;
 
 pub(crate) const FIN: u8 = 0x01;
@@ -34,8 +35,8 @@ pub(crate) const SYN: u8 = 0x02;
 pub(crate) const PSH: u8 = 0x08;
 pub(crate) const ACK: u8 = 0x10;
 
-/// The most payload that one IP packet holds: 65,535 bytes less the headers that its length field counts. An IPv6
-/// header does not count itself.
+/// The largest payload that one IP packet holds: 65,535 bytes less the headers that its length field counts. IPv6's
+/// does not count the IPv6 header.
 #[must_use]
 pub fn max_segment(v6: bool) -> u16 {
     u16::MAX - TCP as u16 - if v6 { 0 } else { IPV4 as u16 }
@@ -58,10 +59,10 @@ pub(crate) struct Template {
     ip_len: usize,
     mss: u16,
     ip_id: u16,
-    /// What stays the same of all that a TCP checksum covers: addresses and protocol of the pseudo header (RFC 9293
-    /// section 3.1), ports and window.
+    /// The constant part of the TCP checksum: addresses and protocol of the pseudo header (RFC 9293 section 3.1), ports
+    /// and window.
     tcp_sum: Sum,
-    /// What stays the same of an IPv4 header: all but its length and identification.
+    /// The constant part of the IPv4 header's checksum: all but its length and identification.
     ip_sum: Sum,
 }
 
@@ -120,15 +121,15 @@ impl Template {
         Self { bytes, ip_len, mss, ip_id: 0, tcp_sum, ip_sum: Sum::default().add(&ip_header) }
     }
 
-    /// Patches the headers for one packet and returns them. `captured` is the payload that is there; what is missing
-    /// of `fields.payload_len` counts as zeros, because nobody can know its sum.
+    /// Patches the headers for one packet and returns them. `captured` is the payload that was captured. The checksum
+    /// counts the missing bytes of `fields.payload_len` as zeros, because nobody can know their sum.
     #[inline]
     pub(crate) fn packet(&mut self, fields: &PacketFields, captured: &[u8]) -> &[u8] {
         let options = if fields.flags & SYN == 0 { 0 } else { SYN_OPTIONS };
         let tcp_start = ETHERNET + self.ip_len;
         let tcp_len = TCP + options;
         let end = tcp_start + tcp_len;
-        // Fits: a segment is at most 65,535 bytes less the headers, and a SYN carries none.
+        // This fits 16 bits: a payload is at most 65,535 bytes less the headers, and a SYN has none.
         let segment_len = tcp_len as u16 + fields.payload_len;
 
         let offset_and_flags = [((tcp_len / 4) as u8) << 4, fields.flags];

@@ -7,8 +7,8 @@
 //! use std::io;
 //! use tap2pcap::{
 //!     input::{self, Source},
-//!     synth::{Flow, Identity, Options, Packet, PacketSink},
-//!     timeline::{self, Entries, EntryKind, Resolver},
+//!     synth::{Flow, FlowIdentity, Packet, PacketSink, SynthOptions},
+//!     timeline::{self, EndpointTable, Entries, EntryKind},
 //! };
 //!
 //! struct Count(usize);
@@ -21,14 +21,16 @@
 //! }
 //!
 //! // A trace of one connection.
-//! let source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), input::SourceOptions::default())?;
+//! let path = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref();
+//! let source = Source::open(path, input::SourceOptions::default())?;
 //! let mut entries = Entries::new(source, timeline::TimelineOptions::default());
 //! let (mut table, mut flow, mut count) = (EndpointTable::default(), None, Count(0));
 //! while let Some(view) = entries.next_entry() {
 //!     let (time, opening) = (view.entry.time, view.opening);
 //!     let flow = flow.get_or_insert_with(|| {
 //!         let endpoints = table.open("path_0", opening);
-//!         let identity = Identity { trace_file: "path_0.pb", source: "path_0", opening, endpoints: &endpoints, time };
+//!         let (trace_file, source) = ("path_0.pb", "path_0");
+//!         let identity = FlowIdentity { trace_file, source, opening, endpoints: &endpoints, time };
 //!         Flow::new(SynthOptions::default(), &identity)
 //!     });
 //!     match view.entry.kind {
@@ -75,14 +77,14 @@ pub enum TcpMode {
 /// What to write where bytes are missing from the trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TruncatedMode {
-    /// The captured length is below the original length, as a snap length does it.
+    /// The captured length is below the original length, as with a snap length.
     #[default]
     #[value(help = "Captured length below original length, as with a snap length")]
     Snap,
     /// Sequence numbers are skipped.
     #[value(help = "Skip sequence numbers")]
     Gap,
-    /// Zero bytes stand for them.
+    /// Zero bytes stand for the missing ones.
     #[value(help = "Fill with zero bytes")]
     Zero,
 }
@@ -90,11 +92,11 @@ pub enum TruncatedMode {
 /// How packets are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SynthOptions {
-    /// How much TCP.
+    /// How much TCP to make up.
     pub tcp: TcpMode,
-    /// Missing bytes.
+    /// What to write for missing bytes.
     pub truncated: TruncatedMode,
-    /// Largest payload of a segment in bytes; `None`: what one IP packet holds.
+    /// The largest payload of a segment in bytes. `None` stands for what one IP packet holds.
     pub mss: Option<u16>,
     /// What comments call the settings.
     pub names: &'static SettingNames,
@@ -119,8 +121,8 @@ pub struct Packet<'a> {
     pub payload: &'a [u8],
     /// Bytes of payload on the wire, [`Packet::payload`] included.
     pub payload_len: u32,
-    /// For whoever reads the capture, in lines; empty for most packets. It may quote the trace: whoever writes it escapes
-    /// and caps it.
+    /// Lines for people who read the capture; empty for most packets. The sink must escape and cap it, because it may
+    /// quote the trace.
     pub comment: &'a str,
 }
 

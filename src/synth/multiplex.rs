@@ -1,9 +1,9 @@
 //! Exchanges that are streams of one HTTP/2 connection (RFC 9113 section 5).
 //!
-//! Each exchange is replayed as a connection of its own: greeting, then stream 1. The first exchange of a connection keeps
-//! these bytes. Of another one that joins it, the frames go out with the next number that a client may use, and those of
-//! the connection (stream 0) are left out: there is one greeting, and one window for all streams. Every entry of a replay
-//! ends where a frame ends, so entries of several exchanges can follow each other in any order.
+//! Each exchange is replayed as a connection of its own: a greeting, then stream 1. The first exchange of a connection
+//! keeps these bytes. The frames of each exchange that joins it get the next stream number that a client may use. Their
+//! connection frames (stream 0) are left out, because a connection has one greeting and one window for all streams.
+//! Every entry of a replay ends where a frame ends, so entries of several exchanges can follow each other in any order.
 
 use std::io;
 
@@ -13,63 +13,63 @@ use crate::{
     trace::Nanos,
 };
 
-/// Exchanges that may join a connection: each takes an odd number after 1, and numbers have 31 bits (RFC 9113 section
-/// 5.1.1).
+/// How many exchanges may join a connection. Each takes an odd stream number above 1, and numbers have 31 bits (RFC
+/// 9113 section 5.1.1).
 pub const MAX_JOINED: u32 = (1 << 30) - 1;
 
-/// Bytes of a frame before its payload, and the types that matter here (RFC 9113 sections 4.1 and 6).
+/// The length of a frame's header, and the frame types that matter here (RFC 9113 sections 4.1 and 6).
 const FRAME_HEAD: usize = 9;
 const DATA: u8 = 0;
 const WINDOW_UPDATE: u8 = 8;
 
-/// Bytes of joined exchanges after which the connection's window is opened again.
+/// After so many bytes of joined exchanges, the receiver opens the connection's window again.
 ///
-/// The greeting opens it to 2^31-1 bytes. The first exchange opens it again for its own bytes, before 2^30 of them are
-/// outstanding, and leaves the rest outstanding when it ends. What joins has these bytes, so both together stay within
-/// the window, however many exchanges there are.
+/// The greeting opens the window to 2^31-1 bytes. The first exchange reopens it for its own bytes before 2^30 of them
+/// are outstanding. The joined exchanges together keep at most this many outstanding, so the window never runs out,
+/// however many exchanges there are.
 const UPDATE_AFTER: u64 = 1 << 29;
 
-/// What the streams of a connection share.
+/// State that the streams of a connection share.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionShared {
-    /// Streams that have joined.
+    /// How many streams have joined.
     joined: u32,
-    /// Body bytes of these, by direction, since the window was opened again.
+    /// Their body bytes since the last window update, by direction.
     outstanding: [u64; 2],
 }
 
 /// One exchange of a connection that others may share.
 #[derive(Debug)]
 pub struct ExchangeStream {
-    /// `None` for the first one.
+    /// `None` for the first exchange.
     joined: Option<JoinedStream>,
 }
 
 #[derive(Debug)]
 struct JoinedStream {
     client: Direction,
-    /// Not before the first frame: a client's numbers rise in the order in which it uses them.
+    /// `None` before the first frame, because a client's stream numbers rise in the order in which it uses them.
     id: Option<u32>,
-    /// For the first packet.
+    /// The comment of the first packet.
     comment: String,
     bytes: Vec<u8>,
 }
 
 impl ExchangeStream {
-    /// The exchange that the connection began with.
+    /// The first exchange of a connection.
     #[must_use]
     pub fn first() -> Self {
         Self { joined: None }
     }
 
-    /// Another exchange of a connection.
+    /// An exchange that joins the connection of `flow`.
     #[must_use]
     pub fn joining(flow: &Flow, identity: &FlowIdentity<'_>) -> Self {
         let client = identity.opening.role.client_direction();
         Self { joined: Some(JoinedStream { client, id: None, comment: flow.comment_of(identity), bytes: Vec::new() }) }
     }
 
-    /// An entry of the exchange with its bytes. `time` is `recorded`, or later where the connection has come further.
+    /// Writes an entry's bytes. `time` is `recorded`, or later if the connection already has packets of a later time.
     ///
     /// # Errors
     /// The sink's.
@@ -111,7 +111,7 @@ impl JoinedStream {
         let outstanding = &mut flow.shared.outstanding[data.direction.index()];
         *outstanding += body;
         if *outstanding > UPDATE_AFTER && *outstanding > body {
-            // What was outstanding before these bytes; far below 2^31.
+            // The bytes that were outstanding before these; far fewer than 2^31.
             let credit = (*outstanding - body) as u32;
             *outstanding = body;
             open_window(flow, time, data.direction.reverse(), credit, sink)?;
@@ -125,8 +125,8 @@ impl JoinedStream {
         flow.data(time, &data, sink)
     }
 
-    /// Puts the frames of the exchange's stream into `bytes`, with their new number, and answers how many bytes count
-    /// for the windows.
+    /// Puts the frames of the exchange's stream into `bytes`, with their new stream number. Returns how many bytes
+    /// count against the window.
     fn renumber(&mut self, flow: &mut Flow, data: &Data<'_>) -> u64 {
         self.bytes.clear();
         let mut body = 0;
@@ -137,7 +137,7 @@ impl JoinedStream {
         while let Some((head, after)) = rest.split_first_chunk::<FRAME_HEAD>() {
             let &[l0, l1, l2, kind, flags, stream @ ..] = head;
             let len = u32::from_be_bytes([0, l0, l1, l2]);
-            // The last frame of an entry may lack bytes that the tap cut.
+            // The last frame of an entry may lack bytes, because the tap cut them.
             let (payload, next) = after.split_at(after.len().min(len as usize));
             rest = next;
             if stream == [0; 4] {

@@ -1,7 +1,7 @@
 //! Timelines of one source: messages in, entries of connections out, one at a time.
 //!
-//! A source may interleave many connections; a `trace_id` tells them apart, and a connection is forgotten when it
-//! closes. Nothing is copied but an event whose true length only the next one tells.
+//! A source may interleave many connections, which their `trace_id` tells apart. A connection is forgotten when it
+//! closes. Only an event that waits for the next one, to learn its true length, is copied.
 
 use super::{
     ConnectionId, Entry, EntryKind, Opening, Record, TimelineOptions,
@@ -31,32 +31,32 @@ impl Timelines {
         Self { source, options, sockets, replayed: Replayed::default(), ended: false }
     }
 
-    /// The source.
+    /// The source of the timelines.
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
     }
 
-    /// Reads on after [`Advance::NeedInput`]; may block. As [`Source::fill`].
+    /// Reads more input after [`Advance::NeedInput`], like [`Source::fill`]. It may block.
     pub fn fill(&mut self, findings: &mut Findings) {
         self.source.fill(findings);
     }
 
-    /// Connections seen so far.
+    /// How many connections were opened so far.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.sockets.table.opened
     }
 
-    /// What is known of a connection; valid while an entry of it is the current one.
+    /// What is known of a connection. Call this while one of its entries is the current one.
     #[must_use]
     pub fn opening(&self, connection: ConnectionId) -> Option<&Opening> {
         self.sockets.table.get(connection).map(|state| &state.opening)
     }
 
-    /// Adds what is wrong with the addresses of a connection that has just been opened.
+    /// Reports what is wrong with the addresses of a connection that was just opened.
     pub fn report_faults(&self, connection: ConnectionId, faults: &[Fact], findings: &mut Findings) {
-        // Where the source was cut off inside an address, the cut is the fault.
+        // If the source ends inside an address, the cut is reported instead.
         if faults.is_empty() || self.source.records().cut {
             return;
         }
@@ -87,7 +87,7 @@ impl Timelines {
         self.sockets.queue.current.as_ref().map(|entry| entry.time)
     }
 
-    /// Where the message begins that the current entry comes from.
+    /// Where the current entry's message begins.
     #[must_use]
     pub fn place(&self) -> Place {
         if let Some(place) = self.replayed.place() {
@@ -101,8 +101,8 @@ impl Timelines {
         }
     }
 
-    /// Goes to the next entry, and adds what is wrong on the way there. [`Advance::NeedInput`]: call [`Timelines::fill`],
-    /// then this again.
+    /// Goes to the next entry, and reports what is wrong on the way. After [`Advance::NeedInput`], call
+    /// [`Timelines::fill`], then this again.
     #[inline]
     pub fn advance(&mut self, findings: &mut Findings) -> Advance {
         if self.sockets.next_plain(&self.source) { Advance::Message } else { self.advance_any(findings) }

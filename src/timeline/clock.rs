@@ -1,4 +1,4 @@
-//! The times of a source's events, and of those that have none.
+//! The times of a source's events, and made-up times for events without one.
 
 use super::{TimelineOptions, TimesFrom, start::Start};
 use crate::{
@@ -6,12 +6,12 @@ use crate::{
     trace::{Event, Nanos},
 };
 
-/// What the time of the last event was, and where times begin.
+/// The time of the last event, and the start time before there is one.
 #[derive(Debug)]
 pub(super) struct EventClock {
     /// The latest time that the capture can hold.
     pub(super) latest: Nanos,
-    /// Of the last event, made up or not.
+    /// The time of the last event, recorded or made up.
     pub(super) last: Option<Nanos>,
     pub(super) start: Start,
 }
@@ -22,12 +22,12 @@ impl EventClock {
         Self { latest, last: None, start: Start::new(source, options) }
     }
 
-    /// The time of an event, if the capture can hold it.
+    /// The event's time, if it has one that the capture can hold.
     pub(super) fn readable(&self, event: &Event) -> Option<Nanos> {
         event.time.filter(|time| *time <= self.latest)
     }
 
-    /// A time for what has none, after `before` on its connection.
+    /// Makes up a time. `before` is the last time on the same connection.
     #[cold]
     pub(super) fn make_up(&mut self, before: Option<Nanos>) -> (Nanos, TimesFrom) {
         match before.or(self.last) {

@@ -1,4 +1,4 @@
-//! Where in a message of a socket trace its timelines are.
+//! The position in the current message of a socket trace.
 
 use super::{ConnectionId, Direction, hold::first_missing};
 use crate::{
@@ -6,24 +6,24 @@ use crate::{
     trace::{Event, EventKind, Nanos, Place, TraceKind},
 };
 
-/// Events of a buffered trace that are looked at to tell who is the client.
+/// How many events of a buffered trace are inspected to find out which side is the client.
 const OPENING_EVENTS: usize = 16;
 
 /// Goes through the events of the source's current message.
 #[derive(Debug, Default)]
 pub(super) struct MessageCursor {
-    /// There may be more events.
+    /// Whether the message may have more events.
     pub(super) in_message: bool,
-    /// The index of the next one.
+    /// The index of the next event.
     pub(super) next: usize,
-    /// The message is a buffered trace, and this its connection.
+    /// The connection, if the message is a buffered trace.
     pub(super) buffered: Option<ConnectionId>,
-    /// That has an event for its end, which Envoy does not write there.
+    /// Whether the buffered trace has an event for its end. Envoy writes none there.
     pub(super) buffered_closed: bool,
 }
 
 impl MessageCursor {
-    /// A message begins.
+    /// Starts a message.
     pub(super) fn begin(&mut self, buffered: Option<ConnectionId>) {
         *self = Self { in_message: true, next: 0, buffered, buffered_closed: false };
     }
@@ -33,18 +33,18 @@ impl MessageCursor {
         source.records().events.get(self.next).copied()
     }
 
-    /// Where the message begins that the event being read comes from.
+    /// Where the message of the event being read begins.
     pub(super) fn place(&self, source: &Source) -> Place {
         source.records().place_of(self.next.saturating_sub(1))
     }
 
-    /// The position of the event after the one being read, if it is in the same message.
+    /// The `seq_num` at which the event after the one being read starts, if it is in the same message.
     pub(super) fn following_seq_num(&self, source: &Source) -> Option<u64> {
         let following = source.records().events.get(self.next)?;
         Some(first_missing(following)).filter(|seq_num| *seq_num != 0)
     }
 
-    /// The first readable time after the next event: in this message, or else in the one after it.
+    /// The first readable time after the next event, in this message or else in the following one.
     pub(super) fn following_time(
         &self,
         source: &mut Source,
@@ -61,7 +61,7 @@ impl MessageCursor {
         }
     }
 
-    /// Whether `event`, the next one, is whole and the one after it on its connection continues it and is cut.
+    /// Whether `event`, the next one, is whole, and a cut event continues it on the same connection.
     pub(super) fn is_cut_next(&self, source: &mut Source, event: &Event) -> Result<bool, MoreInput> {
         let len = event.body.payload.len() as u64;
         if len == 0 || event.body.truncated || event.end_stream {
@@ -91,8 +91,8 @@ impl MessageCursor {
         }
     }
 
-    /// What is said, from the event that is being read on. A buffered trace has it all at hand; of a streamed one only
-    /// this event is looked at, because how many more are at hand depends on its encoding.
+    /// The payloads from the event being read on, to tell client and server apart. A streamed trace gives only this one
+    /// event, because its encoding decides how many more are in the message.
     pub(super) fn said<'a>(
         &self,
         source: &'a Source,
@@ -114,6 +114,6 @@ impl MessageCursor {
     }
 }
 
-/// More of the source must be read before this can be told.
+/// More input must be read before the answer is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MoreInput;

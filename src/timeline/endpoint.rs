@@ -1,8 +1,8 @@
 //! Addresses for packets: those of the trace, rewritten as the user asked, and made-up ones where the trace has none.
 //!
 //! Made-up addresses come from the ranges reserved for benchmarking, 198.18.0.0/15 (RFC 2544) and 2001:2::/48
-//! (RFC 5180): servers from the lower half, by name, so that the same socket path always gets the same address;
-//! clients from the upper half, by connection.
+//! (RFC 5180). A server's is in the lower half and depends on its name, so that the same socket path always gets the
+//! same address. A client's is in the upper half and depends on the connection.
 
 use std::{
     collections::HashSet,
@@ -20,13 +20,13 @@ use thiserror::Error;
 use super::{AddressPair, Opening, Role, stable_hash};
 use crate::trace::{Address, Code, Fact, Owner};
 
-/// The made-up port of a server without one. No dissector of Wireshark claims it, so its heuristics decide.
+/// The made-up port of a server without one. No dissector of Wireshark is registered for it, so heuristics decide.
 const SERVER_PORT: u16 = 25_000;
 
-/// The same where HTTP is replayed: there Wireshark recognises HTTP/2 as well as HTTP/1.
+/// The made-up port of a server whose HTTP is replayed. On this port Wireshark recognises both HTTP/1 and HTTP/2.
 const HTTP_PORT: u16 = 80;
 
-/// Client ports that are tried for a connection whose tuple is taken.
+/// How many client ports are tried for a connection whose tuple is taken.
 const PORT_ATTEMPTS: u64 = 64;
 
 /// RFC 6335: dynamic ports begin here.
@@ -45,9 +45,9 @@ pub struct Endpoints {
     pub names: Vec<(IpAddr, String)>,
     /// What is wrong with the addresses of the trace.
     pub faults: Vec<Fact>,
-    /// Both are the trace's, or the user's: they tell one connection from another.
+    /// Whether both addresses come from the trace or the user, so that they identify the connection.
     pub recorded: bool,
-    /// But for the client's, which was made up to tell the connection from another one.
+    /// Whether the client's address was replaced by a made-up one, to keep the connection apart from another one.
     pub kept_apart: bool,
 }
 
@@ -62,109 +62,109 @@ impl Endpoints {
     }
 }
 
-/// What was made up or rewritten of a connection's addresses.
+/// What was made up or rewritten in a connection's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressNote {
     /// The trace has no such address.
     Missing {
-        /// Whose.
+        /// Whose address it is.
         owner: Owner,
-        /// In its place.
+        /// What stands in its place.
         made_up: SocketAddr,
-        /// It is a cluster's connection, which was not connected when its trace began.
+        /// Whether this is a cluster's connection, which was not connected when its trace began.
         unconnected: bool,
     },
-    /// The trace has a name.
+    /// The trace has a name instead of an address.
     Named {
-        /// Whose.
+        /// Whose address it is.
         owner: Owner,
-        /// A socket's path, or an internal listener.
+        /// The path of a socket, or the name of an internal listener.
         name: String,
-        /// In its place.
+        /// What stands in its place.
         made_up: SocketAddr,
     },
     /// The trace has no port.
     NoPort {
-        /// Whose.
+        /// Whose address it is.
         owner: Owner,
-        /// In its place.
+        /// What stands in its place.
         made_up: u16,
     },
     /// The trace has a port above 65535.
     BadPort {
-        /// Whose.
+        /// Whose address it is.
         owner: Owner,
-        /// In the trace.
+        /// What the trace has.
         port: u32,
-        /// In its place.
+        /// What stands in its place.
         made_up: u16,
     },
-    /// The trace has an address that is no IP address.
+    /// The trace has an address that is not an IP address.
     BadAddress {
-        /// Whose.
+        /// Whose address it is.
         owner: Owner,
-        /// In the trace.
+        /// What the trace has.
         text: String,
-        /// In its place.
+        /// What stands in its place.
         made_up: IpAddr,
     },
-    /// A [`Mapping`] fits.
+    /// A [`Mapping`] rewrote the address.
     Rewritten {
-        /// Whose.
+        /// Whose address it is.
         owner: Owner,
-        /// Before.
+        /// The address before.
         old: SocketAddr,
-        /// After.
+        /// The address after.
         new: SocketAddr,
     },
     /// The IPv4 side is written as an IPv4-mapped IPv6 address.
     Mapped,
-    /// The client's address was made up to tell the connection from another one.
+    /// The client's address was made up to keep the connection apart from another one.
     KeptApart {
-        /// From which.
+        /// What it was kept apart from.
         from: Other,
-        /// Before.
+        /// The address before.
         old: SocketAddr,
-        /// After.
+        /// The address after.
         new: SocketAddr,
     },
 }
 
-/// What a connection had to be told from.
+/// What a connection had to be kept apart from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Other {
     /// Its own server: both ends have the same address.
     OwnEnd,
     /// An exchange of the same connection, to which it cannot be joined.
     Exchange,
-    /// A connection with its addresses that is open at the same time.
+    /// A connection with the same addresses that is open at the same time.
     Connection,
 }
 
-/// A rewriting of addresses, `OLD=NEW`.
+/// A rule that rewrites addresses, `OLD=NEW`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// As the user wrote it.
+    /// The rule as the user wrote it.
     text: String,
     old: Old,
-    /// What is `None` stays as it was.
+    /// A new address or port that is `None` keeps the old one.
     new_address: Option<IpAddr>,
     new_port: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Old {
-    /// An address, on all its ports or one. With a zone, only where the trace names the same; without one, in any.
+    /// An address, with one port or any, and with one zone or any.
     Address {
         ip: IpAddr,
         zone: Option<String>,
         port: Option<u16>,
     },
-    /// A port of any address.
+    /// A port on any address.
     Port(u16),
-    /// The path of a unix socket, or any other name that a trace has in the place of an address.
+    /// The path of a unix socket, or any other name that a trace has instead of an address.
     Name(String),
-    /// The local or remote address where the trace has none.
+    /// The local or remote address, if the trace has none.
     MissingLocal,
     MissingRemote,
 }
@@ -172,7 +172,7 @@ enum Old {
 /// Why a [`Mapping`] cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseMappingError {
-    /// No `=`.
+    /// There is no `=`.
     #[error("expected OLD=NEW, such as 10.0.0.7=192.0.2.1, 127.0.0.1:8080=192.0.2.1:80 or :8080=:80")]
     NoEquals,
     /// The right side is neither an address nor address:port nor :port.
@@ -181,10 +181,10 @@ pub enum ParseMappingError {
     /// The right side has a zone.
     #[error("'{0}': a packet has no place for a zone; leave it out")]
     NewZone(String),
-    /// The left side is nothing that a trace can hold.
+    /// No trace can have what is on the left side.
     #[error("'{0}' can match nothing: it is neither an address, address:port or :port nor the name of a socket")]
     CannotMatch(String),
-    /// Nothing on the left side.
+    /// The left side is empty.
     #[error("nothing stands before the '='")]
     NoOld,
 }
@@ -193,7 +193,7 @@ impl FromStr for Mapping {
     type Err = ParseMappingError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A socket path may hold a '='; an address cannot.
+        // The last '=' separates the sides, because a socket path may contain one and the new address cannot.
         let (old, new) = text.rsplit_once('=').ok_or(ParseMappingError::NoEquals)?;
         let (new_address, new_port) = parse_new(new)?;
         Ok(Self { text: text.to_owned(), old: parse_old(old)?, new_address, new_port })
@@ -231,22 +231,22 @@ fn parse_new(text: &str) -> Result<(Option<IpAddr>, Option<u16>), ParseMappingEr
     }
 }
 
-/// `:443`
+/// Parses a port such as `:443`.
 fn parse_port(text: &str) -> Option<u16> {
     let digits = text.strip_prefix(':')?;
-    // A number's own parser takes a sign.
+    // Rust's parser for numbers accepts a sign.
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
-/// An address with its zone (RFC 4007 section 11) and port, as far as there are any: `10.0.0.1`, `10.0.0.1:443`,
-/// `fe80::1%eth0`, `[fe80::1%eth0]:443`.
+/// Parses an address with an optional zone (RFC 4007 section 11) and port: `10.0.0.1`, `10.0.0.1:443`, `fe80::1%eth0`,
+/// `[fe80::1%eth0]:443`.
 fn parse_address(text: &str) -> Option<(IpAddr, Option<&str>, Option<u16>)> {
     let (address, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
             (address, if port.is_empty() { None } else { Some(parse_port(port)?) })
         }
-        // One colon stands before a port; two are IPv6.
+        // A single colon precedes a port; several make an IPv6 address.
         None => match text.split_once(':') {
             Some((address, port)) if !port.contains(':') => (address, Some(parse_port(&text[address.len()..])?)),
             _ => (text, None),
@@ -261,14 +261,14 @@ fn parse_address(text: &str) -> Option<(IpAddr, Option<&str>, Option<u16>)> {
     }
 }
 
-/// Whether a trace can have this in the place of an address: the path of a unix socket, an abstract one, an internal
-/// listener, or a host's name, with a dot or a port. What looks like an address and is none, is not.
+/// Whether a trace can have this instead of an address: the path of a unix socket, an abstract socket, an internal
+/// listener, or a host name with a dot or a port. A malformed IP address is not a name.
 fn may_be_name(text: &str) -> bool {
     if ["/", "./", "../", "@", "envoy:"].iter().any(|prefix| text.starts_with(prefix)) {
         return true;
     }
     if let Some((before, _)) = text.split_once('/') {
-        // A network, 10.0.0.0/8, is no path.
+        // A network such as 10.0.0.0/8 is not a path.
         return parse_address(before).is_none();
     }
     let host = match text.split_once(':') {
@@ -279,7 +279,7 @@ fn may_be_name(text: &str) -> bool {
     host.chars().all(|char| char.is_alphanumeric() || "-_.".contains(char)) && host.chars().any(char::is_alphabetic)
 }
 
-/// Every [`Mapping`] of a run, and which of them has rewritten anything so far, in whatever input and thread.
+/// All [`Mapping`]s of a run, and which of them have rewritten anything so far in any input and thread.
 #[derive(Clone, Debug, Default)]
 pub struct Mappings(Arc<[(Mapping, AtomicBool)]>);
 
@@ -290,29 +290,29 @@ impl From<Vec<Mapping>> for Mappings {
 }
 
 impl Mappings {
-    /// The first that fits this end of a connection.
+    /// The first mapping that fits this end of a connection.
     fn fitting(&self, owner: Owner, address: Option<&Address>, end: &UnpairedEnd) -> Option<&Mapping> {
         let (mapping, matched) = self.0.iter().find(|(mapping, _)| mapping.fits(owner, address, end))?;
-        // Nothing else depends on it.
+        // No other memory access depends on this flag.
         matched.store(true, Ordering::Relaxed);
         Some(mapping)
     }
 
-    /// Those that have rewritten nothing.
+    /// The mappings that have rewritten nothing.
     pub fn unmatched(&self) -> impl Iterator<Item = &Mapping> {
         self.0.iter().filter(|(_, matched)| !matched.load(Ordering::Relaxed)).map(|(mapping, _)| mapping)
     }
 }
 
-/// One end of a connection before both are brought to one family.
+/// One end of a connection, before both ends get the same address family.
 struct UnpairedEnd {
     address: SocketAddr,
     made_up: bool,
-    /// By a [`Mapping`].
+    /// Whether a [`Mapping`] rewrote the address.
     rewritten: bool,
 }
 
-/// Gives connections their endpoints, and keeps those that exist at the same time apart.
+/// Gives connections their endpoints, and keeps apart connections that are open at the same time.
 #[derive(Debug, Default)]
 pub struct EndpointTable {
     mappings: Mappings,
@@ -321,31 +321,31 @@ pub struct EndpointTable {
 }
 
 impl EndpointTable {
-    /// A table that rewrites addresses as `mappings` say; the first that fits counts.
+    /// Creates a table that rewrites addresses with the first of `mappings` that fits.
     #[must_use]
     pub fn new(mappings: impl Into<Mappings>) -> Self {
         Self { mappings: mappings.into(), open: HashSet::new() }
     }
 
-    /// Endpoints for a connection of the source that is called `source`, until [`EndpointTable::close`].
+    /// Gives endpoints to a connection of the source named `source`, until [`EndpointTable::close`].
     pub fn open(&mut self, source: &str, opening: &Opening) -> Endpoints {
         let endpoints = self.assign(source, opening);
         self.reserve(source, opening, endpoints)
     }
 
-    /// Gives a connection the endpoints that it [has](EndpointTable::assign), or others where they are taken, until
+    /// Gives a connection its [assigned](EndpointTable::assign) endpoints, or others if these are taken, until
     /// [`EndpointTable::close`].
     pub fn reserve(&mut self, source: &str, opening: &Opening, mut endpoints: Endpoints) -> Endpoints {
         self.keep_apart(source, opening, &mut endpoints);
         endpoints
     }
 
-    /// The connection with these endpoints is over.
+    /// Releases the endpoints of a connection that is over.
     pub fn close(&mut self, endpoints: &Endpoints) {
         self.open.remove(&ordered(endpoints));
     }
 
-    /// The endpoints that the connection has, whatever else is open.
+    /// The endpoints of a connection, without regard to other connections that are open.
     #[must_use]
     pub fn assign(&self, source: &str, opening: &Opening) -> Endpoints {
         let mut endpoints = Endpoints {
@@ -424,28 +424,29 @@ impl EndpointTable {
                 end.made_up = false;
                 out.names.retain(|(ip, _)| *ip != old.ip());
             }
-            // The user knows better than the trace.
-            let better = |fault: &Fact| match fault.code() {
+            // A fault of the trace no longer counts where the user's mapping replaces the faulty part.
+            let replaced = |fault: &Fact| match fault.code() {
                 Code::BadAddress => mapping.new_address.is_some(),
                 Code::BadPort => mapping.new_port.is_some(),
                 _ => false,
             };
-            let kept = out.faults.drain(faults..).filter(|fault| !better(fault)).collect::<Vec<_>>();
+            let kept = out.faults.drain(faults..).filter(|fault| !replaced(fault)).collect::<Vec<_>>();
             out.faults.extend(kept);
             out.notes.push(AddressNote::Rewritten { owner, old, new: end.address });
         }
         end
     }
 
-    /// Gives a connection another client port while one with the same four addresses is open: two Envoys may have
-    /// tapped one connection from both ends, and the two recordings are not one TCP stream. The same where both ends
-    /// are one: no tool could tell the directions apart.
+    /// Gives a connection another client port while one with the same addresses and ports is open: two Envoys may have
+    /// tapped one connection from both ends, and the two recordings are not one TCP stream. A connection whose two ends
+    /// are the same gets another port as well, because no tool could tell its directions apart.
     fn keep_apart(&mut self, source: &str, opening: &Opening, endpoints: &mut Endpoints) {
         let old = endpoints.tuple(opening.role).0;
         let mut attempt = 0_u64;
         let same = endpoints.local == endpoints.remote;
         while endpoints.local == endpoints.remote || !self.open.insert(ordered(endpoints)) {
-            // Buffered traces share one trace_id: without the message, each would try the ports of all before it.
+            // Buffered traces share one trace_id. Without the message's index, each would try the ports of all earlier
+            // ones.
             let hash = stable_hash(&[
                 source.as_bytes(),
                 &opening.trace_id.to_le_bytes(),
@@ -457,7 +458,7 @@ impl EndpointTable {
                 Role::Upstream => &mut endpoints.local,
             };
             client.set_port(dynamic_port(hash));
-            // A tuple whose ports are mostly taken, by connections that never end, gets another client as well.
+            // If most ports are taken by connections that never end, the client gets another address as well.
             if attempt >= PORT_ATTEMPTS {
                 let made_up =
                     MadeUp { is_client: true, v6: client.is_ipv6(), connection_hash: hash, server_port: SERVER_PORT };
@@ -500,7 +501,7 @@ impl Mapping {
     }
 }
 
-/// Makes addresses up for one end of a connection.
+/// Makes up the address for one end of a connection.
 struct MadeUp {
     is_client: bool,
     v6: bool,
@@ -524,7 +525,7 @@ impl MadeUp {
             let [a, b, c, d] = [48, 32, 16, 0].map(|shift| (hash >> shift) as u16);
             IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, u16::from(half), a, b, c, d))
         } else {
-            // No .0 and no .255, which people take for networks and broadcasts.
+            // The last byte is not 0 or 255, which people take for a network or a broadcast address.
             let [third, fourth] = [(hash >> 8) as u8, (hash % 254) as u8 + 1];
             IpAddr::V4(Ipv4Addr::new(198, 18 + half, third, fourth))
         }
@@ -560,8 +561,8 @@ fn dynamic_port(hash: u64) -> u16 {
     FIRST_DYNAMIC_PORT + (hash % u64::from(u16::MAX - FIRST_DYNAMIC_PORT)) as u16
 }
 
-/// An address of a trace, IPv4-mapped IPv6 as the IPv4 that is on the wire. A zone says which interface; packets
-/// carry none.
+/// Parses an address of a trace. An IPv4-mapped IPv6 address becomes the IPv4 address that is on the wire. The zone is
+/// dropped, because packets carry none.
 fn parse_ip(text: &str) -> Option<IpAddr> {
     let text = text.split_once('%').map_or(text, |(address, _zone)| address);
     text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())

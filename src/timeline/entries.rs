@@ -1,4 +1,4 @@
-//! Timelines as their users go through them: entry by entry.
+//! Entries of a source, with a call that reads input when it must.
 
 use super::{ConnectionId, Entry, EntryKind, Opening, Record, Summaries, Summary, TimelineOptions, Timelines};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     trace::{Finding, Findings, Nanos},
 };
 
-/// The entries of a source's connections, in the order of the trace, each with what is known of its connection.
+/// The entries of a source's connections, in the order of the trace, each with its connection's opening.
 #[derive(Debug)]
 pub struct Entries {
     timelines: Timelines,
@@ -20,25 +20,25 @@ pub struct Entries {
 pub struct EntryView<'a> {
     /// What happened, when, on which connection.
     pub entry: Entry<'a>,
-    /// What is known of the connection from the start.
+    /// What was known of the connection when it opened.
     pub opening: &'a Opening,
-    /// With the connection's last entry, what there was in it.
+    /// The connection's totals; present with its last entry.
     pub summary: Option<&'a Summary>,
 }
 
 /// An entry that owns its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedEntry {
-    /// Which connection.
+    /// The connection.
     pub connection: ConnectionId,
-    /// When, in nanoseconds since the Unix epoch.
+    /// The time in nanoseconds since the Unix epoch.
     pub time: Nanos,
-    /// What.
+    /// What happened.
     pub kind: EntryKind<Record<Vec<u8>, String>>,
 }
 
 impl Entry<'_> {
-    /// A copy that stays.
+    /// Copies the entry's bytes, so that it outlives the next call.
     #[must_use]
     pub fn into_owned(self) -> OwnedEntry {
         let Self { connection, time, kind } = self;
@@ -65,10 +65,10 @@ impl Entries {
         }
     }
 
-    /// The next entry, or `None` at the end. It reads on where it must, and may block then.
+    /// The next entry, or `None` at the end. It reads more input if it must, and may block then.
     ///
-    /// The bytes of an entry lie in the source's window until the next call; [`Entry::into_owned`] copies them, and
-    /// [`Entries::owned`] gives copies alone.
+    /// The bytes of an entry are in the source's window, which the next call may overwrite. [`Entry::into_owned`]
+    /// copies them; [`Entries::owned`] gives only copies.
     pub fn next_entry(&mut self) -> Option<EntryView<'_>> {
         loop {
             match self.timelines.advance(&mut self.findings) {
@@ -83,17 +83,17 @@ impl Entries {
         Some(EntryView { entry, opening, summary: self.summary.as_ref() })
     }
 
-    /// The rest of the entries, each with bytes of its own.
+    /// The remaining entries, each with a copy of its bytes.
     pub fn owned(&mut self) -> impl Iterator<Item = OwnedEntry> + use<'_> {
         std::iter::from_fn(|| self.next_entry().map(|view| view.entry.into_owned()))
     }
 
-    /// Takes what was wrong or remarkable since the last call.
+    /// Takes the findings since the last call.
     pub fn take_findings(&mut self) -> Vec<Finding> {
         self.findings.take()
     }
 
-    /// The timelines, for what is rarely asked of them.
+    /// The underlying timelines.
     #[must_use]
     pub fn timelines(&self) -> &Timelines {
         &self.timelines

@@ -1,9 +1,9 @@
-//! What a timeline is made of: entries of connections.
+//! The entries that timelines consist of.
 
 use super::{Direction, HttpOpening, Role, TimesFrom};
 use crate::trace::{Connection, Nanos, Place};
 
-/// One connection of a source: a small number, which another connection gets after the last entry of this one.
+/// One connection of a source: a small number, which a later connection may get after this one's last entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(usize);
 
@@ -55,7 +55,7 @@ impl<T> PerConnection<T> {
         self.0.get_mut(connection.0)?.take()
     }
 
-    /// A connection that has never had one.
+    /// A number that no connection has had.
     pub(super) fn next_id(&self) -> ConnectionId {
         ConnectionId(self.0.len())
     }
@@ -73,12 +73,13 @@ pub enum TrueLength {
     Known(u64),
     /// More than this many; Envoy did not record how many.
     MoreThan(u64),
-    /// The same for a replayed body. The framing is made up and ends with these bytes: nothing stands for the others.
+    /// More than this many, in a replayed body. The made-up framing ends with these bytes, and nothing stands for the
+    /// missing ones.
     Unframed(u64),
 }
 
 impl TrueLength {
-    /// As much known of another length, which `change` makes of this one.
+    /// Changes the number, but not how much is known of it.
     #[must_use]
     pub(crate) fn map(self, change: impl FnOnce(u64) -> u64) -> Self {
         match self {
@@ -89,36 +90,37 @@ impl TrueLength {
     }
 }
 
-/// What is known of bytes that crossed the tapped socket. `P` is the bytes or where they are, `N` a note about them.
+/// What is known of bytes that crossed the tapped socket. `P` is the bytes or their place, `N` a note about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<P, N> {
-    /// Which way.
+    /// The direction of the bytes.
     pub direction: Direction,
-    /// The bytes that are there: the first ones of the event.
+    /// The bytes in the trace, which are the first ones of the event.
     pub payload: P,
-    /// How many there were, [`Record::payload`] included.
+    /// How many bytes the event really had, [`Record::payload`] included.
     pub length: TrueLength,
     /// Envoy cut the event to a size limit.
     pub truncated: bool,
-    /// JSON_BODY_AS_STRING: what is missing is not the end but runs of bytes that became spaces, anywhere.
+    /// The body is from JSON_BODY_AS_STRING: bytes may be missing anywhere, because it turns runs of binary data into
+    /// spaces.
     pub as_string: bool,
-    /// Envoy closed its direction after these bytes.
+    /// Envoy closed this direction after these bytes.
     pub end_stream: bool,
-    /// Buffered trace: recording of this direction stopped here, whatever followed.
+    /// A buffered trace stopped recording this direction here, whatever followed.
     pub recording_stopped: bool,
-    /// Two events in one: see [`TimelineOptions::join`](super::TimelineOptions::join).
+    /// Set if these are two events: see [`TimelineOptions::join`](super::TimelineOptions::join).
     pub joined: Option<JoinedEvents>,
-    /// Replayed HTTP: bytes of the payload that are no body.
+    /// How many bytes of the payload are made-up framing of replayed HTTP.
     pub framing: u64,
-    /// Replayed HTTP: what people should know of these bytes, in lines that are safe for terminals; empty for most.
+    /// What people should know of replayed HTTP, in lines that are safe for terminals; mostly empty.
     pub note: N,
 }
 
-/// Bytes that crossed the tapped socket, as an entry has them.
+/// The bytes of an entry.
 pub type Data<'a> = Record<&'a [u8], &'a str>;
 
 impl<P, N: Default> Record<P, N> {
-    /// Bytes that are whole, and of which there is nothing to say.
+    /// A record of bytes that are complete and need no note.
     #[inline(always)]
     pub(crate) fn whole(direction: Direction, payload: P, bytes: u64) -> Self {
         Self {
@@ -137,7 +139,7 @@ impl<P, N: Default> Record<P, N> {
 }
 
 impl<P, N> Record<P, N> {
-    /// The same with other bytes and another note.
+    /// Replaces the bytes and the note.
     #[inline(always)]
     pub(in crate::timeline) fn with<Q, M>(self, payload: Q, note: M) -> Record<Q, M> {
         let Self { direction, length, truncated, as_string, end_stream, recording_stopped, joined, framing, .. } = self;
@@ -159,7 +161,7 @@ impl<P, N> Record<P, N> {
 /// How a cut event was joined to the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JoinedEvents {
-    /// Bytes of the first event, which is whole; the entry has its time.
+    /// How many bytes the first event has. It is whole, and the entry has its time.
     pub first: u64,
     /// The time of the second event, which is cut.
     pub time: Nanos,
@@ -168,34 +170,34 @@ pub struct JoinedEvents {
 /// One entry of a connection's timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Which connection.
+    /// The connection.
     pub connection: ConnectionId,
-    /// When, in nanoseconds since the Unix epoch.
+    /// The time in nanoseconds since the Unix epoch.
     pub time: Nanos,
-    /// What.
+    /// What happened.
     pub kind: EntryKind<Data<'a>>,
 }
 
-/// What an [`Entry`] says. `D` is [`Data`], or what becomes it.
+/// The kinds of an [`Entry`]. `D` is [`Data`], or a form of it without the bytes or with a copy of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind<D> {
-    /// The connection's first entry; [`Timelines::opening`](super::Timelines::opening) tells about it.
+    /// The connection's first entry. [`Timelines::opening`](super::Timelines::opening) describes the connection.
     Opened,
-    /// Bytes.
+    /// Bytes in one direction.
     Data(D),
-    /// Bytes that were there and of which the trace has nothing. Where `certain`, they are more of the event before,
-    /// whose length was not known when it came; else they may as well have gone the other way.
+    /// Bytes that crossed the socket and are not in the trace. If `certain`, they belong to the event before, whose
+    /// length was unknown when it came. Otherwise, they may have gone in the other direction.
     Gap {
-        /// Which way, as far as known.
+        /// The direction, or a guess if not `certain`.
         direction: Direction,
-        /// How many.
+        /// How many bytes are missing.
         bytes: u64,
         /// Whether the direction is known.
         certain: bool,
     },
-    /// The last entry of a connection that ended. `recorded` is false where a buffered trace implies it.
+    /// The last entry of a connection that ended.
     Closed {
-        /// Whether the trace has an event for it.
+        /// Whether the trace has an event for the end. A buffered trace only implies it.
         recorded: bool,
     },
     /// The last entry of a connection whose trace stops before it ended.
@@ -203,7 +205,7 @@ pub enum EntryKind<D> {
 }
 
 impl<D> EntryKind<D> {
-    /// The connection's last entry.
+    /// Whether this is the connection's last entry.
     pub(super) fn is_last(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::Abandoned)
     }
@@ -223,9 +225,9 @@ impl<D> EntryKind<D> {
 /// What is known of a connection when its first entry comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// `trace_id`.
+    /// The trace's `trace_id`.
     pub trace_id: u64,
-    /// A buffered trace rather than a streamed one.
+    /// Whether the trace is buffered, not streamed.
     pub buffered: bool,
     /// The two ends.
     pub connection: Connection,
@@ -233,17 +235,17 @@ pub struct Opening {
     pub role: Role,
     /// Whether the role was given by the user.
     pub role_given: bool,
-    /// Where the message begins that brought the connection.
+    /// Where the connection's first message begins.
     pub place: Place,
     /// Where the time of the connection's beginning comes from.
     pub times: TimesFrom,
-    /// An HTTP trace: the bytes are replayed.
+    /// Set for an HTTP trace, whose bytes are replayed.
     pub http: Option<HttpOpening>,
 }
 
 impl Opening {
-    /// A streamed socket trace with a remote address and no local one: a cluster's connection that is not connected
-    /// yet when its trace begins.
+    /// Whether this is a streamed socket trace with a remote address and no local one. That is a cluster's connection,
+    /// which is not connected yet when its trace begins.
     pub(super) fn is_unconnected_cluster(&self) -> bool {
         !self.buffered && self.http.is_none() && self.connection.local.is_none() && self.connection.remote.is_some()
     }

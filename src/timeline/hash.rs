@@ -1,13 +1,13 @@
-//! Two hashes. One gives the same value on every machine and in every version: made-up addresses and initial sequence
-//! numbers come from it, and a capture must not change from run to run. The other is for tables of connections.
+//! Two hashes. One is the same on every machine and in every version: made-up addresses and initial sequence numbers
+//! come from it, and a capture must not change from run to run. The other is for tables of connections.
 
 use std::{
     hash::{Hash, Hasher},
     net::SocketAddr,
 };
 
-/// Two ends of a connection, as a key of tables. Each is hashed in one step or two, where the standard library takes four:
-/// a capture of HTTP exchanges looks a pair up several times for each of them.
+/// Two ends of a connection, as a key of tables. Each end is hashed in one or two steps instead of the standard
+/// library's four, because a capture looks up a pair several times for each HTTP exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressPair(pub SocketAddr, pub SocketAddr);
 
@@ -16,7 +16,8 @@ impl Hash for AddressPair {
         for end in [self.0, self.1] {
             match end {
                 SocketAddr::V4(end) => state.write_u64(u64::from(end.ip().to_bits()) << 16 | u64::from(end.port())),
-                // Equal addresses have equal hashes; zones that differ are told apart by comparing.
+                // Equal addresses have equal hashes. Addresses that differ only in their zone collide, and `Eq` tells
+                // them apart.
                 SocketAddr::V6(end) => {
                     state.write_u128(end.ip().to_bits());
                     state.write_u16(end.port());
@@ -26,8 +27,8 @@ impl Hash for AddressPair {
     }
 }
 
-/// FNV-1a over `parts`, each closed by its length so that `["ab", "c"]` and `["a", "bc"]` differ, then mixed so that
-/// every bit depends on every byte.
+/// FNV-1a over `parts`. Each part is followed by its length, so that `["ab", "c"]` and `["a", "bc"]` differ. The result
+/// is mixed, so that every bit depends on every byte.
 #[must_use]
 pub(crate) fn stable_hash(parts: &[&[u8]]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;

@@ -1,9 +1,9 @@
-//! Events that wait: for the next one, which tells how long they were, or to be joined to it.
+//! Events that wait for the next one: it tells their length, or is joined to them.
 
 use super::{ConnectionId, JoinedEvents, Record, TrueLength};
 use crate::trace::{Event, Nanos, Place};
 
-/// An event whose true length the next one tells. Its bytes are in [`Holding::bytes`].
+/// An event that waits for the next one, which tells its true length. Its bytes are in [`Holding::bytes`].
 #[derive(Debug)]
 pub(super) struct HeldEvent {
     pub(super) connection: ConnectionId,
@@ -11,15 +11,15 @@ pub(super) struct HeldEvent {
     pub(super) seq_num: u64,
     /// Where its message begins.
     pub(super) place: Place,
-    /// Its length is that of its own bytes, until more is known.
+    /// The length in it counts only the event's own bytes until more is known.
     pub(super) record: Record<(), ()>,
 }
 
-/// A held event that goes on its way; its bytes are in [`Holding::released`].
+/// A held event that was released. Its bytes are in [`Holding::released`].
 #[derive(Debug)]
 pub(super) struct Released {
     pub(super) held: HeldEvent,
-    /// Its own length, without that of an event which it was joined to.
+    /// The event's own length, without that of an event it was joined to.
     pub(super) length: TrueLength,
 }
 
@@ -30,7 +30,7 @@ struct First {
     len: u64,
 }
 
-/// What waits of one source, which is one event at most, or two that are joined.
+/// The event of a source that waits, or the two that are joined.
 #[derive(Debug, Default)]
 pub(super) struct Holding {
     held: Option<HeldEvent>,
@@ -41,18 +41,18 @@ pub(super) struct Holding {
 }
 
 impl Holding {
-    /// Nothing waits.
+    /// Whether no event waits.
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         self.held.is_none() && self.first.is_none()
     }
 
-    /// The connection of the event that waits to be told its length.
+    /// The connection of the event that waits for its length.
     pub(super) fn held_connection(&self) -> Option<ConnectionId> {
         self.held.as_ref().map(|held| held.connection)
     }
 
-    /// A whole event waits for the cut one after it, which comes next.
+    /// Whether a whole event waits for the cut one after it, which comes next.
     pub(super) fn awaits_joined(&self) -> bool {
         self.first.is_some()
     }
@@ -63,7 +63,7 @@ impl Holding {
         &self.released
     }
 
-    /// Where its message begins.
+    /// Where the message of the event that was released last begins.
     pub(super) fn released_place(&self) -> Place {
         self.released_place
     }
@@ -75,7 +75,7 @@ impl Holding {
         self.first = Some(First { time, len: payload.len() as u64 });
     }
 
-    /// Keeps an event, joined to the one that waits for it if there is one.
+    /// Keeps an event. If a whole event waits for it, the two are joined.
     pub(super) fn hold(&mut self, mut held: HeldEvent, payload: &[u8]) {
         match self.first.take() {
             Some(First { time, len }) => {
@@ -88,7 +88,7 @@ impl Holding {
         self.held = Some(held);
     }
 
-    /// Lets the held event go. `next` is the position of the event that follows it on its connection, where known.
+    /// Releases the held event. `next` is the `seq_num` at which the next event of its connection starts, if known.
     pub(super) fn release(&mut self, next: Option<u64>) -> Option<Released> {
         let held = self.held.as_ref()?;
         let len = self.bytes.len() as u64 - held.record.joined.map_or(0, |joined| joined.first);
@@ -100,7 +100,7 @@ impl Holding {
         self.release_as(length)
     }
 
-    /// Lets the held event go; `length` is its own.
+    /// Releases the held event, whose own length is `length`.
     pub(super) fn release_as(&mut self, length: TrueLength) -> Option<Released> {
         let mut held = self.held.take()?;
         std::mem::swap(&mut self.bytes, &mut self.released);
@@ -111,8 +111,8 @@ impl Holding {
     }
 }
 
-/// The position up to which bytes must have come before this event; 0 where the trace has no positions. Envoy counts
-/// one more before it numbers `closed`.
+/// The `seq_num` up to which all bytes must have come before this event, or 0 if the trace has no `seq_num`. That of
+/// `closed` is one too high, because Envoy adds one before it writes it.
 pub(super) fn first_missing(event: &Event) -> u64 {
     match event.kind {
         crate::trace::EventKind::Closed => event.seq_num.saturating_sub(1),
@@ -120,11 +120,11 @@ pub(super) fn first_missing(event: &Event) -> u64 {
     }
 }
 
-/// The length of an event that starts at `seq_num`, when the next one starts at `next`.
+/// The length of an event that starts at `seq_num` when the next one starts at `next`.
 pub(super) fn true_length(seq_num: u64, next: u64, present: u64, truncated: bool) -> TrueLength {
     match next.checked_sub(seq_num) {
         Some(length) if length >= present => TrueLength::Known(length),
-        // The positions contradict the bytes: the bytes are there.
+        // If the numbers contradict the bytes, the bytes count, because they are there.
         _ if truncated => TrueLength::MoreThan(present),
         _ => TrueLength::Known(present),
     }

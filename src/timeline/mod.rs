@@ -1,16 +1,17 @@
-//! Per-connection timelines: which connection each event belongs to, when it happened, how many bytes there really
-//! were, and what is missing.
+//! Per-connection timelines: which connection each event belongs to, when it happened, how many bytes it really had,
+//! and which bytes are missing.
 //!
-//! [`Entries`] gives what happened, each with its connection:
+//! [`Entries`] gives each entry with its connection:
 //!
 //! ```
 //! use tap2pcap::{
 //!     input::{self, Source},
-//!     timeline::{Entries, EntryKind, Options},
+//!     timeline::{Entries, EntryKind, TimelineOptions},
 //! };
 //!
-//! let source = Source::open("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref(), input::SourceOptions::default())?;
-//! let mut entries = Entries::new(source, Options::default());
+//! let path = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref();
+//! let source = Source::open(path, input::SourceOptions::default())?;
+//! let mut entries = Entries::new(source, TimelineOptions::default());
 //! while let Some(view) = entries.next_entry() {
 //!     match view.entry.kind {
 //!         EntryKind::Opened => println!("connection {}, {}", view.opening.trace_id, view.opening.role.word()),
@@ -26,7 +27,7 @@
 //! # Ok::<(), input::InputError>(())
 //! ```
 //!
-//! [`Timelines`] is the same without a loop that may block, for those who wait elsewhere.
+//! [`Timelines`] gives the same entries but never blocks, for callers that wait for input themselves.
 
 mod assemble;
 mod clock;
@@ -81,7 +82,7 @@ impl Direction {
         }
     }
 
-    /// 0 for inbound, 1 for outbound: for arrays of one thing per direction.
+    /// 0 for inbound and 1 for outbound, to index arrays with one value for each direction.
     #[inline]
     #[must_use]
     pub fn index(self) -> usize {

@@ -1,4 +1,4 @@
-//! How timelines are assembled.
+//! Options of timelines.
 
 use super::{HttpOptions, RoleChoice};
 use crate::{input, trace::Nanos};
@@ -8,25 +8,26 @@ use crate::{input, trace::Nanos};
 pub struct TimelineOptions {
     /// Who opened the connections.
     pub role: RoleChoice,
-    /// The time of events before the first that has one, whatever the trace shows: nanoseconds since the Unix epoch.
+    /// The time of events before the first one with a time, in nanoseconds since the Unix epoch. It overrides what the
+    /// trace shows.
     pub start_time: Option<Nanos>,
-    /// The same where the trace has no time at all: that of other traces in the capture.
+    /// The time of events in a trace without any time: the earliest time of the other traces in the capture.
     pub neighbours: Option<Nanos>,
-    /// The source is a file of this kind at its path. Its beginning is read once more where its first event has no
-    /// time, to find the first that has one, and without any the file's modification time stands for it.
+    /// Set if the source is a file that can be read again, with these options. If its first event has no time, the
+    /// file's beginning is read again to find the first time. Without one, the file's modification time stands for it.
     pub reread: Option<input::SourceOptions>,
-    /// Never wait for the next event, even where only that one tells how long this one was: for live streams.
+    /// Whether to release each event at once, even if only the next event tells its length. Live streams need this.
     pub eager: bool,
-    /// Join a cut event to the whole one right before it, of the same direction. A dissector that was promised more by
-    /// the first one cannot reassemble it with a cut segment, and would show neither.
+    /// Whether to join a cut event to the whole one right before it in the same direction. A dissector that waits for
+    /// the rest of the first event cannot reassemble it from a cut segment, and would show neither.
     pub join: bool,
-    /// The latest time that the capture can hold, where that is not all of [`Nanos`].
+    /// The latest time that the capture can hold; `None` for any time.
     pub latest: Option<Nanos>,
-    /// Connections that may be open at once; with one more, the oldest is taken to have stopped.
+    /// How many connections may be open at once. One more abandons the oldest.
     pub max_connections: Option<usize>,
     /// How HTTP traces are replayed.
     pub http: HttpOptions,
 }
 
-/// The limit unless [`TimelineOptions::max_connections`] says otherwise.
+/// The default of [`TimelineOptions::max_connections`].
 pub const MAX_CONNECTIONS: usize = 100_000;

@@ -1,23 +1,24 @@
-//! What a payload is, as far as its first bytes tell.
+//! Recognises application protocols by the first bytes of payloads.
 
 use memchr::memmem;
 
 use super::Direction;
 
-/// Bytes of each direction that are looked at.
+/// How many bytes of each direction are inspected.
 const HEAD: usize = 32;
 
-/// Payloads of an HTTP/2 connection that are searched for a sign of gRPC.
+/// How many payloads of an HTTP/2 connection are searched for a sign of gRPC.
 const GRPC_SEARCHES: u32 = 64;
 
-/// "application/grpc" as it is, and in HPACK's Huffman code (RFC 7541 appendix B) as nearly every encoder sends it.
+/// "application/grpc" in plain text, and in HPACK's Huffman code (RFC 7541 appendix B), which nearly every encoder
+/// uses.
 const GRPC_PLAIN: &[u8] = b"application/grpc";
 const GRPC_HUFFMAN: &[u8] = &[0x1d, 0x75, 0xd0, 0x62, 0x0d, 0x26, 0x3d, 0x4c, 0x4d, 0x65, 0x64];
 
 /// An application protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// None of the others.
+    /// A protocol that is not recognised.
     #[default]
     Unknown,
     /// HTTP/1.0 or HTTP/1.1.
@@ -26,7 +27,7 @@ pub enum Protocol {
     Http2,
     /// gRPC over HTTP/2.
     Grpc,
-    /// TLS: the tap was outside of it.
+    /// TLS, which the tap did not decrypt.
     Tls,
 }
 
@@ -47,18 +48,18 @@ impl Protocol {
 /// The client preface of HTTP/2 (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How an HTTP/2 connection begins, as far as a dissector minds.
+/// How an HTTP/2 connection begins, in ways that matter to a dissector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Preface {
-    /// The server has spoken before it.
+    /// The server sent bytes before the preface.
     pub server_first: bool,
-    /// It came in several payloads.
+    /// The preface came in several payloads.
     pub in_pieces: bool,
-    /// The payload with its last byte ends inside a frame.
+    /// The payload with the preface's last byte ends inside a frame.
     pub ends_inside: bool,
 }
 
-/// Looks at the payloads of one connection.
+/// Inspects the payloads of one connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sniffer {
     preface: Preface,
@@ -69,7 +70,7 @@ pub(crate) struct Sniffer {
 }
 
 impl Sniffer {
-    /// Looks at one payload.
+    /// Inspects one payload.
     #[inline]
     pub(crate) fn look(&mut self, direction: Direction, payload: &[u8]) {
         if !self.seen_enough {
@@ -104,7 +105,7 @@ impl Sniffer {
         self.preface
     }
 
-    /// What it was.
+    /// The connection's protocol.
     #[must_use]
     pub(crate) fn protocol(&self) -> Protocol {
         if self.is_http2() {
@@ -118,13 +119,13 @@ impl Sniffer {
         }
     }
 
-    /// The client preface (RFC 9113 section 3.4).
+    /// Whether one side began with the client preface (RFC 9113 section 3.4).
     fn is_http2(&self) -> bool {
         self.heads.iter().any(|head| head.starts_with(b"PRI * HTTP/2.0\r\n"))
     }
 }
 
-/// Whether the last of these frames is not whole (RFC 9113 section 4.1).
+/// Whether the last of these frames is incomplete (RFC 9113 section 4.1).
 fn ends_inside_frame(mut frames: &[u8]) -> bool {
     while let [a, b, c, _, _, _, _, _, _, rest @ ..] = frames {
         let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;
@@ -149,7 +150,7 @@ pub(super) enum Speaker {
 }
 
 impl Speaker {
-    /// Whose first payload of a connection this can only be, where it is one of a protocol that tells.
+    /// The side that must have sent this first payload, if it is of a protocol that tells.
     pub(super) fn of(payload: &[u8]) -> Option<Self> {
         /// HTTP/2 (RFC 9113 section 3.4), AMQP 0-9-1 and 1.0, the PROXY protocol in both versions.
         const CLIENT: [&[u8]; 4] = [b"PRI * HTTP/2.0\r\n", b"AMQP", b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
@@ -167,11 +168,11 @@ impl Speaker {
             // TLS: ClientHello and ServerHello (RFC 8446 section 4).
             [22, 3, 0..=4, _, _, 1, ..] => Some(Self::Client),
             [22, 3, 0..=4, _, _, 2, ..] => Some(Self::Server),
-            // HTTP/2: SETTINGS without a preface before it (RFC 9113 section 6.5).
+            // HTTP/2: SETTINGS without a preface (RFC 9113 section 6.5).
             [0, _, len, 4, 0, 0, 0, 0, 0, ..] if len % 6 == 0 => Some(Self::Server),
             // MySQL: packet 0, protocol version 10, the server's version as text.
             [_, _, 0, 0, 10, b'0'..=b'9', ..] => Some(Self::Server),
-            // PostgreSQL: length, then version 3.0, or what asks for TLS.
+            // PostgreSQL: a length, then version 3.0 or a request for TLS.
             [0, 0, _, _, 0, 3, 0, 0, ..] | [0, 0, 0, 8, 4, 210, 22, 47] => Some(Self::Client),
             // MQTT: CONNECT with the protocol's name.
             [0x10, _, 0, 4, b'M', b'Q', b'T', b'T', ..] => Some(Self::Client),

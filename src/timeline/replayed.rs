@@ -1,4 +1,4 @@
-//! Entries of HTTP traces: what the replay makes, on the connections of the source.
+//! Entries of HTTP traces: takes what the replay makes, and gives it connections of the source.
 
 use super::{
     ConnectionId, EntryKind, TimelineOptions,
@@ -12,16 +12,16 @@ use crate::{
     trace::{Findings, Place},
 };
 
-/// The replay of a source's HTTP traces, and what of it the current entry needs.
+/// The replay of a source's HTTP traces, and the parts of it that the current entry needs.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
-    /// Made with the first HTTP trace.
+    /// Created for the first HTTP trace.
     replay: Option<Box<HttpReplay>>,
-    /// By the replay's streams.
+    /// The connection of each stream of the replay, by the stream's index.
     connections: Vec<ConnectionId>,
-    /// Place and note of the current entry, if it is the replay's.
+    /// The place and note of the current entry, if it is the replay's.
     current: Option<(Place, String)>,
-    /// About exchanges that end with the source, or that a wait of it begins: it is told after their entries.
+    /// Findings about exchanges that are written because the source ends or waits. They are reported after the entries.
     late: Findings,
 }
 
@@ -69,7 +69,7 @@ impl Replayed {
                     };
                     EntryKind::Data(data.with(place, ()))
                 }
-                // The replay hands these on as data.
+                // `HttpReplay::next` turns these into data.
                 MadeKind::Frames(_) => continue,
                 MadeKind::Gap { direction, bytes } => EntryKind::Gap { direction, bytes, certain: true },
                 MadeKind::Ended { complete, last } => {
@@ -85,13 +85,13 @@ impl Replayed {
         }
     }
 
-    /// The entry that [`Replayed::next`] gave last is not the current one any more.
+    /// Tells that the last entry of [`Replayed::next`] is no longer the current one.
     #[inline]
     pub(super) fn forget_current(&mut self) {
         self.current = None;
     }
 
-    /// Where the message begins that the current entry comes from, if it is the replay's.
+    /// Where the current entry's message begins, if the entry is the replay's.
     pub(super) fn place(&self) -> Option<Place> {
         self.current.as_ref().map(|(place, _)| *place)
     }
@@ -102,17 +102,18 @@ impl Replayed {
         self.current.as_ref().map_or("", |(_, note)| note)
     }
 
-    /// The bytes of an entry that are not in the message.
+    /// Bytes of an entry that are in the replay's buffer.
     pub(super) fn bytes(&self, start: usize, end: usize) -> &[u8] {
         self.replay.as_ref().map_or(&[][..], |replay| replay.bytes(start, end))
     }
 
-    /// The source waits for input: on a live stream, nothing else may. Answers whether there is a replay.
+    /// Writes what is held, because a live source waits for input and its readers must not. Returns whether there is a
+    /// replay.
     pub(super) fn wait(&mut self) -> bool {
         self.replay.as_mut().map(|replay| replay.wait(&mut self.late)).is_some()
     }
 
-    /// The source has ended, and every exchange with it.
+    /// Ends all exchanges, because the source has ended.
     pub(super) fn end(&mut self) {
         if let Some(replay) = &mut self.replay {
             replay.end(&mut self.late);

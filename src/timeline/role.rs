@@ -1,4 +1,4 @@
-//! Who opened a connection. A trace does not say; its addresses and its first event tell.
+//! Who opened a connection. A trace does not say, so its addresses and first events must tell.
 
 use clap::ValueEnum;
 use memchr::memmem;
@@ -18,7 +18,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word that people read.
+    /// The role's name in text for people.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Role {
         }
     }
 
-    /// The direction of what the client sends.
+    /// The direction of the client's bytes.
     #[must_use]
     pub fn client_direction(self) -> Direction {
         match self {
@@ -37,24 +37,24 @@ impl Role {
     }
 }
 
-/// One for all connections, or decided for each.
+/// How the role of each connection is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RoleChoice {
-    /// Decided for each connection by what its trace shows.
+    /// Each connection's role follows from its trace.
     #[default]
     Auto,
-    /// The same for all: the user says so.
+    /// All connections have this role, because the user says so.
     Always(Role),
-    /// The same for all: whoever recorded them says so.
+    /// All connections have this role, because their recorder knows it.
     Known(Role),
 }
 
-/// Services whose port lies among those that clients get: MySQL's X protocol, Keystone's admin interface, gRPC by habit,
-/// STOMP and OpenWire of ActiveMQ.
+/// Service ports in the range of ephemeral ports: MySQL's X protocol, Keystone's admin interface, gRPC by convention,
+/// and ActiveMQ's STOMP and OpenWire.
 const HIGH_SERVICES: [u16; 5] = [33_060, 35_357, 50_051, 61_613, 61_616];
 
-/// The role that the two ports suggest: the side with an ephemeral port called the side with a service port. Where both
-/// look alike, a port below 1024 or of a known service is the server's.
+/// The role that the two ports suggest: the side with an ephemeral port is the client. If both ports are ephemeral or
+/// neither is, a port below 1024 or of a known service is the server's.
 #[must_use]
 pub(super) fn role_from_ports(local: u16, remote: u16) -> Option<Role> {
     match (is_ephemeral(local), is_ephemeral(remote)) {
@@ -73,16 +73,16 @@ fn server_by(local: bool, remote: bool) -> Option<Role> {
     }
 }
 
-/// The role of a connection. `shown` is what the message that brought it says, `spoken` what its first payloads say, and
-/// `first` who spoke first.
+/// The role of a connection. `shown` is the role by the addresses that its first message has, `spoken` the role by its
+/// first payloads, and `first` the direction of its first event.
 pub(super) fn decide(
     shown: Option<Role>,
     spoken: Option<Role>,
     connection: &Connection,
     first: Option<Direction>,
 ) -> Role {
-    // That Envoy has an address from the start proves nothing where its ports or words say otherwise: a cluster may bind
-    // its sockets to one before they connect.
+    // A local address in the first message does not prove that the connection is downstream, because a cluster may bind
+    // its sockets before they connect. So payloads and ports outrank it.
     let certain = shown.filter(|role| *role == Role::Upstream);
     certain.or(spoken).or_else(|| role_from_addresses(connection)).or(shown).unwrap_or(match first {
         Some(Direction::Outbound) => Role::Upstream,
@@ -90,8 +90,8 @@ pub(super) fn decide(
     })
 }
 
-/// What the `connection` segment of a streamed trace shows. Envoy writes it when its transport socket is made: a
-/// listener's is connected by then, and a cluster's has no address of its own yet.
+/// The role that the `connection` segment of a streamed trace shows. Envoy writes it when it creates its transport
+/// socket. A listener's socket is connected by then; a cluster's has no local address yet.
 pub(super) fn role_from_first_segment(connection: &Connection) -> Option<Role> {
     match (&connection.local, &connection.remote) {
         (None, Some(_)) => Some(Role::Upstream),
@@ -108,7 +108,7 @@ fn role_from_addresses(connection: &Connection) -> Option<Role> {
     role_from_ports(port(&connection.local)?, port(&connection.remote)?)
 }
 
-/// The role that the first payloads show: whoever sends what only a client sends is the client.
+/// The role that the first payloads show: some protocols tell the client's first bytes from the server's.
 pub(super) fn role_from_first_words<'a>(said: impl Iterator<Item = (Direction, &'a [u8])> + Clone) -> Option<Role> {
     let said = said.filter(|(_, payload)| !payload.is_empty());
     let role = |direction: Direction, speaker: Speaker| match (direction, speaker) {
@@ -117,9 +117,9 @@ pub(super) fn role_from_first_words<'a>(said: impl Iterator<Item = (Direction, &
     };
     let (first, banner) = said.clone().next()?;
     if banner.starts_with(b"SSH-") {
-        // Both sides begin with a banner, in any order. What they offer next differs (RFC 8308 section 2.1, and the
-        // markers of OpenSSH's strict key exchange). Where the trace does not have that any more, who greets is taken
-        // for the server.
+        // Both sides begin with a banner, in any order. The algorithms that they offer next differ (RFC 8308 section
+        // 2.1, and the markers of OpenSSH's strict key exchange). If the trace lacks those, the side whose banner came
+        // first is taken for the server.
         let offered = said.into_iter().find_map(|(direction, payload)| {
             let has = |signs: [&str; 2]| signs.iter().any(|sign| memmem::find(payload, sign.as_bytes()).is_some());
             let client = has(["ext-info-c", "kex-strict-c-"]).then_some(Speaker::Client);

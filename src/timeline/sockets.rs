@@ -1,4 +1,4 @@
-//! Entries of socket traces: events in, in the order of the source.
+//! Turns the events of socket traces into entries, in the order of the source.
 
 use std::{collections::VecDeque, mem};
 
@@ -21,7 +21,7 @@ use crate::{
 pub(super) enum PayloadPlace {
     Message(Span),
     Held,
-    /// In the replay of HTTP traces, from and to.
+    /// Start and end in the buffer of the HTTP replay.
     Replay(usize, usize),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct PendingEntry {
     pub(super) kind: EntryKind<Record<PayloadPlace, ()>>,
 }
 
-/// The entry that is being read, and those after it that are known already.
+/// The entry that is being read, and entries after it that are already known.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) current: Option<PendingEntry>,
@@ -41,7 +41,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Most events come to one entry, which need not wait.
+    /// Adds an entry. It becomes the current one if there is none, which is the usual case.
     #[inline]
     pub(super) fn push(&mut self, entry: PendingEntry) {
         if self.current.is_none() {
@@ -57,7 +57,7 @@ impl Queue {
     }
 }
 
-/// Makes entries of the events of socket traces.
+/// Turns the events of socket traces into entries.
 #[derive(Debug)]
 pub(super) struct Sockets {
     options: TimelineOptions,
@@ -66,7 +66,7 @@ pub(super) struct Sockets {
     pub(super) cursor: MessageCursor,
     pub(super) clock: EventClock,
     pub(super) holding: Holding,
-    /// That too many connections were open is a finding already.
+    /// Whether too many open connections were already reported.
     crowded: bool,
 }
 
@@ -88,14 +88,13 @@ impl Sockets {
         self.queue.push(PendingEntry { connection, time, kind });
     }
 
-    /// The short way for what most entries are: bytes right after those of the entry before, by every sign, in the
-    /// same batch of one open connection. It looks at nothing that [`Sockets::next_in_message`] would not come to the same
-    /// answer about, and leaves everything else to it.
+    /// The fast path for most entries: bytes that directly follow those of the entry before, in the same batch of an
+    /// open connection. It does what [`Sockets::next_in_message`] would do, and leaves all other events to that.
     #[inline]
     pub(super) fn next_plain(&mut self, source: &Source) -> bool {
         let message = source.records();
         let index = self.cursor.next;
-        // Of the last event, the next message may say that it is to be joined to a cut one.
+        // The last event is left out, because a cut event in the next message may have to be joined to it.
         if message.count() == 1 || !self.cursor.in_message || index + 1 >= message.events.len() {
             return false;
         }
@@ -152,7 +151,8 @@ impl Sockets {
         }
     }
 
-    /// A connection segment: a new connection, unless the one before it under this id has shown nothing yet.
+    /// Handles a connection segment. It begins a new connection, unless the one with this `trace_id` has no entries
+    /// yet.
     fn begin_streamed(&mut self, source: &Source, trace_id: u64, findings: &mut Findings) {
         let before = self.table.find(trace_id);
         let fresh = before.filter(|connection| !self.table.state(*connection).opened);
@@ -164,12 +164,12 @@ impl Sockets {
         let state = self.table.state(connection);
         state.shown_role = role::role_from_first_segment(&ends);
         state.opening.connection = ends;
-        // The connection before may have shown events already that are this one's, so where these started is not known.
+        // If there was a connection before, it may have got events of this one, whose first `seq_num` is then unknown.
         state.expected = u64::from(before.is_none());
         self.table.last = Some((trace_id, connection));
     }
 
-    /// What the current message says of a new connection.
+    /// The opening of a new connection, from the current message.
     fn opening_of_message(&self, source: &Source, buffered: bool, connection: Connection) -> Opening {
         let message = source.records();
         Opening {
@@ -195,7 +195,7 @@ impl Sockets {
         self.table.add_streamed(opening)
     }
 
-    /// The connection of a streamed event. A source may start in the middle of one.
+    /// The connection of a streamed event. It is opened if the source starts in the middle of it.
     fn streamed_connection(&mut self, source: &Source, findings: &mut Findings) -> ConnectionId {
         let trace_id = source.records().trace_id;
         let connection = self.table.find(trace_id).unwrap_or_else(|| self.open_streamed(source, findings));
@@ -220,8 +220,8 @@ impl Sockets {
                 self.closed(source, &event, findings);
                 return Ok(());
             }
-            // What is left of a connection segment that JSON_BODY_AS_STRING overwrote, or nothing at all: the
-            // connection exists, and that is all it says.
+            // JSON_BODY_AS_STRING overwrote a connection segment, or the segment is empty. It says only that the
+            // connection exists.
             EventKind::Absent => {
                 self.cursor.next += 1;
                 if self.cursor.buffered.is_none() {
@@ -240,8 +240,8 @@ impl Sockets {
         Ok(())
     }
 
-    /// Where the source's first event has no time, it gets that of the next one that has: within this message, and
-    /// one message ahead where that does not keep anybody waiting.
+    /// Finds a time for the source's first event if it has none: the next time in this message or the following one. A
+    /// live stream does not look ahead, because it would have to wait.
     #[cold]
     fn look_for_time(&mut self, source: &mut Source, event: &Event) -> Result<(), MoreInput> {
         let Self { clock, cursor, .. } = self;
@@ -254,7 +254,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Keeps a whole event until the cut one after it comes, which is the next thing to come.
+    /// Keeps a whole event until the cut one after it, which comes next.
     fn begin_joined(&mut self, source: &Source, event: &Event, direction: Direction, findings: &mut Findings) {
         let connection = self.connection_of(source, event, findings);
         let time = self.time_of(source, event, connection, findings);
@@ -304,7 +304,7 @@ impl Sockets {
         time
     }
 
-    /// The time of what has none.
+    /// Makes up a time on this connection.
     fn made_up_time(&mut self, connection: ConnectionId) -> Nanos {
         let state = self.table.state(connection);
         let (time, times) = self.clock.make_up(state.last_time);
@@ -355,15 +355,15 @@ impl Sockets {
         let time = self.time_of(source, event, connection, findings);
         self.begin_event(source, connection, time, first_missing(event), None);
         if self.cursor.buffered.is_some() {
-            // More events may follow in the message, and with it the connection ends in any case.
+            // More events may follow in the message. The connection ends with the message anyway.
             self.cursor.buffered_closed = true;
         } else {
             self.end_connection(source, connection, EntryKind::Closed { recorded: true });
         }
     }
 
-    /// Begins an event at `seq_num`: what waited for it goes first, then the connection's opening, then a gap if
-    /// bytes are missing in between.
+    /// Begins an event at `seq_num`. A held event goes first, then the connection's opening, then a gap if bytes are
+    /// missing before this event.
     fn begin_event(
         &mut self,
         source: &Source,
@@ -396,7 +396,7 @@ impl Sockets {
         self.holding.hold(held, source.message().bytes(event.body.payload));
     }
 
-    /// Lets the held event go. `next` is the position of the event that follows it on its connection, where known.
+    /// Releases the held event. `next` is the `seq_num` at which the next event of its connection starts, if known.
     pub(super) fn release_held(&mut self, next: Option<u64>) {
         let released = self.holding.release(next);
         self.push_released(released);
@@ -415,7 +415,7 @@ impl Sockets {
         Finding::new(self.cursor.place(source), fact)
     }
 
-    /// The first entry of a connection, when all that can be known of it is known.
+    /// Pushes the connection's first entry, once its first event has shown all that the opening needs.
     fn open(&mut self, source: &Source, connection: ConnectionId, time: Nanos, first: Option<Direction>) {
         let state = self.table.state(connection);
         if state.opened {
@@ -441,7 +441,7 @@ impl Sockets {
         kind: EntryKind<Record<PayloadPlace, ()>>,
     ) {
         let time = match (kind, self.table.state(connection).last_time) {
-            // It stops where the source is by now: what it still gets must not go back before other connections.
+            // It stops at the source's current time, so that its last packets are not earlier than other connections'.
             (EntryKind::Abandoned, Some(time)) => self.clock.last.map_or(time, |source| source.max(time)),
             (_, Some(time)) => time,
             (_, None) => self.made_up_time(connection),

@@ -1,4 +1,4 @@
-//! When something begins of which nothing says when.
+//! Start times for events that have no time and follow no event with one.
 
 use std::{fs, path::PathBuf, time::UNIX_EPOCH};
 
@@ -8,31 +8,31 @@ use crate::{
     trace::{Findings, MessageView, Nanos},
 };
 
-/// Where the time of a connection's beginning comes from, and of what else has none in a replayed exchange.
+/// Where a connection's start time comes from, and in a replayed exchange all times that the trace lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimesFrom {
-    /// The trace has at least one.
+    /// The trace has the time, or at least one time of a replayed exchange.
     Recorded,
     /// The response's date header.
     Date,
-    /// The user gave it.
+    /// The user.
     Given,
-    /// The last one before it in the trace.
+    /// The last time before it in the trace.
     Before,
-    /// The first one after it in the trace.
+    /// The first time after it in the trace.
     Next,
-    /// The earliest one of the other traces in the capture.
+    /// The earliest time of the other traces in the capture.
     Neighbours,
-    /// When the file was modified.
+    /// The file's modification time.
     Modified,
-    /// Nothing: they count from the Unix epoch.
+    /// Nothing, so times count from the Unix epoch.
     Nothing,
 }
 
-/// Reads of a file in search of its first time: 8 MiB of what it unpacks to.
+/// How many reads search a file for its first time. Together they are 8 MiB of unpacked data.
 const MAX_READS: u32 = 32;
 
-/// The beginning of what has no time and comes after nothing that has one.
+/// Chooses the start time.
 #[derive(Clone, Debug)]
 pub(super) struct Start {
     given: Option<Nanos>,
@@ -53,17 +53,17 @@ impl Start {
         }
     }
 
-    /// The next time of the source is known to be this one.
+    /// Tells that `time` is the next time in the source.
     pub(super) fn set_next(&mut self, time: Nanos) {
         self.found.get_or_insert((time, TimesFrom::Next));
     }
 
-    /// Whether it is known without a look at what comes.
+    /// Whether the start time is known without looking ahead.
     pub(super) fn is_known(&self) -> bool {
         self.given.is_some() || self.found.is_some()
     }
 
-    /// The time, and where it comes from.
+    /// The start time, and where it comes from.
     #[cold]
     pub(super) fn get(&mut self) -> (Nanos, TimesFrom) {
         if let Some(given) = self.given {
@@ -80,11 +80,11 @@ impl Start {
         *self.found.insert(found)
     }
 
-    /// The first time in the file, which is read once more for it, so that nothing has to be held back.
+    /// The first time in the file. The file is read again for this, so that no event has to be held back.
     fn next_in_file(&self) -> Option<Nanos> {
         let (path, options) = self.file.as_ref()?;
         let mut source = Source::open(path, input::SourceOptions { read_size: None, ..*options }).ok()?;
-        // Nobody hears of them; the pass that counts finds them again.
+        // These findings are dropped, because the main pass over the file reports them.
         let mut findings = Findings::default();
         let mut reads = 0;
         loop {

@@ -1,24 +1,24 @@
-//! What each connection of a source came to, and what is wrong with it.
+//! The totals of each connection of a source, and what is wrong with it.
 
 use super::{
     ConnectionId, Data, Entry, EntryKind, Opening, PerConnection, Preface, Protocol, Sniffer, Timelines, TrueLength,
 };
 use crate::trace::{Fact, Finding, Findings, Nanos, Owner, Place};
 
-/// One direction of a connection.
+/// The totals of one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DirectionTotals {
-    /// Reads or writes.
+    /// How many reads or writes there were.
     pub events: u64,
-    /// Bytes in the trace.
+    /// How many bytes are in the trace.
     pub bytes: u64,
-    /// Bytes known to be missing.
+    /// How many bytes are known to be missing.
     pub lost: u64,
-    /// Events of which more is missing, and nobody knows how much.
+    /// How many events lack an unknown number of bytes.
     pub open_ended: u64,
-    /// Events that Envoy cut to its limit.
+    /// How many events Envoy cut to its limit.
     pub truncated: u64,
-    /// Bytes of these that are known to be missing.
+    /// How many bytes of these cut events are known to be missing.
     pub truncated_bytes: u64,
 }
 
@@ -35,27 +35,27 @@ pub struct Summary {
     pub sides: [DirectionTotals; 2],
     /// Whether it ended within the trace.
     pub closed: bool,
-    /// What was in it.
+    /// The application protocol.
     pub protocol: Protocol,
-    /// How that began, if it was HTTP/2.
+    /// How the connection began, if it was HTTP/2.
     pub preface: Preface,
     sniffer: Sniffer,
     truncated: Count,
     destroyed: Count,
-    /// What the event before was, if a gap after it is more of it.
+    /// The event before, if a gap after it would belong to it.
     open_event: Option<OpenEvent>,
 }
 
-/// An event that may have had more bytes than are known when it comes.
+/// An event that may have had more bytes than were known when it came.
 #[derive(Clone, Copy, Debug)]
 enum OpenEvent {
-    /// So many lost bytes stand for all.
+    /// Envoy cut it. `stand_in` lost bytes stand for all missing ones.
     Truncated { stand_in: u64 },
-    /// JSON_BODY_AS_STRING: with binary data in it, it was longer.
+    /// It is from JSON_BODY_AS_STRING, and was longer if it had binary data.
     AsString { place: Place },
 }
 
-/// How often something was seen, and where first.
+/// How often bytes were missing, how many in all, and where first.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     times: u64,
@@ -74,7 +74,7 @@ impl Count {
 }
 
 impl Summary {
-    /// Counts an event of which bytes are missing, or may be.
+    /// Counts an event that lacks bytes, or may lack some.
     #[cold]
     fn incomplete(&mut self, place: Place, data: &Data<'_>) {
         let present = data.payload.len() as u64;
@@ -86,7 +86,7 @@ impl Summary {
                 0
             }
         };
-        // Positions are whatever the trace claims.
+        // Saturating, because a trace can claim any `seq_num`.
         side.lost = side.lost.saturating_add(lost);
         if data.truncated {
             side.truncated += 1;
@@ -109,7 +109,7 @@ fn backwards(by: Nanos, place: Place) -> Finding {
     Finding::new(place, Fact::TimeBackwards { by })
 }
 
-/// What is missing of a connection's addresses.
+/// Which of a connection's addresses are missing.
 fn missing_address(opening: &Opening) -> Option<Fact> {
     let trace_id = opening.trace_id;
     let owner = match (&opening.connection.local, &opening.connection.remote) {
@@ -131,7 +131,7 @@ pub struct Summaries {
 }
 
 impl Summaries {
-    /// Looks at the current entry of `timelines`, and adds what is wrong with it. Answers the connection's summary with
+    /// Counts the current entry of `timelines`, and reports what is wrong with it. Returns the connection's summary at
     /// its last entry.
     #[inline(always)]
     pub fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>, findings: &mut Findings) -> Option<Summary> {
@@ -177,12 +177,13 @@ impl Summaries {
         if entry.time < summary.last {
             findings.push(backwards(summary.last - entry.time, timelines.place()));
         }
-        // An abandoned connection ends with its source, but nothing of it happened then.
+        // The entry of an abandoned connection has the time when its source ended, but the connection had no event
+        // then.
         if !matches!(entry.kind, EntryKind::Abandoned) {
             summary.last = entry.time;
         }
         match entry.kind {
-            // Both were looked at.
+            // These were handled above.
             EntryKind::Opened | EntryKind::Data(_) => None,
             EntryKind::Gap { direction, bytes, certain } => {
                 let side = &mut summary.sides[direction.index()];

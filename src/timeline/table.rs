@@ -1,4 +1,4 @@
-//! The connections of a source that are open, and which of them an event belongs to.
+//! The open connections of a source, and which of them an event belongs to.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,27 +9,27 @@ use crate::trace::Nanos;
 #[derive(Debug)]
 pub(super) struct ConnectionState {
     pub(super) opening: Opening,
-    /// What the message that brought the connection says of who opened it.
+    /// The role that the connection's first message shows.
     pub(super) shown_role: Option<Role>,
     pub(super) opened: bool,
     pub(super) last_time: Option<Nanos>,
-    /// The position that the next event has if nothing is missing; 0 while unknown, as in a source that starts in the
-    /// middle of a connection.
+    /// The `seq_num` of the next event if nothing is missing. It is 0 while unknown, for example in a source that
+    /// starts in the middle of a connection.
     pub(super) expected: u64,
     /// The direction of the event before, if its length is unknown.
     pub(super) open_ended: Option<Direction>,
-    /// How many connections the source had before it.
+    /// How many connections the source had before this one.
     number: u64,
-    /// Its last entry is on its way.
+    /// The connection's last entry was pushed and is still to be read.
     ending: bool,
 }
 
 impl ConnectionState {
-    /// Counts an event. `unsure`: it may have had more bytes than `length` says.
+    /// Counts an event. `unsure` says that it may have had more bytes than `length`.
     pub(super) fn count(&mut self, seq_num: u64, length: TrueLength, direction: Direction, unsure: bool) {
         let (bytes, open_ended) = match length {
             TrueLength::Known(bytes) => (bytes, unsure.then_some(direction)),
-            // One lost byte stands for all where the number is not known.
+            // One lost byte stands for the unknown number.
             TrueLength::MoreThan(bytes) => (bytes + 1, Some(direction)),
             TrueLength::Unframed(bytes) => (bytes, Some(direction)),
         };
@@ -39,26 +39,26 @@ impl ConnectionState {
         }
     }
 
-    /// Bytes that are missing before an event at `seq_num`. A position that goes back says nothing about loss.
+    /// How many bytes are missing before an event at `seq_num`. A number that goes back says nothing about loss.
     pub(super) fn missing_before(&self, seq_num: u64) -> u64 {
         if seq_num == 0 || self.expected == 0 { 0 } else { seq_num.saturating_sub(self.expected) }
     }
 }
 
-/// The open connections of one source. Events name theirs by `trace_id`; once a connection has ended, what comes under
-/// its id is another one.
+/// The open connections of one source. An event names its connection by `trace_id`. Once a connection has ended, an
+/// event with the same `trace_id` belongs to another one.
 #[derive(Debug)]
 pub(super) struct ConnectionTable {
     states: PerConnection<ConnectionState>,
     free: Vec<ConnectionId>,
     by_trace_id: HashMap<u64, ConnectionId>,
-    /// The connection of the event before: most traces hold only one.
+    /// The connection of the event before. It saves a lookup, because most traces have only one connection.
     pub(super) last: Option<(u64, ConnectionId)>,
-    /// Connections so far.
+    /// How many connections there were so far.
     pub(super) opened: u64,
-    /// Streamed connections in the order they were opened; those that ended are still in it.
+    /// Streamed connections in the order they were opened, including some that have ended.
     oldest: VecDeque<(u64, ConnectionId)>,
-    /// Streamed connections that may be open at once.
+    /// How many streamed connections may be open at once.
     pub(super) limit: usize,
 }
 
@@ -84,7 +84,7 @@ impl ConnectionTable {
         self.states.get_mut(connection)
     }
 
-    /// The state of a connection whose last entry was not read.
+    /// The state of a connection whose last entry was not read yet.
     pub(super) fn state(&mut self, connection: ConnectionId) -> &mut ConnectionState {
         self.states.get_mut(connection).expect("a connection has its state until its last entry was read")
     }
@@ -93,7 +93,7 @@ impl ConnectionTable {
         self.get(connection).is_some_and(|state| state.opening.trace_id == trace_id)
     }
 
-    /// A new connection.
+    /// Adds a connection.
     pub(super) fn add(&mut self, opening: Opening) -> ConnectionId {
         let state = ConnectionState {
             shown_role: (opening.connection.local.is_none() && opening.connection.remote.is_some())
@@ -112,7 +112,7 @@ impl ConnectionTable {
         connection
     }
 
-    /// A new connection of a streamed trace, which its `trace_id` finds from now on.
+    /// Adds a connection of a streamed trace, which [`ConnectionTable::find`] finds by its `trace_id`.
     pub(super) fn add_streamed(&mut self, opening: Opening) -> ConnectionId {
         let (number, trace_id) = (self.opened, opening.trace_id);
         let connection = self.add(opening);
@@ -121,7 +121,7 @@ impl ConnectionTable {
         connection
     }
 
-    /// The open streamed connection of this id.
+    /// The open streamed connection with this `trace_id`.
     pub(super) fn find(&self, trace_id: u64) -> Option<ConnectionId> {
         match self.last {
             Some((last_id, connection)) if last_id == trace_id => Some(connection),
@@ -129,7 +129,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Where a trace, by accident or design, leaves too many streamed connections open for one more: the oldest.
+    /// The oldest streamed connection, if so many are open that there is no room for another one.
     pub(super) fn oldest_of_too_many(&mut self) -> Option<ConnectionId> {
         let open = |states: &PerConnection<ConnectionState>, (number, connection): (u64, ConnectionId)| {
             states.get(connection).is_some_and(|state| state.number == number && !state.ending)
@@ -140,7 +140,7 @@ impl ConnectionTable {
                 return Some(oldest.1);
             }
         }
-        // Without a limit to reach, the list still must not outgrow what is open.
+        // Below the limit too, the list must not keep growing with connections that have ended.
         if self.oldest.len() > 2 * self.by_trace_id.len() + 64 {
             let states = &self.states;
             self.oldest.retain(|oldest| open(states, *oldest));
@@ -148,7 +148,7 @@ impl ConnectionTable {
         None
     }
 
-    /// The connection's last entry is on its way: what comes under its id from now on is another connection.
+    /// Marks a connection whose last entry was pushed: from now on, its `trace_id` belongs to another connection.
     pub(super) fn end(&mut self, connection: ConnectionId) {
         let state = self.state(connection);
         state.ending = true;
@@ -156,7 +156,7 @@ impl ConnectionTable {
         self.unlink(connection, trace_id);
     }
 
-    /// A connection whose last entry was read gives its number back.
+    /// Forgets a connection whose last entry was read, and reuses its number.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         if let Some(state) = self.states.take(connection) {
             self.unlink(connection, state.opening.trace_id);
@@ -171,7 +171,7 @@ impl ConnectionTable {
         self.last = self.last.filter(|(_, last)| *last != connection);
     }
 
-    /// The connections of socket traces that are open, in the order they came. The replay ends its own.
+    /// The open connections of socket traces, in the order they came. The HTTP replay ends its own connections.
     pub(super) fn open_in_order(&self) -> Vec<ConnectionId> {
         let of_sockets = self.states.iter().filter(|(_, state)| state.opening.http.is_none());
         let mut open: Vec<_> =

@@ -701,8 +701,8 @@ fn lost_bytes_of_a_huge_body_are_skipped_in_one_step() {
     }
     convert(&[], &json, &dir.join("out.pcapng")).run().expect_status(0);
     let comments: Vec<_> = tshark::read(&dir.join("out.pcapng")).into_iter().flat_map(|frame| frame.comments).collect();
-    let skipped = "1015 of the 1000000115 body bytes that Envoy wrote are here; no packets stand for 999934778 of the others, only \
-                   sequence numbers";
+    let skipped = "1015 of the 1000000115 body bytes that Envoy wrote are here; 999934778 of the missing bytes have no \
+                   packets, only sequence numbers";
     assert!(comments.iter().any(|comment| comment == skipped), "{comments:#?}");
     // What fits a few packets is not skipped: there is no doubt about any sequence number.
     let response = Message {
@@ -872,7 +872,7 @@ fn comments_hold_what_they_can() {
     let output = dir.join("out.pcapng");
     convert(&[], &input, &output).run().expect_status(0);
     let comments = tshark::read(&output).into_iter().flat_map(|frame| frame.comments).collect::<Vec<_>>().join("\n");
-    assert!(comments.contains("there is more to say"), "{comments}");
+    assert!(comments.contains("more notes do not fit in this comment"), "{comments}");
 }
 
 /// What was to be said of forty heads in one segment passed the 65,535 bytes that an option of pcapng holds.
@@ -1076,7 +1076,7 @@ fn exchanges_that_cannot_be_joined_get_ports_of_their_own() {
             assert_eq!(clients.len(), made_up + 1, "{options:?} {clients:?}");
             assert!(clients.contains(&50_001), "{clients:?}");
             let marked = frames.iter().flat_map(|frame| &frame.comments);
-            let marked = marked.filter(|comment| comment.contains("to which this one cannot be joined"));
+            let marked = marked.filter(|comment| comment.contains("this exchange cannot be joined to another one"));
             assert_eq!(marked.count(), made_up);
             let again = frames.iter().flat_map(|frame| &frame.expert).any(|(_, text)| text.contains("same ports"));
             assert!(!again, "{options:?} {separate}");

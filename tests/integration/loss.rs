@@ -166,7 +166,7 @@ fn cut_packets_say_how_much_is_there() {
                     Some(length) if length == present => continue,
                     Some(length) => format!("{present} of the {length} bytes that Envoy {verb} are here"),
                     None if event.truncated => format!(
-                        "{present} of the bytes that Envoy {verb} are here; {NOT_KNOWN}, one lost byte stands for the \
+                        "{present} of the bytes that Envoy {verb} are here; {NOT_KNOWN}; one lost byte stands for the \
                          rest"
                     ),
                     None => continue,

@@ -261,7 +261,7 @@ fn calls_that_follow_each_other_are_streams_of_one_connection() {
         }
         assert_eq!(saying(&frames, "this exchange is stream"), 3);
         assert_eq!(saying(&frames, "made up: 5"), 0, "no port is made up");
-        assert_eq!(saying(&frames, "its time is"), 0);
+        assert_eq!(saying(&frames, "its recorded time is"), 0);
     }
 }
 
@@ -284,13 +284,13 @@ fn calls_that_overlap_are_streams_of_one_connection() {
     let answers: Vec<_> =
         tshark::lines(&output, &ends).iter().map(|ids| ids.split(',').next().unwrap().to_owned()).collect();
     assert_eq!(answers, ["3", "7", "1", "5", "9"], "responses come when they came");
-    assert_eq!(saying(&tshark::read(&output), "its time is"), 0, "every time is the recorded one");
+    assert_eq!(saying(&tshark::read(&output), "its recorded time is"), 0, "every time is the recorded one");
     // One source is written in its own order: what began before has the time of what was written.
     expect_streams(&dir, &[&one], &[], &calls);
     convert(&[], &one, &output).run().expect_status(0);
     let frames = tshark::read(&output);
     let (seconds, nanos) = (TIME / 1_000_000_000, TIME % 1_000_000_000 + MS);
-    assert_eq!(saying(&frames, &format!("its time is {seconds}.{nanos:09};")), 1);
+    assert_eq!(saying(&frames, &format!("its recorded time is {seconds}.{nanos:09};")), 1);
 }
 
 /// An exchange that outlasts others comes after them in a source that records exchanges when they end.
@@ -430,7 +430,7 @@ fn each_version_has_its_own_connection() {
         let uris = ["-T", "fields", "-e", "tcp.stream", "-e", "http.request.uri", "-e", "http2.headers.path"];
         let uris = tshark::lines(&output, &[&["-Y", "http.request || http2.headers.path"], &uris[..]].concat());
         assert_eq!(uris, ["0\t/1\t", "1\t\t/a", "1\t\t/b", "0\t/2\t"]);
-        assert_eq!(saying(&frames, "to which this one cannot be joined: only exchanges of one HTTP version can"), 2);
+        assert_eq!(saying(&frames, "this exchange cannot be joined to another one of its connection: only"), 2);
     }
 }
 

@@ -11,28 +11,28 @@ use std::{
 /// Permissions of a new output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// What the umask leaves of 0666, as for any new file; an existing file keeps its permissions.
+    /// 0666 less the umask, as for any new file; an existing file keeps its permissions.
     #[default]
     Umask,
     /// 0600; an existing file keeps its permissions.
     Private,
-    /// These, whatever the umask, and of an existing file as well.
+    /// This mode, whatever the umask is; an existing file gets it too.
     Mode(u32),
 }
 
 impl Access {
-    /// What a temporary file is created with. One that takes the place of another is nobody else's until it has got the
-    /// other's permissions.
+    /// The mode that a temporary file is created with. If the file will replace another, only its owner may access it
+    /// until it has the other's permissions.
     pub(super) fn at_creation(self, replaces: bool) -> u32 {
         if self == Self::Umask && !replaces { 0o666 } else { 0o600 }
     }
 }
 
-/// Read, write and execute; a capture has no use for set-user-id and its like.
+/// Read, write and execute; a capture has no use for set-user-ID and the like.
 const BITS: u32 = 0o777;
 const GROUP: u32 = 0o070;
 
-/// Whether `file` may not be written, by its mode as well: the super-user passes every other check.
+/// Whether the file is read-only. Its mode is checked as well, because the super-user passes every other check.
 pub(super) fn is_read_only(path: &Path, existing: &Metadata) -> bool {
     existing.mode() & 0o222 == 0 || rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_err()
 }
@@ -41,7 +41,7 @@ pub(super) fn is_read_only(path: &Path, existing: &Metadata) -> bool {
 pub(super) fn apply(access: Access, new: &File, replaced: Option<(&Path, &Metadata)>) -> io::Result<()> {
     let Some((old, metadata)) = replaced else {
         return match access {
-            // As it was created.
+            // `at_creation` has set these already.
             Access::Umask | Access::Private => Ok(()),
             Access::Mode(mode) => new.set_permissions(Permissions::from_mode(mode & BITS)),
         };
@@ -50,9 +50,9 @@ pub(super) fn apply(access: Access, new: &File, replaced: Option<(&Path, &Metada
     let mut mode = metadata.mode() & BITS;
     let same_owner = created.uid() == metadata.uid() && created.gid() == metadata.gid();
     if !same_owner && fchown(new, Some(metadata.uid()), Some(metadata.gid())).is_err() {
-        // Only the super-user gives files away, but anyone may share one with a group of theirs.
+        // Only the super-user may change a file's owner, but any user may give a file to one of their groups.
         if created.gid() != metadata.gid() && fchown(new, None, Some(metadata.gid())).is_err() {
-            // The bits were for another group: this one gets what everybody has.
+            // The group bits were meant for another group: this group gets only those that others have as well.
             mode = (mode & !GROUP) | (((mode & 0o007) << 3) & mode);
         }
     }
@@ -60,10 +60,10 @@ pub(super) fn apply(access: Access, new: &File, replaced: Option<(&Path, &Metada
         mode = wanted & BITS;
     }
     if !acl::copy(old, new)? {
-        // The mode's group bits are the most that the list gave to anyone it names; without it they would be the group's.
+        // With a list, the mode's group bits are the list's mask. Without it, they would grant the mask to the group.
         mode &= !GROUP;
     }
-    // Last, because a list sets these bits as well.
+    // This is last, because setting a list changes these bits as well.
     new.set_permissions(Permissions::from_mode(mode))
 }
 
@@ -78,11 +78,11 @@ mod acl {
     };
 
     const NAME: &str = "system.posix_acl_access";
-    /// Thousands of entries.
+    /// Linux's limit for the value of an attribute, which holds thousands of entries.
     const LONGEST: usize = 64 * 1024;
 
-    /// Gives `new` the list of `old`, or takes away one that it inherited from its directory. Answers whether `new` now
-    /// has what `old` has.
+    /// Copies the list of `old` to `new`. If `old` has none, removes a list that `new` inherited from its directory.
+    /// Returns whether `new` now has what `old` has.
     pub(super) fn copy(old: &Path, new: &File) -> io::Result<bool> {
         let mut list = vec![0; LONGEST];
         match getxattr(old, NAME, &mut list[..]) {
@@ -91,14 +91,15 @@ mod acl {
                 Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => Ok(true),
                 Err(error) => Err(error.into()),
             },
-            // There is one, and it cannot be told what it says.
+            // There is a list, but it cannot be read.
             Err(_) => Ok(false),
         }
     }
 }
 
-/// Elsewhere lists have interfaces of their own, which need a C library's functions. macOS keeps them beside the mode,
-/// and a new file has none unless its directory hands one down; the mode alone is never wider than the old one.
+/// Other systems have their own interfaces for lists, which need functions of the C library. On macOS a list is
+/// separate from the mode, and a new file has none unless its directory passes one on. The mode alone never grants more
+/// than the old file's.
 #[cfg(not(target_os = "linux"))]
 mod acl {
     use std::{fs::File, io, path::Path};
@@ -108,15 +109,15 @@ mod acl {
     }
 }
 
-/// Makes `folder` and those that lead to it, as far as they are missing, for the same people as files with `access`.
+/// Creates `folder` and its missing parents, for the same people as files with `access`.
 ///
 /// # Errors
-/// Where one cannot be made.
+/// If one of them cannot be created.
 #[cfg(feature = "record")]
 pub(crate) fn create_folders(folder: &Path, access: Access) -> io::Result<()> {
     use std::{fs, os::unix::fs::DirBuilderExt};
 
-    // Whoever may read files may also go into their folder.
+    // Those who may read the files must be able to enter their folder.
     let with_entry = |mode: u32| mode & BITS | (mode & 0o444) >> 2;
     let mode = match access {
         Access::Umask => return fs::create_dir_all(folder),
@@ -129,7 +130,7 @@ pub(crate) fn create_folders(folder: &Path, access: Access) -> io::Result<()> {
         match fs::DirBuilder::new().mode(0o700).create(path) {
             Ok(()) if mode == 0o700 => {}
             Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode))?,
-            // Somebody else was faster.
+            // Another process created it first.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
             Err(error) => return Err(error),
         }

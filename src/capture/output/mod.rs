@@ -1,7 +1,7 @@
 //! Where a capture goes. A file appears under its name only when it is complete; a pipe gets the bytes as they come.
 //!
-//! Writing overlaps with the work before it: a thread of its own takes full chunks, and gives their memory back. It is
-//! started by the first full chunk, so that small captures, of which there may be thousands, go without.
+//! A thread writes full chunks while the next one is filled, and gives their memory back. The first full chunk starts
+//! it, so that small captures, of which there may be thousands, need no thread.
 
 mod access;
 mod disk;
@@ -30,10 +30,11 @@ use self::{pack::Encoder, place::OutputPlace};
 use super::PacketBuffer;
 use crate::interrupt;
 
-/// Chunks on their way to the destination at any time.
+/// How many chunks may be on their way to the destination at once.
 const CHUNKS: usize = 4;
 
-/// How unfinished captures are called until they are complete; hidden, and no suffix of a trace or capture.
+/// How a capture's temporary name begins. The dot hides the file. Its suffix, `.tmp`, is not that of a trace or a
+/// capture.
 pub(super) const TEMPORARY_PREFIX: &str = ".tap2pcap-";
 
 /// A capture's destination.
@@ -61,7 +62,7 @@ impl Destination {
         }
     }
 
-    /// The file, if it is one.
+    /// The path, unless this is standard output.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match self {
@@ -70,13 +71,13 @@ impl Destination {
         }
     }
 
-    /// Whether it stands for a directory, in which each input gets an output of its own. As with cp: one that exists, or
-    /// a name that can only be one.
+    /// Whether this is a directory, in which each input gets an output of its own. As for cp, it exists or its name
+    /// ends in a slash.
     pub(crate) fn is_directory(&self) -> bool {
         self.file().is_some_and(|path| path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/"))
     }
 
-    /// Whether it gets the bytes as they come: standard output by any name, a pipe, a device.
+    /// Whether the destination gets the bytes as they come: standard output under any name, a pipe, a device.
     #[must_use]
     pub fn is_stream(&self) -> bool {
         match self {
@@ -93,14 +94,14 @@ pub struct OutputOptions {
     pub access: Access,
     /// How it is packed.
     pub packing: OutputPacking,
-    /// Whether a file that may not be written is replaced all the same.
+    /// Whether a read-only file is replaced.
     pub force: bool,
-    /// Whether whoever creates the outputs of a whole directory waits for the disk when they are all there, so that each
-    /// need not.
+    /// Whether this is one of many outputs in a directory. The caller waits for the disk once, when all are complete,
+    /// so that each output need not.
     pub many: bool,
 }
 
-/// The destination is a file that may not be written, and nobody has said that it is replaced all the same.
+/// The destination is a read-only file, and [`OutputOptions::force`] is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the file is read-only")]
 pub(crate) struct ReadOnlyOutput;
@@ -117,20 +118,20 @@ pub struct OutputError {
 }
 
 impl OutputError {
-    /// The reason alone.
+    /// The reason without the path.
     #[must_use]
     pub fn into_io(self) -> io::Error {
         self.source
     }
 
-    /// Whether the destination's disk or quota is full, or it cannot be written at all.
+    /// Whether the destination's disk or quota is full, or its file system is read-only.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         matches!(self.source.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
     }
 
-    /// Whether the reader of a pipe has gone, which is its right.
+    /// Whether the reader of a pipe has closed it, which is no fault.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         self.source.kind() == io::ErrorKind::BrokenPipe
@@ -138,9 +139,9 @@ impl OutputError {
 }
 
 pub(crate) struct Output {
-    /// What the user typed: errors name it.
+    /// The path as the user typed it, for errors.
     path: PathBuf,
-    /// Here, or with the writing thread, or gone with an error of it.
+    /// `None` while the writing thread has it, and after an error of that thread.
     sink: Option<PackedFile>,
     unfinished: Option<UnfinishedFile>,
     writer: Option<WriterThread>,
@@ -161,12 +162,12 @@ struct WriterThread {
 /// A packed or plain destination.
 struct PackedFile(Encoder<Target>);
 
-/// What is written to.
+/// The file under the encoder.
 struct Target {
     file: File,
-    /// A reader may keep the writer waiting.
+    /// A stream's reader may keep the writer waiting.
     is_stream: bool,
-    /// Nothing more is to be written: what ends packed data would make it look complete.
+    /// Discards all further bytes: an encoder that is dropped ends its data, which would make a cut file look complete.
     abandoned: bool,
 }
 
@@ -177,7 +178,7 @@ impl PackedFile {
 
     fn write_chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)?;
-        // Whoever reads a pipe waits for it.
+        // A pipe's reader is waiting for these bytes.
         if self.0.get_mut().is_stream { self.0.flush() } else { Ok(()) }
     }
 
@@ -192,7 +193,7 @@ impl PackedFile {
 
 impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        /// What a pipe holds: a slow reader is seen to read.
+        /// As much as a pipe holds. Each piece shows `interrupt` that a slow reader still reads.
         const PIECE: usize = 64 * 1024;
         if self.abandoned {
             return Ok(bytes.len());
@@ -223,7 +224,7 @@ impl Output {
         created.map_err(|source| OutputError { path, source })
     }
 
-    /// What went wrong, with where.
+    /// Adds the path to an error.
     pub(crate) fn error(&self, source: io::Error) -> OutputError {
         OutputError { path: self.path.clone(), source }
     }
@@ -233,7 +234,7 @@ impl Output {
         let sent = self.writer().map_or_else(Err, |writer| {
             let fresh = writer.empty.recv().unwrap_or_default();
             let full = std::mem::replace(buffer, fresh);
-            // The thread hangs up only after an error, which joining it tells.
+            // The thread hangs up only after an error, which `join` returns.
             Ok(writer.full.send(full).is_ok())
         });
         match sent {
@@ -246,12 +247,12 @@ impl Output {
     fn writer(&mut self) -> io::Result<&mut WriterThread> {
         if self.writer.is_none() {
             let Some(mut sink) = self.sink.take() else {
-                return Err(io::Error::other("writing failed before"));
+                return Err(io::Error::other("an earlier write failed"));
             };
             let (full, incoming) = sync_channel::<PacketBuffer>(CHUNKS);
             let (outgoing, empty) = sync_channel(CHUNKS);
             for _ in 0..CHUNKS {
-                // Its receiver is in this function.
+                // This cannot fail: the receiver is in this function.
                 let _ = outgoing.send(PacketBuffer::default());
             }
             let thread = std::thread::Builder::new().name("capture writer".into()).spawn(move || {
@@ -268,7 +269,7 @@ impl Output {
         Ok(self.writer.as_mut().expect("set above"))
     }
 
-    /// Nothing waits here: the thread writes what it is given at once.
+    /// Does nothing: the thread writes each chunk at once.
     pub(crate) fn flush(&mut self) -> Result<(), OutputError> {
         Ok(())
     }
@@ -291,7 +292,7 @@ impl Output {
         let unfinished = self.unfinished.take();
         let finished = match self.sink.take() {
             Some(mut sink) => sink.write_chunk(rest.as_bytes()).and_then(|()| sink.finish()),
-            None => Err(io::Error::other("writing failed before")),
+            None => Err(io::Error::other("an earlier write failed")),
         };
         finished.and_then(|()| unfinished.map_or(Ok(()), UnfinishedFile::finish)).map_err(|error| self.error(error))
     }
@@ -299,7 +300,7 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // The thread must not outlive the file it writes to, and nobody wants to hear of its errors any more.
+        // The thread must not outlive the file that it writes to. Its errors no longer matter.
         let _ = self.join();
         if let Some(sink) = self.sink.take() {
             sink.abandon();
@@ -332,7 +333,7 @@ impl UnfinishedFile {
             let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
             opened.inspect_err(|error| reason = error.raw_os_error())
         });
-        // The system's reason alone: `tempfile` adds the temporary name, and the user knows another one.
+        // Only the system's reason is kept: `tempfile` adds the temporary name, which the user does not know.
         let temporary = created.map_err(|error| reason.map_or(error, io::Error::from_raw_os_error))?;
         let replaced = existing.map(|metadata| (&*target, metadata));
         access::apply(options.access, temporary.as_file(), replaced)?;
@@ -340,8 +341,8 @@ impl UnfinishedFile {
         Ok(Self { temporary, target, many: options.many, _registered: registered })
     }
 
-    /// Puts it in its place. The bytes are on the disk before the name is: after a power cut, either the old file is there
-    /// or the whole new one.
+    /// Gives the file its own name. Its bytes reach the disk first: after a power cut, either the old file is there or
+    /// the whole new one.
     fn finish(self) -> io::Result<()> {
         if !self.many {
             self.temporary.as_file().sync_all()?;

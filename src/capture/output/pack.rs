@@ -1,8 +1,8 @@
 //! Captures that are packed as they are written.
 //!
-//! Zstandard is packed by the C library that the program links for reading anyway: it can be flushed in the middle of a
-//! frame, which a packed pipe needs, and writes the checksum of the contents. The encoders that are pure Rust write whole
-//! frames only. Whoever exchanges it has to change [`Encoder`] alone.
+//! The C library packs Zstandard. The program links it for reading anyway. It can flush in the middle of a frame, which
+//! a packed pipe needs, and it writes the checksum of the contents. The encoders in pure Rust write whole frames only.
+//! Replacing the library changes [`Encoder`] alone.
 
 use std::io::{self, Write};
 
@@ -30,7 +30,7 @@ impl OutputPacking {
     }
 }
 
-/// Packs what is written, and gives it to `W`.
+/// Packs what is written to it, and writes the result to `W`.
 pub(super) enum Encoder<W: Write> {
     None(W),
     Gzip(GzEncoder<W>),
@@ -42,7 +42,7 @@ impl<W: Write> Encoder<W> {
     pub(super) fn new(packing: OutputPacking, inner: W) -> io::Result<Self> {
         Ok(match packing {
             OutputPacking::None => Self::None(inner),
-            // Without a time or a name: the same input gives the same bytes.
+            // The header has no time and no name, so that the same input gives the same bytes.
             OutputPacking::Gzip => Self::Gzip(GzEncoder::new(inner, Compression::default())),
             #[cfg(not(feature = "zstd"))]
             OutputPacking::Zstd => return Err(io::Error::other("this build of tap2pcap lacks Zstandard")),
@@ -64,7 +64,7 @@ impl<W: Write> Encoder<W> {
         }
     }
 
-    /// Writes what ends the packed data.
+    /// Writes the end of the packed data, with its checksum.
     pub(super) fn finish(self) -> io::Result<W> {
         match self {
             Self::None(inner) => Ok(inner),

@@ -1,4 +1,4 @@
-//! What a destination's name stands for.
+//! Whether a destination's name stands for a file, a file descriptor, or a device or pipe.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -9,17 +9,17 @@ use std::{
 
 use rustix::{fs::OFlags, io::Errno};
 
-/// Symbolic links that may follow each other, as in the Linux kernel.
+/// How many symbolic links may lead to each other, as in the Linux kernel.
 const MAX_LINKS: usize = 40;
 
 /// Where bytes go.
 #[derive(Debug)]
 pub(super) enum OutputPlace {
-    /// A file descriptor of this process, such as `/dev/stdout`: bytes go on where it stands.
+    /// A file descriptor of this process, such as `/dev/stdout`: bytes are written at its current offset.
     Descriptor(PathBuf, u32),
-    /// A device, a pipe or a socket with a name: written to as it is.
+    /// A device, a pipe or a socket with a name, which is written to and not replaced.
     Stream(PathBuf),
-    /// A file, or the place of one: links are followed, also those that lead to nothing yet.
+    /// A file, which may not exist yet. Links are followed, even those whose target does not exist yet.
     File(PathBuf, Option<Metadata>),
 }
 
@@ -51,24 +51,24 @@ impl OutputPlace {
     }
 }
 
-/// The number that `path` is the name of, if it is that of a file descriptor of this process.
+/// The number of the file descriptor of this process that `path` names, if it names one.
 fn descriptor(path: &Path) -> Option<u32> {
     let number = path.file_name()?.to_str()?.parse().ok()?;
     let folder = path.parent()?.canonicalize().ok()?;
-    // The first is Linux's, where the second leads to it; elsewhere there is only the second.
+    // On Linux, /dev/fd is a link to /proc/self/fd; other systems have /dev/fd alone.
     let ours =
-        ["/proc/self/fd", "/dev/fd"].iter().any(|name| Path::new(name).canonicalize().is_ok_and(|it| it == folder));
+        ["/proc/self/fd", "/dev/fd"].iter().any(|name| Path::new(name).canonicalize().is_ok_and(|path| path == folder));
     ours.then_some(number)
 }
 
-/// Another handle of the file descriptor with this number, which shares its place in the file.
+/// Another handle for the file descriptor with this number. Both share one offset.
 pub(super) fn duplicate(path: &Path, number: u32) -> io::Result<File> {
     let owned = match number {
         0 => io::stdin().as_fd().try_clone_to_owned(),
-        // Not through io::stdout(): that one looks for line ends.
+        // A `File` is faster than io::stdout(), which looks for line ends.
         1 => io::stdout().as_fd().try_clone_to_owned(),
         2 => io::stderr().as_fd().try_clone_to_owned(),
-        // Only the name is known, and opening it starts anew; at the end, what is there is safe.
+        // Only the name is known. Opening it starts at offset 0; appending overwrites nothing.
         _ => return OpenOptions::new().append(true).open(path),
     };
     owned.map(File::from)
@@ -76,6 +76,6 @@ pub(super) fn duplicate(path: &Path, number: u32) -> io::Result<File> {
 
 /// Opens a device or a pipe. This waits for a reader; see `interrupt::waiting`.
 pub(super) fn open_stream(path: &Path) -> io::Result<File> {
-    // A terminal that is written to does not become the one whose keys send signals.
+    // Without NOCTTY, a terminal could become the controlling one, whose keys send signals.
     OpenOptions::new().write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open(path)
 }

@@ -1,4 +1,4 @@
-//! Random timelines through a flow, held against a model that only knows what was put in.
+//! Property tests: packets of random timelines, checked against a model that knows only the timelines.
 
 use std::{fmt, io};
 
@@ -11,7 +11,7 @@ use crate::{
     trace::{Connection, Place},
 };
 
-/// Bytes of which only the number is worth printing.
+/// Bytes that print only their number.
 #[derive(Clone, PartialEq, Eq)]
 struct Bytes(Vec<u8>);
 
@@ -21,7 +21,7 @@ impl fmt::Debug for Bytes {
     }
 }
 
-/// One packet as it came out.
+/// One packet that the flow made.
 #[derive(Clone, Debug)]
 struct Sent {
     time: Nanos,
@@ -29,7 +29,7 @@ struct Sent {
     flags: u8,
     seq: u32,
     ack: u32,
-    /// The field as it stands in the header.
+    /// The header's field, not scaled.
     window: u16,
     payload: Bytes,
     payload_len: u64,
@@ -41,7 +41,7 @@ struct Recorder(Vec<Sent>);
 
 impl PacketSink for Recorder {
     fn packet(&mut self, packet: &Packet<'_>) -> io::Result<()> {
-        // The header's lengths count what was on the wire, so the rest of it is put back before it is parsed.
+        // The parser needs all bytes that the length fields count, so zeros replace those that were not captured.
         let mut bytes = [packet.headers, packet.payload].concat();
         bytes.resize(packet.headers.len() + packet.payload_len as usize, 0);
         let sliced = SlicedPacket::from_ethernet(&bytes).unwrap();
@@ -78,7 +78,7 @@ enum Step {
     Gap { outbound: bool, bytes: u64, certain: bool },
 }
 
-/// A timeline: each step with the time since the one before.
+/// A timeline: each step with the time since the step before.
 #[derive(Clone, Debug)]
 struct Timeline {
     options: SynthOptions,
@@ -94,7 +94,7 @@ fn sequence_number() -> impl Strategy<Value = u32> {
     prop_oneof![any::<u32>(), (0..300_000_u32).prop_map(|before| u32::MAX - before), Just(u32::MAX), Just(0)]
 }
 
-/// No more segments than a debug build has time for, and no more lost ones than a flow shows in full.
+/// Few enough segments for a debug build to be quick, and for a flow to show all lost ones.
 const SEGMENTS: usize = 15;
 
 fn step(segment: usize) -> impl Strategy<Value = Step> {
@@ -106,8 +106,8 @@ fn step(segment: usize) -> impl Strategy<Value = Step> {
         2 => segment.saturating_sub(1).min(most)..=(segment + 1).min(most),
         2 => 0..=most,
     ];
-    // Bytes that are not zero, so that zeros stand out. None begins as the preface of HTTP/2 does, of which a flow keeps the
-    // pieces until all are there: the model here has every byte at its own time, and `tests/integration/http2.rs` that.
+    // No byte is zero, so that made-up zeros stand out. No payload begins like HTTP/2's preface: a flow holds pieces of
+    // it, but this model expects every byte at its own time. `tests/integration/http2.rs` tests the preface.
     let first = (1..=255_u8).prop_map(|first| if first == b'P' - 1 { 1 } else { first });
     let present = (len, first).prop_map(|(len, first)| {
         Bytes((0..len).map(|index| (first as usize + index * 7) % 255 + 1).map(|byte| byte as u8).collect())
@@ -191,7 +191,7 @@ fn flow(options: SynthOptions, v6: bool, role: Role, first: [u32; 2]) -> Flow {
     let identity =
         FlowIdentity { trace_file: "trace.pb", source: "trace", opening: &opening, endpoints: &endpoints, time: 0 };
     let mut flow = Flow::new(options, &identity);
-    // Everything else is derived from these two.
+    // All other sequence numbers are derived from these two.
     for (half, first) in flow.halves.iter_mut().zip(first) {
         half.next = SeqNumber(first);
         half.acknowledged = SeqNumber(first);
@@ -219,8 +219,8 @@ fn data<'a>(direction: Direction, payload: &'a [u8], lost: &Lost, end_stream: bo
     }
 }
 
-/// Runs a timeline. The second number of each packet is the step that it belongs to: 0 for the handshake, then one for
-/// each step, then the end.
+/// Runs a timeline. The number before each packet says what it belongs to: 0 for the handshake, then 1 for the first
+/// step, and so on; the last number is the end.
 fn run(timeline: &Timeline) -> Vec<(usize, Sent)> {
     let mut flow = flow(timeline.options, timeline.v6, timeline.role, timeline.first);
     let mut sink = Recorder::default();
@@ -245,7 +245,7 @@ fn run(timeline: &Timeline) -> Vec<(usize, Sent)> {
     sent
 }
 
-/// What one direction must be: each byte of it, `None` for a lost one, and whether its packets may leave it out.
+/// The bytes that one direction must have, `None` for each lost one.
 fn truth(timeline: &Timeline, outbound: bool) -> Vec<Option<u8>> {
     let mut truth = Vec::new();
     for (_, step) in &timeline.steps {
@@ -268,7 +268,7 @@ fn truth(timeline: &Timeline, outbound: bool) -> Vec<Option<u8>> {
     truth
 }
 
-/// How a byte of sequence space came out.
+/// What the packets show for one sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Skipped,
@@ -276,10 +276,10 @@ enum Seen {
     Captured(u8),
 }
 
-/// One direction, as far as its packets told.
+/// What the packets have shown of one direction so far.
 #[derive(Default)]
 struct Model {
-    /// Sequence numbers used since the first.
+    /// How many sequence numbers were used.
     used: u64,
     acknowledged: u64,
     bytes: Vec<Seen>,
@@ -298,14 +298,14 @@ fn check(timeline: &Timeline) -> Result<(), TestCaseError> {
         prop_assert!(packet.time >= time, "time goes back: {packet:?}");
         time = packet.time;
         prop_assert!(packet.payload_len <= segment);
-        // The connection's comment comes with its first packet, whichever that is.
+        // The connection's comment is on its first packet.
         prop_assert_eq!(packet.comment.starts_with("trace trace.pb, "), index == 0);
         let [inbound, outbound] = &mut halves;
         let (own, other, own_first, other_first) = match packet.direction {
             Direction::Inbound => (inbound, outbound, timeline.first[0], timeline.first[1]),
             Direction::Outbound => (outbound, inbound, timeline.first[1], timeline.first[0]),
         };
-        // Positions since the first sequence number, which wraps.
+        // Sequence numbers wrap, so they are compared relative to the first one.
         let ahead = packet.seq.wrapping_sub(own_first.wrapping_add(own.used as u32));
         let may_skip = truncated == TruncatedMode::Gap || !full;
         prop_assert!(ahead == 0 || may_skip && ahead < 1 << 31, "off by {}: {packet:?}", ahead as i32);
@@ -345,7 +345,7 @@ fn check(timeline: &Timeline) -> Result<(), TestCaseError> {
     }
     for (half, outbound) in halves.iter_mut().zip([false, true]) {
         let truth = truth(timeline, outbound);
-        // Numbers skipped at the very end show only where something follows.
+        // Numbers that are skipped at the very end do not show, because nothing follows them.
         if truncated == TruncatedMode::Gap || !full {
             prop_assert!(half.bytes.len() <= truth.len());
             half.bytes.resize(truth.len(), Seen::Skipped);
@@ -373,11 +373,11 @@ fn check(timeline: &Timeline) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A strict receiver: no packet takes a sequence number beyond what the other side's last packet had room for. The shift
-/// of a window counts from the first packet without SYN on (RFC 7323 section 2.2).
+/// A strict receiver: no packet may use a sequence number beyond the window in the other side's last packet. Windows
+/// are scaled in packets without SYN only (RFC 7323 section 2.2).
 fn check_windows<'a>(sent: impl IntoIterator<Item = &'a Sent>) -> Result<(), TestCaseError> {
     const SHIFT: u8 = 14;
-    // Where the room that each direction may fill ends, once the other one has announced it.
+    // The end of each direction's window, once the other direction has announced it.
     let mut ends: [Option<u32>; 2] = [None; 2];
     for packet in sent {
         let syn = packet.flags & SYN != 0;
@@ -395,7 +395,7 @@ fn check_windows<'a>(sent: impl IntoIterator<Item = &'a Sent>) -> Result<(), Tes
     Ok(())
 }
 
-/// Handshake, order of the close, pushes, comments.
+/// Checks the handshake, the order of the close, PSH flags and comments.
 fn check_control_packets(timeline: &Timeline, sent: &[(usize, Sent)]) -> Result<(), TestCaseError> {
     let full = timeline.options.tcp == TcpMode::Full;
     let client = timeline.role.client_direction();
@@ -424,18 +424,18 @@ fn check_control_packets(timeline: &Timeline, sent: &[(usize, Sent)]) -> Result<
         let packets: Vec<_> = of_step(index + 1).collect();
         let data: Vec<_> = packets.iter().filter(|packet| packet.payload_len > 0).collect();
         prop_assert!(data.iter().all(|packet| packet.direction == way));
-        // One comment for what is incomplete, if anything can carry it, and none for what is whole.
+        // An incomplete step has one comment, if there is a packet for it. A whole step has none.
         let comments = packets.iter().filter(|packet| packet.comment.contains(" here")).count();
         prop_assert_eq!(comments, usize::from(incomplete && shown), "{:?}", packets);
-        // Only the last segment of an event pushes, and it does where the event is whole.
+        // Only the last segment of an event sets PSH.
         if full {
             let pushes = data.iter().filter(|packet| packet.flags & PSH != 0).count();
             prop_assert_eq!(pushes, usize::from(length > 0 && !data.is_empty()), "{:?}", packets);
             prop_assert!(data.last().is_none_or(|packet| packet.flags == PSH | ACK));
         }
     }
-    // At the end come FINs, if any, each after an acknowledgement where the window has no room for it, and then nothing
-    // but what is still to be acknowledged.
+    // The end has FINs, if any, each after an acknowledgement if the window has no room for the FIN. Only the remaining
+    // acknowledgements follow.
     let end: Vec<_> = of_step(timeline.steps.len() + 1).map(|packet| packet.flags).collect();
     let mut rest = end.as_slice();
     const FIN_ACK: u8 = FIN | ACK;
@@ -455,7 +455,7 @@ proptest! {
         check(&timeline)?;
     }
 
-    /// A large number of lost bytes is bounded, and what follows still stands where it should.
+    /// Packets for lost bytes are bounded, and what follows has the right sequence number.
     #[test]
     fn any_number_of_lost_bytes(
         lost in prop_oneof![any::<u64>(), 0..10_000_000_u64, Just(u64::MAX)],
@@ -482,13 +482,13 @@ proptest! {
         if tcp == TcpMode::Full {
             check_windows(&sink.0)?;
         }
-        // At most 768 KiB of zeros in segments of 100 bytes, and an acknowledgement for every second one.
+        // There are at most 768 KiB of zeros in segments of 100 bytes, and an acknowledgement for every second one.
         prop_assert!(sink.0.len() < 12_000, "{}", sink.0.len());
         prop_assert!(sink.0.iter().map(|packet| packet.payload.0.len()).sum::<usize>() < 2 << 20);
     }
 }
 
-/// Two timelines that differ in nothing but the place where the numbers start differ in nothing but the numbers.
+/// The same timeline with other initial sequence numbers gives the same packets but for these numbers.
 #[test]
 fn packets_do_not_depend_on_where_numbers_start() {
     let steps = vec![

@@ -1,4 +1,4 @@
-//! One exchange being written: in which order, at what times, in which protocol.
+//! Writes one exchange: decides the order of its parts, their times and the HTTP version.
 
 use super::{
     HttpOpening, Track, VersionChoice,
@@ -13,10 +13,10 @@ use crate::{
     trace::{ExchangeFact, Fact, Finding, HttpPart, HttpPiece, HttpSide, MessageView, Nanos, Place},
 };
 
-/// Between pieces whose time is made up.
+/// The time between parts whose time is made up.
 const STEP: Nanos = 1_000;
 
-/// What a date header is true to.
+/// The resolution of a date header.
 const SECOND: Nanos = 1_000_000_000;
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ enum Framer {
     Two(Box<Http2>),
 }
 
-/// An exchange of which something was written, or will be.
+/// An exchange that is being written.
 #[derive(Debug)]
 pub(super) struct Exchange {
     index: usize,
@@ -33,7 +33,7 @@ pub(super) struct Exchange {
     buffered: bool,
     origin: Place,
     client: Direction,
-    /// Until the connection is open.
+    /// Present until the connection is open.
     opening: Option<Box<Opening>>,
     framer: Option<Framer>,
     last_time: Option<Nanos>,
@@ -60,8 +60,8 @@ impl Exchange {
         env.findings.push(Finding::new(self.origin, fact));
     }
 
-    /// Writes the parts in `view`. `in_window` says that its bytes stay where they are until the entries were read;
-    /// `ends` that these are the last parts of the exchange.
+    /// Writes the parts in `view`. `in_window` says that its bytes stay in place until the entries were read. `ends`
+    /// says that these are the last parts of the exchange.
     pub(super) fn write(
         &mut self,
         env: &mut Env<'_>,
@@ -126,7 +126,7 @@ impl Exchange {
     /// Ends the exchange and its connection.
     pub(super) fn end(&mut self, env: &mut Env<'_>, tracks: &[Track; 2], complete: bool) {
         if self.framer.is_none() {
-            // Nothing was recorded but that there was an exchange.
+            // The trace records only that there was an exchange.
             self.open(env, MessageView::new(&crate::trace::Message::default(), &[]), &[], tracks);
         }
         let time = self.last_time.unwrap_or_default();
@@ -151,12 +151,12 @@ impl Exchange {
         HttpSink::new(env, at, self.client, self.trace_id)
     }
 
-    /// Brings parts into the order in which they are sent: always those of a buffered trace, whose fields say nothing
-    /// of it, and those of a streamed one that cannot have been sent as they came.
+    /// Sorts parts into the order in which they were sent. A buffered trace always needs this, because its fields do
+    /// not tell the order. A streamed trace needs it if its parts cannot have been sent as they came.
     fn sort(&mut self, env: &mut Env<'_>, order: &mut [&HttpPiece], tracks: &[Track; 2], ends: bool) {
         let tunnel = tracks.iter().any(|track| track.tunnel);
         let key = |piece: &HttpPiece| {
-            // After an upgrade both sides send what they like, once both heads are there.
+            // After an upgrade, both heads come first; then both sides may send in any order.
             let tunnelled = tunnel && piece.part != HttpPart::Headers;
             (tunnelled, piece.side.index(), piece.part)
         };
@@ -198,7 +198,7 @@ impl Exchange {
             heads.find_map(|piece| MessageHead::read(view, piece).date())
         };
         let (time, times) = match (recorded, env.shared.start_time) {
-            // Parts before the one with a time were sent before it.
+            // Parts before the first one with a time were sent earlier.
             (Some((before, time)), _) => (time.saturating_sub(before.saturating_mul(STEP)), TimesFrom::Recorded),
             (None, Some(start)) => (after_clock(env.shared.clock, start), TimesFrom::Given),
             (None, None) => match date().filter(|date| *date <= env.shared.latest) {
@@ -231,7 +231,7 @@ impl Exchange {
             last: false,
             notes: String::new(),
         });
-        // The first part takes this time, not the one after it.
+        // The first part gets the time of the opening.
         self.last_time = Some(time);
         let at = Sending { stream: self.index, origin: self.origin, direction: self.client, time };
         env.shared.out.push(at, MadeKind::Opened(opening));
@@ -247,20 +247,20 @@ impl Exchange {
             Some(time) => time.max(last),
             None => {
                 let mut time = last.saturating_add(STEP);
-                // Exchanges that take turns: later in the trace is later in the capture, within reason.
+                // What is later in the trace is later in the capture, unless the clock is a second or more ahead.
                 if let Some(clock) = env.shared.clock
                     && (last..last.saturating_add(SECOND)).contains(&clock)
                 {
                     time = clock.saturating_add(STEP);
                 }
-                // On a live stream the date comes when the request is already written.
+                // On a live stream, the date is known only after the request was written.
                 if env.shared.start_time.is_none()
                     && piece.side == HttpSide::Response
                     && let Some(date) = head.and_then(MessageHead::date).filter(|date| *date <= env.shared.latest)
                 {
                     time = time.max(date);
                 }
-                // At the end of time the clock stands still.
+                // The clock stops at the latest time that the capture can hold.
                 let time = time.min(env.shared.latest);
                 env.shared.clock = Some(time);
                 time
@@ -271,13 +271,13 @@ impl Exchange {
     }
 }
 
-/// A time that goes on from the clock.
+/// A time from `start` on, and after the clock.
 fn after_clock(clock: Option<Nanos>, start: Nanos) -> Nanos {
     clock.filter(|clock| *clock >= start).map_or(start, |clock| clock.saturating_add(STEP))
 }
 
-/// A time in the second that begins at `date`, after the clock if that is in it.
+/// A time in the second that begins at `date`, and after the clock if the clock is in that second.
 fn within_second(clock: Option<Nanos>, date: Nanos) -> Nanos {
-    let in_it = clock.filter(|clock| (date..date.saturating_add(SECOND)).contains(clock));
-    in_it.map_or(date, |clock| clock.saturating_add(STEP))
+    let same_second = clock.filter(|clock| (date..date.saturating_add(SECOND)).contains(clock));
+    same_second.map_or(date, |clock| clock.saturating_add(STEP))
 }

@@ -1,31 +1,33 @@
-//! Where the messages of a gRPC body begin and end: each has a flag and its length before it.
+//! Where the messages of a gRPC body begin and end. A flag and the message's length precede each message.
 //!
-//! A tap that cuts a body cuts a message, whose length says how much of it is missing. A dissector that has begun to put
-//! such a message together fails at the end of the stream, so it is written in a frame that is cut itself.
+//! If the tap cuts a body inside a message, the message's length tells how much is missing. A dissector that has begun
+//! to reassemble such a message fails at the end of the stream. So the message is written in a frame that is cut
+//! itself.
 
 use super::out::Missing;
 
-/// The bytes before a message: whether it is compressed, and its length.
+/// The length of the prefix before a message: a flag for compression, and the message's length.
 const PREFIX: usize = 5;
 
-/// The longest message that is believed where another part of one may stand: gRPC's own limit is 4 MiB.
+/// The longest message that is plausible where the bytes may be inside another message. gRPC's own limit is 4 MiB.
 const MOST: u32 = 1 << 24;
 
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     prefix: [u8; PREFIX],
-    /// How much of it is there. 0 between two messages.
+    /// How many bytes of the prefix were read. It is 0 between two messages.
     prefix_len: usize,
-    /// Bytes of the message that are still to come.
+    /// How many bytes of the message are still to come.
     left: u64,
-    /// Nobody knows where the next bytes stand in their message: bytes before them are missing.
+    /// The offset of the next bytes in their message is unknown, because bytes before them are missing.
     adrift: bool,
-    /// It is no gRPC, whatever its content-type says.
+    /// The body is not gRPC, whatever its content-type says.
     other: bool,
 }
 
 impl Messages {
-    /// Takes the next bytes of the body, and answers where in them their last message begins that is not whole.
+    /// Takes the next bytes of the body. Returns where in them the incomplete message at their end begins: 0 if it
+    /// began earlier or its start is unknown, and the number of bytes if no message is incomplete.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         if self.adrift && begins(bytes) {
             *self = Self::default();
@@ -62,13 +64,13 @@ impl Messages {
         }
     }
 
-    /// What is missing after a cut; `next` are the next bytes of the body, where there are any.
+    /// What is missing after a cut. `next` are the next bytes of the body, if there are any.
     pub(super) fn cut(&mut self, next: Option<&[u8]>) -> Missing {
         let goes_on = next.is_some_and(|next| !begins(next));
         let missing = match self {
             Self { other: true, .. } => return Missing::Unframed,
             Self { adrift: true, .. } => Missing::Unknown,
-            // The cut bytes may be whole messages, of which nothing is known, or the beginning of this one.
+            // The body is cut between two messages, so nothing tells how much is missing.
             Self { prefix_len: 0, .. } if !goes_on => return Missing::Unframed,
             Self { prefix_len: PREFIX, left, .. } if !goes_on => Missing::Bytes(*left),
             _ => Missing::Unknown,
@@ -78,7 +80,7 @@ impl Messages {
     }
 }
 
-/// gRPC-Web has its trailers in a message with the highest bit set.
+/// Whether this is a message's flag. gRPC-Web sends its trailers in a message whose flag has the highest bit set.
 fn is_flag(byte: u8) -> bool {
     byte & 0x7f <= 1
 }
@@ -96,7 +98,7 @@ fn begins(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Two messages: of 3 bytes, and of 300.
+    /// Two messages, of 3 bytes and of 300.
     fn body() -> Vec<u8> {
         [&[0, 0, 0, 0, 3, 1, 2, 3, 1, 0, 0, 1, 44][..], &[7; 300]].concat()
     }
@@ -138,7 +140,7 @@ mod tests {
         assert_eq!(messages.cut(None), Missing::Unknown);
         assert_eq!(messages.take(&body()[..20]), 8);
         assert_eq!(messages.cut(Some(&body())), Missing::Bytes(293));
-        // No gRPC at all.
+        // This is not gRPC.
         assert_eq!(messages.take(b"{\"error\": 1}"), 0);
         assert_eq!(messages.cut(None), Missing::Unknown);
         let mut messages = Messages::default();

@@ -1,4 +1,4 @@
-//! HTTP/1.1 (RFC 9112): heads, bodies of known length and in chunks, trailers, and what comes after an upgrade.
+//! HTTP/1.1 (RFC 9112): heads, bodies of known length or in chunks, trailers, and the bytes after an upgrade.
 
 use std::io::Write as _;
 
@@ -15,26 +15,26 @@ use crate::trace::{ExchangeFact, HttpSide};
 /// How the body of one side is framed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum BodyFraming {
-    /// There was no head: bytes go as they are.
+    /// There was no head, so the bytes are not framed.
     #[default]
     Headless,
     /// No body may follow.
     Nothing,
-    /// Of this length.
+    /// The body has this content-length.
     Length(u64),
     Chunked,
-    /// Another protocol's bytes.
+    /// The bytes are another protocol's.
     Tunnel,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Http1Side {
     framing: BodyFraming,
-    /// Recorded, and not contradicted by the response to HEAD.
+    /// The recorded content-length, unless the message has no body in spite of it.
     content_length: Option<u64>,
-    /// Body bytes, with those that are missing.
+    /// How many body bytes were sent, including the missing ones.
     sent: u64,
-    /// Its last chunk was sent.
+    /// This side is complete.
     ended: bool,
     mismatch_reported: bool,
 }
@@ -48,7 +48,7 @@ pub(super) struct Http1 {
 }
 
 impl Http1 {
-    /// `track` is all that there is of this side, where that is known.
+    /// Writes a head. `track` describes all parts of this side, if they are known.
     pub(super) fn headers(
         &mut self,
         sink: &mut HttpSink<'_>,
@@ -66,10 +66,13 @@ impl Http1 {
         if head.has_bad_length() {
             sink.report(ExchangeFact::BadLength);
         }
-        // RFC 9112 section 6.2: not both of them.
+        // RFC 9112 section 6.2: content-length must not accompany transfer-encoding.
         let without_length = added == Added::Chunked;
         if let (true, Some(length)) = (without_length, head.content_length()) {
-            sink.note(&format!("left out of the {}, for the chunks: content-length: {length}", side.word()));
+            sink.note(&format!(
+                "left out of the {}, because its body is in chunks: content-length: {length}",
+                side.word()
+            ));
         }
         fields(sink.bytes(side), head, Some(side), without_length, &mut escaped);
         let out = sink.bytes(side);
@@ -108,7 +111,7 @@ impl Http1 {
         // RFC 9112 section 3.2.3: the target of CONNECT is the authority.
         let target = if self.connect { authority.or(path) } else { path };
         if let (true, Some(_), Some(path)) = (self.connect, authority, path) {
-            sink.note(&format!("the request has :path {}, for which CONNECT has no place", shown(path)));
+            sink.note(&format!("left out of the request, because CONNECT has no place for it: :path {}", shown(path)));
         }
         let out = sink.bytes(HttpSide::Request);
         token(out, method.unwrap_or(b"GET"), escaped, b":method");
@@ -128,7 +131,8 @@ impl Http1 {
         }
         for (name, pseudo) in [(":scheme", Pseudo::Scheme), (":protocol", Pseudo::Protocol)] {
             if let Some(text) = head.pseudo(pseudo) {
-                sink.note(&format!("the request has {name} {}, for which HTTP/1.1 has no place", shown(text)));
+                let text = shown(text);
+                sink.note(&format!("left out of the request, because HTTP/1.1 has no place for it: {name} {text}"));
             }
         }
         let (framing, added) = if head.opens_tunnel() {
@@ -136,7 +140,7 @@ impl Http1 {
         } else {
             let may_have_body = matches!(method, Some(b"POST" | b"PUT" | b"PATCH"));
             body_framing(sink, head, track, |track| match track {
-                // RFC 9112 section 6.3: a request that says nothing has no body.
+                // RFC 9112 section 6.3: a request whose fields announce no body has none.
                 Some(track) => track.has_body || track.has_trailers,
                 None => may_have_body,
             })
@@ -151,9 +155,12 @@ impl Http1 {
         // Writing to a Vec cannot fail.
         let _ = write!(out, "HTTP/1.1 {:03} {}\r\n", status.unwrap_or(0), status.map_or("", reason_phrase));
         if status.is_none() {
-            let recorded = head.pseudo(Pseudo::Status).map(|status| format!(" but '{}'", shown(status)));
-            let recorded = recorded.unwrap_or_default();
-            missing(sink, &format!("the response has no :status of three digits{recorded}; 000 is made up"));
+            match head.pseudo(Pseudo::Status).map(shown) {
+                Some(text) => {
+                    missing(sink, &format!("the response's :status '{text}' is not three digits; 000 is made up"))
+                }
+                None => missing(sink, "the response has no :status of three digits; 000 is made up"),
+            }
         }
         if head.is_informational() {
             return Added::Nothing;
@@ -187,7 +194,7 @@ impl Http1 {
         let (missing, unframed) = half.missing(&chunk, last);
         if unframed > 0 {
             sink.note(&format!(
-                "by its content-length, {unframed} bytes of the {} are missing, for which no chunk stands",
+                "by its content-length, {unframed} bytes of the {} are missing; no chunk stands for them",
                 side.word()
             ));
         }
@@ -210,7 +217,7 @@ impl Http1 {
         if half.framing != BodyFraming::Chunked || len == 0 {
             sink.body(side, chunk, missing);
         } else {
-            // A chunk of length 0 would be the last one.
+            // Empty parts are not written here, because a chunk of length 0 ends the body.
             let out = sink.bytes(side);
             let _ = write!(out, "{len:x}\r\n");
             sink.body(side, chunk, missing);
@@ -221,8 +228,8 @@ impl Http1 {
         }
     }
 
-    /// Whether no other exchange can follow on the connection: one side closes it, the server has taken an upgrade or
-    /// CONNECT, or nobody can tell where a body ends.
+    /// Whether no other exchange can follow on the connection: one side closes it, the server has accepted an upgrade
+    /// or CONNECT, or the end of a body is not clear.
     pub(super) fn is_last(&self) -> bool {
         let tunnel = self.halves[HttpSide::Response.index()].framing == BodyFraming::Tunnel;
         tunnel || self.closes || self.halves.iter().any(|half| half.mismatch_reported)
@@ -245,7 +252,7 @@ impl Http1 {
         escaped.report(sink, side);
     }
 
-    /// All parts of this side were written.
+    /// Ends this side, all of whose parts were written.
     fn end(&mut self, sink: &mut HttpSink<'_>, side: HttpSide) {
         let half = &mut self.halves[side.index()];
         if half.ended {
@@ -264,7 +271,7 @@ impl Http1 {
         }
     }
 
-    /// The exchange is over. What of it is missing was not written, unless it was known to be truncated.
+    /// Ends this side because the exchange is over. Only a truncated body gets a gap for its missing bytes.
     pub(super) fn finish(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, complete: bool, truncated: bool) {
         let half = &mut self.halves[side.index()];
         if half.ended {
@@ -282,16 +289,17 @@ impl Http1 {
 }
 
 impl Http1Side {
-    /// What is missing after a part of the body, `last` if it is known to be the last one; and how many of these bytes
-    /// are known to be missing, but have no place in the framing.
+    /// What is missing after a part of the body, which is the `last` one if that is known. The number counts missing
+    /// bytes that have no place in the framing.
     fn missing(&self, chunk: &BodyChunk<'_>, last: bool) -> (Missing, u64) {
         let sent = self.sent.saturating_add(chunk.bytes.len() as u64);
         let rest = self.content_length.filter(|_| last).map_or(0, |length| length.saturating_sub(sent));
         match self.framing {
-            // A dissector shows chunks when the last one has come and all are whole. Their sizes are made up anyway.
+            // Chunk sizes are made up anyway, so no chunk is cut: a dissector shows a body only if all chunks are
+            // whole.
             BodyFraming::Chunked if chunk.truncated || (chunk.as_string && rest > 0) => (Missing::Unframed, rest),
             BodyFraming::Length(_) if rest > 0 => (Missing::Bytes(rest), 0),
-            // What is missing before the end is counted there.
+            // The end of the body counts all missing bytes.
             BodyFraming::Length(_) if chunk.truncated => (Missing::Unframed, 0),
             BodyFraming::Headless | BodyFraming::Tunnel | BodyFraming::Nothing if chunk.truncated => {
                 (Missing::Unknown, 0)
@@ -301,7 +309,7 @@ impl Http1Side {
     }
 }
 
-/// A field that the replay needs and the trace has not.
+/// A field that the replay needs and the trace lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Added {
     Nothing,
@@ -309,7 +317,7 @@ enum Added {
     NoContent,
 }
 
-/// RFC 9112 section 6.3. `has_body` decides where the headers say nothing.
+/// How a body is framed (RFC 9112 section 6.3). `has_body` decides if the headers do not.
 fn body_framing(
     sink: &mut HttpSink<'_>,
     head: &MessageHead<'_>,
@@ -325,7 +333,7 @@ fn body_framing(
             if too_long {
                 sink.report(ExchangeFact::LongBody);
             }
-            // Trailers exist only after chunks, which take precedence over content-length.
+            // Trailers need chunks, which take precedence over content-length.
             let trailers = track.is_some_and(|track| track.has_trailers);
             if too_long || trailers {
                 (BodyFraming::Chunked, Added::Chunked)
@@ -343,7 +351,7 @@ pub(super) fn missing(sink: &mut HttpSink<'_>, what: &str) {
     sink.report(ExchangeFact::MadeUp(what.to_owned()));
 }
 
-/// Field lines; of a head, without the pseudo-headers that the first line or Host holds.
+/// Writes field lines. Those of a head leave out the pseudo-headers, which the first line and Host have.
 fn fields(
     out: &mut Vec<u8>,
     head: &MessageHead<'_>,
@@ -366,7 +374,7 @@ fn fields(
     }
 }
 
-/// RFC 9110 section 5.6.2. Any other byte would end the name, or the line.
+/// Writes a token (RFC 9110 section 5.6.2). Any other byte is escaped, because it would end the name or the line.
 fn token(out: &mut Vec<u8>, name: &[u8], escaped: &mut Escaped, key: &[u8]) {
     if !name.is_empty() && name.iter().all(|byte| is_token(*byte)) {
         out.extend_from_slice(name);
@@ -379,7 +387,7 @@ fn token(out: &mut Vec<u8>, name: &[u8], escaped: &mut Escaped, key: &[u8]) {
     percent(out, name, is_token);
 }
 
-/// A request target holds no blank and no control character (RFC 9112 section 3.2).
+/// Writes a request target, which must not have blanks or control characters (RFC 9112 section 3.2).
 fn request_target(out: &mut Vec<u8>, target: &[u8], escaped: &mut Escaped) {
     if target.iter().all(|byte| is_target(*byte)) {
         out.extend_from_slice(target);
@@ -403,7 +411,7 @@ fn is_target(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f
 }
 
-/// A table, because names are a good part of a trace.
+/// The bytes of tokens. This is a table for speed, because field names are a good part of a trace.
 static TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -424,7 +432,8 @@ pub(super) fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
-/// RFC 9110 section 5.5: CR, LF and NUL are dangerous, because they end the line or the text.
+/// Writes a field value. CR, LF and NUL are escaped, because they would end the line or the text (RFC 9110 section
+/// 5.5).
 pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: &[u8]) {
     let mut rest = text;
     if memchr3(b'\r', b'\n', 0, rest).is_some() {
@@ -442,12 +451,12 @@ pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: 
     out.extend_from_slice(rest);
 }
 
-/// Names of fields, for a note.
+/// Field names for a note.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     names: Vec<String>,
     more: usize,
-    /// The name and the value of a field, and fields of one name in a row, count once.
+    /// The last name. Equal names in a row count once, and so do the name and value of one field.
     last: Vec<u8>,
 }
 
@@ -460,7 +469,7 @@ impl Names {
         }
         key.clone_into(&mut self.last);
         if self.names.len() < NAMES {
-            // A name that nobody can see, or its end.
+            // Quotes show where a name begins and ends if it is empty or has blanks at an end.
             let bare = !key.is_empty() && key.trim_ascii().len() == key.len();
             self.names.push(if bare { shown(key) } else { format!("\"{}\"", shown(key)) });
         } else {
@@ -475,7 +484,7 @@ impl Names {
     }
 }
 
-/// Fields that could not stand as they were recorded.
+/// Fields that could not be written as they were recorded.
 #[derive(Debug, Default)]
 pub(super) struct Escaped(Names);
 
@@ -493,7 +502,7 @@ impl Escaped {
     }
 }
 
-/// Reason phrases (RFC 9110 section 15): nothing depends on them, but people look for them.
+/// The reason phrase of a status (RFC 9110 section 15). No tool needs it, but people expect it.
 #[must_use]
 pub(crate) fn reason_phrase(status: u16) -> &'static str {
     match status {

@@ -1,11 +1,11 @@
 //! HTTP/2 (RFC 9113): the greeting of both sides, then one stream.
 //!
-//! Exchanges of one recorded connection become streams of one connection later on: `synth/multiplex.rs` numbers them and
-//! leaves out the greetings of all but the first. So an entry ends where a frame ends, and no field block refers to
+//! Later, `synth/multiplex.rs` turns exchanges of one recorded connection into streams of one connection: it numbers
+//! them and leaves out all greetings but the first. So an entry ends where a frame ends, and no field block refers to
 //! another.
 //!
-//! Windows are as large as they can be, so that flow control never stands in the way. Frames are as large as every
-//! receiver takes them.
+//! Windows are as large as possible, so that flow control rarely matters. Frames are no larger than every receiver must
+//! accept.
 
 use std::{borrow::Cow, collections::HashSet, mem};
 
@@ -38,47 +38,47 @@ const END_HEADERS: u8 = 4;
 const ENABLE_PUSH: u16 = 2;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// The largest value that it may have.
+/// The largest window (RFC 9113 section 6.9.1).
 const MAX_WINDOW: u32 = 0x7fff_ffff;
 
 /// The largest payload of a frame, unless SETTINGS_MAX_FRAME_SIZE says otherwise (RFC 9113 section 4.2).
 const MAX_FRAME: usize = 16_384;
 
-/// Bytes before it.
+/// The length of a frame's header.
 const FRAME_HEAD: usize = 9;
 
 /// The window of a connection before the first update (RFC 9113 section 6.9.2).
 const FIRST_WINDOW: u32 = 65_535;
 
-/// Bytes after which a window is opened again.
+/// After this many bytes, the receiver opens its windows again.
 const UPDATE_AFTER: u32 = 1 << 30;
 
-/// The only stream: the first that a client opens.
+/// The only stream, which is the first that a client opens.
 const STREAM: u32 = 1;
 
-/// Bytes of a body that are put into frames with one look at the windows; less than [`UPDATE_AFTER`].
+/// How many bytes of a body are framed before the windows are checked again; fewer than [`UPDATE_AFTER`].
 const MAX_AT_ONCE: usize = 1 << 29;
 
-/// Missing bytes that frames are written for: more would be a crowd of packets with nothing in them.
+/// How many missing bytes frames are written for. More would need too many packets with nothing in them.
 const MAX_MISSING: u64 = 16 * MAX_FRAME as u64;
 
 #[derive(Debug, Default)]
 struct Http2Side {
     has_head: bool,
     content_length: Option<u64>,
-    /// Body bytes, with those that are missing.
+    /// How many body bytes were sent, including the missing ones.
     sent: u64,
-    /// Of these, how many since the other side opened its window again.
+    /// How many of these were sent since the other side last opened its window.
     in_window: u32,
     ended: bool,
-    /// A body that a dissector reads frame by frame: what waits for the rest of its frame.
+    /// Bytes of a gRPC-Web body in base64 that wait until they fill a frame.
     text: Option<Base64Text>,
-    /// A body of gRPC's messages.
+    /// Where the messages of a gRPC body begin and end.
     messages: Option<Messages>,
 }
 
-/// Bytes of gRPC-Web in base64. Its chunks end anywhere, and Wireshark decodes each frame for itself: so frames are
-/// filled, which leaves no group of four characters in two of them.
+/// Bytes of gRPC-Web in base64. The recorded parts end anywhere, but Wireshark decodes each frame by itself. So frames
+/// are filled, and no group of four characters is split between two of them.
 #[derive(Debug, Default)]
 struct Base64Text {
     waiting: Vec<u8>,
@@ -94,9 +94,9 @@ pub(super) struct Http2 {
 }
 
 impl Default for Http2 {
-    /// An encoder without a dynamic table refers to nothing but the static one. What it marks for indexing goes into the
-    /// decoder's table, where nothing ever refers to it: the encoder alone decides what it refers to (RFC 7541 section 1.1). So
-    /// the blocks of several exchanges can stand in one connection in any order.
+    /// The encoder has no dynamic table, so its field blocks refer to the static table only. The decoder may add fields
+    /// to its own table, but no block ever refers to them, because the encoder chooses the references (RFC 7541 section
+    /// 1.1). So the field blocks of several exchanges can come in any order on one connection.
     fn default() -> Self {
         let mut encoder = Encoder::new();
         encoder.set_max_table_size(0);
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Http2 {
 }
 
 impl Http2 {
-    /// What both sides say before the first request.
+    /// Writes the greeting: what both sides send before the first request.
     pub(super) fn greet(&mut self, sink: &mut HttpSink<'_>) {
         let settings = |out: &mut Vec<u8>, settings: &[(u16, u32)]| {
             frame(out, 6 * settings.len(), SETTINGS, 0, 0);
@@ -154,7 +154,7 @@ impl Http2 {
         self.block(sink, side, head, false, true);
     }
 
-    /// A field block (RFC 9113 section 8.2), pseudo-headers first.
+    /// Writes a field block (RFC 9113 section 8.2), pseudo-headers first.
     fn block(
         &mut self,
         sink: &mut HttpSink<'_>,
@@ -212,7 +212,7 @@ impl Http2 {
         left_out.report(sink, side);
     }
 
-    /// Bytes of a body. `next` are those that come next, as far as they are known.
+    /// Writes a part of a body. `next` is the part after it, if that is known.
     pub(super) fn body(
         &mut self,
         sink: &mut HttpSink<'_>,
@@ -240,7 +240,7 @@ impl Http2 {
         text.waiting.extend_from_slice(chunk.bytes);
         text.truncated |= chunk.truncated;
         text.as_string |= chunk.as_string;
-        // The last frame waits for what may come with it: the end.
+        // One byte or more waits, because the last frame may have to end the stream.
         let full = text.waiting.len().saturating_sub(1) / MAX_FRAME * MAX_FRAME;
         if last {
             self.write_text(sink, side, true);
@@ -257,7 +257,8 @@ impl Http2 {
         let Some(text) = self.halves[side.index()].text.as_mut().map(mem::take) else { return };
         let Base64Text { waiting, truncated, as_string } = text;
         if truncated {
-            // No dissector can read half a group of four characters.
+            // A cut frame is not decoded. A whole one might end inside a group of four characters, which no dissector
+            // can read.
             let chunk = BodyChunk { bytes: &waiting, span: None, truncated, as_string };
             self.cut_frame(sink, side, chunk, Missing::Unknown, last);
         } else if !waiting.is_empty() || last {
@@ -265,14 +266,15 @@ impl Http2 {
         }
     }
 
-    /// DATA frames of what is there and, where that is known, of what is missing: a dissector shows the first.
+    /// Writes DATA frames for the bytes that are there, which a dissector shows, and for a known number of missing
+    /// bytes.
     fn data(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, chunk: BodyChunk<'_>, last: bool) {
         let missing = self.missing(sink, side, &chunk, last);
         let lost = if let Missing::Bytes(bytes) = missing { bytes } else { 0 };
         let present = chunk.bytes.len();
         let half = &mut self.halves[side.index()];
         half.sent = half.sent.saturating_add(present as u64).saturating_add(lost);
-        // An empty frame says nothing, unless it is the end or something is missing.
+        // An empty frame is needed only to end the stream, or if bytes are missing.
         if present == 0 && lost == 0 && missing == Missing::Nothing && !last {
             return;
         }
@@ -304,7 +306,7 @@ impl Http2 {
         self.lost_frames(sink, side, rest, lost, last);
     }
 
-    /// DATA frames of which nothing is there. `nothing` is an empty part of the body.
+    /// Writes DATA frames whose payload is missing. `nothing` is an empty part of the body.
     fn lost_frames(
         &mut self,
         sink: &mut HttpSink<'_>,
@@ -318,14 +320,14 @@ impl Http2 {
             left -= len;
             self.open_window(sink, side, len as u32);
             let flags = if last && left == 0 { END_STREAM } else { 0 };
-            // A run ends with what is missing, and must not end between that and the head of its frame.
+            // The missing bytes end the run, which must not end between them and their frame's header.
             frame(sink.bytes_together(side, FRAME_HEAD + 1), len as usize, DATA, flags, STREAM);
             sink.body(side, nothing, Missing::Bytes(len));
         }
     }
 
-    /// A message of gRPC that is cut: a frame that ends with bytes that are missing, which no dissector begins to put
-    /// together. Where more of the message is there than one frame holds, whole ones come before it.
+    /// Writes a gRPC message that is cut, in a frame whose last bytes are missing: a dissector does not begin to
+    /// reassemble that. If more of the message is there than one frame holds, whole frames precede it.
     fn cut_frame(
         &mut self,
         sink: &mut HttpSink<'_>,
@@ -345,14 +347,14 @@ impl Http2 {
             (Some(rest), _) | (None, Missing::Bytes(rest)) if rest <= MAX_MISSING => Missing::Bytes(rest),
             (Some(rest), _) | (None, Missing::Bytes(rest)) => {
                 sink.note(&format!(
-                    "by its length, {rest} bytes of a message of the {} are missing, for which no frame stands",
+                    "by its length, {rest} bytes of a message of the {} are missing; no frame stands for them",
                     side.word()
                 ));
                 Missing::Unknown
             }
             _ => Missing::Unknown,
         };
-        // One lost byte stands for those that nobody counted.
+        // One lost byte stands for an unknown number.
         let lost = if let Missing::Bytes(bytes) = missing { bytes } else { 1 };
         let here = lost.min((MAX_FRAME - part.bytes.len()) as u64);
         let half = &mut self.halves[side.index()];
@@ -366,7 +368,7 @@ impl Http2 {
         self.lost_frames(sink, side, nothing, lost - here, last);
     }
 
-    /// What is missing after a part of the body, `last` if it is known to be the last one.
+    /// What is missing after a part of the body, which is the `last` one if that is known.
     fn missing(&self, sink: &mut HttpSink<'_>, side: HttpSide, chunk: &BodyChunk<'_>, last: bool) -> Missing {
         let half = &self.halves[side.index()];
         let sent = half.sent.saturating_add(chunk.bytes.len() as u64);
@@ -375,7 +377,7 @@ impl Http2 {
             1..=MAX_MISSING if chunk.truncated || chunk.as_string => Missing::Bytes(rest),
             1.. if chunk.truncated || chunk.as_string => {
                 sink.note(&format!(
-                    "by its content-length, {rest} bytes of the {} are missing, for which no frame stands",
+                    "by its content-length, {rest} bytes of the {} are missing; no frame stands for them",
                     side.word()
                 ));
                 Missing::Unframed
@@ -385,7 +387,7 @@ impl Http2 {
         }
     }
 
-    /// The other side opens its windows before they close.
+    /// Counts `len` bytes against the windows. The other side opens its windows again before they are used up.
     fn open_window(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, len: u32) {
         let half = &mut self.halves[side.index()];
         half.in_window += len;
@@ -396,7 +398,7 @@ impl Http2 {
             HttpSide::Request => HttpSide::Response,
             HttpSide::Response => HttpSide::Request,
         };
-        // What was counted before this frame was sent.
+        // The bytes before this frame were received, so they are credited.
         let credit = half.in_window - len;
         half.in_window = len;
         for stream in [0, STREAM] {
@@ -406,7 +408,7 @@ impl Http2 {
         }
     }
 
-    /// The exchange is over.
+    /// Ends this side, because the exchange is over.
     pub(super) fn finish(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, complete: bool) {
         let half = &self.halves[side.index()];
         if !half.has_head || half.ended {
@@ -421,7 +423,7 @@ impl Http2 {
     }
 }
 
-/// A frame's header (RFC 9113 section 4.1). A length is at most [`MAX_FRAME`].
+/// Writes a frame's header (RFC 9113 section 4.1). `len` is at most [`MAX_FRAME`].
 fn frame(out: &mut Vec<u8>, len: usize, kind: u8, flags: u8, stream: u32) {
     let len = (len as u32).to_be_bytes();
     out.extend_from_slice(&[len[1], len[2], len[3], kind, flags]);
@@ -436,7 +438,7 @@ fn last_data_head(out: &mut Vec<u8>, len: usize, is_last: bool) {
     frame(out, len, DATA, if is_last { END_STREAM } else { 0 }, STREAM);
 }
 
-/// Fields that HTTP/2 does not have.
+/// Fields that were left out, because HTTP/2 does not allow them.
 #[derive(Debug, Default)]
 struct LeftOut {
     of_connection: Names,
@@ -444,8 +446,8 @@ struct LeftOut {
 }
 
 impl LeftOut {
-    /// Whether the field stays. RFC 9113 section 8.2.2: fields of the connection belong to HTTP/1, also those that its
-    /// Connection field names; section 8.2.1: names are tokens.
+    /// Whether the field stays. Fields of an HTTP/1 connection do not, nor those that its Connection field names (RFC
+    /// 9113 section 8.2.2). Names must be tokens (section 8.2.1).
     fn keeps(&mut self, key: &[u8], text: &[u8], nominated: &HashSet<Cow<'_, [u8]>>) -> bool {
         let is = |name: &[u8]| key.eq_ignore_ascii_case(name);
         let of_connection = match key.len() {
@@ -480,7 +482,7 @@ impl LeftOut {
     }
 }
 
-/// The names in a Connection field, in lower case. A set, because both these names and the fields may be very many.
+/// The names in a Connection field, in lower case. This is a set, because there may be very many names and fields.
 fn nominated<'a>(head: &MessageHead<'a>) -> HashSet<Cow<'a, [u8]>> {
     let is_connection =
         |key: &[u8]| key.eq_ignore_ascii_case(b"connection") || key.eq_ignore_ascii_case(b"proxy-connection");
@@ -488,7 +490,7 @@ fn nominated<'a>(head: &MessageHead<'a>) -> HashSet<Cow<'a, [u8]>> {
     lists.flat_map(|(_, list)| list.split(|byte| *byte == b',')).map(|name| field_name(name.trim_ascii())).collect()
 }
 
-/// Pseudo-headers that HTTP/2 demands (RFC 9113 section 8.3) and the trace has not.
+/// Pseudo-headers that HTTP/2 requires (RFC 9113 section 8.3) and the trace lacks.
 fn made_up(sink: &mut HttpSink<'_>, side: HttpSide, head: &MessageHead<'_>) -> Vec<(&'static [u8], &'static [u8])> {
     let mut out: Vec<(&[u8], &[u8])> = Vec::new();
     let absent = |pseudo| head.pseudo(pseudo).is_none();
@@ -498,7 +500,7 @@ fn made_up(sink: &mut HttpSink<'_>, side: HttpSide, head: &MessageHead<'_>) -> V
                 missing(sink, "the request has no :method; GET is made up");
                 out.push((b":method", b"GET"));
             }
-            // RFC 9113 section 8.5: CONNECT has neither.
+            // RFC 9113 section 8.5: CONNECT has neither :path nor :scheme.
             let connect = head.method() == Some(b"CONNECT") && absent(Pseudo::Protocol);
             if absent(Pseudo::Path) && !connect {
                 missing(sink, "the request has no :path; / is made up");
@@ -519,13 +521,13 @@ fn made_up(sink: &mut HttpSink<'_>, side: HttpSide, head: &MessageHead<'_>) -> V
     out
 }
 
-/// RFC 9113 section 8.2: names are in lower case. Nothing says that one was in another case: names are the same in any
-/// (RFC 9110 section 5.1), and Envoy, which records its own, has them all in lower case.
+/// The name in lower case (RFC 9113 section 8.2). No note tells of the change, because case does not matter in names
+/// (RFC 9110 section 5.1), and Envoy records names in lower case anyway.
 fn field_name(key: &[u8]) -> Cow<'_, [u8]> {
     if key.iter().any(u8::is_ascii_uppercase) { Cow::Owned(key.to_ascii_lowercase()) } else { Cow::Borrowed(key) }
 }
 
-/// RFC 9113 section 8.2.1: no line breaks and no NUL, no blank at either end.
+/// The value without line breaks, NUL, and blanks at either end (RFC 9113 section 8.2.1).
 fn field_value<'a>(text: &'a [u8], key: &[u8], escaped: &mut Escaped) -> Cow<'a, [u8]> {
     let text = trim_blanks(text);
     if memchr3(b'\r', b'\n', 0, text).is_none() {

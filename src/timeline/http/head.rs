@@ -1,4 +1,4 @@
-//! The fields of a request or response that decide how it is framed.
+//! The head of a request or response, with the fields that decide how it is framed.
 
 use crate::trace::{Header, HttpPart, HttpPiece, HttpSide, MessageView, Nanos};
 
@@ -34,16 +34,16 @@ impl Pseudo {
 enum Length {
     Absent,
     One(u64),
-    /// No number, or several different ones.
+    /// It is not a number, or several fields differ.
     Bad,
 }
 
-/// What a content-type says of gRPC.
+/// Which kind of gRPC a content-type names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grpc {
     No,
     Yes,
-    /// gRPC-Web, which is made for HTTP/1.1: its trailers are in the body.
+    /// gRPC-Web, which also works over HTTP/1.1: its trailers are in the body.
     Web,
     /// gRPC-Web in base64.
     WebText,
@@ -52,7 +52,7 @@ enum Grpc {
 impl Grpc {
     fn of(content_type: &[u8]) -> Self {
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        // After a plus sign: how messages are encoded.
+        // What follows a plus sign is the encoding of the messages.
         let essence = essence.split(|byte| *byte == b'+').next().unwrap_or_default();
         let names: [(&[u8], Self); 3] = [
             (b"application/grpc", Self::Yes),
@@ -63,20 +63,20 @@ impl Grpc {
     }
 }
 
-/// A head, read once.
+/// A head whose fields were read once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageHead<'a> {
     view: MessageView<'a>,
     pub(super) fields: &'a [Header],
-    /// Where the first of each pseudo-header is.
+    /// The index of the first field of each pseudo-header.
     pseudo: [Option<usize>; PSEUDO],
     length: Length,
-    /// transfer-encoding ends in chunked.
+    /// The transfer-encoding ends in chunked.
     pub(super) chunked: bool,
     upgrade: bool,
-    /// RFC 9112 section 9.6: no other exchange follows on the connection.
+    /// Connection: close says that no other exchange follows on the connection (RFC 9112 section 9.6).
     pub(super) closes: bool,
-    /// By its content-type.
+    /// The kind of gRPC by the content-type.
     grpc: Grpc,
     te_trailers: bool,
     date: Option<&'a [u8]>,
@@ -105,7 +105,7 @@ impl<'a> MessageHead<'a> {
                 }
                 continue;
             }
-            // By length first: most fields are none of these.
+            // Comparing lengths first is quick, because most fields have other names.
             match key.len() {
                 2 if key.eq_ignore_ascii_case(b"te") => {
                     head.te_trailers |= has_token(view.bytes(field.value), b"trailers");
@@ -130,7 +130,7 @@ impl<'a> MessageHead<'a> {
 
     fn add_length(&mut self, value: &[u8]) {
         let parsed = str::from_utf8(value.trim_ascii()).ok();
-        // RFC 9110 section 8.6: digits, and no sign.
+        // RFC 9110 section 8.6 allows digits only, but Rust's parser accepts a sign.
         let parsed =
             parsed.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok());
         self.length = match (self.length, parsed) {
@@ -144,7 +144,7 @@ impl<'a> MessageHead<'a> {
         self.pseudo[pseudo as usize].map(|index| self.view.bytes(self.fields[index].value))
     }
 
-    /// Whether the field at `index` is a pseudo-header that this side may have, and the first of its name.
+    /// Whether the field at `index` is a pseudo-header that this side may have, and the first with its name.
     pub(super) fn is_pseudo(&self, index: usize, side: HttpSide) -> bool {
         let of_request = |pseudo| pseudo != Pseudo::Status as usize;
         let position = self.pseudo.iter().position(|first| *first == Some(index));
@@ -159,7 +159,7 @@ impl<'a> MessageHead<'a> {
         self.pseudo(Pseudo::Method)
     }
 
-    /// The status, where it is one (RFC 9110 section 15: three digits).
+    /// The status, if it has three digits (RFC 9110 section 15).
     pub(super) fn status(&self) -> Option<u16> {
         match self.pseudo(Pseudo::Status)? {
             digits @ [_, _, _] if digits.iter().all(u8::is_ascii_digit) => str::from_utf8(digits).ok()?.parse().ok(),
@@ -167,12 +167,12 @@ impl<'a> MessageHead<'a> {
         }
     }
 
-    /// 1xx, which another response follows; not 101, after which HTTP is over.
+    /// Whether the status is 1xx, so that another response follows. 101 is an exception, because it ends HTTP.
     pub(super) fn is_informational(&self) -> bool {
         self.status().is_some_and(|status| (100..200).contains(&status) && status != 101)
     }
 
-    /// A response that never has a body (RFC 9110 section 6.4.1).
+    /// Whether the response never has a body (RFC 9110 section 6.4.1).
     pub(super) fn is_bodiless(&self) -> bool {
         self.status().is_some_and(|status| status < 200 || status == 204 || status == 304)
     }
@@ -184,27 +184,27 @@ impl<'a> MessageHead<'a> {
         }
     }
 
-    /// A content-length that is none.
+    /// Whether the content-length is invalid.
     pub(super) fn has_bad_length(&self) -> bool {
         self.length == Length::Bad
     }
 
-    /// Signs of HTTP/2: gRPC, a client that takes trailers, extended CONNECT.
+    /// Whether there is a sign of HTTP/2: gRPC, a client that accepts trailers, or extended CONNECT.
     pub(super) fn wants_http2(&self) -> bool {
         self.grpc == Grpc::Yes || self.te_trailers || self.pseudo(Pseudo::Protocol).is_some()
     }
 
-    /// Whether the body is messages with their lengths: gRPC's, or gRPC-Web's that is not in base64.
+    /// Whether the body consists of messages with a length before each: gRPC, or gRPC-Web that is not in base64.
     pub(super) fn has_grpc_messages(&self) -> bool {
         matches!(self.grpc, Grpc::Yes | Grpc::Web)
     }
 
-    /// gRPC-Web in base64, which a dissector reads frame by frame.
+    /// Whether the body is gRPC-Web in base64, which a dissector decodes frame by frame.
     pub(super) fn is_grpc_web_text(&self) -> bool {
         self.grpc == Grpc::WebText
     }
 
-    /// A request after which, or a response with which, another protocol begins.
+    /// Whether another protocol begins after this request or response.
     pub(super) fn opens_tunnel(&self) -> bool {
         let connect = self.method() == Some(b"CONNECT") && self.pseudo(Pseudo::Protocol).is_none();
         connect
@@ -212,7 +212,7 @@ impl<'a> MessageHead<'a> {
             || (self.upgrade && self.method().is_some() && self.length == Length::Absent)
     }
 
-    /// The date header, in nanoseconds since 1970.
+    /// The date header, in nanoseconds since the Unix epoch.
     pub(super) fn date(&self) -> Option<u64> {
         let text = str::from_utf8(self.date?).ok()?;
         let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -220,7 +220,7 @@ impl<'a> MessageHead<'a> {
     }
 }
 
-/// Bytes of a trace for a note: the first ones, in ASCII.
+/// The first bytes of a text from a trace, escaped to ASCII for a note.
 pub(super) fn shown(bytes: &[u8]) -> String {
     const LONGEST: usize = 64;
     match bytes.get(..LONGEST) {
@@ -234,7 +234,7 @@ fn has_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|byte| *byte == b',').any(|element| element.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// RFC 9112 section 6.1: chunked is the last coding, if it is one at all.
+/// Whether the last coding is chunked, the only place where it may be (RFC 9112 section 6.1).
 fn ends_in_chunked(codings: &[u8]) -> bool {
     codings.rsplit(|byte| *byte == b',').next().is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }

@@ -1,11 +1,11 @@
-//! HTTP tap traces as connections: the recorded exchange replayed as HTTP/1.1 or HTTP/2 bytes.
+//! HTTP tap traces as connections: recorded exchanges are replayed as HTTP/1.1 or HTTP/2 bytes.
 //!
-//! An HTTP tap records fields and bodies, not bytes. Here they become the bytes that a client and a server would have
-//! sent, in entries like those of a tapped socket, so that the stages after this one need not know the difference.
+//! An HTTP tap records fields and bodies, not the bytes on the wire. This module makes the bytes that a client and a
+//! server would have sent, in entries like those of a tapped socket, so that later stages see no difference.
 //!
-//! A streamed exchange arrives in segments, and what comes late decides how the start is written: trailers ask for
-//! HTTP/2 or chunks, a missing content-length for chunks. So its segments are held until the exchange is over, or has
-//! become too large, or the stream is live and nobody may wait.
+//! A streamed exchange arrives in segments, and late segments decide how the start is written: trailers need HTTP/2 or
+//! chunks, a missing content-length needs chunks. So the segments are held until the exchange is over or too large, or
+//! a live stream has no more input for now.
 
 mod exchange;
 mod grpc;
@@ -32,22 +32,23 @@ pub(crate) use self::{h1::reason_phrase, streams::Streams, track::Completeness};
 use super::{Opening, Role, TimelineOptions, TimesFrom, start::Start};
 use crate::trace::{Connection, ExchangeFact, Findings, HttpPart, MessageView, Nanos, Place, TraceKind};
 
-/// Bytes of one exchange that are held.
+/// How many bytes of one exchange may be held.
 const MAX_HELD: usize = 256 << 10;
 
-/// Bytes of all exchanges of a source that are held.
+/// How many bytes of all exchanges of a source may be held.
 const MAX_HELD_TOGETHER: usize = 32 << 20;
 
-/// Exchanges that may be open. Nothing marks the end of a streamed one, so the one that was silent for longest ends.
+/// How many exchanges may be open. Nothing marks the end of a streamed exchange, so one more ends the exchange that has
+/// been silent for longest.
 const MAX_OPEN: usize = 8192;
 
-/// Exchanges that look complete and wait, because trailers may follow even a body of known length.
+/// How many exchanges that look complete are kept open, because trailers may follow even a body of known length.
 const MAX_COMPLETE: usize = 64;
 
 /// Which version of HTTP an exchange is replayed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum VersionChoice {
-    /// By what the exchange shows.
+    /// Chosen by what the exchange shows.
     #[default]
     Auto,
     /// HTTP/1.1.
@@ -58,10 +59,10 @@ pub enum VersionChoice {
     Two,
 }
 
-/// Whose connection is replayed, where the trace has both.
+/// Which connection is replayed if the trace has both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SideChoice {
-    /// The client's connection to Envoy; Envoy's to the server if only that one is recorded.
+    /// The client's connection to Envoy, or Envoy's connection to the server if only that one is recorded.
     #[default]
     #[value(help = "The client's connection to Envoy")]
     Downstream,
@@ -72,22 +73,22 @@ pub enum SideChoice {
 /// How HTTP traces are replayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpOptions {
-    /// The protocol.
+    /// The HTTP version.
     pub version: VersionChoice,
-    /// The connection.
+    /// Which connection is replayed.
     pub side: SideChoice,
 }
 
-/// What is said of a connection whose bytes are replayed.
+/// What is known of a connection whose bytes are replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpOpening {
-    /// 1 or 2.
+    /// The HTTP version, 1 or 2.
     pub version: u8,
-    /// No trailers, so that nothing in a streamed trace says that the exchange ends where it does.
+    /// The end of the exchange is assumed: in a streamed trace, only trailers mark it.
     pub end_assumed: bool,
-    /// No other exchange can follow on its connection; known when the exchange is over.
+    /// No other exchange can follow on the connection. This is known once the exchange is over.
     pub last: bool,
-    /// What was made up beyond that, escaped, or left out, one line each. Lines are safe for terminals.
+    /// What else was made up, escaped or left out, one line for each. The lines are safe for terminals.
     pub notes: String,
 }
 
@@ -99,7 +100,7 @@ pub(super) struct HttpReplay {
     max_open: usize,
     streams: Streams<Option<Exchange>>,
     held_together: usize,
-    /// Streams that hold something, on a live source: their slots and origins.
+    /// The slots and origins of streams that hold segments; used for live sources only.
     waiting: VecDeque<(usize, Place)>,
 }
 
@@ -123,12 +124,12 @@ impl HttpReplay {
         }
     }
 
-    /// The next entry; `view` is the message that was taken last.
+    /// The next entry. `view` is the message that was taken last.
     pub(super) fn next(&mut self, view: MessageView<'_>) -> Option<Made> {
         self.shared.out.next(view)
     }
 
-    /// The bytes of an entry that are not in the message.
+    /// Bytes of an entry that are in the replay's buffer.
     pub(super) fn bytes(&self, start: usize, end: usize) -> &[u8] {
         self.shared.out.bytes(start, end)
     }
@@ -199,7 +200,7 @@ impl HttpReplay {
         }
     }
 
-    /// Writes what is held of a stream, of which more may come.
+    /// Writes the held segments of a stream that may go on.
     fn begin(&mut self, index: usize, findings: &mut Findings) {
         let stream = self.streams.get(index);
         let Some(held) = stream.take_held() else { return };
@@ -212,18 +213,18 @@ impl HttpReplay {
         self.streams.give_back(held);
     }
 
-    /// The source waits for input: on a live stream, nothing else may.
+    /// Writes what is held, because a live source waits for input and its readers must not.
     pub(super) fn wait(&mut self, findings: &mut Findings) {
         self.shared.out.forget();
         for _ in 0..self.waiting.len() {
             let Some((index, origin)) = self.waiting.pop_front() else { break };
             let Some(stream) = self.streams.find(index) else { continue };
-            // The slot may be another stream's by now, which waits for itself.
+            // The slot may belong to another stream by now, which has its own place in the queue.
             if stream.origin != origin || stream.held_bytes == 0 || stream.state.is_some() {
                 continue;
             }
-            // A dissector shows a head whose body is announced when the body comes, and of a cut body it shows only
-            // what is in the packet of the head.
+            // A head that announces a body is kept, because a dissector shows it only with the body, and of a cut body
+            // shows only the bytes in the head's packet.
             if stream.announces_body() {
                 self.waiting.push_back((index, origin));
             } else {
@@ -232,7 +233,7 @@ impl HttpReplay {
         }
     }
 
-    /// The source has ended, and every exchange with it.
+    /// Ends all exchanges, because the source has ended.
     pub(super) fn end(&mut self, findings: &mut Findings) {
         self.shared.out.forget();
         for index in self.streams.in_order() {
@@ -277,7 +278,7 @@ fn completeness(tracks: &[Track; 2]) -> Completeness {
 }
 
 fn report_incomplete(env: &mut Env<'_>, exchange: &Exchange, tracks: &[Track; 2], cut: bool) {
-    // That the source is cut is a finding of its own.
+    // The cut of the source has a finding of its own.
     if cut {
         return;
     }

@@ -1,7 +1,7 @@
-//! The bytes of replayed exchanges and the entries that are made of them.
+//! The bytes of replayed exchanges, and the entries made of them.
 //!
-//! What one side sends without an answer in between is one run of bytes, as long as it fits one packet: a head and
-//! its body stand together, which also lets a dissector show both where the body is cut.
+//! What one side sends without an answer in between is one run of bytes, if it fits one packet. So a head and its body
+//! are in one packet, and a dissector can show both even if the body is cut.
 
 use std::collections::VecDeque;
 
@@ -11,22 +11,22 @@ use crate::{
     untrusted,
 };
 
-/// Bytes of a run; less than the payload of one IP packet.
+/// The most bytes of a run; fewer than the payload of one IP packet.
 const MAX_RUN: usize = 60_000;
 
-/// A body of at least so many bytes stays where it is; copying a small one costs less than a packet of its own.
+/// A body of at least this many bytes is not copied. A smaller one is, because a packet of its own costs more.
 pub(super) const LARGE: usize = 32_000;
 
-/// Notes of one run, in bytes: a comment has room for no more.
+/// The most bytes of notes on one run, so that they fit a packet comment.
 const MAX_NOTES: usize = 8 << 10;
 
-/// Stands for the notes that there is no room for.
-const MORE_NOTES: &str = "there is more to say, for which a comment has no room";
+/// Replaces the notes beyond [`MAX_NOTES`].
+const MORE_NOTES: &str = "more notes do not fit in this comment";
 
 /// Where the bytes of an entry are.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::timeline) enum BytesPlace {
-    /// In the replay's own buffer, from and to.
+    /// Start and end in the replay's own buffer.
     Own(usize, usize),
     /// In the current message.
     Message(Span),
@@ -36,37 +36,38 @@ pub(in crate::timeline) enum BytesPlace {
 pub(in crate::timeline) enum MadeKind {
     Opened(Box<Opening>),
     Data(Record<BytesPlace, String>),
-    /// Becomes several entries with data, when they are read.
+    /// A large body, which becomes several entries with data when they are read.
     Frames(Frames),
     Gap {
         direction: Direction,
         bytes: u64,
     },
-    /// The exchange is over. Where it is the `last`, no other one can follow on its connection.
+    /// The exchange is over. If it is the `last`, no other one can follow on its connection.
     Ended {
         complete: bool,
         last: bool,
     },
 }
 
-/// A body in frames of one size, which are put together when they are read: so a body of any size is in memory once.
+/// A body in frames of one size. They are put together only when they are read, so that a body of any size is in memory
+/// once.
 #[derive(Debug)]
 pub(in crate::timeline) struct Frames {
     direction: Direction,
-    /// What is left of it, in the current message.
+    /// The rest of the body, in the current message.
     span: Span,
     size: usize,
-    /// Writes what stands before the bytes of a frame: their number, and whether it is the last frame.
+    /// Writes a frame's header, given the length of its payload and whether it is the last frame.
     head: fn(&mut Vec<u8>, usize, bool),
     truncated: bool,
     as_string: bool,
-    /// More of it is missing, and nothing stands for that.
+    /// The end of the body is missing, and nothing stands for it.
     ends_early: bool,
     note: String,
 }
 
 impl Frames {
-    /// Writes whole frames, as many as one run holds, and answers how many of these bytes are no body.
+    /// Writes as many whole frames as one run holds. Returns how many of the bytes are framing.
     fn take_run(&mut self, view: MessageView<'_>, out: &mut Vec<u8>) -> u64 {
         let start = out.len();
         let mut body = 0;
@@ -81,12 +82,12 @@ impl Frames {
     }
 }
 
-/// An entry of a timeline, before it has a slot there.
+/// An entry of the replay, before it has a connection of the source.
 #[derive(Debug)]
 pub(in crate::timeline) struct Made {
     pub(in crate::timeline) stream: usize,
     pub(in crate::timeline) time: Nanos,
-    /// Where the message begins that it comes from.
+    /// Where the entry's message begins.
     pub(in crate::timeline) origin: Place,
     pub(in crate::timeline) kind: MadeKind,
 }
@@ -96,9 +97,9 @@ pub(in crate::timeline) struct Made {
 pub(super) enum Missing {
     Nothing,
     Bytes(u64),
-    /// At least one byte, and nobody knows how many.
+    /// An unknown number of bytes, at least one.
     Unknown,
-    /// The same, but the framing ends with the bytes that are there, so that a dissector shows them.
+    /// An unknown number of bytes. The framing ends with the bytes that are there, so that a dissector shows them.
     Unframed,
 }
 
@@ -106,7 +107,7 @@ pub(super) enum Missing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyChunk<'a> {
     pub(super) bytes: &'a [u8],
-    /// Where they are in the current message, if they are there.
+    /// Where the bytes are in the current message, if they are in it.
     pub(super) span: Option<Span>,
     pub(super) truncated: bool,
     pub(super) as_string: bool,
@@ -124,7 +125,7 @@ impl<'a> BodyChunk<'a> {
     }
 }
 
-/// Who sends, when.
+/// Which side of which exchange sends, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sending {
     pub(super) stream: usize,
@@ -146,14 +147,14 @@ struct Run {
 #[derive(Debug, Default)]
 pub(super) struct Out {
     buffer: Vec<u8>,
-    /// Where in `buffer` the frames begin that were put together for the entry being read.
+    /// Where in `buffer` the frames of the entry being read begin.
     frames: Option<usize>,
     queue: VecDeque<Made>,
     run: Option<Run>,
 }
 
 impl Out {
-    /// The next entry; `view` is the message that the spans are of.
+    /// The next entry. `view` is the message that spans refer to.
     pub(super) fn next(&mut self, view: MessageView<'_>) -> Option<Made> {
         let Some(Made { stream, time, origin, kind: MadeKind::Frames(frames) }) = self.queue.front_mut() else {
             return self.queue.pop_front();
@@ -184,7 +185,7 @@ impl Out {
         &self.buffer[start..end]
     }
 
-    /// Forgets bytes of entries that were read.
+    /// Frees the bytes of entries that were read.
     pub(super) fn forget(&mut self) {
         if self.queue.is_empty() && self.run.is_none() {
             self.buffer.clear();
@@ -192,7 +193,7 @@ impl Out {
         }
     }
 
-    /// Goes on in this direction; the bytes follow in the buffer.
+    /// Continues the run in this direction, or begins a new one. The caller appends its bytes to the buffer.
     pub(super) fn begin(&mut self, at: Sending) -> &mut Vec<u8> {
         if let Some(start) = self.frames.take() {
             self.buffer.truncate(start);
@@ -208,20 +209,20 @@ impl Out {
         &mut self.buffer
     }
 
-    /// The next bytes, `len` of them, are to be in one run.
+    /// Makes the next `len` bytes fit in one run.
     pub(super) fn together(&mut self, len: usize) {
         if self.run.as_ref().is_some_and(|run| self.buffer.len() - run.start + len > MAX_RUN) {
             self.flush();
         }
     }
 
-    /// The note of the run, if nothing but that is in it yet.
+    /// Takes the note of the run, if the run has no bytes yet.
     fn take_note(&mut self) -> String {
         let run = self.run.as_mut().filter(|run| run.start == self.buffer.len());
         run.map(|run| std::mem::take(&mut run.record.note)).unwrap_or_default()
     }
 
-    /// A large body in frames of `size` bytes.
+    /// Adds a large body in frames of `size` bytes.
     pub(super) fn frames(
         &mut self,
         at: Sending,
@@ -238,7 +239,7 @@ impl Out {
         self.push(at, MadeKind::Frames(frames));
     }
 
-    /// Body bytes, and what is missing after them.
+    /// Adds bytes of a body, and what is missing after them.
     pub(super) fn body(&mut self, at: Sending, chunk: BodyChunk<'_>, missing: Missing) {
         if let Some(span) = chunk.span
             && chunk.bytes.len() >= LARGE
@@ -273,7 +274,7 @@ impl Out {
         }
     }
 
-    /// Says something of the bytes that are being written.
+    /// Adds a note on the bytes that are being written.
     pub(super) fn note(&mut self, note: &str) {
         if let Some(run) = &mut self.run {
             add_note(&mut run.record.note, note);
@@ -303,7 +304,7 @@ impl Out {
         self.queue.push_back(Made { stream, time, origin, kind });
     }
 
-    /// The opening of a stream, while nobody has read it.
+    /// The opening of a stream, if it was not read yet.
     pub(super) fn opening(&mut self, stream: usize) -> Option<&mut Opening> {
         self.queue.iter_mut().rev().find_map(|made| match &mut made.kind {
             MadeKind::Opened(opening) if made.stream == stream => Some(&mut **opening),
@@ -312,7 +313,7 @@ impl Out {
     }
 }
 
-/// Adds a line, escaped: it may hold what was in the trace. From here on nobody need escape it.
+/// Adds a line. It is escaped here, because it may quote the trace; later code need not escape it again.
 pub(super) fn add_note(notes: &mut String, note: &str) {
     let note = untrusted::escape(note);
     if notes.len() + note.len() < MAX_NOTES {

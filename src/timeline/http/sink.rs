@@ -1,4 +1,4 @@
-//! Where exchanges are written, whatever protocol frames them.
+//! Where exchanges are written, in either HTTP version.
 
 use super::{
     HttpOptions,
@@ -9,7 +9,7 @@ use crate::{
     trace::{ExchangeFact, Fact, Finding, Findings, HttpSide, Nanos, Span},
 };
 
-/// What the exchanges of a source share: what the replay is to do, and where the clock of made-up times stands.
+/// What the exchanges of a source share: options, the clock for made-up times, and the output.
 #[derive(Debug)]
 pub(super) struct ReplayShared {
     pub(super) options: HttpOptions,
@@ -22,13 +22,13 @@ pub(super) struct ReplayShared {
     pub(super) out: Out,
 }
 
-/// What an exchange is written with.
+/// What writing an exchange needs.
 pub(super) struct Env<'e> {
     pub(super) shared: &'e mut ReplayShared,
     pub(super) findings: &'e mut Findings,
 }
 
-/// Where the framers write.
+/// Takes the bytes of one exchange from the code that frames them as HTTP/1 or HTTP/2.
 pub(super) struct HttpSink<'e> {
     shared: &'e mut ReplayShared,
     findings: &'e mut Findings,
@@ -38,7 +38,7 @@ pub(super) struct HttpSink<'e> {
 }
 
 impl<'e> HttpSink<'e> {
-    /// For what an exchange with this client sends at `at`.
+    /// Creates a sink for what an exchange sends at the time and place of `at`. `client` is the client's direction.
     pub(super) fn new(env: &'e mut Env<'_>, at: Sending, client: Direction, trace_id: u64) -> Self {
         Self { shared: env.shared, findings: env.findings, at, client, trace_id }
     }
@@ -51,7 +51,7 @@ impl<'e> HttpSink<'e> {
         Sending { direction, ..self.at }
     }
 
-    /// The buffer for what this side sends next.
+    /// The buffer for the next bytes of this side.
     pub(super) fn bytes(&mut self, side: HttpSide) -> &mut Vec<u8> {
         let at = self.at(side);
         self.shared.out.begin(at)
@@ -62,7 +62,7 @@ impl<'e> HttpSink<'e> {
         self.shared.out.body(at, chunk, missing);
     }
 
-    /// A large body in frames: see [`super::out::Out::frames`].
+    /// Writes a large body in frames, as [`super::out::Out::frames`] does.
     pub(super) fn frames(
         &mut self,
         side: HttpSide,
@@ -76,20 +76,21 @@ impl<'e> HttpSink<'e> {
         self.shared.out.frames(at, chunk, span, size, head, ends_early);
     }
 
-    /// The buffer for `len` bytes that a packet should not part.
+    /// The buffer for the next `len` bytes of this side, which should be in one packet.
     pub(super) fn bytes_together(&mut self, side: HttpSide, len: usize) -> &mut Vec<u8> {
         self.shared.out.together(len);
         self.bytes(side)
     }
 
-    /// Bytes of which nothing is there, not even a part.
+    /// Writes a gap of `bytes` missing bytes.
     pub(super) fn gap(&mut self, side: HttpSide, bytes: u64) {
         let at = self.at(side);
         self.shared.out.flush();
         self.shared.out.push(at, MadeKind::Gap { direction: at.direction, bytes });
     }
 
-    /// Says what was made up, escaped or left out: where the connection opens, or, if that is long ago, here.
+    /// Notes what was made up, escaped or left out. The note goes to the opening of the connection, or to the current
+    /// bytes if the opening was already read.
     pub(super) fn note(&mut self, note: &str) {
         match self.shared.out.opening(self.at.stream).and_then(|opening| opening.http.as_mut()) {
             Some(http) => add_note(&mut http.notes, note),

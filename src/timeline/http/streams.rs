@@ -1,4 +1,4 @@
-//! The exchanges of a source that are open, and what of them is held.
+//! The open exchanges of a source, and the parts of them that are held.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -9,12 +9,12 @@ use crate::trace::{HttpPart, Message, MessageView, Place};
 #[derive(Debug, Default)]
 pub(crate) struct HeldParts {
     message: Box<Message>,
-    /// How many, roughly.
+    /// How much memory the parts take, roughly.
     pub bytes: usize,
 }
 
 impl HeldParts {
-    /// The parts.
+    /// The parts as a message.
     #[must_use]
     pub(crate) fn view(&self) -> MessageView<'_> {
         MessageView::new(&self.message, &[])
@@ -24,22 +24,22 @@ impl HeldParts {
 /// One open exchange.
 #[derive(Debug, Default)]
 pub(crate) struct OpenExchange<S> {
-    /// What its user keeps with it.
+    /// What the caller keeps with the exchange.
     pub state: S,
-    /// Request and response so far.
+    /// What is known of the request and the response so far.
     pub tracks: [Track; 2],
-    /// Offset and index of the message that began it.
+    /// Where the first message of the exchange begins.
     pub origin: Place,
-    /// Bytes held, counted with their records; 0 where nothing is.
+    /// How many bytes are held, including their records; 0 if nothing is held.
     pub held_bytes: usize,
     held: Option<HeldParts>,
     trace_id: u64,
-    /// When a part of it came last.
+    /// The value of [`Streams::stamp`] when the last part came.
     stamp: u64,
 }
 
 impl<S> OpenExchange<S> {
-    /// Copies the parts of a message.
+    /// Copies the parts of a message and holds them.
     pub(crate) fn hold(&mut self, view: MessageView<'_>) {
         let held = self.held.get_or_insert_default();
         held.message.append_http(view);
@@ -47,13 +47,13 @@ impl<S> OpenExchange<S> {
         self.held_bytes = held.bytes;
     }
 
-    /// What is held, which then is no longer.
+    /// Takes the held parts.
     pub(crate) fn take_held(&mut self) -> Option<HeldParts> {
         self.held_bytes = 0;
         self.held.take()
     }
 
-    /// Whether what is held ends in a head that announces a body.
+    /// Whether the last held part is a head that announces a body.
     #[must_use]
     pub(crate) fn announces_body(&self) -> bool {
         let last = self.held.as_ref().and_then(|held| held.message.http.last());
@@ -61,22 +61,23 @@ impl<S> OpenExchange<S> {
     }
 }
 
-/// Streams by their `trace_id`, in dense slots that are used again.
+/// Open exchanges by their `trace_id`, in slots that are reused.
 #[derive(Debug, Default)]
 pub(crate) struct Streams<S> {
     slots: Vec<Option<OpenExchange<S>>>,
     free: Vec<usize>,
     by_id: HashMap<u64, usize>,
-    /// Slots by when they were used last.
+    /// The slots by the stamp of their last use.
     order: BTreeMap<u64, usize>,
-    /// Slots that looked complete when the stamp was given.
+    /// Slots that looked complete, with their stamp at that time.
     complete: VecDeque<(usize, u64)>,
+    /// Counts the segments.
     stamp: u64,
     spare: Vec<HeldParts>,
 }
 
 impl<S: Default> Streams<S> {
-    /// The stream of a segment.
+    /// The slot of a segment's stream.
     pub(crate) fn of(&mut self, view: MessageView<'_>) -> usize {
         let message = view.message();
         self.stamp += 1;
@@ -103,7 +104,7 @@ impl<S: Default> Streams<S> {
         index
     }
 
-    /// A slot without a stream in it.
+    /// Reserves an empty slot.
     pub(crate) fn reserve(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -111,12 +112,12 @@ impl<S: Default> Streams<S> {
         })
     }
 
-    /// The slot may be used again.
+    /// Frees a slot for another stream.
     pub(crate) fn release(&mut self, index: usize) {
         self.free.push(index);
     }
 
-    /// The stream in a slot that [`Streams::of`] answered.
+    /// The stream in a slot that [`Streams::of`] returned.
     pub(crate) fn get(&mut self, index: usize) -> &mut OpenExchange<S> {
         self.slots[index].as_mut().expect("a slot holds its stream until that is removed")
     }
@@ -134,7 +135,7 @@ impl<S: Default> Streams<S> {
         Some(stream)
     }
 
-    /// Gives memory back for the next stream, unless it is much: few streams are that large.
+    /// Gives memory back for the next stream. Large memory is freed, because few streams need it.
     pub(crate) fn give_back(&mut self, mut held: HeldParts) {
         const SPARE: usize = 64;
         const LARGE: usize = 256 << 10;
@@ -145,18 +146,18 @@ impl<S: Default> Streams<S> {
         }
     }
 
-    /// Notes that the stream may be over.
+    /// Notes that a stream looks complete.
     pub(crate) fn note_complete(&mut self, index: usize) {
         if let Some(stream) = self.slots.get(index).and_then(Option::as_ref) {
             self.complete.push_back((index, stream.stamp));
         }
     }
 
-    /// A stream that has to make room: there are too many that look complete, or too many at all.
+    /// A stream that must end, because too many look complete or too many are open.
     pub(crate) fn next_to_end(&mut self, most: usize, most_complete: usize) -> Option<usize> {
         while self.complete.len() > most_complete {
             let (index, stamp) = self.complete.pop_front()?;
-            // One that went on since then is in the queue again, if it still looks complete.
+            // A stream that went on since then has another stamp. It is in the queue again if it still looks complete.
             if self.slots[index].as_ref().is_some_and(|stream| stream.stamp == stamp) {
                 return Some(index);
             }

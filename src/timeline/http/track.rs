@@ -1,39 +1,39 @@
-//! What is known of one half of an exchange, part by part.
+//! What is known of a request or response so far. Each part adds to it.
 
 use super::head::MessageHead;
 use crate::trace::{HttpPart, HttpPiece, HttpSide, MessageView};
 
-/// How much of a request, a response or both is there.
+/// How complete a request, a response or both are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Completeness {
-    /// As far as one can tell, all.
+    /// Nothing is known to be missing.
     Complete,
-    /// Fewer body bytes than content-length says, and not because they were truncated.
+    /// The body has fewer bytes than content-length says, and was not truncated.
     Unfinished,
-    /// No headers.
+    /// There are no headers.
     Headless,
 }
 
 /// What is known of a request or a response so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Track {
-    /// Headers came, and not only those of an informational response.
+    /// Headers came that are not those of an informational response.
     pub has_head: bool,
-    /// Body bytes so far.
+    /// How many body bytes came so far.
     pub body: u64,
-    /// Body parts with at least one byte, there or truncated.
+    /// A part of the body came that is not empty, or was truncated.
     pub has_body: bool,
     /// A part of the body was truncated.
     pub truncated: bool,
-    /// A part of the body is JSON_BODY_AS_STRING's.
+    /// A part of the body is from JSON_BODY_AS_STRING.
     pub as_string: bool,
     /// Trailers came.
     pub has_trailers: bool,
-    /// Parts came in another order than they are sent in.
+    /// Parts came in an order in which they cannot have been sent.
     pub out_of_order: bool,
-    /// HTTP/2 or gRPC, by its fields.
+    /// The fields are a sign of HTTP/2 or gRPC.
     pub wants_http2: bool,
-    /// An upgrade or CONNECT: bytes of another protocol follow.
+    /// Bytes of another protocol follow, because of an upgrade or CONNECT.
     pub tunnel: bool,
     content_length: Option<u64>,
     head_request: bool,
@@ -71,19 +71,19 @@ impl Track {
         self.tunnel |= head.opens_tunnel();
     }
 
-    /// Whether nothing of it came.
+    /// Whether no part came.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.last.is_none()
     }
 
-    /// Whether it is a request whose response has no body.
+    /// Whether this is a HEAD request, whose response has no body.
     #[must_use]
     pub fn is_head_request(&self) -> bool {
         self.head_request
     }
 
-    /// Whether it is a response that has no body by its status.
+    /// Whether this is a response whose status allows no body.
     #[must_use]
     pub fn is_bodiless(&self) -> bool {
         self.bodiless
@@ -95,19 +95,19 @@ impl Track {
         self.content_length
     }
 
-    /// Whether there is nothing that could still come but trailers.
+    /// Whether the end of the body is known, so that only trailers may still come.
     #[must_use]
     pub fn has_known_end(&self) -> bool {
         self.has_trailers || self.bodiless || self.content_length.is_some()
     }
 
-    /// Whether a body of known length is to follow.
+    /// Whether more bytes of a body of known length should follow.
     #[must_use]
     pub fn announces_body(&self) -> bool {
         !self.bodiless && self.content_length.is_some_and(|length| length > self.body)
     }
 
-    /// How much of it is there. The response to a HEAD request has no body, whatever its content-length.
+    /// How complete this half is. The response to a HEAD request has no body, whatever its content-length.
     #[must_use]
     pub fn completeness(&self, to_head_request: bool) -> Completeness {
         if !self.has_head {
