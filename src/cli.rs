@@ -34,8 +34,8 @@ INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zs
 with a trace's suffix counts as a trace; any other file is judged by its first bytes. OUTPUT is a capture file (several
 inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
 
-OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har. If .gz or .zst
-follows, the output is packed. Any other suffix needs -F.
+OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har. If .gz or
+.zst follows, the output is packed. Any other suffix needs -F.
 
 Exit status: 0 done; 1 done, but some input was damaged; 2 not done, and no output was written.
 

@@ -90,8 +90,8 @@ impl Cuts {
         if stopped > 0 {
             let directions = words::count_of(stopped, "direction", "directions");
             text.push_str(&format!(
-                ". A buffered tap stops recording a direction at its limit: everything that came later in {directions}, \
-                 whole requests and responses too, is not in the trace"
+                ". A buffered tap stops recording a direction at its limit: everything that came later in \
+                 {directions}, whole requests and responses too, is not in the trace"
             ));
         }
         Some(text)

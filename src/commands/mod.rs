@@ -98,8 +98,11 @@ fn passed_over(path: &Path, error: &InputError, verbosity: Verbosity) {
 fn count_passed_over(count: usize, verbosity: Verbosity) {
     if count > 0 && verbosity > Verbosity::Quiet {
         let list = if verbosity == Verbosity::Verbose { "" } else { "; -v lists them" };
-        let files =
-            if count == 1 { "1 file that is not a trace was" } else { &format!("{count} files that are not traces were") };
+        let files = if count == 1 {
+            "1 file that is not a trace was"
+        } else {
+            &format!("{count} files that are not traces were")
+        };
         print_line("note", &format_args!("{files} passed over{list}"));
     }
 }
