@@ -207,7 +207,7 @@ pub struct ConvertArgs {
     #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<usize>,
 
-    /// Limits of what is read.
+    /// Limits on what is read.
     #[command(flatten)]
     pub limits: LimitArgs,
 
@@ -286,10 +286,10 @@ fn max_message(text: &str) -> Result<usize, String> {
     in_range(text, crate::input::LEAST_MAX_MESSAGE, usize::try_from(1_u64 << 40).unwrap_or(usize::MAX))
 }
 
-fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {
+fn in_range(text: &str, min: usize, max: usize) -> Result<usize, String> {
     match text.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!("expected a number from {least} to {most}")),
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("expected a number from {min} to {max}")),
     }
 }
 

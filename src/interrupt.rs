@@ -39,7 +39,7 @@ static WAKE: OnceLock<UnixStream> = OnceLock::new();
 /// Installs handlers for the two signals.
 ///
 /// # Errors
-/// Where the operating system refuses.
+/// The operating system refused.
 pub(crate) fn install() -> io::Result<()> {
     let (read, write) = UnixStream::pair()?;
     let again = Arc::new(AtomicBool::new(false));
@@ -65,7 +65,7 @@ pub(crate) fn signal() -> Option<u8> {
 
 /// Standard input that ends when a signal arrives.
 pub(crate) fn stdin() -> impl Read + Send {
-    // Not read through io::stdin(): its buffer would hide bytes from poll.
+    // This does not read through io::stdin(), because its buffer would hide bytes from poll.
     Interruptible(io::stdin())
 }
 

@@ -89,7 +89,7 @@ impl Har {
     /// Begins a file at `destination`. An exchange without any time gets `start_time`, in nanoseconds since 1970.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be created.
+    /// [`OutputError`] if the destination cannot be created.
     pub fn create(
         destination: &Destination,
         options: HttpOptions,
@@ -101,7 +101,7 @@ impl Har {
     /// Does what [`Har::create`] does, and creates the destination as `output` says.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be created.
+    /// [`OutputError`] if the destination cannot be created.
     pub fn create_with(
         destination: &Destination,
         options: HttpOptions,
@@ -128,7 +128,7 @@ impl Har {
     /// Adds an exchange of the trace file called `name`.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be written.
+    /// [`OutputError`] if the destination cannot be written.
     pub fn entry(&mut self, name: &str, view: MessageView<'_>, tracks: &[Track; 2]) -> Result<(), OutputError> {
         let entry = HarEntry::new(name, view, tracks, self.options, self.start_time);
         let mut chunks = Chunks { har: self, failed: None };
@@ -147,7 +147,7 @@ impl Har {
     /// Writes out what is buffered, so that the reader of a live stream sees it.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be written.
+    /// [`OutputError`] if the destination cannot be written.
     pub fn flush(&mut self) -> Result<(), OutputError> {
         // A trace without exchanges leaves no file, so nothing is written before the first entry.
         if self.entries > 0 && !self.buffer.is_empty() {
@@ -159,7 +159,7 @@ impl Har {
     /// Completes the file, which gets its name only now.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be written.
+    /// [`OutputError`] if the destination cannot be written.
     pub fn finish(mut self) -> Result<(), OutputError> {
         self.buffer.append(b"\n]}}\n");
         self.output.finish(&self.buffer)

@@ -24,7 +24,7 @@ pub struct TapStream<S> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WriteEnd {
     Open,
-    /// The end follows the next write, whose event will carry `end_stream`.
+    /// What is written next is the last, and its event will carry `end_stream`.
     Announced,
     /// The trace has the end.
     Recorded,
