@@ -21,7 +21,7 @@ use crate::proto::{
 /// What `envoy.config.tap.v3.OutputConfig` and `SocketTapConfig` can ask of a tap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TapSettings {
-    /// Whether each event is a segment of its own, written as it happens. Otherwise, the whole connection is one message.
+    /// Whether each event is a segment of its own, as it happens. Otherwise, the whole connection is one message.
     pub streaming: bool,
     /// How many bytes of reads are kept: per event when streaming, per connection otherwise.
     pub max_buffered_rx_bytes: u32,
