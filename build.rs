@@ -1,7 +1,7 @@
-//! Makes prost types of the messages of `proto/`, which `record` writes and reads.
+//! Generates prost types for the messages of `proto/`, which `record` writes and reads.
 //!
-//! They come from a descriptor set that lies beside the `.proto` files, and that a test holds against them, so that neither
-//! `protoc` nor a compiler in Rust for its language is needed to build the program.
+//! They come from a descriptor set beside the `.proto` files, so that the build needs neither `protoc` nor a `.proto`
+//! compiler written in Rust. A test checks that the set matches the files.
 
 use std::error::Error;
 

@@ -1,7 +1,7 @@
-//! The relay untapped and tapped, side by side: `cargo bench --bench relay`.
+//! Compares the relay without a tap and with several: `cargo bench --bench relay`.
 //!
-//! Bytes go from a client through the relay to a server that drops them; then connections are made one after another,
-//! each for one short question and answer. The best of three runs each, because the machine has other things to do.
+//! First, connections are made one after another, each for one short question and answer. Then bytes go from a client
+//! through the relay to a server that drops them. The best of three runs counts, because the machine may be busy.
 
 use std::{
     path::Path,
@@ -27,18 +27,17 @@ fn tap(folder: &Path, name: &str, format: TraceFormat, settings: TapSettings) ->
 
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
-    let all = u32::MAX;
     let every_byte = TapSettings {
         streaming: true,
-        max_buffered_rx_bytes: all,
-        max_buffered_tx_bytes: all,
+        max_buffered_rx_bytes: u32::MAX,
+        max_buffered_tx_bytes: u32::MAX,
         ..TapSettings::default()
     };
     let limited = TapSettings { streaming: true, ..TapSettings::default() };
     let cases = [
         ("untapped", Vec::new()),
         ("buffered, 1 KiB", tap(folder.path(), "buffered", TraceFormat::ProtoBinary, TapSettings::default())),
-        ("streamed, 1 KiB an event", tap(folder.path(), "limited", TraceFormat::ProtoBinary, limited)),
+        ("streamed, 1 KiB per event", tap(folder.path(), "limited", TraceFormat::ProtoBinary, limited)),
         ("streamed, every byte, binary", tap(folder.path(), "binary", TraceFormat::ProtoBinary, every_byte.clone())),
         ("streamed, every byte, JSON", tap(folder.path(), "json", TraceFormat::JsonBodyAsBytes, every_byte.clone())),
         ("streamed, every byte, text", tap(folder.path(), "text", TraceFormat::ProtoText, every_byte)),

@@ -1,9 +1,9 @@
-//! What each stage costs, with those before it: `cargo bench --bench stages [-- FILTER]`.
+//! Measures what each stage costs together with the stages before it: `cargo bench --bench stages [-- FILTER]`.
 //!
-//! Traces of 8 MiB in memory, in the four encodings, with events of 100 bytes and of 16 KiB. The rates are bytes of the
-//! trace: what a stage adds is the difference between its time and that of the stage above it. In those called `newer`,
-//! each event has one field that this version does not know; in those called `turned`, two of its fields are not in the
-//! order in which Envoy writes them.
+//! The traces are 8 MiB in memory, in the four encodings, with events of 100 bytes and of 16 KiB. Rates are in bytes of
+//! the trace. The cost of a stage alone is the difference between its time and that of the stage before it. In the
+//! traces called `newer`, each event has one field that this version does not know. In those called `turned`, two
+//! fields of each event are not in the order in which Envoy writes them.
 
 use std::{
     fmt,
@@ -41,7 +41,7 @@ fn main() {
     divan::main();
 }
 
-/// A trace, by the name that stands in the table.
+/// A trace, shown in the table by its name.
 #[derive(Clone, Copy)]
 struct Input {
     encoding: Encoding,
@@ -50,14 +50,14 @@ struct Input {
     shape: Shape,
 }
 
-/// What the events look like.
+/// How the events are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
     /// As Envoy writes them.
     Plain,
-    /// With one more field, of a number and a name that no Envoy has yet.
+    /// With one more field, whose number and name no Envoy has yet.
     Newer,
-    /// With the last field before the one before it.
+    /// With the last field first.
     Turned,
 }
 
@@ -115,7 +115,7 @@ impl Input {
 }
 
 impl Shape {
-    /// A segment, which was encoded plainly. One without a payload stays as it is.
+    /// Gives a plainly encoded segment this shape. A segment without a payload stays as it is.
     fn of(self, encoding: Encoding, segment: Vec<u8>) -> Vec<u8> {
         let (seq_num, end): (&str, &str) = match (self, encoding) {
             (Self::Plain, _) => return segment,
@@ -132,7 +132,7 @@ impl Shape {
         match self {
             Self::Newer if is_json => format!("{},\n   \"newer\": 1{}", &text[..to], &text[to..]),
             Self::Newer => format!("{}\n    newer: 1{}", &text[..to], &text[to..]),
-            // Before the timestamp, which is the first field.
+            // The field moves before the timestamp, which is the first field.
             _ if is_json => {
                 let text = text.replacen(&format!(",{field}"), "", 1);
                 text.replacen("\n   \"timestamp\"", &format!("{field},\n   \"timestamp\""), 1)
@@ -162,7 +162,7 @@ impl Shape {
                 event.seq_num = 0;
                 [seq_num.encode_to_vec(), event.encode_to_vec()].concat()
             }
-            // Field 15, a number.
+            // The new field has the number 15, and is a varint.
             _ => [event.encode_to_vec().as_slice(), b"\x78\x01"].concat(),
         };
         let field = |tag: &[u8], bytes: &[u8]| {
@@ -233,7 +233,7 @@ fn bench(bencher: Bencher<'_, '_>, input: Input, run: impl Fn(Source)) {
     bencher.counter(BytesCount::new(trace.len())).with_inputs(|| input.source(&trace)).bench_local_values(run);
 }
 
-/// Bytes to messages.
+/// Decodes bytes to messages.
 #[divan::bench(args = INPUTS, sample_count = 30, sample_size = 1)]
 fn decode(bencher: Bencher<'_, '_>, input: Input) {
     bench(bencher, input, |mut source| {
@@ -251,7 +251,7 @@ fn decode(bencher: Bencher<'_, '_>, input: Input) {
     });
 }
 
-/// Messages to entries of connections.
+/// Assembles messages to entries of connections.
 #[divan::bench(args = INPUTS, sample_count = 30, sample_size = 1)]
 fn timeline(bencher: Bencher<'_, '_>, input: Input) {
     bench(bencher, input, |source| {
@@ -261,7 +261,7 @@ fn timeline(bencher: Bencher<'_, '_>, input: Input) {
     });
 }
 
-/// Entries to packets, which are counted.
+/// Makes packets of entries, and counts their bytes.
 #[divan::bench(args = INPUTS, sample_count = 30, sample_size = 1)]
 fn synth(bencher: Bencher<'_, '_>, input: Input) {
     #[derive(Default)]
@@ -281,7 +281,7 @@ fn synth(bencher: Bencher<'_, '_>, input: Input) {
     });
 }
 
-/// Packets to a capture that nobody keeps.
+/// Writes packets to a capture that is not kept.
 #[divan::bench(args = INPUTS, sample_count = 30, sample_size = 1)]
 fn capture(bencher: Bencher<'_, '_>, input: Input) {
     bench(bencher, input, |source| {
@@ -306,7 +306,7 @@ fn for_each_entry(source: Source, mut each: impl FnMut(&Timelines)) {
     assert!(findings.is_empty());
 }
 
-/// The one connection of a trace.
+/// Makes packets of the trace's only connection.
 fn to_packets(source: Source, sink: &mut impl PacketSink) {
     let mut flow = None;
     for_each_entry(source, |timelines| {

@@ -1,9 +1,9 @@
 //! Times whole runs of the program against `cat`, `cp -r` and `editcap` over the same bytes, in turn, and prints the
-//! medians and their ratios. A benchmark: it fails on nothing. `scripts/bench` runs it.
+//! medians and their ratios. It only measures: no ratio makes it fail. `scripts/bench` runs it.
 //!
-//! Everything lies on tmpfs, so that what is measured is the program and the kernel's copying, not a disk. Before each
-//! run a scratch file of the output's size is written and unlinked, because a virtual machine may have given freed
-//! pages back to its host.
+//! All files are on tmpfs, so that the program and the kernel's copying are measured, not a disk. Before each run, a
+//! scratch file of the output's size is written and unlinked, because a virtual machine may have given freed pages back
+//! to its host.
 
 use std::{
     error::Error,
@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Pairs of runs, after one of each that does not count.
+/// How many pairs of runs count. One pair before them does not.
 const RUNS: usize = 7;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -23,12 +23,12 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// One line of the table.
 struct Work {
     name: &'static str,
-    /// Arguments of the example `generate`, without the output.
+    /// Arguments of the example `generate`, except the output.
     generate: [&'static str; 3],
     input: &'static str,
     /// Arguments of `tap2pcap`, with IN and OUT.
     convert: &'static [&'static str],
-    /// The shell command to hold it against, with IN and OUT.
+    /// The shell command to compare with, with IN and OUT.
     against: &'static str,
     goal: f64,
 }
@@ -210,7 +210,7 @@ fn main() -> Result<()> {
     result
 }
 
-/// What a run costs before it has done anything: the program's size, and whole runs of hardly any work.
+/// Measures what a run costs before it does any work: the program's size, and runs with hardly any work.
 fn start_up(program: &Path, directory: &Path) -> Result<()> {
     let trace = directory.join("one.pb");
     let segment = fs::read("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb")?;
@@ -219,7 +219,7 @@ fn start_up(program: &Path, directory: &Path) -> Result<()> {
         let mut times = Vec::new();
         for _ in 0..=5 * RUNS {
             let start = Instant::now();
-            // A trace that is cut off after a KiB says so.
+            // The trace is cut off after 1 KiB, so the program reports an error.
             Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
             times.push(start.elapsed().as_secs_f64() * 1000.0);
         }
@@ -253,7 +253,7 @@ fn bench(work: &Work, program: &Path, generate: &Path, directory: &Path) -> Resu
             .replace("IN", &input.display().to_string())
             .replace("OUT", &output.display().to_string())
     };
-    // What comes before the last `;` prepares and is not timed.
+    // The commands before the last `;` are preparation and are not timed.
     let (prepare, against) = match work.against.rsplit_once(';') {
         Some((prepare, against)) => (Some(fill(prepare)), fill(against)),
         None => (None, fill(work.against)),
@@ -267,16 +267,16 @@ fn bench(work: &Work, program: &Path, generate: &Path, directory: &Path) -> Resu
     for run in 0..=RUNS {
         let mut command = Command::new(program);
         command.args(&args);
-        let (our, memory) = timed(command, size, directory)?;
+        let (our_time, memory) = timed(command, size, directory)?;
         clean(directory)?;
         let mut command = Command::new("sh");
         command.arg("-c").arg(&against);
-        let (their, _) = timed(command, size, directory)?;
+        let (their_time, _) = timed(command, size, directory)?;
         clean(directory)?;
         if run > 0 {
-            ours.push(our);
-            theirs.push(their);
-            ratios.push(our / their);
+            ours.push(our_time);
+            theirs.push(their_time);
+            ratios.push(our_time / their_time);
             peak = peak.max(memory);
         }
     }
@@ -315,7 +315,7 @@ fn clean(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Seconds of wall clock, and the largest resident memory in KiB that was seen.
+/// Runs a command, and returns the seconds of wall clock and the largest resident memory in KiB that was seen.
 fn timed(mut command: Command, scratch: u64, directory: &Path) -> Result<(f64, u64)> {
     warm(scratch, directory)?;
     let start = Instant::now();

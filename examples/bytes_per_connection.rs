@@ -1,5 +1,5 @@
-//! Uses the library as a program of one's own would: opens traces, goes through what happened on their connections and
-//! prints, for every connection, the bytes of each direction and how many of them are missing.
+//! Uses the library as your own program would: it opens traces, walks through what happened on their connections, and
+//! prints for every connection the bytes in each direction and how many of them are missing.
 //!
 //! `cargo run --example bytes_per_connection -- TRACE...`
 
@@ -20,9 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn print_connections(path: &Path) -> Result<(), Box<dyn Error>> {
     let source = Source::open(path, input::SourceOptions::default())?;
     let mut entries = Entries::new(source, timeline::TimelineOptions::default());
-    // Turns what the trace says of addresses (sockets, pipes, nothing at all) into IP addresses and ports.
+    // The table turns the addresses in the trace (sockets, pipes, or none at all) into IP addresses and ports.
     let mut table = EndpointTable::default();
-    // An entry of the kind `Data` has the bytes themselves, borrowed until the next call.
+    // An entry of the kind `Data` has the bytes themselves. They are borrowed until the next call.
     while let Some(view) = entries.next_entry() {
         if let Some(summary) = view.summary {
             let endpoints = table.open(&trace_stem(path), &summary.opening);

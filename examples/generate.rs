@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::create_dir_all(out)?;
         for id in 0..count {
             let path = Path::new(out).join(format!("tap_{id}.pb_length_delimited"));
-            // Traces of one busy second: all of them overlap.
+            // All traces are from one busy second, so they overlap.
             write_trace(Format::Delimited, 1024.min(size / 4), size, id, id * 1_000_000_000 / count, &path)?;
         }
         return Ok(());
@@ -65,7 +65,7 @@ enum Format {
     Json,
 }
 
-/// Two reads, then a write, and so on, until the file holds `total` bytes.
+/// Writes one connection: two reads, then a write, and so on, until the file holds `total` bytes.
 fn write_trace(format: Format, event: u64, total: u64, id: u64, start: u64, path: &Path) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let mut random = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -101,7 +101,8 @@ fn fill(payload: &mut [u8], random: &mut u64) {
     }
 }
 
-/// Exchanges of the HTTP tap filter, length-delimited: a POST and its answer, each with a body of `body` bytes.
+/// Writes exchanges of the HTTP tap filter, length-delimited: a POST and its response, each with a body of `body_len`
+/// bytes.
 fn write_http(buffered: bool, body_len: u64, total: u64, path: &Path) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let mut random = 1;
@@ -148,10 +149,10 @@ fn write_http(buffered: bool, body_len: u64, total: u64, path: &Path) -> io::Res
                 })
             };
             let TraceWrapper { trace: Some(Trace::SocketStreamedTraceSegment(opening)), .. } = connection(id) else {
-                unreachable!("that is what it wraps")
+                unreachable!("`connection` makes such a segment")
             };
             let Some(MessagePiece::Connection(downstream)) = opening.message_piece else {
-                unreachable!("that is what it holds")
+                unreachable!("`connection` makes such a piece")
             };
             vec![Trace::HttpBufferedTrace(HttpBufferedTrace {
                 request: message(&request, asked, time),

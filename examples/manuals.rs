@@ -2,8 +2,8 @@
 //!
 //! `cargo run --example manuals -- DIRECTORY`
 //!
-//! An example and not a subcommand: what it needs (clap_complete, clap_mangen) is then compiled by those who make
-//! packages, and neither enlarges the program nor slows its installation.
+//! This is an example and not a subcommand, so that its dependencies (clap_complete, clap_mangen) are compiled only by
+//! people who make packages. They neither enlarge the program nor slow its installation.
 
 use std::{error::Error, fs, path::Path};
 
@@ -28,8 +28,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The script of clap_complete 4.6 asks fish's `argparse` for the subcommand, which fails while the last option still
-/// waits for its value, and then nothing is offered. Without that option it does not fail.
+/// Makes fish complete the values of options. The script of clap_complete 4.6 finds the subcommand with fish's
+/// `argparse`, which fails while the last option has no value yet, so nothing is offered. Without that option it does
+/// not fail.
 fn complete_values_in_fish(path: &Path) -> Result<(), Box<dyn Error>> {
     const ASKS: &str = "    argparse -s (__fish_tap2pcap_global_optspecs) -- $cmd 2>/dev/null\n";
     const ASKS_AGAIN: &str = "    or begin
@@ -39,7 +40,7 @@ fn complete_values_in_fish(path: &Path) -> Result<(), Box<dyn Error>> {
 ";
     let script = fs::read_to_string(path)?;
     if !script.contains(ASKS) {
-        return Err("clap_complete writes another script for fish: see whether `--truncated g` completes now".into());
+        return Err("clap_complete's script for fish has changed: check whether `--truncated g` completes now".into());
     }
     fs::write(path, script.replacen(ASKS, &[ASKS, ASKS_AGAIN].concat(), 1))?;
     Ok(())

@@ -1,4 +1,4 @@
-"""Opens each HAR file with haralyzer and looks into it as a person would."""
+"""Opens each HAR file with haralyzer and checks what a person would look at."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-// Holds each HAR file against the JSON schema of HAR 1.2.
+// Checks each HAR file against the JSON schema of HAR 1.2.
 const fs = require("fs");
 const validate = require("har-validator");
 
@@ -16,7 +16,7 @@ const validate = require("har-validator");
     entries += har.log.entries.length;
   }
   if (files.length < 60 || entries < 120) {
-    console.error(`only ${files.length} files with ${entries} entries: that shows nothing`);
+    console.error(`only ${files.length} files with ${entries} entries: too few to show anything`);
     process.exit(1);
   }
   console.log(`har-validator: ${files.length} files with ${entries} entries fit HAR 1.2`);

@@ -1,4 +1,4 @@
-//! The command line: types only. What they mean is settled in `commands/`.
+//! The command line: types only. `commands/` gives them their meaning.
 
 #[cfg(feature = "record")]
 mod record;
@@ -31,11 +31,11 @@ use crate::{
     override_usage = "tap2pcap [OPTIONS] <INPUT>... <OUTPUT>\n       tap2pcap <COMMAND>",
     after_help = "\
 INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. In a directory, a file
-with a trace's suffix counts as one, and of any other its first bytes decide. OUTPUT is a capture file (several inputs
-are merged in time order), a directory (one capture per trace), or `-` (standard output).
+with a trace's suffix counts as a trace; any other file is judged by its first bytes. OUTPUT is a capture file (several
+inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
 
-OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har; with .gz or
-.zst after it, packed. Any other suffix needs -F.
+OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har. If .gz or
+.zst follows, the output is packed. Any other suffix needs -F.
 
 Exit status: 0 done; 1 done, but some input was damaged; 2 not done, and no output was written.
 
@@ -48,7 +48,7 @@ Examples:
   curl -s ... /tap | tap2pcap - - | tshark -r -"
 )]
 pub struct Cli {
-    /// Another thing to do than convert.
+    /// What to do instead of a conversion.
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -70,14 +70,14 @@ pub enum Command {
     #[cfg(feature = "record")]
     /// Record traces without Envoy: relay TCP connections through a tap
     ///
-    /// Traces are written as Envoy 1.40's tap transport socket writes them: a file a connection, named after its id.
-    /// With --pcapng, a capture is written while it runs, beside the traces or instead of them. Ends with SIGINT or
-    /// SIGTERM, when every trace and the capture are complete. Exit status: 0 done; 1 a trace could not be written; 2
-    /// it did not start, or the capture could not be written.
+    /// Traces are written as Envoy 1.40's tap transport socket writes them: one file per connection, named after its
+    /// id. With --pcapng, a capture is written while record runs, beside the traces or instead of them. SIGINT or
+    /// SIGTERM ends it, after every trace and the capture are complete. Exit status: 0 done; 1 a trace could not be
+    /// written; 2 it did not start, or the capture could not be written.
     Record(RecordArgs),
 }
 
-/// Arguments of `validate` and `info` alike.
+/// The arguments that `validate` and `info` share.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// Trace files, directories, or `-` for standard input
@@ -92,7 +92,7 @@ pub struct InspectArgs {
     #[arg(long, value_name = "FORMAT", default_value = AUTO, value_parser = or_auto::<Encoding>("By content"))]
     pub from: OrAuto<Encoding>,
 
-    /// Limits of what is read.
+    /// Limits on what is read.
     #[command(flatten)]
     pub limits: LimitArgs,
 
@@ -108,7 +108,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "BYTES", default_value_t = crate::input::MAX_MESSAGE, value_parser = max_message)]
     pub max_message: usize,
 
-    /// Connections that one trace may have open at once; beyond, the oldest are given up
+    /// Connections that one trace may have open at once; beyond that, the oldest are given up
     #[arg(long, value_name = "N", default_value_t = crate::timeline::MAX_CONNECTIONS, value_parser = limit)]
     pub max_connections: usize,
 
@@ -185,12 +185,12 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "ROLE", default_value = AUTO, value_parser = or_auto::<Role>("By what the trace shows"))]
     pub role: OrAuto<Role>,
 
-    /// Rewrite an address, with its zone or without, address:port, or :port of any address (repeatable). OLD may also
-    /// be a socket path, or `local` or `remote` for an address that the trace lacks
+    /// Rewrite an address (with its zone or without), an address:port, or the :port of every address (repeatable). OLD
+    /// may also be a socket path, or `local` or `remote` for an address that the trace lacks
     #[arg(long, value_name = "OLD=NEW")]
     pub map: Vec<Mapping>,
 
-    /// How to replay the exchanges of HTTP tap traces; auto takes HTTP/2 for gRPC, `te: trailers` and trailers
+    /// How to replay the exchanges of HTTP tap traces; auto uses HTTP/2 for gRPC, `te: trailers` and trailers
     #[arg(long, value_enum, value_name = "VERSION", default_value_t)]
     pub http: VersionChoice,
 
@@ -207,7 +207,7 @@ pub struct ConvertArgs {
     #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<usize>,
 
-    /// Limits of what is read.
+    /// Limits on what is read.
     #[command(flatten)]
     pub limits: LimitArgs,
 
@@ -227,7 +227,7 @@ pub struct ConvertArgs {
 /// `-q` and `-v`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct VerbosityArgs {
-    /// Say nothing but why a file was not converted, and what is damaged
+    /// Say only why a file was not converted, and what is damaged
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 
@@ -256,12 +256,13 @@ pub enum Precision {
     Ns,
 }
 
-/// A value of a stage's own enum; `None` is `auto`. To clap, an `Option` by its own name is an option that may be missing.
+/// A value of a stage's own enum, or `None` for `auto`. The alias is needed because clap takes a field whose type is
+/// spelled `Option` for an argument that may be missing.
 pub(crate) type OrAuto<T> = Option<T>;
 
 const AUTO: &str = "auto";
 
-/// Takes `auto`, of which `help` says what it does, and the values of `T`.
+/// Accepts `auto`, which `help` describes, and the values of `T`.
 fn or_auto<T: ValueEnum + Send + Sync + 'static>(help: &'static str) -> impl TypedValueParser<Value = OrAuto<T>> {
     let values = T::value_variants().iter().filter_map(T::to_possible_value);
     let names = std::iter::once(PossibleValue::new(AUTO).help(help)).chain(values);
@@ -275,20 +276,20 @@ fn jobs(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A limit that leaves something to read, and that 32 bits hold.
+/// A limit is at least 1, so that something is read, and it fits in 32 bits.
 fn limit(text: &str) -> Result<usize, String> {
     in_range(text, 1, u32::MAX as usize)
 }
 
-/// A mebibyte times a mebibyte is more than any machine has.
+/// No more than a tebibyte, which is beyond the memory of any machine that this runs on.
 fn max_message(text: &str) -> Result<usize, String> {
     in_range(text, crate::input::LEAST_MAX_MESSAGE, usize::try_from(1_u64 << 40).unwrap_or(usize::MAX))
 }
 
-fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {
+fn in_range(text: &str, min: usize, max: usize) -> Result<usize, String> {
     match text.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!("expected a number from {least} to {most}")),
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("expected a number from {min} to {max}")),
     }
 }
 

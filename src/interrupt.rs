@@ -1,9 +1,9 @@
-//! SIGINT and SIGTERM: they end a conversion in order. The first one sets a flag and wakes a read of standard input;
-//! the second one ends the process at once.
+//! SIGINT and SIGTERM end a conversion in an orderly way. The first signal sets a flag and wakes a read of standard
+//! input; a second one ends the process at once.
 //!
-//! Whoever writes to a pipe may wait for a reader that never reads, in `open` or in `write`. No flag ends that, and
-//! writing without waiting is not to be had for standard output, which other processes share. So whoever may wait says so
-//! with `waiting`, and a thread of its own ends the process where that takes too long after a signal.
+//! A thread that writes to a pipe may block, in `open` or in `write`, because the reader never reads. A flag cannot end
+//! that, and standard output cannot be made non-blocking, because other processes share it. So such a thread calls
+//! [`waiting`] first, and a watchdog thread ends the process if a wait lasts too long after a signal.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,21 +36,22 @@ static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 /// Becomes readable with the first signal.
 static WAKE: OnceLock<UnixStream> = OnceLock::new();
 
-/// Takes over the two signals.
+/// Installs handlers for the two signals.
 ///
 /// # Errors
-/// Where the operating system refuses.
+/// The operating system refused.
 pub(crate) fn install() -> io::Result<()> {
     let (read, write) = UnixStream::pair()?;
     let again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In the order of registration: a second signal, of either kind, exits with the status that a shell gives it.
+        // The actions of a signal run in the order of their registration, so the first one sees `again` only on a
+        // second signal, of either kind. It exits with the status that a shell reports for the signal.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
         flag::register(signal, Arc::clone(&again))?;
         flag::register_usize(signal, Arc::clone(&SIGNAL), signal.unsigned_abs() as usize)?;
         low_level::pipe::register(signal, write.try_clone()?)?;
     }
-    // Only set here, and a second call would be of no use.
+    // This fails only if `install` ran before, and then the first stream serves as well.
     let _ = WAKE.set(read);
     Ok(())
 }
@@ -64,16 +65,16 @@ pub(crate) fn signal() -> Option<u8> {
 
 /// Standard input that ends when a signal arrives.
 pub(crate) fn stdin() -> impl Read + Send {
-    // Not read through io::stdin(): its buffer would hide bytes from poll.
+    // This does not read through io::stdin(), because its buffer would hide bytes from poll.
     Interruptible(io::stdin())
 }
 
-/// Opens a file without waiting, as a pipe with a name would until somebody writes to it.
+/// Opens a file without blocking: opening a named pipe would otherwise wait for a writer.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
 }
 
-/// A pipe or a device, which may keep its reader waiting: it ends when a signal arrives.
+/// A pipe or a device, whose reads may block. It ends when a signal arrives.
 pub(crate) struct Interruptible<F>(pub F);
 
 impl<F: AsFd> Read for Interruptible<F> {
@@ -93,7 +94,7 @@ impl<F: AsFd> Read for Interruptible<F> {
                 }
             }
             match rustix::io::read(&self.0, &mut *buffer) {
-                // Somebody else was faster.
+                // Another reader of the same file took the bytes first.
                 Err(rustix::io::Errno::AGAIN) => {}
                 result => return Ok(result?),
             }
@@ -101,35 +102,35 @@ impl<F: AsFd> Read for Interruptible<F> {
     }
 }
 
-/// How long a reader may do nothing after a signal. tshark takes most of it to start.
+/// How long a write may block after a signal. tshark takes most of this time to start.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often that is looked at.
+/// How often blocked writes are looked for.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Since when each of those waits that are in [`waiting`].
+/// When each of the current waits began, by the number in its [`Waiting`].
 static WAITS: Mutex<BTreeMap<u64, Instant>> = Mutex::new(BTreeMap::new());
 
-/// Files under their temporary names.
+/// The temporary names of unfinished files.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic leaves one half done.
+    // A panic cannot leave the value half changed, so a poisoned lock is as good as any.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Held while a thread may wait for whoever is at the other end of a pipe.
+/// Held while a thread may block on the other end of a pipe.
 #[must_use]
 pub(crate) struct Waiting(u64);
 
-/// Says that this thread may wait for a reader.
+/// Declares that this thread may block on a reader from now on, until the result is dropped.
 pub(crate) fn waiting() -> Waiting {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     static WATCH: Once = Once::new();
-    // Not before: most runs write to files alone.
+    // The watchdog starts only now, because most runs write to files alone and need none.
     WATCH.call_once(|| {
         if let Some(wake) = WAKE.get() {
-            // Where there is no room for another thread, a second signal ends the process.
+            // If the thread cannot be started, a second signal still ends the process.
             let _ = thread::Builder::new().name("signals".into()).spawn(move || watch(wake));
         }
     });
@@ -144,12 +145,13 @@ impl Drop for Waiting {
     }
 }
 
-/// Whether somebody has been waiting for too long, since the signal that came at `signalled` or later.
+/// Whether a thread has been blocked for too long. Its wait counts from `signalled`, the time of the signal, at the
+/// earliest.
 pub(crate) fn is_stuck(signalled: Instant) -> bool {
     lock(&WAITS).values().any(|since| (*since).max(signalled).elapsed() >= PATIENCE)
 }
 
-/// Ends the process where the first signal cannot: nothing unfinished is left.
+/// Ends the process if it is stuck after the first signal, and removes its unfinished files.
 fn watch(wake: &UnixStream) {
     while poll(&mut [PollFd::new(wake, PollFlags::IN)], None).is_err() {}
     let signalled = Instant::now();
@@ -157,13 +159,13 @@ fn watch(wake: &UnixStream) {
         thread::sleep(INTERVAL);
     }
     for path in &*lock(&UNFINISHED) {
-        // It may be complete and have its name by now.
+        // This fails if the file was completed and renamed in the meantime.
         let _ = fs::remove_file(path);
     }
     low_level::exit(128 + i32::from(signal().unwrap_or(0)));
 }
 
-/// A file under its temporary name, which shall not stay when the process has to be ended.
+/// The temporary name of a file, which is removed if the process has to be ended.
 #[derive(Debug)]
 pub(crate) struct TemporaryPath(PathBuf);
 
@@ -180,7 +182,7 @@ impl Drop for TemporaryPath {
     }
 }
 
-/// A stream that people or other programs read, and may stop reading.
+/// A stream whose reader, a person or a program, may stop reading.
 pub(crate) struct Watched<W>(pub W);
 
 impl<W: Write> Write for Watched<W> {

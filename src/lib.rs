@@ -1,4 +1,4 @@
-//! Offline forensics of Envoy traffic: trace files of Envoy's tap in, captures for Wireshark and its kin out.
+//! Converts the trace files of Envoy's tap into captures for Wireshark, tshark and tcpdump.
 //!
 //! Data flows one way, and each stage knows only those before it:
 //!
@@ -16,11 +16,12 @@
 //!   capture file, stdout
 //! ```
 //!
-//! HTTP tap traces hold fields and bodies instead of bytes: [`timeline`] replays them, or [`har`] writes them as they are.
-//! With the feature `record`, [`tap`] records traces without Envoy, and [`proto`] has their messages.
+//! HTTP tap traces hold header fields and bodies, not the bytes of a connection: [`timeline`] replays them, or [`har`]
+//! writes them as they are. With the feature `record`, [`tap`] records traces without Envoy, and [`proto`] has the
+//! protobuf messages of traces.
 //!
-//! [`trace`] is the model that the stages share. Stages state facts, and add them to a list that they are handed,
-//! [`trace::Findings`].
+//! [`trace`] is the model that the stages share. A stage states what it finds as facts, and adds them to a list that
+//! the caller passes in, [`trace::Findings`].
 //!
 //! # From a trace to a capture
 //!
@@ -34,10 +35,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Into the stages
+//! # The stages one by one
 //!
-//! [`Source::next_message`](input::Source::next_message) gives the messages of a trace,
-//! [`Entries`](timeline::Entries) what happened on its connections:
+//! [`Source::next_message`](input::Source::next_message) returns the messages of a trace, and
+//! [`Entries`](timeline::Entries) tells what happened on its connections:
 //!
 //! ```
 //! use tap2pcap::{
@@ -60,8 +61,8 @@
 //!
 //! # What holds everywhere
 //!
-//! Nothing of a connection is collected: a message is decoded from a bounded window, its events become packets, and
-//! the window moves on. Memory is the window, the largest message, and a few hundred bytes per open connection.
+//! No connection is held in memory: a message is decoded from a bounded window, its events become packets, and the
+//! window moves on. Memory is the window, the largest message, and a few hundred bytes per open connection.
 //!
 //! Times are nanoseconds since the Unix epoch, lengths are bytes, offsets count from the start of the source and
 //! message indexes from 0.
@@ -83,7 +84,7 @@ pub mod synth;
 pub mod tap;
 pub mod timeline;
 pub mod trace;
-// The fuzz targets hold captures against it.
+// Public for the fuzz targets, which check captures with it.
 #[doc(hidden)]
 pub mod untrusted;
 mod words;

@@ -1,5 +1,5 @@
-//! The program `tap2pcap`, for its `main` and for whoever makes manual pages of its arguments. No part of the library:
-//! it changes with the program.
+//! The program `tap2pcap`, for its `main` and for `examples/manuals.rs`, which makes manual pages of its arguments.
+//! This module is not part of the library's interface: it changes with the program.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::{
     report,
 };
 
-/// Does what the process's arguments ask for.
+/// Runs the command that the process's arguments ask for.
 pub fn main() -> ExitCode {
     let status = commands::run(&Cli::parse()).unwrap_or_else(|error| {
         report::print_error(error.as_ref());

@@ -6,7 +6,7 @@
 //! ```
 //! use prost::Message as _;
 //! use tap2pcap::{
-//!     input::{Encoding, Options, Source},
+//!     input::{Encoding, Source, SourceOptions},
 //!     proto::tap::{SocketBufferedTrace, TraceWrapper, trace_wrapper::Trace},
 //!     trace::Findings,
 //! };
@@ -15,7 +15,7 @@
 //! let message = TraceWrapper { trace: Some(Trace::SocketBufferedTrace(trace)), ..TraceWrapper::default() };
 //! let bytes = std::io::Cursor::new(message.encode_to_vec());
 //!
-//! let options = Options { encoding: Some(Encoding::Binary), ..Options::default() };
+//! let options = SourceOptions { encoding: Some(Encoding::Binary), ..SourceOptions::default() };
 //! let mut source = Source::from_reader("in memory".as_ref(), Box::new(bytes), options)?;
 //! let mut findings = Findings::default();
 //! assert_eq!(source.next_message(&mut findings).map(|view| view.message().trace_id), Some(7));

@@ -1,4 +1,4 @@
-//! Everything that a person reads, on standard error. The words of findings are in `findings.rs`.
+//! Everything that is printed for people on standard error. The words of findings are in `findings.rs`.
 
 mod findings;
 
@@ -27,10 +27,10 @@ use crate::{
     words::{count, count_of, times},
 };
 
-/// Findings of one source that are printed one by one; the rest is counted.
+/// How many findings of one source are printed. The rest are only counted.
 const MAX_FINDINGS: u64 = 20;
 
-/// Bytes of one message for people.
+/// The most bytes of one line for people.
 const MAX_LINE: usize = 2000;
 
 /// How much to say.
@@ -41,7 +41,7 @@ pub(crate) enum Verbosity {
     /// Errors, what people must know, and with `--strict` warnings.
     #[default]
     Normal,
-    /// What was done as well.
+    /// Also what was done.
     Verbose,
 }
 
@@ -57,25 +57,25 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter that has seen nothing yet. To a `strict` one, warnings are errors.
+    /// A reporter that has seen nothing yet. If it is `strict`, warnings count as errors.
     #[must_use]
     pub(crate) fn new(verbosity: Verbosity, strict: bool) -> Self {
         Self { verbosity, printed: 0, errors: 0, warnings: 0, strict, muted: false }
     }
 
-    /// Errors so far.
+    /// The number of errors so far.
     #[must_use]
     pub(crate) fn errors(&self) -> u64 {
         self.errors
     }
 
-    /// Warnings so far.
+    /// The number of warnings so far.
     #[must_use]
     pub(crate) fn warnings(&self) -> u64 {
         self.warnings
     }
 
-    /// Reports nothing from now on: for a source that is only looked into.
+    /// Prints nothing from now on, but still counts: the library leaves printing to its caller.
     pub(crate) fn mute(&mut self) {
         self.muted = true;
     }
@@ -88,7 +88,8 @@ impl Reporter {
             Severity::Warning => self.warnings += 1,
             Severity::Note => {}
         }
-        // Warnings are for `validate`, unless they are what makes this run fail, or `--map` may be what brought them up.
+        // Warnings are the business of `validate`. Without `--verbose`, a conversion prints only those that make it
+        // fail, and the one that its own `--map` may have caused.
         let fails = severity == Severity::Error || (self.strict && severity == Severity::Warning);
         let needed = match finding.code() {
             _ if fails => Verbosity::Quiet,
@@ -149,7 +150,7 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// An error without its causes, and the option that does something about it.
+/// An error without its causes, followed by the option that helps against it.
 fn with_advice(error: &(dyn Error + 'static)) -> String {
     let is_bare_protobuf = || {
         let error = error.downcast_ref::<InputError>();
@@ -168,7 +169,7 @@ fn with_advice(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// What to do with protobuf that nothing tells from any other.
+/// Advice for protobuf that may be a trace or any other message.
 const READ_AS_BINARY: &str = "--from binary reads it as one";
 
 /// Why a file in a directory was passed over, for a line that names it.
@@ -185,21 +186,21 @@ pub(crate) fn why_passed_over(error: &InputError) -> String {
     }
 }
 
-/// A line for people: escaped, because it may quote a trace, and capped.
+/// Escapes a line for people, because it may quote a trace, and cuts it to [`MAX_LINE`].
 #[must_use]
 pub(crate) fn for_terminal(line: &str) -> String {
     cap(&escape(line), MAX_LINE).into_owned()
 }
 
-/// Prints one line for people: escaped, because it may quote a trace, and capped.
+/// Prints one line for people, after [`for_terminal`].
 pub(crate) fn print_line(kind: &str, text: &dyn Display) {
     let text = text.to_string();
-    // Written in one piece, so that the lines of two threads do not mix.
+    // One write for the whole line, so that the lines of two threads do not mix.
     let line = format!("{kind}: {}\n", for_terminal(&text));
-    // Nobody may be left to read it, and then there is nobody to tell: eprintln! would panic.
+    // If standard error is closed, nobody is left to tell, so the error is dropped. eprintln! would panic.
     let print = || drop(Watched(io::stderr()).write_all(line.as_bytes()));
     match BAR.get() {
-        // The bar is drawn anew below the line.
+        // The bar is redrawn below the line.
         Some(bar) => bar.suspend(print),
         None => print(),
     }
@@ -212,13 +213,13 @@ static BAR: OnceLock<ProgressBar> = OnceLock::new();
 pub enum ProgressMode {
     /// On a terminal
     Auto,
-    /// Even if standard error is no terminal
+    /// Even if standard error is not a terminal
     Always,
     /// Never
     Never,
 }
 
-/// How far a conversion has come: a bar on a terminal, a line now and then elsewhere.
+/// Shows how far a conversion has come: a bar on a terminal, and otherwise a line now and then.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     shown: Shown,
@@ -234,12 +235,12 @@ enum Shown {
     Lines(Arc<Mutex<Instant>>),
 }
 
-/// Time between two lines.
+/// The least time between two lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Progress {
-    /// Shows progress over so many files, if `when` and the terminal say so. `bytes` looks how many they hold in all,
-    /// where that is known.
+    /// Shows progress over `files` files, if `when` and the terminal allow it. `bytes` looks up their total size, if it
+    /// can be known.
     #[must_use]
     pub(crate) fn new(
         when: ProgressMode,
@@ -257,7 +258,7 @@ impl Progress {
         let progress = Self { shown, total_files: files, ..Self::hidden() };
         if let Shown::Bar(bar) = &progress.shown {
             bar.set_message(progress.files_done());
-            // Set once: a process converts once.
+            // A process converts once, so no other bar has been set.
             let _ = BAR.set(bar.clone());
         }
         progress
@@ -273,7 +274,7 @@ impl Progress {
         format!("{}/{} files", self.files.load(Ordering::Relaxed), self.total_files)
     }
 
-    /// More bytes of input were read. Not for every event: it costs more than converting one.
+    /// Counts more bytes of input. This costs more than converting an event, so it is not for every event.
     pub(crate) fn bytes(&self, count: u64) {
         match &self.shown {
             Shown::Nothing => {}
@@ -289,7 +290,7 @@ impl Progress {
         }
     }
 
-    /// One more file is done.
+    /// Counts one more file.
     pub(crate) fn file(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
         if let Shown::Bar(bar) = &self.shown {
@@ -297,7 +298,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away, or prints the last line.
+    /// Removes the bar, or prints the last line.
     pub(crate) fn finish(&self) {
         match &self.shown {
             Shown::Nothing => {}

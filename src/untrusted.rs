@@ -4,8 +4,8 @@ use std::{borrow::Cow, fmt::Write};
 
 use memchr::memchr;
 
-/// Escapes what a terminal or a viewer could act on: control characters, bidirectional and invisible format
-/// characters, and the replacement character's friends. Everything else, `\` included, stays as it is.
+/// Escapes what a terminal or a viewer could act on: control characters, and bidirectional and other invisible format
+/// characters. Everything else, `\` included, stays as it is.
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
     escape_if(text, is_harmful)
@@ -17,14 +17,15 @@ pub fn escape_lines(text: &str) -> Cow<'_, str> {
     escape_if(text, |char| char != '\n' && is_harmful(char))
 }
 
-/// Escapes line feeds alone: for a part of a text whose lines mean something, so that the part cannot add any.
+/// Escapes line feeds only, for a part of a text: the part must not add lines, because the lines of the text mean
+/// something.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
     escape_if(text, |char| char == '\n')
 }
 
 fn escape_if(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
-    // Nearly every text is printable ASCII in lines. All bytes are looked at in any case, so that many are at once.
+    // Nearly every text is printable ASCII and line feeds. A fold that does not stop early checks many bytes at once.
     let printable = text.bytes().fold(true, |printable, byte| printable & matches!(byte, b' '..=b'~' | b'\n'));
     if (printable && (!escapes('\n') || memchr(b'\n', text.as_bytes()).is_none())) || !text.chars().any(&escapes) {
         return Cow::Borrowed(text);
@@ -40,7 +41,7 @@ fn escape_if(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Escapes the same characters in JSON text, as JSON does: whoever parses it gets what was there.
+/// Escapes the same characters in JSON text, in JSON's way: a parser gets the original text back.
 #[must_use]
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(is_harmful) {
@@ -72,7 +73,7 @@ fn is_harmful(char: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The first bytes of `text`, at most `max` and whole characters, with `…` where something was left out.
+/// Cuts `text` to at most `max` bytes, between characters, and puts `…` at the end if anything was cut.
 #[must_use]
 pub fn cap(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_separated_by_whoever_writes_them() {
+    fn line_feeds_between_lines_stay() {
         assert_eq!(escape_lines("a\n\r\u{2028}b\n"), "a\n\\u{d}\\u{2028}b\n");
         assert_eq!(one_line("a\n\rb"), "a\\u{a}\rb");
         assert!(matches!(one_line("a\rb"), Cow::Borrowed(_)));

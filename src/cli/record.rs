@@ -11,7 +11,8 @@ use crate::tap::{Endpoint, TapSettings, TraceFormat};
 #[command(group = clap::ArgGroup::new("what").required(true).args(["config", "listen"]))]
 #[command(group = clap::ArgGroup::new("output").multiple(true).args(["path_prefix", "pcapng"]))]
 pub struct RecordArgs {
-    /// Envoy bootstrap in YAML, or JSON if it ends in .json. What record cannot honour is refused by its path
+    /// Envoy bootstrap in YAML, or in JSON if FILE ends in .json. A field that record cannot honour is refused, with
+    /// its path
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -19,7 +20,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "ADDR", requires_all = ["to", "output"])]
     pub listen: Option<Endpoint>,
 
-    /// Relay them to here
+    /// Relay connections to this address
     #[arg(long, value_name = "ADDR", requires = "listen")]
     pub to: Option<String>,
 
@@ -27,13 +28,13 @@ pub struct RecordArgs {
     #[arg(long, value_name = "PREFIX", requires = "listen")]
     pub path_prefix: Option<PathBuf>,
 
-    /// Write what clients send and get to this capture while it runs, `-` for standard output: every byte, whatever
-    /// the limits of the traces. Always the side of the clients, of all listeners, also where --config taps servers
+    /// Write what clients send and receive to this capture while record runs, `-` for standard output. It has every
+    /// byte, whatever the limits of the traces, and the clients' side of all listeners, even if --config taps servers
     #[arg(long, value_name = "FILE")]
     pub pcapng: Option<PathBuf>,
 
-    /// Permissions of the traces, the capture and folders that are made, in octal, whatever the umask. Folders may also
-    /// be entered by whoever may read [default: 600, their owner's alone]
+    /// Permissions of the traces, the capture and new folders, in octal, whatever the umask. Whoever may read a folder
+    /// may also enter it [default: 600, for the owner alone]
     #[arg(long, value_name = "MODE", value_parser = mode)]
     pub mode: Option<u32>,
 
@@ -45,11 +46,11 @@ pub struct RecordArgs {
     #[arg(long, requires = "path_prefix")]
     pub streaming: bool,
 
-    /// Keep at most N bytes of what is read from the client: of each event when streaming, else of the connection
+    /// Keep at most N bytes of what is read from the client: per event when streaming, otherwise per connection
     #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "path_prefix")]
     pub max_rx: u32,
 
-    /// Keep at most N bytes of what is written to the client
+    /// Keep at most N bytes of what is written to the client, counted likewise
     #[arg(long, value_name = "N", default_value_t = TapSettings::DEFAULT_MAX_BUFFERED_BYTES, requires = "path_prefix")]
     pub max_tx: u32,
 
@@ -61,7 +62,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Speak TLS with the server. Like Envoy without a validation context, its certificate is not verified
+    /// Speak TLS with the server. Its certificate is not verified, as in Envoy without a validation context
     #[arg(long, requires = "listen")]
     pub to_tls: bool,
 }

@@ -1,10 +1,10 @@
-//! Which packets are one connection: of every source that goes into one capture.
+//! Decides which packets belong to one connection, across all sources of a capture.
 //!
-//! A tap of HTTP records exchanges, each by itself and often in a file of its own. Those of one connection have the same
-//! addresses. HTTP/1 carries one exchange at a time: the connection stays open when one ends, and the next exchange with
-//! its addresses goes on there. HTTP/2 carries many at once, each in a stream: an exchange with its addresses joins the
-//! connection while others are under way, or after them. Either connection ends where nothing can follow, at the latest
-//! with the capture.
+//! The HTTP tap records exchanges, each by itself and often in a file of its own. Exchanges of one connection have the
+//! same addresses. HTTP/1 carries one exchange at a time: the connection stays open when an exchange ends, and the next
+//! one with the same addresses continues it. HTTP/2 carries many at once, each in a stream: an exchange with the same
+//! addresses joins the connection during or after the others. Either connection ends when no exchange can follow, at
+//! the latest at the end of the capture.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,65 +17,68 @@ use crate::{
     trace::Nanos,
 };
 
-/// Connections without an exchange under way that are remembered; with one more, the oldest is closed and forgotten.
+/// The most idle connections that are remembered. With one more, the oldest is closed and forgotten.
 const MAX_KEPT: usize = 4096;
 
 /// How long a connection may be idle between two exchanges, in nanoseconds: Envoy closes it after an hour unless
 /// `common_http_protocol_options.idle_timeout` says otherwise.
 const MAX_IDLE: Nanos = 3_600_000_000_000;
 
-/// What finds a connection again.
+/// Identifies a connection, so that a later exchange finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// By the addresses that it has.
+    /// By the connection's own addresses.
     Own(AddressPair),
-    /// HTTP/2, by the addresses that its exchanges have recorded, and whose side of them. Its own client port is made up
-    /// where another connection has the recorded one.
+    /// By the addresses that the exchanges of an HTTP/2 connection have recorded, and the side that was tapped. The
+    /// connection's own client port is made up if another connection has the recorded one.
     Shared(AddressPair, Role),
 }
 
-/// Finds a connection of HTTP/2 that several exchanges share.
+/// Identifies an HTTP/2 connection that several exchanges share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SharedKey(Key);
 
-/// A connection of which another exchange may come, or that has to be told from one.
+/// A connection that another exchange may continue, or that must not be mistaken for another exchange's.
 struct Kept<F> {
     endpoints: Endpoints,
     role: Role,
-    /// Of its first packet.
+    /// The time of the first packet.
     began: Nanos,
-    /// Of its last packet.
+    /// The time of the last packet.
     time: Nanos,
-    /// What the next exchange goes on with. Nothing is kept open of HTTP/1 after an exchange that is not complete or that
-    /// is the last one of its connection; nor where the client's port is made up, because an exchange that has it
-    /// recorded is another connection's.
+    /// The flow that the next exchange continues. An HTTP/1 flow is not kept after an exchange that is not complete, or
+    /// that is the last one of its connection. It is not kept either if the client's port is made up: an exchange that
+    /// has recorded this port is another connection's.
     flow: Option<F>,
-    /// HTTP/2: exchanges under way, and how many have joined the first.
+    /// HTTP/2: how many exchanges are under way.
     open: usize,
+    /// HTTP/2: how many exchanges have joined the first.
     joined: u32,
-    /// The exchange that ended last was complete. An unfinished stream before it says nothing of the connection.
+    /// Whether the exchange that ended last was complete. An unfinished stream before it does not tell how the
+    /// connection ended.
     complete: bool,
     stamp: u64,
 }
 
 impl<F> Kept<F> {
-    /// Whether an exchange that begins at `time` can be another stream. Sources that record exchanges when they end have
-    /// them in that order, so it may begin before those that were written.
+    /// Whether an exchange that begins at `time` can be another stream. A source that records exchanges when they end
+    /// has them in the order of their ends, so this exchange may begin before those that were written.
     fn takes(&self, time: Nanos) -> bool {
         let idle = if self.open > 0 { 0 } else { time.saturating_sub(self.time) };
         idle.max(self.began.saturating_sub(time)) <= MAX_IDLE && self.joined < MAX_JOINED
     }
 }
 
-/// The connections of one capture. `F` is what its user keeps of each of them between two exchanges.
+/// The connections of one capture. `F` is what the caller keeps of each connection between two exchanges.
 pub(super) struct Connections<F> {
     table: EndpointTable,
     kept: HashMap<Key, Kept<F>>,
-    /// How many of these are shared.
+    /// How many of the kept connections are shared.
     shared: usize,
-    /// How many of them have no exchange under way.
+    /// How many of the kept connections are idle: they have no exchange under way.
     idle: usize,
-    /// These, in the order in which they became so; those that went on since are in it once more.
+    /// The idle connections with their stamps, in the order in which they became idle. An entry is stale if its
+    /// connection has continued since then.
     oldest: VecDeque<(Key, u64)>,
     stamp: u64,
     /// The latest end of an exchange or a connection.
@@ -84,11 +87,11 @@ pub(super) struct Connections<F> {
 
 /// How a connection begins.
 pub(super) enum Begun<F> {
-    /// With a handshake. One that has a key is handed to [`Connections::share`].
+    /// It is new, and begins with a handshake. If there is a key, the caller passes the flow to [`Connections::share`].
     New(Endpoints, Option<SharedKey>),
-    /// It is there already, and the exchange before is over.
+    /// It continues this flow, whose exchange before is over.
     Resumed(F, Endpoints),
-    /// It is there already: [`Connections::shared`] has it.
+    /// It joins the flow that [`Connections::shared`] returns for this key.
     Joined(SharedKey, Endpoints),
 }
 
@@ -96,7 +99,7 @@ pub(super) enum Begun<F> {
 pub(super) struct Over<F> {
     pub flow: F,
     pub time: Nanos,
-    /// Whether its end is known, or taken for known.
+    /// Whether its end is known, or is taken to be known.
     pub complete: bool,
 }
 
@@ -106,7 +109,7 @@ impl<F> Connections<F> {
         Self { table, kept: HashMap::new(), idle: 0, shared: 0, oldest: VecDeque::new(), stamp: 0, latest: 0 }
     }
 
-    /// A connection of the source that is called `source` begins. One that is over by now is handed to `close`.
+    /// Begins a connection of the source with the name `source`. Passes connections that are over by now to `close`.
     pub(super) fn begin(
         &mut self,
         source: &str,
@@ -137,7 +140,7 @@ impl<F> Connections<F> {
             match kept.flow {
                 Some(flow) if resumes => return Ok(Begun::Resumed(flow, kept.endpoints)),
                 flow => {
-                    // These addresses are another connection's by now.
+                    // The addresses belong to another connection from now on.
                     self.table.close(&kept.endpoints);
                     if let Some(flow) = flow {
                         close(Over { flow, time: kept.time.max(self.latest), complete: kept.complete })?;
@@ -150,22 +153,22 @@ impl<F> Connections<F> {
         Ok(Begun::New(endpoints, key))
     }
 
-    /// Takes a new connection that other exchanges may join.
+    /// Adds a new connection that other exchanges may join.
     pub(super) fn share(&mut self, key: SharedKey, flow: F, endpoints: Endpoints, role: Role, time: Nanos) {
         let flow = Some(flow);
         let kept = Kept { endpoints, role, began: time, time, flow, open: 1, joined: 0, complete: true, stamp: 0 };
         self.shared += usize::from(self.kept.insert(key.0, kept).is_none());
     }
 
-    /// A connection that is shared, for an entry of this time. The time that is answered is not before those of the
-    /// entries that were written: a connection does not go back in time.
+    /// The flow of a shared connection, and the time to write an entry of `time` with. This is not before the time of
+    /// the entries that were written, because a connection does not go back in time.
     pub(super) fn shared(&mut self, key: SharedKey, time: Nanos) -> Option<(&mut F, Nanos)> {
         let kept = self.kept.get_mut(&key.0)?;
         kept.time = kept.time.max(time);
         Some((kept.flow.as_mut()?, kept.time))
     }
 
-    /// An exchange of a shared connection ends. Connections that are over by now are handed to `close`.
+    /// Ends an exchange of a shared connection. Passes connections that are over by now to `close`.
     pub(super) fn end_shared(
         &mut self,
         key: SharedKey,
@@ -183,7 +186,7 @@ impl<F> Connections<F> {
         self.put_last(key.0, close)
     }
 
-    /// A connection ends, as far as its source knows. Those that are over by now are handed to `close`.
+    /// Ends a connection, as far as its source knows. Passes connections that are over by now to `close`.
     pub(super) fn end(
         &mut self,
         flow: F,
@@ -214,7 +217,7 @@ impl<F> Connections<F> {
         self.put_last(key, close)
     }
 
-    /// The connection has no exchange under way from now on.
+    /// Makes the connection idle: it has no exchange under way from now on.
     fn put_last(&mut self, key: Key, close: &mut dyn FnMut(Over<F>) -> io::Result<()>) -> io::Result<()> {
         self.oldest.push_back((key, self.stamp));
         self.idle += 1;
@@ -232,7 +235,7 @@ impl<F> Connections<F> {
         Ok(())
     }
 
-    /// Takes a connection out that has no exchange under way.
+    /// Removes an idle connection.
     fn take_idle(&mut self, key: Key) -> Option<Kept<F>> {
         self.idle -= 1;
         self.shared -= usize::from(matches!(key, Key::Shared(..)));
@@ -240,14 +243,15 @@ impl<F> Connections<F> {
     }
 
     fn forget(&mut self, (key, stamp): (Key, u64)) -> Option<Over<F>> {
-        // Unless it went on since then.
+        // A connection that another exchange continued since then is not forgotten.
         self.kept.get(&key).filter(|kept| kept.stamp == stamp && kept.open == 0)?;
         let kept = self.take_idle(key)?;
         self.table.close(&kept.endpoints);
         kept.flow.map(|flow| Over { flow, time: self.latest.max(kept.time), complete: kept.complete })
     }
 
-    /// The capture is complete but for the ends of connections, of which nothing is recorded.
+    /// Ends the connections that were kept open, because the capture is complete but for them. The tap does not record
+    /// their ends.
     pub(super) fn end_all(&mut self, close: &mut dyn FnMut(Over<F>) -> io::Result<()>) -> io::Result<()> {
         while let Some(oldest) = self.oldest.pop_front() {
             if let Some(over) = self.forget(oldest) {

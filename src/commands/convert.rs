@@ -1,4 +1,4 @@
-//! `tap2pcap INPUT... OUTPUT`: traces to captures.
+//! `tap2pcap INPUT... OUTPUT` converts traces to captures.
 
 use std::{fs, path::Path};
 
@@ -72,13 +72,13 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
     Ok(if unmatched && settings.strict && status == Status::Done { Status::Damaged } else { status })
 }
 
-/// Bytes of all inputs. The size of a pipe is not known, and then neither is the whole.
+/// The size of all inputs. It is not known if one of them is a pipe.
 fn total_size(inputs: &[Input]) -> Option<u64> {
     let file = |input: &Input| fs::metadata(input.place.file()?).ok().filter(|file| file.is_file());
     inputs.iter().map(|input| file(input).map(|file| file.len())).sum()
 }
 
-/// Reports every `--map` that has rewritten nothing, and answers whether there is one.
+/// Reports every `--map` that has rewritten nothing, and returns whether there is one.
 fn report_unmatched(settings: &Settings) -> bool {
     let needed = if settings.strict { Verbosity::Quiet } else { Verbosity::Normal };
     let mut any = false;
@@ -94,7 +94,7 @@ fn report_unmatched(settings: &Settings) -> bool {
     any
 }
 
-/// Says what is left to say, and how it ended.
+/// Reports what concerns the whole conversion, and returns its status.
 fn conclude(
     outcome: &Totals,
     inputs: usize,
@@ -123,7 +123,7 @@ fn conclude(
     if outcome.damaged > 0 { Status::Damaged } else { Status::Done }
 }
 
-/// An input that is the output as well, by whatever name: writing would destroy what is read.
+/// An input that is also the output, under any name: writing would destroy what is read.
 fn overwritten<'a>(inputs: &'a [Input], output: &Destination) -> Option<&'a Path> {
     let output = output.file()?.canonicalize().ok().filter(|path| path.is_file())?;
     inputs.iter().find(|input| input.place.canonical().is_some_and(|path| path == output)).map(Input::path)
@@ -138,7 +138,7 @@ fn one_capture(
 ) -> Result<Totals, Error> {
     let mut capture = Capture::create_with(output, format, settings.output)?;
     let mut outcome = merge(inputs, settings, output.is_stream(), &mut capture, progress)?;
-    // Like tcpdump's, a capture that the user ended before anything came is a capture.
+    // Like tcpdump's, a capture that the user ended before anything came is still written.
     if outcome.converted == 0 && interrupt::signal().is_some() {
         capture.add_interface("-");
         outcome.converted = inputs.len();

@@ -1,21 +1,21 @@
-//! What Envoy's limit on a body cut off, over all inputs of a conversion.
+//! Counts what Envoy's limit on a body cut off, over all inputs of a conversion.
 
 use crate::{
     timeline::{Direction, Summary, Track},
     words,
 };
 
-/// Counts of bodies that are shorter in the traces than they were.
+/// Counts of bodies that are shorter in the traces than they were on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cuts {
-    /// By the setting that limits them: what Envoy received, what it sent.
+    /// Bodies by the setting that limits them: those that Envoy received, and those that it sent.
     bodies: [u64; 2],
     /// Bytes known to be missing.
     bytes: u64,
-    /// Bodies of which nobody knows how many bytes are missing.
+    /// Bodies that miss an unknown number of bytes.
     open_ended: u64,
     connections: u64,
-    /// Directions of buffered socket traces that were not recorded any further.
+    /// Directions of buffered socket traces, which are not recorded any further after a cut.
     stopped: u64,
 }
 
@@ -51,7 +51,7 @@ impl Cuts {
         self.connections += u64::from(tracks.iter().any(|track| track.truncated));
     }
 
-    /// Adds what others counted.
+    /// Adds other counts.
     pub(super) fn add(&mut self, other: Self) {
         for (bodies, more) in self.bodies.iter_mut().zip(other.bodies) {
             *bodies += more;
@@ -90,8 +90,8 @@ impl Cuts {
         if stopped > 0 {
             let directions = words::count_of(stopped, "direction", "directions");
             text.push_str(&format!(
-                ". A buffered tap stops recording a direction at its limit: of {directions}, all that came later, whole \
-                 requests and responses too, is not in the trace"
+                ". A buffered tap stops recording a direction at its limit: everything that came later in \
+                 {directions}, whole requests and responses too, is not in the trace"
             ));
         }
         Some(text)

@@ -33,19 +33,19 @@ pub(crate) enum Error {
     /// The arguments do not say what to do, or contradict each other.
     #[error("{0}")]
     Arguments(String),
-    /// An address of `record` is none.
+    /// An address given to `record` is not valid.
     #[cfg(feature = "record")]
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// TLS cannot be spoken as `record` is told to.
+    /// `record` cannot set up TLS as it was told to.
     #[cfg(feature = "record")]
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Something else of `record`.
+    /// Something else failed in `record`.
     #[cfg(feature = "record")]
     #[error("{what}")]
     Because {
-        /// What could not be done, or with what.
+        /// What could not be done, or the file that it was to be done with.
         what: String,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -53,7 +53,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// What the program ends with. An error is left where people must be told.
+    /// The status that the program ends with. An error that people must be told of stays an error.
     pub(super) fn into_status(self) -> anyhow::Result<Status> {
         match self {
             Self::Signal(signal) => Ok(Status::Signal(signal)),
@@ -69,7 +69,7 @@ impl Error {
         Self::Output(OutputError { path: path.to_owned(), source })
     }
 
-    /// Whether nothing but one output failed, so that others of the same run may still be written.
+    /// Whether only one output failed, so that the others of the same run can still be written.
     pub(super) fn spares_other_outputs(&self) -> bool {
         matches!(self, Self::Output(error) if !error.is_out_of_space())
     }

@@ -1,4 +1,4 @@
-//! `tap2pcap INPUT... OUTPUT.har`: HTTP tap traces to HAR.
+//! `tap2pcap INPUT... OUTPUT.har` converts HTTP tap traces to HAR.
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ fn one_file_with(
         add(input, &mut har, settings, progress, &mut outcome)?;
         progress.file();
     }
-    // As with captures: one that the user ended before anything came is a file.
+    // As with captures, a file that the user ended before anything came is written nevertheless.
     if outcome.converted == 0 && interrupt::signal().is_some() {
         outcome.converted = inputs.len();
     }
@@ -78,7 +78,7 @@ pub(super) fn many_files(
             .and_then(|()| one_file_with(std::slice::from_ref(input), &file, options, settings, progress));
         match written {
             Ok(one) => outcome.add(&one),
-            // As with captures: one that cannot be written says nothing of the others, unless there is no room.
+            // As with captures, the others may still be written if one cannot be, unless there is no room.
             Err(error) if error.spares_other_outputs() => {
                 print_error(&error);
                 outcome.damaged += 1;
@@ -106,7 +106,7 @@ fn add(
     let mut pump = Pump::new(source, input.is_stdin());
     let mut reporter = Reporter::new(settings.verbosity, settings.strict);
     let before = har.entries();
-    // As much as one message may have: a streamed exchange is no larger than the buffered trace of the same.
+    // The limit of one message: a streamed exchange is no larger than the buffered trace of the same exchange.
     let max_held = settings.input.max_message.unwrap_or(MAX_MESSAGE);
     let cuts = &mut outcome.cuts;
     let refused = read(input.path(), &mut pump, har, &mut reporter, progress, max_held, cuts)?;
@@ -117,7 +117,7 @@ fn add(
         outcome.converted += 1;
     } else if refused {
         let path = input.path().display();
-        print_line("error", &format_args!("{path}: holds socket traces; HAR is for HTTP tap traces, pcapng for these"));
+        print_line("error", &format_args!("{path}: holds socket traces; HAR is for HTTP tap traces, write pcapng"));
     } else if pump.was_interrupted() {
         return Ok(());
     } else {
@@ -130,7 +130,7 @@ fn add(
     Ok(())
 }
 
-/// Reads one input to its end. Answers whether there were socket traces in it.
+/// Reads one input to its end, and returns whether there were socket traces in it.
 fn read(
     path: &Path,
     pump: &mut Pump<Source>,
@@ -173,14 +173,14 @@ fn read(
             break;
         }
     }
-    // With nothing else in the source, the refusal says it all.
+    // If the source holds nothing else, the refusal is enough.
     if let (Some(finding), true) = (&sockets, entries > 0) {
         reporter.finding(path, finding);
     }
     Ok(sockets.is_some())
 }
 
-/// Tells people what comes up while a source is read.
+/// Reports what is found while a source is read.
 struct HarAttendant<'a> {
     reporter: &'a mut Reporter,
     har: &'a mut Har,

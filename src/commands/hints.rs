@@ -1,8 +1,9 @@
 //! Which options make tshark and Wireshark dissect a capture.
 //!
-//! HTTP/1 is recognised on any port but those that another dissector claims, HTTP/2 without TLS on HTTP's own ports
-//! alone. On the others, a port has to be told. HTTP's dissector shows both: it hands a connection on to HTTP/2's with
-//! the packet that has the preface. HTTP/2's own shows nothing of HTTP/1, but also what comes before the preface.
+//! Wireshark recognises HTTP/1 on every port that no other dissector claims, but HTTP/2 without TLS only on HTTP's own
+//! ports. It has to be told of the others. HTTP's dissector shows both versions: it hands a connection over to HTTP/2's
+//! at the packet that has the preface. HTTP/2's dissector shows no HTTP/1, but it also shows what comes before the
+//! preface.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,13 +16,13 @@ use crate::{
     timeline::{AddressPair, Endpoints, Protocol, Summary},
 };
 
-/// Options that one command has at most.
+/// The most options that one command has.
 const MAX_OPTIONS: usize = 16;
 
 /// The ports of Wireshark's HTTP dissector, `http.tcp.port`.
 const HTTP_PORTS: [u16; 10] = [80, 1900, 2710, 2869, 3128, 3132, 5985, 8080, 8088, 11_371];
 
-/// From and to: ports on which Wireshark 4.0 takes HTTP/1 for another protocol, or for none.
+/// Ranges of ports on which Wireshark 4.0 takes HTTP/1 for another protocol, or does not dissect it.
 #[rustfmt::skip]
 const CLAIMED: &[(u16, u16)] = &[
     (7, 7), (13, 13), (19, 23), (25, 25), (37, 37), (42, 43), (49, 49), (53, 53), (70, 70), (79, 79), (88, 88),
@@ -47,16 +48,16 @@ const CLAIMED: &[(u16, u16)] = &[
     (29418, 29418), (34980, 34980), (44321, 44322), (44818, 44818), (48049, 48049), (48898, 48898), (57000, 57000),
 ];
 
-/// What one server's port carries.
+/// What one server port carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Port {
     http1: bool,
-    /// HTTP/1 that Wireshark does not recognise there.
+    /// There is HTTP/1 that Wireshark does not recognise on this port.
     claimed: bool,
     http2: bool,
-    /// HTTP/2 of which HTTP's dissector misses what the server says before the preface.
+    /// There is HTTP/2 whose server speaks before the preface, which HTTP's dissector misses.
     server_first: bool,
-    /// HTTP/2 that HTTP's dissector loses, because the packet with the preface ends inside a frame.
+    /// There is HTTP/2 that HTTP's dissector loses, because the packet with the preface ends inside a frame.
     split: bool,
 }
 
@@ -67,30 +68,30 @@ enum Dissector {
 }
 
 impl Port {
-    /// The dissector that shows most of it.
+    /// The dissector that shows most of the traffic.
     fn dissector(self) -> Dissector {
         if !self.http1 && (self.server_first || self.split) { Dissector::Http2 } else { Dissector::Http }
     }
 
-    /// Whether Wireshark has to be told.
+    /// Whether Wireshark has to be told which dissector to use.
     fn is_told(self, port: u16) -> bool {
         let own = HTTP_PORTS.contains(&port) && self.dissector() == Dissector::Http;
         (self.http2 || self.claimed) && !own
     }
 }
 
-/// Which ports Wireshark has to be told about. There are no more ports than 65,536.
+/// Which ports Wireshark has to be told about. Its size is bounded, because there are only 65,536 ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hints {
     ports: BTreeMap<u16, Port>,
-    /// The ports of clients of HTTP/1 and of HTTP/2. Wireshark tries them after the server's.
+    /// The client ports of HTTP/1, and those of HTTP/2. Wireshark tries them after the server's.
     clients: [BTreeSet<u16>; 2],
     /// The ports of both ends of other connections, which must not be taken for HTTP.
     others: BTreeSet<u16>,
 }
 
 impl Hints {
-    /// Looks at a connection that is over.
+    /// Adds a connection that is over.
     pub(super) fn add(&mut self, summary: &Summary, endpoints: &Endpoints, tcp: TcpMode) {
         let AddressPair(client, server) = endpoints.tuple(summary.opening.role);
         let ends = [client, server].map(|end: SocketAddr| end.port());
@@ -107,7 +108,8 @@ impl Hints {
                 let port = self.ports.entry(server).or_default();
                 port.http2 = true;
                 port.server_first |= preface.server_first;
-                // Else it is in a packet of its own. In pieces, HTTP/2's dissector does no better.
+                // In other modes, the preface is in a packet of its own. If it comes in pieces, HTTP/2's dissector does
+                // no better.
                 port.split |= tcp == TcpMode::Bare && preface.ends_inside && !preface.in_pieces;
                 self.clients[1].insert(client);
             }
@@ -116,7 +118,7 @@ impl Hints {
         }
     }
 
-    /// Takes over what other connections gave.
+    /// Adds the hints of other connections.
     pub(super) fn extend(&mut self, other: &Self) {
         for (number, more) in &other.ports {
             let port = self.ports.entry(*number).or_default();
@@ -132,18 +134,18 @@ impl Hints {
         }
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether Wireshark need not be told anything.
     pub(super) fn is_empty(&self) -> bool {
         !self.reads_twice() && !self.ports.iter().any(|(number, port)| port.is_told(*number))
     }
 
-    /// Whether tshark shows all only in its second pass over the capture: when it comes to what a server says first, it
-    /// does not know the preface yet.
+    /// Whether tshark needs a second pass over the capture to show everything: in the first pass, it reaches what a
+    /// server sends first before it has seen the preface.
     pub(super) fn reads_twice(&self) -> bool {
         self.ports.values().any(|port| port.server_first && port.dissector() == Dissector::Http)
     }
 
-    /// Options of tshark and Wireshark, each with a blank before it.
+    /// Options of tshark and Wireshark, each with a space before it.
     pub(super) fn options(&self) -> String {
         let mut ranges: Vec<_> = [(Dissector::Http, "http"), (Dissector::Http2, "http2")]
             .into_iter()
@@ -161,7 +163,7 @@ impl Hints {
         options
     }
 
-    /// As few ranges as there can be of the ports that this dissector is for, with no port in them that it is not for.
+    /// The fewest ranges that cover all ports of this dissector and no port that must not go to it.
     fn ranges(&self, dissector: Dissector) -> Vec<(u16, u16)> {
         let is_mine = |port: &Port| port.dissector() == dissector;
         let mut mine =

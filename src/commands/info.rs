@@ -1,4 +1,4 @@
-//! `tap2pcap info`: what is in traces, and how to open their captures.
+//! `tap2pcap info`: shows what is in traces, and how to open their captures.
 
 use std::{
     borrow::Cow,
@@ -153,16 +153,16 @@ pub(super) fn open_command(capture: &Path, hints: &Hints) -> String {
     format!("tshark {twice}-r {}{}", quoted(capture), hints.options())
 }
 
-/// The command that shows a trace dissected, without a capture file in between where tshark need not read it twice.
+/// The command that shows a trace dissected. It needs no capture file in between unless tshark must read it twice.
 fn pipe_command(trace: &Path, hints: &Hints) -> String {
     let (capture, then) = if hints.reads_twice() { ("capture.pcapng", "&&") } else { ("-", "|") };
     format!("tap2pcap {} {capture} {then} {}", quoted(trace), open_command(Path::new(capture), hints))
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
-    // A leading dash would be taken for an option.
+    // A path with a leading dash would be taken for an option.
     let prefix = if bytes.starts_with(b"-") && bytes != b"-" { "./" } else { "" };
     let plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,:@%".contains(char);
     match path.to_str() {
@@ -170,7 +170,7 @@ fn quoted(path: &Path) -> String {
         Some(path) if matches!(escape(path), Cow::Borrowed(_)) => {
             format!("'{prefix}{}'", path.replace('\'', "'\\''"))
         }
-        // What people cannot read, or is no text, is spelled out as bash, zsh and ksh understand it.
+        // A path that is not readable text is escaped in the way that bash, zsh and ksh understand.
         _ => format!("$'{prefix}{}'", bytes.escape_ascii()),
     }
 }

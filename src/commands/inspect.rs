@@ -1,4 +1,4 @@
-//! Reading traces without writing captures: what `validate` and `info` share.
+//! Reads traces without writing captures: what `validate` and `info` share.
 
 use std::path::Path;
 
@@ -19,17 +19,18 @@ use crate::{
     trace::{Fact, Finding, Findings, Place},
 };
 
-/// What reading a trace brings up, in order.
+/// What reading a trace yields, in order.
 pub(super) enum Item<'a> {
     /// Something is wrong or remarkable.
     Finding(&'a Finding),
-    /// A connection ended, within the trace or with it. Its ends are those that the trace's capture has.
+    /// A connection ended, within the trace or at its end. The endpoints are those that a capture would have.
     Connection(&'a Summary, &'a Endpoints, &'a Timelines),
     /// The source ended.
     End(&'a Timelines),
 }
 
-/// The inputs that the arguments stand for, what cannot be read, and how many files were passed over.
+/// The inputs that the arguments stand for, the errors of those that cannot be read, and how many files were passed
+/// over.
 pub(super) fn inputs(args: &InspectArgs) -> Result<(Vec<Input>, Vec<InputError>, usize), Error> {
     interrupt::install()?;
     let Discovered { inputs: found, unreadable, passed_over } = discover(&args.inputs);
@@ -44,10 +45,10 @@ pub(super) fn inputs(args: &InspectArgs) -> Result<(Vec<Input>, Vec<InputError>,
     Ok((found, errors, passed_over.len()))
 }
 
-/// Reads one trace to its end and hands `each` what comes up.
+/// Reads one trace to its end and passes each item to `each`.
 ///
 /// # Errors
-/// Where the source cannot be opened or recognised, or holds nothing readable; or a signal came.
+/// The source cannot be opened or recognised, or holds nothing readable, or a signal came.
 pub(super) fn read(
     input: &Input,
     input_options: input::SourceOptions,
@@ -86,12 +87,13 @@ pub(super) fn read(
     }
     let timelines = pump.stage();
     if timelines.connections() == 0 {
-        // As a conversion says, which writes nothing then. Of what holds no trace, the fields are nobody's.
+        // The same error as a conversion's, which writes nothing then. Unknown fields mean nothing if there is no
+        // trace.
         return Err(InputError::NothingReadable { path: input.path().to_owned() }.into());
     }
     let unknown = timelines.source().unknown_fields();
     let mut others = unknown.total();
-    // They are counted over the whole source.
+    // They have no place of their own, because they are counted over the whole source.
     let mut unknown_field = |fact| each(Item::Finding(&Finding::new(Place::default(), fact)));
     for field in unknown.fields() {
         others -= field.count;
@@ -104,7 +106,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Hands findings to whoever takes the other items.
+/// Passes findings to the closure that takes the other items.
 struct Each<'a, F>(&'a mut F);
 
 impl<F: FnMut(Item<'_>)> Attendant for Each<'_, F> {
@@ -113,20 +115,20 @@ impl<F: FnMut(Item<'_>)> Attendant for Each<'_, F> {
     }
 }
 
-/// The ends of connections from their first entry to their last, as a conversion keeps them: two connections that are
-/// open at once never have the same.
+/// The endpoints of open connections, as a conversion keeps them: two connections that are open at once never have the
+/// same.
 struct OpenConnections {
     connections: Connections<()>,
     stem: String,
-    /// With what finds a connection that exchanges share.
+    /// The endpoints of each connection, and the key of one that several exchanges share.
     ends: PerConnection<(Endpoints, Option<SharedKey>)>,
 }
 
 impl OpenConnections {
-    /// A connection has just been opened. What is wrong with its addresses becomes findings.
+    /// Takes a connection that has just been opened. Faults of its addresses become findings.
     fn open(&mut self, timelines: &Timelines, connection: ConnectionId, findings: &mut Findings) {
         let (Some(opening), Some(time)) = (timelines.opening(connection), timelines.time()) else { return };
-        // Nothing is written that could fail.
+        // This cannot fail, because nothing is written.
         let begun = self.connections.begin(&self.stem, opening, time, &mut |_| Ok(()));
         let (endpoints, key) = match begun {
             Ok(Begun::New(endpoints, key)) => {
@@ -143,12 +145,12 @@ impl OpenConnections {
         self.ends.insert(connection, (endpoints, key));
     }
 
-    /// The current entry is the last one of its connection.
+    /// Ends a connection: the current entry is its last one.
     fn close(&mut self, timelines: &Timelines) -> Option<Endpoints> {
         let Entry { connection, time, kind } = timelines.entry()?;
         let ((endpoints, key), opening) = (self.ends.take(connection)?, timelines.opening(connection)?);
         let complete = !matches!(kind, EntryKind::Abandoned);
-        // Nothing is written that could fail.
+        // This cannot fail, because nothing is written.
         let _ = match key {
             Some(key) => {
                 let _ = self.connections.shared(key, time);

@@ -1,4 +1,4 @@
-//! `tap2pcap::convert`: one trace into one capture, for programs. It prints nothing.
+//! `tap2pcap::convert` converts one trace into one capture, for programs. It prints nothing.
 
 use std::{
     io,
@@ -16,40 +16,41 @@ use crate::{
     trace::Finding,
 };
 
-/// Findings of one conversion that are kept; the rest is counted.
+/// How many findings of one conversion are kept. The rest are only counted.
 const MAX_FINDINGS: usize = 1000;
 
 /// How [`convert`] converts. The default is what the program does without options.
 #[derive(Clone, Debug, Default)]
 pub struct ConvertOptions {
-    /// How the trace is read: its encoding, where that is not to be detected, and its limits.
+    /// How the trace is read: its encoding, if that is not to be detected, and the limits.
     pub input: input::SourceOptions,
-    /// How connections are made of it: who opened them, times that are missing, replayed HTTP. What depends on the input
-    /// or the output (`reread`, `eager`, `join`, `latest`) is set by [`convert`].
+    /// How connections are assembled: who opened them, what replaces missing times, how HTTP is replayed. [`convert`]
+    /// sets the fields that depend on the input or the output (`reread`, `eager`, `join`, `latest`).
     pub timeline: timeline::TimelineOptions,
-    /// How packets are made of them.
+    /// How packets are synthesized.
     pub synth: synth::SynthOptions,
     /// Addresses to rewrite.
     pub map: Vec<timeline::Mapping>,
-    /// What is written. `None`: the output's suffix says it, and to a pipe or device pcapng is written.
+    /// What is written. If `None`, the output's suffix says it, and a pipe or device gets pcapng.
     pub format: Option<CaptureFormat>,
-    /// How the output is created. How it is packed its suffix says as well, where that is not set here.
+    /// How the output is created. If no packing is set here, the output's suffix decides that too.
     pub output: OutputOptions,
 }
 
 /// What [`convert`] has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversion {
-    /// Connections of the trace.
+    /// The number of connections in the trace.
     pub connections: u64,
-    /// Packets of the capture.
+    /// The number of packets in the capture.
     pub packets: u64,
-    /// What was wrong or remarkable, in order: the first thousand findings. Their words may quote the trace: escape them
-    /// before they reach a terminal.
+    /// What was wrong or remarkable, in order: the first thousand findings. Their words may quote the trace, so escape
+    /// them before they reach a terminal.
     pub findings: Vec<Finding>,
-    /// Errors among all findings. The trace is damaged where there are any, and the capture has what was readable.
+    /// The number of errors among all findings. If there are any, the trace is damaged, and the capture has what was
+    /// readable.
     pub errors: u64,
-    /// Warnings among all findings.
+    /// The number of warnings among all findings.
     pub warnings: u64,
 }
 
@@ -57,7 +58,7 @@ pub struct Conversion {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConvertError {
-    /// The input cannot be read, or is no trace.
+    /// The input cannot be read, or is not a trace.
     #[error(transparent)]
     Input(#[from] InputError),
     /// The output cannot be written.
@@ -66,15 +67,15 @@ pub enum ConvertError {
     /// Writing the output would destroy the input.
     #[error("{path}: is both input and output", path = .0.display())]
     SameFile(PathBuf),
-    /// [`ConvertOptions::format`] is not given, and the output's name ends in nothing that says it.
+    /// [`ConvertOptions::format`] is not given, and the output's name does not end in a suffix that says it.
     #[error("{path}: the name does not say what to write", path = .0.display())]
     UnknownFormat(PathBuf),
 }
 
 /// Converts the trace `input` into the capture `output`: two files, or `-` for standard input and standard output.
 ///
-/// A capture file is there only when it is complete. Damage of the trace does not keep it from being converted: what was
-/// readable is in the capture, and [`Conversion::findings`] tell the rest. Nothing is printed.
+/// A capture file appears only when it is complete. A damaged trace is converted too: the capture has what was
+/// readable, and [`Conversion::findings`] tell the rest. Nothing is printed.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -92,7 +93,7 @@ pub enum ConvertError {
 /// ```
 ///
 /// # Errors
-/// [`ConvertError`] where no capture was written.
+/// [`ConvertError`] if no capture was written.
 pub fn convert(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -122,14 +123,14 @@ pub fn convert(
     let mut capture = Capture::create_with(&output, format, settings.output)?;
     let relative = PathBuf::from(place.path().file_name().unwrap_or_default());
     let input = Input { place, relative, is_found: false };
-    // As the program does it: whoever reads a pipe is not to wait for what may come later.
+    // The program does the same: the reader of a pipe must not wait for events that may come later.
     let eager = input.is_stdin() && output.is_stream();
     let mut trace = Trace::open(&input, &InputName::alone(&input), &settings, eager)?;
     trace.reporter.mute();
     trace.keep_findings(MAX_FINDINGS);
     trace.convert(&settings.mappings, &mut capture, &Progress::hidden()).map_err(|error| match error {
         Error::Output(error) => error,
-        // Signals are the program's alone; nothing else can fail here.
+        // Only the program handles signals, so nothing else can fail here.
         error => capture.error(io::Error::other(error)),
     })?;
     trace.finish();

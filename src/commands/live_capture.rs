@@ -1,5 +1,5 @@
-//! The capture that `record --pcapng` writes while it runs: what the tap records goes through the same stages as a
-//! stream on standard input.
+//! The capture that `record --pcapng` writes while it runs. The tap's events go through the same stages as a stream on
+//! standard input.
 
 use std::{io, path::Path, sync::Arc, thread};
 
@@ -13,7 +13,7 @@ use crate::{
     tap::{PipeReader, PipeSink, SystemClock, Tap, TapSettings, pipe},
 };
 
-/// What the capture calls its source, where a converted one names the trace file.
+/// The name of the source in the capture, where a conversion puts the name of the trace file.
 const NAME: &str = "record";
 
 /// A capture before the relay starts. Dropping it leaves no file.
@@ -33,7 +33,7 @@ impl LiveCapture {
         Ok(Self { capture, sink, reader })
     }
 
-    /// The tap that feeds the capture: every byte, at once, and each half-close when it happens.
+    /// The tap that feeds the capture: with every byte, as soon as it arrives, and each half-close when it happens.
     pub(super) fn tap(&self) -> Tap {
         let settings = TapSettings {
             streaming: true,
@@ -45,13 +45,13 @@ impl LiveCapture {
         Tap::new(settings, Arc::new(self.sink.clone()), Arc::new(SystemClock))
     }
 
-    /// Writes from now on, in a thread of its own.
+    /// Starts to write, in a thread of its own.
     pub(super) fn start(self) -> io::Result<RunningCapture> {
         let Self { capture, sink, reader } = self;
         let (tell, ended) = oneshot::channel();
         thread::Builder::new().name("live capture".into()).spawn(move || {
             let written = write(capture, reader);
-            // Nobody listens where a second signal has ended the program.
+            // Nobody listens if a second signal has ended the program.
             let _ = tell.send(written);
         })?;
         Ok(RunningCapture { sink, ended })
@@ -64,34 +64,34 @@ pub(super) struct RunningCapture {
     ended: oneshot::Receiver<Result<Written, Error>>,
 }
 
-/// What is to be said of a complete capture.
+/// What the program reports about a complete capture.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     /// Server ports that Wireshark needs to be told about.
     pub hints: Hints,
-    /// Something could not be converted.
+    /// Whether something could not be converted.
     pub damaged: bool,
 }
 
 impl RunningCapture {
-    /// Nothing more is recorded: the capture is completed.
+    /// Ends the recording, so that the capture is completed.
     pub(super) fn complete(&self) {
         self.sink.end();
     }
 
-    /// Waits until the capture is complete or cannot be written any further. `None`: its thread failed.
+    /// Waits until the capture is complete or cannot be written any further. `None` if its thread failed.
     pub(super) async fn ended(&mut self) -> Option<Result<Written, Error>> {
         (&mut self.ended).await.ok()
     }
 }
 
 fn write(mut capture: Capture, reader: PipeReader) -> Result<Written, Error> {
-    // Whoever reads a pipe learns at once that it is a capture.
+    // The reader of a pipe sees at once that it is a capture.
     capture.flush()?;
     let settings = Settings::of_live_tap();
     let source = match Source::from_reader(Path::new(NAME), Box::new(reader), settings.input) {
         Ok(source) => source,
-        // Like tcpdump's, a capture that ended before anything came is a capture.
+        // Like tcpdump's, a capture that ended before anything came is still written.
         Err(InputError::Empty { .. }) => {
             capture.finish()?;
             return Ok(Written::default());

@@ -1,8 +1,8 @@
-//! Many traces into one capture, in the order of time.
+//! Merges many traces into one capture, in time order.
 //!
-//! Only traces that have begun and not ended are open: a first pass learns when each begins, and one that is not
-//! wanted yet is closed again. So thousands of traces need few files and little memory, unless they really all
-//! happened at once.
+//! A trace is open only between its first event and its last: a first pass learns when each trace begins, and closes it
+//! again until its turn comes. So thousands of traces need few open files and little memory, unless they all happened
+//! at once.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -23,25 +23,25 @@ use crate::{
     words::count,
 };
 
-/// Traces that stay open between the first pass and their turn.
+/// Traces stay open between the first pass and their turn if there are no more inputs than this.
 const KEEP: usize = 32;
 
-/// Memory for the windows of all traces together, in bytes, and the least that one gets.
+/// Bytes for the windows of all traces together, and the least that one window gets.
 const WINDOWS: usize = 64 << 20;
 const LEAST_WINDOW: usize = 8 << 10;
 
 /// What became of the inputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
-    /// Inputs of which something was converted.
+    /// Inputs from which something was converted.
     pub converted: usize,
     /// Inputs that were damaged or not converted at all.
     pub damaged: usize,
-    /// Files found in a directory that are no traces.
+    /// Files found in a directory that are not traces.
     pub skipped: usize,
-    /// What Wireshark needs to be told.
+    /// What Wireshark has to be told.
     pub hints: Hints,
-    /// What Envoy's limit cut.
+    /// What Envoy's limit cut off.
     pub cuts: Cuts,
 }
 
@@ -90,7 +90,7 @@ impl Totals {
     }
 }
 
-/// A trace whose turn has not come, or that is being read.
+/// A trace: it waits for its turn, or is being read.
 enum Turn {
     Waiting,
     Open(Box<Trace>),
@@ -117,8 +117,8 @@ pub(super) fn merge(
     let mut outcome = Totals::default();
     let mut turns: Vec<Turn> = inputs.iter().map(|_| Turn::Waiting).collect();
     let mut queue = BinaryHeap::new();
-    // Those without any time begin with the others. A file can be opened again when that is known; a pipe gives its
-    // bytes once, so pipes come after the files.
+    // Traces without any time begin when the others begin. A file can be opened again when that is known. A pipe can be
+    // read only once, so pipes are opened after the files.
     let (files, pipes): (Vec<usize>, Vec<usize>) =
         (0..inputs.len()).partition(|index| inputs[*index].place.is_regular());
     let mut without_time = Vec::new();
@@ -161,7 +161,7 @@ pub(super) fn merge(
                 outcome.count(&mut trace);
                 progress.file();
             }
-            // It is read again, and reports then.
+            // The trace is read again, and makes its reports then.
             None => queue.push(Reverse((0, index))),
         }
     }
@@ -202,12 +202,12 @@ pub(super) fn merge(
     let ends = capture.packets() - before;
     if ends > 0 && settings.verbosity == Verbosity::Verbose {
         let packets = count(ends, "packet");
-        print_line("note", &format_args!("{packets} more, which end connections that no other exchange went on with"));
+        print_line("note", &format_args!("{packets} more, to end connections that were kept open for more exchanges"));
     }
     Ok(outcome)
 }
 
-/// Writes entries of one trace until another one's turn comes, and answers the time of the entry that waits.
+/// Writes entries of one trace until another one's turn comes, and returns the time of the entry that waits.
 fn write_until(
     trace: &mut Trace,
     index: usize,

@@ -1,4 +1,4 @@
-//! One capture per trace, in the tree of the inputs.
+//! Writes one capture per trace, in a tree like that of the inputs.
 
 use std::{
     collections::HashSet,
@@ -19,7 +19,7 @@ use crate::{
     report::{Progress, print_error},
 };
 
-/// Each worker holds up to four files, and a process may have as few as 256.
+/// Each worker holds up to four files, and some systems allow a process only 256.
 const MAX_JOBS: usize = 32;
 
 /// Converts each input into a capture of its own below `directory`.
@@ -50,7 +50,7 @@ pub(super) fn mirror(
             let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
             match (converted, &mut *result) {
                 (Ok(one), Ok(all)) => all.add(&one),
-                // One capture that cannot be written says nothing of the others, unless there is no room for any.
+                // If one capture cannot be written, the others may still be, unless there is no room for any.
                 (Err(error), Ok(all)) if error.spares_other_outputs() => {
                     print_error(&error);
                     all.add(&Totals { damaged: 1, ..Totals::default() });
@@ -59,14 +59,14 @@ pub(super) fn mirror(
                     stop.store(true, Ordering::Relaxed);
                     *result = Err(error);
                 }
-                // The first failure is the one to tell.
+                // Only the first failure is reported.
                 (_, Err(_)) => {}
             }
         }
     };
     std::thread::scope(|scope| {
         for _ in 1..settings.jobs.min(inputs.len()).min(MAX_JOBS) {
-            // Where there is no room for another thread, those that are there do the work.
+            // If another thread cannot be started, the others do the work.
             if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
                 break;
             }
@@ -83,7 +83,7 @@ pub(super) fn sync(directory: &Path, outputs: &[PathBuf]) -> Result<(), Error> {
     sync_outputs(directory, outputs).map_err(|source| Error::output(directory, source))
 }
 
-/// Where each input's capture goes: the name it had, with the capture's suffix after it. Inputs of the same name, from
+/// Where each input's capture goes: the input's name, with the capture's suffix after it. Inputs of the same name, from
 /// different directories, are numbered in their order.
 pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut taken = HashSet::new();
@@ -108,7 +108,7 @@ pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str) -> 
         .collect()
 }
 
-/// An input that is one of the outputs as well, by whatever name.
+/// An input that is also one of the outputs, under any name.
 pub(super) fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Option<&'a Input> {
     let existing: HashSet<_> = outputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let is_output = |input: &&Input| input.place.canonical().is_some_and(|path| existing.contains(&path));
@@ -125,7 +125,7 @@ fn convert(
     let mut outcome = Totals::default();
     let mut trace = match Trace::open(input, &InputName::alone(input), settings, false) {
         Ok(trace) => trace,
-        // The user ended the stream before it began: like tcpdump's, its capture is an empty one.
+        // The user ended the stream before it began. Like tcpdump's, its capture is empty, but it is written.
         Err(_) if input.is_stdin() && interrupt::signal().is_some() => {
             let mut capture = create(output, format, settings)?;
             capture.add_interface("-");

@@ -1,4 +1,4 @@
-//! One file per thing that the program does; the only place that joins the stages.
+//! What the program does, one file for each thing. Only this module joins the stages.
 
 mod connections;
 mod convert;
@@ -42,7 +42,7 @@ pub(crate) enum Status {
     Damaged,
     /// Not done; no output file is left.
     NotDone,
-    /// Ended by this signal; nothing is left of what was unfinished.
+    /// Ended by this signal; unfinished files are removed.
     Signal(u8),
 }
 
@@ -54,7 +54,7 @@ impl Status {
             Self::Done => 0,
             Self::Damaged => 1,
             Self::NotDone => 2,
-            // As a shell reports a process that the signal ended.
+            // What a shell reports for a process that the signal ended.
             Self::Signal(signal) => 128 + signal,
         }
     }
@@ -63,7 +63,7 @@ impl Status {
 /// Runs the command that `cli` asks for.
 ///
 /// # Errors
-/// Why it was not done: status 2.
+/// Why the command was not done, which is status 2.
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
     let status = match &cli.command {
         None => convert::run(&cli.convert),
@@ -86,7 +86,7 @@ fn nothing_readable(path: &Path) {
     print_line("error", &format_args!("{}: holds no trace that can be read", path.display()));
 }
 
-/// Says of a file in a directory why it was passed over, to those who ask for many words.
+/// With `--verbose`, says why a file in a directory was passed over.
 fn passed_over(path: &Path, error: &InputError, verbosity: Verbosity) {
     if verbosity == Verbosity::Verbose {
         let why = why_passed_over(error);
@@ -98,14 +98,17 @@ fn passed_over(path: &Path, error: &InputError, verbosity: Verbosity) {
 fn count_passed_over(count: usize, verbosity: Verbosity) {
     if count > 0 && verbosity > Verbosity::Quiet {
         let list = if verbosity == Verbosity::Verbose { "" } else { "; -v lists them" };
-        let files =
-            if count == 1 { "1 file that is no trace was" } else { &format!("{count} files that are no traces were") };
+        let files = if count == 1 {
+            "1 file that is not a trace was"
+        } else {
+            &format!("{count} files that are not traces were")
+        };
         print_line("note", &format_args!("{files} passed over{list}"));
     }
 }
 
-/// Why there is nothing to do.
+/// The error if there is nothing to do.
 fn no_traces(inputs: &[PathBuf], passed_over: usize) -> Error {
     let named: Vec<_> = inputs.iter().map(|path| path.display().to_string()).collect();
-    Error::Arguments(format!("{}: no trace files in it, of {passed_over} files", named.join(", ")))
+    Error::Arguments(format!("{}: no trace files among {passed_over} files", named.join(", ")))
 }

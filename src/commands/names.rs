@@ -1,4 +1,4 @@
-//! What inputs are called in captures, so that the traces of two pods are told apart where their files have one name.
+//! The names of inputs in captures. They tell apart the traces of two pods whose files have the same name.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -7,24 +7,25 @@ use std::{
 
 use crate::input::{Input, trace_stem};
 
-/// What one input is called.
+/// The names of one input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InputName {
-    /// For people: its own name, or where there is another of this name its path below the directory that was named.
+    /// For people: the file's own name. If another input has this name, its path below the directory that was named.
     pub shown: String,
-    /// What made-up addresses and sequence numbers come from: its own name without what only tells how it is packed
-    /// and encoded, and with directories where there is another of this name.
+    /// What made-up addresses and sequence numbers come from: the file's own name without the suffixes that only say
+    /// how it is packed and encoded. If another input has this name, the directories come before it.
     pub stem: String,
 }
 
 impl InputName {
-    /// In a capture of its own, which does not depend on what else is converted; its place in the tree tells it apart.
+    /// The names in a capture of its own. They do not depend on what else is converted, because the place of the
+    /// capture in the tree tells it apart.
     pub(super) fn alone(input: &Input) -> Self {
         Self { shown: own(input), stem: trace_stem(input.path()) }
     }
 }
 
-/// The names of inputs that come into one capture.
+/// The names of inputs that go into one capture.
 pub(super) fn names(inputs: &[Input]) -> Vec<InputName> {
     let with_stem = |path: &Path, input: &Input| text(&path.with_file_name(trace_stem(input.path())));
     let shown = tell_apart(inputs, &[&own, &|input| text(&input.relative), &|input| text(input.path())]);
@@ -37,7 +38,7 @@ pub(super) fn names(inputs: &[Input]) -> Vec<InputName> {
     shown.into_iter().zip(stems).map(|(shown, stem)| InputName { shown, stem }).collect()
 }
 
-/// The first name of each input that no input of another directory has; the last one if there is none.
+/// The first name of each input that no input of another directory has. If there is none, the last kind of name.
 fn tell_apart(inputs: &[Input], kinds: &[&dyn Fn(&Input) -> String]) -> Vec<String> {
     let mut names: Vec<Option<String>> = vec![None; inputs.len()];
     for (depth, kind) in kinds.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What an output's name and the options make of it.
+//! What is written to an output. Its name and the options decide.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub(super) enum Kind {
 /// What is written to `output`, and how it is packed.
 ///
 /// # Errors
-/// Where nothing says what to write, or the options contradict each other.
+/// The name and the options do not say what to write, or the options contradict each other.
 pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, OutputPacking), Error> {
     let (by_name, packing) = match output.file() {
         Some(path) if !output.is_directory() => by_suffix(path),
@@ -38,8 +38,8 @@ pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, Ou
         (None, None) if output.is_stream() => Kind::Capture(CaptureFormat::Pcapng),
         (None, None) => {
             return Err(Error::Arguments(format!(
-                "{path}: what to write is not clear: the name ends in none of .pcapng, .pcap and .har, with .gz or .zst \
-                 after it or not; say it with -F"
+                "{path}: what to write is not clear: the name does not end in .pcapng, .pcap or .har, with or without \
+                 .gz or .zst after it; -F says what to write"
             )));
         }
     };
@@ -55,8 +55,8 @@ pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, Ou
     Ok((kind, packing))
 }
 
-/// The format of a capture, and how it is packed, where nobody else has given them. `None`: `output`'s name says nothing,
-/// or that no capture is to be written.
+/// The format of a capture and how it is packed: the `given` format, or else what `output`'s name says. `None` if the
+/// name says nothing, or that the output is not a capture.
 pub(super) fn capture_format(
     given: Option<CaptureFormat>,
     output: &Destination,
@@ -77,11 +77,11 @@ enum Suffix {
     Pcap,
     Pcapng,
     Har,
-    /// There is none.
+    /// The name has no suffix.
     Any,
 }
 
-/// Wireshark's and tcpdump's suffixes. `None`: another one.
+/// Recognises the suffixes of Wireshark and tcpdump. `None` stands for any other suffix.
 fn by_suffix(output: &Path) -> (Option<Suffix>, OutputPacking) {
     let suffix = |path: &Path| path.extension().map(|suffix| suffix.to_string_lossy().to_ascii_lowercase());
     let (inner, packing) = match suffix(output).as_deref().and_then(OutputPacking::of_suffix) {
@@ -92,7 +92,7 @@ fn by_suffix(output: &Path) -> (Option<Suffix>, OutputPacking) {
         Some("pcap" | "cap" | "dmp") => Some(Suffix::Pcap),
         Some("pcapng" | "ntar") => Some(Suffix::Pcapng),
         Some("har") => Some(Suffix::Har),
-        // `capture.gz` says how it is packed, and not what.
+        // `capture.gz` says how the output is packed, but not what is in it.
         None if packing == OutputPacking::None => Some(Suffix::Any),
         _ => None,
     };

@@ -1,5 +1,5 @@
-//! The one place that drives a source: it reads on where a stage needs input, counts that as progress, looks at signals
-//! and hands findings on.
+//! Drives a source, and is the only place that does: it reads more when a stage needs input, counts progress, checks
+//! for signals and passes findings on.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use crate::{
     trace::{Code, Finding, Findings},
 };
 
-/// A stage that gives one thing after the other as long as its source is filled.
+/// A stage that yields one item after another as long as its source is filled.
 pub(super) trait Stage {
-    /// Goes to the next thing that it gives.
+    /// Advances to the next item.
     fn advance(&mut self, findings: &mut Findings) -> Advance;
-    /// Reads on where it needs input.
+    /// Reads more input.
     fn fill(&mut self, findings: &mut Findings);
-    /// Its source.
+    /// The source that it reads from.
     fn source(&self) -> &Source;
 }
 
@@ -52,17 +52,17 @@ impl Stage for Timelines {
     }
 }
 
-/// Who uses a pump.
+/// The user of a pump.
 pub(super) trait Attendant {
-    /// Whether it has found something itself that waits to be told with the rest.
+    /// Whether it has findings of its own, to be reported with the others.
     fn has_findings(&self) -> bool {
         false
     }
 
-    /// Takes what was found in the source at `path`.
+    /// Takes the findings in the source at `path`.
     fn findings(&mut self, path: &Path, findings: &[Finding]);
 
-    /// A live source may keep everybody waiting from here on: what it gave so far is to be seen.
+    /// Is called before a read that may block, of a live source. What came so far should be visible by then.
     fn before_wait(&mut self) -> Result<(), Error> {
         Ok(())
     }
@@ -71,18 +71,18 @@ pub(super) trait Attendant {
 /// Drives a stage.
 pub(super) struct Pump<S> {
     stage: S,
-    /// A signal ends the source and not the work.
+    /// Whether a signal ends only the source, and not the whole command.
     live: bool,
-    /// What was found and nobody has told.
+    /// Findings that have not been passed on.
     findings: Findings,
     /// Bytes that were counted as progress.
     counted: u64,
-    /// Findings wait: the source may be opened again.
+    /// Keeps findings back, because the source may be opened again.
     pub hold: bool,
 }
 
 impl<S: Stage> Pump<S> {
-    /// A `live` source is one that the user ends with a signal, and that is written as it comes.
+    /// A `live` source is one that the user ends with a signal, and that is converted while it arrives.
     pub(super) fn new(stage: S, live: bool) -> Self {
         Self { stage, live, findings: Findings::default(), counted: 0, hold: false }
     }
@@ -91,7 +91,7 @@ impl<S: Stage> Pump<S> {
         &self.stage
     }
 
-    /// The stage, and the list to which what else is found is added.
+    /// The stage, and the list for further findings.
     pub(super) fn parts(&mut self) -> (&S, &mut Findings) {
         (&self.stage, &mut self.findings)
     }
@@ -106,7 +106,7 @@ impl<S: Stage> Pump<S> {
         self.live && interrupt::signal().is_some()
     }
 
-    /// Goes to the next thing that the stage gives, and answers whether there is one.
+    /// Advances to the stage's next item, and returns whether there is one.
     ///
     /// # Errors
     /// A signal came, or the attendant has failed.
@@ -142,7 +142,7 @@ impl<S: Stage> Pump<S> {
                     advance = self.stage.advance(&mut self.findings);
                 }
                 Advance::End => {
-                    // It may be what ended a pipe with a name.
+                    // The signal may be what ended a named pipe.
                     if let (false, Some(signal)) = (self.live, interrupt::signal()) {
                         return Err(Error::Signal(signal));
                     }
@@ -159,14 +159,14 @@ impl<S: Stage> Pump<S> {
         self.counted = read;
     }
 
-    /// Hands on what was found so far.
+    /// Passes on what was found so far.
     pub(super) fn hand_on(&mut self, attendant: &mut impl Attendant) {
         if self.findings.is_empty() && !attendant.has_findings() {
             return;
         }
         let mut findings = self.findings.take();
         if self.was_interrupted() {
-            // The user ended the stream, and not where a message ends, or what packs it.
+            // The user's signal has cut the stream, inside a message or inside packed data. That is not damage.
             findings.retain(|finding| !matches!(finding.code(), Code::CutOff | Code::ReadFailed));
         }
         attendant.findings(self.stage.source().path(), &findings);

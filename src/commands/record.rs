@@ -1,4 +1,4 @@
-//! `tap2pcap record`: a TCP relay that taps what it relays, into trace files, a capture, or both.
+//! `tap2pcap record`: a TCP relay that records what it relays, as trace files, a capture, or both.
 
 use std::{
     cell::Cell,
@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// Runs the command until a signal ends it, or the capture does.
+/// Runs the command until a signal comes or the capture ends.
 ///
 /// # Errors
 /// The configuration is refused, an address cannot be bound, or the capture cannot be written.
@@ -50,7 +50,7 @@ pub(super) fn run(args: &RecordArgs) -> Result<Status, Error> {
     let next_id = Cell::new(0);
     let prepare = |settings: TapSettings, sink: FilePerTap| {
         prepare_folder(sink.path_prefix(), access);
-        // Where the folder cannot be read, no file is replaced either: the trace is lost, and says so.
+        // If the folder cannot be read, no file is replaced: each trace is lost, and reported as lost.
         next_id.set(next_id.get().max(sink.next_id().unwrap_or(0)));
         make_tap(settings, args.mode.map_or(sink.clone(), |mode| sink.with_mode(mode)))
     };
@@ -78,10 +78,11 @@ pub(super) fn run(args: &RecordArgs) -> Result<Status, Error> {
     Ok(if damaged { Status::Damaged } else { Status::Done })
 }
 
-/// A relayed connection takes two or three file descriptors; many systems allow a process 1,024 unless it asks for more.
+/// Raises the limit on file descriptors: a relayed connection takes two or three, and many systems allow a process
+/// 1,024 unless it asks for more.
 fn allow_many_connections() {
     let limit = getrlimit(Resource::Nofile);
-    // Fails where the system forbids it; then the old limit holds, and too many connections have to wait.
+    // If the system forbids it, the old limit holds, and connections beyond it have to wait.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
@@ -97,7 +98,7 @@ impl Signals {
         Ok(Self { interrupt, terminate })
     }
 
-    /// The next one's number: POSIX fixes both.
+    /// Waits for the next signal and returns its number. POSIX fixes both numbers.
     async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => 2,
@@ -106,10 +107,10 @@ impl Signals {
     }
 }
 
-/// Relays until a signal comes, or the capture ends.
+/// Relays until a signal comes or the capture ends.
 ///
 /// # Errors
-/// It did not start; the capture cannot be written, or somebody who reads it kept it from being completed after a signal.
+/// The relay did not start, the capture cannot be written, or its reader kept it from being completed after a signal.
 async fn relay(routes: Vec<Route>, next_id: u64, capture: Option<LiveCapture>) -> Result<Written, Error> {
     let targets: Vec<Endpoint> = routes.iter().map(|route| route.upstream.clone()).collect();
     let mut signals = Signals::install()?;
@@ -137,7 +138,7 @@ async fn relay(routes: Vec<Route>, next_id: u64, capture: Option<LiveCapture>) -
     capture.complete();
     let ended = match early {
         Some(ended) => ended,
-        // It may be a pipe that nobody reads, and waiting for it is no longer wanted then.
+        // The capture may go to a pipe that nobody reads. Do not wait for that forever.
         None => tokio::select! {
             ended = capture.ended() => ended,
             () = stuck() => return Err(Error::Signal(first)),
@@ -145,14 +146,14 @@ async fn relay(routes: Vec<Route>, next_id: u64, capture: Option<LiveCapture>) -
         },
     };
     match ended {
-        // Nobody reads it any more. The traces are written all the same.
+        // Nobody reads the capture any more. The traces are complete all the same.
         Some(Err(Error::Output(error))) if error.is_broken_pipe() => Ok(Written::default()),
         Some(written) => written,
         None => Err(Error::System(io::Error::other("the thread that writes the capture failed"))),
     }
 }
 
-/// Completes when whoever reads the capture has done nothing for a while.
+/// Completes when a write to the capture has been blocked for too long.
 async fn stuck() {
     let signalled = Instant::now();
     while !interrupt::is_stuck(signalled) {
@@ -209,14 +210,14 @@ fn quick_route(args: &RecordArgs, make_tap: &dyn Fn(TapSettings, FilePerTap) -> 
     Ok(route)
 }
 
-/// The host of `host:port` if it is a name, which TLS then asks for.
+/// The host of `host:port`, if it is a name: TLS then sends it as the server name (RFC 6066 section 3).
 fn host_name(to: &str) -> Option<&str> {
     let (host, _) = to.rsplit_once(':')?;
     let is_name = host.contains(|char: char| char.is_ascii_alphabetic()) && !host.contains([':', '/', '@']);
     is_name.then_some(host)
 }
 
-/// Envoy loses traces whose folder is missing. Here it is made; if it cannot be, the first trace says why.
+/// Creates the folder of the traces. Envoy would lose the traces if it were missing.
 fn prepare_folder(path_prefix: &Path, access: Access) {
     if let Some(folder) = path_prefix.parent()
         && let Err(error) = create_folders(folder, access)

@@ -1,4 +1,4 @@
-//! What a command's arguments come to.
+//! The settings that a command's arguments stand for.
 
 use crate::{
     capture::OutputOptions,
@@ -9,7 +9,7 @@ use crate::{
     timeline::{self, HttpOptions, Mappings, Role, RoleChoice},
 };
 
-/// What comments in a capture call the settings: by the options that give them.
+/// What comments in a capture call the settings: the names of the options that give them.
 const NAMES: SettingNames = SettingNames { role: "--role", start_time: "--start-time", mss: "--mss", map: "--map" };
 
 /// The settings of a conversion.
@@ -28,7 +28,7 @@ pub(super) struct Settings {
 
 impl Settings {
     #[cfg(feature = "record")]
-    /// For what a tap on the side of the client records, in the encoding of a [`pipe`](crate::tap::pipe()).
+    /// The settings for a tap on the client's side that records in the encoding of a [`pipe`](crate::tap::pipe()).
     pub(super) fn of_live_tap() -> Self {
         Self {
             input: input::SourceOptions { encoding: Some(Encoding::Delimited), ..input::SourceOptions::default() },
@@ -91,13 +91,14 @@ pub(super) fn verbosity(verbosity: cli::VerbosityArgs) -> Verbosity {
     }
 }
 
-/// Files that one job may have open: its trace, its capture, and both once more in the thread that writes.
+/// How many files one job may have open: its trace, its capture, and both once more in the thread that writes.
 const FILES_OF_A_JOB: u64 = 4;
 
 fn jobs(given: Option<usize>) -> usize {
     let wanted = given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    // Half of what the process may open: traces between two reads and the rest of the program need some as well.
+    // Jobs get half of what the process may open: traces between two reads and the rest of the program need some as
+    // well.
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let most = usize::try_from(files / 2 / FILES_OF_A_JOB).unwrap_or(usize::MAX);
-    wanted.min(most).max(1)
+    let max = usize::try_from(files / 2 / FILES_OF_A_JOB).unwrap_or(usize::MAX);
+    wanted.min(max).max(1)
 }

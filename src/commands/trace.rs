@@ -1,4 +1,4 @@
-//! One trace on its way into a capture.
+//! Converts one trace into a capture.
 
 use std::{io, path::Path};
 
@@ -22,7 +22,7 @@ use super::{
     settings::Settings,
 };
 
-/// The connections of a capture: each with the interface of the trace that it was last seen in.
+/// The connections of a capture, each with the interface of the trace that it was last seen in.
 pub(super) type PacketConnections = Connections<(Box<Flow>, u32)>;
 
 /// Writes the last packets of a connection.
@@ -37,12 +37,12 @@ pub(super) fn close_all(connections: &mut PacketConnections, capture: &mut Captu
     connections.end_all(&mut |over| close(over, capture)).map_err(|source| capture.error(source).into())
 }
 
-/// What is written of one of the trace's connections.
-#[expect(clippy::large_enum_variant, reason = "the large one is nearly all of them, and each event looks into it")]
+/// What writes one of the trace's connections.
+#[expect(clippy::large_enum_variant, reason = "nearly all values are of the large variant, and each event uses it")]
 enum ConnectionWriter {
-    /// All of it.
+    /// The flow of the whole connection.
     Own(Flow),
-    /// One exchange of a connection that others may share.
+    /// The stream of one exchange, on a flow that other exchanges may share.
     Shared(SharedKey, ExchangeStream),
 }
 
@@ -54,26 +54,26 @@ pub(super) struct Trace {
     interface: Option<u32>,
     flows: PerConnection<(ConnectionWriter, Endpoints)>,
     summaries: Summaries,
-    /// What is to be said of connections that ended, which is told after what the stages have found.
+    /// Findings about connections that ended. They are reported after those of the stages.
     summed: Findings,
     packets: u64,
     pub reporter: Reporter,
-    /// The first findings, and how many of them, where a program wants them.
+    /// The first findings and how many to keep at most, for a program that wants them.
     kept: (Vec<Finding>, usize),
-    /// For people: how to look into what Wireshark would not dissect by itself.
+    /// What Wireshark must be told to dissect the trace's connections.
     pub hints: Hints,
-    /// What Envoy's limit cut.
+    /// What Envoy's limit cut off.
     pub cuts: Cuts,
 }
 
 impl Trace {
-    /// Opens a trace. An `eager` one never waits for what may come later.
+    /// Opens a trace. An `eager` one never waits for the next event to write this one.
     pub(super) fn open(input: &Input, name: &InputName, settings: &Settings, eager: bool) -> Result<Self, InputError> {
         let source = Source::of(input, settings.input)?;
         Ok(Self::new(source, name.clone(), settings, eager, input.is_stdin()))
     }
 
-    /// A trace that is converted as it arrives, and whose source says where it ends.
+    /// A trace that is converted while it arrives, until its source ends.
     #[cfg(feature = "record")]
     pub(super) fn live(source: Source, settings: &Settings) -> Self {
         let name = source.path().to_string_lossy().into_owned();
@@ -102,12 +102,12 @@ impl Trace {
         }
     }
 
-    /// From now on, findings are kept, but no more than `most`.
-    pub(super) fn keep_findings(&mut self, most: usize) {
-        self.kept.1 = most;
+    /// Keeps findings from now on, but no more than `max`.
+    pub(super) fn keep_findings(&mut self, max: usize) {
+        self.kept.1 = max;
     }
 
-    /// Takes what was kept.
+    /// Takes the findings that were kept.
     pub(super) fn take_kept(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.kept.0)
     }
@@ -131,8 +131,8 @@ impl Trace {
         self.reporter.errors() > 0 || (self.settings.strict && self.reporter.warnings() > 0)
     }
 
-    /// Goes to the next entry and answers its time; `None` at the end. Before it waits for input, what a live stream
-    /// gave so far is flushed.
+    /// Advances to the next entry and returns its time, or `None` at the end. Before it waits for the input of a live
+    /// stream, it flushes the capture.
     #[inline(always)]
     pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Error> {
         let mut attendant = TraceAttendant {
@@ -145,8 +145,8 @@ impl Trace {
         Ok(if more { self.pump.stage().time() } else { None })
     }
 
-    /// As [`Trace::advance`] for the first entry, but what is to be told waits for the next call: the trace may be
-    /// dropped before that.
+    /// Like [`Trace::advance`], for the first entry, but it leaves the reports to the next call, because the trace may
+    /// be dropped before that.
     pub(super) fn begin(&mut self, capture: &mut Capture) -> Result<Option<Nanos>, Error> {
         self.pump.hold = true;
         let time = self.advance(capture, &Progress::hidden());
@@ -154,12 +154,12 @@ impl Trace {
         time
     }
 
-    /// What [`Trace::begin`] has not told counts as progress.
+    /// Counts the progress that [`Trace::begin`] has not reported.
     pub(super) fn keep(&self, progress: &Progress) {
         progress.bytes(self.pump.counted());
     }
 
-    /// Whether nothing in the trace says when its first connection began. Other traces may.
+    /// Whether the trace does not say when its first connection began. It may then begin with other traces.
     pub(super) fn begins_anywhere(&self) -> bool {
         let timelines = self.timelines();
         let opening = timelines.entry().and_then(|entry| timelines.opening(entry.connection));
@@ -168,7 +168,7 @@ impl Trace {
         })
     }
 
-    /// Converts all of it into a capture of its own.
+    /// Converts the whole trace into a capture of its own.
     pub(super) fn convert(
         &mut self,
         mappings: &Mappings,
@@ -180,7 +180,7 @@ impl Trace {
             self.write(&mut connections, capture)?;
         }
         close_all(&mut connections, capture)?;
-        // The ends of connections that were kept open count as well.
+        // Now the packets that end the connections kept open count as well.
         self.packets = capture.packets();
         Ok(())
     }
@@ -206,7 +206,7 @@ impl Trace {
         }
     }
 
-    /// Writes the packets of an entry that is not just more data.
+    /// Writes the packets of an entry that is not just more data on a flow of its own.
     fn write_rare(
         &mut self,
         summary: Option<Summary>,
@@ -264,7 +264,7 @@ impl Trace {
             (Some((ConnectionWriter::Shared(key, _), _)), _) => {
                 if let Some(((flow, last_seen), at)) = connections.shared(key, time) {
                     *last_seen = interface;
-                    // The connection may go on with other exchanges.
+                    // A connection stays open if the exchange is complete: other exchanges may follow on it.
                     if !complete {
                         flow.abandon(at, &mut capture.interface(interface))?;
                     }
@@ -319,7 +319,7 @@ impl Trace {
         written
     }
 
-    /// Says what was converted, to those who asked for many words.
+    /// With `--verbose`, says what was converted.
     pub(super) fn describe(&self) {
         if self.settings.verbosity == Verbosity::Verbose {
             let source = self.timelines().source();
@@ -330,7 +330,7 @@ impl Trace {
         }
     }
 
-    /// Says what is to be said of the whole trace.
+    /// Reports what concerns the whole trace.
     pub(super) fn finish(&mut self) {
         self.pump.hand_on(&mut TraceAttendant {
             reporter: &mut self.reporter,
@@ -340,19 +340,19 @@ impl Trace {
         });
         let source = self.pump.stage().source();
         self.reporter.finish(source.path());
-        // Of what holds no trace, the fields are nobody's.
+        // Unknown fields mean nothing if the source holds no trace.
         if self.has_connections() {
             self.reporter.unknown_fields(source.path(), source.unknown_fields());
         }
     }
 }
 
-/// Tells people what comes up while a trace is converted.
+/// Reports what is found while a trace is converted.
 struct TraceAttendant<'a> {
     reporter: &'a mut Reporter,
     kept: &'a mut (Vec<Finding>, usize),
     summed: &'a mut Findings,
-    /// Where it goes, while there may be more of it.
+    /// The capture to flush before a wait. At the end of the trace there is none.
     capture: Option<&'a mut Capture>,
 }
 

@@ -1,4 +1,4 @@
-//! `tap2pcap validate`: every finding of every trace, and nothing changed.
+//! `tap2pcap validate`: prints every finding of every trace, and changes nothing.
 
 use std::{
     io::{self, Write},
@@ -24,7 +24,7 @@ use crate::{
     words::count,
 };
 
-/// Findings so far, by severity.
+/// How many findings there are so far, by severity.
 #[derive(Debug, Default)]
 struct Counts {
     errors: u64,

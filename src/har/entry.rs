@@ -1,4 +1,4 @@
-//! One exchange as an entry of HAR 1.2. Names are the format's; those of our own start with an underscore, as it asks.
+//! One exchange as an entry of HAR 1.2. The format asks that the names of additions begin with an underscore.
 
 use std::borrow::Cow;
 
@@ -59,7 +59,7 @@ struct Request<'a> {
 struct PostData<'a> {
     mime_type: Cow<'a, str>,
     text: Cow<'a, str>,
-    /// The format has a place for this in responses only.
+    /// HAR 1.2 has `encoding` for response bodies only.
     #[serde(rename = "_encoding", skip_serializing_if = "Option::is_none")]
     encoding: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +96,7 @@ struct Content<'a> {
     comment: Option<String>,
 }
 
-/// The parts of one side, put together.
+/// One side of an exchange, assembled from its parts.
 #[derive(Debug, Default)]
 struct ExchangeSide<'a> {
     pseudo: Vec<(&'a [u8], &'a [u8])>,
@@ -113,7 +113,7 @@ impl<'a> ExchangeSide<'a> {
             let pairs = view.headers(piece).iter().map(|field| (view.bytes(field.key), view.bytes(field.value)));
             match piece.part {
                 HttpPart::Headers => {
-                    // After an informational response comes another one, and that is what counts.
+                    // The final response follows an informational one and replaces it (RFC 9110 section 15.2).
                     out.pseudo.clear();
                     out.fields.clear();
                     let (pseudo, fields): (Vec<_>, _) = pairs.partition(|(key, _)| key.starts_with(b":"));
@@ -147,13 +147,13 @@ impl<'a> ExchangeSide<'a> {
     }
 }
 
-/// How many bytes a body had, as far as known, and what to say where some are missing.
+/// The size of a body as far as it is known, and a comment if bytes are missing.
 fn true_size(track: &Track, bodiless: bool) -> (i64, Option<String>) {
     let announced = track.content_length().filter(|length| *length > track.body && !bodiless);
     let (size, comment) = match announced {
         Some(length) => (length, Some(format!("{} of the {length} bytes are here", track.body))),
         None if track.truncated => {
-            (track.body, Some(format!("truncated: {} bytes are here, how many there were is not known", track.body)))
+            (track.body, Some(format!("truncated: {} bytes are here; how many there were is not known", track.body)))
         }
         None => (track.body, None),
     };
@@ -255,7 +255,7 @@ fn response_of<'a>(side: &ExchangeSide<'a>, tracks: &[Track; 2], version: &'stat
     }
 }
 
-/// The server's address and the client's port, where they are recorded.
+/// The server's address and the client's port, if the trace has them.
 fn endpoints(view: MessageView<'_>, side: SideChoice) -> (Option<String>, Option<String>) {
     let message = view.message();
     let (client, server) = match (side, &message.connection, &message.upstream_connection) {

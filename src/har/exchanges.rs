@@ -1,14 +1,15 @@
-//! Exchanges of one source, whole: a HAR entry needs both halves with all of their bodies.
+//! Collects whole exchanges: a HAR entry needs both the request and the response, each with its whole body.
 
 use crate::{
     timeline::{Completeness, Streams, Track},
     trace::{HttpPart, HttpSide, MessageView, TraceKind},
 };
 
-/// Exchanges that may be open. Nothing marks the end of a streamed one, so the one that was silent for longest ends.
+/// The most exchanges that may be open. Nothing marks the end of a streamed exchange, so past this limit, the one that
+/// has been silent longest ends.
 const MAX_OPEN: usize = 8192;
 
-/// Exchanges that look complete and wait, because trailers may follow even a body of known length.
+/// The most exchanges that stay open although they look complete: trailers may follow even a body of known length.
 const MAX_COMPLETE: usize = 64;
 
 /// Collects the segments of streamed exchanges.
@@ -20,13 +21,13 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
-    /// Holds at most `max_held` bytes of all exchanges together; past them, the one that was silent for longest ends.
+    /// Holds at most `max_held` bytes of all exchanges together. Past that, the one that has been silent longest ends.
     #[must_use]
     pub fn new(max_held: usize) -> Self {
         Self { streams: Streams::default(), held: 0, max_held }
     }
 
-    /// Takes a message, and hands `each` the exchanges that ended with it.
+    /// Adds a message, and passes the exchanges that end with it to `each`.
     ///
     /// # Errors
     /// Those of `each`.
@@ -50,8 +51,8 @@ impl Exchanges {
                 stream.hold(view);
                 self.held += stream.held_bytes - before;
                 let [request, response] = &stream.tracks;
-                let head = request.is_head_request();
-                let whole = request.completeness(false).max(response.completeness(head)) == Completeness::Complete;
+                let to_head = request.is_head_request();
+                let whole = request.completeness(false).max(response.completeness(to_head)) == Completeness::Complete;
                 let known_end = response.has_known_end();
                 let is_end = (HttpSide::Response, HttpPart::Trailers);
                 if message.http.iter().any(|piece| (piece.side, piece.part) == is_end) {
@@ -59,10 +60,10 @@ impl Exchanges {
                 } else if whole && known_end {
                     self.streams.note_complete(index);
                 }
-                let most = if self.held > self.max_held { 0 } else { MAX_OPEN };
-                while let Some(index) = self.streams.next_to_end(most, MAX_COMPLETE) {
+                let max_open = if self.held > self.max_held { 0 } else { MAX_OPEN };
+                while let Some(index) = self.streams.next_to_end(max_open, MAX_COMPLETE) {
                     self.end_one(index, &mut each)?;
-                    if self.held <= self.max_held && most == 0 {
+                    if self.held <= self.max_held && max_open == 0 {
                         break;
                     }
                 }
@@ -72,7 +73,7 @@ impl Exchanges {
         }
     }
 
-    /// The source has ended, and every exchange with it.
+    /// Ends every open exchange, because the source has ended.
     ///
     /// # Errors
     /// Those of `each`.

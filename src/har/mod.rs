@@ -1,13 +1,13 @@
 //! HTTP tap traces as HAR 1.2, the format of browsers' network panels: one JSON object for all exchanges, written
 //! entry by entry as exchanges end.
 //!
-//! [`Exchanges`] collects the halves of an exchange, [`Har`] writes it:
+//! [`Exchanges`] collects the request and the response of an exchange, [`Har`] writes them:
 //!
 //! ```
 //! use tap2pcap::{
 //!     capture::Destination,
 //!     har::{Exchanges, Har},
-//!     input::{MAX_MESSAGE, Options, Source},
+//!     input::{MAX_MESSAGE, Source, SourceOptions},
 //!     timeline::HttpOptions,
 //!     trace::Findings,
 //! };
@@ -18,7 +18,7 @@
 //!     "request": {"headers": [{"key": ":method", "value": "GET"}, {"key": ":path", "value": "/"}]},
 //!     "response": {"headers": [{"key": ":status", "value": "200"}]}
 //! }}"#;
-//! let mut source = Source::from_reader("in memory".as_ref(), Box::new(trace), Options::default())?;
+//! let mut source = Source::from_reader("in memory".as_ref(), Box::new(trace), SourceOptions::default())?;
 //! let mut har = Har::create(&Destination::File(path.clone()), HttpOptions::default(), None)?;
 //! let mut exchanges = Exchanges::new(MAX_MESSAGE);
 //! let mut findings = Findings::default();
@@ -47,7 +47,7 @@ use crate::{
     trace::MessageView,
 };
 
-/// Bytes that are gathered before they go to the destination.
+/// How many bytes are buffered before they are written to the destination.
 const CHUNK: usize = 256 * 1024;
 
 /// A HAR file being written.
@@ -60,7 +60,7 @@ pub struct Har {
     entries: u64,
 }
 
-/// Takes an entry piece by piece, so that a large one is never in memory as a whole.
+/// Writes an entry in parts while it is serialized, so that a large one is never in memory as a whole.
 struct Chunks<'a> {
     har: &'a mut Har,
     failed: Option<OutputError>,
@@ -86,10 +86,10 @@ impl io::Write for Chunks<'_> {
 }
 
 impl Har {
-    /// Begins a file at `destination`. `start_time` is that of exchanges without any time, in nanoseconds since 1970.
+    /// Begins a file at `destination`. An exchange without any time gets `start_time`, in nanoseconds since 1970.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be created.
+    /// [`OutputError`] if the destination cannot be created.
     pub fn create(
         destination: &Destination,
         options: HttpOptions,
@@ -98,10 +98,10 @@ impl Har {
         Self::create_with(destination, options, start_time, OutputOptions::default())
     }
 
-    /// As [`Har::create`]; the destination is created as `output` says.
+    /// Does what [`Har::create`] does, and creates the destination as `output` says.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be created.
+    /// [`OutputError`] if the destination cannot be created.
     pub fn create_with(
         destination: &Destination,
         options: HttpOptions,
@@ -119,7 +119,7 @@ impl Har {
         Ok(Self { output, buffer, options, start_time: start_time.unwrap_or(0), entries: 0 })
     }
 
-    /// Entries so far.
+    /// The number of entries written so far.
     #[must_use]
     pub fn entries(&self) -> u64 {
         self.entries
@@ -128,7 +128,7 @@ impl Har {
     /// Adds an exchange of the trace file called `name`.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be written.
+    /// [`OutputError`] if the destination cannot be written.
     pub fn entry(&mut self, name: &str, view: MessageView<'_>, tracks: &[Track; 2]) -> Result<(), OutputError> {
         let entry = HarEntry::new(name, view, tracks, self.options, self.start_time);
         let mut chunks = Chunks { har: self, failed: None };
@@ -144,22 +144,22 @@ impl Har {
         }
     }
 
-    /// Hands everything so far to the destination: for live streams.
+    /// Writes out what is buffered, so that the reader of a live stream sees it.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be written.
+    /// [`OutputError`] if the destination cannot be written.
     pub fn flush(&mut self) -> Result<(), OutputError> {
-        // Before the first entry there may never be one, and then no file either.
+        // A trace without exchanges leaves no file, so nothing is written before the first entry.
         if self.entries > 0 && !self.buffer.is_empty() {
             self.output.write(&mut self.buffer)?;
         }
         self.output.flush()
     }
 
-    /// Completes the file; it appears under its name only now.
+    /// Completes the file, which gets its name only now.
     ///
     /// # Errors
-    /// [`OutputError`] where the destination cannot be written.
+    /// [`OutputError`] if the destination cannot be written.
     pub fn finish(mut self) -> Result<(), OutputError> {
         self.buffer.append(b"\n]}}\n");
         self.output.finish(&self.buffer)

@@ -33,7 +33,7 @@ impl Serialize for HeaderFields<'_> {
     }
 }
 
-/// The parameters of a request target, which may hold millions: they are taken apart while they are written.
+/// The query parameters of a request target. There may be millions, so they are parsed while they are written.
 #[derive(Debug)]
 pub(super) struct Query<'a>(pub(super) &'a [u8]);
 
@@ -43,7 +43,7 @@ impl Serialize for Query<'_> {
     }
 }
 
-/// Cookies by the header fields that hold them, taken apart like a query.
+/// The header fields that hold cookies. The cookies are parsed while they are written, like a [`Query`].
 #[derive(Debug)]
 pub(super) enum Cookies<'a> {
     Request(Vec<&'a [u8]>),
@@ -77,12 +77,12 @@ struct Cookie<'a> {
     secure: Option<bool>,
 }
 
-/// Headers hold bytes; what is not UTF-8 becomes replacement characters.
+/// Header fields hold bytes. Those that are not UTF-8 become replacement characters.
 pub(super) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// A URL from parts that may hold anything: what RFC 3986 does not allow is percent-encoded.
+/// Builds a URL. The parts may hold any bytes, so those that RFC 3986 does not allow are percent-encoded.
 pub(super) fn url(scheme: &[u8], authority: &[u8], target: &[u8]) -> String {
     let mut url = String::new();
     let valid = scheme.first().is_some_and(u8::is_ascii_alphabetic)
@@ -90,7 +90,7 @@ pub(super) fn url(scheme: &[u8], authority: &[u8], target: &[u8]) -> String {
     url.push_str(if valid { str::from_utf8(scheme).unwrap_or("http") } else { "http" });
     url.push_str("://");
     encode(&mut url, if authority.is_empty() { b"unknown.invalid" } else { authority }, b"[]:@");
-    // RFC 9112 section 3.2: `*` is a target that is no path.
+    // A target need not be a path: it may be `*`, for example (RFC 9112 section 3.2).
     if !target.starts_with(b"/") {
         url.push('/');
     }
@@ -98,7 +98,8 @@ pub(super) fn url(scheme: &[u8], authority: &[u8], target: &[u8]) -> String {
     url
 }
 
-/// Unreserved characters, sub-delimiters and `also` stay (RFC 3986 section 2), and what is encoded already.
+/// Percent-encodes all but unreserved characters, sub-delimiters (RFC 3986 section 2), the bytes in `also`, and what is
+/// encoded already.
 fn encode(out: &mut String, text: &[u8], also: &[u8]) {
     for (index, byte) in text.iter().enumerate() {
         let escape = || text.get(index + 1..index + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
@@ -158,7 +159,7 @@ impl<'a> Cookie<'a> {
     }
 }
 
-/// A body as text, or in base64 if it is none. The flag says that it is base64.
+/// A body as it is if it is text, and otherwise in base64. The flag is set for base64.
 pub(super) fn body(bytes: Cow<'_, [u8]>) -> (Cow<'_, str>, bool) {
     let is_text = |text: &str| text.bytes().all(|byte| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r'));
     match bytes {

@@ -1,5 +1,5 @@
-//! The words of findings. What a stage states as a fact is put here, and here alone, as people read it: with what
-//! it means, and with the option that changes it.
+//! The words of findings. Stages state facts. Only this file puts them into words for people, with what they mean and
+//! the option that changes them.
 
 use std::fmt;
 
@@ -35,7 +35,7 @@ pub fn detail(finding: &Finding) -> String {
 fn fact(fact: &Fact) -> String {
     match fact {
         Fact::Undecodable(detail) | Fact::CutOff(detail) => detail.clone(),
-        Fact::TrailingBytes(detail) => format!("what follows the last message is none: {detail}"),
+        Fact::TrailingBytes(detail) => format!("the bytes after the last message are not a message: {detail}"),
         Fact::ReadFailed(reason) => format!("cannot read on: {reason}"),
         Fact::LargeMessage { size, limit, with_rest } => {
             let rest = if *with_rest { ", and so is the rest of the source" } else { "" };
@@ -68,8 +68,8 @@ fn fact(fact: &Fact) -> String {
             "more connections are open at once than the {limit} that --max-connections allows; the oldest are given up"
         ),
         Fact::LateTime => format!("{LATE_TIME}; the time of the event before is used"),
-        Fact::NoTime => "an event without a time; that of the event before it is used, or where there is none, of the \
-                         next one"
+        Fact::NoTime => "an event without a time; it gets the time of the event before it, or else of the next event \
+                         that has one"
             .to_owned(),
         Fact::TimeBackwards { by } => format!("an event is {by} ns older than the one before it on its connection"),
         Fact::LostBytes { bytes } => format!("before this event, {} missing, by seq_num", bytes_are(*bytes)),
@@ -107,16 +107,16 @@ fn fact(fact: &Fact) -> String {
     }
 }
 
-/// What is said of a time beyond 32 bits of seconds.
-const LATE_TIME: &str = "a time after the year 2106 does not fit pcap, pcapng has room for it";
+/// A time that does not fit in 32 bits of seconds.
+const LATE_TIME: &str = "a time after the year 2106 fits pcapng, but not pcap";
 
 fn missing_connection(trace_id: u64, http_buffered: Option<bool>) -> String {
     let advice = match http_buffered {
         None => "",
         Some(true) => "; the tap filter's record_downstream_connection records them",
         Some(false) => {
-            "; a streamed HTTP trace never has any: buffered ones do with the tap filter's \
-             record_downstream_connection, and taps of a socket always"
+            "; a streamed HTTP trace never has any: buffered ones have them with the tap filter's \
+             record_downstream_connection, and taps of a socket always do"
         }
     };
     format!("trace_id {trace_id} has no addresses; a capture gets made-up ones{advice}")
@@ -125,7 +125,7 @@ fn missing_connection(trace_id: u64, http_buffered: Option<bool>) -> String {
 fn missing_address(trace_id: u64, owner: Owner, unconnected: bool) -> String {
     let missing = match (owner, unconnected) {
         (_, true) => {
-            "Envoy's own address is missing: it is not known yet when a streamed tap of a cluster begins; with \
+            "Envoy's own address is missing: a streamed tap of a cluster begins before it is known; with \
              socket_tap_config.set_connection_per_event every event has it"
         }
         (Owner::Local, false) => "Envoy's own address is missing",
@@ -145,7 +145,7 @@ fn exchange(fact: &ExchangeFact) -> String {
             format!("{count} trailers after a body of known length have no place in HTTP/1.1")
         }
         ExchangeFact::LateTime => format!("{LATE_TIME}; another is made up"),
-        ExchangeFact::BadLength => "its content-length is no number, or there are several".to_owned(),
+        ExchangeFact::BadLength => "its content-length is not a number, or there are several".to_owned(),
         ExchangeFact::LongBody => "the body is longer than its content-length; it is sent in chunks".to_owned(),
         ExchangeFact::ExtraBody(side) => format!("the {} has more body than its headers allow", side.word()),
         ExchangeFact::MadeUp(line) | ExchangeFact::Escaped(line) => line.clone(),

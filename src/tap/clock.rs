@@ -1,4 +1,4 @@
-//! Where the times of events come from.
+//! The source of the events' times.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,19 +7,19 @@ use std::{
 
 use prost_types::Timestamp;
 
-/// A source of times. Injected, so that traces can be made again to the byte.
+/// A source of times. It is injected, so that traces can be reproduced byte for byte.
 pub trait Clock: Send + Sync {
     /// Time since the Unix epoch.
     fn now(&self) -> Duration;
 }
 
-/// The system's clock in microsecond steps, which is what Envoy's traces of today hold.
+/// The system's clock in microsecond steps, the precision of current Envoy traces.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Duration {
-        // A clock set before 1970 gives traces that start in 1970.
+        // If the clock is set before 1970, the times are 1970-01-01.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Duration::new(now.as_secs(), now.subsec_micros() * 1_000)
     }
@@ -42,7 +42,7 @@ impl ManualClock {
 
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        // 2^64 nanoseconds end in the year 2554; there the clock stops.
+        // The clock stops in the year 2554, after 2^64 nanoseconds.
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let now = self.nanos.load(Ordering::Relaxed).saturating_add(by);
         self.nanos.store(now, Ordering::Relaxed);
@@ -55,13 +55,13 @@ impl Clock for ManualClock {
     }
 }
 
-/// `now` as a trace holds it.
+/// The clock's time in the form that a trace has.
 pub(super) fn timestamp(clock: &dyn Clock) -> Timestamp {
     let now = clock.now();
     Timestamp {
-        // A Duration's seconds reach further than an i64's; such a clock is broken, and its times end there.
+        // A Duration can have more seconds than an i64 holds, but only if the clock is broken.
         seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
-        // Below 1,000,000,000.
+        // The cast is safe: the value is below 1,000,000,000.
         nanos: now.subsec_nanos().cast_signed(),
     }
 }

@@ -1,8 +1,8 @@
 //! The embedded tap socket: records connections as Envoy's tap transport socket does, without Envoy.
 //!
-//! A [`TapStream`] wraps a stream and tells a [`Recorder`] what passes; the recorder makes trace messages of it and
-//! submits them to a [`Sink`], such as [`FilePerTap`] or the one end of a [`pipe()`]. [`Relay`] puts taps between a listener
-//! and a server.
+//! A [`TapStream`] wraps a stream and tells a [`Recorder`] what passes. The recorder makes trace messages of it and
+//! submits them to a [`Sink`], such as [`FilePerTap`] or the writing end of a [`pipe()`]. [`Relay`] puts taps between a
+//! listener and a server.
 //!
 //! ```
 //! # #[tokio::main]
@@ -16,7 +16,7 @@
 //!
 //! let sink = tap::FilePerTap::new(&prefix, tap::TraceFormat::ProtoBinary);
 //! let tap = tap::Tap::new(tap::TapSettings::default(), Arc::new(sink), Arc::new(tap::SystemClock));
-//! // `stream` is any stream of tokio.
+//! // `stream` is any tokio stream.
 //! let mut stream = tap::TapStream::new(stream, tap.open(7, Connection::default()));
 //! stream.write_all(b"hello").await?;
 //! stream.close();

@@ -1,4 +1,4 @@
-//! The traces of all connections as one stream of bytes, for whoever converts them while they are recorded.
+//! The traces of all connections as one stream of bytes, to be converted while they are recorded.
 
 use std::{
     collections::HashMap,
@@ -11,13 +11,13 @@ use std::{
 use super::{Sink, TraceFormat, TraceSink};
 use crate::proto::tap::TraceWrapper;
 
-/// Bytes that may wait for the reader before the tapped streams wait for it, too.
+/// How many bytes may wait for the reader before the tapped streams have to wait, too.
 const ROOM: usize = 1 << 20;
 
 /// A sink that writes [`TraceFormat::ProtoBinaryLengthDelimited`], and the reader that gets it.
 ///
-/// Streams that are tapped into a full pipe wait until it is read; so it holds little more than a mebibyte, and nothing
-/// is lost. Once the reader is dropped, nobody waits any more, and nothing is kept.
+/// Streams that are tapped into a full pipe wait until it is read, so it holds little more than a mebibyte and nothing
+/// is lost. After the reader is dropped, no stream waits, and nothing is kept.
 #[must_use]
 pub fn pipe() -> (PipeSink, PipeReader) {
     let pipe = Arc::new(Pipe::default());
@@ -27,7 +27,7 @@ pub fn pipe() -> (PipeSink, PipeReader) {
 #[derive(Default)]
 struct Pipe {
     state: Mutex<PipeState>,
-    /// Bytes, or the end.
+    /// Signals that bytes or the end have arrived.
     arrived: Condvar,
 }
 
@@ -38,13 +38,13 @@ struct PipeState {
     ended: bool,
     /// Nobody will read any more.
     abandoned: bool,
-    /// By connection: a stream is polled more often than it is woken.
+    /// The wakers of waiting streams, by connection. A stream that is polled again replaces its waker.
     waiting: HashMap<u64, Waker>,
 }
 
 impl Pipe {
     fn lock(&self) -> MutexGuard<'_, PipeState> {
-        // No code that can panic leaves the state half done.
+        // A panic cannot leave the state half changed, so a poisoned lock is as good as any.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -54,7 +54,7 @@ impl Pipe {
 pub struct PipeSink(Arc<Pipe>);
 
 impl PipeSink {
-    /// Ends the stream: the reader gets what is there, and then an end.
+    /// Ends the stream: the reader gets the bytes that are left, and then the end.
     pub fn end(&self) {
         self.0.lock().ended = true;
         self.0.arrived.notify_all();
@@ -100,10 +100,10 @@ impl Drop for PipeTrace {
     }
 }
 
-/// The end of a [`pipe`] that is read; reading blocks until something is there.
+/// The end of a [`pipe`] that is read. A read blocks until there are bytes.
 pub struct PipeReader {
     pipe: Arc<Pipe>,
-    /// Taken out of the pipe, and read up to `at`.
+    /// Bytes taken out of the pipe. They have been read up to `at`.
     bytes: Vec<u8>,
     at: usize,
 }

@@ -1,4 +1,4 @@
-//! What a tap remembers of one connection, and the messages it makes of it.
+//! Records one connection: it collects the events and makes trace messages of them.
 
 use std::{
     io, mem,
@@ -21,26 +21,26 @@ use crate::proto::{
 /// What `envoy.config.tap.v3.OutputConfig` and `SocketTapConfig` can ask of a tap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TapSettings {
-    /// A segment for each event as it happens, rather than one message when the connection ends.
+    /// Whether each event is a segment of its own, as it happens. Otherwise, the whole connection is one message.
     pub streaming: bool,
-    /// Bytes of reads that are kept: of each event when streaming, of the whole connection otherwise.
+    /// How many bytes of reads are kept: per event when streaming, per connection otherwise.
     pub max_buffered_rx_bytes: u32,
     /// The same for writes.
     pub max_buffered_tx_bytes: u32,
-    /// Streaming only: collect events until they hold this many bytes. Envoy then keeps every byte, whatever the two
-    /// limits say, and so does this tap.
+    /// Streaming only: events are collected until they hold this many bytes. Envoy then keeps every byte, whatever the
+    /// two limits say, and so does this tap.
     pub min_streamed_sent_bytes: Option<u32>,
-    /// Streaming only: every event carries the connection.
+    /// Streaming only: whether every event carries the connection.
     pub set_connection_per_event: bool,
-    /// Whether a half-close without bytes gets a `write` event of its own, empty and with `end_stream`. Envoy records
-    /// a half-close only where it travels with the last bytes, so this is off by default.
+    /// Whether a half-close without bytes gets a `write` event of its own, empty and with `end_stream`. Envoy records a
+    /// half-close only if it comes with the last bytes, so this is off by default.
     pub record_bare_half_close: bool,
 }
 
 impl TapSettings {
     /// Envoy's default for `max_buffered_rx_bytes` and `max_buffered_tx_bytes`.
     pub const DEFAULT_MAX_BUFFERED_BYTES: u32 = 1024;
-    /// Envoy takes no smaller `min_streamed_sent_bytes`: it answers 0 with segments of at least nine bytes.
+    /// Envoy does not go below this `min_streamed_sent_bytes`: with 0, its segments hold at least nine bytes.
     const LEAST_MIN_STREAMED_SENT_BYTES: u32 = 9;
 }
 
@@ -57,7 +57,7 @@ impl Default for TapSettings {
     }
 }
 
-/// A tap: opens a [`Recorder`] for each connection.
+/// A tap, which opens a [`Recorder`] for each connection.
 #[derive(Clone)]
 pub struct Tap {
     settings: Arc<TapSettings>,
@@ -67,7 +67,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap that takes its times from `clock` and hands its traces to `sink`.
+    /// A tap that takes its times from `clock` and passes its traces to `sink`.
     #[must_use]
     pub fn new(settings: TapSettings, sink: Arc<dyn Sink>, clock: Arc<dyn Clock>) -> Self {
         Self { settings: Arc::new(settings), sink, clock, on_error: Arc::new(|_| {}) }
@@ -80,7 +80,7 @@ impl Tap {
         self
     }
 
-    /// Starts the trace of a connection. `connection` lacks its local address where the socket is not connected yet.
+    /// Starts the trace of a connection. `connection` has no local address if the socket is not connected yet.
     #[must_use]
     pub fn open(&self, id: u64, connection: Connection) -> Recorder {
         let mut recorder = Recorder {
@@ -113,7 +113,7 @@ pub struct Recorder {
     settings: Arc<TapSettings>,
     clock: Arc<dyn Clock>,
     on_error: Arc<dyn Fn(io::Error) + Send + Sync>,
-    /// `None` once closed, or once a message could not be written.
+    /// `None` after the trace is closed, or after a message could not be written.
     output: Option<Box<dyn TraceSink>>,
     connection: Connection,
     state: RecorderState,
@@ -121,9 +121,9 @@ pub struct Recorder {
 
 enum RecorderState {
     Streamed {
-        /// One counter for both directions: the position of the next byte, from 1.
+        /// The position of the next byte, from 1. Both directions share this counter.
         next_seq_num: u64,
-        /// What `min_streamed_sent_bytes` holds back.
+        /// Events held back because of `min_streamed_sent_bytes`.
         collected: Vec<SocketEvent>,
         collected_bytes: usize,
     },
@@ -134,10 +134,10 @@ enum RecorderState {
     },
 }
 
-/// What is left of a buffered trace's limit for one direction.
+/// How much of a buffered trace's limit is left for one direction.
 struct Quota {
     left: usize,
-    /// An event was cut. It was the last one of its direction.
+    /// Whether an event was cut, which is then the last one of its direction.
     exceeded: bool,
 }
 
@@ -146,7 +146,7 @@ impl Quota {
         Self { left: limit as usize, exceeded: false }
     }
 
-    /// `None` where the direction is no longer recorded.
+    /// The body of the next event. `None` if the direction is no longer recorded.
     fn take(&mut self, data: &[u8]) -> Option<Body> {
         if self.exceeded {
             return None;
@@ -176,22 +176,22 @@ impl Recorder {
         self.output.as_mut().map_or(Poll::Ready(()), |output| output.poll_ready(cx))
     }
 
-    /// The socket is connected: events, and a buffered trace, carry this address from now on.
+    /// Sets the local address, once the socket is connected. Later events and a buffered trace carry it.
     pub fn set_local_address(&mut self, address: Option<Address>) {
         self.connection.local_address = address;
     }
 
-    /// Bytes came from the peer.
+    /// Records bytes that came from the peer.
     pub fn read(&mut self, data: &[u8]) {
         self.data(Operation::Read, data);
     }
 
-    /// Bytes went to the peer. `end_stream`: they are the last ones.
+    /// Records bytes that went to the peer. With `end_stream`, they are the last ones.
     pub fn write(&mut self, data: &[u8], end_stream: bool) {
         self.data(Operation::Write { end_stream }, data);
     }
 
-    /// The write side ended without bytes.
+    /// Records that the write side ended without bytes, if the settings ask for that.
     pub fn half_close(&mut self) {
         if self.settings.record_bare_half_close {
             self.write(&[], true);
@@ -230,7 +230,7 @@ impl Recorder {
         self.event(selector, seq_num);
     }
 
-    /// The connection ended. Later events are not recorded.
+    /// Ends the trace, because the connection has ended. Later events are not recorded.
     pub fn close(&mut self) {
         if self.output.is_none() {
             return;
@@ -291,7 +291,7 @@ impl Recorder {
         }
     }
 
-    /// Sends what `min_streamed_sent_bytes` held back.
+    /// Sends the events held back because of `min_streamed_sent_bytes`.
     fn flush(&mut self) {
         if let RecorderState::Streamed { collected, collected_bytes, .. } = &mut self.state
             && !collected.is_empty()
@@ -374,7 +374,7 @@ mod tests {
         }
     }
 
-    /// What a tap with these settings makes of `events`, in one line a message and without times and names of fields.
+    /// What a tap with these settings records of `events`: one line per message, without times and some field names.
     fn recorded(settings: TapSettings, events: impl FnOnce(&mut Recorder)) -> Vec<String> {
         let memory = Memory { text: Arc::default(), failing: usize::MAX };
         let clock = Arc::new(ManualClock::at(Duration::from_secs(1)));
@@ -399,12 +399,12 @@ mod tests {
     #[test]
     fn a_direction_ends_with_the_event_that_exceeds_its_limit() {
         let settings = TapSettings { max_buffered_rx_bytes: 3, max_buffered_tx_bytes: 4, ..TapSettings::default() };
-        let trace = recorded(settings, |it| {
-            it.read(b"abc");
-            it.write(b"12345", false);
-            it.read(b"d");
-            it.write(b"6", true);
-            it.read(b"e");
+        let trace = recorded(settings, |recorder| {
+            recorder.read(b"abc");
+            recorder.write(b"12345", false);
+            recorder.read(b"d");
+            recorder.write(b"6", true);
+            recorder.read(b"e");
         });
         assert_eq!(
             trace,
@@ -416,10 +416,10 @@ mod tests {
     #[test]
     fn a_limit_cuts_each_streamed_event_alone_and_seq_nums_count_true_bytes() {
         let settings = TapSettings { max_buffered_rx_bytes: 2, max_buffered_tx_bytes: 0, ..streaming() };
-        let trace = recorded(settings, |it| {
-            it.read(b"abc");
-            it.write(b"12345", true);
-            it.read(b"de");
+        let trace = recorded(settings, |recorder| {
+            recorder.read(b"abc");
+            recorder.write(b"12345", true);
+            recorder.read(b"de");
         });
         assert_eq!(
             trace,
@@ -436,10 +436,10 @@ mod tests {
     #[test]
     fn events_are_held_back_until_there_are_nine_bytes_at_least_and_the_close_ends_that() {
         let settings = TapSettings { min_streamed_sent_bytes: Some(0), max_buffered_rx_bytes: 0, ..streaming() };
-        let trace = recorded(settings, |it| {
-            it.read(b"12345678");
-            it.write(b"9", false);
-            it.read(b"0");
+        let trace = recorded(settings, |recorder| {
+            recorder.read(b"12345678");
+            recorder.write(b"9", false);
+            recorder.read(b"0");
         });
         assert_eq!(
             trace,

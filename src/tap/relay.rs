@@ -1,4 +1,4 @@
-//! A TCP relay with taps on both sides: what Envoy's listener, `tcp_proxy` filter and cluster are to a tap.
+//! A TCP relay with taps on both sides. It stands for Envoy's listener, `tcp_proxy` filter and cluster.
 
 use std::{
     cell::RefCell,
@@ -38,13 +38,13 @@ pub struct Route {
     pub downstream_tls: Option<TlsServer>,
     /// Taps on the accepted side.
     pub downstream_taps: Vec<Tap>,
-    /// Where connections go.
+    /// Where connections are relayed to.
     pub upstream: Endpoint,
-    /// TLS on the way there.
+    /// TLS on the upstream side.
     pub upstream_tls: Option<TlsClient>,
-    /// Taps on the way there.
+    /// Taps on the upstream side.
     pub upstream_taps: Vec<Tap>,
-    /// How long the way there may take, TLS handshake included.
+    /// How long an upstream connection may take to set up, TLS handshake included.
     pub connect_timeout: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Route {
     /// Envoy's default for [`Route::connect_timeout`].
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Plain and untapped.
+    /// A route without TLS and without taps.
     #[must_use]
     pub fn new(listen: Endpoint, upstream: Endpoint) -> Self {
         Self {
@@ -67,14 +67,14 @@ impl Route {
     }
 }
 
-/// What a relay tells whoever runs it.
+/// What a relay reports while it runs.
 #[derive(Debug)]
 pub enum Notice<'a> {
-    /// A connection to this upstream could not be made; its downstream was closed.
+    /// A connection to this upstream could not be made, so the downstream connection was closed.
     ConnectFailed(&'a Endpoint, &'a io::Error),
-    /// A peer and this side could not agree on TLS.
+    /// The TLS handshake with this peer failed.
     HandshakeFailed(&'a Endpoint, &'a io::Error),
-    /// No connection can be accepted at the moment; it is tried again soon.
+    /// This listener can accept no connection at the moment. It tries again soon.
     AcceptFailed(&'a Endpoint, &'a io::Error),
 }
 
@@ -85,16 +85,16 @@ pub struct Relay {
 }
 
 struct RelayShared {
-    /// One counter for both sides of all routes, like Envoy's.
+    /// The id of the next connection. Both sides of all routes share this counter, as in Envoy.
     next_id: AtomicU64,
     notify: Box<dyn Fn(Notice<'_>) + Send + Sync>,
 }
 
 impl Relay {
-    /// How long to wait where the system has no file descriptor left.
+    /// How long to wait if a connection cannot be accepted, for instance because no file descriptor is left.
     const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-    /// Binds all listeners. Needs a running tokio runtime.
+    /// Binds all listeners. This needs a running tokio runtime.
     ///
     /// # Errors
     /// The first address that cannot be bound, and why.
@@ -110,7 +110,7 @@ impl Relay {
         Ok(Self { listeners: listeners.collect::<Result<_, _>>()?, shared })
     }
 
-    /// Where each route listens: with the ports that the system chose.
+    /// Where each route listens. If a port was 0, this is the one that the system chose.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.listeners
@@ -119,7 +119,7 @@ impl Relay {
             .collect()
     }
 
-    /// Begins to count connections at `id`, where it would be 0: files of an earlier run may have the others.
+    /// Numbers connections from `id` instead of 0, because files of an earlier run may have the lower ids.
     #[must_use]
     pub fn starting_at(self, id: u64) -> Self {
         self.shared.next_id.store(id, Ordering::Relaxed);
@@ -142,7 +142,7 @@ impl Relay {
 
 /// Completes when the relay stops.
 async fn stopping(mut stopped: watch::Receiver<()>) {
-    // Nothing is ever sent: what is waited for is the sender's end.
+    // Nothing is ever sent. The sender is dropped when the relay stops.
     while stopped.changed().await.is_ok() {}
 }
 
@@ -177,9 +177,9 @@ async fn listen(listener: Listener, route: Arc<Route>, shared: Arc<RelayShared>,
     while connections.join_next().await.is_some() {}
 }
 
-/// One downstream connection and the upstream one made for it. Both traces start now, before the future is first
-/// polled, so that ids are in the order of acceptance. Recorders close their traces when they are dropped, so every way
-/// out of here, and being cancelled, leaves complete ones.
+/// Relays one downstream connection and the upstream one made for it. Both traces start now, before the future is first
+/// polled, so that ids are in the order of acceptance. Recorders close their traces when they are dropped, so the
+/// traces are complete however the future ends, even if it is cancelled.
 fn connection(
     route: Arc<Route>,
     shared: Arc<RelayShared>,
@@ -205,7 +205,7 @@ async fn serve(
     downstream_recorders: Vec<Recorder>,
     upstream_recorders: Vec<Recorder>,
 ) {
-    // Envoy's order: nothing is read from downstream before upstream is there.
+    // As in Envoy, nothing is read from downstream before upstream is connected.
     let mut upstream = match timeout(route.connect_timeout, connect(route, upstream_recorders)).await {
         Ok(Ok(upstream)) => upstream,
         Ok(Err(error)) => return (shared.notify)(Notice::ConnectFailed(&route.upstream, &error)),
@@ -220,7 +220,7 @@ async fn serve(
     };
     let mut downstream = TapStream::with_recorders(Drain::new(downstream), downstream_recorders);
     if exchange(&mut downstream, &mut upstream).await == Ending::Reset {
-        // One of the two is gone already; resetting it again does nothing.
+        // One of the two has been reset already. Resetting it again does nothing.
         upstream.get_ref().reset_on_drop();
         downstream.get_ref().reset_on_drop();
     }
@@ -231,7 +231,7 @@ async fn serve(
 enum Ending {
     /// Both sides are done, or one is lost.
     Closed,
-    /// A peer reset it.
+    /// A peer reset the connection.
     Reset,
 }
 
@@ -266,25 +266,25 @@ async fn connect(route: &Route, mut recorders: Vec<Recorder>) -> io::Result<Rela
 
 type RelaySocket = TapStream<Drain<Box<dyn Transport>>>;
 
-/// Bytes that are read at once, so the size of the largest event, and what a connection whose peer does not read
-/// holds in memory for each direction.
+/// How many bytes are read at once. This is also the size of the largest event, and what a connection whose peer does
+/// not read holds in memory per direction.
 const READ_AT_ONCE: usize = 64 * 1024;
 
 thread_local! {
-    /// Reads go here first. Only what the other side does not take at once is kept with the connection, so that a
-    /// connection that rests has no buffer.
+    /// Reads go here first. Only what the other side does not take at once is kept with the connection, so that an idle
+    /// connection has no buffer.
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_AT_ONCE].into_boxed_slice());
 }
 
 /// One direction of a connection.
 #[derive(Default)]
 struct RelayedDirection {
-    /// Read, and not yet written from `written` on.
+    /// Bytes that were read. Those from `written` on have not been written yet.
     pending: Vec<u8>,
     written: usize,
     state: FlowState,
-    /// Why the receiving side took no more. It can still have something to say: a peer that has what it wanted may
-    /// close while its own last bytes are still on their way, so the other direction goes on until it ends, too.
+    /// Why the receiving side accepts no more. It may still send: a peer that has what it wanted may close while its
+    /// own last bytes are still in flight. So the other direction goes on until it ends, too.
     refused: Option<io::Error>,
 }
 
@@ -292,14 +292,14 @@ struct RelayedDirection {
 enum FlowState {
     #[default]
     Open,
-    /// No more will be read; what is pending, and the end, is still to be passed on.
+    /// No more will be read. The pending bytes and the end have not been passed on yet.
     Ending,
     Done,
 }
 
 impl RelayedDirection {
-    /// Moves bytes as long as neither side has to be waited for; ready when the end was passed on, or when nobody wants
-    /// it. Fails if `from` does.
+    /// Moves bytes as long as neither side blocks. It is ready when the end was passed on, or when `to` accepts no
+    /// more, and it fails if `from` fails.
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut RelaySocket, to: &mut RelaySocket) -> Poll<io::Result<()>> {
         while self.state != FlowState::Done {
             if let Err(error) = ready!(self.poll_deliver(cx, to)) {
@@ -313,7 +313,7 @@ impl RelayedDirection {
         Poll::Ready(Ok(()))
     }
 
-    /// Passes on what is pending, and the end.
+    /// Passes on the pending bytes, and the end.
     fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut RelaySocket) -> Poll<io::Result<()>> {
         while self.written < self.pending.len() {
             self.written += ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.written..]))?;
@@ -326,7 +326,7 @@ impl RelayedDirection {
         Poll::Ready(Ok(()))
     }
 
-    /// One read, and a first attempt to write what it gave.
+    /// Reads once, and tries to write what was read.
     fn poll_transfer(
         &mut self,
         cx: &mut Context<'_>,
@@ -364,7 +364,7 @@ mod tests {
 
     use super::*;
 
-    /// A peer's end that takes nothing.
+    /// The end of a peer that accepts no bytes.
     struct Deaf {
         inner: DuplexStream,
         error: io::ErrorKind,

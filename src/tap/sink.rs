@@ -1,4 +1,4 @@
-//! Where traces go.
+//! The destinations of traces.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,16 +15,16 @@ use crate::proto::tap::TraceWrapper;
 /// Receives the traces of all connections of one tap.
 ///
 /// [`FilePerTap`] writes files as Envoy does, and [`PipeSink`](super::PipeSink) feeds a capture that is written while
-/// the tap runs. Anything else that wants every [`TraceWrapper`] as it comes is another implementation.
+/// the tap runs. Implement this trait for anything else that wants every [`TraceWrapper`] as it comes.
 pub trait Sink: Send + Sync {
-    /// A connection with this id is tapped from now on.
+    /// Opens the trace of the connection with this id.
     fn open(&self, id: u64) -> Box<dyn TraceSink>;
 }
 
 /// Receives the trace of one connection.
 pub trait TraceSink: Send {
-    /// Whether there is room for what the next read or write brings. A tapped stream that has to wait for it neither
-    /// reads nor writes. [`TraceSink::submit`] may be called without it, for instance to close the trace.
+    /// Whether there is room for the next read or write. While there is none, the tapped stream neither reads nor
+    /// writes. [`TraceSink::submit`] may be called without room, for instance to close the trace.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
@@ -32,7 +32,7 @@ pub trait TraceSink: Send {
     /// Takes one message: the only one of a buffered trace, or the next segment of a streamed one.
     ///
     /// # Errors
-    /// The message, and those after it, are not kept.
+    /// The message could not be kept. The trace is given up: no further messages are submitted.
     fn submit(&mut self, trace: &TraceWrapper) -> io::Result<()>;
 }
 
@@ -45,19 +45,19 @@ pub struct FilePerTap {
 }
 
 impl FilePerTap {
-    /// Folders in `path_prefix` must exist. The files are their owner's alone: they hold decrypted traffic.
+    /// The folders in `path_prefix` must exist. Only the owner can read the files, because they hold decrypted traffic.
     pub fn new(path_prefix: impl Into<PathBuf>, format: TraceFormat) -> Self {
         Self { path_prefix: path_prefix.into(), format, mode: None }
     }
 
-    /// With these permissions, whatever the umask.
+    /// Gives the files these permissions, whatever the umask.
     #[must_use]
     pub fn with_mode(self, mode: u32) -> Self {
         Self { mode: Some(mode), ..self }
     }
 
-    /// The id to begin with so that no file of an earlier run is in the way: after the highest that a file of this prefix
-    /// has in its name, in any format.
+    /// The id to begin with, so that no file of an earlier run has it: one more than the highest id in the name of a
+    /// file with this prefix, in any format.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -89,11 +89,11 @@ impl FilePerTap {
     }
 }
 
-/// The id in the name of a trace, `<prefix>_<id>.<suffix>`, packed or not, with a number more or not.
+/// The id in the name of a trace, `<prefix>_<id>.<suffix>` or `<prefix>_<id>-<number>.<suffix>`, packed or not.
 fn id_of(name: &OsStr, prefix: &OsStr) -> Option<u64> {
     let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes())?.strip_prefix(b"_")?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    // After a number too long for an id there is no other.
+    // A number that is too long for an id is not one that a trace file has.
     let id = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
     matches!(rest.get(digits), Some(b'.' | b'-')).then_some(id)
 }
@@ -105,8 +105,8 @@ impl Sink for FilePerTap {
     }
 }
 
-/// One trace file. Like Envoy's, it comes into being with the first message. Unlike Envoy's, it never replaces an older
-/// one, and each message is written at once, so that a streamed trace can be read while it grows.
+/// One trace file. Like Envoy's, it is created with the first message. Unlike Envoy's, it never replaces an older one,
+/// and each message is written at once, so that a streamed trace can be read while it grows.
 #[derive(Debug)]
 struct TraceFile {
     path: PathBuf,
@@ -117,12 +117,12 @@ struct TraceFile {
 }
 
 impl TraceFile {
-    /// Above this, the room for the encoded message is given back: 2,000 idle connections shall not hold on to the
-    /// size of their largest message.
+    /// The most memory that is kept for encoding between two messages. Otherwise 2,000 idle connections would each hold
+    /// the size of their largest message.
     const KEPT: usize = 4 * 1024;
 }
 
-/// Creates the file. Where another recorder has just made one of that name, this one's gets a number more.
+/// Creates the file. If there is one of that name already, a number is added to the name.
 fn create(path: &mut PathBuf, mode: Option<u32>) -> io::Result<File> {
     let (stem, suffix) =
         (path.file_stem().unwrap_or_default().to_owned(), path.extension().unwrap_or_default().to_owned());
@@ -151,9 +151,9 @@ impl TraceSink for TraceFile {
     fn submit(&mut self, trace: &TraceWrapper) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => {
+            missing => {
                 let created = create(&mut self.path, self.mode);
-                none.insert(
+                missing.insert(
                     created
                         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display())))?,
                 )

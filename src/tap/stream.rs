@@ -10,10 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Recorder;
 
-/// Wraps another stream and records what passes: each successful read and write is an event, and the end of the
-/// stream (when it is dropped, or at [`TapStream::close`]) is the close.
+/// Wraps another stream and records what passes. Each successful read or write is an event. The close is recorded when
+/// the stream is dropped, or at [`TapStream::close`].
 ///
-/// Wrapped around a TLS stream, it records plain text, as Envoy's tap transport socket does.
+/// Around a TLS stream, it records plain text, as Envoy's tap transport socket does.
 pub struct TapStream<S> {
     inner: S,
     recorders: Vec<Recorder>,
@@ -24,9 +24,9 @@ pub struct TapStream<S> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WriteEnd {
     Open,
-    /// What is written from now on is the last, and says so.
+    /// What is written next is the last, and its event will carry `end_stream`.
     Announced,
-    /// The trace says so.
+    /// The trace has the end.
     Recorded,
 }
 
@@ -36,7 +36,7 @@ impl<S> TapStream<S> {
         Self::with_recorders(inner, vec![recorder])
     }
 
-    /// Taps `inner` for several recorders at once, for instance two files with different limits. Without any, the
+    /// Taps `inner` for several recorders at once, for instance two files with different limits. If there are none, the
     /// stream passes everything and records nothing.
     pub fn with_recorders(inner: S, recorders: Vec<Recorder>) -> Self {
         Self { inner, recorders, end: WriteEnd::Open }
@@ -47,13 +47,13 @@ impl<S> TapStream<S> {
         &self.inner
     }
 
-    /// The wrapped stream. What is read or written there is not recorded.
+    /// The wrapped stream. Reads and writes on it are not recorded.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// From now on, what is written is the last before the half-close: its events carry `end_stream`. Envoy learns of
-    /// an end together with the last bytes; a tokio stream learns of it later, at shutdown.
+    /// Declares that what is written from now on is the last before the half-close, so its events carry `end_stream`.
+    /// Envoy learns of the end together with the last bytes, but a tokio stream learns of it later, at shutdown.
     pub fn announce_end(&mut self) {
         if self.end == WriteEnd::Open {
             self.end = WriteEnd::Announced;
@@ -67,7 +67,7 @@ impl<S> TapStream<S> {
         }
     }
 
-    /// What passes is recorded, so it can pass only as fast as it is.
+    /// Waits until all recorders have room, because bytes may pass only as fast as they are recorded.
     fn poll_recorders(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for recorder in &mut self.recorders {
             ready!(recorder.poll_ready(cx));

@@ -195,7 +195,7 @@ fn an_empty_directory_gives_nothing() {
     convert(&[], &empty, &all).run().expect_status(2);
     let traces = small_batch(&dir, 2);
     let run = tap2pcap().arg(&empty).arg(&traces).arg(&all).run().expect_status(0);
-    let run = run.expect_stderr("note: 2 files that are no traces were passed over; -v lists them");
+    let run = run.expect_stderr("note: 2 files that are not traces were passed over; -v lists them");
     assert_eq!(last_line(&run), "note: 2 of 2 traces converted");
 }
 

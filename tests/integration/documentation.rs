@@ -183,6 +183,24 @@ fn every_command_has_its_manual_page_and_every_shell_its_completions() {
     run_command(bash).expect_status(0);
 }
 
+/// A newcomer looks for a behaviour in docs/pipeline.md, so the files and folders that it names must exist.
+#[test]
+fn every_place_that_the_pipeline_page_names_exists() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/pipeline.md")).unwrap();
+    let names = page.split('`').skip(1).step_by(2).filter_map(|code| code.split_whitespace().next());
+    let is_place = |name: &&str| {
+        let is_plain = name.chars().all(|char| char.is_ascii_alphanumeric() || "/._-".contains(char));
+        is_plain && !name.starts_with("/dev/") && (name.contains('/') || name.ends_with(".rs"))
+    };
+    let mut places = 0;
+    for name in names.filter(is_place) {
+        places += 1;
+        let exists = ["src", "."].iter().any(|root| Path::new(ROOT).join(root).join(name).exists());
+        assert!(exists, "{name}");
+    }
+    assert!(places > 100, "{places}");
+}
+
 /// docs/pipeline.md: a stage imports only from those before it, and has no words that name an option.
 #[test]
 fn stages_name_no_option_and_know_nothing_of_what_drives_them() {

@@ -325,7 +325,7 @@ fn lengths_that_are_not_true() {
     expect_finding(
         0,
         &[buffered(message(&GET, "", &[]), message(&several, "hello", &[]))],
-        "content-length is no number",
+        "content-length is not a number",
     );
     // Less than announced, and nothing says truncated: the rest is missing, and the exchange has no end.
     let shown = expect_finding(
@@ -1136,7 +1136,7 @@ fn missing_addresses_of_http_traces_come_with_advice() {
         segment(1, MessagePiece::ResponseHeaders(map(&[(":status", "200"), ("content-length", "0")]))),
     ];
     for (messages, advice) in [
-        (&streamed[..], "a streamed HTTP trace never has any: buffered ones do with the tap filter's"),
+        (&streamed[..], "a streamed HTTP trace never has any: buffered ones have them with the tap filter's"),
         (&[buffered(message(&GET, "", &[]), message(&OK, "", &[]))], "record_downstream_connection records them"),
     ] {
         let input = dir.create("trace_1.pb", Dress::Delimited.file(messages));

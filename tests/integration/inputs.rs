@@ -168,7 +168,7 @@ fn content_decides_in_a_directory_whatever_the_name() {
     huge.set_len(1 << 40).unwrap();
     let all = dir.join("all.pcapng");
     let run = convert(&[], &traces, &all).run().expect_status(0);
-    let run = run.expect_stderr("note: 7 files that are no traces were passed over; -v lists them");
+    let run = run.expect_stderr("note: 7 files that are not traces were passed over; -v lists them");
     assert!(run.stderr.contains("note: 4 of 4 traces converted"), "{run:?}");
     let run = convert(&["-v"], &traces, &all).run().expect_status(0);
     for part in
@@ -180,7 +180,7 @@ fn content_decides_in_a_directory_whatever_the_name() {
     assert_eq!(run.stderr, "");
     for command in ["validate", "info"] {
         let run = tap2pcap().arg(command).arg(&traces).run().expect_status(0);
-        run.expect_stderr("note: 7 files that are no traces were passed over; -v lists them");
+        run.expect_stderr("note: 7 files that are not traces were passed over; -v lists them");
     }
     // One with a trace's name counts as one.
     fs::copy(traces.join("tap_request"), traces.join("tap_request.pb")).unwrap();

@@ -377,7 +377,7 @@ fn refuses_addresses_that_it_cannot_use() {
     refused(
         &at,
         json!({ "envoy_internal_address": { "server_listener_name": "x" } }),
-        &format!("{path}.envoy_internal_address: not supported by record: there is no Envoy to be inside of"),
+        &format!("{path}.envoy_internal_address: not supported by record: it exists only inside Envoy"),
     );
 }
 
@@ -386,33 +386,33 @@ fn refuses_more_or_less_than_one() {
     refused(
         &format!("{LISTENER}/filter_chains"),
         json!([]),
-        "static_resources.listeners[0].filter_chains: record needs exactly one, here are 0",
+        "static_resources.listeners[0].filter_chains: record needs exactly one, not 0",
     );
     refused(
         &format!("{LISTENER}/filter_chains/-"),
         json!({}),
-        "static_resources.listeners[0].filter_chains: record needs exactly one, here are 2",
+        "static_resources.listeners[0].filter_chains: record needs exactly one, not 2",
     );
     refused(
         &format!("{CHAIN}/filters/-"),
         json!({}),
-        "static_resources.listeners[0].filter_chains[0].filters: record needs exactly one, here are 2",
+        "static_resources.listeners[0].filter_chains[0].filters: record needs exactly one, not 2",
     );
     refused(
         &format!("{CLUSTER}/load_assignment/endpoints"),
         json!([]),
-        "static_resources.clusters[0].load_assignment.endpoints: record needs exactly one, here are 0",
+        "static_resources.clusters[0].load_assignment.endpoints: record needs exactly one, not 0",
     );
     refused(
         &format!("{CLUSTER}/load_assignment/endpoints/0/lb_endpoints/-"),
         json!({}),
-        "static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints: record needs exactly one, here are 2",
+        "static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints: record needs exactly one, not 2",
     );
     refused(
         &format!("{TAP_CONFIG}/output_config/sinks/-"),
         json!({}),
         "static_resources.listeners[0].filter_chains[0].transport_socket.typed_config.common_config.static_config\
-         .output_config.sinks: record needs exactly one, here are 2",
+         .output_config.sinks: record needs exactly one, not 2",
     );
 }
 
@@ -429,7 +429,7 @@ fn refuses_other_filters() {
     refused(
         &format!("{CHAIN}/filters/0/typed_config"),
         json!({ "@type": RAW }),
-        &format!("{path}: {RAW} is no filter; record knows envoy.filters.network.tcp_proxy"),
+        &format!("{path}: {RAW} is not a filter; record knows envoy.filters.network.tcp_proxy"),
     );
     refused(&format!("{CHAIN}/filters/0"), json!({ "name": "x" }), &format!("{path}.typed_config: missing"));
     refused(
@@ -571,7 +571,7 @@ fn refuses_certificates_that_it_cannot_use() {
     refused(
         &format!("{context}/tls_certificates"),
         json!([]),
-        &format!("{path}.tls_certificates: record needs exactly one, here are 0"),
+        &format!("{path}.tls_certificates: record needs exactly one, not 0"),
     );
     refused(
         &format!("{context}/validation_context"),

@@ -55,8 +55,8 @@ fn what_envoys_limit_cut_is_said_in_one_line() {
     assert_eq!(
         run.stderr,
         "warning: Envoy's limit cut 1 body in 1 connection: 1 that it received (raise max_buffered_rx_bytes); how many \
-         bytes are missing is not known. A buffered tap stops recording a direction at its limit: of 1 direction, all \
-         that came later, whole requests and responses too, is not in the trace\n"
+         bytes are missing is not known. A buffered tap stops recording a direction at its limit: everything that came \
+         later in 1 direction, whole requests and responses too, is not in the trace\n"
     );
     for output in [dir.join("both.pcapng"), dir.fresh()] {
         let run = tap2pcap().arg(&stopped).arg(&streamed).arg(&output).run().expect_status(0);

@@ -1,7 +1,7 @@
-//! From a JSON value to messages, by protobuf's JSON mapping.
+//! Turns a JSON value into messages, by protobuf's JSON mapping.
 //!
-//! The mapping itself is prost-reflect's. It does not say where it failed, so each message is mapped from the inside
-//! out, field by field, until the one is found that cannot be.
+//! prost-reflect does the mapping. It does not say where it failed, so each message is mapped from the inside out,
+//! field by field, until one field fails.
 
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value};
@@ -34,7 +34,7 @@ fn check(at: &ConfigPath, descriptor: &MessageDescriptor, value: &Value) -> Resu
         return check_any(at, descriptor.parent_pool(), value);
     }
     if descriptor.full_name().starts_with("google.protobuf.") {
-        // Durations and wrappers have notations of their own.
+        // Durations and wrappers are not written as objects.
         return map(descriptor, value.clone()).map(drop).map_err(|reason| at.refuse(reason));
     }
     let Value::Object(object) = value else { return Err(at.refuse("an object is needed")) };
@@ -53,7 +53,7 @@ fn check_fields(
         };
         check_field(&at, descriptor, &field, value)?;
     }
-    // What no field shows alone: two members of one oneof, one field under two names.
+    // Some errors are not in a single field: two members of one oneof, or one field under two names.
     map(descriptor, Value::Object(object.clone())).map(drop).map_err(|reason| at.refuse(reason))
 }
 
@@ -81,7 +81,7 @@ fn check_any(at: &ConfigPath, pool: &DescriptorPool, value: &Value) -> Result<()
     let Value::Object(object) = value else { return Err(at.refuse("an object is needed")) };
     let Some(Value::String(url)) = object.get(TYPE) else { return Err(at.refuse("\"@type\" is missing")) };
     let Some(descriptor) = type_name(url).and_then(|name| pool.get_message_by_name(name)) else {
-        // The path of the extension, not of its configuration: it is the extension that there is not.
+        // The path is that of the extension, not of its configuration, because the extension is what is unknown.
         let extension = ConfigPath(at.0.strip_suffix(".typed_config").unwrap_or(&at.0).to_owned());
         return Err(extension.refuse(format!("{url} is not supported by record")));
     };

@@ -1,7 +1,7 @@
-//! The configuration of `record`: the part of an Envoy bootstrap that a tap of TCP needs.
+//! The configuration of `record`: the part of an Envoy bootstrap that a TCP tap needs.
 //!
-//! A field is known here only if it does here what it does in Envoy. Everything else is refused by its full path,
-//! because a tap that silently does something else than the Envoy it stands for is worse than none.
+//! A field is accepted only if it has the same effect as in Envoy. Everything else is refused, with its full path: a
+//! tap that silently differs from the Envoy whose place it takes is worse than no tap.
 
 mod message;
 mod resolve;
@@ -22,27 +22,27 @@ pub enum ConfigError {
     /// Not YAML.
     #[error("not YAML")]
     Yaml(#[from] Box<serde_saphyr::Error>),
-    /// Understood, and not possible. The path is the one a reader finds in the file.
+    /// A field that is understood, but not possible.
     #[error("{path}: {reason}")]
     Refused {
-        /// Such as `static_resources.listeners[0].address`.
+        /// The field's path in the file, such as `static_resources.listeners[0].address`.
         path: String,
         /// Why.
         reason: String,
     },
 }
 
-/// How a configuration is written down.
+/// The notation of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syntax {
-    /// YAML, of which most JSON is a part.
+    /// YAML, which includes most JSON.
     Yaml,
     /// JSON.
     Json,
 }
 
 impl Syntax {
-    /// By the file's name, as Envoy decides it: `.json` is JSON.
+    /// The syntax of a file by its name, as in Envoy: `.json` is JSON.
     #[must_use]
     pub fn of(path: &Path) -> Self {
         if path.extension().is_some_and(|extension| extension == "json") { Self::Json } else { Self::Yaml }
@@ -53,15 +53,15 @@ impl Syntax {
 pub struct Config {
     /// One for each listener.
     pub routes: Vec<Route>,
-    /// `admin` is there. It is accepted, because nearly every bootstrap has it, and ignored.
+    /// Whether there is an `admin` field. It is accepted, because nearly every bootstrap has it, but ignored.
     pub has_admin: bool,
 }
 
 impl Config {
-    /// Reads a bootstrap. `make_tap` gives a tap its clock, and somebody to report to.
+    /// Reads a bootstrap. `make_tap` creates each tap, with its clock and its error handler.
     ///
     /// # Errors
-    /// [`ConfigError`]: the first thing that is not understood or not possible.
+    /// [`ConfigError`] for the first field that is not understood or not possible.
     pub fn parse(
         text: &str,
         syntax: Syntax,
@@ -78,7 +78,7 @@ impl Config {
     }
 }
 
-/// A place in the configuration, written as in the file.
+/// The path of a field in the configuration, with the names that the file uses.
 #[derive(Clone, Debug, Default)]
 struct ConfigPath(String);
 

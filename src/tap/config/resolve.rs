@@ -1,4 +1,4 @@
-//! From messages to routes: what the fields mean together.
+//! Turns the messages of a configuration into routes: it decides what the fields mean together.
 
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path, time::Duration};
 
@@ -94,7 +94,7 @@ fn tcp_proxy_cluster(at: &ConfigPath, filter: &Filter) -> Result<(ConfigPath, St
     };
     let proxy: TcpProxy =
         unpack(at, any, "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy")?.ok_or_else(|| {
-            at.refuse(format!("{} is no filter; record knows envoy.filters.network.tcp_proxy", any.type_url))
+            at.refuse(format!("{} is not a filter; record knows envoy.filters.network.tcp_proxy", any.type_url))
         })?;
     let at = at.field("typed_config").field("cluster");
     match proxy.cluster_specifier {
@@ -103,7 +103,7 @@ fn tcp_proxy_cluster(at: &ConfigPath, filter: &Filter) -> Result<(ConfigPath, St
     }
 }
 
-/// The way to a server.
+/// How connections reach a server.
 struct Upstream {
     endpoint: Endpoint,
     socket: TappedSocket<TlsClient>,
@@ -144,11 +144,11 @@ impl Upstream {
     }
 }
 
-/// Where there may be many in Envoy and must be one here.
+/// The only item of a list. Envoy allows many here, but `record` needs exactly one.
 fn only<'a, T>(at: &ConfigPath, items: &'a [T]) -> Result<&'a T, ConfigError> {
     match items {
         [item] => Ok(item),
-        items => Err(at.refuse(format!("record needs exactly one, here are {}", items.len()))),
+        items => Err(at.refuse(format!("record needs exactly one, not {}", items.len()))),
     }
 }
 
@@ -174,7 +174,7 @@ fn endpoint(at: &ConfigPath, address: Option<&Address>) -> Result<Endpoint, Conf
             Ok(Endpoint::Unix(pipe.path.clone()))
         }
         Some(Kind::EnvoyInternalAddress(_)) => {
-            Err(at.field("envoy_internal_address").refuse("not supported by record: there is no Envoy to be inside of"))
+            Err(at.field("envoy_internal_address").refuse("not supported by record: it exists only inside Envoy"))
         }
     }
 }
@@ -205,13 +205,13 @@ fn tcp_endpoint(at: &ConfigPath, address: &SocketAddress) -> Result<Endpoint, Co
     Ok(Endpoint::Tcp((ip, port).into()))
 }
 
-/// What a `transport_socket` comes to.
+/// What a `transport_socket` configures.
 struct TappedSocket<T> {
     tls: Option<T>,
     taps: Vec<Tap>,
 }
 
-/// Reads a TLS context of the right side; `None` if the message is none.
+/// Reads a TLS context of the right side. `None` if the message is something else.
 type ReadTls<T> = fn(&ConfigPath, &Any) -> Result<Option<T>, ConfigError>;
 
 fn socket<T>(
@@ -239,7 +239,7 @@ fn socket<T>(
     }
 }
 
-/// Raw or TLS, without a tap around it.
+/// Reads a socket without a tap around it: raw or TLS.
 fn bare_socket<T>(
     at: &ConfigPath,
     socket: Option<&TransportSocket>,
@@ -270,8 +270,8 @@ fn tap_settings(at: &ConfigPath, tap: &TapSocket) -> Result<(TapSettings, FilePe
         return Err(at.refuse("missing"));
     };
     let matches_any = [
-        config.r#match.as_ref().map(|it| it.rule == Some(matcher::v3::match_predicate::Rule::AnyMatch(true))),
-        config.match_config.as_ref().map(|it| it.rule == Some(tap_config::match_predicate::Rule::AnyMatch(true))),
+        config.r#match.as_ref().map(|rules| rules.rule == Some(matcher::v3::match_predicate::Rule::AnyMatch(true))),
+        config.match_config.as_ref().map(|rules| rules.rule == Some(tap_config::match_predicate::Rule::AnyMatch(true))),
     ];
     match matches_any {
         [Some(_), Some(_)] => return Err(at.refuse("both match and match_config")),

@@ -1,7 +1,8 @@
-//! Protobuf's JSON as Envoy asks C++ for it: one space a level, names as in the schema, every default spelled out.
+//! Protobuf's JSON, with the C++ options that Envoy sets: one space per level, names as in the schema, every default
+//! spelled out.
 //!
-//! What is escaped, and what becomes of bytes that are not UTF-8, was measured on Envoy 1.40.0: with every code point
-//! there is, and with 2,000 damaged sequences, the bytes here and there are the same.
+//! The escapes, and the treatment of bytes that are not UTF-8, were compared with Envoy 1.40.0: the output is the same
+//! for every code point, and for 2,000 damaged sequences.
 
 use std::io::Write;
 
@@ -19,7 +20,7 @@ pub(super) fn print(out: &mut Vec<u8>, fields: impl FnOnce(&mut Json<'_>)) {
 pub(super) struct Json<'a> {
     out: &'a mut Vec<u8>,
     depth: usize,
-    /// Nothing was printed yet in the innermost object or array.
+    /// Whether nothing was printed yet in the innermost object or array.
     is_empty: bool,
 }
 
@@ -54,7 +55,7 @@ impl Json<'_> {
         self.out.resize(self.out.len() + self.depth, b' ');
     }
 
-    /// Everything in front of a field's value. Names hold nothing to escape.
+    /// Prints everything before a field's value. Names need no escapes.
     fn name(&mut self, name: &'static str) {
         self.item();
         self.out.push(b'"');
@@ -67,9 +68,9 @@ impl Json<'_> {
         self.out.write_fmt(value).expect("writing to a Vec cannot fail");
     }
 
-    /// One string with protobuf's escapes. A sequence that is not UTF-8 becomes one space and swallows the bytes
-    /// that its first byte announces, up to and with the first one that cannot continue it; overlong sequences and
-    /// surrogates pass as they are.
+    /// Prints the inside of a string with protobuf's escapes. A sequence that is not UTF-8 becomes one space. It
+    /// swallows the bytes that its first byte announces, up to and including the first one that cannot continue it.
+    /// Overlong sequences and surrogates pass unchanged.
     fn escaped(&mut self, mut rest: &[u8]) {
         while !rest.is_empty() {
             let plain = rest.iter().position(|&byte| !is_plain(byte)).unwrap_or(rest.len());
@@ -86,7 +87,7 @@ impl Json<'_> {
         }
     }
 
-    /// JSON's short escapes where there are, UTF-16 units else.
+    /// Prints JSON's short escape if there is one, and UTF-16 units otherwise.
     fn escape(&mut self, scalar: u32) {
         let short = match scalar {
             0x08 => b'b',
@@ -134,7 +135,7 @@ fn decode(first: u8, bytes: &[u8]) -> (usize, Option<u32>) {
     (announced, (scalar <= 0x10_ffff).then_some(scalar))
 }
 
-/// Beyond ASCII: controls and the invisible characters that change how text is shown.
+/// Beyond ASCII, these are controls and invisible characters that change how text is shown.
 fn must_escape(scalar: u32) -> bool {
     matches!(
         scalar,
@@ -185,7 +186,7 @@ impl Printer for Json<'_> {
         self.value(name, format_args!("{value}"));
     }
 
-    /// In quotes: JavaScript's numbers do not hold 64 bits.
+    /// The number is in quotes, because JavaScript's numbers do not hold 64 bits.
     fn uint64(&mut self, name: &'static str, value: u64) {
         self.value(name, format_args!("\"{value}\""));
     }
@@ -211,7 +212,7 @@ impl Printer for Json<'_> {
         self.out.push(b'"');
     }
 
-    /// As many digits of a second as needed, in groups of three, as protobuf's `Timestamp` prints itself.
+    /// Fractions of a second have as many digits as needed, in groups of three. `Timestamp` prints itself that way.
     fn timestamp(&mut self, name: &'static str, value: &Timestamp) {
         self.value(name, format_args!("\"{value}\""));
     }

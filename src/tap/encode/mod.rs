@@ -1,8 +1,8 @@
-//! The five notations of a trace file, to the byte as Envoy 1.40 writes them.
+//! The five formats of a trace file, byte for byte as Envoy 1.40 writes them.
 //!
-//! Envoy leaves the notations to the C++ protobuf library, whose JSON and text printers have habits that no Rust
-//! crate shares (which characters are escaped, which defaults are spelled out). So both are printed here, from one
-//! walk over the messages ([`walk`]) and two small printers.
+//! Envoy leaves the formats to the C++ protobuf library. Its JSON and text printers have habits that no Rust crate
+//! shares: which characters they escape, and which defaults they spell out. So both are printed here, by one walk over
+//! the messages ([`walk`]) and two small printers.
 
 mod json;
 mod text;
@@ -31,10 +31,10 @@ pub enum TraceFormat {
     #[default]
     #[value(name = "json", alias = "JSON_BODY_AS_BYTES", help = "JSON_BODY_AS_BYTES")]
     JsonBodyAsBytes,
-    /// JSON with bodies as strings: what is not UTF-8 is lost.
+    /// JSON with bodies as strings: bytes that are not UTF-8 are lost.
     ///
-    /// One difference to Envoy, on purpose: Envoy overwrites the `connection` segment of a streamed trace with an
-    /// empty event in this notation, so that the trace has no addresses. Here the segment is kept.
+    /// This differs from Envoy in one point, on purpose: in this format, Envoy overwrites the `connection` segment of a
+    /// streamed trace with an empty event, so the trace has no addresses. Here the segment is kept.
     #[value(name = "json-string", alias = "JSON_BODY_AS_STRING", help = "JSON_BODY_AS_STRING: binary data is lost")]
     JsonBodyAsString,
 }
@@ -74,7 +74,7 @@ impl TraceFormat {
 
     /// Appends one message to `out`.
     pub fn encode(self, trace: &TraceWrapper, out: &mut Vec<u8>) {
-        /// A `Vec` refuses nothing; prost asks because other buffers have an end.
+        /// prost returns a result because other buffers may be full.
         const ROOM: &str = "a Vec grows as needed";
         match self {
             Self::JsonBodyAsBytes => json::print(out, |printer| walk::trace(printer, trace, walk::Bodies::AsTheyAre)),

@@ -1,4 +1,4 @@
-//! Protobuf's text format as C++ prints it: two spaces a level, one field a line, escapes in octal.
+//! Protobuf's text format as C++ prints it: two spaces per level, one field per line, escapes in octal.
 
 use prost_types::Timestamp;
 

@@ -1,5 +1,5 @@
-//! One walk over a trace for all printers: which fields there are, in which order, and which are there even when they
-//! hold the default.
+//! One walk over a trace for all printers. It knows the fields and their order, and which of them are present even if
+//! they hold the default.
 
 use prost_types::Timestamp;
 
@@ -19,12 +19,12 @@ use crate::proto::{
     },
 };
 
-/// How a field that holds its type's default is told from one that is not there.
+/// Whether a field that holds its type's default can be told from an absent one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// It is not: the text format leaves a default out, Envoy's JSON spells every default out.
+    /// It cannot. The text format leaves defaults out, and Envoy's JSON spells every default out.
     Implicit,
-    /// It is the member of a oneof, and set.
+    /// It can: the field is a member of a oneof, and set.
     Explicit,
 }
 use Presence::{Explicit, Implicit};
@@ -36,7 +36,7 @@ pub(super) enum Bodies {
     AsString,
 }
 
-/// A notation with names. Fields come in the order of their numbers.
+/// Prints a format that has field names. Fields come in the order of their numbers.
 pub(super) trait Printer {
     fn message(&mut self, name: &'static str, fields: impl FnOnce(&mut Self));
     fn list<T>(&mut self, name: &'static str, items: &[T], fields: impl Fn(&mut Self, &T));
@@ -46,7 +46,7 @@ pub(super) trait Printer {
     /// `label` is `None` for a number that the schema does not name.
     fn enumeration(&mut self, name: &'static str, value: i32, label: Option<&'static str>);
     fn bytes(&mut self, name: &'static str, value: &[u8], presence: Presence);
-    /// Not `str`: a string made of a body may hold anything.
+    /// The value is not a `str`, because a string made from a body may hold any bytes.
     fn string(&mut self, name: &'static str, value: &[u8], presence: Presence);
     fn timestamp(&mut self, name: &'static str, value: &Timestamp);
 

@@ -1,6 +1,6 @@
-//! Unix sockets whose names are in no file system. They are Linux's own: elsewhere no kernel has them, so an endpoint with
-//! `@` is refused by name when it is bound or connected to, and nothing takes its place. A path instead would look the
-//! same in a trace and leave a file.
+//! Unix sockets in the abstract namespace. Only Linux has it, so on other systems an endpoint with `@` is refused, with
+//! its name, when it is bound or connected to. A path is no substitute: it would look the same in a trace and leave a
+//! file.
 
 use std::{io, os::unix::net::UnixListener};
 

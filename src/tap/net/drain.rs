@@ -1,4 +1,4 @@
-//! Reads as Envoy reads: until nothing more is there.
+//! Reads as Envoy does: until no more bytes are available.
 
 use std::{
     io,
@@ -10,11 +10,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Transport;
 
-/// Fills the reader's buffer as far as it can without waiting, so that what arrived together is one event, and an
-/// end that arrived with it is known at once.
+/// Fills the reader's buffer as far as it can without waiting. So bytes that arrived together are one event, and an end
+/// that arrived with them is known at once.
 pub(crate) struct Drain<S> {
     inner: S,
-    /// What stopped a read that had bytes to deliver first.
+    /// What stopped a read. The bytes before it are delivered first.
     stopped: Option<ReadStop>,
 }
 
@@ -28,7 +28,7 @@ impl<S> Drain<S> {
         Self { inner, stopped: None }
     }
 
-    /// No bytes will follow those that were read.
+    /// Whether no bytes will follow those that were read.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.stopped, Some(ReadStop::End))
     }
@@ -51,8 +51,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Drain<S> {
                 Poll::Pending => break,
                 Poll::Ready(Ok(())) if buf.filled().len() > before => {}
                 Poll::Ready(Ok(())) => this.stopped = Some(ReadStop::End),
-                // A TLS peer that closes the socket without saying so. Bytes may be missing, but whoever is connected to
-                // the relay learns no more from an error than from the end.
+                // A TLS peer has closed the socket without a close_notify alert. Bytes may be missing, but an error
+                // would tell the relay's other peer no more than the end does.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     this.stopped = Some(ReadStop::End);
                 }

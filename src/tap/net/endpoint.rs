@@ -1,4 +1,4 @@
-//! Where a socket listens or connects to.
+//! The address that a socket listens on or connects to.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ pub enum Endpoint {
     Unix(String),
 }
 
-/// A text that is no [`Endpoint`].
+/// A text that is not an [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{text:?} is neither host:port nor the path of a unix socket (/path, unix:path or @abstract): {reason}")]
 pub struct EndpointError {
@@ -30,7 +30,7 @@ pub struct EndpointError {
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    /// Names of hosts are resolved here, once.
+    /// Resolves a host name, once: later changes in DNS are not seen.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(Self::Unix(path.to_owned()));

@@ -31,7 +31,7 @@ pub(crate) enum Listener {
     Unix(UnixListener, String),
 }
 
-/// As many as the kernel allows by default; a burst of connections shall not see refusals.
+/// The most that the kernel allows by default, so that a burst of connections is not refused.
 const BACKLOG: i32 = 4096;
 
 impl Listener {
@@ -41,7 +41,7 @@ impl Listener {
                 let socket = socket2::Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
                 socket.set_reuse_address(true)?;
                 if address.is_ipv6() {
-                    // As Envoy without `ipv4_compat`: otherwise IPv4 peers would show up with mapped addresses.
+                    // Envoy does this without `ipv4_compat`. Otherwise IPv4 peers would have mapped addresses.
                     socket.set_only_v6(true)?;
                 }
                 socket.bind(&SockAddr::from(*address))?;
@@ -53,7 +53,7 @@ impl Listener {
                 let listener = match path.strip_prefix('@') {
                     Some(name) => abstract_name::bind(name)?,
                     None => {
-                        // What an earlier run left; a file of another kind is not ours to remove.
+                        // An earlier run may have left its socket. A file of another kind is not ours to remove.
                         if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
                             fs::remove_file(path)?;
                         }
@@ -66,7 +66,7 @@ impl Listener {
         }
     }
 
-    /// Where it listens: with the port that the system chose, if it was asked to.
+    /// Where it listens. If the port was 0, this is the one that the system chose.
     pub(crate) fn endpoint(&self) -> io::Result<Endpoint> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Endpoint::Tcp),
@@ -85,7 +85,7 @@ impl Listener {
             }
             Self::Unix(listener, path) => {
                 let (stream, _) = listener.accept().await?;
-                // A client's end has no name of its own; Envoy shows the listener's on both sides.
+                // A client's end has no name of its own. Envoy shows the listener's name on both sides.
                 let end = Endpoint::Unix(path.clone());
                 Ok((Socket::Unix(stream), end.clone(), end))
             }
@@ -98,13 +98,13 @@ impl Drop for Listener {
         if let Self::Unix(_, path) = self
             && !path.starts_with('@')
         {
-            // The next run removes it if this cannot.
+            // If this fails, the next run removes the file.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// A socket on its way to its peer.
+/// A socket that is being connected.
 pub(crate) struct Connecting {
     socket: Socket,
     peer: SockAddr,
@@ -113,11 +113,11 @@ pub(crate) struct Connecting {
 }
 
 impl Connecting {
-    /// How long to wait where a unix socket's queue of connections is full.
+    /// How long to wait if the queue of the peer's unix socket is full.
     const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
-    /// Starts to connect. Not by tokio's own `connect`, because the local address is wanted before the outcome: it is
-    /// in the trace of a connection that was refused, too.
+    /// Starts to connect. This does not use tokio's `connect`, because the local address must be known before the
+    /// outcome: the trace of a refused connection has it, too.
     pub(crate) fn start(endpoint: &Endpoint) -> io::Result<Self> {
         let (socket, peer) = match endpoint {
             Endpoint::Tcp(address) => {
@@ -164,7 +164,7 @@ impl Connecting {
             },
             Socket::Unix(stream) => {
                 while self.attempt == Err(Errno::AGAIN) {
-                    // No event tells when there is room again.
+                    // No event tells when the queue has room again.
                     sleep(Self::QUEUE_PAUSE).await;
                     self.attempt = attempt(&SockRef::from(stream), &self.peer);
                 }
@@ -176,14 +176,14 @@ impl Connecting {
 }
 
 fn attempt(socket: &socket2::Socket, peer: &SockAddr) -> Result<(), Errno> {
-    // What connect answers is always an errno.
+    // The errors of connect always have an errno.
     socket.connect(peer).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 impl Transport for Socket {
     fn reset_on_drop(&self) {
         if let Self::Tcp(stream) = self {
-            // A socket that refuses is closed already.
+            // If this fails, the socket is closed already.
             let _ = stream.set_zero_linger();
         }
     }
@@ -207,7 +207,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nothing is held back above the kernel.
+        // Only the kernel buffers what is written.
         Poll::Ready(Ok(()))
     }
 

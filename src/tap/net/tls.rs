@@ -1,4 +1,4 @@
-//! TLS over a socket, on either side, by rustls.
+//! TLS over a socket, as client or server, with rustls.
 
 use std::{io, net::IpAddr, sync::Arc};
 
@@ -33,13 +33,13 @@ pub enum TlsError {
     /// The trusted certificates are not PEM.
     #[error("the trusted certificates cannot be read")]
     Trusted(#[source] pem::Error),
-    /// The trusted certificates are none.
+    /// None of the trusted certificates can be used.
     #[error("the trusted certificates cannot be used")]
     Verifier(#[source] VerifierBuilderError),
-    /// Certificate and key do not belong together, or are of a kind that rustls does not know.
+    /// Certificate and key do not match, or rustls does not know their kind.
     #[error("certificate and key cannot be used")]
     Pair(#[source] rustls::Error),
-    /// Not a DNS name.
+    /// The server name is not a DNS name.
     #[error("{0:?} is not a server name")]
     ServerName(String, #[source] InvalidDnsNameError),
 }
@@ -54,7 +54,7 @@ impl TlsIdentity {
     /// Reads both.
     ///
     /// # Errors
-    /// [`TlsError`] where one of them is no PEM.
+    /// [`TlsError`] if one of them is not PEM.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain: Vec<_> = certificates(chain).map_err(TlsError::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
@@ -71,12 +71,12 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// TLS as a listener speaks it.
+/// TLS on the side of a listener.
 #[derive(Clone)]
 pub struct TlsServer(TlsAcceptor);
 
 impl TlsServer {
-    /// Shows `identity` to all clients and asks none for a certificate.
+    /// Presents `identity` to all clients, and asks no client for a certificate.
     ///
     /// # Errors
     /// [`TlsError::Pair`].
@@ -96,7 +96,7 @@ impl TlsServer {
     }
 }
 
-/// TLS as a cluster speaks it.
+/// TLS on the side of a cluster.
 #[derive(Clone)]
 pub struct TlsClient {
     connector: TlsConnector,
@@ -104,8 +104,8 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// Like Envoy, it checks the server's certificate only against `trusted`, and not at all without; and it checks
-    /// no name. `sni` is the name that is asked for, if it is not empty.
+    /// Like Envoy, it checks the server's certificate only against `trusted`, if that is given, and never the name in
+    /// it. `sni` is the server name to send, unless it is empty.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -132,7 +132,7 @@ impl TlsClient {
         };
         config.alpn_protocols = wire_names(alpn_protocols);
         let server_name = if sni.is_empty() {
-            // rustls wants a name; it does not send one that is an address.
+            // rustls needs a name, but it does not send an address as SNI (RFC 6066 section 3).
             ServerName::IpAddress(IpAddr::from([0, 0, 0, 0]).into())
         } else {
             ServerName::try_from(sni.to_owned()).map_err(|error| TlsError::ServerName(sni.to_owned(), error))?
@@ -155,8 +155,8 @@ impl Transport for TlsStream<Socket> {
     }
 }
 
-/// Envoy's rule: without `trusted_ca` any certificate will do, and with it any name. The proof that the server holds
-/// the certificate's key is always checked.
+/// Verifies as Envoy does: without `trusted_ca`, any certificate will do; with it, any name will do. The proof that the
+/// server holds the certificate's key is always checked.
 #[derive(Debug)]
 struct EnvoyVerifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
@@ -174,7 +174,7 @@ impl ServerCertVerifier for EnvoyVerifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is what rustls checks last.
+            // rustls checks the name last, so everything else is right.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
