@@ -344,7 +344,7 @@ fn a_bad_file_is_named_at_once() {
         command.arg(&bad).arg(&slow).arg(&output).arg(&errors);
         let running = crate::batch::Running::of(command);
         let named = || fs::read_to_string(&errors).is_ok_and(|text| text.contains("bad.pb: byte 0"));
-        crate::batch::wait_until("the bad file is named", named);
+        crate::wait::wait_until("the bad file is named", named);
         fs::write(&slow, Dress::Binary.file(&crate::batch::conversation(1, 1, TIME, TIME + 10))).unwrap();
         running.finish().expect_status(1);
         assert!(fs::read_to_string(&errors).unwrap().ends_with("note: 1 of 2 traces converted\n"));

@@ -8,35 +8,19 @@ use std::{
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     path::Path,
     process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    batch::{
-        Running, conversation, last_line, paths, small_batch, strangers, temporaries, tree, wait_until,
-        write_overlapping,
-    },
+    batch::{Running, conversation, last_line, paths, small_batch, strangers, temporaries, tree, write_overlapping},
     fixture::{Dress, TIME, closed, downstream, read, streamed},
     tshark,
     util::{Dir, PROGRAM, Run, convert, run_command, tap2pcap},
+    wait::{unread, wait_until},
 };
-
-/// xorshift, from a seed that a failure prints with the moment it led to.
-struct Random(u64);
-
-impl Random {
-    /// Below `end`.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
 
 #[test]
 fn killed_at_any_moment_every_capture_is_complete() {
@@ -44,20 +28,16 @@ fn killed_at_any_moment_every_capture_is_complete() {
     let traces = dir.join("traces");
     write_overlapping(&traces, 300, 20);
     let reference = dir.fresh();
-    let start = Instant::now();
     convert(&["-j2"], &traces, &reference).run().expect_status(0);
-    let whole = start.elapsed();
     let reference = tree(&reference);
-    let mut random = Random(4);
     let mut unfinished = 0;
-    for kill in 0..10 {
+    for begun in (0..300).step_by(30) {
         let out = dir.fresh();
-        let moment = Duration::from_micros(random.below(whole.as_micros() as u64));
         let running = Running::start([Path::new("-j2"), &traces, &out]);
-        thread::sleep(moment);
+        wait_until("captures have begun", || paths(&out).len() >= begun);
         running.signal(Signal::KILL);
         running.end();
-        let what = format!("kill {kill} after {moment:?}");
+        let what = format!("killed when {begun} captures had begun");
         assert_eq!(strangers(&out), [""; 0], "{what}");
         let left = tree(&out);
         for (name, bytes) in left.iter().filter(|(name, _)| !name.starts_with(".tap2pcap-")) {
@@ -78,20 +58,31 @@ fn killed_while_merging_the_older_capture_stays() {
     let dir = Dir::new("killed-merge");
     let traces = dir.join("traces");
     write_overlapping(&traces, 300, 20);
-    let out = dir.fresh();
-    let all = out.join("all.pcapng");
-    fs::write(&all, "older").unwrap();
-    for millis in [20, 60, 100] {
+    let whole = dir.join("whole.pcapng");
+    convert(&[], &traces, &whole).run().expect_status(0);
+    let whole = fs::read(&whole).unwrap();
+    let mut unfinished = 0;
+    for percent in [0, 30, 60] {
+        let out = dir.fresh();
+        let all = out.join("all.pcapng");
+        fs::write(&all, "older").unwrap();
         let running = Running::start([&traces, &all]);
-        thread::sleep(Duration::from_millis(millis));
+        wait_until("a part is written", || {
+            let written = |name: &String| fs::metadata(out.join(name)).map_or(0, |metadata| metadata.len() as usize);
+            let unfinished = temporaries(&out);
+            unfinished.iter().any(|name| written(name) * 100 >= whole.len() * percent)
+                || (unfinished.is_empty() && written(&"all.pcapng".to_owned()) == whole.len())
+        });
         running.signal(Signal::KILL);
         running.end();
         let left = fs::read(&all).unwrap();
-        assert!(left == b"older" || tshark::read(&all).len() > 300 * 40, "half a capture");
+        assert!(left == b"older" || left == whole, "half a capture: {} of {} bytes", left.len(), whole.len());
         assert_eq!(strangers(&out), [""; 0]);
+        unfinished += usize::from(left == b"older");
+        convert(&[], &traces, &all).run().expect_status(0);
+        assert!(fs::read(&all).unwrap() == whole, "the second run does not finish the work");
     }
-    convert(&[], &traces, &all).run().expect_status(0);
-    assert!(tshark::read(&all).len() > 300 * 40);
+    assert!(unfinished > 0, "none was killed at work");
 }
 
 /// Where a new file system is not permitted, this is the status.
@@ -235,12 +226,12 @@ fn reading_fails_in_the_middle() {
             "-" => drop(command.arg("-")),
             _ => drop(command.arg(&output)),
         }
-        let unread = socket.try_clone().unwrap();
+        let socket_end = socket.try_clone().unwrap();
         command.stdin(OwnedFd::from(socket)).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
         peer.write_all(&bytes[..bytes.len() / 2]).unwrap();
         // What it has not taken yet would be lost with the connection.
-        wait_until("it has read all there is", || rustix::io::ioctl_fionread(&unread).unwrap() == 0);
+        wait_until("it has read all there is", || unread(&socket_end) == 0);
         socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
         drop(peer);
         let output_of = child.wait_with_output().unwrap();

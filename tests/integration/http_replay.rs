@@ -1,12 +1,5 @@
 //! The bytes that HTTP tap traces are replayed as, one exchange after another; and traces that make no sense.
 
-use std::{
-    io::{Read, Write},
-    process::{Command, Stdio},
-    sync::mpsc,
-    time::Duration,
-};
-
 use serde_json::Value;
 use tap2pcap::proto::tap::{
     Connection, HttpBufferedTrace, TraceWrapper, http_buffered_trace::Message,
@@ -14,10 +7,11 @@ use tap2pcap::proto::tap::{
 };
 
 use crate::{
+    batch::{Running, contains},
     fixture::{self, Dress, TIME, downstream, socket, timestamp},
     http::{body, buffered, cut, header, headers, map, segment},
     tshark::{self, Frame},
-    util::{Dir, PROGRAM, Run, convert, tap2pcap},
+    util::{Dir, Run, convert, tap2pcap},
     wire::append_field,
 };
 
@@ -489,45 +483,18 @@ fn times_and_connections_are_recorded_or_made_up_and_marked() {
 /// On a pipe nobody waits: what came is in the capture before the next piece is.
 #[test]
 fn live_streams_are_converted_piece_by_piece() {
-    let mut child = Command::new(PROGRAM)
-        .args(["--from", "delimited", "-F", "pcap", "-", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let (sender, receiver) = mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        let mut buffer = [0; 65_536];
-        while let Ok(count @ 1..) = stdout.read(&mut buffer) {
-            if sender.send(buffer[..count].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
-    let mut seen = Vec::new();
-    let mut expect = |part: &[u8]| {
-        while !seen.windows(part.len()).any(|window| window == part) {
-            let more = receiver.recv_timeout(Duration::from_secs(20));
-            seen.extend(more.unwrap_or_else(|_| panic!("{} does not come", part.escape_ascii())));
-        }
-    };
-    let mut send = |piece| {
-        stdin.write_all(&Dress::Delimited.file(&[segment(3, piece)])).unwrap();
-        stdin.flush().unwrap();
-    };
-    send(MessagePiece::RequestHeaders(map(&GET)));
-    expect(GET_HEAD.as_bytes());
-    send(MessagePiece::ResponseHeaders(map(&OK)));
-    expect(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
-    send(MessagePiece::ResponseBodyChunk(body("tick")));
-    expect(b"4\r\ntick\r\n");
-    send(MessagePiece::ResponseBodyChunk(body("tock")));
-    expect(b"4\r\ntock\r\n");
-    drop(stdin);
-    expect(b"0\r\n\r\n");
-    assert!(child.wait().unwrap().success());
-    reader.join().unwrap();
+    let mut running = Running::start(["--from", "delimited", "-F", "pcap", "-", "-"]);
+    for (piece, replayed) in [
+        (MessagePiece::RequestHeaders(map(&GET)), GET_HEAD),
+        (MessagePiece::ResponseHeaders(map(&OK)), "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+        (MessagePiece::ResponseBodyChunk(body("tick")), "4\r\ntick\r\n"),
+        (MessagePiece::ResponseBodyChunk(body("tock")), "4\r\ntock\r\n"),
+    ] {
+        running.send(&Dress::Delimited.file(&[segment(3, piece)]));
+        running.wait_for(replayed.as_bytes());
+    }
+    let run = running.finish().expect_status(0);
+    assert!(contains(&run.stdout, b"0\r\n\r\n"), "{run:?}");
 }
 
 /// An exchange that outgrows what is held is written as it comes, and a lot of them do not outgrow memory.

@@ -57,4 +57,5 @@ mod told;
 mod tshark;
 mod util;
 mod validate;
+mod wait;
 mod wire;

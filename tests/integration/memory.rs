@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tap2pcap::proto::tap::socket_streamed_trace_segment::MessagePiece;
@@ -13,6 +13,7 @@ use tap2pcap::proto::tap::socket_streamed_trace_segment::MessagePiece;
 use crate::{
     fixture::{self, Dress, TIME, downstream, read, segment, write},
     util::{Dir, PROGRAM},
+    wait::wait_until,
 };
 
 /// Peak resident memory of a process so far, in KiB; `None` once it has ended.
@@ -46,19 +47,14 @@ fn a_gibibyte_needs_little_memory() {
             stdin.write_all(&round).unwrap();
             rounds += 1;
         }
-        // Everything but what the pipe holds was read now; the peak is looked at once more before the end.
+        // Everything but what the pipe holds was read now.
         (rounds, stdin)
     });
     let mut stdout = child.stdout.take().unwrap();
     let reader = thread::spawn(move || io::copy(&mut stdout, &mut io::sink()).unwrap());
-    let mut highest = 0;
     let start = Instant::now();
-    while !writer.is_finished() && start.elapsed() < Duration::from_secs(300) {
-        highest = highest.max(peak(child.id()).unwrap_or(0));
-        thread::sleep(Duration::from_millis(20));
-    }
     let (rounds, stdin) = writer.join().unwrap();
-    let last = peak(child.id()).expect("it waits for more");
+    let highest = peak(child.id()).expect("it waits for more");
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -67,7 +63,6 @@ fn a_gibibyte_needs_little_memory() {
     let (payload, packets) = (rounds * ((32 * 16 * 1024) + (1 << 20) + 3), rounds * (32 + 17 + 1));
     let captured = reader.join().unwrap();
     assert!(captured > payload + packets * (54 + 32), "{captured} bytes of {rounds} rounds: {stderr}");
-    let highest = highest.max(last);
     assert!(highest > 1024 && highest <= MOST_KIB, "{highest} KiB resident");
     println!("{highest} KiB resident, {captured} bytes in {:?}", start.elapsed());
 }
@@ -82,11 +77,7 @@ fn an_output_file_appears_when_it_is_complete() {
     let messages = fixture::streamed(1, downstream(), [read(TIME, &[7; 2000])]);
     stdin.write_all(&Dress::Delimited.file(&messages)).unwrap();
     // Once its temporary file exists, it is at work.
-    let start = Instant::now();
-    while dir.names().len() < 2 {
-        assert!(start.elapsed() < Duration::from_secs(60), "no temporary file: {:?}", dir.names());
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("there is a temporary file", || dir.names().len() == 2);
     assert_eq!(fs::read(&output).unwrap(), b"an older file");
     drop(stdin);
     assert_eq!(child.wait().unwrap().code(), Some(0));

@@ -10,10 +10,11 @@ use std::{
 };
 
 use crate::{
-    batch::{Running, conversation, paths, small_batch, streams, temporaries, wait_until},
+    batch::{Running, conversation, paths, small_batch, streams, temporaries},
     fixture::{Dress, TIME},
     tshark,
     util::{CAPINFOS, Dir, PROGRAM, ROOT, Run, STRACE, TCPDUMP, convert, run_command, tap2pcap},
+    wait::wait_until,
 };
 
 fn trace(dir: &Dir) -> PathBuf {
