@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     batch::{copy_samples, last_line, paths, small_batch, streams, tree},
-    fixture::{Dress, TIME, downstream, read, streamed},
+    fixture::{Dress, TIME, downstream, read, sound, streamed},
     manifest::{Format, Sample},
     tshark::{self, Frame},
     util::{Dir, convert, on_all_cores, tap2pcap},
@@ -426,4 +426,18 @@ fn quiet_says_less_and_verbose_more() {
         assert!(verbose.iter().any(|line| line.starts_with("warning: ") && line.contains("open.pb: ")), "{verbose:#?}");
     }
     convert(&["-q", "-v"], &traces, &dir.fresh()).run().expect_status(2);
+}
+
+/// More inputs than stay open at once.
+#[test]
+fn among_many_inputs_a_bad_one_is_reported_with_its_reason() {
+    let dir = Dir::new("many-bad");
+    let traces = dir.fresh();
+    for number in 0..40 {
+        fs::write(traces.join(format!("{number}.pb")), Dress::Binary.file(&sound())).unwrap();
+    }
+    // Recognised by its first bytes, and then nothing in it can be read.
+    fs::write(traces.join("bad.json"), br#"{"socket_streamed_trace_segment":[]}"#).unwrap();
+    let run = convert(&[], &traces, &dir.join("out.pcapng")).run().expect_status(1);
+    run.expect_stderr("bad.json: byte").expect_stderr("40 of 41 traces converted");
 }

@@ -276,3 +276,15 @@ fn a_mapping_that_can_match_nothing_is_refused() {
         convert(&["--map", map], &input, &dir.join("out.pcap")).run().expect_status(0).expect_stderr("rewrote nothing");
     }
 }
+
+#[test]
+fn a_mapped_host_name_is_no_error() {
+    let dir = Dir::new("mapped-host");
+    let connection = Connection { local_address: socket("db.example", 5432), ..downstream() };
+    let input = dir.create("path_0.pb", Dress::Binary.file(&streamed(1, connection, [read(TIME, b"x"), closed(TIME)])));
+    let output = dir.join("out.pcapng");
+    for map in ["db.example=192.0.2.1", "db.example:5432=192.0.2.1"] {
+        convert(&["--map", map], &input, &output).run().expect_clean();
+        assert_eq!(tshark::read(&output)[0].dst, Some("192.0.2.1:5432".parse().unwrap()), "{map}");
+    }
+}

@@ -9,7 +9,7 @@ use tap2pcap::proto::tap::{
 use crate::{
     batch::{Running, contains},
     fixture::{self, Dress, TIME, downstream, socket, timestamp},
-    http::{body, buffered, cut, header, headers, map, segment},
+    http::{HeaderMap, body, buffered, cut, header, headers, map, segment},
     tshark::{self, Frame},
     util::{Dir, Run, convert, tap2pcap},
     wire::append_field,
@@ -1110,4 +1110,15 @@ fn missing_addresses_of_http_traces_come_with_advice() {
         let run = tap2pcap().args(&["validate"]).arg(&input).run().expect_status(0);
         assert!(run.stdout_text().contains(advice), "{run:?}");
     }
+}
+
+#[test]
+fn a_field_with_many_line_breaks_counts_once() {
+    let dir = Dir::new("line-breaks");
+    let mut fields = headers(&[(":method", "GET"), (":path", "/")]);
+    fields.extend((0..10).map(|index| header(&format!("x-{index}"), &"\r\n".repeat(1000))));
+    let head = MessagePiece::RequestHeaders(HeaderMap { headers: fields });
+    let input = dir.create("path_0.pb_length_delimited", Dress::Delimited.file(&[segment(1, head)]));
+    let run = tap2pcap().arg("validate").arg(&input).run();
+    assert!(run.stdout_text().contains("x-6, x-7 and 2 more"), "{run:?}");
 }

@@ -12,8 +12,7 @@ use tap2pcap::proto::tap::socket_streamed_trace_segment::MessagePiece;
 
 use crate::{
     fixture::{self, Dress, TIME, downstream, read, segment, write},
-    util::{Dir, PROGRAM},
-    wait::wait_until,
+    util::PROGRAM,
 };
 
 /// Peak resident memory of a process so far, in KiB; `None` once it has ended.
@@ -65,22 +64,4 @@ fn a_gibibyte_needs_little_memory() {
     assert!(captured > payload + packets * (54 + 32), "{captured} bytes of {rounds} rounds: {stderr}");
     assert!(highest > 1024 && highest <= MOST_KIB, "{highest} KiB resident");
     println!("{highest} KiB resident, {captured} bytes in {:?}", start.elapsed());
-}
-
-/// Nobody sees a capture before it is complete.
-#[test]
-fn an_output_file_appears_when_it_is_complete() {
-    let dir = Dir::new("atomic");
-    let output = dir.create("out.pcapng", "an older file");
-    let mut child = Command::new(PROGRAM).arg("-").arg(&output).stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let messages = fixture::streamed(1, downstream(), [read(TIME, &[7; 2000])]);
-    stdin.write_all(&Dress::Delimited.file(&messages)).unwrap();
-    // Once its temporary file exists, it is at work.
-    wait_until("there is a temporary file", || dir.names().len() == 2);
-    assert_eq!(fs::read(&output).unwrap(), b"an older file");
-    drop(stdin);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(dir.names(), ["out.pcapng"]);
-    assert!(fs::read(&output).unwrap().len() > 2000);
 }

@@ -17,7 +17,7 @@ use tap2pcap::proto::tap::Connection;
 
 use crate::{
     batch::{self, Running, conversation, expect_in_order, last_line, numbered, paths, streams, write_overlapping},
-    fixture::{Dress, TIME, buffered, closed, downstream, read, streamed, write},
+    fixture::{Dress, TIME, buffered, closed, downstream, read, sound, streamed, write},
     memory::peak,
     packed::gzip,
     tshark,
@@ -294,4 +294,23 @@ fn many_jobs_share_the_files_that_there_are() {
     writer.join().unwrap();
     assert_eq!(last_line(&run), "note: 100 of 100 traces converted");
     assert_eq!(streams(&tshark::read(&all)), COUNT as usize);
+}
+
+/// There are more inputs than stay open at once, and a pipe can be opened and read only once.
+#[test]
+fn a_pipe_among_many_inputs_is_read() {
+    let dir = Dir::new("many-pipe");
+    let input = dir.create("path_0.pb", Dress::Binary.file(&sound()));
+    let fifo = dir.join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut command = tap2pcap();
+    for _ in 0..40 {
+        command = command.arg(&input);
+    }
+    let writer = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || fs::write(fifo, Dress::Binary.file(&sound())).unwrap()
+    });
+    command.arg(&fifo).arg(dir.join("out.pcapng")).run().expect_status(0).expect_stderr("41 of 41 traces converted");
+    writer.join().unwrap();
 }

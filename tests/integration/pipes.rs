@@ -14,7 +14,7 @@ use tap2pcap::proto::tap::{SocketEvent, TraceWrapper, socket_streamed_trace_segm
 
 use crate::{
     batch::{self, Running, client, conversation, cut, last_line, paths, small_batch, streams},
-    fixture::{Dress, TIME, buffered, closed, downstream, read, segment, streamed, write},
+    fixture::{Dress, TIME, buffered, closed, downstream, read, segment, sound, streamed, write},
     memory::peak,
     tshark,
     util::{Dir, PROGRAM, convert, tap2pcap},
@@ -278,4 +278,17 @@ fn standard_output_carries_the_capture_alone() {
     convert(&["-q"], &traces, &file).run().expect_status(1);
     assert!(run.stdout == fs::read(file).unwrap(), "{run:?}");
     assert!(run.stderr.contains("bad.pb") && run.stderr.contains("3 of 4"), "{run:?}");
+}
+
+/// A closed pipe there makes a print fail, which must not end the conversion.
+#[test]
+fn nobody_needs_to_read_standard_error() {
+    let dir = Dir::new("stderr");
+    let (input, output) = (dir.create("path_0.pb", Dress::Binary.file(&sound())), dir.join("out.pcapng"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(PROGRAM);
+    command.arg("-v").args([&input, &output]).stdin(Stdio::null()).stderr(writer);
+    assert_eq!(command.status().unwrap().code(), Some(0));
+    assert!(output.exists());
 }

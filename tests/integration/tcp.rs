@@ -666,3 +666,15 @@ fn handshakes_do_not_go_back_in_time() {
         Conversation::follow("interleaved", stream, Skips::Never).expect_all_acknowledged("interleaved");
     }
 }
+
+/// It is made up when the source ends, after packets of other connections, and must not take the time of its own event.
+#[test]
+fn the_acknowledgement_of_an_unclosed_connection_keeps_the_order_of_time() {
+    let dir = Dir::new("abandoned");
+    let mut messages = streamed(1, downstream(), [read(TIME, b"first")]);
+    let other = Connection { remote_address: socket("192.0.2.8", 50_124), ..downstream() };
+    messages.extend(streamed(2, other, [read(TIME + 5, b"later"), closed(TIME + 6)]));
+    let output = dir.join("out.pcapng");
+    convert(&[], &dir.create("path_0.pb", Dress::Binary.file(&messages)), &output).run().expect_status(0);
+    assert!(tshark::read(&output).is_sorted_by_key(|frame| frame.time));
+}

@@ -16,7 +16,7 @@ use crate::{
     fixture::{Dress, TIME, as_strings, buffered, closed, downstream, read, segment, socket, streamed, write},
     manifest::{Format, socket_samples},
     packed::gzip,
-    util::{Dir, ROOT, Run, tap2pcap},
+    util::{Dir, ROOT, Run, convert, tap2pcap},
     wire,
 };
 
@@ -481,4 +481,16 @@ fn validate_changes_nothing_and_may_be_quiet() {
     // In the encoding that was given.
     let run = tap2pcap().args(&["validate", "--from", "json"]).arg(&path).run();
     assert_ne!(run.status.code(), Some(0));
+}
+
+#[test]
+fn validate_reports_the_addresses_that_a_conversion_reports() {
+    let dir = Dir::new("validate-addresses");
+    let connection = Connection { local_address: socket("db.example", 70_000), ..downstream() };
+    let input = dir.create("path_0.pb", Dress::Binary.file(&streamed(1, connection, [read(TIME, b"x"), closed(TIME)])));
+    convert(&[], &input, &dir.join("out.pcapng")).run().expect_status(1);
+    let run = tap2pcap().args(&["validate", "--json"]).arg(&input).run().expect_status(1);
+    for code in ["bad-address", "bad-port"] {
+        assert!(run.stdout_text().contains(&format!("\"code\":\"{code}\"")), "{code}{run:?}");
+    }
 }
