@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_separated_by_whoever_writes_them() {
+    fn only_the_line_breaks_of_the_writer_stay() {
         assert_eq!(escape_lines("a\n\r\u{2028}b\n"), "a\n\\u{d}\\u{2028}b\n");
         assert_eq!(one_line("a\n\rb"), "a\\u{a}\rb");
         assert!(matches!(one_line("a\rb"), Cow::Borrowed(_)));

@@ -288,7 +288,7 @@ fn an_input_is_never_overwritten() {
 }
 
 #[test]
-fn one_bad_file_stops_nothing() {
+fn a_bad_file_does_not_stop_the_others() {
     let dir = Dir::new("bad-file");
     // More than are open at once when they are merged.
     let traces = small_batch(&dir, 50);
@@ -400,7 +400,7 @@ fn strict_makes_a_warning_count() {
 }
 
 #[test]
-fn quiet_says_less_and_verbose_more() {
+fn quiet_prints_errors_alone_and_verbose_every_finding() {
     let dir = Dir::new("verbosity");
     let traces = small_batch(&dir, 2);
     fs::write(traces.join("bad.pb"), "what is this?").unwrap();

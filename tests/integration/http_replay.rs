@@ -120,7 +120,7 @@ fn bodies_are_framed_so_that_a_dissector_reads_them() {
 }
 
 #[test]
-fn responses_that_have_no_body() {
+fn responses_without_a_body_end_with_their_head() {
     let head = [(":method", "HEAD"), (":path", "/big"), (":authority", "x")];
     expect_bytes(
         &[],
@@ -248,7 +248,7 @@ fn expect_finding(status: i32, messages: &[TraceWrapper], reason: &str) -> Shown
 }
 
 #[test]
-fn a_request_without_a_path_or_method() {
+fn a_missing_path_method_or_status_is_made_up() {
     let shown = expect_finding(
         0,
         &[buffered(message(&[(":authority", "x")], "", &[]), message(&[("server", "envoy")], "", &[]))],
@@ -263,7 +263,7 @@ fn a_request_without_a_path_or_method() {
 }
 
 #[test]
-fn bodies_without_headers() {
+fn a_body_without_headers_is_replayed_alone() {
     let trace = segment(1, MessagePiece::RequestBodyChunk(body("lost")));
     let shown = expect_finding(0, &[trace], "have no headers");
     assert_eq!(shown.payload(true), b"lost");
@@ -273,7 +273,7 @@ fn bodies_without_headers() {
 }
 
 #[test]
-fn segments_out_of_order() {
+fn segments_out_of_order_are_replayed_in_the_order_of_http() {
     let piece = |piece| segment(1, piece);
     let length = [(":status", "200"), ("content-length", "4")];
     let shown = expect_finding(
@@ -291,7 +291,7 @@ fn segments_out_of_order() {
 }
 
 #[test]
-fn trailers_first() {
+fn trailers_that_come_first_are_replayed_last() {
     let piece = |piece| segment(1, piece);
     let trailers = map(&[("grpc-status", "0")]);
     let shown = expect_finding(
@@ -308,7 +308,7 @@ fn trailers_first() {
 }
 
 #[test]
-fn lengths_that_are_not_true() {
+fn a_wrong_content_length_is_reported() {
     let shown = expect_finding(
         0,
         &[buffered(message(&GET, "", &[]), message(&[(":status", "200"), ("content-length", "2")], "hello", &[]))],
@@ -332,7 +332,7 @@ fn lengths_that_are_not_true() {
 }
 
 #[test]
-fn a_thousand_header_fields() {
+fn a_thousand_header_fields_are_replayed() {
     let mut request = message(&GET, "", &[]);
     request.headers.extend((0..1000).map(|index| header(&format!("x-{index}"), &"v".repeat(100))));
     let response = || message(&[(":status", "200"), ("content-length", "0")], "", &[]);
@@ -347,7 +347,7 @@ fn a_thousand_header_fields() {
 }
 
 #[test]
-fn a_body_of_a_hundred_megabytes() {
+fn a_body_of_a_hundred_megabytes_is_replayed_whole() {
     let dir = Dir::new("http-large");
     let bytes = vec![b'x'; 100_000_000];
     let length = bytes.len().to_string();
@@ -802,7 +802,7 @@ fn grpc_web_is_dissected_as_grpc_web() {
 
 /// Names and values of a trace reach comments escaped, once, and no comment outgrows the field that holds it.
 #[test]
-fn comments_hold_what_they_can() {
+fn comments_of_replayed_exchanges_are_escaped_and_bounded() {
     let dir = Dir::new("comments");
     let mut pieces = vec![MessagePiece::RequestHeaders(map(&[
         (":method", "GET"),

@@ -63,7 +63,7 @@ fn without_lengths_the_message_alone_is_passed_over_too() {
 }
 
 #[test]
-fn the_default_limit_is_in_nobodys_way() {
+fn a_message_within_the_default_limit_is_converted() {
     let dir = Dir::new("max-message-default");
     for dress in Dress::ALL {
         let input = dir.fresh().join("trace");

@@ -24,7 +24,7 @@ pub fn peak(process: u32) -> Option<u64> {
 
 /// 1 GiB of events of 16 KiB, 1 MiB and a few bytes goes through 64 MiB.
 #[test]
-fn a_gibibyte_needs_little_memory() {
+fn a_stream_of_a_gibibyte_takes_little_memory() {
     const STREAM: usize = 1 << 30;
     const MOST_KIB: u64 = 64 * 1024;
     let mut child = Command::new(PROGRAM)

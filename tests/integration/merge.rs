@@ -45,7 +45,7 @@ fn within_256_files(options: &[&str], input: &Path, output: &Path) -> (crate::ut
 
 /// Ten thousand traces of one busy second.
 #[test]
-fn ten_thousand_traces_in_few_files_and_little_memory() {
+fn ten_thousand_traces_fit_into_256_files_and_little_memory() {
     const COUNT: u32 = 10_000;
     const MOST_KIB: u64 = 256 * 1024;
     let dir = Dir::new("ten-thousand");
@@ -104,7 +104,7 @@ fn ten_thousand_traces_in_few_files_and_little_memory() {
 
 /// Traces larger than what a writing thread takes at once: each job then has more files open.
 #[test]
-fn large_traces_and_many_jobs_in_few_files() {
+fn large_traces_and_many_jobs_fit_into_256_files() {
     let dir = Dir::new("many-jobs");
     let (traces, out) = (dir.join("traces"), dir.join("out"));
     fs::create_dir(&traces).unwrap();
@@ -127,7 +127,7 @@ fn large_traces_and_many_jobs_in_few_files() {
 
 /// More traces than stay open at once, each with a different start, end and format.
 #[test]
-fn the_order_is_that_of_time() {
+fn packets_of_many_traces_are_in_the_order_of_time() {
     let dir = Dir::new("order");
     let traces = dir.fresh();
     let formats = [Dress::Binary, Dress::Delimited, Dress::DenseText, Dress::Json];

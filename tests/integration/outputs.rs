@@ -308,7 +308,7 @@ fn a_name_that_says_nothing_needs_a_format() {
 }
 
 #[test]
-fn pcap_with_microseconds_for_old_readers() {
+fn precision_us_gives_a_pcap_with_microseconds() {
     let dir = Dir::new("precision");
     let trace = trace(&dir);
     let (nanos, micros) = (dir.join("ns.pcap"), dir.join("us.pcap"));

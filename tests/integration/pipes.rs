@@ -220,7 +220,7 @@ fn a_reader_may_leave_early() {
 }
 
 #[test]
-fn a_pipeline_as_in_the_readme() {
+fn a_pipeline_into_tshark_shows_every_event() {
     let bytes = Dress::Json.file(&conversation(1, 2, TIME, TIME + 1000));
     let mut shell = Command::new("sh");
     shell.args(["-c", "\"$0\" - - | tshark -r - -Y tcp.len -T fields -e tcp.payload 2>/dev/null", PROGRAM]);

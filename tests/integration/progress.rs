@@ -95,7 +95,7 @@ fn a_terminal_shows_a_stream() {
 
 /// The bar does not swallow what is to be said, and what is said does not break the bar.
 #[test]
-fn words_stand_above_the_bar() {
+fn messages_stand_above_the_bar() {
     let dir = Dir::new("words");
     let traces = small_batch(&dir, 10);
     fs::write(traces.join("bad.pb"), "what is this?").unwrap();
@@ -106,7 +106,7 @@ fn words_stand_above_the_bar() {
 }
 
 #[test]
-fn elsewhere_there_are_lines_or_nothing() {
+fn without_a_terminal_there_are_lines_or_nothing() {
     let dir = Dir::new("lines");
     let traces = small_batch(&dir, 50);
     fs::write(traces.join("bad.pb"), "what is this?").unwrap();
@@ -129,7 +129,7 @@ fn elsewhere_there_are_lines_or_nothing() {
 
 /// At most one line per second, and one at the end.
 #[test]
-fn lines_tell_while_it_goes_on() {
+fn a_line_comes_about_every_second() {
     let dir = Dir::new("slow-lines");
     let slow = dir.join("slow.pb");
     fifo(&slow);

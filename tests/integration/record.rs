@@ -233,7 +233,7 @@ fn each_connection_gets_a_file() {
 }
 
 #[test]
-fn formats() {
+fn each_format_has_its_suffix() {
     let echo = echo_server().to_string();
     for (format, suffix) in [
         ("binary", "pb"),
@@ -252,7 +252,7 @@ fn formats() {
 }
 
 #[test]
-fn limits() {
+fn each_direction_is_cut_at_its_limit() {
     let folder = tempfile::tempdir().expect("a folder");
     let record =
         Record::quick(&folder.path().join("tap"), &echo_server().to_string(), &["--max-rx", "3", "--max-tx", "7"]);
@@ -353,7 +353,7 @@ fn resets_pass_on_both_ways() {
 }
 
 #[test]
-fn unix_sockets_on_both_sides() {
+fn unix_sockets_are_relayed_on_both_sides() {
     let folder = tempfile::tempdir().expect("a folder");
     let (listen, to) = (folder.path().join("listen.sock"), folder.path().join("to.sock"));
     let server = UnixListener::bind(&to).expect("a path");
@@ -456,7 +456,7 @@ pub fn refused(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn what_it_cannot_do_is_refused_before_anything_is_relayed() {
+fn what_record_cannot_do_is_refused_before_anything_is_relayed() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("bound").to_string();
     assert_eq!(
@@ -476,7 +476,7 @@ fn what_it_cannot_do_is_refused_before_anything_is_relayed() {
 }
 
 #[test]
-fn configurations() {
+fn a_bootstrap_configuration_is_followed_or_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bootstrap.yaml");
     let text = format!(
@@ -542,7 +542,7 @@ static_resources:
 }
 
 #[test]
-fn a_thousand_idle_peers() {
+fn a_thousand_idle_peers_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let record = Record::quick(&folder.path().join("tap"), &echo_server().to_string(), &[]);
     let mut clients: Vec<_> = (0..1000).map(|_| record.connect()).collect();

@@ -54,7 +54,7 @@ fn port(stream: &TcpStream) -> u16 {
 }
 
 #[test]
-fn connections_that_are_open_at_the_end_are_whole_and_what_was_there_before_stays_until_then() {
+fn connections_that_are_open_at_the_end_are_whole() {
     const SYN: u16 = 2;
     const FIN: u16 = 1;
     for signal in [Signal::TERM, Signal::INT] {
@@ -126,7 +126,7 @@ fn what_was_made_up_is_marked() {
 }
 
 #[test]
-fn a_half_close_is_where_it_was() {
+fn a_half_close_comes_before_the_bytes_that_followed_it() {
     const FIN: u16 = 1;
     let dir = Dir::new("record-half-close");
     let capture = dir.join("out.pcapng");
@@ -197,7 +197,7 @@ fn standard_output_is_live() {
 }
 
 #[test]
-fn a_reader_that_is_gone_ends_it_without_words() {
+fn a_reader_that_is_gone_ends_the_recording_without_a_message() {
     let server = echo_server().to_string();
     let mut record = recording_to_stdout(&server, Stdio::piped());
     drop(record.child.stdout.take());
@@ -291,7 +291,7 @@ fn a_reader_that_pauses_holds_the_relay_up() {
 
 /// One signal is enough. A second one ends the recording at once.
 #[test]
-fn a_signal_ends_it_where_nobody_reads() {
+fn a_signal_ends_a_recording_that_nobody_reads() {
     for signals in [&[Signal::INT][..], &[Signal::TERM], &[Signal::TERM, Signal::INT]] {
         let (read, write) = std::io::pipe().unwrap();
         let server = echo_server().to_string();
@@ -369,7 +369,7 @@ fn earlier_traces_are_never_overwritten() {
 }
 
 #[test]
-fn an_empty_capture_is_a_capture() {
+fn a_capture_without_a_connection_can_be_read() {
     let dir = Dir::new("record-empty");
     let capture = dir.join("out.pcapng");
     recording("127.0.0.1:1", &capture, &[]).end_well();
@@ -476,7 +476,7 @@ fn a_configuration_of_several_listeners_makes_one_capture() {
 }
 
 #[test]
-fn what_it_needs_and_what_cannot_be_written_is_said() {
+fn missing_options_and_unwritable_captures_are_named() {
     let dir = Dir::new("record-refused");
     let capture = dir.join("missing/out.pcapng");
     let capture = capture.to_str().unwrap();

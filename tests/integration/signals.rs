@@ -133,7 +133,7 @@ fn files_that_are_interrupted_leave_nothing() {
 
 /// A reader that is not there, or reads nothing: the first signal is enough.
 #[test]
-fn a_reader_that_does_not_read_does_not_outlive_a_signal() {
+fn a_program_that_nobody_reads_ends_with_the_first_signal() {
     let dir = Dir::new("stuck");
     let traces = dir.join("many");
     crate::batch::write_overlapping(&traces, 400, 20);
@@ -225,7 +225,7 @@ fn is_program(process: u32) -> bool {
 
 /// A reader that is slow, but reads, gets the whole capture.
 #[test]
-fn a_slow_reader_gets_a_stream_whole_that_is_interrupted() {
+fn a_slow_reader_gets_an_interrupted_stream_whole() {
     let dir = Dir::new("slow-reader");
     let pipe = dir.join("pipe.pcapng");
     fifo(&pipe);
@@ -252,7 +252,7 @@ fn a_slow_reader_gets_a_stream_whole_that_is_interrupted() {
 
 /// What was finished before the signal stays, whole.
 #[test]
-fn captures_that_were_complete_stay() {
+fn captures_that_are_complete_before_a_signal_stay() {
     let dir = Dir::new("interrupted-batch");
     let traces = small_batch(&dir, 5);
     let slow = dir.join("slow.pb");
@@ -278,7 +278,7 @@ fn captures_that_were_complete_stay() {
 }
 
 #[test]
-fn info_and_validate_end_as_well() {
+fn info_and_validate_end_with_the_first_signal() {
     let dir = Dir::new("interrupted-info");
     let slow = dir.join("slow.pb");
     fifo(&slow);

@@ -362,7 +362,7 @@ fn every_code_is_tested_and_documented() {
 
 /// Not only the first flaw, and not only of the first file.
 #[test]
-fn every_finding_of_every_file() {
+fn every_finding_of_every_file_is_printed() {
     let dir = Dir::new("all-findings");
     let root = dir.fresh();
     let mut flaws = flaws();
@@ -437,7 +437,7 @@ fn losses_are_counted() {
 
 /// Real traces are sound but for what Envoy was told to leave out.
 #[test]
-fn real_traces() {
+fn real_traces_have_no_findings_but_of_what_envoy_left_out() {
     let samples = socket_samples();
     let paths: Vec<_> = samples.iter().map(|sample| sample.path.as_path()).collect();
     let (run, lines) = json(&[], &paths);
