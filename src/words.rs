@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_no_plural() {
+    fn a_count_of_one_takes_the_singular() {
         assert_eq!(
             (count(0, "trace"), count(1, "trace"), count(2, "trace")),
             ("0 traces".into(), "1 trace".into(), "2 traces".into())

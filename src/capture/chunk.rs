@@ -77,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn holds_what_a_vec_holds(pieces: Vec<Vec<u8>>, large in 0..40_000_usize) {
+        fn a_buffer_holds_what_was_appended(pieces: Vec<Vec<u8>>, large in 0..40_000_usize) {
             let (mut chunk, mut vec) = (PacketBuffer::default(), Vec::new());
             for _ in 0..2 {
                 for piece in &pieces {

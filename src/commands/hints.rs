@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_options_and_none_for_another_protocol() {
+    fn options_are_few_and_none_names_the_port_of_another_protocol() {
         let several = Hints::of_http2(&[10_000, 10_005, 50_051]);
         assert_eq!(several.options(), " -d tcp.port==1-65535,http");
         let beside = |others: &[u16]| Hints { others: others.iter().copied().collect(), ..several.clone() }.options();

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_survive_a_shell() {
+    fn a_quoted_command_reaches_its_program_as_it_was() {
         let hints = Hints::of_http2(&[10_000]);
         let command = |path: &str| open_command(Path::new(path), &hints);
         assert_eq!(command("a/b_0.pcapng"), "tshark -r a/b_0.pcapng -d tcp.port==10000,http");

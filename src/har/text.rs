@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_and_queries() {
+    fn cookies_and_queries_are_taken_apart() {
         let cookies: Vec<_> = Cookie::of_request(b"a=b; c=d=e;; f").collect();
         let names: Vec<_> = cookies.iter().map(|cookie| (&*cookie.name, &*cookie.value)).collect();
         assert_eq!(names, [("a", "b"), ("c", "d=e"), ("f", "")]);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn trace_suffixes() {
+    fn the_suffix_of_a_trace_is_known() {
         for (name, expected) in [
             ("a.pb", true),
             ("a.json.gz", true),

@@ -77,14 +77,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fields_are_bytes(first: u32, second: u32, third: u16) {
+        fn fields_count_as_their_bytes(first: u32, second: u32, third: u16) {
             let fields = Sum::default().add_u32s(first, second).add_u16(third);
             let bytes = [&first.to_be_bytes()[..], &second.to_be_bytes(), &third.to_be_bytes()].concat();
             prop_assert_eq!(fields.finish(), Sum::default().add(&bytes).finish());
         }
 
         #[test]
-        fn equals_the_reference(head in proptest::collection::vec(any::<u8>(), 0..100), tail: Vec<u8>, field: u16) {
+        fn a_sum_equals_that_of_the_reference(head in proptest::collection::vec(any::<u8>(), 0..100), tail: Vec<u8>, field: u16) {
             let head = &head[..head.len() & !1];
             let slow = Sum16BitWords::new().add_slice(head).add_slice(&tail).add_2bytes(field.to_be_bytes());
             let fast = Sum::default().add(head).add(&tail).add_u16(field);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn all_ones_carry() {
+    fn a_sum_of_all_ones_carries() {
         let ones = [0xff; 1 << 16];
         assert_eq!(Sum::default().add(&ones).finish(), [0, 0]);
     }

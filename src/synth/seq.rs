@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wraps_at_the_end_of_the_space() {
+    fn numbers_wrap_at_the_end_of_their_space() {
         assert_eq!(SeqNumber(u32::MAX) + 1, SeqNumber(0));
         assert_eq!(SeqNumber(5) - SeqNumber(u32::MAX), 6);
         assert_eq!(SeqNumber(7) + (1 << 32), SeqNumber(7));

@@ -140,7 +140,10 @@ impl Drop for PipeReader {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{
+        thread,
+        time::{Duration, Instant},
+    };
 
     use prost::Message as _;
     use tokio::{
@@ -163,6 +166,15 @@ mod tests {
         sink.0.lock().bytes.len()
     }
 
+    #[track_caller]
+    fn wait_until_full(sink: &PipeSink) {
+        let start = Instant::now();
+        while waiting(sink) < ROOM {
+            assert!(start.elapsed() < Duration::from_secs(60), "the pipe does not fill");
+            thread::yield_now();
+        }
+    }
+
     #[test]
     fn a_full_pipe_holds_the_stream_up_and_loses_nothing() {
         const LEN: usize = 8 << 20;
@@ -176,9 +188,7 @@ mod tests {
             let mut heard = Vec::new();
             tapped.read_to_end(&mut heard).await.map(|_| heard.len())
         });
-        while waiting(&sink) < ROOM {
-            thread::yield_now();
-        }
+        wait_until_full(&sink);
         assert!(!heard.is_finished());
         let reading = thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -207,9 +217,7 @@ mod tests {
             let mut tapped = TapStream::new(tapped, recorder);
             tapped.read_to_end(&mut Vec::new()).await
         });
-        while waiting(&sink) < ROOM {
-            thread::yield_now();
-        }
+        wait_until_full(&sink);
         drop(reader);
         assert_eq!(runtime.block_on(heard).unwrap().unwrap(), 2 * ROOM);
         assert_eq!(waiting(&sink), 0);

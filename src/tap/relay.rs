@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_listens_no_more_is_still_heard_to_its_end() {
+    async fn a_client_that_no_longer_reads_is_still_heard_to_its_end() {
         for (error, ending) in
             [(io::ErrorKind::BrokenPipe, Ending::Closed), (io::ErrorKind::ConnectionReset, Ending::Reset)]
         {

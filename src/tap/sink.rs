@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_go_on_after_the_highest_that_is_there() {
+    fn ids_go_on_after_the_highest_of_earlier_traces() {
         let folder = tempfile::tempdir().unwrap();
         let sink = FilePerTap::new(folder.path().join("tap"), TraceFormat::ProtoBinary);
         assert_eq!(sink.next_id().unwrap(), 0);

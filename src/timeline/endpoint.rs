@@ -679,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn mappings_that_cannot_be_understood() {
+    fn mappings_that_cannot_be_understood_are_refused() {
         assert_eq!("10.0.0.1".parse::<Mapping>(), Err(ParseMappingError::NoEquals));
         assert_eq!("=10.0.0.1".parse::<Mapping>(), Err(ParseMappingError::NoOld));
         let not_an_address = ParseMappingError::NotAnAddress("host".into());

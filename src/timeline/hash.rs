@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_changes() {
+    fn the_hash_never_changes() {
         // Changing this value changes every capture with a made-up address in it.
         assert_eq!(stable_hash(&[b"/run/app.sock"]), 0x7f23_3ad7_17fc_da52);
         assert_ne!(stable_hash(&[b"ab", b"c"]), stable_hash(&[b"a", b"bc"]));

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn by_first_bytes() {
+    fn a_protocol_is_told_by_its_first_bytes() {
         assert_eq!(sniff(&[b"GET / HTTP/1.1\r\n"], &[]), Protocol::Http1);
         assert_eq!(sniff(&[], &[b"HTTP/1.1 200 OK\r\n"]), Protocol::Http1);
         assert_eq!(sniff(&[b"PRI * HT", b"TP/2.0\r\n\r\nSM\r\n\r\n"], &[]), Protocol::Http2);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_by_its_content_type() {
+    fn grpc_is_told_by_its_content_type() {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         assert_eq!(sniff(&[preface, &[&[0x5f, 0x8b], GRPC_HUFFMAN].concat()], &[]), Protocol::Grpc);
         assert_eq!(sniff(&[preface], &[b"application/grpc+proto"]), Protocol::Grpc);

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn findings_without_end_are_counted() {
+    fn findings_beyond_the_list_are_counted() {
         let mut findings = Findings::default();
         let finding =
             |offset| Finding::new(Place { offset, ..Place::default() }, Fact::Undecodable("garbage".to_owned()));

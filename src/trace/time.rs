@@ -48,19 +48,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_for_people() {
+    fn a_time_is_shown_as_rfc3339() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(1_525_207_293_216_737_962), "2018-05-01T20:41:33.216737962Z");
         assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709551615Z");
     }
 
     #[test]
-    fn keeps_every_nanosecond() {
+    fn a_time_keeps_every_nanosecond() {
         assert_eq!(nanos_from_timestamp(1_525_207_293, 216_737_962), Ok(1_525_207_293_216_737_962));
     }
 
     #[test]
-    fn refuses_what_a_capture_cannot_hold() {
+    fn a_time_that_no_capture_holds_is_refused() {
         assert_eq!(nanos_from_timestamp(-1, 0), Err(TimeError::OutOfRange(-1)));
         assert_eq!(nanos_from_timestamp(i64::MAX, 0), Err(TimeError::OutOfRange(i64::MAX)));
         assert_eq!(nanos_from_timestamp(0, 1_000_000_000), Err(TimeError::BadNanos(1_000_000_000)));

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_each_field_and_stays_bounded() {
+    fn fields_are_counted_and_their_list_is_bounded() {
         let mut unknown = UnknownFields::default();
         for number in 0..1000 {
             unknown.count_number("SocketEvent", number);

@@ -223,7 +223,7 @@ fn check_cut_run(sample: &Sample, messages: &[(usize, usize)], cut: usize, input
 
 /// A length is only a claim: no memory for 2^63 bytes, nor for two gigabytes.
 #[test]
-fn a_length_beyond_all_measure_costs_nothing() {
+fn a_length_beyond_all_measure_takes_no_memory() {
     let dir = Dir::new("lengths");
     let whole = Dress::Delimited.file(&streamed(1, downstream(), [read(TIME, b"one"), read(TIME + 1, b"two")]));
     for (length, index) in [(1 << 63, 3), (u64::MAX, 3), (1 << 31, 3), ((1 << 31) - 1, 3), (1 << 30, 3)] {
@@ -252,7 +252,7 @@ fn a_length_beyond_all_measure_costs_nothing() {
 
 /// Deeper than any stack.
 #[test]
-fn text_and_json_nested_without_end() {
+fn nesting_without_end_is_damage() {
     let dir = Dir::new("nested");
     let whole = streamed(1, downstream(), [read(TIME, b"one"), read(TIME + 1, b"two")]);
     for depth in [10_000, 1_000_000] {
@@ -296,7 +296,7 @@ fn text_and_json_nested_without_end() {
 }
 
 #[test]
-fn an_event_without_a_time_takes_the_one_before() {
+fn an_event_without_a_time_takes_that_of_the_event_before() {
     let dir = Dir::new("no-time");
     let mut messages =
         streamed(1, downstream(), [read(TIME, b"one"), write(TIME + 1, b"two"), read(TIME + 2, b"three")]);
@@ -316,7 +316,7 @@ fn an_event_without_a_time_takes_the_one_before() {
 
 /// Times that no capture can hold: before 1970, after 2554, more nanoseconds than a second has.
 #[test]
-fn times_beyond_all_captures() {
+fn a_time_that_no_capture_holds_is_reported() {
     let dir = Dir::new("bad-times");
     for (seconds, nanos) in [(-1, 0), (i64::MAX, 0), (18_446_744_074, 0), (5, -1), (5, 1_000_000_000), (5, i32::MAX)] {
         let mut messages = streamed(1, downstream(), [read(TIME, b"one"), write(TIME + 1, b"two")]);
@@ -335,7 +335,7 @@ fn times_beyond_all_captures() {
 }
 
 #[test]
-fn a_port_above_65535_and_a_host_name() {
+fn ports_above_65535_and_host_names_are_reported() {
     let dir = Dir::new("bad-addresses");
     for (local, remote, reason) in [
         (socket("10.0.0.1", 65_536), socket("192.0.2.7", 50_000), "65536"),
@@ -384,7 +384,7 @@ fn damage_in_one_message_leaves_the_others() {
 
 /// Whatever a disk or a network does to a file.
 #[test]
-fn changed_bytes_never_kill_it() {
+fn changed_bytes_give_a_sound_capture_or_an_error() {
     let dir = Dir::new("changed");
     // A fixed sequence (Knuth's MMIX constants), so that a failure comes again.
     let mut state = 1_u64;
@@ -436,7 +436,7 @@ fn changed_bytes_never_kill_it() {
 
 /// Random bytes after each start that detection knows.
 #[test]
-fn noise_never_kills_it() {
+fn noise_gives_a_capture_or_an_error() {
     let dir = Dir::new("noise");
     let mut state = 7_u64;
     let mut noise = |len: usize| -> Vec<u8> {
@@ -462,7 +462,7 @@ fn noise_never_kills_it() {
 
 /// A format that is not the input's: said so, whatever comes of it.
 #[test]
-fn the_wrong_format_by_option() {
+fn a_wrong_format_option_is_an_error() {
     let dir = Dir::new("wrong-format");
     for sample in cut_samples() {
         let right = match sample.format {
@@ -480,7 +480,7 @@ fn the_wrong_format_by_option() {
 }
 
 #[test]
-fn files_that_cannot_be_read_or_written() {
+fn files_that_cannot_be_read_or_written_are_named() {
     let dir = Dir::new("files");
     let input = dir.create("trace.pb", Dress::Binary.file(&[buffered(1, downstream(), [read(TIME, b"one")])]));
     let missing = dir.join("missing.pb");

@@ -4,13 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs,
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    thread,
+    time::Instant,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,10 +21,8 @@ use crate::{
     manifest::{Sample, socket_samples},
     tshark::Frame,
     util::{Dir, PROGRAM, Run, modified_like},
+    wait::{PATIENCE, unread, wait_until, within},
 };
-
-/// Longer than anything takes that is not stuck.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Numbers the events as Envoy does since 1.37: one counter for both directions, from 1, and one more for `closed`.
 pub fn numbered(mut events: Vec<SocketEvent>) -> Vec<SocketEvent> {
@@ -151,9 +149,48 @@ pub struct Running {
     child: Child,
     command: String,
     stdin: Option<ChildStdin>,
-    out: Receiver<Vec<u8>>,
-    stdout: Vec<u8>,
-    stderr: JoinHandle<String>,
+    stdout: Heard,
+    stderr: Heard,
+}
+
+/// What a program has written so far. A thread reads it, so that the program never waits for the test.
+struct Heard {
+    pieces: Receiver<Vec<u8>>,
+    bytes: Vec<u8>,
+}
+
+impl Heard {
+    fn of(mut stream: impl Read + Send + 'static) -> Self {
+        let (to, pieces) = channel();
+        thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while let Some(count) = stream.read(&mut buffer).ok().filter(|count| *count > 0) {
+                if to.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { pieces, bytes: Vec::new() }
+    }
+
+    fn so_far(&mut self) -> &[u8] {
+        self.bytes.extend(self.pieces.try_iter().flatten());
+        &self.bytes
+    }
+
+    /// Waits until `part` was written.
+    fn wait_for(&mut self, part: &[u8]) -> Result<(), RecvTimeoutError> {
+        let start = Instant::now();
+        while !contains(&self.bytes, part) {
+            self.bytes.extend(self.pieces.recv_timeout(PATIENCE.saturating_sub(start.elapsed()))?);
+        }
+        Ok(())
+    }
+
+    fn to_end(mut self) -> Vec<u8> {
+        self.bytes.extend(self.pieces.iter().flatten());
+        self.bytes
+    }
 }
 
 impl Running {
@@ -169,23 +206,10 @@ impl Running {
         let text = format!("{command:?}");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let (to, out) = channel();
-        thread::spawn(move || {
-            let mut buffer = vec![0; 1 << 16];
-            while let Some(count) = stdout.read(&mut buffer).ok().filter(|count| *count > 0) {
-                if to.send(buffer[..count].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        let stderr = thread::spawn(move || {
-            let mut text = Vec::new();
-            stderr.read_to_end(&mut text).unwrap();
-            String::from_utf8_lossy(&text).into_owned()
-        });
+        let stdout = Heard::of(child.stdout.take().unwrap());
+        let stderr = Heard::of(child.stderr.take().unwrap());
         let stdin = child.stdin.take();
-        Self { child, command: text, stdin, out, stdout: Vec::new(), stderr }
+        Self { child, command: text, stdin, stdout, stderr }
     }
 
     pub fn id(&self) -> u32 {
@@ -197,21 +221,34 @@ impl Running {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
+    /// Waits until the program has read everything that was sent.
+    #[track_caller]
+    pub fn wait_until_read(&self) {
+        wait_until("it has read everything", || unread(self.stdin.as_ref().unwrap()) == 0);
+    }
+
     /// Waits until `part` is on its standard output.
     #[track_caller]
     pub fn wait_for(&mut self, part: &[u8]) {
-        let start = Instant::now();
-        while !contains(&self.stdout, part) {
-            match self.out.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
-                Ok(bytes) => self.stdout.extend_from_slice(&bytes),
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("{}: waited in vain for {:?}", self.command, String::from_utf8_lossy(part))
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    panic!("{}: ended without {:?}", self.command, String::from_utf8_lossy(part))
-                }
+        match self.stdout.wait_for(part) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("{}: waited in vain for {:?}", self.command, String::from_utf8_lossy(part))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                panic!("{}: ended without {:?}", self.command, String::from_utf8_lossy(part))
             }
         }
+    }
+
+    /// What it has written to its standard output so far.
+    pub fn stdout(&mut self) -> &[u8] {
+        self.stdout.so_far()
+    }
+
+    /// What it has written to its standard error so far.
+    pub fn stderr(&mut self) -> &[u8] {
+        self.stderr.so_far()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -227,20 +264,12 @@ impl Running {
     /// Waits until it ends by itself, its standard input still open.
     #[track_caller]
     pub fn end(mut self) -> Run {
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            if start.elapsed() > PATIENCE {
-                self.child.kill().unwrap();
-                panic!("{}: does not end", self.command);
-            }
-            thread::sleep(Duration::from_millis(2));
+        let Some(status) = within(PATIENCE, || self.child.try_wait().unwrap()) else {
+            self.child.kill().unwrap();
+            panic!("{}: does not end", self.command);
         };
-        self.stdout.extend(self.out.iter().flatten());
-        let stderr = self.stderr.join().unwrap();
-        Run { command: self.command, status, stdout: self.stdout, stderr }
+        let stderr = String::from_utf8_lossy(&self.stderr.to_end()).into_owned();
+        Run { command: self.command, status, stdout: self.stdout.to_end(), stderr }
     }
 
     /// Closes its standard input and waits.
@@ -258,16 +287,6 @@ pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
 /// A pipe with a name.
 pub fn fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
-}
-
-/// Waits until something is so.
-#[track_caller]
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Names in a directory that are neither captures nor temporary files.

@@ -72,7 +72,7 @@ fn expect_truth(samples: &[Sample], frames: &[Frame]) {
 }
 
 #[test]
-fn several_buffered_traces_in_one_file() {
+fn each_buffered_trace_of_a_file_is_a_connection() {
     let samples = socket_samples_of("1.40.0/conns_buf");
     assert_eq!(samples.len(), 5);
     let dir = Dir::new("several-buffered");
@@ -102,7 +102,7 @@ fn interleaved_segments_are_told_apart() {
 }
 
 #[test]
-fn buffered_and_streamed_traces_in_one_file() {
+fn buffered_and_streamed_traces_of_a_file_are_told_apart() {
     let samples = [socket_samples_of("1.40.0/conns_buf"), socket_samples_of("1.40.0/conns_str")].concat();
     let dir = Dir::new("buffered-and-streamed");
     let [buffered, streamed] = [&samples[..5], &samples[5..]].map(|half| messages_of(half).concat());
@@ -160,7 +160,7 @@ fn ends(dir: &Dir, options: &[&str], local: Option<Address>, remote: Option<Addr
 }
 
 #[test]
-fn addresses_of_every_kind() {
+fn every_kind_of_address_is_kept_or_stood_in_for() {
     let dir = Dir::new("addresses");
     let real = |local: &str, remote: &str| (address(local), address(remote));
     let ends = |local, remote| ends(&dir, &[], local, remote);
@@ -203,7 +203,7 @@ fn addresses_of_every_kind() {
 
 /// Every connection has its own client, and all have the server that has the path.
 #[test]
-fn clients_of_one_socket_path_differ() {
+fn clients_of_one_socket_path_get_addresses_of_their_own() {
     let dir = Dir::new("socket-path");
     let connection = Connection { local_address: pipe("/run/a.sock"), remote_address: pipe("/run/a.sock") };
     let messages: Vec<_> =

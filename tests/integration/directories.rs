@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     batch::{copy_samples, last_line, paths, small_batch, streams, tree},
-    fixture::{Dress, TIME, downstream, read, streamed},
+    fixture::{Dress, TIME, downstream, read, sound, streamed},
     manifest::{Format, Sample},
     tshark::{self, Frame},
     util::{Dir, convert, on_all_cores, tap2pcap},
@@ -288,7 +288,7 @@ fn an_input_is_never_overwritten() {
 }
 
 #[test]
-fn one_bad_file_stops_nothing() {
+fn a_bad_file_does_not_stop_the_others() {
     let dir = Dir::new("bad-file");
     // More than are open at once when they are merged.
     let traces = small_batch(&dir, 50);
@@ -344,7 +344,7 @@ fn a_bad_file_is_named_at_once() {
         command.arg(&bad).arg(&slow).arg(&output).arg(&errors);
         let running = crate::batch::Running::of(command);
         let named = || fs::read_to_string(&errors).is_ok_and(|text| text.contains("bad.pb: byte 0"));
-        crate::batch::wait_until("the bad file is named", named);
+        crate::wait::wait_until("the bad file is named", named);
         fs::write(&slow, Dress::Binary.file(&crate::batch::conversation(1, 1, TIME, TIME + 10))).unwrap();
         running.finish().expect_status(1);
         assert!(fs::read_to_string(&errors).unwrap().ends_with("note: 1 of 2 traces converted\n"));
@@ -400,7 +400,7 @@ fn strict_makes_a_warning_count() {
 }
 
 #[test]
-fn quiet_says_less_and_verbose_more() {
+fn quiet_prints_errors_alone_and_verbose_every_finding() {
     let dir = Dir::new("verbosity");
     let traces = small_batch(&dir, 2);
     fs::write(traces.join("bad.pb"), "what is this?").unwrap();
@@ -426,4 +426,18 @@ fn quiet_says_less_and_verbose_more() {
         assert!(verbose.iter().any(|line| line.starts_with("warning: ") && line.contains("open.pb: ")), "{verbose:#?}");
     }
     convert(&["-q", "-v"], &traces, &dir.fresh()).run().expect_status(2);
+}
+
+/// More inputs than stay open at once.
+#[test]
+fn among_many_inputs_a_bad_one_is_reported_with_its_reason() {
+    let dir = Dir::new("many-bad");
+    let traces = dir.fresh();
+    for number in 0..40 {
+        fs::write(traces.join(format!("{number}.pb")), Dress::Binary.file(&sound())).unwrap();
+    }
+    // Recognised by its first bytes, and then nothing in it can be read.
+    fs::write(traces.join("bad.json"), br#"{"socket_streamed_trace_segment":[]}"#).unwrap();
+    let run = convert(&[], &traces, &dir.join("out.pcapng")).run().expect_status(1);
+    run.expect_stderr("bad.json: byte").expect_stderr("40 of 41 traces converted");
 }

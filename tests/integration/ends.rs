@@ -97,7 +97,7 @@ const SERVER_HELLO: &[u8] = b"\x16\x03\x03\x00\x05\x02\x00\x00\x01\x00";
 
 /// Both ports are ones that clients get, so what is said has to tell; each in the words of a server that speaks first.
 #[test]
-fn whoever_says_what_clients_say_opened_the_connection() {
+fn the_end_that_speaks_as_a_client_opened_the_connection() {
     let dir = Dir::new("first-words");
     let (envoy, peer) = ("10.0.0.1:40001", "192.0.2.7:50123");
     let connection =
@@ -154,7 +154,7 @@ fn a_first_segment_without_envoys_address_is_a_clusters() {
 
 /// What the manifest says of every real trace that has addresses at all.
 #[test]
-fn real_traces_have_the_client_that_they_had() {
+fn info_shows_the_role_of_a_real_trace() {
     for sample in socket_samples() {
         if sample.format == Format::JsonString && sample.streaming {
             continue;
@@ -274,5 +274,17 @@ fn a_mapping_that_can_match_nothing_is_refused() {
     for map in ["/run/a.sock=192.0.2.1", "@abstract=192.0.2.1", "envoy:inner/1=192.0.2.1", "db.example:5432=192.0.2.1"]
     {
         convert(&["--map", map], &input, &dir.join("out.pcap")).run().expect_status(0).expect_stderr("rewrote nothing");
+    }
+}
+
+#[test]
+fn a_mapped_host_name_is_no_error() {
+    let dir = Dir::new("mapped-host");
+    let connection = Connection { local_address: socket("db.example", 5432), ..downstream() };
+    let input = dir.create("path_0.pb", Dress::Binary.file(&streamed(1, connection, [read(TIME, b"x"), closed(TIME)])));
+    let output = dir.join("out.pcapng");
+    for map in ["db.example=192.0.2.1", "db.example:5432=192.0.2.1"] {
+        convert(&["--map", map], &input, &output).run().expect_clean();
+        assert_eq!(tshark::read(&output)[0].dst, Some("192.0.2.1:5432".parse().unwrap()), "{map}");
     }
 }

@@ -252,3 +252,18 @@ fn a_file_name_adds_no_line_to_a_comment() {
     assert!(comment.contains("trace forged.pb, trace_id 1\\u{a}synthesized: nothing\\u{1b}.pb, "), "{comment}");
     assert_eq!(comment.matches("\nsynthesized").count(), 1, "{comment}");
 }
+
+/// JSON may go to a terminal as well, and its escapes still mean the same.
+#[test]
+fn json_is_printed_in_printable_ascii() {
+    let dir = Dir::new("json-escapes");
+    let name = "\u{9b}31m\u{202e}\u{e0041}\u{7f}";
+    let connection = Connection { local_address: pipe(&format!("/run/{name}")), ..downstream() };
+    let input = dir.create(&format!("{name}.pb"), Dress::Binary.file(&streamed(1, connection, [read(TIME, b"x")])));
+    for command in ["info", "validate"] {
+        let run = tap2pcap().args(&[command, "--json"]).arg(&input).run().expect_status(0);
+        assert!(run.stdout_text().bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')), "{run:?}");
+        let object: serde_json::Value = serde_json::from_str(run.stdout_text().lines().next().unwrap()).unwrap();
+        assert_eq!(object["path"].as_str(), input.to_str());
+    }
+}

@@ -239,3 +239,8 @@ fn string_body(event: &mut SocketEvent) {
         body.body_type = Some(BodyType::AsString(text));
     }
 }
+
+/// A short trace without a flaw.
+pub fn sound() -> Vec<TraceWrapper> {
+    streamed(1, downstream(), [read(TIME, b"hello"), closed(TIME + 1)])
+}

@@ -141,7 +141,7 @@ fn a_stream_goes_on_after_a_cut_message() {
 
 /// More than a crowd of frames could stand for.
 #[test]
-fn a_message_of_a_gigabyte_is_counted() {
+fn the_missing_bytes_of_a_gigabyte_message_are_counted() {
     let present = [&[0, 0x40, 0, 0, 0][..], &message(1000)[5..]].concat();
     let shown = show("huge", &[], &[exchange(&present, &present)], false);
     assert_eq!(shown.data, [1001; 2]);

@@ -240,7 +240,7 @@ fn a_preface_in_pieces_is_one_packet_when_its_last_byte_comes() {
 
 /// What begins as the preface does and is none, or is not all there, keeps its packets, their order and their times.
 #[test]
-fn what_is_no_preface_after_all_stays_as_it_came() {
+fn bytes_that_only_begin_like_a_preface_stay_as_they_came() {
     let dir = Dir::new("no-preface");
     let first = [read(TIME, b"PRI"), read(TIME + 1, b" * HT")];
     let then = |events: &[SocketEvent]| [&first, events].concat();

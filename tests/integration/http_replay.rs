@@ -1,12 +1,5 @@
 //! The bytes that HTTP tap traces are replayed as, one exchange after another; and traces that make no sense.
 
-use std::{
-    io::{Read, Write},
-    process::{Command, Stdio},
-    sync::mpsc,
-    time::Duration,
-};
-
 use serde_json::Value;
 use tap2pcap::proto::tap::{
     Connection, HttpBufferedTrace, TraceWrapper, http_buffered_trace::Message,
@@ -14,10 +7,11 @@ use tap2pcap::proto::tap::{
 };
 
 use crate::{
+    batch::{Running, contains},
     fixture::{self, Dress, TIME, downstream, socket, timestamp},
-    http::{body, buffered, cut, header, headers, map, segment},
+    http::{HeaderMap, body, buffered, cut, header, headers, map, segment},
     tshark::{self, Frame},
-    util::{Dir, PROGRAM, Run, convert, tap2pcap},
+    util::{Dir, Run, convert, tap2pcap},
     wire::append_field,
 };
 
@@ -126,7 +120,7 @@ fn bodies_are_framed_so_that_a_dissector_reads_them() {
 }
 
 #[test]
-fn responses_that_have_no_body() {
+fn responses_without_a_body_end_with_their_head() {
     let head = [(":method", "HEAD"), (":path", "/big"), (":authority", "x")];
     expect_bytes(
         &[],
@@ -254,7 +248,7 @@ fn expect_finding(status: i32, messages: &[TraceWrapper], reason: &str) -> Shown
 }
 
 #[test]
-fn a_request_without_a_path_or_method() {
+fn a_missing_path_method_or_status_is_made_up() {
     let shown = expect_finding(
         0,
         &[buffered(message(&[(":authority", "x")], "", &[]), message(&[("server", "envoy")], "", &[]))],
@@ -269,7 +263,7 @@ fn a_request_without_a_path_or_method() {
 }
 
 #[test]
-fn bodies_without_headers() {
+fn a_body_without_headers_is_replayed_alone() {
     let trace = segment(1, MessagePiece::RequestBodyChunk(body("lost")));
     let shown = expect_finding(0, &[trace], "have no headers");
     assert_eq!(shown.payload(true), b"lost");
@@ -279,7 +273,7 @@ fn bodies_without_headers() {
 }
 
 #[test]
-fn segments_out_of_order() {
+fn segments_out_of_order_are_replayed_in_the_order_of_http() {
     let piece = |piece| segment(1, piece);
     let length = [(":status", "200"), ("content-length", "4")];
     let shown = expect_finding(
@@ -297,7 +291,7 @@ fn segments_out_of_order() {
 }
 
 #[test]
-fn trailers_first() {
+fn trailers_that_come_first_are_replayed_last() {
     let piece = |piece| segment(1, piece);
     let trailers = map(&[("grpc-status", "0")]);
     let shown = expect_finding(
@@ -314,7 +308,7 @@ fn trailers_first() {
 }
 
 #[test]
-fn lengths_that_are_not_true() {
+fn a_wrong_content_length_is_reported() {
     let shown = expect_finding(
         0,
         &[buffered(message(&GET, "", &[]), message(&[(":status", "200"), ("content-length", "2")], "hello", &[]))],
@@ -338,7 +332,7 @@ fn lengths_that_are_not_true() {
 }
 
 #[test]
-fn a_thousand_header_fields() {
+fn a_thousand_header_fields_are_replayed() {
     let mut request = message(&GET, "", &[]);
     request.headers.extend((0..1000).map(|index| header(&format!("x-{index}"), &"v".repeat(100))));
     let response = || message(&[(":status", "200"), ("content-length", "0")], "", &[]);
@@ -353,7 +347,7 @@ fn a_thousand_header_fields() {
 }
 
 #[test]
-fn a_body_of_a_hundred_megabytes() {
+fn a_body_of_a_hundred_megabytes_is_replayed_whole() {
     let dir = Dir::new("http-large");
     let bytes = vec![b'x'; 100_000_000];
     let length = bytes.len().to_string();
@@ -489,45 +483,18 @@ fn times_and_connections_are_recorded_or_made_up_and_marked() {
 /// On a pipe nobody waits: what came is in the capture before the next piece is.
 #[test]
 fn live_streams_are_converted_piece_by_piece() {
-    let mut child = Command::new(PROGRAM)
-        .args(["--from", "delimited", "-F", "pcap", "-", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let (sender, receiver) = mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        let mut buffer = [0; 65_536];
-        while let Ok(count @ 1..) = stdout.read(&mut buffer) {
-            if sender.send(buffer[..count].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
-    let mut seen = Vec::new();
-    let mut expect = |part: &[u8]| {
-        while !seen.windows(part.len()).any(|window| window == part) {
-            let more = receiver.recv_timeout(Duration::from_secs(20));
-            seen.extend(more.unwrap_or_else(|_| panic!("{} does not come", part.escape_ascii())));
-        }
-    };
-    let mut send = |piece| {
-        stdin.write_all(&Dress::Delimited.file(&[segment(3, piece)])).unwrap();
-        stdin.flush().unwrap();
-    };
-    send(MessagePiece::RequestHeaders(map(&GET)));
-    expect(GET_HEAD.as_bytes());
-    send(MessagePiece::ResponseHeaders(map(&OK)));
-    expect(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
-    send(MessagePiece::ResponseBodyChunk(body("tick")));
-    expect(b"4\r\ntick\r\n");
-    send(MessagePiece::ResponseBodyChunk(body("tock")));
-    expect(b"4\r\ntock\r\n");
-    drop(stdin);
-    expect(b"0\r\n\r\n");
-    assert!(child.wait().unwrap().success());
-    reader.join().unwrap();
+    let mut running = Running::start(["--from", "delimited", "-F", "pcap", "-", "-"]);
+    for (piece, replayed) in [
+        (MessagePiece::RequestHeaders(map(&GET)), GET_HEAD),
+        (MessagePiece::ResponseHeaders(map(&OK)), "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+        (MessagePiece::ResponseBodyChunk(body("tick")), "4\r\ntick\r\n"),
+        (MessagePiece::ResponseBodyChunk(body("tock")), "4\r\ntock\r\n"),
+    ] {
+        running.send(&Dress::Delimited.file(&[segment(3, piece)]));
+        running.wait_for(replayed.as_bytes());
+    }
+    let run = running.finish().expect_status(0);
+    assert!(contains(&run.stdout, b"0\r\n\r\n"), "{run:?}");
 }
 
 /// An exchange that outgrows what is held is written as it comes, and a lot of them do not outgrow memory.
@@ -835,7 +802,7 @@ fn grpc_web_is_dissected_as_grpc_web() {
 
 /// Names and values of a trace reach comments escaped, once, and no comment outgrows the field that holds it.
 #[test]
-fn comments_hold_what_they_can() {
+fn comments_of_replayed_exchanges_are_escaped_and_bounded() {
     let dir = Dir::new("comments");
     let mut pieces = vec![MessagePiece::RequestHeaders(map(&[
         (":method", "GET"),
@@ -1143,4 +1110,15 @@ fn missing_addresses_of_http_traces_come_with_advice() {
         let run = tap2pcap().args(&["validate"]).arg(&input).run().expect_status(0);
         assert!(run.stdout_text().contains(advice), "{run:?}");
     }
+}
+
+#[test]
+fn a_field_with_many_line_breaks_counts_once() {
+    let dir = Dir::new("line-breaks");
+    let mut fields = headers(&[(":method", "GET"), (":path", "/")]);
+    fields.extend((0..10).map(|index| header(&format!("x-{index}"), &"\r\n".repeat(1000))));
+    let head = MessagePiece::RequestHeaders(HeaderMap { headers: fields });
+    let input = dir.create("path_0.pb_length_delimited", Dress::Delimited.file(&[segment(1, head)]));
+    let run = tap2pcap().arg("validate").arg(&input).run();
+    assert!(run.stdout_text().contains("x-6, x-7 and 2 more"), "{run:?}");
 }

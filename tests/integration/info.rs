@@ -35,7 +35,7 @@ fn shell(command: &str) -> Run {
 }
 
 #[test]
-fn every_field() {
+fn info_shows_every_field() {
     let dir = Dir::new("info");
     let events = vec![
         read(TIME, b"GET / HTTP/1.1\r\n\r\n"),
@@ -104,7 +104,7 @@ fn every_field() {
 
 /// The true bytes and addresses of real traces.
 #[test]
-fn real_traces() {
+fn info_shows_the_true_bytes_and_addresses_of_real_traces() {
     let samples: Vec<Sample> = socket_samples();
     let paths: Vec<_> = samples.iter().map(|sample| sample.path.as_path()).collect();
     let lines = info(&paths);
@@ -154,7 +154,7 @@ fn talk(connection: Connection, question: &[u8], answer: &[u8]) -> Vec<TraceWrap
 }
 
 #[test]
-fn protocols_by_their_first_bytes() {
+fn a_protocol_is_told_by_its_first_bytes() {
     let dir = Dir::new("protocols");
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let grpc = [PREFACE, b"\0\0\x12\x01\x04\0\0\0\x01", b"\x5f\x10application/grpc"].concat();
@@ -259,7 +259,7 @@ fn one_option_is_enough_for_many_ports() {
 }
 
 #[test]
-fn damaged_traces_tell_what_they_can() {
+fn a_damaged_trace_is_shown_up_to_its_damage() {
     let dir = Dir::new("info-damaged");
     let good = dir.create("good.pb", Dress::Binary.file(&talk(downstream(), b"a", b"b")));
     let bad = dir.create("bad.pb", "what is this?");

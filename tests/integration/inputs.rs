@@ -14,7 +14,7 @@ use prost::Message as _;
 use tap2pcap::proto::{DESCRIPTORS, tap::TraceWrapper};
 
 use crate::{
-    batch::{fifo, paths, small_batch, streams},
+    batch::{Running, fifo, paths, small_batch, streams},
     fixture::{Dress, TIME, downstream, read, streamed},
     tshark,
     util::{Dir, PROGRAM, PROTOC, ROOT, convert, tap2pcap},
@@ -206,22 +206,20 @@ fn a_file_named_dash_is_a_file() {
     let traces = small_batch(&dir, 3);
     let trace = fs::read(traces.join("tap_0.pb")).unwrap();
     let run_in = |args: &[&str], stdin: &[u8]| {
-        let mut command = Command::new("sh");
-        command.current_dir(&traces).args(["-c", "exec timeout 60 \"$0\" \"$@\"", PROGRAM]).args(args);
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        command.stderr(std::process::Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin).unwrap();
-        child.wait_with_output().unwrap()
+        let mut command = Command::new(PROGRAM);
+        command.current_dir(&traces).args(args);
+        let mut running = Running::of(command);
+        running.send(stdin);
+        running.finish()
     };
     fs::write(traces.join("-"), &trace).unwrap();
     let all = dir.join("all.pcapng");
-    let output = run_in(&[".", all.to_str().unwrap()], b"");
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let run = run_in(&[".", all.to_str().unwrap()], b"");
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
     assert_eq!(streams(&tshark::read(&all)), 4);
     // The output of this name is standard output, whatever lies there.
-    let output = run_in(&[".", "-"], b"");
-    assert_eq!((output.status.code(), &output.stdout[..4]), (Some(0), &b"\x0a\x0d\x0d\x0a"[..]), "{output:?}");
+    let run = run_in(&[".", "-"], b"");
+    assert_eq!((run.status.code(), &run.stdout[..4]), (Some(0), &b"\x0a\x0d\x0d\x0a"[..]), "{run:?}");
     assert!(fs::read(traces.join("-")).unwrap() == trace, "the file was overwritten");
     // Standard input stays standard input, among more inputs than stay open.
     let many: Vec<String> = (0..40).map(|number| format!("copy_{number}.pb")).collect();
@@ -231,14 +229,14 @@ fn a_file_named_dash_is_a_file() {
     let piped = Dress::Binary.file(&streamed(99, downstream(), [read(TIME, b"from standard input")]));
     let mut args: Vec<&str> = many.iter().map(String::as_str).collect();
     args.extend(["-", all.to_str().unwrap()]);
-    let output = run_in(&args, &piped);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let run = run_in(&args, &piped);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
     let frames = tshark::read(&all);
     assert_eq!(frames.iter().filter(|frame| frame.payload == b"from standard input").count(), 1);
     assert_eq!(streams(&frames), 41);
     // It is no output's rival either.
-    let output = run_in(&["-", "./-"], &piped);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let run = run_in(&["-", "./-"], &piped);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
     assert!(fs::read(traces.join("-")).unwrap().starts_with(b"\x0a\x0d\x0d\x0a"));
 }
 

@@ -1,13 +1,18 @@
-//! Bounds that keep a hostile trace from taking all memory, and what happens at each.
+//! Bounds that keep a hostile trace from taking all memory or time, and what happens at each.
 
 use std::{fs, io::Write as _, path::Path};
 
 use flate2::{Compression, write::GzEncoder};
-use tap2pcap::proto::tap::{Connection, socket_streamed_trace_segment::MessagePiece};
+use tap2pcap::proto::tap::{
+    Connection, HttpBufferedTrace, TraceWrapper, http_buffered_trace,
+    http_streamed_trace_segment::MessagePiece as HttpPiece, socket_streamed_trace_segment::MessagePiece,
+    trace_wrapper::Trace,
+};
 
 use crate::{
+    batch::Running,
     fixture::{self, Dress, TIME, buffered, downstream, internal, pipe, read, segment, socket, streamed},
-    tshark,
+    http, tshark,
     util::{Dir, Run, convert, tap2pcap},
     wire::{append_field, append_varint},
 };
@@ -58,7 +63,7 @@ fn without_lengths_the_message_alone_is_passed_over_too() {
 }
 
 #[test]
-fn the_default_limit_is_in_nobodys_way() {
+fn a_message_within_the_default_limit_is_converted() {
     let dir = Dir::new("max-message-default");
     for dress in Dress::ALL {
         let input = dir.fresh().join("trace");
@@ -346,4 +351,40 @@ fn zeros_of_many_connections_take_the_memory_of_one() {
         .run_within(96);
     // None of them says that it closed.
     run.expect_status(0);
+}
+
+/// Converts messages and fails after a minute. Those of the tests below would take several minutes if each item were
+/// compared with each other item.
+fn convert_in_time(name: &str, messages: &[TraceWrapper]) {
+    let dir = Dir::new(name);
+    let input = dir.create("path_0.pb_length_delimited", Dress::Delimited.file(messages));
+    let output = dir.join("out.pcapng");
+    Running::start([Path::new("-q"), &input, &output]).finish().expect_no_panic();
+    assert!(output.exists());
+}
+
+#[test]
+fn many_names_in_a_connection_field_take_linear_time() {
+    let mut fields = http::headers(&[(":method", "GET"), (":path", "/"), ("te", "trailers")]);
+    fields.push(http::header("connection", &"a,".repeat(60_000)));
+    fields.extend(std::iter::repeat_n(http::header("b", ""), 60_000));
+    let head = HttpPiece::RequestHeaders(http::HeaderMap { headers: fields });
+    convert_in_time("nominated", &[http::segment(1, head)]);
+}
+
+#[test]
+fn many_buffered_exchanges_of_one_connection_take_linear_time() {
+    let half = |pairs: &[(&str, &str)]| {
+        Some(http_buffered_trace::Message { headers: http::headers(pairs), ..Default::default() })
+    };
+    let exchange = TraceWrapper {
+        trace: Some(Trace::HttpBufferedTrace(HttpBufferedTrace {
+            request: half(&[(":method", "GET"), (":path", "/"), ("te", "trailers")]),
+            response: half(&[(":status", "200")]),
+            downstream_connection: Some(downstream()),
+            upstream_connection: None,
+        })),
+        configured_sample_rate: None,
+    };
+    convert_in_time("one-trace-id", &vec![exchange; 12_000]);
 }

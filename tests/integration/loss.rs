@@ -3,19 +3,23 @@
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path};
 
 use tap2pcap::proto::tap::{
-    SocketEvent, TraceWrapper, socket_event::EventSelector, socket_streamed_trace_segment::MessagePiece,
+    Connection, SocketEvent, TraceWrapper,
+    socket_event::{EventSelector, Read},
+    socket_streamed_trace_segment::MessagePiece,
     trace_wrapper::Trace,
 };
 
 use crate::{
     conversation::{Conversation, Skips, expect_transcript, streams},
-    fixture::{TIME, as_text, buffered, closed, cut, downstream, positions, read, segment, socket, streamed, write},
+    fixture::{
+        Dress, TIME, as_text, buffered, closed, cut, downstream, positions, read, segment, socket, streamed, write,
+    },
     manifest::{Format, Sample, socket_samples, socket_samples_of},
     oracle::{self, Kind},
     real_traces::{Converted, convert_samples},
     tcp::{Shown, all, capture, follow, frames_of, shown},
     tshark::{self, Frame},
-    util::Dir,
+    util::{Dir, convert, tap2pcap},
 };
 
 const KINDS: [Kind; 2] = [Kind::Read, Kind::Write];
@@ -562,4 +566,38 @@ fn positions_that_contradict_the_bytes_lose_none() {
     let bytes: Vec<u8> = conversation.data(conversation.client).into_iter().flat_map(|f| f.payload.clone()).collect();
     assert_eq!(bytes, b"hundredtwothree");
     frames.iter().for_each(|frame| frame.expect_sound(&"contradiction"));
+}
+
+/// Positions are an attacker's: their gaps may add up to more than 64 bits hold.
+#[test]
+fn a_count_of_lost_bytes_stops_at_the_largest_number() {
+    let dir = Dir::new("lost-bytes");
+    let events = [1, u64::MAX, 1, u64::MAX, 1, u64::MAX].map(|seq_num| SocketEvent { seq_num, ..read(TIME, b"x") });
+    let input = dir.create("path_0.pb", Dress::Binary.file(&streamed(1, downstream(), events)));
+    convert(&[], &input, &dir.join("out.pcapng")).run().expect_status(0);
+    let run = tap2pcap().args(&["info", "--json"]).arg(&input).run().expect_status(0);
+    assert!(run.stdout_text().contains("\"lost\":18446744073709551615"), "{run:?}");
+}
+
+/// Events of another connection come between a cut body and the event whose position tells its length.
+#[test]
+fn a_truncated_body_among_other_connections_is_not_a_lost_event() {
+    let dir = Dir::new("interleaved");
+    let mut cut = SocketEvent { seq_num: 1, ..read(TIME, b"four") };
+    if let Some(EventSelector::Read(Read { data: Some(body) })) = &mut cut.event_selector {
+        body.truncated = true;
+    }
+    let end = SocketEvent { seq_num: 102, ..closed(TIME + 2) };
+    let mut messages = streamed(1, downstream(), [cut, end]);
+    let other = Connection { remote_address: socket("192.0.2.8", 50_124), ..downstream() };
+    let at = messages.len() - 1;
+    messages.splice(at..at, streamed(2, other, [read(TIME + 1, b"between"), closed(TIME + 1)]));
+    let input = dir.create("path_0.pb", Dress::Binary.file(&messages));
+    let run = tap2pcap().arg("validate").arg(&input).run().expect_status(0);
+    assert!(run.stdout_text().contains("1 body is truncated, 96 bytes are missing"), "{run:?}");
+    assert!(!run.stdout_text().contains("lost-bytes"), "{run:?}");
+    let output = dir.join("out.pcapng");
+    convert(&[], &input, &output).run().expect_status(0);
+    let comments: Vec<_> = tshark::read(&output).into_iter().flat_map(|frame| frame.comments).collect();
+    assert!(comments.iter().any(|comment| comment.contains("95 bytes are missing here: more of the event before")));
 }

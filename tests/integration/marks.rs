@@ -367,3 +367,19 @@ fn names_are_escaped_and_bounded() {
     assert!(!frames[0].comments[0].contains(['\u{1b}', '\u{202e}']), "{:?}", frames[0].comments);
     assert!(frames[0].comments[0].len() < 20_000);
 }
+
+/// Readers refuse a whole capture for a name resolution record without a name.
+#[test]
+fn an_empty_address_has_no_name_record() {
+    let dir = Dir::new("empty-name");
+    let connection = Connection { local_address: socket("", 80), ..downstream() };
+    let input = dir.create("path_0.pb", Dress::Binary.file(&streamed(1, connection, [read(TIME, b"hello")])));
+    let output = dir.join("out.pcapng");
+    convert(&[], &input, &output).run().expect_status(1);
+    assert!(tshark::read(&output).iter().any(|frame| frame.payload == b"hello"));
+    let blocks = fs::read(&output).unwrap();
+    let mut reader = pcap_file::pcapng::PcapNgReader::new(blocks.as_slice()).unwrap();
+    while let Some(block) = reader.next_block() {
+        block.unwrap();
+    }
+}

@@ -1,37 +1,51 @@
 //! Many traces in one capture, in the order of time.
 
-use std::{collections::BTreeMap, fs, io::Write, path::Path, process::Command, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
 
 use tap2pcap::proto::tap::Connection;
 
 use crate::{
     batch::{self, Running, conversation, expect_in_order, last_line, numbered, paths, streams, write_overlapping},
-    fixture::{Dress, TIME, buffered, closed, downstream, read, streamed, write},
+    fixture::{Dress, TIME, buffered, closed, downstream, read, sound, streamed, write},
     memory::peak,
     packed::gzip,
     tshark,
     util::{Dir, PROGRAM, TCPDUMP, convert, tap2pcap},
+    wait::{PATIENCE, wait_until, wait_until_idle, within},
 };
 
 /// The flag of a connection's first packet, alone.
 const SYN: u16 = 2;
 
-/// Runs the program with at most 256 open files, and answers its peak memory in KiB as well.
+/// Runs the program with at most 256 open files, and returns its peak memory in KiB as well.
 fn within_256_files(options: &[&str], input: &Path, output: &Path) -> (crate::util::Run, u64) {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\"", PROGRAM]).args(options).arg(input).arg(output);
     let mut running = Running::of(command);
     let mut highest = 0;
-    while !running.has_ended() {
+    // The kernel forgets the peak when the program ends, so it is looked at while the program runs.
+    let ended = within(5 * PATIENCE, || {
         highest = highest.max(peak(running.id()).unwrap_or(0));
-        thread::sleep(Duration::from_millis(3));
-    }
+        running.has_ended().then_some(())
+    });
+    assert!(ended.is_some(), "it does not end");
     (running.finish(), highest)
 }
 
 /// Ten thousand traces of one busy second.
 #[test]
-fn ten_thousand_traces_in_few_files_and_little_memory() {
+fn ten_thousand_traces_fit_into_256_files_and_little_memory() {
     const COUNT: u32 = 10_000;
     const MOST_KIB: u64 = 256 * 1024;
     let dir = Dir::new("ten-thousand");
@@ -90,7 +104,7 @@ fn ten_thousand_traces_in_few_files_and_little_memory() {
 
 /// Traces larger than what a writing thread takes at once: each job then has more files open.
 #[test]
-fn large_traces_and_many_jobs_in_few_files() {
+fn large_traces_and_many_jobs_fit_into_256_files() {
     let dir = Dir::new("many-jobs");
     let (traces, out) = (dir.join("traces"), dir.join("out"));
     fs::create_dir(&traces).unwrap();
@@ -113,7 +127,7 @@ fn large_traces_and_many_jobs_in_few_files() {
 
 /// More traces than stay open at once, each with a different start, end and format.
 #[test]
-fn the_order_is_that_of_time() {
+fn packets_of_many_traces_are_in_the_order_of_time() {
     let dir = Dir::new("order");
     let traces = dir.fresh();
     let formats = [Dress::Binary, Dress::Delimited, Dress::DenseText, Dress::Json];
@@ -239,20 +253,28 @@ fn many_jobs_share_the_files_that_there_are() {
     }
     command.arg(&out);
     let running = Running::of(command);
+    // Nobody writes a trace to its end before the program has opened all the pipes that it wants to read at once.
+    let gate = Arc::new(RwLock::new(()));
+    let closed = gate.write().unwrap();
+    let begun = Arc::new(AtomicU32::new(0));
     let writers: Vec<_> = (0..COUNT)
         .zip(&names)
         .map(|(number, name)| {
-            let name = name.clone();
+            let (name, gate, begun) = (name.clone(), Arc::clone(&gate), Arc::clone(&begun));
             let bytes = Dress::Binary.file(&conversation(number, 1, TIME, TIME + 1000));
             thread::spawn(move || {
                 let mut pipe = fs::OpenOptions::new().write(true).open(name).unwrap();
                 pipe.write_all(&bytes[..50]).unwrap();
-                // As long as others take to be opened.
-                thread::sleep(Duration::from_millis(300));
+                begun.fetch_add(1, Ordering::Relaxed);
+                drop(gate.read().unwrap());
                 pipe.write_all(&bytes[50..]).unwrap();
             })
         })
         .collect();
+    wait_until("a trace has begun", || begun.load(Ordering::Relaxed) > 0);
+    wait_until_idle(running.id());
+    println!("{} traces at once", begun.load(Ordering::Relaxed));
+    drop(closed);
     let run = running.finish().expect_status(0);
     assert_eq!(last_line(&run), "note: 100 of 100 traces converted");
     writers.into_iter().for_each(|writer| writer.join().unwrap());
@@ -272,4 +294,23 @@ fn many_jobs_share_the_files_that_there_are() {
     writer.join().unwrap();
     assert_eq!(last_line(&run), "note: 100 of 100 traces converted");
     assert_eq!(streams(&tshark::read(&all)), COUNT as usize);
+}
+
+/// There are more inputs than stay open at once, and a pipe can be opened and read only once.
+#[test]
+fn a_pipe_among_many_inputs_is_read() {
+    let dir = Dir::new("many-pipe");
+    let input = dir.create("path_0.pb", Dress::Binary.file(&sound()));
+    let fifo = dir.join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut command = tap2pcap();
+    for _ in 0..40 {
+        command = command.arg(&input);
+    }
+    let writer = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || fs::write(fifo, Dress::Binary.file(&sound())).unwrap()
+    });
+    command.arg(&fifo).arg(dir.join("out.pcapng")).run().expect_status(0).expect_stderr("41 of 41 traces converted");
+    writer.join().unwrap();
 }

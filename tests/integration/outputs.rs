@@ -5,15 +5,16 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     thread,
 };
 
 use crate::{
-    batch::{Running, conversation, paths, small_batch, streams, temporaries, wait_until},
-    fixture::{Dress, TIME},
+    batch::{Running, conversation, paths, small_batch, streams, temporaries},
+    fixture::{Dress, TIME, sound},
     tshark,
     util::{CAPINFOS, Dir, PROGRAM, ROOT, Run, STRACE, TCPDUMP, convert, run_command, tap2pcap},
+    wait::wait_until,
 };
 
 fn trace(dir: &Dir) -> PathBuf {
@@ -307,7 +308,7 @@ fn a_name_that_says_nothing_needs_a_format() {
 }
 
 #[test]
-fn pcap_with_microseconds_for_old_readers() {
+fn precision_us_gives_a_pcap_with_microseconds() {
     let dir = Dir::new("precision");
     let trace = trace(&dir);
     let (nanos, micros) = (dir.join("ns.pcap"), dir.join("us.pcap"));
@@ -346,4 +347,14 @@ fn the_bytes_are_on_the_disk_before_the_name() {
     assert!(calls[0].contains("fsync(") && calls[0].contains(".tap2pcap-"), "{log}");
     assert!(calls[1].contains("rename") && calls[1].contains("out.pcapng"), "{log}");
     assert!(calls[2].contains("fsync(") && !calls[2].contains(".tap2pcap-"), "{log}");
+}
+
+#[test]
+fn a_dash_is_standard_output_beside_a_directory_of_that_name() {
+    let dir = Dir::new("dash");
+    dir.create("path_0.pb", Dress::Binary.file(&sound()));
+    fs::create_dir(dir.join("-")).unwrap();
+    let mut command = Command::new(PROGRAM);
+    let output = command.args(["path_0.pb", "-"]).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap();
+    assert!(output.stdout.starts_with(b"\x0a\x0d\x0d\x0a"), "{output:?}");
 }

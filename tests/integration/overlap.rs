@@ -99,7 +99,7 @@ fn both_ends_of_a_connection_are_two_streams() {
 }
 
 #[test]
-fn as_many_recordings_as_there_are() {
+fn each_of_many_recordings_of_a_connection_is_a_stream() {
     let dir = Dir::new("many-recordings");
     let traces: Vec<_> = (0..6).map(|index| of_listener(TIME + index * MS)).collect();
     let names: Vec<_> = (0..6).map(|index| format!("{index}.pb")).collect();
@@ -118,7 +118,7 @@ fn as_many_recordings_as_there_are() {
 }
 
 #[test]
-fn one_after_the_other_both_keep_their_addresses() {
+fn recordings_one_after_the_other_keep_their_addresses() {
     let dir = Dir::new("not-at-once");
     let (first, second) = (of_listener(TIME), of_listener(TIME + 21 * MS));
     let output = merged(&dir, &[], &[("first.pb", &first), ("second.pb", &second)]);
@@ -136,7 +136,7 @@ fn one_after_the_other_both_keep_their_addresses() {
 
 /// In one source too, as the admin endpoint streams it, and where `--map` brings two clients to one address.
 #[test]
-fn within_one_source_and_by_map() {
+fn recordings_of_one_source_and_by_map_are_told_apart() {
     let dir = Dir::new("one-source");
     let number = |id: u64, messages: Vec<TraceWrapper>| {
         let mut messages = messages;

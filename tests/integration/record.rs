@@ -19,6 +19,8 @@ use tap2pcap::proto::tap::{
     socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace,
 };
 
+use crate::wait::{Idle, PATIENCE, wait_until};
+
 /// A running `tap2pcap record`.
 pub struct Record {
     pub child: Child,
@@ -68,7 +70,7 @@ impl Record {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
     }
 
@@ -80,6 +82,28 @@ impl Record {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Sends to the relay until the relay takes no more and waits. Returns how much it took.
+    #[track_caller]
+    pub fn send_until_held_back(&self, mut client: &TcpStream) -> u64 {
+        client.set_nonblocking(true).expect("connected");
+        let block = vec![b'x'; 1 << 20];
+        let mut sent = 0;
+        let mut idle = Idle::of(self.child.id());
+        wait_until("the relay holds the client back", || {
+            let refused = loop {
+                match client.write(&block) {
+                    Ok(written) => sent += written as u64,
+                    Err(error) => break error.kind(),
+                }
+                assert!(sent < 1 << 30, "nothing holds the client back");
+            };
+            assert_eq!(refused, ErrorKind::WouldBlock);
+            idle.look()
+        });
+        client.set_nonblocking(false).expect("connected");
+        sent
     }
 
     /// Waits for its end, and returns its status and what it said.
@@ -209,7 +233,7 @@ fn each_connection_gets_a_file() {
 }
 
 #[test]
-fn formats() {
+fn each_format_has_its_suffix() {
     let echo = echo_server().to_string();
     for (format, suffix) in [
         ("binary", "pb"),
@@ -228,7 +252,7 @@ fn formats() {
 }
 
 #[test]
-fn limits() {
+fn each_direction_is_cut_at_its_limit() {
     let folder = tempfile::tempdir().expect("a folder");
     let record =
         Record::quick(&folder.path().join("tap"), &echo_server().to_string(), &["--max-rx", "3", "--max-tx", "7"]);
@@ -252,9 +276,7 @@ fn connections_that_are_open_at_the_end_have_complete_traces() {
         assert_eq!((ask(&mut one, b"one"), ask(&mut other, b"other")), (b"one".to_vec(), b"other".to_vec()));
         // A streamed trace can be read while it grows. The answer is here a moment before it is in the trace.
         let growing = folder.path().join("parts_0.pb_length_delimited");
-        while shown_pieces(&streamed(&growing)) != "<other >other" {
-            thread::yield_now();
-        }
+        wait_until("the answer is in the trace", || shown_pieces(&streamed(&growing)) == "<other >other");
         assert_eq!(whole.end(signal), (Some(0), String::new()));
         assert_eq!(parts.end(signal), (Some(0), String::new()));
         assert_eq!(shown(&buffered(&folder.path().join("whole_0.pb")).events), "");
@@ -302,14 +324,17 @@ fn resets_pass_on_both_ways() {
     let reset = |stream: TcpStream| {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("connected");
     };
-    // Resets when it is asked to, else says how its peer went.
-    let (say, said) = std::sync::mpsc::channel();
+    // Resets when it is asked to; otherwise reports the byte, and then how the connection ended.
+    let (report, reported) = std::sync::mpsc::channel();
     let server = serve(move |mut stream| {
         let mut byte = [0; 1];
         stream.read_exact(&mut byte).expect("a byte");
         match byte {
             [b'r'] => reset(stream),
-            _ => say.send(stream.read(&mut byte).map_err(|error| error.kind())).expect("heard"),
+            _ => {
+                report.send(Ok(1)).expect("heard");
+                report.send(stream.read(&mut byte).map_err(|error| error.kind())).expect("heard");
+            }
         }
     });
     let record = Record::quick(&folder.path().join("tap"), &server.to_string(), &[]);
@@ -318,16 +343,17 @@ fn resets_pass_on_both_ways() {
     assert_eq!(client.read(&mut [0; 1]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
     let mut client = record.connect();
     client.write_all(b"x").expect("it reads");
-    thread::sleep(Duration::from_millis(50));
+    // A reset may overtake the byte, so the byte has to arrive first.
+    assert_eq!(reported.recv_timeout(PATIENCE).expect("a report"), Ok(1));
     reset(client);
-    assert_eq!(said.recv().expect("said"), Err(ErrorKind::ConnectionReset));
+    assert_eq!(reported.recv_timeout(PATIENCE).expect("a report"), Err(ErrorKind::ConnectionReset));
     record.end_well();
     assert_eq!(shown(&buffered(&folder.path().join("tap_0.pb")).events), "<r");
     assert_eq!(shown(&buffered(&folder.path().join("tap_2.pb")).events), "<x");
 }
 
 #[test]
-fn unix_sockets_on_both_sides() {
+fn unix_sockets_are_relayed_on_both_sides() {
     let folder = tempfile::tempdir().expect("a folder");
     let (listen, to) = (folder.path().join("listen.sock"), folder.path().join("to.sock"));
     let server = UnixListener::bind(&to).expect("a path");
@@ -397,17 +423,7 @@ fn a_peer_that_does_not_read_holds_the_other_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let record = Record::quick(&folder.path().join("tap"), &echo_server().to_string(), &[]);
     let mut client = record.connect();
-    client.set_write_timeout(Some(Duration::from_millis(300))).expect("a timeout");
-    let block = vec![b'x'; 1 << 20];
-    let mut sent = 0_u64;
-    let full = loop {
-        match client.write(&block) {
-            Ok(written) => sent += written as u64,
-            Err(error) => break error.kind(),
-        }
-        assert!(sent < 1 << 30, "nothing holds the client back");
-    };
-    assert_eq!(full, ErrorKind::WouldBlock);
+    let sent = record.send_until_held_back(&client);
     client.shutdown(Shutdown::Write).expect("connected");
     let mut received = 0;
     let mut buffer = vec![0; 1 << 20];
@@ -440,7 +456,7 @@ pub fn refused(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn what_it_cannot_do_is_refused_before_anything_is_relayed() {
+fn what_record_cannot_do_is_refused_before_anything_is_relayed() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("bound").to_string();
     assert_eq!(
@@ -460,7 +476,7 @@ fn what_it_cannot_do_is_refused_before_anything_is_relayed() {
 }
 
 #[test]
-fn configurations() {
+fn a_bootstrap_configuration_is_followed_or_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bootstrap.yaml");
     let text = format!(
@@ -526,7 +542,7 @@ static_resources:
 }
 
 #[test]
-fn a_thousand_idle_peers() {
+fn a_thousand_idle_peers_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let record = Record::quick(&folder.path().join("tap"), &echo_server().to_string(), &[]);
     let mut clients: Vec<_> = (0..1000).map(|_| record.connect()).collect();

@@ -8,15 +8,16 @@ use std::{
     path::Path,
     process::{Child, ChildStderr, Command, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
+    batch::contains,
     record::{Record, serve},
     tshark,
     util::{Dir, convert},
+    wait::wait_until,
 };
 
 /// A running tcpdump.
@@ -197,15 +198,9 @@ fn tcpdump_and_the_tap_saw_the_same_http() {
     conversations.push(vec![get("/the/very/last")]);
     ports.push(talk(record.connect(), &conversations[4]));
     // tcpdump would leave unread what the kernel still keeps for it.
-    let start = Instant::now();
-    let is_complete = || {
-        let bytes = fs::read(&dumped).unwrap();
-        memchr::memmem::find(&bytes, b"you asked for /the/very/last\n").is_some()
-    };
-    while !is_complete() {
-        assert!(start.elapsed() < Duration::from_secs(30), "tcpdump does not see the last answer");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("tcpdump sees the last answer", || {
+        contains(&fs::read(&dumped).unwrap(), b"you asked for /the/very/last\n")
+    });
     tcpdump.end();
     record.end_well();
     let converted = dir.join("converted.pcapng");

@@ -18,10 +18,8 @@ use crate::{
     record::{Record, ask, echo_server, refused, serve},
     tshark::{self, Frame},
     util::Dir,
+    wait::{PATIENCE, unread, wait_until, wait_until_idle},
 };
-
-/// Long enough for a machine that does many things at once.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn recording(to: &str, capture: &Path, more: &[&str]) -> Record {
     let fixed = ["--listen", "127.0.0.1:0", "--to", to, "--pcapng", capture.to_str().unwrap()];
@@ -56,7 +54,7 @@ fn port(stream: &TcpStream) -> u16 {
 }
 
 #[test]
-fn connections_that_are_open_at_the_end_are_whole_and_what_was_there_before_stays_until_then() {
+fn connections_that_are_open_at_the_end_are_whole() {
     const SYN: u16 = 2;
     const FIN: u16 = 1;
     for signal in [Signal::TERM, Signal::INT] {
@@ -128,7 +126,7 @@ fn what_was_made_up_is_marked() {
 }
 
 #[test]
-fn a_half_close_is_where_it_was() {
+fn a_half_close_comes_before_the_bytes_that_followed_it() {
     const FIN: u16 = 1;
     let dir = Dir::new("record-half-close");
     let capture = dir.join("out.pcapng");
@@ -167,28 +165,25 @@ fn standard_output_is_live() {
         while let Ok(count @ 1..) = stdout.read(&mut buffer) {
             all.extend_from_slice(&buffer[..count]);
             // The test has ended where nobody listens.
-            let _ = tell.send((Instant::now(), all.len()));
+            let _ = tell.send((Instant::now(), buffer[..count].to_vec()));
         }
         all
     });
-    // The section header alone.
-    let (_, mut before) = arrived.recv_timeout(PATIENCE).unwrap();
     let mut client = record.connect();
     let mut delays = Vec::new();
+    let mut captured = Vec::new();
     for round in 0..10_u8 {
         let question = [round; 1000];
         let asked = Instant::now();
         assert_eq!(ask(&mut client, &question), question);
-        let (mut last, mut length) = (asked, before);
+        let mut last = asked;
         // Both the question and the answer, while the connection is open.
-        while length < before + 2000 {
-            (last, length) = arrived.recv_timeout(PATIENCE).unwrap();
+        while memchr::memmem::find_iter(&captured, &question).count() < 2 {
+            let (time, bytes) = arrived.recv_timeout(PATIENCE).unwrap();
+            captured.extend(bytes);
+            last = time;
         }
-        before = length;
         delays.push(last - asked);
-        thread::sleep(Duration::from_millis(20));
-        // Acknowledgements may follow, but nothing that is waited for.
-        before = arrived.try_iter().last().map_or(before, |(_, length)| length);
     }
     delays.sort();
     println!("in the pipe after {delays:?}");
@@ -202,7 +197,7 @@ fn standard_output_is_live() {
 }
 
 #[test]
-fn a_reader_that_is_gone_ends_it_without_words() {
+fn a_reader_that_is_gone_ends_the_recording_without_a_message() {
     let server = echo_server().to_string();
     let mut record = recording_to_stdout(&server, Stdio::piped());
     drop(record.child.stdout.take());
@@ -244,34 +239,31 @@ fn a_reader_that_pauses_holds_the_relay_up() {
     let record = recording_to_stdout(&server, Stdio::from(write));
     let clients: Vec<_> = (0..CLIENTS).map(|_| record.connect()).collect();
     let ports: Vec<_> = clients.iter().map(port).collect();
-    let (tell, progress) = mpsc::channel();
     let talks: Vec<_> = clients
         .into_iter()
         .enumerate()
         .map(|(index, mut client)| {
-            client.set_read_timeout(Some(PATIENCE * 4)).unwrap();
+            client.set_read_timeout(Some(PATIENCE * 2)).unwrap();
             let mut writer = client.try_clone().unwrap();
             let byte = u8::try_from(index).unwrap();
             thread::spawn(move || {
                 writer.write_all(&vec![byte; EACH]).unwrap();
                 writer.shutdown(Shutdown::Write).unwrap();
             });
-            let tell = tell.clone();
             thread::spawn(move || {
                 let mut buffer = vec![0; 1 << 16];
                 let mut heard = 0;
                 while let Ok(count @ 1..) = client.read(&mut buffer) {
                     assert!(buffer[..count].iter().all(|heard| *heard == byte));
                     heard += count;
-                    // The test listens for a while only.
-                    let _ = tell.send(());
                 }
                 heard
             })
         })
         .collect();
-    // Nobody reads, so it comes to rest before all is said.
-    while progress.recv_timeout(Duration::from_secs(1)).is_ok() {}
+    // Nobody reads, so the pipe fills and the relay stops before everything is sent.
+    wait_until("the pipe fills", || unread(&read) > 32 * 1024);
+    wait_until_idle(record.child.id());
     assert!(talks.iter().all(|talk| !talk.is_finished()));
     let dir = Dir::new("record-pause");
     let capture = dir.join("out.pcapng");
@@ -297,21 +289,19 @@ fn a_reader_that_pauses_holds_the_relay_up() {
     }
 }
 
-/// Once is enough; who is in a hurry signals twice.
+/// One signal is enough. A second one ends the recording at once.
 #[test]
-fn a_signal_ends_it_where_nobody_reads() {
+fn a_signal_ends_a_recording_that_nobody_reads() {
     for signals in [&[Signal::INT][..], &[Signal::TERM], &[Signal::TERM, Signal::INT]] {
         let (read, write) = std::io::pipe().unwrap();
         let server = echo_server().to_string();
         let record = recording_to_stdout(&server, Stdio::from(write));
         let client = record.connect();
-        let mut writer = client.try_clone().unwrap();
-        writer.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-        // The echo comes back into sockets that nobody empties, so this ends with a time-out, at the latest.
-        while writer.write_all(&[7; 65536]).is_ok() {}
+        record.send_until_held_back(&client);
         for signal in signals {
             record.signal(*signal);
-            thread::sleep(Duration::from_millis(100));
+            // Two signals that wait together would come in the order of their numbers. The first one closes the listener.
+            wait_until("the signal has arrived", || TcpStream::connect(record.address()).is_err());
         }
         let (status, said) = record.wait();
         let last = if signals.ends_with(&[Signal::INT]) { 130 } else { 143 };
@@ -379,7 +369,7 @@ fn earlier_traces_are_never_overwritten() {
 }
 
 #[test]
-fn an_empty_capture_is_a_capture() {
+fn a_capture_without_a_connection_can_be_read() {
     let dir = Dir::new("record-empty");
     let capture = dir.join("out.pcapng");
     recording("127.0.0.1:1", &capture, &[]).end_well();
@@ -486,7 +476,7 @@ fn a_configuration_of_several_listeners_makes_one_capture() {
 }
 
 #[test]
-fn what_it_needs_and_what_cannot_be_written_is_said() {
+fn missing_options_and_unwritable_captures_are_named() {
     let dir = Dir::new("record-refused");
     let capture = dir.join("missing/out.pcapng");
     let capture = capture.to_str().unwrap();

@@ -10,10 +10,11 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    batch::{Running, conversation, fifo, paths, small_batch, streams, temporaries, wait_until},
+    batch::{Running, conversation, fifo, paths, small_batch, streams, temporaries},
     fixture::{Dress, TIME},
     tshark,
-    util::{CAPINFOS, Dir, TCPDUMP, TSHARK, tap2pcap},
+    util::{CAPINFOS, Dir, PROGRAM, TCPDUMP, TSHARK, tap2pcap},
+    wait::{handles_signals, wait_until, wait_until_idle},
 };
 
 const SIGNALS: [(Signal, i32); 2] = [(Signal::INT, 130), (Signal::TERM, 143)];
@@ -42,8 +43,8 @@ fn a_stream_that_is_interrupted_is_complete() {
         let mut running = Running::start(["-", output.to_str().unwrap()]);
         running.send(&bytes[..bytes.len() - 3]);
         wait_until("it is at work", || !temporaries(output.parent().unwrap()).is_empty());
-        // What was sent has to be read before the signal comes.
-        wait_until("it waits", || waits(&running));
+        running.wait_until_read();
+        wait_until_idle(running.id());
         assert!(!output.exists());
         running.signal(signal);
         running.end().expect_clean();
@@ -54,7 +55,8 @@ fn a_stream_that_is_interrupted_is_complete() {
         let mut running = Running::start(["-", out.to_str().unwrap()]);
         running.send(&bytes[..bytes.len() - 3]);
         wait_until("it is at work", || !temporaries(&out).is_empty());
-        wait_until("it waits", || waits(&running));
+        running.wait_until_read();
+        wait_until_idle(running.id());
         running.signal(signal);
         running.end().expect_clean();
         assert_eq!(paths(&out), ["stdin.pcapng".to_owned()].into());
@@ -62,16 +64,11 @@ fn a_stream_that_is_interrupted_is_complete() {
     }
 }
 
-/// Whether a process sleeps; one that works runs.
-fn waits(running: &Running) -> bool {
-    let state = || {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", running.id())).unwrap();
-        stat.rsplit_once(") ").unwrap().1.starts_with('S')
-    };
-    (0..20).all(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        state()
-    })
+/// Waits until the program has taken over the signals and waits for something else.
+#[track_caller]
+fn wait_until_ready(process: u32) {
+    wait_until("the program handles signals", || handles_signals(process));
+    wait_until_idle(process);
 }
 
 #[test]
@@ -82,7 +79,7 @@ fn a_stream_that_is_interrupted_before_it_begins_is_an_empty_capture() {
             let root = dir.fresh();
             let output = root.join(name);
             let running = Running::start([Path::new("-"), &output]);
-            wait_until("it waits", || waits(&running) && handles_signals(&running));
+            wait_until_ready(running.id());
             running.signal(signal);
             running.end().expect_clean();
             let capture = if name == "out/" { output.join("stdin.pcapng") } else { output };
@@ -94,18 +91,11 @@ fn a_stream_that_is_interrupted_before_it_begins_is_an_empty_capture() {
             assert!(temporaries(&root).is_empty());
         }
         let running = Running::start(["-", "-"]);
-        wait_until("it waits", || waits(&running) && handles_signals(&running));
+        wait_until_ready(running.id());
         running.signal(signal);
         let run = running.end().expect_clean();
         TCPDUMP.run(["-r", "-"], &run.stdout);
     }
-}
-
-/// Whether the process has taken over SIGINT.
-fn handles_signals(running: &Running) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
-    u64::from_str_radix(caught, 16).unwrap() & 1 << 1 != 0
 }
 
 /// A named pipe makes a file that takes as long as the test wants.
@@ -128,7 +118,7 @@ fn files_that_are_interrupted_leave_nothing() {
                     writer.write_all(&trace()[..len]).unwrap();
                     writer
                 });
-                wait_until("it waits", || waits(&running) && handles_signals(&running));
+                wait_until_ready(running.id());
                 running.signal(signal);
                 let run = running.end();
                 let what = format!("{written:?} bytes, directory: {into_directory}{run:?}");
@@ -143,7 +133,7 @@ fn files_that_are_interrupted_leave_nothing() {
 
 /// A reader that is not there, or reads nothing: the first signal is enough.
 #[test]
-fn a_reader_that_does_not_read_does_not_outlive_a_signal() {
+fn a_program_that_nobody_reads_ends_with_the_first_signal() {
     let dir = Dir::new("stuck");
     let traces = dir.join("many");
     crate::batch::write_overlapping(&traces, 400, 20);
@@ -181,7 +171,7 @@ fn a_reader_that_does_not_read_does_not_outlive_a_signal() {
     .enumerate()
     {
         let (signal, status) = SIGNALS[index % 2];
-        let mut child = std::process::Command::new(crate::util::PROGRAM)
+        let mut child = std::process::Command::new(PROGRAM)
             .args(&args)
             .stdin(if stdin { Stdio::from(fs::File::open(&stream).unwrap()) } else { Stdio::null() })
             .stdout(Stdio::piped())
@@ -190,13 +180,7 @@ fn a_reader_that_does_not_read_does_not_outlive_a_signal() {
             .unwrap();
         // The reader, which does nothing.
         let reader = child.stdout.take();
-        let id = child.id();
-        let catches = || {
-            let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
-            u64::from_str_radix(caught, 16).unwrap() & 1 << 1 != 0
-        };
-        wait_until("it waits", || catches() && sleeps(id));
+        wait_until_ready(child.id());
         kill_process(Pid::from_child(&child), signal).unwrap();
         let start = std::time::Instant::now();
         let ended = child.wait().unwrap();
@@ -217,14 +201,15 @@ fn a_recording_that_waits_for_a_reader_ends_with_the_first_signal() {
         fifo(&pipe);
         // A shell starts what runs in the background with SIGINT ignored, and these tests may be such.
         let mut child = std::process::Command::new("env")
-            .args(["--default-signal=INT,TERM", crate::util::PROGRAM])
+            .args(["--default-signal=INT,TERM", PROGRAM])
             .args(["record", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--pcapng"])
             .arg(&pipe)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_until("it waits", || sleeps(child.id()));
+        wait_until("the program runs", || is_program(child.id()));
+        wait_until_idle(child.id());
         kill_process(Pid::from_child(&child), signal).unwrap();
         let ended = child.wait().unwrap();
         // As a shell tells it.
@@ -233,21 +218,14 @@ fn a_recording_that_waits_for_a_reader_ends_with_the_first_signal() {
     }
 }
 
-/// Whether all threads of a process sleep, for a while.
-fn sleeps(id: u32) -> bool {
-    (0..40).all(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        let Ok(threads) = fs::read_dir(format!("/proc/{id}/task")) else { return true };
-        threads.flatten().all(|thread| {
-            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['S', 'Z']))
-        })
-    })
+/// Whether `env` has become the program by now.
+fn is_program(process: u32) -> bool {
+    fs::read_link(format!("/proc/{process}/exe")).is_ok_and(|exe| exe == Path::new(PROGRAM))
 }
 
 /// A reader that is slow, but reads, gets the whole capture.
 #[test]
-fn a_slow_reader_gets_a_stream_whole_that_is_interrupted() {
+fn a_slow_reader_gets_an_interrupted_stream_whole() {
     let dir = Dir::new("slow-reader");
     let pipe = dir.join("pipe.pcapng");
     fifo(&pipe);
@@ -256,11 +234,12 @@ fn a_slow_reader_gets_a_stream_whole_that_is_interrupted() {
     let many: Vec<u8> =
         (0..300).flat_map(|number| Dress::Delimited.file(&conversation(number, 5, TIME, TIME + 1000))).collect();
     running.send(&many);
-    wait_until("it waits", || waits(&running));
+    wait_until_idle(running.id());
     running.signal(Signal::INT);
     let mut bytes = Vec::new();
     let mut piece = [0; 32 * 1024];
     loop {
+        // That time passes between two reads is what makes this reader slow: no condition could stand for it.
         std::thread::sleep(std::time::Duration::from_millis(10));
         match std::io::Read::read(&mut reader, &mut piece).unwrap() {
             0 => break,
@@ -273,7 +252,7 @@ fn a_slow_reader_gets_a_stream_whole_that_is_interrupted() {
 
 /// What was finished before the signal stays, whole.
 #[test]
-fn captures_that_were_complete_stay() {
+fn captures_that_are_complete_before_a_signal_stay() {
     let dir = Dir::new("interrupted-batch");
     let traces = small_batch(&dir, 5);
     let slow = dir.join("slow.pb");
@@ -281,7 +260,8 @@ fn captures_that_were_complete_stay() {
     for (signal, status) in SIGNALS {
         let out = dir.fresh();
         let running = Running::start([Path::new("-j1"), &traces, &slow, &out]);
-        wait_until("the others are done", || paths(&out).len() == 5 && temporaries(&out).is_empty() && waits(&running));
+        wait_until("the others are done", || paths(&out).len() == 5 && temporaries(&out).is_empty());
+        wait_until_idle(running.id());
         running.signal(signal);
         let run = running.end();
         assert_eq!(run.status.code(), Some(status), "{run:?}");
@@ -290,7 +270,7 @@ fn captures_that_were_complete_stay() {
         // Merged, there is nothing that could stay.
         let all = dir.fresh().join("all.pcapng");
         let running = Running::start([&traces, &slow, &all]);
-        wait_until("it waits", || waits(&running) && handles_signals(&running));
+        wait_until_ready(running.id());
         running.signal(signal);
         assert_eq!(running.end().status.code(), Some(status));
         assert!(paths(all.parent().unwrap()).is_empty());
@@ -298,14 +278,14 @@ fn captures_that_were_complete_stay() {
 }
 
 #[test]
-fn info_and_validate_end_as_well() {
+fn info_and_validate_end_with_the_first_signal() {
     let dir = Dir::new("interrupted-info");
     let slow = dir.join("slow.pb");
     fifo(&slow);
     for command in ["info", "validate"] {
         for (signal, status) in SIGNALS {
             let running = Running::start([Path::new(command), &slow]);
-            wait_until("it waits", || waits(&running) && handles_signals(&running));
+            wait_until_ready(running.id());
             running.signal(signal);
             assert_eq!(running.end().status.code(), Some(status), "{command}");
         }

@@ -54,7 +54,7 @@ fn check(path: &Path, original: &[u8], format: TraceFormat, traces: &[TraceWrapp
 }
 
 #[test]
-fn length_delimited() {
+fn length_delimited_traces_are_written_as_envoy_writes_them() {
     for (path, bytes) in real_traces("pb_length_delimited") {
         let mut rest = bytes.as_slice();
         let mut traces = Vec::new();
@@ -84,14 +84,14 @@ fn back_to_back(bytes: &[u8]) -> Vec<TraceWrapper> {
 }
 
 #[test]
-fn binary() {
+fn binary_traces_are_written_as_envoy_writes_them() {
     for (path, bytes) in real_traces("pb") {
         check(&path, &bytes, TraceFormat::ProtoBinary, &back_to_back(&bytes));
     }
 }
 
 #[test]
-fn text() {
+fn text_traces_are_written_as_envoy_writes_them() {
     for (path, bytes) in real_traces("pb_text") {
         let text = String::from_utf8(bytes.clone()).expect("Envoy escapes everything else");
         let mut traces: Vec<TraceWrapper> = Vec::new();
@@ -108,7 +108,7 @@ fn text() {
 }
 
 #[test]
-fn json() {
+fn json_traces_are_written_as_envoy_writes_them() {
     for (path, bytes) in real_traces("json") {
         let traces: Vec<TraceWrapper> = serde_json::Deserializer::from_slice(&bytes)
             .into_iter::<serde_json::Value>()
@@ -122,7 +122,7 @@ fn json() {
 /// JSON_BODY_AS_STRING of what is not UTF-8, or is but has to be escaped: `strings.bin` was sent through Envoy 1.40.0,
 /// `strings.json` is what its tap wrote.
 #[test]
-fn bodies_as_strings() {
+fn bodies_as_strings_are_escaped_as_envoy_escapes_them() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/envoy/1.40.0-strings");
     let body = fs::read(folder.join("strings.bin")).expect("readable");
     let original = fs::read(folder.join("strings.json")).expect("readable");

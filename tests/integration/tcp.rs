@@ -313,7 +313,7 @@ fn an_upload_before_the_server_speaks_stays_within_the_window() {
 /// Ten gibibytes read and nothing written, most of them lost: the numbers go three times round. Any window that were
 /// not scaled would be full, and a byte that was not accounted for would show as unseen.
 #[test]
-fn ten_gibibytes_one_way() {
+fn sequence_numbers_wrap_in_ten_gibibytes_one_way() {
     const TOTAL: u64 = 10 << 30;
     let dir = Dir::new("ten-gibibytes");
     let mut events = Vec::new();
@@ -556,7 +556,7 @@ fn mss_cuts_payload_and_nothing_else() {
 }
 
 #[test]
-fn roles() {
+fn the_client_is_the_end_that_opened_the_connection() {
     let reads_first = [read(TIME, b"r"), write(TIME + 1, b"w"), closed(TIME + 2)];
     let writes_first = [write(TIME, b"w"), read(TIME + 1, b"r"), closed(TIME + 2)];
     let at = |port| socket("10.0.0.1", port);
@@ -614,7 +614,7 @@ fn roles() {
 
 /// Real traces know: their manifest says which side was tapped.
 #[test]
-fn roles_of_real_traces() {
+fn the_client_of_a_real_trace_is_that_of_its_manifest() {
     let mut upstream = 0;
     for converted in all() {
         let name = &converted.sample.name;
@@ -629,7 +629,7 @@ fn roles_of_real_traces() {
 
 /// The handshake waits for an event's own connection, which may be the only one to know the local address.
 #[test]
-fn the_handshake_knows_what_the_first_event_says() {
+fn the_handshake_has_the_addresses_of_the_first_event() {
     let mut found = 0;
     for converted in all().iter().filter(|converted| converted.sample.kind == "perevent") {
         let of_event = converted.trace.event_connection.as_ref().unwrap();
@@ -665,4 +665,16 @@ fn handshakes_do_not_go_back_in_time() {
     for stream in streams(&frames) {
         Conversation::follow("interleaved", stream, Skips::Never).expect_all_acknowledged("interleaved");
     }
+}
+
+/// It is made up when the source ends, after packets of other connections, and must not take the time of its own event.
+#[test]
+fn the_acknowledgement_of_an_unclosed_connection_keeps_the_order_of_time() {
+    let dir = Dir::new("abandoned");
+    let mut messages = streamed(1, downstream(), [read(TIME, b"first")]);
+    let other = Connection { remote_address: socket("192.0.2.8", 50_124), ..downstream() };
+    messages.extend(streamed(2, other, [read(TIME + 5, b"later"), closed(TIME + 6)]));
+    let output = dir.join("out.pcapng");
+    convert(&[], &dir.create("path_0.pb", Dress::Binary.file(&messages)), &output).run().expect_status(0);
+    assert!(tshark::read(&output).is_sorted_by_key(|frame| frame.time));
 }

@@ -10,7 +10,7 @@ use tap2pcap::proto::tap::{SocketEvent, TraceWrapper};
 
 use crate::{
     batch::client,
-    fixture::{Dress, TIME, buffered, closed, downstream, read, streamed, write},
+    fixture::{Dress, TIME, buffered, closed, downstream, read, sound, streamed, write},
     tshark,
     util::{Dir, ROOT, convert, tap2pcap},
 };
@@ -128,4 +128,33 @@ fn an_event_before_the_first_time_gets_that_time() {
         expect(&name, &dress.file(&[buffered(1, downstream(), events.clone())]), TIME);
     }
     expect("http.json", format!("{EXCHANGE}\n{DATED}").as_bytes(), DATE);
+}
+
+#[test]
+fn a_made_up_time_is_marked() {
+    let dir = Dir::new("made-up-time");
+    let event = SocketEvent { timestamp: None, ..read(TIME, b"x") };
+    let output = dir.join("out.pcapng");
+    convert(&[], &dir.create("path_0.pb", Dress::Binary.file(&streamed(1, downstream(), [event]))), &output)
+        .run()
+        .expect_status(1);
+    let comments = tshark::read(&output).remove(0).comments.join("\n");
+    assert!(comments.contains("no time for the beginning of this connection"), "{comments}");
+}
+
+/// pcap holds 32 bits of seconds, up to the year 2106; pcapng holds more.
+#[test]
+fn a_time_beyond_pcap_costs_its_packet_alone() {
+    let dir = Dir::new("pcap-2106");
+    let traces = dir.fresh();
+    let late = streamed(1, downstream(), [read(TIME, b"one"), read(7_300_000_000_000_000_000, b"two")]);
+    fs::write(traces.join("a.pb"), Dress::Binary.file(&late)).unwrap();
+    fs::write(traces.join("b.pb"), Dress::Binary.file(&sound())).unwrap();
+    for output in ["all.pcap", "each/"] {
+        let run = convert(&["-F", "pcap"], &traces, &dir.join(output)).run().expect_status(1);
+        run.expect_stderr("after the year 2106").expect_stderr("2 of 2 traces converted");
+    }
+    let frames = tshark::read(&dir.join("each/a.pb.pcap"));
+    assert_eq!(frames.iter().map(|frame| frame.time).max(), Some(TIME));
+    convert(&[], &traces, &dir.join("all.pcapng")).run().expect_status(0);
 }

@@ -143,3 +143,13 @@ fn numbers_agree_with_their_nouns() {
     let run = convert(&["-v"], &input, &dir.join("out.pcapng")).run().expect_status(0);
     assert!(run.stderr.contains(", 1 connection, "), "{run:?}");
 }
+
+/// A warning that is not shown otherwise decides the status here, so it is shown.
+#[test]
+fn strict_shows_the_warning_that_it_fails_for() {
+    let dir = Dir::new("strict");
+    let input = dir.create("path_0.pb", Dress::Binary.file(&streamed(1, downstream(), [read(TIME, b"never closed")])));
+    let run = convert(&["--strict"], &input, &dir.join("out.pcapng")).run().expect_status(1);
+    run.expect_stderr("ends without its closed event");
+    convert(&[], &input, &dir.join("out.pcapng")).run().expect_status(0).expect_clean();
+}

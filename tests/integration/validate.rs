@@ -16,7 +16,7 @@ use crate::{
     fixture::{Dress, TIME, as_strings, buffered, closed, downstream, read, segment, socket, streamed, write},
     manifest::{Format, socket_samples},
     packed::gzip,
-    util::{Dir, ROOT, Run, tap2pcap},
+    util::{Dir, ROOT, Run, convert, tap2pcap},
     wire,
 };
 
@@ -362,7 +362,7 @@ fn every_code_is_tested_and_documented() {
 
 /// Not only the first flaw, and not only of the first file.
 #[test]
-fn every_finding_of_every_file() {
+fn every_finding_of_every_file_is_printed() {
     let dir = Dir::new("all-findings");
     let root = dir.fresh();
     let mut flaws = flaws();
@@ -437,7 +437,7 @@ fn losses_are_counted() {
 
 /// Real traces are sound but for what Envoy was told to leave out.
 #[test]
-fn real_traces() {
+fn real_traces_have_no_findings_but_of_what_envoy_left_out() {
     let samples = socket_samples();
     let paths: Vec<_> = samples.iter().map(|sample| sample.path.as_path()).collect();
     let (run, lines) = json(&[], &paths);
@@ -481,4 +481,16 @@ fn validate_changes_nothing_and_may_be_quiet() {
     // In the encoding that was given.
     let run = tap2pcap().args(&["validate", "--from", "json"]).arg(&path).run();
     assert_ne!(run.status.code(), Some(0));
+}
+
+#[test]
+fn validate_reports_the_addresses_that_a_conversion_reports() {
+    let dir = Dir::new("validate-addresses");
+    let connection = Connection { local_address: socket("db.example", 70_000), ..downstream() };
+    let input = dir.create("path_0.pb", Dress::Binary.file(&streamed(1, connection, [read(TIME, b"x"), closed(TIME)])));
+    convert(&[], &input, &dir.join("out.pcapng")).run().expect_status(1);
+    let run = tap2pcap().args(&["validate", "--json"]).arg(&input).run().expect_status(1);
+    for code in ["bad-address", "bad-port"] {
+        assert!(run.stdout_text().contains(&format!("\"code\":\"{code}\"")), "{code}{run:?}");
+    }
 }

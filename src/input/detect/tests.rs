@@ -158,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes: Vec<u8>, more: bool) {
+    fn any_bytes_are_detected_or_refused(bytes: Vec<u8>, more: bool) {
         let _ = recognise(&bytes, Path::new("path_0"), more);
     }
 }

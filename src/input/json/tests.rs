@@ -404,7 +404,7 @@ fn numbers_may_be_strings_fractions_or_exponents() {
 }
 
 #[test]
-fn ports_saturate() {
+fn a_port_beyond_32_bits_is_the_largest_number() {
     let port = |text: &str| {
         let source = format!(
             r#"{{"socket_streamed_trace_segment":{{"connection":{{"local_address":{{"socket_address":{{{text}}}}}}}}}}}"#
@@ -601,7 +601,7 @@ fn white_space_holds_nothing() {
 }
 
 #[test]
-fn nesting_without_end_is_no_stack_overflow() {
+fn nesting_without_end_is_damage() {
     let deep = "[".repeat(1_000_000);
     for source in [
         deep.clone(),

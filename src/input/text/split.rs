@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_next_message_however_the_bytes_arrive() {
+    fn the_next_message_is_found_however_the_bytes_arrive() {
         let texts: [&[u8]; 6] = [
             b" { a: \"}\\\"{\" # { \n b: '\\\\' } x: 1 socket_buffered_trace",
             b" { a { b <\nsocket_streamed_trace_segment {",
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_end_however_the_bytes_arrive() {
+    fn the_end_is_found_however_the_bytes_arrive() {
         let texts: [(&[u8], &[u8]); 5] = [
             (b"socket_buffered_trace { a: \"}\\\"{\" # { \n b: '\\\\' }", b" socket_buffered_trace { }"),
             (b"socket_buffered_trace < a { b <> > >", b"}"),

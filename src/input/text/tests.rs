@@ -277,7 +277,7 @@ fn an_event_in_two_pieces_is_one() {
 }
 
 #[test]
-fn http_header_lists_and_raw_values() {
+fn header_lists_and_raw_values_of_http_are_read() {
     for list in [
         "headers { key: 'a' value: '' raw_value: '\\000\\xff' } headers < key: \"b\" value: 'c' raw_value: 'd' >",
         "headers [{ key: 'a' raw_value: '\\0\\377' }, { raw_value: 'd' key: 'b' value: 'c' }]",
@@ -297,7 +297,7 @@ fn http_header_lists_and_raw_values() {
 }
 
 #[test]
-fn damage_in_http_traces() {
+fn damage_in_an_http_trace_keeps_what_came_before() {
     let seen = read("http_buffered_trace { request { body { as_bytes: \"\\q\" } } } http_buffered_trace {}");
     assert_eq!(seen.len(), 2);
     assert_eq!(seen[0].fault(), (50, Code::Undecodable, "\"\\\\q\" is not an escape sequence"));
@@ -403,7 +403,7 @@ fn a_name_as_a_value_starts_no_message() {
 }
 
 #[test]
-fn every_way_to_write_a_message() {
+fn every_way_to_write_a_message_is_read() {
     for text in [
         "read { data { as_bytes: 'x' } }",
         "read: { data: { as_bytes: 'x' } }",
@@ -418,7 +418,7 @@ fn every_way_to_write_a_message() {
 }
 
 #[test]
-fn lists_of_messages() {
+fn lists_of_messages_are_read() {
     for events in [
         "events { seq_num: 1 } events { seq_num: 2 }",
         "events: [ { seq_num: 1 }, < seq_num: 2 > ]",
@@ -445,7 +445,7 @@ fn lists_of_messages() {
 }
 
 #[test]
-fn strings() {
+fn string_literals_are_unescaped() {
     assert_eq!(payload("''"), b"");
     assert_eq!(payload("\"it's\""), b"it's");
     assert_eq!(payload("'say \"so\"'"), b"say \"so\"");
@@ -461,7 +461,7 @@ fn strings() {
 }
 
 #[test]
-fn long_strings_of_every_mixture() {
+fn long_strings_of_any_mixture_of_escapes_are_unescaped() {
     for period in 1..20 {
         for escape in [r"\n", r"\007", r#"\""#, r"\xff", r"\7", r"\u00e9"] {
             let (mut text, mut bytes) = (String::new(), Vec::new());
@@ -489,7 +489,7 @@ fn a_payload_without_escapes_is_not_copied() {
 }
 
 #[test]
-fn bad_strings() {
+fn a_bad_escape_is_shown_at_its_byte() {
     for (literal, at, detail) in [
         (r"'\q'", 1, r#""\\q" is not an escape sequence"#),
         (r"'\400'", 1, r#""\\400" is not an escape sequence"#),
@@ -512,7 +512,7 @@ fn bad_strings() {
 }
 
 #[test]
-fn integers() {
+fn integers_of_every_base_are_read_within_their_range() {
     for (text, value) in [
         ("0", 0),
         ("-0", 0),
@@ -544,7 +544,7 @@ fn integers() {
 }
 
 #[test]
-fn bools() {
+fn bools_are_read_in_every_spelling() {
     for (text, value) in [
         ("true", true),
         ("True", true),
@@ -563,7 +563,7 @@ fn bools() {
 }
 
 #[test]
-fn times() {
+fn times_are_read_and_bad_ones_reported() {
     assert_eq!(event("timestamp { seconds: 1 nanos: 2 }").time, Some(1_000_000_002));
     assert_eq!(event("timestamp { }").time, Some(0));
     assert_eq!(event("").time, None);
@@ -583,7 +583,7 @@ fn times() {
 }
 
 #[test]
-fn events() {
+fn every_field_of_an_event_is_read() {
     let text = event(
         "timestamp { seconds: 1 } write { data { as_string: 'a' truncated: true } end_stream: true } \
          connection { remote_address { pipe { path: '/x' } } } seq_num: 3",
@@ -623,7 +623,7 @@ fn the_last_of_a_oneof_counts() {
 }
 
 #[test]
-fn addresses() {
+fn every_kind_of_address_is_read() {
     let connection = connection_of(
         "local_address { socket_address { protocol: UDP address: '::1' port_value: 443 resolver_name: 'r' \
          ipv4_compat: true network_namespace_filepath: '/n' } } \
@@ -719,7 +719,7 @@ fn unknown_fields_are_counted_with_the_message_that_holds_them() {
 }
 
 #[test]
-fn names() {
+fn a_bad_field_name_is_shown_at_its_byte() {
     assert_eq!(fault(": 1"), (0, "expected a field name or '}', found \":\"".into()));
     assert_eq!(fault("7a: 1"), (0, "expected a field name, found \"7a\"".into()));
     assert_eq!(fault(", closed {}"), (0, "expected a field name or '}', found \",\"".into()));
@@ -731,7 +731,7 @@ fn names() {
 }
 
 #[test]
-fn depth_is_limited() {
+fn nesting_is_limited_to_a_hundred_messages() {
     let deep = |depth: usize| {
         format!(
             "socket_buffered_trace {{ {}{} }} socket_buffered_trace {{ trace_id: 8 }}",
@@ -1335,7 +1335,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_survived(junk in vec(any_junk(), 0..40)) {
+    fn any_bytes_make_progress(junk in vec(any_junk(), 0..40)) {
         read_counting(junk.concat());
     }
 

@@ -255,7 +255,7 @@ pub(crate) fn check_message(view: MessageView<'_>, expected: &tap::TraceWrapper)
 
 proptest! {
     #[test]
-    fn scans_what_prost_encodes(expected in wrapper_strategy()) {
+    fn what_prost_encodes_is_read(expected in wrapper_strategy()) {
         let bytes = expected.encode_to_vec();
         let mut message = Message::default();
         wrapper(Scanner::new(&bytes, 0, bytes.len(), false), &mut message).unwrap();
@@ -280,7 +280,7 @@ proptest! {
 
     /// The fast path reads what the general scanner reads, or nothing.
     #[test]
-    fn fast_and_general_agree(expected in any_event(), flip in any::<proptest::sample::Index>(), to: u8, tail: [u8; 8]) {
+    fn the_fast_path_and_the_general_decoder_agree(expected in any_event(), flip in any::<proptest::sample::Index>(), to: u8, tail: [u8; 8]) {
         let mut bytes = expected.encode_to_vec();
         let end = bytes.len();
         bytes.extend(tail);
@@ -336,7 +336,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes: Vec<u8>, lax: bool) {
+    fn any_bytes_give_payloads_within_the_message(bytes: Vec<u8>, lax: bool) {
         let mut message = Message::default();
         let _ = wrapper(Scanner::new(&bytes, 0, bytes.len(), lax), &mut message);
         for event in &message.events {
@@ -346,7 +346,7 @@ proptest! {
     }
 
     #[test]
-    fn no_flipped_byte_makes_it_panic(expected in wrapper_strategy(), at in any::<proptest::sample::Index>(), to: u8) {
+    fn a_changed_byte_gives_payloads_within_the_message(expected in wrapper_strategy(), at in any::<proptest::sample::Index>(), to: u8) {
         let mut bytes = expected.encode_to_vec();
         if !bytes.is_empty() {
             let at = at.index(bytes.len());

@@ -451,13 +451,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn packets_tell_the_timeline(timeline in timeline()) {
+    fn packets_carry_the_entries_of_the_timeline(timeline in timeline()) {
         check(&timeline)?;
     }
 
     /// Packets for lost bytes are bounded, and what follows has the right sequence number.
     #[test]
-    fn any_number_of_lost_bytes(
+    fn any_number_of_lost_bytes_moves_the_sequence_numbers(
         lost in prop_oneof![any::<u64>(), 0..10_000_000_u64, Just(u64::MAX)],
         gap in option::of(any::<u64>()),
         mss in select(vec![None, Some(100), Some(1460)]),
