@@ -187,7 +187,7 @@ impl Heard {
         Ok(())
     }
 
-    fn to_end(mut self) -> Vec<u8> {
+    fn into_rest(mut self) -> Vec<u8> {
         self.bytes.extend(self.pieces.iter().flatten());
         self.bytes
     }
@@ -268,8 +268,8 @@ impl Running {
             self.child.kill().unwrap();
             panic!("{}: does not end", self.command);
         };
-        let stderr = String::from_utf8_lossy(&self.stderr.to_end()).into_owned();
-        Run { command: self.command, status, stdout: self.stdout.to_end(), stderr }
+        let stderr = String::from_utf8_lossy(&self.stderr.into_rest()).into_owned();
+        Run { command: self.command, status, stdout: self.stdout.into_rest(), stderr }
     }
 
     /// Closes its standard input and waits.
