@@ -7,7 +7,7 @@ use super::{Fact, Place};
 pub enum Severity {
     /// Worth knowing; nothing is lost.
     Note,
-    /// Something is missing or made up; with `--strict` it counts as an error.
+    /// Something is missing or made up; the trace is sound otherwise.
     Warning,
     /// The trace is damaged: status 1.
     Error,
