@@ -1,7 +1,7 @@
 //! Judges the program from outside: real traces in, captures out, read back with the tools that people open them with.
 
-// A test that panics has found something.
-// Nothing outside of a test program uses what is public in it.
+// A test fails by a panic, so unwrap and expect are fine.
+// Nothing outside of a test program uses its public items.
 #![allow(unreachable_pub)]
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
