@@ -1,4 +1,5 @@
-//! Input that is damaged, or no trace at all: a word about it, everything readable converted, and never a panic.
+//! Input that is damaged or no trace at all: the program says so, converts everything that can be read, and never
+//! panics.
 
 use std::{fs, path::Path};
 
@@ -14,7 +15,7 @@ use tap2pcap::proto::tap::{
     Connection, TraceWrapper, socket_streamed_trace_segment::MessagePiece, trace_wrapper::Trace,
 };
 
-/// What is no trace gives status 2, a message that names the file, and no output.
+/// Expects that an input that is no trace gives status 2, a message that names the file, and no output.
 #[track_caller]
 fn expect_refused(bytes: &[u8], reason: &str) {
     let dir = Dir::new("refused");
@@ -65,7 +66,7 @@ fn places(run: &Run, path: &Path) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// Converts what is partly readable: status 1, one place, a capture; and the same to standard output.
+/// Expects that a damaged input gives status 1, one place in the messages, and a capture.
 #[track_caller]
 fn expect_damaged(dir: &Dir, name: &str, bytes: &[u8], reason: &str) -> ((u64, u64), Vec<Frame>) {
     let own = dir.fresh();
@@ -78,7 +79,7 @@ fn expect_damaged(dir: &Dir, name: &str, bytes: &[u8], reason: &str) -> ((u64, u
     (place, tshark::read(&output))
 }
 
-/// How many bytes of the file hold each message whole, and how many data events each holds.
+/// For each message, where it ends in the file and how many data events it holds.
 fn message_ends(sample: &Sample, bytes: &[u8]) -> Vec<(usize, usize)> {
     let messages = oracle::messages(bytes, sample.format);
     let data = |message: &TraceWrapper| oracle::traces(std::slice::from_ref(message))[0].data().count();
@@ -137,7 +138,7 @@ fn cut_samples() -> Vec<Sample> {
         .collect()
 }
 
-/// Half a file, and any other part of one: everything before the cut is there, and at most one event, in part.
+/// A file may be cut anywhere. Everything before the cut is converted, and the event that the cut hit in part at most.
 #[test]
 fn a_file_that_was_cut_gives_what_came_before() {
     let dir = Dir::new("cut");
@@ -197,14 +198,14 @@ fn check_cut_run(sample: &Sample, messages: &[(usize, usize)], cut: usize, input
     let name = &sample.name;
     let whole = messages.iter().filter(|(end, _)| *end <= cut).count();
     match run.status.code() {
-        // Nothing says that more should follow.
+        // Nothing shows that more should follow.
         Some(0) => {
             let end = messages[..whole].last().map_or(0, |(end, _)| *end);
             assert!(whole > 0 && (end..=end + 1).contains(&cut), "{name} cut at {cut}{run:?}");
             assert!(run.stderr.is_empty(), "{name} cut at {cut}{run:?}");
         }
         Some(1) => {
-            // A cut address may be a fault of its own, after the cut.
+            // The address that the cut hit may be an error as well.
             let [(offset, index), rest @ ..] = &places(run, input)[..] else {
                 panic!("{name} cut at {cut}: no place{run:?}")
             };
@@ -221,7 +222,7 @@ fn check_cut_run(sample: &Sample, messages: &[(usize, usize)], cut: usize, input
     }
 }
 
-/// A length is only a claim: no memory for 2^63 bytes, nor for two gigabytes.
+/// A length is only a claim, so it must not allocate 2^63 bytes, nor two gigabytes.
 #[test]
 fn a_length_beyond_all_measure_takes_no_memory() {
     let dir = Dir::new("lengths");
@@ -250,7 +251,7 @@ fn a_length_beyond_all_measure_takes_no_memory() {
     assert!(offset >= whole.len() as u64);
 }
 
-/// Deeper than any stack.
+/// The nesting is deeper than any stack.
 #[test]
 fn nesting_without_end_is_damage() {
     let dir = Dir::new("nested");
@@ -267,7 +268,7 @@ fn nesting_without_end_is_damage() {
         }
         let objects = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
         let arrays = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        // A field that is not known may hold anything, and nothing is kept of it.
+        // An unknown field may hold anything, and nothing of it is kept.
         for nested in [objects, arrays] {
             let nested = format!("{{\"socket_streamed_trace_segment\": {{\"more\": {nested}}}}}\n");
             let bytes = [Dress::Json.file(&whole), nested.into_bytes()].concat();
@@ -355,7 +356,7 @@ fn ports_above_65535_and_host_names_are_reported() {
     }
 }
 
-/// A message in the middle is damaged; its neighbours are not.
+/// A message in the middle is damaged, and its neighbours are not.
 #[test]
 fn damage_in_one_message_leaves_the_others() {
     let dir = Dir::new("middle");
@@ -382,11 +383,11 @@ fn damage_in_one_message_leaves_the_others() {
     }
 }
 
-/// Whatever a disk or a network does to a file.
+/// A disk or a network may change, lose or add bytes anywhere.
 #[test]
 fn changed_bytes_give_a_sound_capture_or_an_error() {
     let dir = Dir::new("changed");
-    // A fixed sequence (Knuth's MMIX constants), so that a failure comes again.
+    // A fixed sequence (Knuth's MMIX constants), so that a failure can be reproduced.
     let mut state = 1_u64;
     let mut random = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -434,7 +435,7 @@ fn changed_bytes_give_a_sound_capture_or_an_error() {
     assert!(statuses.iter().all(|count| *count > 10), "statuses {statuses:?}");
 }
 
-/// Random bytes after each start that detection knows.
+/// Random bytes follow each beginning that detection knows.
 #[test]
 fn noise_gives_a_capture_or_an_error() {
     let dir = Dir::new("noise");
@@ -460,7 +461,7 @@ fn noise_gives_a_capture_or_an_error() {
     }
 }
 
-/// A format that is not the input's: said so, whatever comes of it.
+/// The user names a format that the input does not have.
 #[test]
 fn a_wrong_format_option_is_an_error() {
     let dir = Dir::new("wrong-format");
@@ -491,7 +492,7 @@ fn files_that_cannot_be_read_or_written_are_named() {
     run.expect_stderr(&nowhere.display().to_string()).expect_stderr("No such file");
     let run = convert(&["-F", "pcap"], &input, Path::new("/dev/full")).run().expect_status(2);
     run.expect_stderr("/dev/full").expect_stderr("No space left");
-    // Its own input would be gone before it was read.
+    // A conversion onto its own input would destroy the input before it is read.
     convert(&[], &input, &input).run().expect_status(2).expect_stderr("both input and output");
     assert_eq!(dir.names(), ["trace.pb"]);
     convert(&["--bogus"], &input, &dir.join("out.pcap")).run().expect_status(2).expect_stderr("--bogus");
@@ -499,7 +500,7 @@ fn files_that_cannot_be_read_or_written_are_named() {
     tap2pcap().run().expect_status(2);
 }
 
-/// What a trace says may be meant for the terminal of whoever reads the message.
+/// A trace may hold escape sequences for the terminal of the person who reads the message.
 #[test]
 fn a_message_cannot_steer_a_terminal() {
     let dir = Dir::new("terminal");

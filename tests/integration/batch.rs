@@ -24,7 +24,7 @@ use crate::{
     wait::{PATIENCE, unread, wait_until, within},
 };
 
-/// Numbers the events as Envoy does since 1.37: one counter for both directions, from 1, and one more for `closed`.
+/// Numbers the events as Envoy has done since 1.37: one counter for both directions, from 1, and one more for `closed`.
 pub fn numbered(mut events: Vec<SocketEvent>) -> Vec<SocketEvent> {
     let mut position = 1;
     for event in &mut events {
@@ -47,7 +47,7 @@ pub fn body(event: &mut SocketEvent) -> Option<&mut Body> {
     }
 }
 
-/// Cuts the body of an event to its first bytes, as Envoy does.
+/// Cuts the body of an event to its first `len` bytes, as Envoy does.
 pub fn cut(mut event: SocketEvent, len: usize) -> SocketEvent {
     let body = body(&mut event).unwrap();
     body.truncated = true;
@@ -57,7 +57,7 @@ pub fn cut(mut event: SocketEvent, len: usize) -> SocketEvent {
     event
 }
 
-/// A client of its own for every number below 2^24.
+/// A different client for each number below 2^24.
 pub fn client(number: u32) -> Connection {
     let [_, a, b, c] = number.to_be_bytes();
     Connection {
@@ -66,7 +66,7 @@ pub fn client(number: u32) -> Connection {
     }
 }
 
-/// A connection from `start` to `end` that asks and is answered `rounds` times.
+/// A connection from `start` to `end` with `rounds` questions and answers.
 pub fn conversation(number: u32, rounds: u64, start: u64, end: u64) -> Vec<TraceWrapper> {
     let step = (end - start) / (2 * rounds + 1);
     let mut events = Vec::new();
@@ -102,12 +102,12 @@ pub fn copy_samples(root: &Path) -> Vec<Sample> {
     samples
 }
 
-/// All files below a directory, hidden ones as well, by their path in it.
+/// All files below a directory, hidden ones included, by their relative paths.
 pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     paths(root).into_iter().map(|name| (name.clone(), fs::read(root.join(name)).unwrap())).collect()
 }
 
-/// Their paths alone.
+/// The relative paths of all files below a directory.
 pub fn paths(root: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut todo = vec![PathBuf::new()];
@@ -126,7 +126,7 @@ pub fn paths(root: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Time never goes back.
+/// Expects that time never goes back from one frame to the next.
 #[track_caller]
 pub fn expect_in_order(frames: &[Frame]) {
     for pair in frames.windows(2) {
@@ -134,7 +134,7 @@ pub fn expect_in_order(frames: &[Frame]) {
     }
 }
 
-/// TCP streams, as Wireshark counts them.
+/// The number of TCP streams, as Wireshark counts them.
 pub fn streams(frames: &[Frame]) -> usize {
     frames.iter().map(|frame| frame.stream).collect::<BTreeSet<_>>().len()
 }
@@ -284,7 +284,7 @@ pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(bytes, part).is_some()
 }
 
-/// A pipe with a name.
+/// Makes a named pipe.
 pub fn fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }

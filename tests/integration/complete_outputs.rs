@@ -17,7 +17,7 @@ use crate::{
     wait::wait_until,
 };
 
-/// Nobody sees a capture before it is complete.
+/// A capture gets its name only when it is complete.
 #[test]
 fn an_output_file_appears_when_it_is_complete() {
     let dir = Dir::new("atomic");

@@ -18,7 +18,7 @@ use crate::{
     util::{Dir, convert},
 };
 
-/// Converts messages in every format; the captures must be the same, and are read once.
+/// Converts messages in every format. The captures must be the same, so one of them is read.
 fn frames_of(dir: &Dir, options: &[&str], messages: &[TraceWrapper]) -> Vec<Frame> {
     let captures = Dress::ALL.map(|dress| {
         let own = dir.fresh();
@@ -81,7 +81,7 @@ fn each_buffered_trace_of_a_file_is_a_connection() {
     }
 }
 
-/// As the admin endpoint streams them: a segment of each connection in turn.
+/// The admin endpoint streams a segment of each connection in turn.
 #[test]
 fn interleaved_segments_are_told_apart() {
     let samples = socket_samples_of("1.40.0/conns_str");
@@ -110,14 +110,14 @@ fn buffered_and_streamed_traces_of_a_file_are_told_apart() {
     expect_truth(&samples, &frames_of(&dir, &["--tcp", "bare"], &mixed));
 }
 
-/// An id is only good until `closed`; another Envoy process counts anew.
+/// An id is valid only until `closed`, and another Envoy process counts from the start again.
 #[test]
 fn a_trace_id_that_is_used_again_is_another_connection() {
     let dir = Dir::new("id-again");
     let connection = |port| Connection { remote_address: socket("192.0.2.7", port), ..downstream() };
     let mut messages = streamed(5, connection(1001), [read(TIME, b"one"), closed(TIME + 1)]);
     messages.extend(streamed(5, connection(1002), [read(TIME + 2, b"two"), closed(TIME + 3)]));
-    // Without `closed`, a connection segment starts a new one too.
+    // Even without `closed`, a connection segment starts a new connection.
     messages.extend(streamed(6, connection(1003), [read(TIME + 4, b"three")]));
     messages.extend(streamed(6, connection(1004), [read(TIME + 5, b"four")]));
     let frames = frames_of(&dir, &["--tcp", "bare"], &messages);
@@ -126,7 +126,7 @@ fn a_trace_id_that_is_used_again_is_another_connection() {
     assert_eq!(ports, expected.map(|(port, payload)| (port, payload.as_bytes().to_vec())));
 }
 
-/// `min_streamed_sent_bytes`: several events in a segment, here of two connections.
+/// With `min_streamed_sent_bytes`, a segment holds several events; here, of two connections.
 #[test]
 fn packed_events_keep_their_order_and_times() {
     let dir = Dir::new("packed");
@@ -169,24 +169,24 @@ fn every_kind_of_address_is_kept_or_stood_in_for() {
     assert_eq!(found, real("10.1.2.3:80", "192.0.2.9:40000"));
     let found = ends(socket("2001:db8::1", 443), socket("2001:db8::2", 40_000));
     assert_eq!(found, real("[2001:db8::1]:443", "[2001:db8::2]:40000"));
-    // On the wire of a dual-stack socket there is IPv4.
+    // A dual-stack socket sends IPv4 for such an address.
     let found = ends(socket("::ffff:10.1.2.3", 443), socket("::ffff:192.0.2.9", 40_000));
     assert_eq!(found, real("10.1.2.3:443", "192.0.2.9:40000"));
 
-    // Where nothing is known, everything is made up, of the family of the other side.
+    // An unknown address is made up in full, of the other side's family.
     let (local, remote) = ends(None, socket("192.0.2.9", 5432));
     assert!(is_made_up(local) && local.is_ipv4() && remote == address("192.0.2.9:5432"), "{local}");
     let (local, remote) = ends(None, socket("2001:db8::2", 5432));
     assert!(is_made_up(local) && local.is_ipv6() && remote == address("[2001:db8::2]:5432"), "{local}");
     let (local, remote) = ends(None, socket("::ffff:192.0.2.9", 5432));
     assert!(is_made_up(local) && local.is_ipv4() && remote == address("192.0.2.9:5432"), "{local} {remote}");
-    // One packet has one family; IPv4 within IPv6 is the only way to keep both addresses.
+    // A packet has one address family, so the only way to keep both addresses is IPv4 within IPv6.
     let found = ends(socket("10.1.2.3", 80), socket("2001:db8::2", 40_000));
     assert_eq!(found, real("[::ffff:10.1.2.3]:80", "[2001:db8::2]:40000"));
     let (local, remote) = ends(None, None);
     assert!(is_made_up(local) && is_made_up(remote) && local.ip() != remote.ip(), "{local} {remote}");
 
-    // A socket's path and a listener's name always give the same address, and different ones different addresses.
+    // A socket path or listener name always gives the same address, and different names give different addresses.
     let server = |name: Option<Address>| {
         let (local, remote) = ends(name.clone(), name);
         assert!(is_made_up(local) && is_made_up(remote) && local.ip() != remote.ip(), "{local} {remote}");
@@ -201,7 +201,7 @@ fn every_kind_of_address_is_kept_or_stood_in_for() {
     }
 }
 
-/// Every connection has its own client, and all have the server that has the path.
+/// Each connection has its own client, and all share the server that has the path.
 #[test]
 fn clients_of_one_socket_path_get_addresses_of_their_own() {
     let dir = Dir::new("socket-path");
@@ -212,7 +212,7 @@ fn clients_of_one_socket_path_get_addresses_of_their_own() {
     let servers: std::collections::BTreeSet<_> = frames.iter().map(|frame| frame.dst).collect();
     let clients: std::collections::BTreeSet<_> = frames.iter().map(|frame| frame.src).collect();
     assert_eq!((servers.len(), clients.len()), (1, 50));
-    // Ports alone tell them apart too, and so do addresses, but for a chance that two of many are the same.
+    // Ports alone and addresses alone would tell nearly all of them apart: a few of many may be equal by chance.
     let ips: std::collections::BTreeSet<_> = clients.iter().map(|client| client.unwrap().ip()).collect();
     let ports: std::collections::BTreeSet<_> = clients.iter().map(|client| client.unwrap().port()).collect();
     assert!(ips.len() > 45 && ports.len() > 45, "{clients:?}");
@@ -253,7 +253,7 @@ fn a_map_that_makes_no_sense_is_refused() {
     assert_eq!(dir.names(), ["trace"]);
 }
 
-/// A time that no event has comes from the event before it; without any, from `--start-time`.
+/// An event without a time takes that of the event before it. If no event has a time, `--start-time` gives it.
 #[test]
 fn start_time_is_for_traces_without_times() {
     let dir = Dir::new("start-time");

@@ -1,4 +1,4 @@
-//! A TCP connection as its packets tell it, followed by the rules of TCP and not by those of the program.
+//! A TCP connection as its packets show it, judged by the rules of TCP and not by those of the program.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr};
 
@@ -16,9 +16,9 @@ pub struct Half {
     pub first: u32,
     /// Sequence numbers used: its SYN, its bytes on the wire, its FIN.
     pub used: u64,
-    /// How many of them the other side acknowledged.
+    /// How many of them the other side has acknowledged.
     pub acknowledged: u64,
-    /// How many the other side had room for, by its last packet.
+    /// How many the other side has allowed, by its last packet.
     pub allowed: u64,
     pub fin: bool,
 }
@@ -48,7 +48,7 @@ pub enum Skips {
 }
 
 impl<'a> Conversation<'a> {
-    /// Follows a connection. Times and acknowledgements never go back, nothing is sent twice, beyond the receiver's
+    /// Follows a connection. Times and acknowledgements never go back. Nothing is sent twice, beyond the receiver's
     /// window or after a FIN, and nothing is acknowledged before it was sent.
     #[track_caller]
     pub fn follow(name: &str, frames: impl IntoIterator<Item = &'a Frame>, skips: Skips) -> Self {
@@ -103,7 +103,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Packets of one side that carry payload, or stand for some.
+    /// Packets of one side that carry payload, or that stand for lost payload.
     pub fn data(&self, from: SocketAddr) -> Vec<&'a Frame> {
         self.frames.iter().filter(|frame| frame.tcp_len > 0 && frame.src == Some(from)).copied().collect()
     }
@@ -112,13 +112,13 @@ impl<'a> Conversation<'a> {
         &self.halves[usize::from(of == self.server)]
     }
 
-    /// Where in its direction's bytes a packet stands.
+    /// The offset of a packet in the bytes of its direction.
     pub fn place(&self, frame: &Frame) -> u64 {
         let half = self.half(frame.src.unwrap());
         u64::from(frame.seq.wrapping_sub(half.first).wrapping_sub(1))
     }
 
-    /// The bytes of one side that were captured, each piece with its place; pieces that touch are one.
+    /// The captured bytes of one side, each piece with its offset. Adjacent pieces are joined.
     pub fn captured(&self, from: SocketAddr) -> Vec<(u64, Vec<u8>)> {
         let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
         for frame in self.data(from).into_iter().filter(|frame| !frame.payload.is_empty()) {
@@ -141,8 +141,8 @@ pub fn streams(frames: &[Frame]) -> Vec<Vec<&Frame>> {
     streams.into_values().collect()
 }
 
-/// Packets of one connection as lines: microseconds since the first, who sends (client `>`, server `<`), flags,
-/// sequence number and length, acknowledgement, and how much was captured where that is less.
+/// The packets of one connection as lines: microseconds since the first packet, the sender (client `>`, server `<`),
+/// flags, sequence number and length, acknowledgement, and the captured length if it is smaller.
 pub fn transcript(frames: &[&Frame]) -> String {
     let mut text = String::new();
     let Some(first) = frames.first() else { return text };
@@ -168,7 +168,7 @@ pub fn transcript(frames: &[&Frame]) -> String {
     text
 }
 
-/// Compares a connection's packets with the lines that they should be.
+/// Compares the packets of a connection with the expected lines.
 #[track_caller]
 pub fn expect_transcript<'a>(frames: impl IntoIterator<Item = &'a Frame>, expected: &str) {
     let found = transcript(&frames.into_iter().collect::<Vec<_>>());

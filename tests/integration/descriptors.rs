@@ -6,7 +6,8 @@ use prost::Message;
 
 use crate::util::ROOT;
 
-/// Traces, and the configuration of `record`. The messages that stand in a `typed_config` are imported by nobody.
+/// The files of traces and of the configuration of `record`. No file imports the messages that stand in a
+/// `typed_config`, so they are listed here as well.
 const ROOTS: [&str; 6] = [
     "envoy/data/tap/v3/wrapper.proto",
     "envoy/config/bootstrap/v3/bootstrap.proto",
@@ -16,7 +17,7 @@ const ROOTS: [&str; 6] = [
     "envoy/extensions/transport_sockets/tls/v3/tls.proto",
 ];
 
-/// With UPDATE_GOLDEN=1 it makes the descriptor set anew.
+/// With UPDATE_GOLDEN=1, the test writes the descriptor set.
 #[test]
 fn the_descriptor_set_is_that_of_the_proto_files() {
     let proto = Path::new(ROOT).join("proto");

@@ -1,4 +1,4 @@
-//! Directories in, directories out.
+//! Directories as inputs and as outputs.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use crate::{
     util::{Dir, convert, on_all_cores, tap2pcap},
 };
 
-/// A trace whose last event has no time: an error, and yet all of it is readable.
+/// A trace of which one event has no time. That is an error, and yet the whole trace can be read.
 fn damaged() -> Vec<u8> {
     let mut messages = crate::batch::conversation(7, 1, TIME, TIME + 1000);
     let mut timeless = read(TIME, b"when?");
@@ -29,7 +29,7 @@ fn is_cut(sample: &Sample) -> bool {
     sample.limited || sample.format == Format::JsonString
 }
 
-/// No TCP warning but where bytes are missing from the trace.
+/// Expects no TCP warning except where bytes are missing from the trace.
 #[track_caller]
 fn expect_sound(frames: &[Frame], cut: &BTreeSet<&str>) {
     for frame in frames {
@@ -80,12 +80,12 @@ fn a_directory_of_real_traces_becomes_one_capture() {
     let cut: BTreeSet<_> = samples.iter().filter(|sample| is_cut(sample)).map(|sample| sample.file_name()).collect();
     assert!(cut.len() < samples.len() / 2);
     expect_sound(&frames, &cut);
-    // Of a name that both versions have, the path tells which is meant.
+    // If both versions have a file of the same name, its path tells which one is meant.
     let interfaces: BTreeSet<_> = frames.iter().map(|frame| &*frame.interface).collect();
     let shared = |sample: &Sample| samples.iter().filter(|other| other.file_name() == sample.file_name()).count() > 1;
     let name = |sample| if shared(sample) { &*sample.name } else { sample.file_name() };
     assert_eq!(interfaces, samples.iter().map(name).collect());
-    // Every packet of every trace is there, and none more.
+    // Every packet of every trace is there, and no other.
     let (out, single) = (dir.join("out"), "1.40.0");
     fs::create_dir(&out).unwrap();
     convert(&[], &traces, &out).run().expect_status(0);
@@ -132,7 +132,7 @@ fn symbolic_links_are_followed_and_loops_named() {
     convert(&[], &traces, &out).run().expect_status(0);
     let expected = ["linked/far.pb.pcapng", "near.pb.pcapng", "tap_0.pb.pcapng", "tap_1.pb.pcapng"];
     assert_eq!(paths(&out), expected.map(str::to_owned).into());
-    // A link that leads back: named, and everything is converted once.
+    // A link that leads back to its own directory is named, and everything is converted once.
     fs::create_dir(traces.join("deep")).unwrap();
     symlink("..", traces.join("deep/back")).unwrap();
     for output in [dir.fresh(), dir.join("loop.pcapng")] {
@@ -150,14 +150,14 @@ fn unreadable_files_are_named_and_the_rest_converts() {
     let dir = Dir::new("unreadable");
     let traces = small_batch(&dir, 1);
     symlink("nowhere", traces.join("gone.pb")).unwrap();
-    // Reading its first byte fails, whoever reads.
+    // Reading its first byte always fails.
     symlink("/proc/self/mem", traces.join("memory.pb")).unwrap();
-    // Not a trace by its name, so nobody misses it.
+    // Its name is not that of a trace, so it is passed over silently.
     symlink("nowhere", traces.join("notes.txt")).unwrap();
-    // Directories may be called anything.
+    // A directory may have any name.
     fs::create_dir(traces.join("folder.pb")).unwrap();
     fs::copy(traces.join("tap_0.pb"), traces.join("folder.pb/inner.pb")).unwrap();
-    // Whoever opens it waits for ever.
+    // Opening a pipe without a writer would wait for ever.
     crate::batch::fifo(&traces.join("pipe.pb"));
     let out = dir.fresh();
     let run = convert(&[], &traces, &out).run().expect_status(1);
@@ -168,7 +168,7 @@ fn unreadable_files_are_named_and_the_rest_converts() {
     let merged = convert(&[], &traces, &dir.join("all.pcapng")).run().expect_status(1);
     assert_eq!(last_line(&merged), "note: 2 of 4 traces converted", "{merged:?}");
     assert_eq!(streams(&tshark::read(&dir.join("all.pcapng"))), 2);
-    // Named one by one, and alone.
+    // Each is an error when it is the only input.
     for name in ["gone.pb", "memory.pb"] {
         let (input, output) = (traces.join(name), dir.join("none.pcapng"));
         convert(&[], &input, &output).run().expect_status(2).expect_stderr(&format!("{name}: cannot read"));
@@ -190,7 +190,7 @@ fn an_empty_directory_gives_nothing() {
     for command in ["validate", "info"] {
         tap2pcap().arg(command).arg(&empty).run().expect_status(2).expect_stderr("no trace files");
     }
-    // JSON of another kind is no trace, and no damage.
+    // JSON of another kind is neither a trace nor damage.
     fs::write(empty.join("package.json"), "{\"name\": \"x\"}").unwrap();
     convert(&[], &empty, &all).run().expect_status(2);
     let traces = small_batch(&dir, 2);
@@ -248,11 +248,11 @@ fn captures_among_the_traces_are_no_input() {
     }
     let captures = paths(&traces).into_iter().filter(|path| path.ends_with(".pcapng")).count();
     assert_eq!(captures, 6);
-    // A trace in the output directory is one as well.
+    // A trace in the output directory is an input as well.
     fs::copy(traces.join("tap_0.pb"), inside.join("more.pb")).unwrap();
     let run = convert(&[], &traces, &inside).run().expect_status(0);
     assert_eq!(last_line(&run), "note: 4 of 4 traces converted", "{run:?}");
-    // And a merged capture inside.
+    // The merged capture stands in the input directory.
     let all = traces.join("all.pcapng");
     for _ in 0..2 {
         convert(&[], &traces, &all).run().expect_status(0);
@@ -279,7 +279,7 @@ fn an_input_is_never_overwritten() {
         }
     }
     assert_eq!(paths(&traces).len(), 2);
-    // A capture by its name, but a trace.
+    // A trace that has the name of a capture.
     let disguised = traces.join("tap_0.pb.pcapng");
     fs::copy(&input, &disguised).unwrap();
     let run = tap2pcap().arg(&input).arg(&disguised).arg(&traces).run();
@@ -290,7 +290,7 @@ fn an_input_is_never_overwritten() {
 #[test]
 fn a_bad_file_does_not_stop_the_others() {
     let dir = Dir::new("bad-file");
-    // More than are open at once when they are merged.
+    // More inputs than the program keeps open at once when it merges.
     let traces = small_batch(&dir, 50);
     let bytes = fs::read(traces.join("tap_5.pb")).unwrap();
     fs::write(traces.join("tap_5.pb"), &bytes[..bytes.len() - 3]).unwrap();
@@ -314,7 +314,8 @@ fn a_bad_file_does_not_stop_the_others() {
     }
 }
 
-/// A file that is a trace by its first bytes, and nothing comes of it: the reason is told, however many others there are.
+/// A file looks like a trace by its first bytes, and yet holds none. The reason is shown, however many other inputs
+/// there are.
 #[test]
 fn a_bad_file_is_reported_with_its_reason() {
     let dir = Dir::new("reason");
@@ -330,7 +331,7 @@ fn a_bad_file_is_reported_with_its_reason() {
     }
 }
 
-/// At once: before the traces after it are read.
+/// The bad file is named before the traces after it are read.
 #[test]
 fn a_bad_file_is_named_at_once() {
     let dir = Dir::new("at-once");
@@ -364,7 +365,7 @@ fn nothing_but_bad_files_leaves_nothing() {
         assert_eq!(last_line(&run), "note: 0 of 3 traces converted", "{run:?}");
         assert!(!output.exists());
     }
-    // Older captures stay, down to the very file.
+    // Older captures stay untouched: even their inodes are the same.
     fs::create_dir(&out).unwrap();
     fs::write(out.join("a.pb.pcapng"), "older").unwrap();
     fs::write(&all, "older").unwrap();
@@ -386,7 +387,7 @@ fn strict_makes_a_warning_count() {
     let traces = small_batch(&dir, 40);
     let clean = convert(&["--strict"], &traces, &dir.fresh()).run().expect_status(0);
     assert_eq!(last_line(&clean), "note: 40 of 40 traces converted");
-    // Without its closed event.
+    // A trace without its closed event.
     let mut messages = crate::batch::conversation(41, 1, TIME, TIME + 10);
     messages.pop();
     fs::write(traces.join("open.pb"), Dress::Binary.file(&messages)).unwrap();
@@ -428,7 +429,7 @@ fn quiet_prints_errors_alone_and_verbose_every_finding() {
     convert(&["-q", "-v"], &traces, &dir.fresh()).run().expect_status(2);
 }
 
-/// More inputs than stay open at once.
+/// There are more inputs than the program keeps open at once.
 #[test]
 fn among_many_inputs_a_bad_one_is_reported_with_its_reason() {
     let dir = Dir::new("many-bad");
@@ -436,7 +437,7 @@ fn among_many_inputs_a_bad_one_is_reported_with_its_reason() {
     for number in 0..40 {
         fs::write(traces.join(format!("{number}.pb")), Dress::Binary.file(&sound())).unwrap();
     }
-    // Recognised by its first bytes, and then nothing in it can be read.
+    // Its first bytes are those of a trace, and nothing in it can be read.
     fs::write(traces.join("bad.json"), br#"{"socket_streamed_trace_segment":[]}"#).unwrap();
     let run = convert(&[], &traces, &dir.join("out.pcapng")).run().expect_status(1);
     run.expect_stderr("bad.json: byte").expect_stderr("40 of 41 traces converted");

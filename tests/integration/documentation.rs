@@ -1,4 +1,4 @@
-//! What the documentation promises, as it stands there: recipes, listings, examples, manual pages.
+//! The recipes, listings, examples and manual pages of the documentation work as they are printed.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::util::{Dir, PROGRAM, ROOT, Run, TSHARK, run_command};
 
-/// The blocks of a page that are marked as `language`.
+/// The code blocks of a page that are marked as `language`.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let text = fs::read_to_string(Path::new(ROOT).join(page)).unwrap();
     let (fence, mut blocks, mut block) = (format!("```{language}"), Vec::new(), None::<String>);
@@ -26,7 +26,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 }
 
 /// A directory that looks like the repository's root, with the program installed. Its `cargo` runs the program that the
-/// tests have built, its `curl` is Envoy's admin endpoint where that is asked.
+/// tests have built, and its `curl` stands for Envoy's admin endpoint.
 struct Newcomer {
     dir: Dir,
 }
@@ -102,7 +102,7 @@ fn every_recipe_of_the_readme_works_as_printed() {
         assert!(run.stdout_text().contains(part), "no {part} in {run:?}");
     }
 
-    // The same with ports that are free here.
+    // The same recipe with ports that are free here.
     let ports = [("127.0.0.1:10000", free_port()), ("127.0.0.1:8080", free_port())];
     let record =
         ports.iter().fold(record.clone(), |script, (old, new)| script.replace(old, &format!("127.0.0.1:{new}")));
@@ -134,7 +134,7 @@ fn the_listing_of_the_truncation_page_is_what_tshark_prints() {
     assert_eq!(printed, comments.lines().collect::<Vec<_>>());
 }
 
-/// Runs an example, which `cargo test` has built before the tests unless it was asked for this binary only.
+/// Runs an example. `cargo test` builds the examples before the tests, unless it was asked for this test binary only.
 fn example(name: &str, args: &[&str]) -> Run {
     let mut command = Command::new(env!("CARGO"));
     command.args(["run", "--quiet", "--locked", "--example", name]).current_dir(ROOT);
@@ -171,7 +171,7 @@ fn every_command_has_its_manual_page_and_every_shell_its_completions() {
         let text = fs::read_to_string(dir.join(format!("man/{page}.1"))).unwrap();
         assert!(text.contains(".SH OPTIONS") && text.contains(".SH SYNOPSIS"), "{text}");
     }
-    // What the help names, the completions know; bash checks the syntax of its own.
+    // The completions know what the help names. bash checks the syntax of its completions.
     for (file, option) in
         [("tap2pcap.bash", "--truncated"), ("tap2pcap.fish", "-l truncated"), ("_tap2pcap", "--truncated=")]
     {
@@ -201,7 +201,7 @@ fn every_place_that_the_pipeline_page_names_exists() {
     assert!(places > 100, "{places}");
 }
 
-/// docs/pipeline.md: a stage imports only from those before it, and has no words that name an option.
+/// docs/pipeline.md: a stage imports only from the stages before it, and its messages name no option.
 #[test]
 fn stages_name_no_option_and_know_nothing_of_what_drives_them() {
     let files = ["input", "trace", "timeline", "synth", "capture", "har"].into_iter().flat_map(|stage| {
@@ -217,7 +217,7 @@ fn stages_name_no_option_and_know_nothing_of_what_drives_them() {
             for above in ["cli::", "commands::", "report::"] {
                 assert!(is_comment || !line.contains(above), "{place}: {line}");
             }
-            // The one option is that of another program.
+            // This option is one of zstd.
             let ours = line.replace("zstd -d --long=31", "");
             let mut dashes = ours.match_indices("--");
             let names_an_option =

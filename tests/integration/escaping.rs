@@ -1,4 +1,4 @@
-//! What comes out of a trace, or is a file's name, may be written by an attacker.
+//! The content of a trace and the name of a file may be written by an attacker.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -18,10 +18,10 @@ use crate::{
     wire,
 };
 
-/// Clears a screen, sets its title, goes back in the line, turns text around, hides it.
+/// Clears the screen, sets the title, goes back to the start of the line, reverses text and hides it.
 const EVIL: &str = "\x1b[2J\x1b]0;owned\x07\r\u{9b}31m\u{202e}fdp.exe\u{2066}\u{200b}\u{7f}\u{feff}";
 
-/// None of it is there as it was.
+/// Expects that no character that acts on a terminal is there unescaped.
 #[track_caller]
 fn expect_harmless(what: &str, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -66,7 +66,7 @@ fn socket_names_are_escaped_on_the_way_to_a_terminal() {
         for args in [&["info"][..], &["info", "--json"], &["validate"], &["validate", "--json"]] {
             let run = tap2pcap().args(args).arg(&trace).run().expect_no_panic();
             expect_run_harmless(&format!("{kind}, {args:?}"), &run);
-            // It can still be recognised, and machines get it whole.
+            // People still recognise the name, and programs get it whole.
             let text = String::from_utf8_lossy(&run.stdout).into_owned();
             assert!(text.is_empty() || text.contains("fdp.exe"), "{run:?}");
             if args == ["info", "--json"] && kind == "path" {
@@ -74,7 +74,7 @@ fn socket_names_are_escaped_on_the_way_to_a_terminal() {
                 assert_eq!(line["local"]["trace"], EVIL);
             }
         }
-        // Nor does the capture hold it, in comments or names.
+        // The capture does not hold it either, in comments or in names.
         let capture = fs::read(&output).unwrap();
         for part in ["\x1b[2J", "\u{202e}", "\u{9b}31m"] {
             assert!(!contains(&capture, part.as_bytes()), "{kind}: {part:?} in the capture");
@@ -110,7 +110,7 @@ fn file_names_are_escaped() {
         let run = tap2pcap().args(args).arg(&folder).run().expect_status(1);
         expect_run_harmless(&format!("{args:?}"), &run);
     }
-    // Outputs and what does not exist.
+    // Outputs, and inputs that do not exist.
     let unwritable = folder.join(format!("{name}/x.pcapng"));
     let run = convert(&[], &trace, &unwritable).run().expect_status(2);
     check("output", &run, 1);
@@ -140,7 +140,7 @@ fn field_names_of_a_hostile_trace_are_escaped() {
     expect_run_harmless("convert", &run);
 }
 
-/// A name of a megabyte, and a thousand findings: neither comments nor lines grow with it.
+/// A name of a megabyte and a thousand findings make neither comments nor lines longer than their bounds.
 #[test]
 fn comments_names_and_lines_are_capped() {
     let dir = Dir::new("long-names");
@@ -167,7 +167,7 @@ fn comments_names_and_lines_are_capped() {
             assert!(run.stdout_text().lines().all(|line| line.len() < 3000), "{command}");
         }
     }
-    // A thousand flaws in one file: some, then how many more.
+    // Of a thousand flaws in one file, some are printed, and then the number of the others.
     let mut bytes = Dress::Delimited.file(&streamed(1, downstream(), [read(TIME, b"x")]));
     for _ in 0..1000 {
         bytes.extend([3, 0x0f, 0x0f, 0x0f]);
@@ -176,7 +176,7 @@ fn comments_names_and_lines_are_capped() {
     let (input, output) = (dir.create("flaws.pb_length_delimited", bytes), dir.join("flaws.pcapng"));
     let run = convert(&[], &input, &output).run().expect_status(1).expect_stderr("980 more findings like these");
     assert_eq!(run.stderr.lines().count(), 21, "{run:?}");
-    // Unknown fields without end.
+    // Thousands of different unknown fields.
     let message =
         wire::rewrite(&Dress::Binary.file(&streamed(1, downstream(), [])), wire::Node::Wrapper, &|node, mut bytes| {
             if node == wire::Node::Connection {
@@ -197,7 +197,7 @@ fn comments_names_and_lines_are_capped() {
     assert_eq!(unknown.iter().map(times).sum::<u64>(), 4900, "all are counted");
 }
 
-/// Whoever makes a comment or a name, and whatever is in it: the capture is read whole, and nothing in it is raw.
+/// Comments and names of any content and length give a capture that readers read whole, with nothing unescaped in it.
 #[test]
 fn any_comment_and_name_gives_a_capture_that_is_read_whole() {
     let dir = Dir::new("any-comment");
@@ -235,12 +235,12 @@ fn any_comment_and_name_gives_a_capture_that_is_read_whole() {
         expect_harmless("interface", interface.as_bytes());
         assert!(!interface.contains('\n'));
     }
-    // Escaped once, in lines.
+    // The text is escaped once, and keeps its lines.
     let last = frames[texts.len() - 1]["_source"]["layers"]["frame.comment"][0].as_str().unwrap();
     assert!(last.starts_with("two\nlines \\u{1b}[2J\\u{1b}]0;owned\\u{7}"), "{last}");
 }
 
-/// The lines of a comment are the program's own.
+/// Only the program adds lines to a comment.
 #[test]
 fn a_file_name_adds_no_line_to_a_comment() {
     let dir = Dir::new("forged-line");

@@ -20,7 +20,7 @@ use tap2pcap::proto::{
 
 use crate::oracle;
 
-/// 2026-01-31T12:00:00.123456789Z: every digit tells.
+/// 2026-01-31T12:00:00.123456789Z: a lost digit would show.
 pub const TIME: u64 = 1_769_860_800_123_456_789;
 
 pub fn socket(ip: &str, port: u32) -> Option<Address> {
@@ -88,15 +88,15 @@ pub fn as_text(mut event: SocketEvent) -> SocketEvent {
     event
 }
 
-/// Half-closes: these are the last bytes that Envoy writes.
+/// An event that half-closes: these are the last bytes that Envoy writes.
 pub fn end_stream(mut event: SocketEvent) -> SocketEvent {
     let Some(EventSelector::Write(write)) = &mut event.event_selector else { panic!("only writes end a stream") };
     write.end_stream = true;
     event
 }
 
-/// Gives events their positions, as Envoy does since 1.37: each comes with the number of bytes that there really were,
-/// the bytes it shows and those it lacks.
+/// Gives events their positions, as Envoy has done since 1.37. Each event comes with its true number of bytes, which
+/// counts those that it shows and those that it lacks.
 pub fn positions(events: impl IntoIterator<Item = (SocketEvent, u64)>) -> Vec<SocketEvent> {
     let mut next = 1;
     let place = |(mut event, length): (SocketEvent, u64)| {
@@ -150,7 +150,7 @@ fn body_of(event: &mut SocketEvent) -> Option<&mut Body> {
     }
 }
 
-/// How a trace file may look.
+/// The notation of a trace file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dress {
     Binary,
@@ -212,8 +212,8 @@ fn dynamic(message: &TraceWrapper) -> DynamicMessage {
     DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).unwrap()
 }
 
-/// Does to messages what JSON_BODY_AS_STRING does: bodies become strings, and the connection segment of a streamed
-/// trace becomes an event with nothing in it.
+/// Changes messages as JSON_BODY_AS_STRING does: bodies become strings, and the connection segment of a streamed trace
+/// becomes an event with nothing in it.
 pub fn as_strings(messages: &[TraceWrapper]) -> Vec<TraceWrapper> {
     let mut messages = messages.to_vec();
     for message in &mut messages {

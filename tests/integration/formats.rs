@@ -13,7 +13,7 @@ use crate::{
     wire::{self, Node},
 };
 
-/// Traces whose messages a plain protobuf decoder reads, and which can be written anew.
+/// Traces whose messages a plain protobuf decoder reads, so that they can be written in other formats.
 fn binary_samples() -> Vec<Sample> {
     let binary = |sample: &Sample| matches!(sample.format, Format::Binary | Format::Delimited);
     let samples: Vec<_> = socket_samples().into_iter().filter(binary).collect();
@@ -42,7 +42,7 @@ pub fn expect_same(dir: &Dir, what: &str, first: &[u8], second: &[u8], suffix: &
     }
 }
 
-/// Under one name, because pcapng says which file a packet comes from.
+/// The inputs have the same name, because pcapng says which file a packet comes from.
 #[test]
 fn every_format_gives_the_same_capture() {
     let dir = Dir::new("formats");
@@ -59,7 +59,7 @@ fn every_format_gives_the_same_capture() {
     });
 }
 
-/// Under the names that Envoy gives; pcap does not show them.
+/// The inputs have the names that Envoy gives. pcap does not show names.
 #[test]
 fn every_format_gives_the_same_pcap_under_its_own_name() {
     let dir = Dir::new("format-names");
@@ -99,7 +99,7 @@ fn strings_give_the_same_capture_as_bytes() {
             fs::write(&path, bytes).unwrap();
             let mut frames = tshark::read(&path);
             if sample.streaming {
-                // It says that the addresses were missing, which is true of one of them only.
+                // The comment says that the addresses were missing, which is true of one of the two only.
                 frames[0].comments.clear();
                 frames[0].expert.clear();
             }
@@ -167,7 +167,7 @@ fn file_of(format: Format, messages: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// A newer Envoy may write more; it is skipped, and people learn of it.
+/// A newer Envoy may write more fields. They are skipped, and the user is told.
 #[test]
 fn unknown_fields_are_skipped_and_counted() {
     let dir = Dir::new("unknown-fields");
@@ -192,7 +192,7 @@ fn expect_same_files(dir: &Dir, what: &str, first: &Path, second: &Path) {
     expect_same(dir, what, &fs::read(first).unwrap(), &fs::read(second).unwrap(), "pcapng");
 }
 
-/// A field of each kind in every event; how many in all.
+/// Adds an unknown field of each kind to every event. Returns how many there are in all.
 fn with_unknown_fields(sample: &Sample) -> (Vec<u8>, u64) {
     let bytes = sample.bytes();
     let events = oracle::trace(sample).events.len() as u64;

@@ -1,4 +1,4 @@
-//! Bodies of gRPC that the tap cut: the length before the message says how much of it is missing.
+//! gRPC bodies that the tap cut: the length before the message says how much of it is missing.
 
 use tap2pcap::proto::tap::{
     Body, TraceWrapper, body::BodyType, http_buffered_trace::Message, http_streamed_trace_segment::MessagePiece,
@@ -13,7 +13,7 @@ use crate::{
 
 const TRAILERS: [(&str, &str); 1] = [("grpc-status", "0")];
 
-/// A message of protobuf with one string, `len` bytes in all with its prefix.
+/// A gRPC message of a protobuf message with one string; `len` bytes in all, with its prefix.
 fn message(len: usize) -> Vec<u8> {
     let text = len - 5 - 3;
     let bytes = [&[0x0a, text as u8 | 0x80, (text >> 7) as u8], vec![b'x'; text].as_slice()].concat();
@@ -31,7 +31,8 @@ fn exchange(request: &[u8], response: &[u8]) -> TraceWrapper {
     buffered(request, response)
 }
 
-/// What came of a trace: messages of gRPC that tshark dissects, and DATA bytes on the wire for each side.
+/// What became of a trace: the sizes of the gRPC messages that tshark dissects, and the DATA bytes on the wire of each
+/// side.
 struct Shown {
     messages: usize,
     data: [u64; 2],
@@ -65,10 +66,10 @@ fn show(what: &str, options: &[&str], messages: &[TraceWrapper], live: bool) -> 
         let of_data = types.split(',').zip(lengths.split(',')).filter(|(kind, _)| *kind == "0");
         data[usize::from(port != server)] += of_data.map(|(_, length)| length.parse::<u64>().unwrap()).sum::<u64>();
     }
-    // Nothing wrong, whatever the dissector.
+    // No dissector reports anything wrong.
     let wrong = [decode.as_slice(), &["-Y", "_ws.malformed or _ws.expert.severity >= warning"]].concat();
     assert_eq!(tshark::lines(&output, &wrong), Vec::<String>::new(), "{what}");
-    // The trailers are there, after all that is missing.
+    // The trailers follow all that is missing.
     let status = ["-Y", "http2.headers.status", "-T", "fields", "-e", "tcp.stream"];
     assert!(!tshark::lines(&output, &[decode.as_slice(), &status].concat()).is_empty(), "{what}");
     let whole = [decode.as_slice(), &["-Y", "grpc", "-T", "fields", "-e", "grpc.message_length"]].concat();
@@ -88,12 +89,12 @@ fn a_cut_message_is_as_long_as_its_prefix_says() {
         ("after a whole one", both[..1024].to_vec(), 1, 3100),
         ("compressed", compressed[..1024].to_vec(), 0, 3000),
         ("after its prefix", long[..5].to_vec(), 0, 3000),
-        // How long it is, nobody knows; one byte stands for it.
+        // The length is unknown, so one byte stands for the rest.
         ("in its prefix", long[..3].to_vec(), 0, 4),
         ("in a later prefix", both[..103].to_vec(), 1, 104),
-        // What comes next may be nothing.
+        // Nothing need follow, so no byte stands for it.
         ("between two", short.clone(), 1, 100),
-        // Not all of the missing bytes fit the frame.
+        // The missing bytes do not all fit into the frame.
         ("far beyond a frame", message(16_000).into_iter().chain(*b"\0\0\x01\0\0").collect(), 1, 16_000 + 65_541),
     ] {
         let buffered = [exchange(&present, &present)];
@@ -130,7 +131,7 @@ fn a_stream_goes_on_after_a_cut_message() {
     let whole = |bytes: &[u8]| MessagePiece::ResponseBodyChunk(body(bytes));
     let cases = [
         ("another message", vec![cut(&long[..1024]), whole(&short), cut(&short[..50])], 1, 3000 + 200),
-        // The first cut is somewhere in the message: one byte stands for it, and one for the second.
+        // The first cut is inside the message, so one byte stands for its rest, and one for the rest of the second.
         ("its rest", vec![cut(&long[..1024]), cut(&long[2000..2500]), whole(&short)], 1, 1025 + 501 + 100),
     ];
     for (what, chunks, messages, data) in cases {
@@ -139,7 +140,7 @@ fn a_stream_goes_on_after_a_cut_message() {
     }
 }
 
-/// More than a crowd of frames could stand for.
+/// So many bytes are missing that no number of frames should stand for them.
 #[test]
 fn the_missing_bytes_of_a_gigabyte_message_are_counted() {
     let present = [&[0, 0x40, 0, 0, 0][..], &message(1000)[5..]].concat();
@@ -148,7 +149,7 @@ fn the_missing_bytes_of_a_gigabyte_message_are_counted() {
     assert!(shown.comments.contains("by its length, 1073740829 bytes of a message of the request are missing"));
 }
 
-/// gRPC-Web, which only `--http 2` replays so, and JSON_BODY_AS_STRING.
+/// gRPC-Web, which only `--http 2` replays as gRPC frames, and JSON_BODY_AS_STRING.
 #[test]
 fn other_forms_of_grpc_are_cut_alike() {
     let half = |content_type, bytes: &[u8]| {
@@ -168,7 +169,7 @@ fn other_forms_of_grpc_are_cut_alike() {
     let text = base64_simd::STANDARD.encode_to_string(&long);
     let cut_text = half("application/grpc-web-text", &text.as_bytes()[..1022]);
     assert_eq!(show("grpc-web-text", &["--http", "2"], &cut_text, false).data, [1023; 2]);
-    // Text of a message that lost its binary data: the prefix, whose bytes are text, still tells.
+    // A message as text has lost its binary data, but the bytes of the prefix are text and still give its length.
     let as_string = |bytes: &[u8]| {
         Some(Body { body_type: Some(BodyType::AsString(String::from_utf8(bytes.to_vec()).unwrap())), truncated: false })
     };

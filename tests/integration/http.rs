@@ -1,4 +1,4 @@
-//! HTTP tap traces: what is in them is what a dissector shows, and nothing in them breaks the framing.
+//! HTTP tap traces: a dissector shows what is in them, and nothing in them breaks the framing.
 
 use std::{
     fs,
@@ -124,7 +124,7 @@ fn messages(sample: &Sample) -> Vec<TraceWrapper> {
     out
 }
 
-/// What the messages of one exchange say.
+/// The exchange that these messages record.
 fn recorded(messages: &[TraceWrapper]) -> Exchange {
     let mut exchange = Exchange::default();
     let mut fields = |side: usize, headers: &[HeaderValue]| {
@@ -190,7 +190,8 @@ fn layers_of_many(dir: &Dir, captures: &[PathBuf], filter: &str, options: &[&str
     all
 }
 
-/// Options that make the connections of samples differ: requests of one kept-alive connection are traces of their own.
+/// Options that give the connection of each sample a client of its own, because requests of one kept-alive connection
+/// are separate traces.
 fn own_client(index: usize) -> String {
     format!("127.0.0.1={}", std::net::Ipv4Addr::from(0x0a00_0001 + index as u32))
 }
@@ -280,7 +281,7 @@ fn shown_http1(layers: &Value) -> (usize, Half) {
     (usize::from(request.is_empty()), Half { first, headers, body })
 }
 
-/// Converts files, and gives the capture of each.
+/// Converts files, and returns the capture of each.
 fn captures<T: Sync>(dir: &Dir, options: &[&str], files: &[T], path: impl Fn(&T) -> PathBuf + Sync) -> Vec<PathBuf> {
     on_all_cores(files, |file| {
         let output = dir.fresh().join("out.pcapng");
@@ -289,7 +290,7 @@ fn captures<T: Sync>(dir: &Dir, options: &[&str], files: &[T], path: impl Fn(&T)
     })
 }
 
-/// The same for samples, with addresses of their own: one tshark is to read all of them.
+/// The same for samples, with a client of its own for each, so that one tshark can read all of them.
 fn captures_apart(dir: &Dir, options: &[&str], samples: &[Sample]) -> Vec<PathBuf> {
     let indexes: Vec<usize> = (0..samples.len()).collect();
     on_all_cores(&indexes, |index| {
@@ -311,7 +312,7 @@ fn http_samples() -> Vec<Sample> {
     samples
 }
 
-/// One connection that opens and closes, and of which Wireshark says nothing bad.
+/// Expects one connection that opens and closes, and about which Wireshark has no warning.
 #[track_caller]
 fn expect_sound(frames: &[Frame], what: &str) {
     frames.iter().for_each(|frame| frame.expect_sound(&what));
@@ -362,7 +363,7 @@ fn every_filter_trace_can_be_http2() {
     let samples: Vec<_> = http_samples().into_iter().filter(|sample| sample.version == "1.40.0").collect();
     let captures = captures_apart(&dir, &["--http", "2"], &samples);
     let frames = tshark::read_many(&dir, &captures);
-    // Where Envoy's listeners were.
+    // The ports of Envoy's listeners.
     let decode_as = ["-d", "tcp.port==21000-21100,http2"];
     let shown = layers_of_many(&dir, &captures, "http2.type == 1", &decode_as);
     for ((sample, frames), shown) in samples.iter().zip(frames).zip(shown) {
@@ -461,7 +462,7 @@ fn grpc(request: &[u8], response: &[u8], status: &str) -> TraceWrapper {
     )
 }
 
-/// Requests and responses that take turns, and a status other than 0.
+/// Messages of request and response take turns, and the status is not 0.
 fn grpc_streaming(trace_id: u64) -> Vec<TraceWrapper> {
     let mut out = vec![segment(trace_id, MessagePiece::RequestHeaders(map(&GRPC_REQUEST)))];
     for index in 0..3_u8 {
@@ -550,7 +551,7 @@ fn grpc_dissects_as_grpc_with_its_status() {
             })
             .collect();
         assert!(fields.contains(&("grpc-status".into(), status.into())), "{name}: {fields:?}");
-        // Both sides say that they are done.
+        // Both sides end the stream.
         let ends: usize = shown
             .iter()
             .map(|layers| values(layers, "http2.flags.end_stream").iter().filter(|end| *end == "1").count())

@@ -25,7 +25,7 @@ const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// What crosses the wire in six events, as Envoy would log them.
+/// The bytes of the connection in six events, as Envoy would log them.
 pub fn events() -> [(bool, Vec<u8>); 6] {
     // MAX_CONCURRENT_STREAMS 100, INITIAL_WINDOW_SIZE 1 MiB; then the connection's window.
     let settings = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100, 0, 4, 0, 0x10, 0, 0]);
@@ -92,7 +92,7 @@ fn the_documented_example_is_dissected_to_the_last_frame() {
     }
 }
 
-/// The events as one side's, with the client's first bytes cut into pieces of these lengths.
+/// The connection as a trace, with the client's first bytes cut into pieces of these lengths.
 fn connection(client_port: u32, pieces: &[usize]) -> TraceWrapper {
     let ends =
         Connection { local_address: socket("127.0.0.1", 10_000), remote_address: socket("127.0.0.1", client_port) };
@@ -109,7 +109,8 @@ fn connection(client_port: u32, pieces: &[usize]) -> TraceWrapper {
     buffered(1, ends, all)
 }
 
-/// Client port, side and types of the HTTP/2 frames that this `-d` shows, packet by packet.
+/// The HTTP/2 frames that this `-d` shows, packet by packet: client port, whether the client sent them, and their
+/// types.
 fn http2_frames(capture: &Path, decode_as: &str) -> Vec<(u32, bool, Vec<String>)> {
     let fields = ["-Y", "http2", "-T", "fields", "-e", "tcp.srcport", "-e", "tcp.dstport", "-e", "http2.type"];
     let lines = tshark::lines(capture, &[["-d", decode_as].as_slice(), &fields].concat());
@@ -133,8 +134,9 @@ fn types_of(frames: &[(u32, bool, Vec<String>)], client: u32) -> [Vec<String>; 2
     })
 }
 
-/// Wireshark's HTTP dissector hands HTTP/2 on, and shows HTTP/1 on the same port, which HTTP/2's own does not. It loses
-/// the client's side if the packet with the preface ends inside a frame: so the preface is in a packet of its own.
+/// Wireshark's HTTP dissector passes HTTP/2 on and also shows HTTP/1 on the same port, which the HTTP/2 dissector does
+/// not. It loses the client's side if the packet with the preface ends inside a frame, so the preface has a packet of
+/// its own.
 #[test]
 fn one_option_dissects_both_protocols_of_a_port() {
     let dir = Dir::new("mixed-port");
@@ -169,7 +171,7 @@ fn one_option_dissects_both_protocols_of_a_port() {
     let marked: Vec<_> = frames.iter().filter(|frame| frame.comments.iter().any(marked)).collect();
     assert_eq!(marked.len(), cuts.iter().filter(|pieces| pieces.first() != Some(&24)).count());
     assert!(marked.iter().all(|frame| frame.payload.starts_with(b"PRI * ") && frame.tcp_len == 24));
-    // What waits for nothing does the same.
+    // A live conversion gives the same.
     let live = tap2pcap().args(&["-", "-"]).stdin(bytes).run().expect_status(0);
     fs::write(&output, live.stdout).unwrap();
     expect_all(&output, "live");
@@ -238,7 +240,7 @@ fn a_preface_in_pieces_is_one_packet_when_its_last_byte_comes() {
     assert_eq!(payloads(&output), expected);
 }
 
-/// What begins as the preface does and is none, or is not all there, keeps its packets, their order and their times.
+/// Bytes that begin like the preface but differ from it, or are not all there, keep their packets, order and times.
 #[test]
 fn bytes_that_only_begin_like_a_preface_stay_as_they_came() {
     let dir = Dir::new("no-preface");
@@ -319,8 +321,8 @@ fn http1(client: u32, server: u32) -> TraceWrapper {
     buffered(9, ends, [request, write(TIME + 900, b"HTTP/1.1 204 No Content\r\n\r\n")])
 }
 
-/// Where the server speaks before the preface, or `--tcp bare` leaves a packet that ends inside a frame, the hint is
-/// another one, and shows every frame.
+/// If the server speaks before the preface, or `--tcp bare` leaves a packet that ends inside a frame, the hint is a
+/// different one, and still shows every frame.
 #[test]
 fn the_hint_shows_every_frame() {
     let dir = Dir::new("every-frame");
@@ -357,7 +359,7 @@ fn the_hint_shows_every_frame() {
     }
 }
 
-/// HTTP/1 needs no option, except on ports that Wireshark gives to others.
+/// HTTP/1 needs no option, except on ports that Wireshark assigns to other protocols.
 #[test]
 fn http1_is_hinted_at_on_ports_that_another_dissector_claims() {
     let dir = Dir::new("claimed-port");

@@ -1,4 +1,5 @@
-//! The bytes that HTTP tap traces are replayed as, one exchange after another; and traces that make no sense.
+//! The bytes that HTTP tap traces are replayed as, one exchange after another, and HTTP traces that break the rules of
+//! HTTP.
 
 use serde_json::Value;
 use tap2pcap::proto::tap::{
@@ -68,7 +69,7 @@ fn show_with_status(status: i32, options: &[&str], messages: &[TraceWrapper]) ->
     Shown { run, frames: tshark::read(&output) }
 }
 
-/// What client and server send in an exchange without complaints.
+/// Expects the bytes that client and server send in an exchange without findings.
 #[track_caller]
 fn expect_bytes(options: &[&str], messages: &[TraceWrapper], client: &str, server: &str) {
     let shown = show(options, messages).expect_sound();
@@ -82,14 +83,14 @@ fn expect_bytes(options: &[&str], messages: &[TraceWrapper], client: &str, serve
 fn bodies_are_framed_so_that_a_dissector_reads_them() {
     let exchange = |request, response| [buffered(request, response)];
     let get = || message(&GET, "", &[]);
-    // A length that is true stays.
+    // A correct content-length stays.
     expect_bytes(
         &[],
         &exchange(get(), message(&[(":status", "200"), ("content-length", "2")], "hi", &[])),
         GET_HEAD,
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
     );
-    // Without one: chunks, or nothing.
+    // Without a content-length, the body is chunked, or there is none.
     expect_bytes(
         &[],
         &exchange(get(), message(&OK, "hi", &[])),
@@ -109,7 +110,7 @@ fn bodies_are_framed_so_that_a_dissector_reads_them() {
         "POST /p HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
         "HTTP/1.1 204 No Content\r\n\r\n",
     );
-    // Trailers need chunks, whatever the length.
+    // Trailers need chunks, even with a content-length.
     let announced = [(":status", "200"), ("content-length", "2")];
     expect_bytes(
         &["--http", "1"],
@@ -134,7 +135,7 @@ fn responses_without_a_body_end_with_their_head() {
         GET_HEAD,
         "HTTP/1.1 304 Not Modified\r\ncontent-length: 100\r\n\r\n",
     );
-    // An informational response, and then the one.
+    // An informational response comes before the final one.
     let pieces = [
         MessagePiece::RequestHeaders(map(&GET)),
         MessagePiece::ResponseHeaders(map(&[(":status", "103"), ("link", "</style.css>")])),
@@ -182,7 +183,7 @@ fn other_protocols_go_through_tunnels_as_they_are() {
     assert!(shown.payload(false).starts_with(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n"));
     let websocket = shown.frames.iter().filter(|frame| frame.protocols.ends_with("websocket:data-text-lines"));
     assert_eq!(websocket.count(), 2, "{:#?}", shown.frames);
-    // Refused: plain HTTP.
+    // A refused request stays plain HTTP.
     let refused = [(":status", "403"), ("content-length", "2")];
     let shown = show(&[], &[buffered(message(&connect, "", &[]), message(&refused, "no", &[]))]).expect_sound();
     assert_eq!(shown.payload(false), b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
@@ -215,7 +216,7 @@ fn header_values_never_break_the_framing() {
     assert!(shown.comments().contains("escaped in the request: :path, x-evil, x-colon: x-injected, \"\", x-raw"));
     let run = shown.run.expect_stderr("warning: ").expect_stderr("escaped in the request");
     assert!(run.stderr.contains("x-evil"), "{run:?}");
-    // HTTP/2 has no lines, but readers do.
+    // HTTP/2 has no lines to break, but its readers show lines.
     let dir = Dir::new("http-evil2");
     let input = dir.create("trace_1.pb", Dress::Delimited.file(&[buffered(evil, response())]));
     let output = dir.join("out.pcapng");
@@ -224,8 +225,9 @@ fn header_values_never_break_the_framing() {
     assert!(values.contains("\\r\\nx-injected: 2\\0end"), "{values}");
 }
 
-/// Converts a trace that makes no sense: a word that says why, a capture of what there is. `status` is 1 where the trace
-/// is damaged, 0 where it is only strange. The encoding is given, because some of these could be any protobuf.
+/// Converts a trace that breaks the rules of HTTP. Expects a finding that says why, and a capture of what there is. The
+/// status is 1 if the trace is damaged, and 0 if it is only unusual. The encoding is given, because some of these
+/// messages could be any protobuf.
 #[track_caller]
 fn expect_finding(status: i32, messages: &[TraceWrapper], reason: &str) -> Shown {
     let dir = Dir::new("http-warning2");
@@ -321,7 +323,8 @@ fn a_wrong_content_length_is_reported() {
         &[buffered(message(&GET, "", &[]), message(&several, "hello", &[]))],
         "content-length is not a number",
     );
-    // Less than announced, and nothing says truncated: the rest is missing, and the exchange has no end.
+    // The body is shorter than announced, and not marked as truncated. So the rest is missing, and the exchange has no
+    // end.
     let shown = expect_finding(
         0,
         &[buffered(message(&GET, "", &[]), message(&[(":status", "200"), ("content-length", "9")], "hello", &[]))],
@@ -341,7 +344,7 @@ fn a_thousand_header_fields_are_replayed() {
     assert_eq!(text.lines().count(), 1003);
     assert!(text.ends_with(&format!("x-999: {}\r\n\r\n", "v".repeat(100))));
     let shown = show(&["--http", "2"], &[buffered(request, response())]);
-    // In one frame, whose length says all of it.
+    // All fields are there in HTTP/2 as well.
     let payload = shown.payload(true);
     assert!(payload.len() > 100_000, "{}", payload.len());
 }
@@ -396,7 +399,7 @@ fn truncated_bodies_have_their_true_size() {
     let gap = show(&["--truncated", "gap"], &trace);
     let fin = gap.frames.iter().rfind(|frame| frame.flags & 1 == 1 && frame.src == cut_frame.src).unwrap();
     assert_eq!(fin.seq.wrapping_sub(gap.frames[1].seq) as usize, head.len() + 1000 + 1);
-    // Chunks of which one is cut in the middle: a dissector shows what is there, and nothing stands for the rest.
+    // One of several chunks is cut. A dissector shows the bytes that are there, and nothing stands for the rest.
     let pieces = [
         MessagePiece::RequestHeaders(map(&GET)),
         MessagePiece::ResponseHeaders(map(&OK)),
@@ -414,7 +417,7 @@ fn truncated_bodies_have_their_true_size() {
             "{comments}"
         );
     }
-    // With a length known, all that is missing is.
+    // With a known length, all missing bytes count as missing.
     let pieces = [
         MessagePiece::RequestHeaders(map(&GET)),
         MessagePiece::ResponseHeaders(map(&[(":status", "200"), ("content-length", "20")])),
@@ -459,7 +462,8 @@ fn times_and_connections_are_recorded_or_made_up_and_marked() {
     assert!(ends(&shown).iter().all(|end| end.starts_with("198.1")), "{:?}", ends(&shown));
     assert!(shown.comments().contains("remote address missing in the trace, made up"));
 
-    // Streams without times: one client port each, a microsecond between pieces, in the second of the date header.
+    // Streams without times get a client port each, a microsecond between pieces, and start in the second of the date
+    // header.
     let date = 1_795_374_949_000_000_000;
     let dated = [(":status", "200"), ("date", "Sun, 22 Nov 2026 19:15:49 GMT"), ("content-length", "0")];
     let stream = |id| {
@@ -480,7 +484,7 @@ fn times_and_connections_are_recorded_or_made_up_and_marked() {
     assert!(shown.comments().contains("from --start-time on"), "{}", shown.comments());
 }
 
-/// On a pipe nobody waits: what came is in the capture before the next piece is.
+/// On a pipe, each piece is in the capture before the next one is sent.
 #[test]
 fn live_streams_are_converted_piece_by_piece() {
     let mut running = Running::start(["--from", "delimited", "-F", "pcap", "-", "-"]);
@@ -497,7 +501,7 @@ fn live_streams_are_converted_piece_by_piece() {
     assert!(contains(&run.stdout, b"0\r\n\r\n"), "{run:?}");
 }
 
-/// An exchange that outgrows what is held is written as it comes, and a lot of them do not outgrow memory.
+/// An exchange that outgrows the buffer is written as it comes, and many such exchanges take little memory.
 #[test]
 fn long_streams_are_not_held() {
     let dir = Dir::new("http-long");
@@ -505,7 +509,7 @@ fn long_streams_are_not_held() {
         vec![segment(1, MessagePiece::RequestHeaders(map(&GET))), segment(1, MessagePiece::ResponseHeaders(map(&OK)))];
     let chunk = "x".repeat(1 << 20);
     messages.extend((0..64).map(|_| segment(1, MessagePiece::ResponseBodyChunk(body(&chunk)))));
-    // And streams of which nothing tells the end.
+    // Streams without an end.
     for id in 2..1_000 {
         messages.push(segment(id, MessagePiece::RequestHeaders(map(&GET))));
     }
@@ -556,7 +560,7 @@ fn har_is_what_the_trace_says() {
     let content = &entry["response"]["content"];
     assert_eq!((&content["text"], &content["encoding"]), (&"AP9iaW5hcnk=".into(), &"base64".into()));
     assert!(content["comment"].as_str().unwrap().contains("truncated"));
-    // Standard output, by --format; and every request of a stream of them.
+    // Standard output with --format, and every request of a stream.
     let run = tap2pcap().args(&["-F", "har", "-", "-"]).stdin(std::fs::read(&input).unwrap()).run().expect_status(0);
     let other: Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!(other["log"]["entries"][0]["request"], entry["request"]);
@@ -572,7 +576,7 @@ fn har_of_socket_traces_is_refused() {
     assert!(run.stdout.is_empty() && dir.names().is_empty(), "{run:?}");
     let run = tap2pcap().args(&["-F", "har", "-", "-"]).stdin(sample.bytes()).run().expect_status(2);
     assert!(run.stdout.is_empty(), "{run:?}");
-    // In between HTTP traces, they are damage.
+    // Socket traces between HTTP traces are damage.
     let mixed =
         [sample.bytes(), Dress::Binary.file(&[buffered(message(&GET, "", &[]), message(&OK, "", &[]))])].concat();
     let input = dir.create("mixed_1.pb", mixed);
@@ -580,7 +584,7 @@ fn har_of_socket_traces_is_refused() {
     assert!(output.exists());
 }
 
-/// The clock that times are made up by stands still at the latest time that the format holds.
+/// The clock for made-up times stops at the latest time that the format holds.
 #[test]
 fn made_up_times_never_go_back_at_the_end_of_time() {
     let dir = Dir::new("end-of-time");
@@ -605,20 +609,20 @@ fn made_up_times_never_go_back_at_the_end_of_time() {
     assert!(shown.frames.iter().all(|frame| frame.time == u64::MAX), "{:#?}", shown.frames);
 }
 
-/// What a message shows of a body: HTTP/1's, or the pieces of HTTP/2's.
+/// The body that tshark shows for each message: of HTTP/1 whole, of HTTP/2 in pieces.
 fn bodies(capture: &std::path::Path) -> Vec<String> {
     let fields = ["-T", "fields", "-e", "http.file_data", "-e", "http2.data.data"];
     let lines = tshark::lines(capture, &[["-d", "tcp.port==1-65535,http"].as_slice(), &fields].concat());
     lines.into_iter().filter(|line| !line.trim().is_empty()).collect()
 }
 
-/// Of a body that the tap cut, Wireshark shows what is there, however it is written.
+/// Wireshark shows the recorded bytes of a body that the tap cut, in every mode and version.
 #[test]
 fn a_body_of_unknown_length_that_was_cut_is_dissected() {
     let dir = Dir::new("cut-unknown");
     let json = std::path::Path::new(crate::util::ROOT).join("testdata/inputs/truncated_no_content_length.json");
     let html = "<html><head>";
-    // The same for a request, streamed, in two parts of which the first is cut as well.
+    // The same for a streamed request in two parts, the first of which is cut as well.
     let post = [(":method", "POST"), (":path", "/p"), (":authority", "a"), (":scheme", "http")];
     let pieces = [
         MessagePiece::RequestHeaders(map(&post)),
@@ -647,7 +651,7 @@ fn a_body_of_unknown_length_that_was_cut_is_dissected() {
     }
 }
 
-/// A content-length may say any number: no crowd of packets stands for what the tap did not keep.
+/// A content-length may be any number, so no number of packets should stand for what the tap did not keep.
 #[test]
 fn lost_bytes_of_a_huge_body_are_skipped_in_one_step() {
     let dir = Dir::new("cut-huge");
@@ -671,7 +675,7 @@ fn lost_bytes_of_a_huge_body_are_skipped_in_one_step() {
     let skipped = "1015 of the 1000000115 body bytes that Envoy wrote are here; 999934778 of the missing bytes have no \
                    packets, only sequence numbers";
     assert!(comments.iter().any(|comment| comment == skipped), "{comments:#?}");
-    // What fits a few packets is not skipped: there is no doubt about any sequence number.
+    // Missing bytes that fit into a few packets are not skipped, so Wireshark has no doubt about a sequence number.
     let response = Message {
         headers: headers(&[(":status", "200"), ("content-length", "500000")]),
         body: Some(cut("0123456789")),
@@ -680,7 +684,7 @@ fn lost_bytes_of_a_huge_body_are_skipped_in_one_step() {
     show(&[], &[buffered(message(&GET, "", &[]), response)]).expect_sound();
 }
 
-/// RFC 9113 section 8.2.2: fields that belong to an HTTP/1 connection; section 8.2.1: names that are tokens.
+/// RFC 9113 section 8.2.2 forbids the fields of an HTTP/1 connection, and section 8.2.1 wants names to be tokens.
 #[test]
 fn http2_has_no_fields_of_a_connection() {
     let dir = Dir::new("h2-fields");
@@ -699,12 +703,12 @@ fn http2_has_no_fields_of_a_connection() {
     ] {
         assert!(comments.contains(words), "{words}: {comments}");
     }
-    // Names that nobody can see are in quotes.
+    // Names without a visible character are quoted.
     let fields = [&GET[..], &[(" ", "1"), ("", "2")]].concat();
     let shown = show_with_status(0, &["--http", "2"], &[buffered(message(&fields, "", &[]), message(&OK, "", &[]))]);
     let words = "because HTTP/2 has no such names there: \" \", \"\"\n";
     assert!(format!("{}\n", shown.comments()).contains(words), "{}", shown.comments());
-    // What Connection names goes as well; of te, only trailers stays; HTTP/1 keeps all of it.
+    // The fields that Connection names go as well. Of te, only trailers stays. HTTP/1 keeps all of them.
     let fields = [
         (":method", "GET"),
         (":path", "/"),
@@ -727,7 +731,7 @@ fn http2_has_no_fields_of_a_connection() {
     assert!(String::from_utf8_lossy(&sent).contains("Connection: te, X-Hop , close\r\nx-hop: 1\r\n"));
 }
 
-/// No SETTINGS_MAX_FRAME_SIZE is announced, so no frame is larger than its default.
+/// No SETTINGS_MAX_FRAME_SIZE is announced, so no frame may be larger than the default.
 #[test]
 fn http2_frames_are_no_larger_than_every_receiver_takes_them() {
     for size in [16_384, 16_385, 31_999, 32_000, 1_000_000] {
@@ -762,7 +766,7 @@ fn http2_frames_are_no_larger_than_every_receiver_takes_them() {
     }
 }
 
-/// gRPC-Web is made for HTTP/1.1; over HTTP/2, where the user asks for it, Wireshark reads it frame by frame.
+/// gRPC-Web is made for HTTP/1.1. Over HTTP/2, which the user may ask for, Wireshark reads it frame by frame.
 #[test]
 fn grpc_web_is_dissected_as_grpc_web() {
     let dir = Dir::new("grpc-web");
@@ -770,7 +774,7 @@ fn grpc_web_is_dissected_as_grpc_web() {
     let trailers = b"\x80\0\0\0\x0fgrpc-status:0\r\n";
     let text = "AAAAAAcKBWhlbGxvgAAAAA9ncnBjLXN0YXR1czowDQo=".as_bytes();
     let raw = [grpc.as_slice(), trailers].concat();
-    // A message that two frames are needed for.
+    // A message that needs two frames.
     let large = [b"\0\0\0\x75\x30".as_slice(), &[0x0a, 0xac, 0xea, 0x01], &[b'x'; 29_996]].concat();
     let large = base64_simd::STANDARD.encode_to_string(&large).into_bytes();
     let cases: [(&str, Vec<&[u8]>); 4] = [
@@ -800,7 +804,7 @@ fn grpc_web_is_dissected_as_grpc_web() {
     }
 }
 
-/// Names and values of a trace reach comments escaped, once, and no comment outgrows the field that holds it.
+/// Names and values of a trace are escaped once in comments, and no comment outgrows its option.
 #[test]
 fn comments_of_replayed_exchanges_are_escaped_and_bounded() {
     let dir = Dir::new("comments");
@@ -833,7 +837,7 @@ fn comments_of_replayed_exchanges_are_escaped_and_bounded() {
         let bytes = std::fs::read(&output).unwrap();
         assert!(!bytes.windows(20).any(|window| window == b"\nsynthesized: nothin"), "{version}: a line is forged");
     }
-    // All heads in the first packets: what they have to say does not fit.
+    // All heads are in the first packets, so what there is to say about them does not fit.
     messages[1..].rotate_left(6);
     let input = dir.create("trace_2.pb", Dress::Delimited.file(&messages));
     let output = dir.join("out.pcapng");
@@ -842,7 +846,7 @@ fn comments_of_replayed_exchanges_are_escaped_and_bounded() {
     assert!(comments.contains("more notes do not fit in this comment"), "{comments}");
 }
 
-/// What was to be said of forty heads in one segment passed the 65,535 bytes that an option of pcapng holds.
+/// Notes about forty heads in one segment would be longer than the 65,535 bytes that an option of pcapng holds.
 #[test]
 fn many_heads_in_one_segment_give_a_sound_capture() {
     let dir = Dir::new("heads-in-one");
@@ -886,7 +890,7 @@ fn kept_alive(port: u32, path: &str, start: u64, length: u64) -> TraceWrapper {
     }
 }
 
-/// Client ports of the handshakes, and whatever Wireshark says of ports that are used again.
+/// The client ports of the handshakes, and Wireshark's remarks about ports that are used again.
 #[track_caller]
 fn expect_connections(capture: &std::path::Path, ports: &[u16], options: &[&str]) -> Vec<Frame> {
     let frames = tshark::read(capture);
@@ -904,7 +908,7 @@ fn expect_connections(capture: &std::path::Path, ports: &[u16], options: &[&str]
     frames
 }
 
-/// RFC 9112 section 9.6: after a close, another exchange is on another connection. An hour later it is as well.
+/// RFC 9112 section 9.6: after a close, the next exchange needs another connection. So does one an hour later.
 #[test]
 fn no_exchange_follows_a_close_or_an_hour_of_silence() {
     let dir = Dir::new("closed");
@@ -929,7 +933,7 @@ fn no_exchange_follows_a_close_or_an_hour_of_silence() {
     }
 }
 
-/// The recorded ports of a socket's connection are its own, though an exchange had them a day before.
+/// A recorded socket connection keeps its ports, even if an exchange was given them a day before.
 #[test]
 fn a_kept_connection_gives_way_to_a_recorded_one() {
     let dir = Dir::new("gives-way");
@@ -978,7 +982,7 @@ fn exchanges_of_one_connection_are_one_connection() {
             let shown = uris(&output);
             assert_eq!(shown.len(), 4, "{options:?} {} {shown:?} {frames:#?}", input.display());
             assert!(shown.contains(&"50001\t/c".into()), "{shown:?}");
-            // One source is written in its own order.
+            // A single source is written in its own order.
             assert!(input == &one || frames.windows(2).all(|pair| pair[0].time <= pair[1].time), "{options:?}");
             let goes_on = frames.iter().filter(|frame| {
                 frame.comments.iter().any(|comment| comment.contains("continues the connection of the one before"))
@@ -988,11 +992,12 @@ fn exchanges_of_one_connection_are_one_connection() {
     }
     convert(&["--tcp", "bare"], &several, &dir.join("bare.pcap")).run().expect_status(0);
     assert_eq!(uris(&dir.join("bare.pcap")).len(), 4);
-    // Each file its own capture: nothing to join.
+    // With a capture for each file, there is nothing to join.
     convert(&[], &several, &dir.fresh()).run().expect_status(0);
 }
 
-/// Also those that end connections, which wait for another exchange until the capture ends.
+/// The number includes the packets that end connections. These wait until the capture ends, because another exchange
+/// may follow.
 #[test]
 fn verbose_numbers_are_those_of_all_packets() {
     let dir = Dir::new("verbose-packets");
@@ -1017,8 +1022,8 @@ fn verbose_numbers_are_those_of_all_packets() {
     }
 }
 
-/// One HTTP/1 connection carries one exchange at a time: those that overlap are connections of their own, which no tool
-/// takes for one. As HTTP/2 they are streams of one.
+/// An HTTP/1 connection carries one exchange at a time. So exchanges that overlap are separate connections, and no tool
+/// takes them for one. As HTTP/2, they are streams of one connection.
 #[test]
 fn exchanges_that_cannot_be_joined_get_ports_of_their_own() {
     let dir = Dir::new("not-joined");
@@ -1051,7 +1056,7 @@ fn exchanges_that_cannot_be_joined_get_ports_of_their_own() {
     }
 }
 
-/// After CONNECT, a connection is another protocol's: an exchange with its addresses is another connection.
+/// After CONNECT, a connection carries another protocol, so an exchange with its addresses is another connection.
 #[test]
 fn no_exchange_follows_a_tunnel_on_its_connection() {
     let dir = Dir::new("after-tunnel");
@@ -1077,7 +1082,7 @@ fn no_exchange_follows_a_tunnel_on_its_connection() {
     }
 }
 
-/// A connection of which more exchanges may come is not kept open without bound.
+/// The number of connections that are kept open for more exchanges is bounded.
 #[test]
 fn connections_kept_for_more_exchanges_are_bounded() {
     let dir = Dir::new("kept-bound");
@@ -1094,7 +1099,7 @@ fn connections_kept_for_more_exchanges_are_bounded() {
     assert!(frames.windows(2).all(|pair| pair[0].time <= pair[1].time));
 }
 
-/// What helps against made-up addresses depends on the kind of trace.
+/// The advice about made-up addresses depends on the kind of trace.
 #[test]
 fn missing_addresses_of_http_traces_come_with_advice() {
     let dir = Dir::new("advice");

@@ -45,7 +45,7 @@ fn info_shows_every_field() {
     ];
     let mut events = numbered(events);
     events[1] = cut(events[1].clone(), 100);
-    // 50 bytes before the last event are in none.
+    // 50 bytes before the last write are in no event.
     events[2].seq_num += 50;
     events[3].seq_num += 50;
     let upstream = Connection { local_address: pipe("/run/envoy.sock"), remote_address: None };
@@ -102,7 +102,6 @@ fn info_shows_every_field() {
     assert_eq!(paragraphs.len(), 13);
 }
 
-/// The true bytes and addresses of real traces.
 #[test]
 fn info_shows_the_true_bytes_and_addresses_of_real_traces() {
     let samples: Vec<Sample> = socket_samples();
@@ -122,7 +121,7 @@ fn info_shows_the_true_bytes_and_addresses_of_real_traces() {
         assert_eq!(line["format"], format, "{name}");
         assert_eq!(line["mode"], if sample.streaming { "streamed" } else { "buffered" }, "{name}");
         assert_eq!(line["trace_id"], trace.trace_id, "{name}");
-        // Without addresses there is nothing to see it by.
+        // Without addresses, the role cannot be known.
         if sample.format != Format::JsonString || !sample.streaming {
             assert_eq!(line["role"], if sample.upstream { "upstream" } else { "downstream" }, "{name}");
         }
@@ -148,7 +147,7 @@ fn info_shows_the_true_bytes_and_addresses_of_real_traces() {
     }
 }
 
-/// Messages of one connection whose client says this first, and whose server answers that.
+/// A connection with one question of the client and one answer of the server.
 fn talk(connection: Connection, question: &[u8], answer: &[u8]) -> Vec<TraceWrapper> {
     streamed(1, connection, numbered(vec![read(TIME, question), write(TIME + 1, answer), closed(TIME + 2)]))
 }
@@ -179,7 +178,7 @@ fn a_protocol_is_told_by_its_first_bytes() {
     }
 }
 
-/// What is printed works as it is, and shows HTTP/2 where Wireshark would not by itself.
+/// The printed command works unchanged, and shows HTTP/2 on ports where Wireshark would not.
 #[test]
 fn the_printed_command_dissects_http2() {
     let dir = Dir::new("printed-command");
@@ -188,7 +187,7 @@ fn the_printed_command_dissects_http2() {
     for line in info(&paths) {
         assert!(line["open"].as_str().unwrap().ends_with(",http"), "{line}");
     }
-    // tshark takes its time: three of them.
+    // Each run of tshark takes long, so there are three samples.
     for name in ["1.36.2/h2_str_PROTO_TEXT_", "1.40.0/h2_buf_JSON_BODY_AS_BYTES_17", "1.40.0/h2_str_PROTO_BINARY_143"] {
         let sample = &socket_samples_of(name)[0];
         // A name that a shell would take apart.
@@ -200,7 +199,7 @@ fn the_printed_command_dissects_http2() {
         assert!(command.contains(" -d tcp.port==") && command.ends_with(",http"), "{command}");
         let run = shell(&format!("{command} -Y http2.headers.method -T fields -e http2.headers.method"));
         assert!(run.stdout_text().contains("GET") || run.stdout_text().contains("POST"), "{}{run:?}", sample.name);
-        // Not without it.
+        // Without the option, tshark shows no HTTP/2.
         let bare = command.split(" -d ").next().unwrap();
         assert_eq!(shell(&format!("{bare} -Y http2.headers.method")).stdout, b"", "{}", sample.name);
 
@@ -210,19 +209,19 @@ fn the_printed_command_dissects_http2() {
         let command = run.stderr.lines().last().unwrap().strip_prefix("note: to see it dissected: ").unwrap();
         let run = shell(&format!("{command} -Y http2.headers.method"));
         assert!(!run.stdout.is_empty(), "{command}");
-        // Not where it was told to be quiet, and not beside a capture on standard output.
+        // The command is not printed with -q, nor beside a capture on standard output.
         let quiet = convert(&["-q"], &path, &capture).run().expect_status(0);
         assert_eq!(quiet.stderr, "");
         assert_eq!(convert(&[], &path, Path::new("-")).run().expect_status(0).stderr, "");
     }
-    // Where Wireshark finds out by itself, there is nothing to tell.
+    // Wireshark recognises HTTP/1 by itself, so no option is printed.
     let http1 = sample("1.40.0/h1_str_PROTO_BINARY_133");
     let run = convert(&[], &http1.path, &dir.join("http1.pcapng")).run().expect_status(0);
     assert_eq!(run.stderr, "");
     assert!(!text(&http1.path).contains(" -d "));
 }
 
-/// However many ports there are, one option is enough, in a directory's command too.
+/// One option is enough for any number of ports, also in the command for a directory.
 #[test]
 fn one_option_is_enough_for_many_ports() {
     let dir = Dir::new("ports");
@@ -244,7 +243,7 @@ fn one_option_is_enough_for_many_ports() {
         let last = run.stderr.lines().last().unwrap();
         assert_eq!(last, format!("note: to see it dissected: tshark -r CAPTURE {expected}"));
     }
-    // A port for each of a thousand: the command stays one that can be run.
+    // A thousand traces have a port each, and the command can still be run.
     let traces = dir.fresh();
     for number in 0..1000_u32 {
         let connection =

@@ -1,4 +1,5 @@
-//! What is taken for a trace, under whatever name and in whatever company; and what protobuf's rules make of it.
+//! Which inputs are taken for traces, whatever their names and their neighbours are, and how they are read by
+//! protobuf's rules.
 
 use std::{
     fs,
@@ -38,7 +39,7 @@ fn protobuf_that_is_no_trace_is_refused_and_never_invented() {
             let run = tap2pcap().arg(command).arg(&input).run().expect_status(2);
             assert!(format!("{}{}", run.stderr, run.stdout_text()).contains("not an Envoy tap trace"), "{run:?}");
         }
-        // Whoever says that it is one gets what can be read of it.
+        // A user who says that it is one gets what can be read of it.
         convert(&["--from", "binary"], &input, &dir.join("forced.pcapng")).run().expect_no_panic();
     }
 }
@@ -55,7 +56,7 @@ fn pieces_mean_what_protoc_reads() {
     };
     for name in ["oneof.pb", "merge.pb", "merge2.pb"] {
         let bytes = fs::read(testdata("faults").join(name)).unwrap();
-        // One segment after another: protoc would merge the whole file.
+        // Each segment is read alone, because protoc would merge the whole file.
         let plain = |segment: &[u8]| protoc("--encode", &protoc("--decode", segment));
         let messages: Vec<_> = wire::split_binary(&bytes)
             .into_iter()
@@ -104,7 +105,7 @@ fn limits_have_a_range() {
     convert(&["--max-message", "64"], &input, Path::new("-")).run().expect_no_panic();
 }
 
-/// A message over the limit is left out, whether the trace is read alone or with many others, in small pieces.
+/// A message over the limit is left out, whether the trace is read alone or in small pieces among many others.
 #[test]
 fn a_merge_passes_over_what_a_conversion_does() {
     let dir = Dir::new("max-message-merge");
@@ -134,7 +135,7 @@ fn a_live_stream_is_recognised_by_its_first_message() {
     let first = wire::split_binary(&trace)[0].to_vec();
     let run = tap2pcap().args(&["validate", "-"]).stdin(first).run();
     assert!(run.stdout_text().contains("missing-close"), "{run:?}");
-    // What ends like the beginning of a name is none.
+    // Text that ends like the beginning of a trace's name is no trace.
     for text in ["{\"level\":\"status", "{\"http", "status: h"] {
         tap2pcap().args(&["-", "-"]).stdin(text).run().expect_status(2).expect_stderr("not an Envoy tap trace");
     }
@@ -153,14 +154,14 @@ fn content_decides_in_a_directory_whatever_the_name() {
     assert!(!run.stderr.contains("passed over"), "{run:?}");
     let expected = ["18a_ndjson.ndjson.pcapng", "a.json.pcapng", "connection_5.log.pcapng", "tap_1.pcapng"];
     assert_eq!(paths(&out), expected.map(str::to_owned).into());
-    // What is none is counted in one line.
+    // Files that are no traces are counted in one line.
     fs::write(traces.join("notes.txt"), "not a trace").unwrap();
     fs::write(traces.join("empty"), "").unwrap();
     fs::write(traces.join("package.json"), "{\"name\": \"x\"}").unwrap();
     fs::write(traces.join(".tap2pcap-x.tmp"), "half a capture").unwrap();
     fs::copy(out.join("a.json.pcapng"), traces.join("a.json.pcapng")).unwrap();
     fs::copy(testdata("inputs/tap_request.bin"), traces.join("tap_request")).unwrap();
-    // Nobody may wait for these, nor for a file of any size.
+    // The program must not wait for a pipe or socket, nor read a file of any size.
     fifo(&traces.join("pipe"));
     let _socket = UnixListener::bind(traces.join("socket")).unwrap();
     symlink("itself", traces.join("itself")).unwrap();
@@ -182,7 +183,7 @@ fn content_decides_in_a_directory_whatever_the_name() {
         let run = tap2pcap().arg(command).arg(&traces).run().expect_status(0);
         run.expect_stderr("note: 7 files that are not traces were passed over; -v lists them");
     }
-    // One with a trace's name counts as one.
+    // A file that has the name of a trace counts as one.
     fs::copy(traces.join("tap_request"), traces.join("tap_request.pb")).unwrap();
     let run = convert(&[], &traces, &all).run().expect_status(1);
     run.expect_stderr("tap_request.pb: byte 0, message 0: not an Envoy tap trace");
@@ -199,7 +200,7 @@ fn a_file_without_a_traces_name_that_may_not_be_read_is_passed_over() {
     run.expect_stderr("secret: passed over, ");
 }
 
-/// In the working directory, where `-` would be standard input.
+/// The files are in the working directory, where `-` alone means standard input.
 #[test]
 fn a_file_named_dash_is_a_file() {
     let dir = Dir::new("dash");
@@ -217,11 +218,11 @@ fn a_file_named_dash_is_a_file() {
     let run = run_in(&[".", all.to_str().unwrap()], b"");
     assert_eq!(run.status.code(), Some(0), "{run:?}");
     assert_eq!(streams(&tshark::read(&all)), 4);
-    // The output of this name is standard output, whatever lies there.
+    // As an output, `-` is standard output, even if there is a file of that name.
     let run = run_in(&[".", "-"], b"");
     assert_eq!((run.status.code(), &run.stdout[..4]), (Some(0), &b"\x0a\x0d\x0d\x0a"[..]), "{run:?}");
     assert!(fs::read(traces.join("-")).unwrap() == trace, "the file was overwritten");
-    // Standard input stays standard input, among more inputs than stay open.
+    // `-` stays standard input among more inputs than the program keeps open.
     let many: Vec<String> = (0..40).map(|number| format!("copy_{number}.pb")).collect();
     for name in &many {
         fs::copy(traces.join("tap_1.pb"), traces.join(name)).unwrap();
@@ -234,13 +235,13 @@ fn a_file_named_dash_is_a_file() {
     let frames = tshark::read(&all);
     assert_eq!(frames.iter().filter(|frame| frame.payload == b"from standard input").count(), 1);
     assert_eq!(streams(&frames), 41);
-    // It is no output's rival either.
+    // The output `./-` is not the same as the input `-`.
     let run = run_in(&["-", "./-"], &piped);
     assert_eq!(run.status.code(), Some(0), "{run:?}");
     assert!(fs::read(traces.join("-")).unwrap().starts_with(b"\x0a\x0d\x0d\x0a"));
 }
 
-/// A file that a conversion refuses is not a trace without errors.
+/// A file that a conversion refuses is an error for the other commands as well.
 #[test]
 fn all_commands_agree_on_what_holds_nothing_readable() {
     let dir = Dir::new("nothing");

@@ -14,7 +14,7 @@ use tap2pcap::{
 
 use crate::util::{self, Dir};
 
-/// Traces of each kind, in every encoding, and one in which something is wrong.
+/// Traces of each kind and in every encoding, and one with a flaw.
 const TRACES: [&str; 6] = [
     WHOLE,
     "testdata/envoy/1.36.2/uds_str_250.pb_length_delimited",
@@ -26,7 +26,7 @@ const TRACES: [&str; 6] = [
 
 const WHOLE: &str = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb";
 
-/// What the program calls its settings in comments.
+/// The names that the program gives its settings in comments.
 static NAMES: SettingNames = SettingNames { role: "--role", start_time: "--start-time", mss: "--mss", map: "--map" };
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
     wire::{append_field, append_varint},
 };
 
-/// A trace of three events, the one in the middle larger than the limit.
+/// A trace of three events, the second of which is the largest.
 fn with_a_large_one(dress: Dress) -> Vec<u8> {
     let events = [read(TIME, b"before"), read(TIME + 1, &[b'x'; 20_000]), read(TIME + 2, b"after")];
     dress.file(&fixture::streamed(1, downstream(), events))
@@ -27,7 +27,7 @@ fn with_a_large_one(dress: Dress) -> Vec<u8> {
 fn a_message_over_the_limit_is_passed_over() {
     let dir = Dir::new("max-message");
     for dress in [Dress::Binary, Dress::Delimited] {
-        // Longer than one read, so that it is not there in full when its length is.
+        // The event is longer than one read, so its length is known before all of it is there.
         let events = [read(TIME, b"before"), read(TIME + 1, &vec![b'x'; 2 << 20]), read(TIME + 2, b"after")];
         let trace = dress.file(&fixture::streamed(1, downstream(), events));
         let input = dir.fresh().join("trace");
@@ -120,7 +120,7 @@ fn events_and_fields_beyond_their_limits_are_passed_over() {
     }
 }
 
-/// Conversion, HAR, `validate` and `info` of one input, each in so many MiB of address space.
+/// Runs a conversion, HAR, `validate` and `info` on one input, each in so many MiB of address space.
 fn all_within(dir: &Dir, mebibytes: u64, options: &[&str], input: &Path) -> [Run; 4] {
     let output = |name: &str| tap2pcap().args(options).arg(input).arg(dir.join(name)).run_within(mebibytes);
     let inspect = |command: &str| tap2pcap().args(&[command]).args(options).arg(input).run_within(mebibytes);
@@ -139,7 +139,7 @@ fn request(fields: &[(&str, &[u8])]) -> Vec<u8> {
     field(1, &field(1, &fields.collect::<Vec<u8>>()))
 }
 
-/// Two bytes make an event, a header field, a cookie: they must not take a hundred each.
+/// Two bytes of a trace make an event, a header field or a cookie, which must not take a hundred bytes each.
 #[test]
 fn millions_of_tiny_records_take_little_memory() {
     const SIZE: usize = 2 << 20;
@@ -177,11 +177,11 @@ fn millions_of_findings_take_little_memory() {
     let input = dir.create("trace.pb_length_delimited", bytes);
     let [run, _, validate, _] = all_within(&dir, 64, &[], &input);
     run.expect_status(1).expect_stderr("524268 more findings like these");
-    // None of them is lost on the way.
+    // Each of them is printed.
     assert_eq!(validate.stdout.iter().filter(|byte| **byte == b'\n').count(), 524_288 + 1);
 }
 
-/// Addresses are kept for as long as their connection is open, and by more than one stage.
+/// Several stages keep the addresses of a connection for as long as it is open.
 #[test]
 fn long_addresses_take_little_memory() {
     const CONNECTIONS: u64 = 150;
@@ -199,7 +199,7 @@ fn long_addresses_take_little_memory() {
     assert_eq!(validate.stdout_text().matches(" error ").count(), 0, "each is one line");
     assert_eq!(validate.stdout_text().matches("only its beginning is kept").count() as u64, CONNECTIONS);
     assert!(info.stdout_text().lines().count() as u64 >= CONNECTIONS);
-    // One that is as long as they may be is whole.
+    // An address of the greatest length that is allowed is kept whole.
     let name = "n".repeat(1024);
     let whole = streamed(1, Connection { local_address: pipe(&name), ..downstream() }, [read(TIME, b"x")]);
     let run = tap2pcap().args(&["info", "--json"]).arg(dir.create("whole.pb", Dress::Binary.file(&whole))).run();
@@ -221,14 +221,14 @@ fn large_bodies_of_many_exchanges_take_little_memory() {
     let mut bytes: Vec<u8> = (0..EXCHANGES).flat_map(head).collect();
     (0..EXCHANGES).for_each(|id| bytes.extend(part(id, 3, &body)));
     let input = dir.create("trace.pb", bytes);
-    // HAR needs both halves of an exchange whole, so it holds what one message may have.
+    // HAR needs both halves of an exchange whole, so it holds as much as one message may have.
     let options = ["--max-message", "4194304"];
     for (run, status) in all_within(&dir, 64, &options, &input).into_iter().zip([0, 0, 0, 0]) {
         run.expect_status(status);
     }
 }
 
-/// A gibibyte of nothing in a mebibyte: read to its end, in little memory, or refused at once.
+/// A gibibyte of zeros is packed in a mebibyte. It is read to its end in little memory, or refused at once.
 #[test]
 fn a_compression_bomb_takes_no_memory() {
     let dir = Dir::new("bomb");
@@ -267,7 +267,7 @@ fn zstandard(bytes: &[u8], window_log: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Bombs of other kinds, through everything that reads traces.
+/// Other compression bombs, with every command.
 #[test]
 fn no_packing_makes_memory_grow() {
     const LIMIT: [&str; 2] = ["--max-message", "1048576"];
@@ -302,7 +302,7 @@ fn no_packing_makes_memory_grow() {
         }
         assert!(!info.stdout.is_empty(), "{name}: {info:?}");
     }
-    // Packed twice: what comes out is no trace, and nobody goes on unpacking.
+    // These are packed twice. Unpacked once, they are no trace, and are not unpacked further.
     for (name, bytes) in [("twice.pb.gz", gzip(&gzip(&start))), ("twice.pb.zst", zstandard(&gzip(&start), 20))] {
         let input = dir.create(name, bytes);
         for run in all_within(&dir, 48, &LIMIT, &input) {
@@ -313,7 +313,7 @@ fn no_packing_makes_memory_grow() {
     }
 }
 
-/// A Zstandard frame asks for a window, and gets it up to 128 MiB, as from `zstd` itself.
+/// A Zstandard frame asks for a window. It gets up to 128 MiB, as much as `zstd` itself allows.
 #[test]
 fn a_window_beyond_what_zstandard_allows_is_refused() {
     let dir = Dir::new("window");
@@ -331,7 +331,7 @@ fn a_window_beyond_what_zstandard_allows_is_refused() {
     }
 }
 
-/// Zeros that stand for lost bytes are there once, not once for each connection that lost some.
+/// The zeros that stand for lost bytes are in memory once, not once for each connection that lost some.
 #[test]
 fn zeros_of_many_connections_take_the_memory_of_one() {
     let dir = Dir::new("zeros");
@@ -349,7 +349,7 @@ fn zeros_of_many_connections_take_the_memory_of_one() {
         .arg(&input)
         .arg("/dev/null")
         .run_within(96);
-    // None of them says that it closed.
+    // The traces have no closed event, which is only a warning.
     run.expect_status(0);
 }
 

@@ -1,4 +1,4 @@
-//! Bytes that Envoy did not record: every byte that it did stands at its true place, and the lost ones show as lost.
+//! Bytes that Envoy did not record show as lost, and every byte that it recorded stands at its true place.
 
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path};
 
@@ -27,7 +27,7 @@ const KINDS: [Kind; 2] = [Kind::Read, Kind::Write];
 const NOT_KNOWN: &str = "how many there were is not known";
 const STOPPED: &str = "recording of this direction stopped here";
 
-/// Streamed traces over their limits that know how long each event was.
+/// Streamed traces whose events were cut, with positions that tell the true lengths.
 fn numbered() -> Vec<Sample> {
     let samples: Vec<_> = socket_samples()
         .into_iter()
@@ -37,17 +37,17 @@ fn numbered() -> Vec<Sample> {
     samples
 }
 
-/// Who sends the bytes that Envoy read or wrote.
+/// The sender of the bytes that Envoy read or wrote.
 fn source(converted: &Converted, kind: Kind) -> Option<SocketAddr> {
     converted.of(kind).first()?.src
 }
 
-/// Places and lengths that the trace itself gives its events.
+/// Expects the places and lengths that the trace itself gives its events.
 fn expect_places(converted: &Converted, conversation: &Conversation<'_>, zero: bool) {
     let name = &converted.sample.name;
     for kind in KINDS {
         let source = source(converted, kind).unwrap();
-        // What there was, as far as the trace knows: `None` for a lost byte.
+        // The bytes of this direction, with `None` for a lost byte.
         let mut bytes: Vec<Option<u8>> = Vec::new();
         for event in converted.trace.data().filter(|event| event.kind == kind) {
             bytes.extend(event.payload.iter().copied().map(Some));
@@ -89,7 +89,7 @@ fn every_byte_stands_at_its_true_place() {
                 expect_places(&converted, &conversation, mode == "zero");
                 let cut = converted.frames.iter().filter(|frame| frame.len != frame.cap_len).count();
                 assert_eq!(cut > 0, mode == "snap", "{name}");
-                // Wireshark must notice numbers that are skipped, and has no reason to doubt the others.
+                // Wireshark must notice skipped sequence numbers, and has no reason to doubt the others.
                 let doubts = converted.frames.iter().filter(|frame| frame.analysis).count();
                 assert_eq!(doubts > 0, mode == "gap", "{name}");
                 if mode != "gap" {
@@ -100,7 +100,7 @@ fn every_byte_stands_at_its_true_place() {
     }
 }
 
-/// Says for each message of an HTTP/1 connection, in order, what Wireshark dissects of its head.
+/// What Wireshark dissects of the head of each message of an HTTP/1 connection, in order.
 fn http(capture: &Path, options: &[&str]) -> Vec<String> {
     let fields = "-Y http.request||http.response -T fields -e http.request.method -e http.request.uri -e \
                   http.response.code -e http.content_length_header";
@@ -129,7 +129,7 @@ fn http_messages_with_a_cut_body_and_after_one_are_dissected() {
             }
             let lines = tshark::lines(&snap, &["-Y", "_ws.malformed || _ws.expert.severity >= 0x600000"]);
             assert!(lines.is_empty(), "{name}: {lines:?}");
-            // Wireshark holds a head back until the body that it promises is there, unless it is told not to.
+            // Wireshark shows a head only when the whole announced body is there, unless it is told otherwise.
             let gap = capture(&dir, &["--truncated", "gap"], &messages);
             assert_eq!(http(&gap, &["-o", "http.desegment_body:FALSE"]), MESSAGES, "{name}, gap");
             if version == "1.40" {
@@ -152,7 +152,7 @@ fn events(message: &mut TraceWrapper) -> &mut [SocketEvent] {
     }
 }
 
-/// A cut packet's comment says how many bytes of how many are there; packets that are whole have nothing to say.
+/// The comment of a cut packet says how many of its bytes are there. A whole packet has no comment.
 #[test]
 fn cut_packets_say_how_much_is_there() {
     let (mut known, mut unknown, mut joined) = (0, 0, 0);
@@ -185,7 +185,7 @@ fn cut_packets_say_how_much_is_there() {
                 let [comment] = frame.comments.as_slice() else { panic!("{name}: {frame:?}") };
                 assert!(comment.starts_with(&expected), "{name}: '{comment}', expected '{expected}'");
                 assert!(frame.cap_len < frame.len, "{name}: {frame:?}");
-                // What precedes the rest in a packet of its own is not in this one.
+                // The preface is in a packet of its own, before this one.
                 let rest = payload.strip_prefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").filter(|rest| !rest.is_empty());
                 let payload = rest.unwrap_or(payload);
                 assert_eq!((frame.time, frame.payload.as_slice()), (*time, payload), "{name}: {frame:?}");
@@ -195,7 +195,7 @@ fn cut_packets_say_how_much_is_there() {
                 if event.true_len.is_some() {
                     known += 1;
                 } else {
-                    // One byte stands for all.
+                    // One byte stands for all lost ones.
                     assert_eq!(frame.tcp_len as usize, payload.len() + 1, "{name}: {frame:?}");
                     unknown += 1;
                 }
@@ -206,8 +206,8 @@ fn cut_packets_say_how_much_is_there() {
     assert!(known > 40 && unknown > 40 && joined > 3, "{known} {unknown} {joined}");
 }
 
-/// Before 1.37 nothing tells how long an event was: what is there stands in order, and no two pieces touch that did not
-/// in truth.
+/// Before 1.37, nothing tells how long an event was. The recorded bytes stand in order, and two pieces are adjacent
+/// only if they really were.
 #[test]
 fn unknown_lengths_keep_pieces_apart() {
     let traces = all().iter().filter(|c| c.sample.limited && c.sample.streaming && c.sample.version == "1.36.2");
@@ -283,15 +283,15 @@ fn lost_segments_are_headers_only() {
             3 > ACK 74502+0 ack 8"
         ),
     );
-    // The cut is said in every mode in which a packet is there to say it.
+    // Each mode that writes a packet for the event says that it is cut.
     for mode in ["snap", "gap", "zero"] {
         let frames = frames_of(&dir, &["--truncated", mode], &messages);
         assert_eq!(frames[3].comments, ["10 of the 4500 bytes that Envoy read are here"], "{mode}");
     }
 }
 
-/// The limit of a buffered trace is one for the whole direction; later bytes are not there at all, and nobody says how
-/// many there were. The other direction goes on.
+/// A buffered trace has one limit for a whole direction. Later bytes are not in it at all, and nothing says how many
+/// there were. The other direction goes on.
 #[test]
 fn a_buffered_direction_that_was_cut_did_not_go_silent() {
     let dir = Dir::new("buffered-cut");
@@ -322,7 +322,7 @@ fn a_buffered_direction_that_was_cut_did_not_go_silent() {
     }
     frames.iter().for_each(|frame| frame.expect_sound(&"buffered cut"));
 
-    // Real ones: a comment in every direction that was cut, none in the others.
+    // In real traces, there is a comment in every direction that was cut, and in no other.
     let mut stopped = 0;
     for converted in all().iter().filter(|converted| converted.sample.limited && !converted.sample.streaming) {
         for kind in KINDS {
@@ -336,7 +336,7 @@ fn a_buffered_direction_that_was_cut_did_not_go_silent() {
     assert!(stopped > 10, "{stopped}");
 }
 
-/// Each run of bytes that is no text became one space, and `truncated` stays false; positions tell.
+/// Each run of bytes that are no text became one space, and `truncated` stays false. Positions tell the true length.
 #[test]
 fn binary_data_that_became_spaces_counts_as_lost() {
     let dir = Dir::new("as-string");
@@ -370,7 +370,7 @@ fn binary_data_that_became_spaces_counts_as_lost() {
         assert!(whole.comments.is_empty() && whole.len == whole.cap_len, "{whole:?}");
     }
 
-    // HTTP/2 is binary: hardly a frame survives, and yet every event begins where it did.
+    // HTTP/2 is binary, so hardly a frame survives, and yet every event begins at its true place.
     let mut count = 0;
     let strings = |converted: &&Converted| {
         let sample = &converted.sample;
@@ -421,7 +421,7 @@ fn missing_events_are_a_gap() {
         2 > PSH ACK 4+7 ack 1 captured 0";
     expect_transcript(&frames, &format!("{head}{lost}\n{tail}"));
     frames.iter().for_each(|frame| frame.expect_sound(&"missing"));
-    // Nothing says who sent what is not there.
+    // Nothing tells which side sent the missing bytes.
     assert!(missing_comment(&frames, 7).comments[0].contains("not known"), "{frames:#?}");
     let frames = frames_of(&dir, &["--truncated", "zero"], &without(1));
     expect_transcript(&frames, &format!("{head}{}\n{tail}", lost.replace(" captured 0", "")));
@@ -429,7 +429,7 @@ fn missing_events_are_a_gap() {
     let frames = frames_of(&dir, &["--truncated", "gap"], &without(1));
     expect_transcript(&frames, &format!("{head}0 > PSH ACK 1+3 ack 1\n{tail}"));
 
-    // The first event: the trace begins with the connection, and positions with 1.
+    // The first event is missing. The trace begins with the connection, and positions begin with 1.
     let frames = frames_of(&dir, &[], &without(0));
     missing_comment(&frames, 3);
     expect_transcript(
@@ -439,18 +439,18 @@ fn missing_events_are_a_gap() {
             .replace("\n        3 <", "\n        2 <")
             .replace("\n        4 ", "\n        3 "),
     );
-    // The last one, before `closed`.
+    // The last event before `closed` is missing.
     let frames = frames_of(&dir, &[], &without(3));
     missing_comment(&frames, 4);
     let both = Conversation::follow("last", &frames, Skips::Never);
     assert_eq!(both.halves[0].bytes() + both.halves[1].bytes(), 3 + 7 + 5 + 4);
-    // A trace that begins in the middle lacks nothing that it could know of.
+    // Nothing shows what a trace lacks that begins in the middle.
     let frames = frames_of(&dir, &[], &without(0)[1..]);
     assert!(frames.iter().all(|frame| frame.len == frame.cap_len), "{frames:#?}");
     assert_eq!(streams(&frames).len(), 1);
 }
 
-/// Any event of a real trace may be missing; what is there is all there, and in truth there was so much.
+/// An event of a real trace is removed. All other bytes are there, and the number of missing ones is right.
 #[test]
 fn any_event_of_a_real_trace_may_be_missing() {
     let dir = Dir::new("any-event");
@@ -461,7 +461,7 @@ fn any_event_of_a_real_trace_may_be_missing() {
         .map(|missing| {
             let mut messages = messages.clone();
             messages.remove(missing);
-            // A port of its own, so that Wireshark does not remark that one is used again.
+            // Each has a port of its own, so that Wireshark does not remark that a port is used again.
             let client = sample.truths[0].client.unwrap();
             let map = format!("{client}={}:{}", client.ip(), 50_000 + missing);
             capture(&dir, &["--map", &map], &messages)
@@ -477,8 +477,9 @@ fn any_event_of_a_real_trace_may_be_missing() {
     }
 }
 
-/// As the admin endpoint streams them, an event is told before the next one of its connection says how long it was.
-/// The rest follows as soon as that is known, and its comment does not call it an event that is missing.
+/// The admin endpoint interleaves connections, so an event is written before the next one of its connection tells its
+/// length. The missing bytes follow as soon as the length is known, and their comment does not call them a missing
+/// event.
 #[test]
 fn interleaved_connections_get_their_lost_bytes_later() {
     let dir = Dir::new("interleaved-cut");
@@ -518,7 +519,8 @@ fn interleaved_connections_get_their_lost_bytes_later() {
     frames.iter().for_each(|frame| frame.expect_sound(&"interleaved"));
 }
 
-/// A hostile trace can claim any number of lost bytes. The capture stays small, and the next byte still stands right.
+/// A hostile trace can claim any number of lost bytes. The capture stays small, and the next byte is still at its true
+/// place.
 #[test]
 fn a_claim_of_terabytes_stays_small() {
     let dir = Dir::new("claim");
@@ -550,7 +552,7 @@ fn a_claim_of_terabytes_stays_small() {
     }
 }
 
-/// Positions that go back or repeat tell nothing; the bytes are there.
+/// Positions that go back or repeat mean nothing, and no recorded byte is lost.
 #[test]
 fn positions_that_contradict_the_bytes_lose_none() {
     let dir = Dir::new("contradiction");
@@ -568,7 +570,7 @@ fn positions_that_contradict_the_bytes_lose_none() {
     frames.iter().for_each(|frame| frame.expect_sound(&"contradiction"));
 }
 
-/// Positions are an attacker's: their gaps may add up to more than 64 bits hold.
+/// Positions may be made up by an attacker, so that the lost bytes add up to more than 64 bits hold.
 #[test]
 fn a_count_of_lost_bytes_stops_at_the_largest_number() {
     let dir = Dir::new("lost-bytes");

@@ -1,7 +1,7 @@
 //! Judges the program from outside: real traces in, captures out, read back with the tools that people open them with.
 
-// A test that panics has found something.
-// Nothing outside of a test program uses what is public in it.
+// A test fails by a panic, so unwrap and expect are fine.
+// Nothing outside of a test program uses its public items.
 #![allow(unreachable_pub)]
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ mod conversation;
 mod descriptors;
 mod directories;
 mod documentation;
-mod ends;
+mod endpoints;
 mod escaping;
 mod fixture;
 mod formats;
@@ -31,6 +31,7 @@ mod manifest;
 mod marks;
 mod memory;
 mod merge;
+mod messages;
 mod multiplex;
 mod oracle;
 mod outputs;
@@ -55,7 +56,6 @@ mod tcp;
 mod tcp_tools;
 mod timelines;
 mod times;
-mod told;
 mod tshark;
 mod util;
 mod validate;

@@ -15,10 +15,10 @@ use crate::util::ROOT;
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub path: PathBuf,
-    /// Version and name, for people.
+    /// Version and name, for messages.
     pub name: String,
     pub version: String,
-    /// The first word of its scenario.
+    /// The first word of the scenario's name.
     pub kind: String,
     pub format: Format,
     pub streaming: bool,
@@ -39,17 +39,17 @@ pub struct Truth {
     pub write: Bytes,
 }
 
-/// Bytes that a client or server logged.
+/// The bytes that a client or server logged.
 #[derive(Clone, Debug)]
 pub struct Bytes {
     pub len: u64,
     pub sha256: String,
-    /// The bytes themselves, where there were few.
+    /// The bytes themselves, if there were few.
     pub bytes: Option<Vec<u8>>,
 }
 
 impl Bytes {
-    /// Whether `bytes` are these.
+    /// Whether `bytes` are the logged ones.
     pub fn are(&self, bytes: &[u8]) -> bool {
         self.len == bytes.len() as u64 && self.sha256 == hex(&Sha256::digest(bytes))
     }
@@ -99,7 +99,7 @@ impl Sample {
 pub fn samples() -> Vec<Sample> {
     let mut samples: Vec<_> = ["1.36.2", "1.40.0"].into_iter().flat_map(of_version).collect();
     samples.sort_by(|a, b| a.name.cmp(&b.name));
-    // A test that loops over nothing would show nothing.
+    // A test that loops over no samples would pass.
     assert_eq!(samples.len(), 242);
     samples
 }
@@ -111,7 +111,7 @@ pub fn socket_samples() -> Vec<Sample> {
     samples
 }
 
-/// Those whose version and name start so; there must be some.
+/// The samples whose version and name start with `prefix`. There must be some.
 #[track_caller]
 pub fn socket_samples_of(prefix: &str) -> Vec<Sample> {
     let samples: Vec<_> = socket_samples().into_iter().filter(|sample| sample.name.starts_with(prefix)).collect();
@@ -119,7 +119,7 @@ pub fn socket_samples_of(prefix: &str) -> Vec<Sample> {
     samples
 }
 
-/// The one whose version and name start so.
+/// The only sample whose version and name start with `prefix`.
 #[track_caller]
 pub fn sample(prefix: &str) -> Sample {
     let samples = socket_samples_of(prefix);

@@ -1,4 +1,4 @@
-//! The marks in pcapng that tell what was recorded and what was made up, read block by block and with tshark.
+//! The marks in pcapng that say what was recorded and what was made up, read block by block and with tshark.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
     util::{CAPINFOS, Dir, TCPDUMP, convert, on_all_cores, tap2pcap},
 };
 
-/// What the tests look at of a pcapng block (draft-ietf-opsawg-pcapng).
+/// The parts of a pcapng block that the tests look at (draft-ietf-opsawg-pcapng).
 #[derive(Debug, PartialEq, Eq)]
 enum Block {
     Section { application: String },
@@ -36,7 +36,8 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-/// Code and value of options, or type and value of records: they look the same. A zero ends them.
+/// The codes and values of options, or the types and values of records. Both have the same layout, and a zero ends
+/// them.
 fn options(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
     let mut options = Vec::new();
     while !bytes.is_empty() && u16_at(bytes, 0) != 0 {
@@ -103,7 +104,7 @@ fn record((kind, value): (u16, &[u8])) -> (IpAddr, String) {
     (address, text(name))
 }
 
-/// A trace file and the interface that it must become.
+/// The interface of a trace file.
 fn interface(name: &str) -> Block {
     Block::Interface { link_type: 1, snap_length: 262_144, name: name.to_owned(), resolution: 9 }
 }
@@ -129,7 +130,7 @@ fn sections_name_the_program_and_interfaces_the_trace_files() {
     for name in &names {
         assert!(interfaces.contains(&&interface(name)), "{name}: {interfaces:?}");
     }
-    // A packet's interface must have been described before it.
+    // The interface of a packet must be described before the packet.
     let mut described = 0;
     for block in &blocks {
         match block {
@@ -153,7 +154,7 @@ fn sections_name_the_program_and_interfaces_the_trace_files() {
     }
     assert!(names.is_empty(), "{names:?}");
 
-    // libpcap wants one link type and one snap length, and tells the times to the nanosecond.
+    // libpcap wants one link type and one snap length, and shows the times to the nanosecond.
     let path = output.to_str().unwrap();
     let listing = TCPDUMP.run(["-n", "-tt", "--time-stamp-precision=nano", "-r", path], &[]);
     let times: Vec<u64> = listing
@@ -180,7 +181,7 @@ fn the_first_packet_of_a_connection_says_where_it_comes_from() {
         assert!(lines[0].starts_with(&start), "{name}: '{comment}', expected '{start}'");
         let made_up = "synthesized: Ethernet, IP and TCP headers, sequence numbers, handshake, acknowledgements, close";
         assert_eq!(lines[1], made_up, "{name}");
-        // Every address that the trace lacks is told, and no other.
+        // The comment names every address that the trace lacks, and no other.
         let first = &converted.frames[0];
         for address in [first.src.unwrap(), first.dst.unwrap()] {
             let told = lines[2..].iter().any(|line| line.contains(&address.to_string()));
@@ -188,7 +189,7 @@ fn the_first_packet_of_a_connection_says_where_it_comes_from() {
         }
         let timeless = lines[2..].iter().any(|line| line.contains("no time"));
         assert_eq!(timeless, converted.trace.events.is_empty(), "{name}: {comment}");
-        // Nothing but the first packet, cut ones and HTTP/2's preface has anything to say.
+        // Only the first packet, cut packets and HTTP/2's preface have comments.
         let is_preface = |frame: &&Frame| frame.payload == b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let silent = converted.frames[1..].iter().filter(|frame| frame.len == frame.cap_len);
         for frame in silent.filter(|frame| !is_preface(frame)) {
@@ -212,9 +213,9 @@ fn the_comment_says_what_was_not_made_up() {
     let headers = "\nsynthesized: Ethernet, IP and TCP headers, sequence numbers";
     let session = ", handshake, acknowledgements, close";
     assert_eq!(full, format!("{start}{downstream_words}{headers}{session}"));
-    // Bare mode makes less up.
+    // Bare mode makes up less.
     assert_eq!(first_comment(&["--tcp", "bare"], downstream()), format!("{start}{downstream_words}{headers}"));
-    // A role that the user gave is not one that was found out.
+    // A role that the user gave is marked as such.
     let given = first_comment(&["--role", "upstream"], downstream());
     assert_eq!(given, format!("{start}upstream (--role: Envoy opened the connection){headers}{session}"));
     let mapped = first_comment(&["--map", "10.0.0.1=203.0.113.1"], downstream());
@@ -230,8 +231,8 @@ fn the_comment_says_what_was_not_made_up() {
     assert!(frames[0].comments[0].contains(", trace_id 3, buffered, downstream ("), "{:?}", frames[0]);
 }
 
-/// The packet's flags say which way Envoy saw it go: inbound what it read, outbound what it wrote. A capture of loopback
-/// tells by nothing else.
+/// The flags of a packet say which way Envoy saw it go: inbound if Envoy read it, outbound if it wrote it. A capture of
+/// the loopback interface shows this in no other way.
 #[test]
 fn directions_are_those_that_envoy_saw() {
     let mut told = 0;
@@ -242,7 +243,7 @@ fn directions_are_those_that_envoy_saw() {
         let local = oracle::socket(connection.local_address.as_ref());
         let remote = oracle::socket(connection.remote_address.as_ref());
         for frame in &converted.frames {
-            // From the remote side, or not from the local one.
+            // The packet comes from the remote side, or not from the local one.
             let expected = match (local, remote) {
                 (_, Some(remote)) => 1 + u32::from(frame.src != Some(remote)),
                 (Some(local), None) => 1 + u32::from(frame.src == Some(local)),
@@ -251,7 +252,7 @@ fn directions_are_those_that_envoy_saw() {
             assert_eq!(frame.direction, Some(expected), "{name}: {frame:?}");
             told += 1;
         }
-        // Where the trace has no address, the bytes tell.
+        // If the trace has no address, the bytes tell.
         for (kind, direction) in [(oracle::Kind::Read, 1), (oracle::Kind::Write, 2)] {
             let frames = converted.frames.iter().filter(|frame| frame.direction == Some(direction));
             let bytes: Vec<u8> = frames.flat_map(|frame| frame.payload.clone()).collect();
@@ -313,7 +314,7 @@ fn name_resolution_blocks_hold_the_true_names() {
     assert!(count >= 8, "{count}");
 }
 
-/// pcap has no place for marks; the packets are the same.
+/// pcap has no place for marks, but its packets are the same.
 #[test]
 fn pcap_holds_the_same_packets() {
     let dir = Dir::new("same-packets");
@@ -340,7 +341,8 @@ fn pcap_holds_the_same_packets() {
     }
 }
 
-/// Trace content is an attacker's; it must not reach a terminal or another tool raw, nor outgrow its option.
+/// The content of a trace may come from an attacker. It must not reach a terminal or another tool unescaped, nor
+/// outgrow its option.
 #[test]
 fn names_are_escaped_and_bounded() {
     let dir = Dir::new("hostile-names");
@@ -349,7 +351,7 @@ fn names_are_escaped_and_bounded() {
     let own = dir.fresh();
     let (input, output) = (own.join("evil\u{1b}[2J.pb"), own.join("out.pcapng"));
     fs::write(&input, Dress::Binary.file(&streamed(1, connection, [read(TIME, b"r"), closed(TIME)]))).unwrap();
-    // No socket's path is that long, or has such characters.
+    // No real path of a socket is so long or has such characters.
     convert(&["--from", "binary"], &input, &output).run().expect_status(1).expect_stderr("an address of 1000");
     let blocks = blocks(&output);
     for block in &blocks {

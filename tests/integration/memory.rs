@@ -1,4 +1,4 @@
-//! Streams without end, in little memory.
+//! Long streams take little memory.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ pub fn peak(process: u32) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// 1 GiB of events of 16 KiB, 1 MiB and a few bytes goes through 64 MiB.
+/// 1 GiB of events of 16 KiB, 1 MiB and three bytes is converted in 64 MiB.
 #[test]
 fn a_stream_of_a_gibibyte_takes_little_memory() {
     const STREAM: usize = 1 << 30;
@@ -46,7 +46,7 @@ fn a_stream_of_a_gibibyte_takes_little_memory() {
             stdin.write_all(&round).unwrap();
             rounds += 1;
         }
-        // Everything but what the pipe holds was read now.
+        // The program has read everything but what is in the pipe.
         (rounds, stdin)
     });
     let mut stdout = child.stdout.take().unwrap();

@@ -25,7 +25,7 @@ use crate::{
     wait::{PATIENCE, wait_until, wait_until_idle, within},
 };
 
-/// The flag of a connection's first packet, alone.
+/// The only flag of a connection's first packet.
 const SYN: u16 = 2;
 
 /// Runs the program with at most 256 open files, and returns its peak memory in KiB as well.
@@ -43,7 +43,7 @@ fn within_256_files(options: &[&str], input: &Path, output: &Path) -> (crate::ut
     (running.finish(), highest)
 }
 
-/// Ten thousand traces of one busy second.
+/// Ten thousand traces of the same second.
 #[test]
 fn ten_thousand_traces_fit_into_256_files_and_little_memory() {
     const COUNT: u32 = 10_000;
@@ -102,7 +102,7 @@ fn ten_thousand_traces_fit_into_256_files_and_little_memory() {
     assert!(highest > 1024 && highest < MOST_KIB, "{highest} KiB to merge packed ones");
 }
 
-/// Traces larger than what a writing thread takes at once: each job then has more files open.
+/// Traces that are larger than the buffer of a writing thread, so that each job has more files open.
 #[test]
 fn large_traces_and_many_jobs_fit_into_256_files() {
     let dir = Dir::new("many-jobs");
@@ -125,14 +125,14 @@ fn large_traces_and_many_jobs_fit_into_256_files() {
     assert_eq!(paths(&out).len(), 150);
 }
 
-/// More traces than stay open at once, each with a different start, end and format.
+/// More traces than the program keeps open at once, each with a different start, end and format.
 #[test]
 fn packets_of_many_traces_are_in_the_order_of_time() {
     let dir = Dir::new("order");
     let traces = dir.fresh();
     let formats = [Dress::Binary, Dress::Delimited, Dress::DenseText, Dress::Json];
     for number in 0..200_u32 {
-        // Some after one another, some within others, names in no order.
+        // Some traces follow one another, some lie within others, and the order of the names is another one.
         let start = TIME + u64::from(number * 37 % 200) * 1_000;
         let end = start + 500 + u64::from(number % 7) * 20_000;
         let dress = formats[number as usize % formats.len()];
@@ -146,7 +146,7 @@ fn packets_of_many_traces_are_in_the_order_of_time() {
     assert_eq!(streams(&frames), 200);
     frames.iter().for_each(|frame| frame.expect_sound(&"merged"));
     TCPDUMP.run(["-n", "-r", all.to_str().unwrap()], &[]);
-    // As many inputs as words on the command line give the same packets as their directory, in any order.
+    // The same inputs named on the command line, in any order, give the same packets as their directory.
     let mut command = tap2pcap();
     for name in paths(&traces) {
         command = command.arg(traces.join(name));
@@ -155,7 +155,7 @@ fn packets_of_many_traces_are_in_the_order_of_time() {
     assert!(fs::read(dir.join("named.pcapng")).unwrap() == fs::read(&all).unwrap(), "named inputs differ");
 }
 
-/// Where two events are of the same time, the order of the inputs decides.
+/// If two events have the same time, the order of the inputs decides.
 #[test]
 fn events_of_one_time_come_in_the_order_of_the_inputs() {
     let dir = Dir::new("ties");
@@ -177,7 +177,8 @@ fn events_of_one_time_come_in_the_order_of_the_inputs() {
     }
 }
 
-/// Both ends of one connection, tapped by two Envoys, and a third recording of it: three streams, never one.
+/// Two Envoys tapped the two ends of a connection, and there is a third recording of it. They are three streams, never
+/// one.
 #[test]
 fn connections_with_the_same_addresses_at_the_same_time_stay_apart() {
     let dir = Dir::new("same-addresses");
@@ -188,7 +189,7 @@ fn connections_with_the_same_addresses_at_the_same_time_stay_apart() {
     let one = streamed(1, end.clone(), numbered(inbound.clone()));
     let two = streamed(2, other_end.clone(), numbered(outbound.clone()));
     let three = vec![buffered(1, end, inbound)];
-    // Once in files of their own, once in one stream, where trace_id tells them apart.
+    // The recordings are in separate files, and in one stream, where trace_id tells them apart.
     let names = [("one", &one), ("two", &two), ("three", &three)];
     let files = names.map(|(name, messages)| dir.create(&format!("{name}.pb"), Dress::Binary.file(messages)));
     let mut together = vec![one[0].clone(), two[0].clone()];
@@ -219,7 +220,7 @@ fn connections_with_the_same_addresses_at_the_same_time_stay_apart() {
     }
 }
 
-/// One after the other, the addresses stay as they were, and each connection is a stream of its own.
+/// Connections that follow each other keep their addresses, and each is a stream of its own.
 #[test]
 fn connections_with_the_same_addresses_one_after_the_other_keep_them() {
     let dir = Dir::new("reused-addresses");
@@ -227,7 +228,7 @@ fn connections_with_the_same_addresses_one_after_the_other_keep_them() {
         let events = vec![read(start, b"question"), write(start + 100, b"answer"), closed(start + 200)];
         dir.create(&format!("{id}.pb"), Dress::Binary.file(&streamed(id, downstream(), numbered(events))))
     };
-    // The second one opens the moment the first one closes.
+    // The second connection opens at the time at which the first one closes.
     let files = [one(TIME, 1), one(TIME + 200, 2), one(TIME + 1000, 3)];
     let all = dir.join("all.pcapng");
     tap2pcap().arg(&files[0]).arg(&files[1]).arg(&files[2]).arg(&all).run().expect_status(0);
@@ -238,7 +239,7 @@ fn connections_with_the_same_addresses_one_after_the_other_keep_them() {
     assert!(frames.iter().all(|frame| frame.src == client || frame.dst == client), "{frames:#?}");
 }
 
-/// A hundred pipes with names, all of them read at once if the program would: more files than it may open.
+/// A hundred named pipes, which need more files than the program may open if it read all of them at once.
 #[test]
 fn many_jobs_share_the_files_that_there_are() {
     const COUNT: u32 = 100;
@@ -279,7 +280,7 @@ fn many_jobs_share_the_files_that_there_are() {
     assert_eq!(last_line(&run), "note: 100 of 100 traces converted");
     writers.into_iter().for_each(|writer| writer.join().unwrap());
     assert_eq!(paths(&out).len(), COUNT as usize);
-    // Merged, each of them is read once only, although there are more than stay open.
+    // In a merge each pipe is read once only, although there are more than the program keeps open.
     let all = dir.join("all.pcapng");
     let mut command = tap2pcap();
     for name in &names {
@@ -296,7 +297,7 @@ fn many_jobs_share_the_files_that_there_are() {
     assert_eq!(streams(&tshark::read(&all)), COUNT as usize);
 }
 
-/// There are more inputs than stay open at once, and a pipe can be opened and read only once.
+/// There are more inputs than the program keeps open at once, and a pipe can be opened and read only once.
 #[test]
 fn a_pipe_among_many_inputs_is_read() {
     let dir = Dir::new("many-pipe");

@@ -25,7 +25,7 @@ use crate::{
 
 const MS: u64 = 1_000_000;
 
-/// A call, with what tells it from every other.
+/// A call, with contents that differ from those of every other.
 #[derive(Clone)]
 struct Call {
     path: &'static str,
@@ -35,7 +35,7 @@ struct Call {
     request: Vec<u8>,
     response: Vec<u8>,
     trailers: bool,
-    /// How long the response was, where the tap cut it.
+    /// The true length of the response, if the tap cut it.
     cut_from: Option<usize>,
 }
 
@@ -94,7 +94,7 @@ fn trace(request: Message, response: Message) -> TraceWrapper {
     }
 }
 
-/// All in one file, as the admin endpoint writes them, and each in its own, as Envoy writes files.
+/// All calls in one file, as the admin endpoint writes them, and each in its own, as Envoy writes files.
 fn inputs(dir: &Dir, calls: &[Call]) -> [PathBuf; 2] {
     let traces: Vec<_> = calls.iter().map(Call::trace).collect();
     let one = dir.fresh().join("all.pb_length_delimited");
@@ -109,7 +109,7 @@ fn inputs(dir: &Dir, calls: &[Call]) -> [PathBuf; 2] {
 /// What tshark shows of one stream.
 #[derive(Debug, Default)]
 struct Shown {
-    /// Of the client, and of the server.
+    /// The header fields of the client, and of the server.
     fields: [BTreeMap<String, String>; 2],
     data: [Vec<u8>; 2],
 }
@@ -136,7 +136,7 @@ fn streams(capture: &Path, ids: &[u32]) -> Vec<Shown> {
         let bytes: Vec<u8> =
             (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
         let shown = shown.entry(id).or_default();
-        // DATA has its frame's head, whose type is 0; fields are names and values with their lengths before them.
+        // DATA has its frame header, whose type is 0. Header fields are names and values, each after its length.
         if bytes[3] == 0 {
             shown.data[side].extend_from_slice(&bytes[9..]);
             continue;
@@ -160,7 +160,7 @@ fn streams(capture: &Path, ids: &[u32]) -> Vec<Shown> {
     ids.iter().map(|id| shown.remove(id).unwrap_or_default()).collect()
 }
 
-/// One TCP connection, whose streams are these calls in this order.
+/// Expects one TCP connection whose streams are these calls, in this order.
 #[track_caller]
 fn expect_one_connection(capture: &Path, calls: &[Call], what: &str) -> Vec<Frame> {
     let frames = tshark::read(capture);
@@ -197,7 +197,7 @@ fn expect_one_connection(capture: &Path, calls: &[Call], what: &str) -> Vec<Fram
             assert!(shown.data[1].starts_with(&call.response), "{what} {} {}", call.path, shown.data[1].len());
         }
     }
-    // Whichever stream a frame is of, its numbers are odd and rise in the order in which a client uses them.
+    // The requests are in the order of `calls`.
     let fields = ["-o", "tcp.no_subdissector_on_error:FALSE", "-Y", "http2.headers.path"];
     let used = tshark::lines(capture, &[&fields[..], &["-T", "fields", "-e", "http2.headers.path"]].concat());
     let paths: Vec<_> = calls.iter().map(|call| call.path).collect();
@@ -215,13 +215,13 @@ const OPTIONS: [&[&str]; 7] = [
     &["--truncated", "zero", "--mss", "1400"],
 ];
 
-/// Converts with every set of options to both formats, and looks at each capture.
+/// Expects these calls in the captures of every set of options and of both formats.
 #[track_caller]
 fn expect_streams(dir: &Dir, inputs: &[&PathBuf], more: &[&str], calls: &[Call]) {
     for input in inputs {
         for options in OPTIONS {
             for format in ["pcapng", "pcap"] {
-                // The format makes a difference to nothing but comments.
+                // The formats differ in nothing but comments.
                 if format == "pcap" && !(options.is_empty() || options[0] == "--tcp") {
                     continue;
                 }
@@ -235,7 +235,7 @@ fn expect_streams(dir: &Dir, inputs: &[&PathBuf], more: &[&str], calls: &[Call])
     }
 }
 
-/// How many packets say this.
+/// The number of packets whose comment contains `words`.
 fn saying(frames: &[Frame], words: &str) -> usize {
     frames.iter().filter(|frame| frame.comments.iter().any(|comment| comment.contains(words))).count()
 }
@@ -268,7 +268,7 @@ fn calls_that_follow_each_other_are_streams_of_one_connection() {
 #[test]
 fn calls_that_overlap_are_streams_of_one_connection() {
     let dir = Dir::new("multiplex-overlap");
-    // The first ends last, and some begin and end within others.
+    // The first call ends last, and some begin and end within others.
     let calls = [
         call("/a", 0, 9, 33_000, 61_000),
         call("/b", 1, 3, 70_000, 10),
@@ -285,7 +285,8 @@ fn calls_that_overlap_are_streams_of_one_connection() {
         tshark::lines(&output, &ends).iter().map(|ids| ids.split(',').next().unwrap().to_owned()).collect();
     assert_eq!(answers, ["3", "7", "1", "5", "9"], "responses come when they came");
     assert_eq!(saying(&tshark::read(&output), "its recorded time is"), 0, "every time is the recorded one");
-    // One source is written in its own order: what began before has the time of what was written.
+    // A single source is written in its own order, so a call that began earlier gets the time of what was already
+    // written.
     expect_streams(&dir, &[&one], &[], &calls);
     convert(&[], &one, &output).run().expect_status(0);
     let frames = tshark::read(&output);
@@ -293,7 +294,7 @@ fn calls_that_overlap_are_streams_of_one_connection() {
     assert_eq!(saying(&frames, &format!("its recorded time is {seconds}.{nanos:09};")), 1);
 }
 
-/// An exchange that outlasts others comes after them in a source that records exchanges when they end.
+/// A source may record exchanges when they end. A long one then comes after shorter ones that began later.
 #[test]
 fn a_call_that_began_before_the_connection_shows_joins_it() {
     let dir = Dir::new("multiplex-long");
@@ -311,7 +312,7 @@ fn a_version_that_the_user_asks_for_is_multiplexed_too() {
     expect_streams(&dir, &[&inputs[0], &inputs[1]], &["--http", "2"], &calls);
 }
 
-/// Bodies that the tap cut leave the other streams as they are.
+/// A body that the tap cut changes nothing in other streams.
 #[test]
 fn cut_bodies_harm_no_other_stream() {
     let dir = Dir::new("multiplex-cut");
@@ -321,7 +322,7 @@ fn cut_bodies_harm_no_other_stream() {
         cut_from: Some(length),
         ..call(path, from, to, 40_000, 0)
     };
-    // The head of a lost frame would be where an entry is full.
+    // The header of a frame of lost bytes would stand where the entry is full.
     let full = Call { response: vec![b'x'; 59_950], ..cut_to("/full", 30, 31, 80_000) };
     let calls = [
         call("/a", 0, 5, 1, 70_000),
@@ -337,7 +338,7 @@ fn cut_bodies_harm_no_other_stream() {
     expect_streams(&dir, &[&several], &["--http", "2"], &calls);
 }
 
-/// What an exchange lacks is its stream's: the connection goes on.
+/// If an exchange lacks something, only its stream lacks it, and the connection goes on.
 #[test]
 fn an_exchange_that_is_not_whole_does_not_end_the_connection() {
     let dir = Dir::new("multiplex-unfinished");
@@ -363,7 +364,8 @@ fn an_exchange_that_is_not_whole_does_not_end_the_connection() {
     }
 }
 
-/// Frames of long bodies take turns, where the trace has them in turns. Such a trace has no addresses but the user's.
+/// The frames of long bodies take turns if the trace has them so. Such a trace has no addresses, except those that the
+/// user gives.
 #[test]
 fn bodies_that_take_turns_are_told_apart() {
     let dir = Dir::new("multiplex-turns");
@@ -376,7 +378,7 @@ fn bodies_that_take_turns_are_told_apart() {
     for (id, path) in (1..).zip(paths) {
         segments.push(segment(id, MessagePiece::ResponseHeaders(map(&[(":status", "200"), ("x-id", path)]))));
     }
-    // A stream is held up to some size, and then written as it comes.
+    // A stream is held up to some size, and is then written as it comes.
     let sizes = [10, 20_000, 300_000, 1, 32_000, 61_000, 16_384, 100_000, 5];
     let mut sent = [const { Vec::new() }; 3];
     for (number, size) in sizes.iter().enumerate() {
@@ -412,7 +414,7 @@ fn bodies_that_take_turns_are_told_apart() {
     }
 }
 
-/// One port shows HTTP/1 and HTTP/2 exchanges: each version has its own connection, however many exchanges it has.
+/// A port has both HTTP/1 and HTTP/2 exchanges. Each version has a connection of its own for any number of exchanges.
 #[test]
 fn each_version_has_its_own_connection() {
     let dir = Dir::new("multiplex-versions");
@@ -434,7 +436,7 @@ fn each_version_has_its_own_connection() {
     }
 }
 
-/// `info` has the addresses of the capture.
+/// `info` shows the addresses that the capture has.
 #[test]
 fn info_shows_the_ports_of_the_connection_that_exchanges_share() {
     let dir = Dir::new("multiplex-info");
@@ -445,7 +447,7 @@ fn info_shows_the_ports_of_the_connection_that_exchanges_share() {
     assert_eq!(ends, ["192.0.2.7:50001 -> 10.0.0.1:8080"; 3]);
 }
 
-/// After an hour of silence, the client's port is another connection's.
+/// After an hour of silence, the client's port belongs to another connection.
 #[test]
 fn no_stream_joins_after_an_hour_of_silence() {
     let dir = Dir::new("multiplex-hour");
@@ -465,10 +467,10 @@ fn no_stream_joins_after_an_hour_of_silence() {
     }
 }
 
-/// An entry ends where a frame ends, however full it is: entries of other exchanges come between two of them.
+/// An entry ends where a frame ends, however full it is, because entries of other exchanges may follow it.
 #[test]
 fn every_entry_ends_with_a_frame() {
-    // Head and body fill an entry up to a few bytes more or less, and frames without bytes follow.
+    // The head and the body fill an entry to within a few bytes, and frames without bytes follow.
     let traces: Vec<_> = (43_600..44_000)
         .step_by(4)
         .map(|len| {

@@ -1,5 +1,5 @@
-//! A second reading of traces, which shares nothing with the program's own: prost's generated types for the binary
-//! formats, protoc for text, serde_json for JSON.
+//! A second reader of traces, which shares nothing with the program's own: it uses prost's generated types for the
+//! binary formats, protoc for text, and serde_json for JSON.
 
 use std::{fs, net::SocketAddr};
 
@@ -28,12 +28,12 @@ pub struct Trace {
     pub trace_id: u64,
     /// The connection as the trace introduces it.
     pub connection: Connection,
-    /// The first connection that an event of its own brings.
+    /// The connection of the first event that has one of its own.
     pub event_connection: Option<Connection>,
     pub events: Vec<Event>,
 }
 
-/// Which way bytes went, or that it was over.
+/// The direction of the bytes, or the end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Read,
@@ -41,7 +41,7 @@ pub enum Kind {
     Closed,
 }
 
-/// One event, with how many bytes there really were.
+/// One event, with its true number of bytes.
 #[derive(Clone, Debug)]
 pub struct Event {
     pub time: u64,
@@ -49,17 +49,17 @@ pub struct Event {
     pub payload: Vec<u8>,
     pub truncated: bool,
     pub seq_num: u64,
-    /// What the position of the next event tells; `None` where there is none to ask.
+    /// The true length by the position of the next event, or `None` if no event follows.
     pub true_len: Option<u64>,
 }
 
 impl Trace {
-    /// Events with bytes.
+    /// The events that read or wrote bytes.
     pub fn data(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().filter(|event| event.kind != Kind::Closed)
     }
 
-    /// The bytes of one direction that the trace has.
+    /// The bytes of one direction that are in the trace.
     pub fn bytes(&self, kind: Kind) -> Vec<u8> {
         self.events.iter().filter(|event| event.kind == kind).flat_map(|event| event.payload.clone()).collect()
     }
@@ -168,13 +168,13 @@ pub fn messages(bytes: &[u8], format: Format) -> Vec<TraceWrapper> {
     }
 }
 
-/// protoc reads one message per run, so all of them become fields of one.
+/// protoc reads one message per run, so all messages become fields of one.
 const ALL_PROTO: &str = "syntax = \"proto3\";
 import \"envoy/data/tap/v3/wrapper.proto\";
 message All { repeated envoy.data.tap.v3.TraceWrapper message = 1; }
 ";
 
-/// Debian's protoc comes without the well-known types unless a package it only recommends is there too.
+/// Debian's protoc has the well-known types in a separate package that it only recommends.
 const TIMESTAMP_PROTO: &str = "syntax = \"proto3\";
 package google.protobuf;
 message Timestamp { int64 seconds = 1; int32 nanos = 2; }

@@ -1,4 +1,4 @@
-//! Outputs: who may read them, what their names say, where links lead, and what is left when something fails.
+//! Outputs: who may read them, what their names mean, where links lead, and what is left after a failure.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -63,7 +63,7 @@ fn an_output_that_is_replaced_keeps_its_permissions_and_owner() {
             fs::remove_file(output).unwrap();
         }
     }
-    // In a directory as well, and while it is written nobody sees more.
+    // The same holds in a directory. While the capture is written, nobody else can read it.
     let out = dir.fresh();
     let older = out.join("trace.pb.pcapng");
     fs::write(&older, "older").unwrap();
@@ -88,7 +88,7 @@ fn a_new_output_has_what_the_umask_leaves() {
     }
 }
 
-/// The super-user could write it, so that the mode alone decides.
+/// The superuser could write to it, so the mode alone decides.
 #[test]
 fn a_read_only_output_is_replaced_with_force_alone() {
     let dir = Dir::new("read-only");
@@ -102,7 +102,7 @@ fn a_read_only_output_is_replaced_with_force_alone() {
     assert_eq!(fs::read_to_string(&output).unwrap(), "older");
     convert(&["--force"], &trace, &output).run().expect_status(0);
     assert_eq!((mode(&output), streams(&tshark::read(&output))), (0o444, 1));
-    // In a directory, the others are converted.
+    // In a directory, the other captures are written.
     let traces = small_batch(&dir, 3);
     let out = dir.fresh();
     let locked = out.join("tap_1.pb.pcapng");
@@ -131,14 +131,14 @@ fn links_are_written_through_even_to_what_is_not_there_yet() {
         assert_eq!(streams(&tshark::read(&target)), 1);
     }
     assert_eq!((paths(&far).len(), paths(&near).len()), (1, 1));
-    // A ring, and a link into a directory that does not exist.
+    // A link to itself, and a link into a directory that does not exist.
     symlink("ring.pcapng", dir.join("ring.pcapng")).unwrap();
     convert(&[], &trace, &dir.join("ring.pcapng")).run().expect_status(2).expect_stderr("ring.pcapng: cannot write");
     symlink("missing/x.pcapng", dir.join("lost.pcapng")).unwrap();
     convert(&[], &trace, &dir.join("lost.pcapng")).run().expect_status(2).expect_stderr("lost.pcapng: cannot write");
 }
 
-/// What was there before stays, and what comes after follows.
+/// The bytes before the capture stay, and later ones follow it.
 #[test]
 fn standard_output_by_any_name_is_appended_to() {
     let dir = Dir::new("dev-stdout");
@@ -177,7 +177,7 @@ fn an_error_names_the_output_that_was_typed() {
     convert(&[], &trace, &dir.join(long)).run().expect_status(0);
 }
 
-/// Everybody's tools read them, and unpacked they are what is written otherwise.
+/// The usual tools read packed outputs. Unpacked, they are the same as plain outputs.
 #[test]
 fn packed_outputs_are_what_their_names_say() {
     let dir = Dir::new("packed-outputs");
@@ -204,7 +204,7 @@ fn packed_outputs_are_what_their_names_say() {
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&text).unwrap()["log"]["version"], "1.2");
 }
 
-/// Longer than what is gathered, so that a thread packs it.
+/// The capture is longer than the buffer, so that a thread packs it.
 fn long_trace(dir: &Dir) -> PathBuf {
     let mut bytes = Vec::new();
     for number in 0..3000 {
@@ -227,7 +227,7 @@ fn a_long_packed_output_is_whole_and_a_failed_one_leaves_nothing() {
         convert(&["-q"], &trace, &output).run().expect_clean();
         let unpacked = shell(&format!("{tool} -dc <\"$1\""), &[&output]).expect_status(0);
         assert!(unpacked.stdout == fs::read(&plain).unwrap());
-        // A limit of the size of files stands for a full disk.
+        // A limit on the size of files stands for a full disk.
         let before = fs::read(&output).unwrap();
         let script = "ulimit -f 20; trap '' XFSZ; exec \"$0\" \"$1\" \"$2\"";
         let run = shell(script, &[&trace, &output]).expect_status(2);
@@ -243,7 +243,7 @@ fn a_long_packed_output_is_whole_and_a_failed_one_leaves_nothing() {
         running.signal(rustix::process::Signal::TERM);
         assert_eq!(running.end().status.code(), Some(143));
         assert!(temporaries(&out).is_empty() && fs::read(&output).unwrap() == before);
-        // A packed pipe gets each message at once.
+        // A packed stream to a pipe has each message at once.
         let pipe = out.join(format!("pipe.pcapng.{suffix}"));
         crate::batch::fifo(&pipe);
         let mut running = Running::start([Path::new("-"), &pipe]);
@@ -256,7 +256,7 @@ fn a_long_packed_output_is_whole_and_a_failed_one_leaves_nothing() {
             assert!(count > 0, "it ended early");
             packed.extend_from_slice(&piece[..count]);
             unpacked.clear();
-            // As far as it goes.
+            // The stream has not ended, so unpacking it ends in an error.
             let _ = match suffix {
                 "gz" => flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut unpacked),
                 _ => zstd::Decoder::new(packed.as_slice()).unwrap().read_to_end(&mut unpacked),
@@ -333,7 +333,7 @@ fn precision_us_gives_a_pcap_with_microseconds() {
     }
 }
 
-/// What is to be seen from outside of the order in which the bytes and the name reach the disk.
+/// The order of system calls shows the order in which the bytes and the name reach the disk.
 #[test]
 fn the_bytes_are_on_the_disk_before_the_name() {
     let dir = Dir::new("durable");

@@ -16,13 +16,13 @@ const MS: u64 = 1_000_000;
 const CLIENT: &str = "192.0.2.7:50123";
 const SERVER: &str = "10.0.0.1:8080";
 
-/// What a listener's tap sees of one request, from `start` on.
+/// One request as a listener's tap sees it, from `start` on.
 fn of_listener(start: u64) -> Vec<TraceWrapper> {
     let events = [read(start, b"request"), write(start + 10 * MS, b"response"), closed(start + 20 * MS)];
     streamed(1, downstream(), events)
 }
 
-/// What the tap of the Envoy at the other end sees of the same.
+/// The same request as the tap of the Envoy at the other end sees it.
 fn of_cluster(start: u64) -> Vec<TraceWrapper> {
     let connection =
         Connection { local_address: socket("192.0.2.7", 50_123), remote_address: socket("10.0.0.1", 8080) };
@@ -43,8 +43,8 @@ fn merged(dir: &Dir, options: &[&str], traces: &[(&str, &[TraceWrapper])]) -> Pa
     output
 }
 
-/// Each recording is a stream of its own, sound, and whole. Answers the client's address of each and whether the
-/// comment says that it is made up, in the order in which they begin.
+/// Expects that each recording is a stream of its own, sound and whole. Returns the client address of each, and whether
+/// its comment says that it is made up, in the order in which the recordings begin.
 fn told_apart(frames: &[Frame], recordings: usize) -> Vec<(String, bool)> {
     frames.iter().for_each(|frame| frame.expect_sound(&"overlap"));
     assert!(frames.is_sorted_by_key(|frame| frame.time));
@@ -108,7 +108,7 @@ fn each_of_many_recordings_of_a_connection_is_a_stream() {
     let clients = told_apart(&frames, 6);
     assert_eq!(clients.iter().filter(|(_, told)| !told).count(), 1, "{clients:?}");
 
-    // A made-up port is taken from then on, even by a connection that really has it.
+    // A made-up port stays taken, even if a later connection really has it.
     let port: u32 = clients[1].0.rsplit_once(':').unwrap().1.parse().unwrap();
     let mut really = of_listener(TIME + 3 * MS);
     really[0] = streamed(1, Connection { remote_address: socket("192.0.2.7", port), ..downstream() }, []).remove(0);
@@ -134,7 +134,7 @@ fn recordings_one_after_the_other_keep_their_addresses() {
     }
 }
 
-/// In one source too, as the admin endpoint streams it, and where `--map` brings two clients to one address.
+/// This also holds within one source, as the admin endpoint streams it, and if `--map` gives two clients one address.
 #[test]
 fn recordings_of_one_source_and_by_map_are_told_apart() {
     let dir = Dir::new("one-source");

@@ -97,7 +97,7 @@ fn content_decides_whether_a_trace_is_packed() {
         let piped = |bytes: &[u8]| tap2pcap().args(&["-", "-"]).stdin(bytes).run().expect_clean().stdout;
         assert!(piped(&pack(&plain)) == piped(&plain), "{suffix} on standard input");
     }
-    // And plain ones whose name says otherwise.
+    // Plain traces that have the names of packed ones.
     for name in ["renamed.pb.gz", "renamed.pb.zst"] {
         let output = dir.join("output.pcap");
         convert(&[], &dir.create(name, &plain), &output).run().expect_clean();
@@ -112,7 +112,7 @@ fn pieces_packed_one_by_one_are_one_trace() {
     let expected = dir.join("expected.pcap");
     convert(&[], &dir.create("pieces.pb", &plain), &expected).run().expect_clean();
     for (suffix, pack) in PACKINGS {
-        // Not where messages end.
+        // The pieces do not end where messages end.
         let pieces: Vec<u8> = plain.chunks(7_777).flat_map(pack).collect();
         let output = dir.join("output.pcap");
         convert(&[], &dir.create(&format!("pieces.pb.{suffix}"), pieces), &output).run().expect_clean();
@@ -120,18 +120,18 @@ fn pieces_packed_one_by_one_are_one_trace() {
     }
 }
 
-/// Everything before the damage is kept, the file is named, and the status tells.
+/// Expects that everything before the damage is kept, that the file is named, and that the status tells.
 #[track_caller]
 fn expect_part(dir: &Dir, name: &str, packed: &[u8], at_least: usize) -> Run {
     let (input, output) = (dir.create(name, packed), dir.join("part.pcapng"));
     let run = convert(&[], &input, &output).run().expect_status(1).expect_stderr(&format!("{name}: byte "));
     let payload: usize = tshark::read(&output).iter().map(|frame| frame.payload.len()).sum();
     assert!(payload >= at_least, "only {payload} bytes{run:?}");
-    // Among others it is one of them.
+    // Among other inputs, the file counts as one.
     let other = dir.create("other.pb", Dress::Binary.file(&conversation(2, 1, TIME, TIME + 10)));
     let merged = tap2pcap().arg(&input).arg(other).arg(&output).run().expect_status(1);
     assert_eq!(last_line(&merged), "note: 2 of 2 traces converted");
-    // Also where its small file was read before its turn came.
+    // The same holds if the small file was read before its turn.
     let errors = |run: &Run| -> Vec<String> {
         run.stderr.lines().filter(|line| line.starts_with("error: ")).map(str::to_owned).collect()
     };
@@ -145,7 +145,7 @@ fn what_came_before_the_damage_is_kept() {
     let plain = long_trace();
     for (suffix, pack) in PACKINGS {
         let packed = pack(&plain);
-        // In the middle, and before the checksum at the end.
+        // The cuts are in the middle, and before the checksum at the end.
         let cut = &packed[..packed.len() / 2];
         expect_part(&dir, &format!("half.pb.{suffix}"), cut, 40_000).expect_stderr("cannot read on");
         let name = format!("cut.pb.{suffix}");
@@ -155,7 +155,7 @@ fn what_came_before_the_damage_is_kept() {
     let at = wrong_checksum.len() - 8;
     wrong_checksum[at] ^= 1;
     expect_part(&dir, "checksum.pb.gz", &wrong_checksum, 200_000);
-    // Nothing at all came before.
+    // Nothing can be read before the damage.
     for (suffix, pack) in PACKINGS {
         let (input, output) = (dir.create(&format!("head.pb.{suffix}"), &pack(&plain)[..12]), dir.join("none.pcapng"));
         convert(&[], &input, &output).run().expect_status(2).expect_stderr(&format!("head.pb.{suffix}: "));
@@ -171,7 +171,7 @@ fn packed_names_are_found_in_directories() {
     for name in ["a.json", "b.json.gz", "c.json.zst"] {
         fs::write(traces.join(name), &plain).unwrap();
     }
-    // No trace by their names, but by what is in them.
+    // These have no names of traces, but the content of traces.
     for name in ["d.gz", "e.zst", "f.json.bz2", "g.tar.gz", "h.json.gz.gz"] {
         fs::write(traces.join(name), &plain).unwrap();
     }

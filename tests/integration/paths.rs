@@ -1,4 +1,4 @@
-//! Files that are called as nobody would call them.
+//! Files with unusual names.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,8 @@ use crate::{
     util::{Dir, PROGRAM, Run, run_command},
 };
 
-/// Stems of names: with a blank, line breaks, bytes that are no text, a dash, what a shell or a terminal acts on.
+/// Stems of names, with blanks, line breaks, bytes that are no text, a dash, and characters that a shell or a terminal
+/// acts on.
 const STEMS: [&[u8]; 8] = [
     b"with space",
     b"new\nline\r",
@@ -46,12 +47,12 @@ fn run_in<I: AsRef<OsStr>>(place: &Path, args: impl IntoIterator<Item = I>) -> R
     run_command(command)
 }
 
-/// How a name goes after options: as it is, or, if it would be taken for one, after `./`.
+/// A name as an argument after options. It gets a `./` if it would be taken for an option.
 fn argument(name: &OsStr) -> OsString {
     if name.as_bytes().starts_with(b"-") { Path::new(".").join(name).into_os_string() } else { name.to_owned() }
 }
 
-/// What tshark, which does not take every name, makes of a capture.
+/// The frames of a capture under a name that tshark accepts.
 fn frames(dir: &Dir, capture: &Path) -> Vec<tshark::Frame> {
     let plain = dir.join("plain.pcapng");
     fs::copy(capture, &plain).unwrap();
@@ -76,14 +77,14 @@ fn every_name_is_an_input_and_an_output() {
         fs::remove_file(place.join(&output)).unwrap();
         run_in(&place, [OsString::from("--"), input.clone(), output.clone()]).expect_clean();
         assert_eq!(frames(&dir, &place.join(&output)), first);
-        // Both are named in one line when something is wrong.
+        // An error names the input in one line.
         fs::write(place.join(&input), "what is this?").unwrap();
         for args in [[&input, &output], [&output, &input]] {
             let run = run_in(&place, args.map(|name| argument(name))).expect_status(2);
             assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
             let known: String = stem.iter().map(|byte| char::from(*byte)).filter(char::is_ascii_alphabetic).collect();
             let said: String = run.stderr.chars().filter(char::is_ascii_alphabetic).collect();
-            // Escapes have letters too, so only what comes before the first is looked for.
+            // Escapes contain letters as well, so only the text before the first one is compared.
             assert!(said.contains(&known[..known.len().min(3)]), "{known} in {run:?}");
         }
         assert_eq!(names(&place), [input, output].into(), "nothing else is left");
@@ -113,7 +114,7 @@ fn every_name_is_found_in_a_directory_of_any_name() {
         assert!(run.stderr.ends_with("note: 8 of 8 traces converted\n"), "{run:?}");
         let expected: BTreeSet<_> = STEMS.into_iter().map(|stem| named(stem, ".pb.pcapng")).collect();
         assert_eq!(names(&place.join(&out)), expected);
-        // One capture of all has an interface for each, under its name as far as it is text.
+        // A merged capture has an interface for each file, under the part of its name that is text.
         let all = named(stem, "-all.pcapng");
         run_in(&place, [folder, argument(&all)]).expect_status(0);
         let interfaces: BTreeSet<_> =

@@ -1,4 +1,4 @@
-//! Standard input and output: live, and for hours.
+//! Standard input and output: a stream is converted as it comes, for hours.
 
 use std::{
     fs,
@@ -20,7 +20,8 @@ use crate::{
     util::{Dir, PROGRAM, convert, tap2pcap},
 };
 
-/// Sends messages one by one, each only when the packet of the one before is there: what waits for more never ends.
+/// Sends messages one by one, each only after the packet of the one before has arrived. A conversion that waits for
+/// more input never ends.
 #[track_caller]
 fn expect_live(what: &str, messages: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) {
     let mut running = Running::start(["-", "-"]);
@@ -49,7 +50,7 @@ fn stream_of(make: impl Fn(u64, &[u8]) -> TraceWrapper) -> Vec<(Vec<TraceWrapper
         .collect()
 }
 
-/// A whole event, a cut one whose length only the next would tell, and a string that may have lost bytes.
+/// The event is whole, or cut so that only the next one tells its length, or a string that may have lost bytes.
 #[test]
 fn a_message_is_on_standard_output_before_the_next_one_is_sent() {
     let event = |index: u64, mut event: SocketEvent| {
@@ -87,7 +88,7 @@ fn a_message_is_on_standard_output_before_the_next_one_is_sent() {
     expect_live("buffered", whole_traces);
 }
 
-/// `curl --compressed` and its kin: the server flushes what it packs.
+/// With `curl --compressed` and the like, the server flushes what it packs.
 #[test]
 fn a_packed_stream_is_live_too() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -109,7 +110,7 @@ fn a_packed_stream_is_live_too() {
     expect_live("Zstandard", zstandards.into_iter());
 }
 
-/// Messages that arrive in pieces, and several at once.
+/// Messages arrive in pieces, and several at once.
 #[test]
 fn pieces_of_messages_wait_for_their_rest_only() {
     let messages = conversation(1, 3, TIME, TIME + 1000);
@@ -118,7 +119,7 @@ fn pieces_of_messages_wait_for_their_rest_only() {
         let mut running = Running::start(["-", "-"]);
         for piece in bytes.chunks(bytes.len() / 9) {
             running.send(piece);
-            // Each piece alone, as it would come from a network.
+            // Each piece arrives alone, as it may from a network.
             running.wait_until_read();
         }
         running.wait_for(b"answer 2 for connection 1");
@@ -128,7 +129,7 @@ fn pieces_of_messages_wait_for_their_rest_only() {
     }
 }
 
-/// As many connections as come along in hours, each closed when the next one opens.
+/// There are as many connections as come in hours, each closed before the next one opens.
 #[test]
 fn closed_connections_are_forgotten() {
     const CONNECTIONS: u32 = 200_000;
@@ -145,7 +146,8 @@ fn closed_connections_are_forgotten() {
         let mut batch = Vec::new();
         for number in 0..CONNECTIONS {
             let time = TIME + u64::from(number) * 1000;
-            // Every other one is cut, and one in three loses its end: findings are forgotten as well.
+            // Every second question is cut, and every third connection lacks its end, so there are findings that must
+            // be forgotten as well.
             let question = read(time, b"a question that is longer than what the tap kept");
             let question = if number % 2 == 0 { cut(question, 10) } else { question };
             let mut events = vec![question, closed(time + 10)];
@@ -172,7 +174,7 @@ fn closed_connections_are_forgotten() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    // A handshake and one segment, at the least.
+    // Each connection has a handshake and one segment at least.
     let written = reader.join().unwrap();
     assert!(written > u64::from(CONNECTIONS) * 4 * (54 + 32), "{written}");
     assert!(highest > 1024 && highest <= MOST_KIB, "{highest} KiB resident");
@@ -198,7 +200,7 @@ fn a_reader_may_leave_early() {
         let mut stdout = child.stdout.take().unwrap();
         thread::scope(|scope| {
             scope.spawn(move || {
-                // It need not take all of it.
+                // The program need not read all of it.
                 let _ = stdin.write_all(bytes);
             });
             let mut first = [0; 100];
@@ -209,7 +211,7 @@ fn a_reader_may_leave_early() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{}", input.display());
     }
-    // And one that takes nothing at all of `info` and `validate`.
+    // A reader that reads nothing of `info` and `validate`.
     for command in ["info", "validate"] {
         let script = "\"$0\" \"$1\" --json \"$2\" | true; exit \"${PIPESTATUS[0]}\"";
         let mut shell = Command::new("bash");
@@ -241,18 +243,18 @@ fn standard_input_is_an_input_like_others() {
     let frames = tshark::read(&all);
     batch::expect_in_order(&frames);
     assert_eq!(streams(&frames), 4);
-    // Also among more files than stay open.
+    // The same with more files than the program keeps open.
     let many = dir.join("many");
     batch::write_overlapping(&many, 60, 1);
     let run = tap2pcap().arg(&many).arg("-").arg(&all).stdin(stream.clone()).run().expect_status(0);
     assert_eq!(last_line(&run), "note: 61 of 61 traces converted");
     batch::expect_in_order(&tshark::read(&all));
-    // Into a directory it needs a name.
+    // In a directory, the capture of standard input needs a name.
     let out = dir.fresh();
     tap2pcap().arg(&traces).arg("-").arg(&out).stdin(stream.clone()).run().expect_status(0);
     let expected = ["stdin.pcapng", "tap_0.pb.pcapng", "tap_1.pb.pcapng", "tap_2.pb.pcapng"];
     assert_eq!(paths(&out), expected.map(str::to_owned).into());
-    // It can be read once.
+    // Standard input can be read only once.
     for args in [&["-", "-", "-"][..], &["info", "-", "-"], &["validate", "-", "-"]] {
         let run = tap2pcap().args(args).stdin(stream.clone()).run().expect_status(2);
         run.expect_stderr("standard input can be read only once");
@@ -261,13 +263,13 @@ fn standard_input_is_an_input_like_others() {
         let run = tap2pcap().args(&[command, "-", "--json"]).stdin(stream.clone()).run().expect_status(0);
         assert_eq!(run.stdout_text().lines().count(), usize::from(command == "info"), "{run:?}");
     }
-    // And be empty.
+    // Standard input may be empty.
     tap2pcap().args(&["-", "-"]).run().expect_status(2).expect_stderr("-: empty");
     let run = tap2pcap().arg("-").arg(&traces).arg(&all).run().expect_status(1).expect_stderr("-: empty");
     assert_eq!(last_line(&run), "note: 3 of 4 traces converted");
 }
 
-/// Words go to standard error, whatever there is to say.
+/// Messages of any kind go to standard error.
 #[test]
 fn standard_output_carries_the_capture_alone() {
     let dir = Dir::new("alone");
@@ -280,7 +282,7 @@ fn standard_output_carries_the_capture_alone() {
     assert!(run.stderr.contains("bad.pb") && run.stderr.contains("3 of 4"), "{run:?}");
 }
 
-/// A closed pipe there makes a print fail, which must not end the conversion.
+/// Printing to a closed pipe fails, which must not end the conversion.
 #[test]
 fn nobody_needs_to_read_standard_error() {
     let dir = Dir::new("stderr");

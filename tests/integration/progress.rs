@@ -1,4 +1,4 @@
-//! What people see while it takes a while.
+//! What a user sees during a long conversion.
 
 use std::{
     fs::{self, OpenOptions},
@@ -16,7 +16,7 @@ use crate::{
     wait::wait_until,
 };
 
-/// Runs the program on a terminal of its own: what it shows is on standard output.
+/// Runs the program on a terminal of its own. What the terminal shows is on standard output.
 fn on_a_terminal(variables: &[(&str, &str)], args: &[&Path]) -> Run {
     terminal(variables, args).finish()
 }
@@ -25,7 +25,7 @@ fn terminal(variables: &[(&str, &str)], args: &[&Path]) -> Running {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let words =
         std::iter::once(Path::new(PROGRAM)).chain(args.iter().copied()).map(|word| quoted(word.to_str().unwrap()));
-    // script and pty.spawn pass on what their own standard input says; nothing is said here.
+    // script and pty.spawn pass their own standard input on, and nothing is sent to it.
     let line = words.collect::<Vec<_>>().join(" ");
     let has_script = Command::new("script").arg("--version").output().is_ok();
     let mut command = Command::new(if has_script { "script" } else { "python3" });
@@ -59,11 +59,11 @@ fn a_terminal_shows_a_bar() {
     for output in [dir.fresh(), dir.join("all.pcapng")] {
         let run = on_a_terminal(&[], &[&traces, &output]).expect_status(0);
         let shown = String::from_utf8_lossy(&run.stdout).into_owned();
-        // Files and bytes done, of how many, the rate, the time left.
+        // The bar shows the files and bytes that are done, their totals, the rate and the time left.
         assert!(shown.contains("/300 files") && shown.contains("/s ") && shown.contains(" left, "), "{run:?}");
         assert!(shown.contains(&format!("/{}", indicatif::HumanBytes(size))), "{run:?}");
         assert!(shown.contains("\x1b["), "{run:?}");
-        // It is gone in the end, and the last line stands.
+        // The bar is gone in the end, and the last line stays.
         assert!(shown.trim_end().ends_with("note: 300 of 300 traces converted"), "{run:?}");
         let never = on_a_terminal(&[], &[Path::new("--progress"), Path::new("never"), &traces, &output]);
         assert_eq!(String::from_utf8_lossy(&never.stdout).trim_end(), "note: 300 of 300 traces converted", "{never:?}");
@@ -72,7 +72,7 @@ fn a_terminal_shows_a_bar() {
     }
 }
 
-/// A stream has no end that is known: what is done, and how fast.
+/// The size of a stream is unknown, so the bar shows how much is done, and how fast.
 #[test]
 fn a_terminal_shows_a_stream() {
     let dir = Dir::new("stream-bar");
@@ -81,7 +81,7 @@ fn a_terminal_shows_a_stream() {
     let mut running = terminal(&[], &[&slow, &dir.join("out.pcapng")]);
     let mut writer = OpenOptions::new().write(true).open(&slow).unwrap();
     let bytes = Dress::Binary.file(&conversation(1, 2000, TIME, TIME + 1_000_000));
-    // The bar is drawn anew when something is read.
+    // The bar is drawn again when something is read.
     let mut pieces = bytes.chunks(8);
     wait_until("the bar shows bytes and their rate", || {
         writer.write_all(pieces.next().unwrap()).unwrap();
@@ -93,7 +93,7 @@ fn a_terminal_shows_a_stream() {
     running.finish().expect_status(0);
 }
 
-/// The bar does not swallow what is to be said, and what is said does not break the bar.
+/// Messages are visible beside the bar, and do not break it.
 #[test]
 fn messages_stand_above_the_bar() {
     let dir = Dir::new("words");
@@ -119,7 +119,7 @@ fn without_a_terminal_there_are_lines_or_nothing() {
         let run = convert(&["--progress", "always"], &traces, &output).run().expect_status(1);
         assert!(!run.stderr.contains('\x1b') && !run.stderr.contains('\r'), "{run:?}");
         let progress: Vec<_> = run.stderr.lines().filter(|line| line.starts_with("progress: ")).collect();
-        // Everything was done in the end: files that gave nothing as well. The size of the bad one may be left out.
+        // In the end everything is done, including files that gave nothing. The size of the bad one may be left out.
         let done = [size, size - 13].map(|size| format!("progress: 51/51 files, {}", indicatif::HumanBytes(size)));
         assert!(done.iter().any(|done| progress.last() == Some(&done.as_str())), "{done:?}{run:?}");
         assert_eq!(run.stderr.lines().last(), Some("note: 50 of 51 traces converted"), "{run:?}");
@@ -152,7 +152,7 @@ fn a_line_comes_about_every_second() {
     assert_eq!(*lines.last().unwrap(), format!("progress: 1/1 files, {}", indicatif::HumanBytes(bytes.len() as u64)));
 }
 
-/// What was read of a packed file is counted as it lies on the disk, because that is what the whole is measured in.
+/// The bytes of a packed file are counted as they are on the disk, because the total is measured there.
 #[test]
 fn packed_files_are_done_when_their_end_is_reached() {
     let dir = Dir::new("packed-progress");

@@ -1,4 +1,4 @@
-//! Every trace that a real Envoy wrote, against what its clients and servers logged and against the trace itself.
+//! Every trace that a real Envoy wrote, compared with the logs of its clients and servers and with the trace itself.
 
 use crate::{
     manifest::{Format, Sample, Truth, socket_samples, socket_samples_of},
@@ -7,10 +7,10 @@ use crate::{
     util::{CAPINFOS, Dir, TCPDUMP, convert, modified_like, on_all_cores},
 };
 
-/// The most bytes that one packet carries: an IP packet's 65,535 less the headers that count.
+/// The most payload that one packet carries: an IP packet's 65,535 bytes less the headers that count.
 const MOST: [u64; 2] = [65_535 - 20 - 20, 65_535 - 20];
 
-/// A sample, its own reading, and the packets of its capture.
+/// A sample, what the oracle reads of it, and the packets of its capture.
 pub struct Converted {
     pub sample: Sample,
     pub trace: Trace,
@@ -18,8 +18,7 @@ pub struct Converted {
 }
 
 impl Converted {
-    /// Packets of one direction. Addresses tell them apart in every format; what `local` is, the trace says, or else
-    /// the remote one.
+    /// Packets of one direction.
     pub fn of(&self, kind: Kind) -> Vec<&Frame> {
         self.frames.iter().filter(|frame| self.kind_of(frame) == kind).collect()
     }
@@ -40,20 +39,20 @@ impl Converted {
             (Some(_), _) => Kind::Read,
             (_, Some(remote)) if frame.src == Some(remote) => Kind::Read,
             (_, Some(_)) => Kind::Write,
-            // No addresses at all: the first packet is the first event, in bare mode.
+            // Without any address, the first packet is that of the first event, in bare mode.
             _ if frame.src == first_src => first,
             _ if first == Kind::Read => Kind::Write,
             _ => Kind::Read,
         }
     }
 
-    /// The true bytes of this very connection, where they were logged.
+    /// The true bytes of this connection, if they were logged.
     pub fn truth(&self) -> Option<&Truth> {
         truth(&self.sample, &self.trace)
     }
 }
 
-/// One scenario may have had many connections; on a listener, the client's address tells which one this was.
+/// A scenario may have had many connections. On a listener, the client's address tells them apart.
 fn truth<'a>(sample: &'a Sample, trace: &Trace) -> Option<&'a Truth> {
     match sample.truths.as_slice() {
         [] => None,
@@ -65,7 +64,7 @@ fn truth<'a>(sample: &'a Sample, trace: &Trace) -> Option<&'a Truth> {
     }
 }
 
-/// Converts samples, each of which must go well, and reads the captures back.
+/// Converts samples without an error, and reads their captures.
 pub fn convert_samples(dir: &Dir, samples: Vec<Sample>, options: &[&str], suffix: &str) -> Vec<Converted> {
     let own = dir.fresh();
     let converted = on_all_cores(&samples, |sample| {
@@ -84,12 +83,12 @@ pub fn convert_samples(dir: &Dir, samples: Vec<Sample>, options: &[&str], suffix
         .collect()
 }
 
-/// What bare mode must show of an event: captured bytes and true length of each of its packets.
+/// The packets that bare mode must show for an event: the captured bytes and the true length of each.
 fn packets_of(event: &Event, v6: bool) -> Vec<(&[u8], u64)> {
     let present = event.payload.len() as u64;
     let length = match event.true_len {
         Some(length) => length,
-        // More than are there, and nobody knows how many: one byte stands for all.
+        // The true number is unknown, so one byte stands for all lost ones.
         None if event.truncated => present + 1,
         None => present,
     };
@@ -133,7 +132,7 @@ fn check_bare(converted: &Converted) {
     check_payload(converted);
 }
 
-/// Each direction's numbers go on where they stopped, and acknowledge what the other has sent.
+/// The sequence numbers of each direction go on where they stopped, and acknowledge what the other side has sent.
 fn check_sequence(converted: &Converted) {
     let mut next: [Option<u32>; 2] = [None; 2];
     for frame in &converted.frames {
@@ -187,7 +186,7 @@ pub fn is_made_up(address: std::net::SocketAddr) -> bool {
     }
 }
 
-/// The bytes of each direction are those that were logged, wherever the trace holds them all.
+/// The bytes of each direction are the logged ones, if the trace holds all of them.
 fn check_payload(converted: &Converted) {
     let Converted { sample, trace, .. } = converted;
     for kind in [Kind::Read, Kind::Write] {
@@ -203,7 +202,8 @@ fn check_payload(converted: &Converted) {
     }
 }
 
-/// Of a truncated trace, every byte stands where it was; where lengths are unknown, up to the first cut.
+/// In a truncated trace with positions, every byte stands at its true place. Without positions, the bytes are in their
+/// true order.
 fn check_cut(converted: &Converted, kind: Kind, truth: &[u8]) {
     let name = &converted.sample.name;
     let frames = converted.of(kind);
@@ -215,7 +215,7 @@ fn check_cut(converted: &Converted, kind: Kind, truth: &[u8]) {
             assert_eq!(truth[place..place + frame.payload.len()], frame.payload, "{name}: {frame:?}");
             found = place + frame.tcp_len as usize;
         } else {
-            // In the true order at least, and exactly as long as nothing was lost before.
+            // Without positions, only the order of the bytes is known.
             let at = truth[found..].windows(frame.payload.len()).position(|bytes| bytes == frame.payload);
             let at = found + at.unwrap_or_else(|| panic!("{name}: not in the truth: {frame:?}"));
             found = at + frame.payload.len();
@@ -239,7 +239,7 @@ fn bare_mode_shows_each_event_in_pcapng() {
     bare_mode("bare-pcapng", "pcapng");
 }
 
-/// Full mode adds packets, and changes nothing about the bytes: the `tcp` tests look at the rest.
+/// Full mode adds packets, and changes nothing about the bytes. The `tcp` tests check the packets.
 #[test]
 fn full_mode_keeps_every_byte() {
     let dir = Dir::new("full-payload");
@@ -302,7 +302,7 @@ fn tcpdump_and_capinfos_read_every_capture() {
     }
 }
 
-/// Names get lost, so the content must be enough; the stem of the name is what sequence numbers come from.
+/// A file may lose its suffix, so its content must be enough. Sequence numbers depend on the stem of the name.
 #[test]
 fn a_lost_suffix_changes_nothing() {
     let dir = Dir::new("lost-suffix");
@@ -318,7 +318,7 @@ fn a_lost_suffix_changes_nothing() {
     });
 }
 
-/// The other way round: a name that lies.
+/// The suffix of the name is that of another format.
 #[test]
 fn a_wrong_suffix_does_not_mislead() {
     let dir = Dir::new("wrong-suffix");

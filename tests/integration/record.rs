@@ -26,7 +26,7 @@ pub struct Record {
     pub child: Child,
     stderr: BufReader<ChildStderr>,
     pub listening: Vec<String>,
-    /// What it said, but for where it listens.
+    /// What it has printed, except where it listens.
     said: String,
 }
 
@@ -57,7 +57,7 @@ impl Record {
         record
     }
 
-    /// The quick case: one listener on a port that the system chooses.
+    /// One listener, on a port that the system chooses.
     pub fn quick(prefix: &Path, to: &str, more: &[&str]) -> Self {
         let prefix = prefix.to_str().expect("UTF-8");
         let fixed = ["--listen", "127.0.0.1:0", "--to", to, "--path-prefix", prefix];
@@ -74,7 +74,7 @@ impl Record {
         stream
     }
 
-    /// Ends it as a person would, and returns its status and what it said.
+    /// Ends it with a signal, as a user would, and returns its status and what it has printed.
     pub fn end(self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
         self.wait()
@@ -106,7 +106,7 @@ impl Record {
         sent
     }
 
-    /// Waits for its end, and returns its status and what it said.
+    /// Waits for its end, and returns its status and what it has printed.
     pub fn wait(mut self) -> (Option<i32>, String) {
         self.stderr.read_to_string(&mut self.said).expect("UTF-8");
         let status = self.child.wait().expect("it ends");
@@ -121,13 +121,13 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // Only where a test failed: otherwise it has ended.
+        // This matters only if a test failed. Otherwise the program has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Answers everything with itself, and an end with an end.
+/// Sends back everything that it receives, and ends when its peer does.
 pub fn echo_server() -> SocketAddr {
     serve(|mut stream| {
         let mut buffer = [0; 65536];
@@ -221,7 +221,7 @@ fn shown_pieces(pieces: &[MessagePiece]) -> String {
 #[test]
 fn each_connection_gets_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Its folder is made.
+    // `record` makes the folder.
     let record = Record::quick(&folder.path().join("new/tap"), &echo_server().to_string(), &[]);
     for _ in 0..2 {
         assert_eq!(ask(&mut record.connect(), b"hello"), b"hello");
@@ -270,11 +270,11 @@ fn connections_that_are_open_at_the_end_have_complete_traces() {
         let echo = echo_server().to_string();
         let whole = Record::quick(&folder.path().join("whole"), &echo, &[]);
         let parts = Record::quick(&folder.path().join("parts"), &echo, &["--streaming", "--format", "delimited"]);
-        // The first of all to be accepted, so it is there when the others have their answers.
+        // This connection is accepted first, so it is open when the others have their answers.
         let _idle = whole.connect();
         let (mut one, mut other) = (whole.connect(), parts.connect());
         assert_eq!((ask(&mut one, b"one"), ask(&mut other, b"other")), (b"one".to_vec(), b"other".to_vec()));
-        // A streamed trace can be read while it grows. The answer is here a moment before it is in the trace.
+        // A streamed trace can be read while it grows. The answer arrives here a moment before it is in the trace.
         let growing = folder.path().join("parts_0.pb_length_delimited");
         wait_until("the answer is in the trace", || shown_pieces(&streamed(&growing)) == "<other >other");
         assert_eq!(whole.end(signal), (Some(0), String::new()));
@@ -301,7 +301,7 @@ fn an_upstream_that_refuses_closes_downstream() {
 #[test]
 fn half_closes_pass_on() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Counts what it was sent, and answers only then.
+    // The server counts what it receives until its end, and only then answers.
     let server = serve(|mut stream| {
         let mut question = Vec::new();
         stream.read_to_end(&mut question).expect("an end");
@@ -324,7 +324,7 @@ fn resets_pass_on_both_ways() {
     let reset = |stream: TcpStream| {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("connected");
     };
-    // Resets when it is asked to; otherwise reports the byte, and then how the connection ended.
+    // The server resets if it is asked to. Otherwise it reports the byte, and then how the connection ended.
     let (report, reported) = std::sync::mpsc::channel();
     let server = serve(move |mut stream| {
         let mut byte = [0; 1];
@@ -363,7 +363,7 @@ fn unix_sockets_are_relayed_on_both_sides() {
         stream.read_exact(&mut byte).expect("bytes");
         stream.write_all(&byte).expect("the peer reads");
     });
-    // What an earlier run left there.
+    // An earlier run left its socket there.
     drop(UnixListener::bind(&listen).expect("a path"));
     let (listen, to) = (listen.to_str().expect("UTF-8"), format!("unix:{}", to.display()));
     let prefix = folder.path().join("tap");
@@ -388,7 +388,7 @@ fn tls_is_spoken_on_both_sides_and_not_recorded() {
         &echo_server().to_string(),
         &["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem"), "--max-tx", "9999"],
     );
-    // By name, so that it asks for the name.
+    // The server has a name, so that TLS asks for it.
     let to = format!("localhost:{}", terminates.address().port());
     let originates = Record::quick(&folder.path().join("originates"), &to, &["--to-tls", "--max-rx", "9999"]);
     let question: Vec<u8> = (0..=255).cycle().take(5000).collect();
@@ -436,7 +436,7 @@ fn a_peer_that_does_not_read_holds_the_other_back() {
 
 #[test]
 fn traces_that_cannot_be_written_do_not_stop_the_traffic() {
-    // Where the folder of the traces was, there is a file.
+    // A file stands where the folder of the traces was.
     let folder = tempfile::tempdir().expect("a folder");
     let traces = folder.path().join("traces");
     let record = Record::quick(&traces.join("tap"), &echo_server().to_string(), &[]);

@@ -27,11 +27,13 @@ struct Tcpdump {
 }
 
 impl Tcpdump {
-    /// Captures one port of the loopback interface. The file is opened here: tcpdump may give up its rights before.
+    /// Captures one port of the loopback interface. The file is opened here, because tcpdump may give up its rights
+    /// before it opens files.
     fn start(port: u16, capture: &Path) -> Self {
         let mut child = Command::new("tcpdump")
             .args(["-i", "lo", "-n", "-U", "--immediate-mode"])
-            // In immediate mode every packet takes the snap length, here the loopback's largest, of a buffer in KiB.
+            // In immediate mode, each packet takes up as many bytes of the buffer as the snap length, here the
+            // loopback's largest. The size of the buffer is in KiB.
             .args(["-s", "66000", "-B", "65536"])
             .args(["-w", "-", &format!("tcp port {port}")])
             .stdout(File::create(capture).unwrap())
@@ -58,7 +60,7 @@ impl Tcpdump {
 
 impl Drop for Tcpdump {
     fn drop(&mut self) {
-        // Only where a test failed: otherwise it has ended.
+        // This matters only if a test failed. Otherwise tcpdump has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -105,8 +107,8 @@ fn chunked(start: &str, body: &[u8], size: usize) -> Vec<u8> {
     [head, chunks.collect::<Vec<_>>().concat(), b"0\r\n\r\n".to_vec()].concat()
 }
 
-/// Answers `/chunked...` in chunks and everything else with a length: the body of the request backwards, or what was
-/// asked for.
+/// Answers `/chunked...` in chunks and everything else with a length. The answer is the body of the request in reverse,
+/// or the target if there is no body.
 fn answer(stream: &mut (impl Write + ?Sized), head: &str, mut body: Vec<u8>) {
     let target = head.split(' ').nth(1).unwrap();
     body.reverse();
@@ -124,7 +126,7 @@ fn answer(stream: &mut (impl Write + ?Sized), head: &str, mut body: Vec<u8>) {
     stream.write_all(&answer).unwrap();
 }
 
-/// Asks in turn on one connection; returns its port.
+/// Sends requests one after another on one connection, and returns its port.
 fn talk(mut stream: TcpStream, requests: &[Vec<u8>]) -> u16 {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     for request in requests {
@@ -134,7 +136,7 @@ fn talk(mut stream: TcpStream, requests: &[Vec<u8>]) -> u16 {
     stream.local_addr().unwrap().port()
 }
 
-/// `http.file_data` is text, and ends before a zero byte; `data.data` is the whole body where nothing dissects it.
+/// `http.file_data` is text, and ends before a zero byte. `data.data` is the whole body, if no dissector takes it.
 const FIELDS: [&str; 6] = [
     "http.request.method",
     "http.request.uri",
@@ -197,7 +199,7 @@ fn tcpdump_and_the_tap_saw_the_same_http() {
     });
     conversations.push(vec![get("/the/very/last")]);
     ports.push(talk(record.connect(), &conversations[4]));
-    // tcpdump would leave unread what the kernel still keeps for it.
+    // When it ends, tcpdump does not read what the kernel still has for it.
     wait_until("tcpdump sees the last answer", || {
         contains(&fs::read(&dumped).unwrap(), b"you asked for /the/very/last\n")
     });

@@ -39,7 +39,7 @@ fn sound(capture: &Path) -> Vec<Frame> {
     frames
 }
 
-/// What a client with this port sent and got.
+/// What the client with this port sent and received.
 fn said(frames: &[Frame], port: u16) -> (Vec<u8>, Vec<u8>) {
     let of = |client: bool| {
         let end = |frame: &&Frame| if client { frame.src } else { frame.dst };
@@ -66,7 +66,7 @@ fn connections_that_are_open_at_the_end_are_whole() {
             for client in &mut clients {
                 let question = vec![round; length];
                 thread::scope(|scope| {
-                    // Longer than what a socket holds, so it is asked and heard at the same time.
+                    // The question is longer than a socket's buffer, so writing and reading go on at the same time.
                     let mut writer = client.try_clone().unwrap();
                     let question = &question;
                     scope.spawn(move || writer.write_all(question).unwrap());
@@ -93,7 +93,7 @@ fn connections_that_are_open_at_the_end_are_whole() {
 fn what_was_made_up_is_marked() {
     let dir = Dir::new("record-marks");
     let capture = dir.join("out.pcapng");
-    // Servers that speak first do not become clients, whatever their ports.
+    // A server that speaks first does not become a client, whatever its port is.
     let server = serve(|mut stream| stream.write_all(b"welcome").unwrap());
     let record = recording(&server.to_string(), &capture, &[]);
     let mut clients = [record.connect(), record.connect()];
@@ -164,7 +164,7 @@ fn standard_output_is_live() {
         let mut buffer = [0; 65536];
         while let Ok(count @ 1..) = stdout.read(&mut buffer) {
             all.extend_from_slice(&buffer[..count]);
-            // The test has ended where nobody listens.
+            // If nobody listens, the test has ended.
             let _ = tell.send((Instant::now(), buffer[..count].to_vec()));
         }
         all
@@ -177,7 +177,7 @@ fn standard_output_is_live() {
         let asked = Instant::now();
         assert_eq!(ask(&mut client, &question), question);
         let mut last = asked;
-        // Both the question and the answer, while the connection is open.
+        // Both the question and the answer are there while the connection is open.
         while memchr::memmem::find_iter(&captured, &question).count() < 2 {
             let (time, bytes) = arrived.recv_timeout(PATIENCE).unwrap();
             captured.extend(bytes);
@@ -187,7 +187,7 @@ fn standard_output_is_live() {
     }
     delays.sort();
     println!("in the pipe after {delays:?}");
-    // Half of them: the machine may be busy with something else now and then.
+    // Only half of them, because the machine may be busy now and then.
     assert!(delays[delays.len() / 2] < Duration::from_millis(100), "{delays:?}");
     assert_eq!(record.end(Signal::TERM), (Some(0), String::new()));
     let dir = Dir::new("record-live");
@@ -202,7 +202,7 @@ fn a_reader_that_is_gone_ends_the_recording_without_a_message() {
     let mut record = recording_to_stdout(&server, Stdio::piped());
     drop(record.child.stdout.take());
     let mut client = record.connect();
-    // What is written into a broken pipe tells, and the relay ends.
+    // A write to the broken pipe fails, and the relay ends.
     let start = Instant::now();
     while client.write_all(b"hello").is_ok() && !matches!(client.read(&mut [0; 100]), Ok(0) | Err(_)) {
         assert!(start.elapsed() < PATIENCE);
@@ -310,7 +310,7 @@ fn a_signal_ends_a_recording_that_nobody_reads() {
     }
 }
 
-/// It is decrypted traffic.
+/// The recorded traffic is decrypted, so only its owner may read it.
 #[test]
 fn what_is_recorded_is_its_owners_alone_unless_somebody_asks() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -349,7 +349,7 @@ fn a_capture_is_packed_as_its_name_says() {
     }
 }
 
-/// Each run goes on where the ones before ended, whatever formats they wrote.
+/// Each run goes on with the ids after those of earlier runs, in any format.
 #[test]
 fn earlier_traces_are_never_overwritten() {
     let dir = Dir::new("record-again");
@@ -403,7 +403,8 @@ fn tls_is_captured_in_plain_text_and_unix_sockets_get_addresses() {
     assert!(first.comments[0].contains(&format!("local address is {socket}, made up for it: ")), "{first:?}");
 }
 
-/// All listeners come into one capture, with taps of their own or without, and the side of the clusters does not.
+/// The capture has the connections of all listeners, with or without taps of their own, and none of the clusters'
+/// connections.
 #[test]
 fn a_configuration_of_several_listeners_makes_one_capture() {
     let dir = Dir::new("record-config");
@@ -486,10 +487,10 @@ fn missing_options_and_unwritable_captures_are_named() {
     assert!(said.starts_with(&no_folder), "{said}");
     assert!(refused(&listen).contains("--path-prefix <PREFIX>|--pcapng <FILE>"));
     assert!(refused(&["--pcapng", capture]).contains("--config <FILE>|--listen <ADDR>"));
-    // Limits and formats are those of the traces.
+    // Limits and formats apply to traces only.
     let said = refused(&[&listen[..], &["--pcapng", capture, "--max-rx", "5"]].concat());
     assert!(said.contains("--path-prefix <PREFIX>"), "{said}");
-    // A listener that cannot be had leaves nothing after.
+    // If a listener's address is taken, no file is left.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let capture = dir.join("out.pcapng");

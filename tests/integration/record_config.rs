@@ -1,4 +1,4 @@
-//! What `record --config` takes, and what it says about everything else.
+//! What `record --config` accepts, and its messages about everything else.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ const RAW: &str = "type.googleapis.com/envoy.extensions.transport_sockets.raw_bu
 const SERVER_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const CLIENT_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
 
-/// What a test wants to know of a configuration.
+/// The parts of a configuration that the tests compare.
 struct Read {
     config: Config,
     taps: Vec<(TapSettings, String)>,
@@ -150,8 +150,8 @@ fn takes_all_settings_of_a_tap() {
     }
 }
 
-/// The document that Envoy's documentation shows for a plain text socket, and the one for TLS with a context in its
-/// place, inside a listener.
+/// The example of Envoy's documentation for a plain text socket, and the one for TLS with a TLS context filled in,
+/// inside a listener.
 #[test]
 fn takes_the_documents_of_envoys_documentation() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -245,7 +245,7 @@ fn set(value: &mut Value, pointer: &str, new: Value) {
     }
 }
 
-/// Changes the bootstrap in one place and compares what is said about it.
+/// Changes the bootstrap in one place and compares the error.
 #[track_caller]
 fn refused(pointer: &str, new: Value, message: &str) {
     let mut bootstrap = bootstrap();

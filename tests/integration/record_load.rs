@@ -35,17 +35,17 @@ use tokio_rustls::{
 
 const CONNECTIONS: usize = 2000;
 const EACH_WAY: usize = 1 << 20;
-/// What the relay may need in all: 64 KiB each way in flight, what TLS holds, and the program itself.
+/// The memory that the relay may need: 64 KiB each way in flight, the state of TLS, and the program itself.
 const MEMORY_KIB: u64 = 2 * 64 * CONNECTIONS as u64 + 48 * CONNECTIONS as u64 + 32 * 1024;
 
-/// What side `side` of connection `index` says. All are different parts of one block.
+/// The bytes that side `side` of connection `index` sends. All are different parts of one block.
 fn said(block: &[u8], index: usize, side: usize) -> &[u8] {
     let start = 2 * index + side;
     &block[start..start + EACH_WAY]
 }
 
 fn block() -> Vec<u8> {
-    // xorshift: no two parts are alike, and no repetition hides a lost piece.
+    // xorshift: no two parts are equal, so a lost piece shows.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let words = (0..(EACH_WAY + 2 * CONNECTIONS + 8) / 8).flat_map(|_| {
         state ^= state << 13;
@@ -56,7 +56,7 @@ fn block() -> Vec<u8> {
     words.collect()
 }
 
-/// Writes `to_say` and reads as much at the same time, and parts in peace: both sides see the other's end.
+/// Writes `to_say`, reads as much at the same time, and closes so that each side sees the other's end.
 async fn talk(stream: impl AsyncRead + AsyncWrite, to_say: &[u8]) -> Vec<u8> {
     let (mut reader, mut writer) = split(stream);
     let mut heard = vec![0; EACH_WAY];
@@ -141,7 +141,7 @@ fn two_thousand_tls_connections_lose_nothing() {
                 stream.write_u32(u32::try_from(index).expect("small")).await.expect("it reads");
                 stream.flush().await.expect("it reads");
                 assert_eq!(stream.read_u32().await.expect("an answer") as usize, index);
-                // All are connected before one goes on.
+                // All are connected before any goes on.
                 barrier.wait().await;
                 let heard = talk(stream, said(&block, index, 0)).await;
                 assert!(heard == said(&block, index, 1), "connection {index}: the client heard something else");
@@ -176,7 +176,8 @@ fn two_thousand_tls_connections_lose_nothing() {
     assert!(peak <= MEMORY_KIB, "{peak} KiB resident, {MEMORY_KIB} allowed");
 }
 
-/// Every byte is there, every sequence number fits, and the close comes last. Returns which connection it was.
+/// Checks that every byte is there, that every sequence number is right, and that the close comes last. Returns the
+/// index of the connection.
 fn check(path: &Path, block: &[u8]) -> usize {
     let bytes = fs::read(path).expect("readable");
     let mut rest = bytes.as_slice();

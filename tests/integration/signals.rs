@@ -23,12 +23,12 @@ fn trace() -> Vec<u8> {
     Dress::Delimited.file(&conversation(1, 2, TIME, TIME + 1000))
 }
 
-/// As tcpdump does it: the capture is completed.
+/// The capture is completed, as tcpdump completes its own.
 #[test]
 fn a_stream_that_is_interrupted_is_complete() {
     let dir = Dir::new("interrupted-stream");
     for (signal, _) in SIGNALS {
-        // To standard output, in the middle of a message.
+        // The signal comes in the middle of a message to standard output.
         let mut running = Running::start(["-", "-"]);
         let bytes = trace();
         running.send(&bytes[..bytes.len() - 3]);
@@ -38,7 +38,7 @@ fn a_stream_that_is_interrupted_is_complete() {
         let capture = dir.create("stdout.pcapng", &run.stdout);
         let frames = tshark::read(&capture);
         assert_eq!(frames.iter().filter(|frame| frame.tcp_len > 0).count(), 4, "{run:?}");
-        // To a file, which appears only now.
+        // The output is a file, which appears only after the signal.
         let output = dir.fresh().join("live.pcapng");
         let mut running = Running::start(["-", output.to_str().unwrap()]);
         running.send(&bytes[..bytes.len() - 3]);
@@ -50,7 +50,7 @@ fn a_stream_that_is_interrupted_is_complete() {
         running.end().expect_clean();
         assert_eq!(tshark::read(&output), frames);
         assert_eq!(paths(output.parent().unwrap()).len(), 1);
-        // And into a directory.
+        // The output is a directory.
         let out = dir.fresh();
         let mut running = Running::start(["-", out.to_str().unwrap()]);
         running.send(&bytes[..bytes.len() - 3]);
@@ -83,7 +83,7 @@ fn a_stream_that_is_interrupted_before_it_begins_is_an_empty_capture() {
             running.signal(signal);
             running.end().expect_clean();
             let capture = if name == "out/" { output.join("stdin.pcapng") } else { output };
-            // Every reader opens it.
+            // Each tool opens the capture.
             let path = capture.to_str().unwrap();
             assert_eq!(TSHARK.run(["-r", path], &[]).stdout, b"");
             assert_eq!(TCPDUMP.run(["-r", path], &[]).stdout, b"");
@@ -98,11 +98,11 @@ fn a_stream_that_is_interrupted_before_it_begins_is_an_empty_capture() {
     }
 }
 
-/// A named pipe makes a file that takes as long as the test wants.
+/// A named pipe is an input that takes as long as the test wants.
 #[test]
 fn files_that_are_interrupted_leave_nothing() {
     for (signal, status) in SIGNALS {
-        // Written in part, opened but silent, and not even opened by a writer.
+        // The pipe is written in part, opened but not written, or not even opened by a writer.
         for written in [Some(trace().len() - 3), Some(0), None] {
             for into_directory in [false, true] {
                 let dir = Dir::new("interrupted-files");
@@ -131,7 +131,7 @@ fn files_that_are_interrupted_leave_nothing() {
     }
 }
 
-/// A reader that is not there, or reads nothing: the first signal is enough.
+/// The reader of the output is missing, or reads nothing.
 #[test]
 fn a_program_that_nobody_reads_ends_with_the_first_signal() {
     let dir = Dir::new("stuck");
@@ -155,11 +155,11 @@ fn a_program_that_nobody_reads_ends_with_the_first_signal() {
     fifo(&har);
     let har = text(&har);
     for (index, (args, stdin)) in [
-        // Nobody has opened it.
+        // Nobody has opened the pipe.
         (vec![traces.as_str(), &pipe], false),
         (vec![http.as_str(), &har], false),
         (vec!["-", &pipe], true),
-        // Opened, and full.
+        // The pipe is open, and full.
         (vec![traces.as_str(), "-"], false),
         (vec![traces.as_str(), "/dev/stdout"], false),
         (vec!["-F", "har", &http, "-"], false),
@@ -178,7 +178,7 @@ fn a_program_that_nobody_reads_ends_with_the_first_signal() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // The reader, which does nothing.
+        // The reader's end stays open, and nobody reads from it.
         let reader = child.stdout.take();
         wait_until_ready(child.id());
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -191,15 +191,15 @@ fn a_program_that_nobody_reads_ends_with_the_first_signal() {
     assert!(temporaries(dir.path()).is_empty());
 }
 
-/// `record` opens its capture before it listens; where that is a pipe that nobody reads, nothing has begun yet, and the
-/// signal does what it does to any process.
+/// `record` opens its capture before it listens. If that is a pipe that nobody reads, nothing has begun, and the signal
+/// has its default effect.
 #[test]
 fn a_recording_that_waits_for_a_reader_ends_with_the_first_signal() {
     for (signal, status) in SIGNALS {
         let dir = Dir::new("record-no-reader");
         let pipe = dir.join("pipe.pcapng");
         fifo(&pipe);
-        // A shell starts what runs in the background with SIGINT ignored, and these tests may be such.
+        // A shell ignores SIGINT for programs that it starts in the background, which these tests may be.
         let mut child = std::process::Command::new("env")
             .args(["--default-signal=INT,TERM", PROGRAM])
             .args(["record", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--pcapng"])
@@ -212,7 +212,7 @@ fn a_recording_that_waits_for_a_reader_ends_with_the_first_signal() {
         wait_until_idle(child.id());
         kill_process(Pid::from_child(&child), signal).unwrap();
         let ended = child.wait().unwrap();
-        // As a shell tells it.
+        // The status as a shell shows it.
         let code = ended.code().or(std::os::unix::process::ExitStatusExt::signal(&ended).map(|signal| 128 + signal));
         assert_eq!((code, dir.names()), (Some(status), vec!["pipe.pcapng".to_owned()]));
     }
@@ -223,7 +223,6 @@ fn is_program(process: u32) -> bool {
     fs::read_link(format!("/proc/{process}/exe")).is_ok_and(|exe| exe == Path::new(PROGRAM))
 }
 
-/// A reader that is slow, but reads, gets the whole capture.
 #[test]
 fn a_slow_reader_gets_an_interrupted_stream_whole() {
     let dir = Dir::new("slow-reader");
@@ -250,7 +249,6 @@ fn a_slow_reader_gets_an_interrupted_stream_whole() {
     assert_eq!(streams(&tshark::read(&dir.create("read.pcapng", bytes))), 300);
 }
 
-/// What was finished before the signal stays, whole.
 #[test]
 fn captures_that_are_complete_before_a_signal_stay() {
     let dir = Dir::new("interrupted-batch");
@@ -267,7 +265,7 @@ fn captures_that_are_complete_before_a_signal_stay() {
         assert_eq!(run.status.code(), Some(status), "{run:?}");
         assert_eq!(paths(&out), (0..5).map(|number| format!("tap_{number}.pb.pcapng")).collect());
         assert_eq!(streams(&tshark::read(&out.join("tap_4.pb.pcapng"))), 1);
-        // Merged, there is nothing that could stay.
+        // A merged capture is not complete, so nothing stays.
         let all = dir.fresh().join("all.pcapng");
         let running = Running::start([&traces, &slow, &all]);
         wait_until_ready(running.id());
@@ -290,7 +288,7 @@ fn info_and_validate_end_with_the_first_signal() {
             assert_eq!(running.end().status.code(), Some(status), "{command}");
         }
     }
-    // A pipe is a file like others when nobody interrupts.
+    // Without a signal, a pipe is an input like any file.
     let writer = std::thread::spawn({
         let slow = slow.clone();
         move || fs::write(slow, trace()).unwrap()

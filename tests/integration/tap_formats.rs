@@ -1,5 +1,4 @@
-//! The notations of the embedded tap, against what Envoy 1.40 wrote: a real trace, read and written again, is the
-//! same file.
+//! The embedded tap writes what Envoy 1.40 wrote: a real trace that is read and written again is the same file.
 
 use std::{
     fs,
@@ -25,7 +24,7 @@ fn wrapper() -> MessageDescriptor {
     DESCRIPTORS.get_message_by_name("envoy.data.tap.v3.TraceWrapper").expect("proto/ holds it")
 }
 
-/// All traces of one suffix that testdata holds from the real server.
+/// All traces of the real server in testdata that have this suffix.
 fn real_traces(suffix: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/envoy/1.40.0");
     let mut paths: Vec<_> = fs::read_dir(folder)
@@ -119,8 +118,8 @@ fn json_traces_are_written_as_envoy_writes_them() {
     }
 }
 
-/// JSON_BODY_AS_STRING of what is not UTF-8, or is but has to be escaped: `strings.bin` was sent through Envoy 1.40.0,
-/// `strings.json` is what its tap wrote.
+/// JSON_BODY_AS_STRING of bytes that are not UTF-8, and of text that has to be escaped: `strings.bin` was sent through
+/// Envoy 1.40.0, and `strings.json` is what its tap wrote.
 #[test]
 fn bodies_as_strings_are_escaped_as_envoy_escapes_them() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/envoy/1.40.0-strings");

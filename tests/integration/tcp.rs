@@ -1,4 +1,4 @@
-//! Full mode: a session that Wireshark's experts have nothing to say about.
+//! Full mode writes sessions about which Wireshark's experts have no remarks.
 
 use std::{path::PathBuf, sync::OnceLock};
 
@@ -57,7 +57,7 @@ fn expect_no_doubts(all: &[Converted]) {
         assert!(converted.frames.len() >= 3, "{name}");
         for frame in &converted.frames {
             frame.expect_sound(name);
-            // The experts say nothing of a sum that they did not check.
+            // The experts say nothing about a checksum that they did not verify.
             let whole = frame.len == frame.cap_len;
             assert_eq!(frame.checksums[1], if whole { Checksum::Good } else { Checksum::Unverified }, "{name}");
             let ip = if frame.src.unwrap().is_ipv4() { Checksum::Good } else { Checksum::Absent };
@@ -66,7 +66,7 @@ fn expect_no_doubts(all: &[Converted]) {
     }
 }
 
-/// The tests above only show something if Wireshark complains when there is reason to.
+/// The tests above are worth something only if Wireshark complains when there is a reason.
 #[test]
 fn wireshark_has_doubts_when_something_is_wrong() {
     let dir = Dir::new("doubts");
@@ -82,7 +82,7 @@ fn wireshark_has_doubts_when_something_is_wrong() {
     assert!(skipped.iter().any(|frame| frame.analysis), "{skipped:#?}");
     assert!(skipped.iter().flat_map(|frame| &frame.expert).any(|(severity, _)| *severity >= tshark::WARNING));
     assert_eq!(doubts(&skipped), 1);
-    // One bit of the first payload, then one of an IP header.
+    // The changes are one bit of the first payload, and one of an IP header.
     let path = capture(&dir, &good, &messages);
     let bytes = std::fs::read(&path).unwrap();
     let payload = bytes.windows(3).position(|bytes| bytes == b"one").unwrap();
@@ -110,20 +110,20 @@ fn every_connection_opens_and_every_byte_is_acknowledged() {
         let time = converted.trace.events.first().map(|event| event.time);
         for frame in [syn, syn_ack, ack] {
             assert_eq!(frame.tcp_len, 0, "{name}");
-            // Without any event there is no time but the file's.
+            // Without any event, the only time is that of the file.
             assert_eq!(frame.time, time.unwrap_or_else(|| modified(&converted.sample.path)), "{name}");
         }
     }
 }
 
-/// What packets show of one event, or of two: in `snap` mode a cut event is joined to the whole one right before it,
-/// so that a message whose head came alone is dissected.
+/// The packets of one event, or of two: in `snap` mode, a cut event is joined to the whole one right before it, so that
+/// a message whose head came alone is dissected.
 #[derive(Clone, Debug)]
 pub struct Shown {
     pub time: u64,
     pub kind: Kind,
     pub payload: Vec<u8>,
-    /// Bytes on the wire; where nobody knows how many were lost, one stands for all.
+    /// Bytes on the wire. If the number of lost bytes is unknown, one stands for all.
     pub length: u64,
     /// The last of the events.
     pub event: Event,
@@ -158,7 +158,7 @@ pub fn shown(trace: &Trace) -> Vec<Shown> {
     all
 }
 
-/// Each event's bytes keep their time, in full mode too.
+/// The bytes of each event keep their time in full mode, too.
 #[test]
 fn events_keep_their_times() {
     for converted in all() {
@@ -171,7 +171,7 @@ fn events_keep_their_times() {
                     let frame = frames.next().unwrap_or_else(|| panic!("{name}: no packet for {event:?}"));
                     assert_eq!(frame.time, event.time, "{name}: {frame:?}");
                     seen += u64::from(frame.tcp_len);
-                    // A push says that the sender has nothing more for now.
+                    // PSH means that the sender has nothing more for now.
                     assert_eq!(frame.flags, if seen == event.length { PSH | ACK } else { ACK }, "{name}: {frame:?}");
                 }
                 assert_eq!(seen, event.length, "{name}: {event:?}");
@@ -201,7 +201,7 @@ fn the_handshake_carries_the_options_of_a_real_one() {
         for (line, flags) in lines.iter().zip(["0x0002", "0x0012"]) {
             let [found, mss, shift, sack, ..] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
             assert_eq!((found, mss), (flags, &*expected.to_string()), "{line}");
-            // RFC 7323 allows 14 at most; anything below 1 GiB fills up in a long one-way transfer.
+            // RFC 7323 allows 14 at most. A window below 1 GiB fills up in a long one-way transfer.
             assert_eq!(shift, "14", "{line}");
             assert!(!sack.is_empty(), "{line}");
         }
@@ -240,7 +240,8 @@ fn acknowledgements_ride_on_data_where_the_other_side_speaks_next() {
     );
 }
 
-/// RFC 5681 section 4.2: at least every second full-sized segment; RFC 1122 section 4.2.3.2: and within half a second.
+/// RFC 5681 section 4.2 wants an acknowledgement for at least every second full-sized segment, and RFC 1122 section
+/// 4.2.3.2 within half a second.
 #[test]
 fn one_way_transfers_are_acknowledged_on_the_way() {
     let dir = Dir::new("pure-acks");
@@ -279,8 +280,8 @@ fn one_way_transfers_are_acknowledged_on_the_way() {
     }
 }
 
-/// The window of a SYN is not scaled (RFC 7323 section 2.2), so until the server's first other packet the client may send
-/// no more than 65,535 bytes.
+/// The window of a SYN is not scaled (RFC 7323 section 2.2), so the client may send no more than 65,535 bytes until the
+/// server's next packet.
 #[test]
 fn an_upload_before_the_server_speaks_stays_within_the_window() {
     let dir = Dir::new("first-window");
@@ -310,8 +311,8 @@ fn an_upload_before_the_server_speaks_stays_within_the_window() {
     }
 }
 
-/// Ten gibibytes read and nothing written, most of them lost: the numbers go three times round. Any window that were
-/// not scaled would be full, and a byte that was not accounted for would show as unseen.
+/// Ten gibibytes are read and nothing is written, and most bytes are lost, so sequence numbers wrap more than twice. A
+/// window without scaling would be full, and a byte that is not counted would show as unseen.
 #[test]
 fn sequence_numbers_wrap_in_ten_gibibytes_one_way() {
     const TOTAL: u64 = 10 << 30;
@@ -320,7 +321,7 @@ fn sequence_numbers_wrap_in_ten_gibibytes_one_way() {
     let mut sent = 0;
     let mut time = TIME;
     while sent < TOTAL {
-        // Cut events, whole ones, and some that are missing altogether.
+        // Some events are cut, some are whole, and some are missing.
         let length = [8_000_000, 5, 65_495, 1 << 20, 7_000_001][events.len() % 5].min(TOTAL - sent);
         let event = if length <= 5 { read(time, &[1; 5]) } else { cut(read(time, b"cut")) };
         events.push((event, length));
@@ -362,8 +363,8 @@ fn sequence_numbers_wrap_in_ten_gibibytes_one_way() {
     assert_eq!(total, TOTAL);
 }
 
-/// A tuple used again starts elsewhere; the same trace always starts at the same place, wherever it lies and whatever
-/// it is packed in.
+/// When addresses and ports are used again, sequence numbers start elsewhere. The same trace always starts with the
+/// same numbers, in any directory and however it is packed.
 #[test]
 fn sequence_numbers_start_where_source_and_trace_id_say() {
     let dir = Dir::new("isn");
@@ -384,7 +385,7 @@ fn sequence_numbers_start_where_source_and_trace_id_say() {
     for (other, which) in others.iter().zip(["source", "trace_id"]) {
         assert!(one[0] != other[0] && one[1] != other[1], "{which}: {one:?} {others:?}");
     }
-    // One after the other in one source, under one id.
+    // Two connections follow each other in one source, with one id.
     let mut messages = streamed(7, downstream(), events());
     messages.extend(streamed(7, downstream(), [read(TIME + MS, b"y"), closed(TIME + MS)]));
     let frames = frames_of(&dir, &[], &messages);
@@ -392,7 +393,7 @@ fn sequence_numbers_start_where_source_and_trace_id_say() {
     assert_eq!(starts.len(), 2);
     assert_ne!(starts[0].seq, starts[1].seq);
     assert_ne!(starts[0].stream, starts[1].stream);
-    // All that Wireshark remarks is that the ports are used again, which is true.
+    // Wireshark's only remark is that the ports are used again, which is true.
     for frame in frames.iter().filter(|frame| !std::ptr::eq(*frame, starts[1])) {
         frame.expect_sound(&"ports used again");
     }
@@ -407,7 +408,7 @@ fn a_closed_connection_and_a_buffered_one_end_with_both_fins() {
         let ends = converted.trace.events.last().is_some_and(|event| event.kind == Kind::Closed);
         assert!(ends || !converted.sample.streaming, "{name}: every recorded connection was closed");
         let [.., first, second, last] = conversation.frames[..] else { panic!("{name}") };
-        // Both at the time of the end, with nothing but their acknowledgement after them.
+        // Both FINs are at the time of the end, and only their acknowledgement follows.
         let flags = [first.flags, second.flags, last.flags];
         let lines = transcript(&conversation.frames);
         assert_eq!(flags, [FIN | ACK, FIN | ACK, ACK], "{name}\n{lines}");
@@ -418,7 +419,7 @@ fn a_closed_connection_and_a_buffered_one_end_with_both_fins() {
     }
 }
 
-/// The server sends its FIN with its last bytes, the client goes on, and is the one that ends the connection.
+/// The server sends its FIN with its last bytes. The client goes on, and ends the connection.
 #[test]
 fn a_half_close_comes_where_envoy_half_closed() {
     let dir = Dir::new("half-close");
@@ -445,7 +446,7 @@ fn a_half_close_comes_where_envoy_half_closed() {
     let frames = frames_of(&dir, &[], &[buffered(1, downstream(), events[..4].iter().cloned())]);
     expect_transcript(&frames, &lines.replace("40 >", "30 >").replace("40 <", "30 <"));
 
-    // Envoy as the client, and no bytes at all with its half-close: one FIN, and no empty packet.
+    // Envoy is the client, and half-closes without bytes. There is one FIN, and no empty packet.
     let upstream = Connection { local_address: socket("10.0.0.1", 50_123), remote_address: socket("192.0.2.7", 5432) };
     let events = [
         write(TIME, b"hello"),
@@ -468,8 +469,8 @@ fn a_half_close_comes_where_envoy_half_closed() {
     frames.iter().for_each(|frame| frame.expect_sound(&"half-close by the client"));
 }
 
-/// A peer's half-close leaves no event, and Envoy answered none of the recorded ones with one of its own: both FINs come
-/// at the end.
+/// A peer's half-close leaves no event, and Envoy half-closed none of the recorded connections itself. So both FINs
+/// come at the end.
 #[test]
 fn no_half_close_is_made_up() {
     for converted in all() {
@@ -481,7 +482,7 @@ fn no_half_close_is_made_up() {
     }
 }
 
-/// Nobody knows whether it was closed, or how.
+/// Nothing tells whether or how the connection was closed.
 #[test]
 fn a_streamed_trace_that_just_stops_has_no_fin() {
     let dir = Dir::new("stops");
@@ -497,7 +498,7 @@ fn a_streamed_trace_that_just_stops_has_no_fin() {
         20 < PSH ACK 4+3 ack 6
         20 > ACK 6+0 ack 7",
     );
-    // Real ones, without their last message.
+    // Real traces without their last messages.
     for sample in socket_samples_of("1.40.0/conns_str") {
         let messages = oracle::messages(&sample.bytes(), sample.format);
         let frames = frames_of(&dir, &[], &messages[..messages.len() - 1]);
@@ -542,7 +543,7 @@ fn mss_cuts_payload_and_nothing_else() {
                 let segments = events.map(|event| event.payload.len().div_ceil(most as usize)).sum::<usize>();
                 let data = converted.of(kind).into_iter().filter(|frame| frame.tcp_len > 0);
                 assert_eq!(data.count(), segments, "{name}: no segment is smaller than it must be");
-                // A push on the last segment of each event and on no other.
+                // The last segment of each event has PSH, and no other.
                 let pushes = converted.of(kind).into_iter().filter(|frame| frame.flags & PSH != 0).count();
                 let events = converted.trace.data().filter(|event| event.kind == kind && !event.payload.is_empty());
                 assert_eq!(pushes, events.count(), "{name}");
@@ -561,10 +562,11 @@ fn the_client_is_the_end_that_opened_the_connection() {
     let writes_first = [write(TIME, b"w"), read(TIME + 1, b"r"), closed(TIME + 2)];
     let at = |port| socket("10.0.0.1", port);
     let peer = |port| socket("192.0.2.7", port);
-    // Who sends the SYN: `l` for the local side, `r` for the remote one.
+    // The sender of the SYN: `l` for the local side, `r` for the remote one.
     let mut cases: Vec<(String, char, Vec<&str>, Vec<TraceWrapper>)> = Vec::new();
     for (what, local, remote, reading, writing) in [
-        // Envoy's own socket is not connected yet when an upstream trace begins, whoever speaks and whatever the port.
+        // When an upstream trace begins, Envoy's own socket is not yet connected, whichever side speaks and whatever
+        // the port is.
         ("no local address", None, peer(5432), 'l', 'l'),
         ("no local address, a dynamic port", None, peer(50_000), 'l', 'l'),
         ("service port here, dynamic port there", at(443), peer(49_152), 'r', 'r'),
@@ -573,7 +575,7 @@ fn the_client_is_the_end_that_opened_the_connection() {
         ("Linux's range there", at(8080), peer(32_768), 'r', 'r'),
         ("Linux's range here", at(40_000), peer(8080), 'l', 'l'),
         ("just below Linux's range", at(32_767), peer(32_768), 'r', 'r'),
-        // Ports that say nothing: who speaks first.
+        // These ports tell nothing, so the side that speaks first does.
         ("service ports on both sides", at(8080), peer(9090), 'r', 'l'),
         ("dynamic ports on both sides", at(40_000), peer(50_000), 'r', 'l'),
         ("no address at all", None, None, 'r', 'l'),
@@ -585,7 +587,8 @@ fn the_client_is_the_end_that_opened_the_connection() {
             let mut case = |how: &str, expected, options: &[&'static str], messages: &[TraceWrapper]| {
                 cases.push((format!("{what}, {how}, {options:?}"), expected, options.to_vec(), messages.to_vec()));
             };
-            // Where the ports say nothing, that Envoy has an address from the start does: a cluster's tap has none then.
+            // If the ports tell nothing, an address of Envoy from the start means a listener. A cluster's tap has none
+            // at that time.
             let listener = local.is_some() && what.ends_with("on both sides");
             case("streamed", if listener { 'r' } else { expected }, &[], &stream);
             case("buffered", expected, &[], &buffer);
@@ -593,7 +596,7 @@ fn the_client_is_the_end_that_opened_the_connection() {
             case("buffered", 'l', &["--role", "upstream"], &buffer);
         }
     }
-    // Without a word from either side, a listener it is.
+    // If neither side sends anything, the trace is taken for a listener's.
     let silent = Connection { local_address: at(8080), remote_address: peer(9090) };
     cases.push(("silent".to_owned(), 'r', vec![], streamed(1, silent, [closed(TIME)])));
 
@@ -602,7 +605,7 @@ fn the_client_is_the_end_that_opened_the_connection() {
     for ((what, expected, ..), frames) in cases.iter().zip(tshark::read_many(&dir, &captures)) {
         let (client, server) = (&frames[0], &frames[1]);
         assert_eq!((client.flags, server.flags), (SYN, SYN | ACK), "{what}");
-        // epb_flags tell direction as Envoy saw it: 1 is inbound, from the remote side.
+        // epb_flags give the direction as Envoy saw it: 1 is inbound, from the remote side.
         let expected = if *expected == 'r' { (Some(1), Some(2)) } else { (Some(2), Some(1)) };
         assert_eq!((client.direction, server.direction), expected, "{what}");
         let local = if expected.0 == Some(1) { server.src } else { client.src };
@@ -612,15 +615,15 @@ fn the_client_is_the_end_that_opened_the_connection() {
     }
 }
 
-/// Real traces know: their manifest says which side was tapped.
+/// The manifest says which side of a real trace was tapped.
 #[test]
 fn the_client_of_a_real_trace_is_that_of_its_manifest() {
     let mut upstream = 0;
     for converted in all() {
         let name = &converted.sample.name;
         let client = converted.kind_of(&converted.frames[0]);
-        // A streamed JSON_BODY_AS_STRING trace has no addresses, and a unix socket has no ports; in these, clients
-        // speak first, and Envoy writes upstream first.
+        // A streamed JSON_BODY_AS_STRING trace has no addresses, and a unix socket has no ports. In these samples
+        // clients speak first, so upstream, Envoy writes first.
         assert_eq!(client, if converted.sample.upstream { Kind::Write } else { Kind::Read }, "{name}");
         upstream += u32::from(converted.sample.upstream);
     }
@@ -642,8 +645,8 @@ fn the_handshake_has_the_addresses_of_the_first_event() {
     assert_eq!(found, 2);
 }
 
-/// Connections that interleave, each of which begins in the middle of another: time never goes back, because a
-/// handshake takes the time of the first event and not an earlier one.
+/// Each of several interleaved connections begins in the middle of another. Time never goes back, because a handshake
+/// has the time of its first event, and not an earlier one.
 #[test]
 fn handshakes_do_not_go_back_in_time() {
     let dir = Dir::new("back-in-time");
@@ -667,7 +670,8 @@ fn handshakes_do_not_go_back_in_time() {
     }
 }
 
-/// It is made up when the source ends, after packets of other connections, and must not take the time of its own event.
+/// The acknowledgement is made up when the source ends, after packets of other connections, so it must not have the
+/// time of the event that it acknowledges.
 #[test]
 fn the_acknowledgement_of_an_unclosed_connection_keeps_the_order_of_time() {
     let dir = Dir::new("abandoned");

@@ -1,4 +1,4 @@
-//! tcptrace and tcpflow, which follow TCP in their own ways.
+//! tcptrace and tcpflow follow TCP by code of their own.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use crate::{
     util::{Dir, TCPFLOW, TCPTRACE, convert, on_all_cores},
 };
 
-/// What tcptrace says of a connection: one value for it, or one for each side.
+/// What tcptrace prints about a connection: one value, or one for each side.
 fn tcptrace(capture: &Path) -> BTreeMap<String, Vec<String>> {
     let run = TCPTRACE.run(["-l", "-n", capture.to_str().unwrap()], &[]);
     assert!(run.stdout_text().contains("\n1 TCP connection traced:"), "{run:?}");
@@ -23,7 +23,7 @@ fn tcptrace(capture: &Path) -> BTreeMap<String, Vec<String>> {
     for line in run.stdout_text().lines() {
         let line = line.replace('\t', "     ");
         let mut rest = line.trim();
-        // "key: value    key: value", where a value may have words and the gaps between are wide.
+        // The line is "key: value    key: value". A value may have several words, and the gaps are wide.
         while let Some((key, after)) = rest.split_once(':') {
             let after = after.trim_start();
             let value = after.split("  ").next().unwrap();
@@ -34,7 +34,7 @@ fn tcptrace(capture: &Path) -> BTreeMap<String, Vec<String>> {
     values
 }
 
-/// Numbers of both sides: the client's, which sent the first packet, then the server's.
+/// The numbers of both sides: first the client's, which sent the first packet, and then the server's.
 fn both(values: &BTreeMap<String, Vec<String>>, key: &str) -> [u64; 2] {
     let values = values.get(key).unwrap_or_else(|| panic!("no '{key}' in {values:#?}"));
     let [client, server] = values.as_slice() else { panic!("{key}: {values:?}") };
@@ -63,14 +63,14 @@ fn tcptrace_finds_every_connection_complete() {
         for key in ["rexmt data pkts", "rexmt data bytes", "outoforder pkts", "missed data", "zero win adv"] {
             assert_eq!(both(&values, key), [0, 0], "{name}: {key}");
         }
-        // tcptrace takes the largest window literally; what matters is that bytes and FINs are those that were sent.
+        // tcptrace counts the bytes and FINs that were sent.
         let conversation = follow(converted, Skips::Never);
         let [client, server] = conversation.halves.clone().map(|half| half.bytes());
         assert_eq!(both(&values, "unique bytes sent"), [client, server], "{name}");
         assert_eq!(both(&values, "actual data bytes"), [client, server], "{name}");
         assert_eq!(both(&values, "ttl stream length"), [client, server], "{name}");
         assert_eq!(values["SYN/FIN pkts sent"], ["1/1", "1/1"], "{name}");
-        // tcptrace itself reads 65,535 bytes of a packet; a frame of the largest segment is longer by a few.
+        // tcptrace reads at most 65,535 bytes of a packet, and a frame of the largest segment is a few bytes longer.
         if converted.frames.iter().all(|frame| frame.cap_len < 65_536) {
             let lost =
                 |from| conversation.data(from).into_iter().map(|frame| u64::from(frame.len - frame.cap_len)).sum();
@@ -81,7 +81,7 @@ fn tcptrace_finds_every_connection_complete() {
     });
 }
 
-/// It would say so if something were wrong.
+/// tcptrace reports a connection that is not complete.
 #[test]
 fn tcptrace_tells_what_is_not_complete() {
     let dir = Dir::new("tcptrace-wrong");
@@ -103,7 +103,7 @@ fn tcptrace_tells_what_is_not_complete() {
     assert_eq!(both(&snap, "ttl stream length"), [307, 5]);
 }
 
-/// Files of tcpflow by the sending side's port: it puts both sides into their names.
+/// The files of tcpflow by the port of the sending side. Their names contain both sides.
 fn tcpflow(dir: &Dir, capture: &Path) -> BTreeMap<u16, Vec<u8>> {
     let out = dir.fresh();
     TCPFLOW.run(["-q", "-r", capture.to_str().unwrap(), "-o", out.to_str().unwrap()], &[]);
@@ -144,7 +144,7 @@ fn tcpflow_extracts_what_was_logged() {
     assert!(logged.iter().filter(|logged| **logged).count() > 60);
 }
 
-/// Zeros stand where bytes were lost, and all others at their true places.
+/// Zeros stand for lost bytes, and all other bytes are at their true places.
 #[test]
 fn tcpflow_extracts_zeros_for_lost_bytes() {
     let dir = Dir::new("tcpflow-zero");

@@ -1,5 +1,5 @@
-//! Random traces of several connections at once, through detection, a decoder and the timelines, in every encoding and
-//! however their bytes arrive: held against a model that only knows what was put in.
+//! Random traces of several connections pass through detection, a decoder and the timelines, in every encoding and in
+//! any pieces. They are compared with a model that only knows what was put in.
 
 use std::{collections::BTreeMap, fmt, io, io::Read, iter::Cycle, path::Path, vec};
 
@@ -16,7 +16,7 @@ use crate::fixture::{Dress, TIME, buffered, closed, cut, downstream, end_stream,
 /// Encodings that need no other program. `Dress::Text` is covered by the tests of real traces.
 const DRESSES: [Dress; 5] = [Dress::Binary, Dress::Delimited, Dress::DenseText, Dress::Json, Dress::DenseJson];
 
-/// Bytes of which only the number is worth printing.
+/// Bytes. When they are printed, only their number is shown.
 #[derive(Clone, PartialEq, Eq)]
 struct Bytes(Vec<u8>);
 
@@ -26,7 +26,7 @@ impl fmt::Debug for Bytes {
     }
 }
 
-/// A read or a write, and what Envoy did not record of it and before it.
+/// A read or a write, and what Envoy did not record in it and before it.
 #[derive(Clone, Debug)]
 struct Step {
     outbound: bool,
@@ -36,22 +36,22 @@ struct Step {
     /// Bytes before it that are in no event.
     gap: u64,
     end_stream: bool,
-    /// Nanoseconds since whatever came before it in the trace.
+    /// Nanoseconds since the step before it in the trace.
     delay: u64,
-    /// In one message with the event before it, if that comes right before it.
+    /// Whether it is in one message with the event before it, if that event comes right before it.
     together: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Plan {
     buffered: bool,
-    /// Has `seq_num`s, as since Envoy 1.37. A buffered trace has none.
+    /// Whether it has `seq_num`s, as since Envoy 1.37. A buffered trace has none.
     positions: bool,
     steps: Vec<Step>,
     closes: bool,
 }
 
-/// Connections, and whose turn it is: numbers that choose among those that are not done.
+/// Connections, and the order of their turns: each number chooses among the connections that have steps left.
 #[derive(Clone, Debug)]
 struct Scene {
     plans: Vec<Plan>,
@@ -75,7 +75,7 @@ enum What {
     Abandoned,
 }
 
-/// An entry of a timeline: its connection's `trace_id`, its time, and what it says.
+/// An entry of a timeline: the `trace_id` of its connection, its time, and its content.
 type Seen = (u64, u64, What);
 
 fn step() -> impl Strategy<Value = Step> {
@@ -118,12 +118,12 @@ enum Item {
     /// A step by its number, its time and its position.
     Event(usize, u64, u64),
     Closed(u64, u64),
-    /// All of a buffered trace, and the times of its events.
+    /// A whole buffered trace, and the times of its events.
     Whole(Vec<u64>),
 }
 
 impl Scene {
-    /// What the trace says, in its order, each with its connection.
+    /// The items of the trace in its order, each with its connection.
     fn items(&self) -> Vec<(usize, Item)> {
         let mut items = Vec::new();
         let mut time = TIME;
@@ -204,16 +204,16 @@ impl Scene {
         messages
     }
 
-    /// Whether an item stands in one message with the event before it, which is of the connection `last`.
+    /// Whether an item is in one message with the event before it, which belongs to the connection `last`.
     fn joins(&self, last: &Option<usize>, index: usize, item: &Item) -> bool {
         matches!(item, Item::Event(number, ..) if self.plans[index].steps[*number].together) && *last == Some(index)
     }
 
-    /// What the timelines have to say, connection by connection.
+    /// The entries that the timelines must give, by connection.
     fn expected(&self) -> BTreeMap<u64, Vec<Seen>> {
         let items = self.items();
         let mut seen: BTreeMap<u64, Vec<Seen>> = BTreeMap::new();
-        // The position that comes next, and the way of the event before if its length is not sure.
+        // The next position, and the direction of the event before it if the length of that event is not certain.
         let mut state = vec![(1_u64, None::<bool>); self.plans.len()];
         let mut times: Vec<Option<u64>> = vec![None; self.plans.len()];
         let mut latest = None;
@@ -279,7 +279,7 @@ impl Scene {
 }
 
 impl Item {
-    /// Up to where bytes have come before it.
+    /// The position up to which bytes came before this entry.
     fn position(&self) -> Option<u64> {
         match self {
             Self::Event(_, _, position) => Some(*position),
@@ -297,7 +297,7 @@ impl Step {
         SocketEvent { seq_num: position, ..event }
     }
 
-    /// Where no position tells more.
+    /// The length, if no position tells more.
     fn unsure_length(&self) -> TrueLength {
         let len = self.payload.0.len() as u64;
         if self.lost > 0 { TrueLength::MoreThan(len) } else { TrueLength::Known(len) }
@@ -315,13 +315,13 @@ impl Step {
     }
 }
 
-/// Each has addresses of its own.
+/// Each connection has addresses of its own.
 fn connection(index: usize) -> tap2pcap::proto::tap::Connection {
     let remote_address = socket("192.0.2.7", 50_000 + index as u32);
     tap2pcap::proto::tap::Connection { remote_address, ..downstream() }
 }
 
-/// Gives at most as many bytes at a time as it is told to.
+/// A reader that returns at most a given number of bytes at a time.
 struct Trickle {
     bytes: io::Cursor<Vec<u8>>,
     chunks: Cycle<vec::IntoIter<usize>>,
@@ -376,7 +376,7 @@ fn run(bytes: Vec<u8>, dress: Dress, arrival: &Arrival, options: TimelineOptions
         };
         seen.push((opening.trace_id, entry.time, what));
     }
-    // That buffered and streamed traces stand in one source is all that is wrong.
+    // The only finding is that one source holds buffered and streamed traces.
     let findings = findings.take();
     assert!(findings.iter().all(|finding| finding.code() == Code::MixedKinds), "{findings:?}");
     seen
@@ -388,7 +388,7 @@ fn by_connection(seen: &[Seen]) -> BTreeMap<u64, Vec<Seen>> {
     connections
 }
 
-/// Bytes that are there in each direction, and how many there were in all.
+/// The recorded bytes of each direction, and the true number of all bytes.
 fn totals(entries: &[Seen]) -> ([Vec<u8>; 2], u64) {
     let (mut bytes, mut total) = (<[Vec<u8>; 2]>::default(), 0);
     for (_, _, what) in entries {
@@ -420,13 +420,13 @@ proptest! {
         for (dress, arrival) in DRESSES.into_iter().zip(&arrivals) {
             let seen = run(dress.file(&messages), dress, arrival, options);
             prop_assert_eq!(by_connection(&seen), expected.clone(), "{:?}", dress);
-            // Between connections, the order is the same in every encoding too.
+            // The order of entries of different connections is the same in every encoding as well.
             let reference = first.get_or_insert_with(|| seen.clone());
             prop_assert_eq!(&seen, &*reference, "{:?}", dress);
         }
     }
 
-    /// Whatever is held back or joined, no byte comes or goes, and positions add up.
+    /// No byte is lost or added when entries are held back or joined, and positions add up.
     #[test]
     fn joined_events_lose_nothing(scene in scene(), arrival in arrival(), dress in select(DRESSES.to_vec())) {
         let options = TimelineOptions { join: true, ..TimelineOptions::default() };

@@ -1,4 +1,4 @@
-//! When something happened of which the trace does not say when.
+//! The times of events for which the trace has no time.
 
 use std::{
     fs::{self, File},
@@ -59,7 +59,7 @@ fn a_trace_without_any_time_begins_when_its_file_was_modified() {
         assert!(run.status.code() < Some(2), "{run:?}");
         assert!(times(&output).iter().all(|time| (modified..modified + 1_000_000).contains(time)), "{input:?}");
         assert!(first_comment(&output).contains("made up, from the file's modification time on"), "{input:?}");
-        // One capture per trace: each alone.
+        // With a capture for each trace, the result is the same.
         convert(&[], input, &captures).run();
         let name = format!("{}.pcapng", input.file_name().unwrap().to_str().unwrap());
         assert_eq!(fs::read(captures.join(name)).unwrap(), fs::read(&output).unwrap());
@@ -67,14 +67,14 @@ fn a_trace_without_any_time_begins_when_its_file_was_modified() {
         assert_eq!(times(&output)[0], TIME);
         assert!(first_comment(&output).contains("from --start-time on"));
     }
-    // A stream has no such time, and says so.
+    // A stream has no modification time, and the comment says so.
     let output = dir.join("out.pcapng");
     tap2pcap().args(&["-"]).arg(&output).stdin(fs::read(&http).unwrap()).run().expect_status(0);
     assert_eq!(times(&output)[0], 0);
     assert!(first_comment(&output).contains("from the Unix epoch on"));
 }
 
-/// Few enough to stay open, and many.
+/// There are few traces, which all stay open, or many.
 #[test]
 fn a_trace_without_any_time_goes_where_its_neighbours_are() {
     let dir = Dir::new("neighbours");
@@ -116,10 +116,10 @@ fn an_event_before_the_first_time_gets_that_time() {
     };
     let real = fs::read(Path::new(ROOT).join("testdata/faults/firstbad.pb")).unwrap();
     expect("firstbad.pb", &real, 1_700_000_000_000_000_000);
-    // From a pipe, as far as one message ahead.
+    // From a pipe, one message ahead is read.
     tap2pcap().arg("-").arg(&output).stdin(real).run().expect_status(1);
     assert_eq!(times(&output)[0], 1_700_000_000_000_000_000);
-    // However many come before it, and in whatever format.
+    // Any number of events without a time may come before it, in any format.
     let mut events: Vec<_> = (0..50).map(|_| without_time(read(0, b"q"))).collect();
     events.push(write(TIME, b"a"));
     for dress in [Dress::Binary, Dress::Json] {

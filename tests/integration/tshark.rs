@@ -1,4 +1,4 @@
-//! What tshark, an independent reader, makes of captures.
+//! Captures as tshark, an independent reader, shows them.
 
 use std::{
     fs,
@@ -23,11 +23,11 @@ pub struct Frame {
     pub seq: u32,
     pub ack: u32,
     pub flags: u16,
-    /// Bytes that the sender has room for, scaled as its handshake says.
+    /// The receive window that the sender announces, in bytes, scaled as its handshake says.
     pub window: u32,
     pub stream: u32,
     pub checksums: [Checksum; 2],
-    /// Wireshark's doubts about sequence numbers and windows.
+    /// Whether Wireshark has doubts about sequence numbers or windows.
     pub analysis: bool,
     /// Expert items: severity and text.
     pub expert: Vec<(u32, String)>,
@@ -37,7 +37,7 @@ pub struct Frame {
     pub protocols: String,
 }
 
-/// Of IPv4 and TCP; IPv6 has none.
+/// The checksums of IPv4 and TCP. IPv6 has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
     #[default]
@@ -47,11 +47,11 @@ pub enum Checksum {
     Unverified,
 }
 
-/// Severity of an expert item from which on something is wrong: `PI_WARN`.
+/// The severity of an expert item from which on something is wrong: `PI_WARN`.
 pub const WARNING: u32 = 0x0060_0000;
 
 impl Frame {
-    /// Whether it says nothing that is wrong, as far as Wireshark can tell.
+    /// Expects that Wireshark finds nothing wrong with the packet.
     #[track_caller]
     pub fn expect_sound(&self, what: &dyn std::fmt::Display) {
         assert!(!self.analysis, "{what}: Wireshark doubts {self:?}");
@@ -91,7 +91,7 @@ const FIELDS: [&str; 27] = [
     "frame.protocols",
 ];
 
-/// Stands between several values of one field; tshark never escapes it, and nothing under test writes it.
+/// Separates several values of one field. tshark never escapes it, and no tested text contains it.
 const BETWEEN: char = '\u{1f}';
 
 /// Reads one capture.
@@ -99,8 +99,8 @@ pub fn read(capture: &Path) -> Vec<Frame> {
     rows(capture).into_iter().map(|row| row.frame).collect()
 }
 
-/// Reads many captures with one tshark, whose start takes longer than reading a small capture. pcapng files may be
-/// joined as they are, because a file may hold many sections; mergecap joins pcap files.
+/// Reads many captures with one tshark, because starting it takes longer than reading a small capture. pcapng files may
+/// be joined as they are, because a file may hold many sections. mergecap joins pcap files.
 pub fn read_many(dir: &Dir, captures: &[PathBuf]) -> Vec<Vec<Frame>> {
     let joined = dir.fresh().join("joined");
     let pcapng = captures.iter().all(|path| path.extension().is_some_and(|suffix| suffix == "pcapng"));
@@ -199,12 +199,12 @@ fn row(line: &str) -> Row {
     Row { section, interface, frame }
 }
 
-/// A number of tshark's, 0 where the field is absent.
+/// A number that tshark printed, or 0 if the field is absent.
 fn number<T: std::str::FromStr + Default>(text: &str) -> T {
     text.parse().unwrap_or_default()
 }
 
-/// Seconds with nine decimal places, without the detour over floating point.
+/// Parses seconds with nine decimal places, without rounding through floating point.
 fn nanos(text: &str) -> u64 {
     let (seconds, nanos) = text.split_once('.').unwrap_or_else(|| panic!("not a time: {text}"));
     assert_eq!(nanos.len(), 9, "{text}");

@@ -1,4 +1,4 @@
-//! A directory of its own for each test, and commands that say everything when something is not as expected.
+//! A directory for each test, and commands that print everything when a result is not the expected one.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -18,7 +18,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tap2pcap");
 /// The package's own directory.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A directory that goes away with the test.
+/// A directory that is removed at the end of the test.
 pub struct Dir {
     dir: TempDir,
     next: AtomicUsize,
@@ -123,7 +123,7 @@ pub fn modified(path: &Path) -> u64 {
     modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().try_into().unwrap()
 }
 
-/// What a command came to.
+/// The result of a command.
 pub struct Run {
     pub command: String,
     pub status: ExitStatus,
@@ -157,12 +157,12 @@ impl Run {
         self
     }
 
-    /// Status 0, and nothing to say.
+    /// Expects status 0 and no messages.
     #[track_caller]
     pub fn expect_clean(self) -> Self {
         let run = self.expect_status(0);
-        // Where Wireshark needs to be told of HTTP/2, the last line says how, and nothing is wrong; nor is it where
-        // Envoy's limit cut bodies.
+        // Two messages do not mean that something is wrong: the command for HTTP/2 on ports that Wireshark does not
+        // know, and the summary of bodies that Envoy's limit cut.
         let known = ["note: to see it dissected: tshark -r ", "warning: Envoy's limit cut "];
         let quiet = run.stderr.lines().all(|line| known.iter().any(|known| line.starts_with(known)));
         assert!(quiet, "words on standard error{run:?}");
@@ -185,7 +185,7 @@ pub fn run_command(command: Command) -> Run {
     start(command, b"", "is it installed?")
 }
 
-/// Runs `command` with `stdin`, whether it reads it or not. `missing` says what to do where it does not exist.
+/// Runs `command` with `stdin`, whether the command reads it or not. `missing` tells what to do if it does not exist.
 fn start(mut command: Command, stdin: &[u8], missing: &str) -> Run {
     let text = format!("{command:?}");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -206,7 +206,7 @@ fn start(mut command: Command, stdin: &[u8], missing: &str) -> Run {
     }
 }
 
-/// A tool that judges captures. A missing one fails the test, because a test that was skipped says nothing.
+/// A tool that judges captures. If it is missing, the test fails, because a skipped test shows nothing.
 pub struct Tool {
     name: &'static str,
     package: &'static str,
@@ -222,7 +222,7 @@ pub const STRACE: Tool = Tool { name: "strace", package: "strace" };
 pub const PROTOC: Tool = Tool { name: "protoc", package: "protobuf-compiler" };
 
 impl Tool {
-    /// Runs the tool; it must succeed.
+    /// Runs the tool and expects success.
     #[track_caller]
     pub fn run<I: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = I>, stdin: &[u8]) -> Run {
         let mut command = Command::new(self.name);
@@ -232,7 +232,7 @@ impl Tool {
     }
 }
 
-/// Calls `work` for every item on all cores, and gives the results in the order of the items.
+/// Calls `work` for every item on all cores, and returns the results in the order of the items.
 pub fn on_all_cores<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);

@@ -34,11 +34,11 @@ struct Flaw {
     code: &'static str,
     severity: &'static str,
     bytes: Vec<u8>,
-    /// A limit that makes it one.
+    /// The option with the limit that makes it a flaw.
     options: &'static [&'static str],
     /// The message that has it.
     message: u64,
-    /// What the words about it hold.
+    /// A part of the finding's text.
     detail: &'static str,
 }
 
@@ -71,7 +71,7 @@ fn flaws() -> Vec<Flaw> {
     let at = wrong_checksum.len() - 5;
     wrong_checksum[at] ^= 0xff;
     let mut too_large = sound();
-    // Without numbers, nothing is missing but the message.
+    // Without `seq_num`, nothing shows that bytes are missing.
     too_large.insert(1, segment(1, MessagePiece::Event(read(TIME, &[7; 600_000]))));
     let too_large = delimited(&too_large);
     let mut trailing = delimited(&sound());
@@ -95,7 +95,7 @@ fn flaws() -> Vec<Flaw> {
     {
         body(event).unwrap().body_type = Some(BodyType::AsString("seven bytes and five".into()));
     }
-    // With a connection of its own, because JSON_BODY_AS_STRING loses that as well.
+    // The connection is added, because JSON_BODY_AS_STRING loses that as well.
     destroyed[0] = sound().remove(0);
     let unknown: Vec<u8> = sound()
         .iter()
@@ -244,8 +244,8 @@ fn every_flaw_is_found_alone() {
         let path = dir.create(code, &bytes);
         let (run, lines) = json(options, &[&path]);
         let codes: Vec<_> = lines.iter().map(|line| line["code"].as_str().unwrap()).collect();
-        // A connection that was given up is not closed, and streamed HTTP never has addresses; nothing else comes of
-        // anything else.
+        // A connection that was given up has no close, and streamed HTTP never has addresses. No other flaw has a
+        // consequence.
         let expected = match code {
             "too-many-connections" | "incomplete-exchange" => vec![code, "missing-close"],
             "out-of-order" => vec!["missing-connection", code],
@@ -261,7 +261,7 @@ fn every_flaw_is_found_alone() {
         let offset = line["offset"].as_u64().unwrap();
         let keys: BTreeSet<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(keys, BTreeSet::from(["code", "detail", "message", "offset", "path", "severity"]));
-        // Where the message begins, or the byte in it that is wrong.
+        // The offset is where the message begins, or that of the wrong byte in it.
         if !matches!(code, "read-failed" | "binary-destroyed" | "empty" | "not-a-trace") {
             let mut rest = &bytes[..];
             for _ in 0..message {
@@ -276,7 +276,7 @@ fn every_flaw_is_found_alone() {
             }
         }
 
-        // The same as a table.
+        // The table shows the same.
         let table = tap2pcap().arg("validate").args(options).arg(&path).run();
         let rows: Vec<_> = table.stdout_text().lines().collect();
         assert_eq!(rows.len(), lines.len(), "{table:?}");
@@ -295,7 +295,7 @@ fn every_flaw_is_found_alone() {
         let summary = format!("note: {}: {counts}\n", many(usize::from(read), "trace"));
         assert_eq!(table.stderr, summary, "{table:?}");
 
-        // The status tells the worst of it.
+        // The status shows the worst severity.
         let status = |strict: &[&str]| {
             tap2pcap()
                 .arg("validate")
@@ -327,21 +327,21 @@ fn unreadable_files_are_findings() {
     assert_eq!(lines.len(), 1);
     assert_eq!((&lines[0]["code"], &lines[0]["severity"]), (&"unreadable".into(), &"error".into()));
     assert_eq!(lines[0]["path"], missing.to_str().unwrap());
-    // Beside a trace, it is an error like others.
+    // Beside a readable trace, it is an error like others.
     let sound = dir.create("sound.pb", Dress::Binary.file(&sound()));
     let (run, lines) = json(&[], &[&sound, &missing]);
     assert_eq!((run.status.code(), lines.len()), (Some(1), 1), "{run:?}");
 }
 
-/// Every code has its flaw above, and its place in the documentation.
+/// Every code has a flaw above and a place in the documentation.
 #[test]
 fn every_code_is_tested_and_documented() {
     let mut codes: BTreeSet<_> = codes_in_source().into_values().collect();
-    // Only a conversion to HAR asks for HTTP traces alone.
+    // Only a conversion to HAR needs HTTP traces alone.
     codes.remove("socket-trace");
     let mut tested: BTreeSet<_> = flaws().iter().map(|flaw| flaw.code.to_owned()).collect();
     tested.insert("unreadable".to_owned());
-    // In inputs.rs: every command says it.
+    // inputs.rs tests it with every command.
     tested.insert("nothing-readable".to_owned());
     assert_eq!(tested, codes);
     let page = fs::read_to_string(Path::new(ROOT).join("docs/findings.md")).unwrap();
@@ -360,7 +360,7 @@ fn every_code_is_tested_and_documented() {
     }
 }
 
-/// Not only the first flaw, and not only of the first file.
+/// Not only the first flaw is printed, nor only those of the first file.
 #[test]
 fn every_finding_of_every_file_is_printed() {
     let dir = Dir::new("all-findings");
@@ -375,10 +375,10 @@ fn every_finding_of_every_file_is_printed() {
     assert_eq!(run.status.code(), Some(1), "{run:?}");
     let found: BTreeSet<_> = lines.iter().map(|line| line["code"].as_str().unwrap()).collect();
     assert_eq!(found, flaws.iter().map(|flaw| flaw.code).collect());
-    // Two of them have a consequence.
+    // Two of them have a second finding as a consequence.
     assert_eq!(lines.len(), flaws.len() + 2);
 
-    // Many in one file: each of the lost ones, and far more than a conversion prints.
+    // There are many findings in one file, far more than a conversion prints.
     let mut events = Vec::new();
     for index in 0..100_u64 {
         let mut event = read(TIME + index, b"x");
@@ -396,11 +396,11 @@ fn every_finding_of_every_file_is_printed() {
     assert_eq!(lines.len(), 100);
 }
 
-/// Counts of what was cut and destroyed.
+/// The findings count the bytes that were cut or destroyed, and unknown fields.
 #[test]
 fn losses_are_counted() {
     let dir = Dir::new("counts");
-    // Three of four are cut; the last one's length nobody knows.
+    // Three of four bodies are cut, and the length of the last one is unknown.
     let mut events = vec![read(TIME, &[1; 500]), write(TIME + 1, &[2; 600]), read(TIME + 2, b"whole")];
     events.push(read(TIME + 3, &[3; 70]));
     events = numbered(events);
@@ -435,7 +435,7 @@ fn losses_are_counted() {
     assert_eq!(details, BTreeSet::from(expected));
 }
 
-/// Real traces are sound but for what Envoy was told to leave out.
+/// A real trace has no flaw except what Envoy was told to leave out.
 #[test]
 fn real_traces_have_no_findings_but_of_what_envoy_left_out() {
     let samples = socket_samples();
@@ -474,11 +474,11 @@ fn validate_changes_nothing_and_may_be_quiet() {
     assert_eq!(run.stderr, "");
     assert_eq!(run.stdout_text().lines().count(), 1);
     assert_eq!(dir.names(), before);
-    // As a stream, by the name it was given.
+    // As a stream, under the name that was given.
     let stream = tap2pcap().args(&["validate", "--json", "-"]).stdin(fs::read(&path).unwrap()).run().expect_status(0);
     let line: Value = serde_json::from_str(stream.stdout_text()).unwrap();
     assert_eq!((&line["path"], &line["code"]), (&"-".into(), &"missing-close".into()));
-    // In the encoding that was given.
+    // Read in the encoding that was given.
     let run = tap2pcap().args(&["validate", "--from", "json"]).arg(&path).run();
     assert_ne!(run.status.code(), Some(0));
 }

@@ -46,7 +46,7 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// A thread that waits for another one, or for a disk, is quiet for a few looks as well.
+    /// A thread that waits for another thread or for a disk may be quiet for a few looks, so more are needed.
     const QUIET_LOOKS: u32 = 20;
 
     pub fn of(process: u32) -> Self {

@@ -1,4 +1,4 @@
-//! The protobuf wire format, as little of it as the tests need to take traces apart without the program's own reader.
+//! The part of the protobuf wire format that the tests need to take traces apart without the program's own reader.
 
 /// One field of a message: its number, and for length-delimited ones the bytes inside.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +9,7 @@ pub struct Field<'a> {
     pub raw: &'a [u8],
 }
 
-/// Reads a varint; panics where there is none, because the tests' own data is sound.
+/// Reads a varint. Panics if there is none, because the tests' own data is sound.
 pub fn varint(bytes: &[u8]) -> (u64, &[u8]) {
     let len = bytes.iter().position(|byte| *byte < 0x80).unwrap() + 1;
     let value = bytes[..len].iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f));

@@ -1,4 +1,4 @@
-//! Scenarios as data: who says what through a tapped connection.
+//! Scenarios as data: who sends what through a tapped connection.
 
 mod payload;
 
@@ -30,7 +30,7 @@ use payload::Part;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// Why there is this scenario; for readers of the file.
+    /// The purpose of the scenario, for readers of the file.
     #[serde(rename = "about")]
     _about: String,
     /// The connection id of the first trace; each further one gets the next.
@@ -78,7 +78,7 @@ enum End {
         listener: String,
         endpoint: String,
     },
-    /// As Envoy has it for its own end of a unix socket that it connected.
+    /// Envoy has no address for its own end of a unix socket that it connected.
     None,
 }
 
@@ -102,7 +102,7 @@ enum FormatName {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exchange {
-    /// Microseconds since what happened before.
+    /// Microseconds since the step before.
     after: u64,
     /// What the peer sends.
     #[serde(default)]
@@ -110,7 +110,7 @@ struct Exchange {
     /// What the tapped side sends.
     #[serde(default)]
     write: Vec<Part>,
-    /// `write` is the last, and is known to be.
+    /// `write` is the last data of this side, and is known to be.
     #[serde(default)]
     end_stream: bool,
 }
@@ -129,12 +129,12 @@ enum Ender {
     Peer,
     /// The tapped side closes.
     Local,
-    /// Nobody says goodbye.
+    /// The connection is lost without a close.
     Lost,
 }
 
 impl Scenario {
-    /// Writes a trace for each mode and format. A name gets the mode and the format where there are several.
+    /// Writes a trace for each mode and format. If there are several, their names contain the mode and the format.
     pub fn play(&self, path_prefix: &Path) {
         let mut id = self.id;
         for &mode in &self.modes {
@@ -154,7 +154,7 @@ impl Scenario {
                 let sink = FilePerTap::new(prefix, format);
                 let tap = Tap::new(self.settings(mode), Arc::new(sink), Arc::clone(&clock) as Arc<dyn Clock>)
                     .on_error(|error| panic!("{error}"));
-                // On one thread, what happens next is never left to chance.
+                // On one thread, the order of events does not depend on chance.
                 let runtime = runtime::Builder::new_current_thread().build().expect("a runtime");
                 runtime.block_on(self.play_through(&tap, id, &clock));
                 id += 1;
@@ -182,7 +182,7 @@ impl Scenario {
         }
         let mut recorder = tap.open(id, connection);
         recorder.set_local_address(local);
-        // More than any exchange holds, so that a write never waits for its reader.
+        // The buffer is larger than any exchange, so a write never waits for its reader.
         let (here, there) = duplex(1 << 20);
         if self.tls {
             let (here, there) = match self.tapped {
@@ -279,7 +279,7 @@ fn since_epoch(time: toml::value::Datetime) -> Duration {
     Duration::new(time.seconds.unsigned_abs(), time.nanos.unsigned_abs())
 }
 
-/// Client and server with a certificate made for this once: the trace holds nothing of it.
+/// Client and server use a certificate made for this run. The trace holds nothing of it.
 async fn tls(
     client: DuplexStream,
     server: DuplexStream,

@@ -1,4 +1,4 @@
-//! What is said: text, bytes, filler, and frames of HTTP/2.
+//! Payloads: text, bytes, filler, and HTTP/2 frames.
 
 use serde::Deserialize;
 
@@ -6,13 +6,13 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Part {
-    /// As it stands.
+    /// Text without changes.
     Text(String),
     /// Lines that end in CR LF on the wire.
     Lines(String),
-    /// Bytes in hexadecimal; spaces are for the eye.
+    /// Bytes in hexadecimal. Spaces are ignored.
     Hex(String),
-    /// So many bytes of counted lines.
+    /// This many bytes of numbered lines.
     Filler(usize),
     /// A frame of HTTP/2 (RFC 9113 section 4.1).
     Frame(Frame),
@@ -44,7 +44,7 @@ enum FrameType {
     WindowUpdate = 8,
 }
 
-/// All parts in a row.
+/// The bytes of all parts, one after another.
 pub fn bytes(parts: &[Part]) -> Vec<u8> {
     parts.iter().flat_map(Part::bytes).collect()
 }

@@ -1,4 +1,4 @@
-//! What a conversion says: which input was damaged, what Envoy's limit cut, which pod a trace is of.
+//! What a conversion prints: which input was damaged, what Envoy's limit cut, and which pod a trace comes from.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -30,7 +30,7 @@ fn quiet_still_says_which_input_is_damaged() {
     assert!(run.stderr.contains("cut.pb: byte "), "{run:?}");
 }
 
-/// By direction, because each has a setting of its own.
+/// Each direction is counted alone, because each has a setting of its own.
 #[test]
 fn what_envoys_limit_cut_is_said_in_one_line() {
     let dir = Dir::new("cut-bodies");
@@ -63,7 +63,7 @@ fn what_envoys_limit_cut_is_said_in_one_line() {
         assert_eq!(lines(&run, "warning: ").len(), 1, "{run:?}");
         assert!(lines(&run, "warning: ")[0].contains("cut 4 bodies in 2 connections: 2 that"), "{run:?}");
     }
-    // What Envoy really wrote.
+    // A trace that Envoy really wrote.
     let real = sample("1.40.0/h1trunc_str_PROTO_BINARY_137");
     let run = convert(&[], &real.path, &output).run().expect_status(0);
     assert!(run.stderr.contains("cut 3 bodies in 1 connection: 1 that it received"), "{run:?}");
@@ -100,14 +100,14 @@ fn traces_of_two_pods_are_told_apart() {
     expect(&[&pods], &below);
     expect(&[Path::new(&named[0]), Path::new(&named[1])], &named);
     expect(&[&pods.join("podA"), &pods.join("podB")], &named);
-    // A capture of its own is the same whatever else is converted: its place tells which pod it is of.
+    // A capture of a single trace is the same whatever else is converted. Its path tells which pod it comes from.
     let mirrored = dir.fresh();
     convert(&[], &pods, &mirrored).run().expect_status(0);
     let interfaces = CAPINFOS.run(["-I", mirrored.join("podB/tap_4.json.pcapng").to_str().unwrap()], &[]);
     assert!(interfaces.stdout_text().contains("Name = tap_4.json\n"), "{interfaces:?}");
 }
 
-/// Connections without addresses get a client each, even where two pods' files have one name and one trace_id.
+/// Connections without addresses get a client each, even if the files of two pods have the same name and trace_id.
 #[test]
 fn two_pods_have_made_up_clients_of_their_own() {
     let dir = Dir::new("two-clients");
@@ -144,7 +144,7 @@ fn numbers_agree_with_their_nouns() {
     assert!(run.stderr.contains(", 1 connection, "), "{run:?}");
 }
 
-/// A warning that is not shown otherwise decides the status here, so it is shown.
+/// The status depends on a warning that is not shown without --strict, so --strict shows it.
 #[test]
 fn strict_shows_the_warning_that_it_fails_for() {
     let dir = Dir::new("strict");

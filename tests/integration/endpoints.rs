@@ -43,7 +43,7 @@ fn info_shows_the_addresses_that_the_capture_has() {
     assert_eq!(shown.collect::<BTreeSet<_>>(), captured);
 }
 
-/// No tool can follow a stream whose directions look alike.
+/// No tool can follow a stream whose two directions have the same addresses.
 #[test]
 fn ends_with_one_address_get_two_ports() {
     let dir = Dir::new("one-address");
@@ -72,7 +72,7 @@ fn ends_with_one_address_get_two_ports() {
     assert!(run.stdout_text().contains("\"code\":\"same-address\""), "{run:?}");
 }
 
-/// Which end opened a connection of these messages, by the source of the capture's first packet, which is the SYN.
+/// Which end opened the connection of these messages. That is the source of the capture's first packet, the SYN.
 fn client(dir: &Dir, messages: &[tap2pcap::proto::tap::TraceWrapper]) -> SocketAddr {
     let clients: BTreeSet<_> = [Dress::Binary, Dress::Text, Dress::Json]
         .iter()
@@ -81,7 +81,7 @@ fn client(dir: &Dir, messages: &[tap2pcap::proto::tap::TraceWrapper]) -> SocketA
             fs::write(&input, dress.file(messages)).unwrap();
             convert(&[], &input, &output).run().expect_status(0);
             let capture = fs::read(&output).unwrap();
-            // The headers of the file, the record and Ethernet; then IPv4 without options, and TCP.
+            // After the headers of the file, the record and Ethernet come IPv4 without options and TCP.
             let ip = &capture[24 + 16 + 14..];
             assert_eq!((ip[0], ip[20 + 13] & 0x3f), (0x45, 0x02));
             let address = std::net::Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
@@ -95,7 +95,7 @@ fn client(dir: &Dir, messages: &[tap2pcap::proto::tap::TraceWrapper]) -> SocketA
 const HTTP: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 const SERVER_HELLO: &[u8] = b"\x16\x03\x03\x00\x05\x02\x00\x00\x01\x00";
 
-/// Both ports are ones that clients get, so what is said has to tell; each in the words of a server that speaks first.
+/// Both ports are ones that clients get, so the payload has to tell. Each of these greetings is what a server sends.
 #[test]
 fn the_end_that_speaks_as_a_client_opened_the_connection() {
     let dir = Dir::new("first-words");
@@ -111,27 +111,27 @@ fn the_end_that_speaks_as_a_client_opened_the_connection() {
         SERVER_HELLO,
     ];
     for greeting in from_server {
-        // A cluster's server is the peer, a listener's is Envoy.
+        // The server of a cluster is the peer, and that of a listener is Envoy.
         let cluster = buffered(1, connection(), [read(TIME, greeting), write(TIME + 1, b"EHLO")]);
         assert_eq!(client(&dir, &[cluster]).to_string(), envoy, "{greeting:?}");
         let listener = buffered(1, connection(), [write(TIME, greeting), read(TIME + 1, b"EHLO")]);
         assert_eq!(client(&dir, &[listener]).to_string(), peer, "{greeting:?}");
     }
-    // The request shows more than what came before it.
+    // The request counts more than the bytes before it.
     let late = [read(TIME, b"hello"), write(TIME + 1, HTTP)];
     assert_eq!(client(&dir, &[buffered(1, connection(), late)]).to_string(), envoy);
-    // An SSH client may greet first; what it offers is a client's.
+    // An SSH client may greet first, but only a client sends this offer.
     let offer = b"\0\0\x03\x04\x05\x14cookie..........\0\0\0\x20curve25519-sha256,ext-info-c";
     let eager = [read(TIME, b"SSH-2.0-OpenSSH_9.9\r\n"), write(TIME, b"SSH-2.0-x\r\n"), read(TIME, offer)];
     assert_eq!(client(&dir, &[buffered(1, connection(), eager)]).to_string(), peer);
-    // It outweighs ports, too: a listener on a high port, and a client of a wide port range.
+    // It counts more than ports, too: a listener on a high port, and a client with a wide range of ports.
     let wide = Connection { local_address: socket("10.0.0.1", 50_051), remote_address: socket("192.0.2.7", 2_000) };
     assert_eq!(client(&dir, &[buffered(1, wide, [read(TIME, HTTP)])]).port(), 2_000);
     let silent = Connection { local_address: socket("10.0.0.1", 40_000), remote_address: socket("192.0.2.7", 50_051) };
     assert_eq!(client(&dir, &[buffered(1, silent, [])]).port(), 40_000);
 }
 
-/// The first segment of a streamed trace shows it, whatever the ports are and whoever speaks, if anyone does.
+/// In a cluster's trace, the first segment has no address of Envoy, whatever the ports are and whichever side speaks.
 #[test]
 fn a_first_segment_without_envoys_address_is_a_clusters() {
     let dir = Dir::new("first-segment");
@@ -152,7 +152,7 @@ fn a_first_segment_without_envoys_address_is_a_clusters() {
     }
 }
 
-/// What the manifest says of every real trace that has addresses at all.
+/// Every real trace that has addresses has the role that the manifest gives.
 #[test]
 fn info_shows_the_role_of_a_real_trace() {
     for sample in socket_samples() {
@@ -181,7 +181,8 @@ fn a_streamed_cluster_tap_without_envoys_address_says_how_to_get_it() {
     convert(&[], &input, &output).run().expect_clean();
     let comment = &tshark::lines(&output, &["-T", "fields", "-e", "frame.comment"])[0];
     assert!(comment.contains("local address missing") && comment.contains("set_connection_per_event"), "{comment}");
-    // Where it does not help, it is not advised: a buffered trace, bodies as strings without any address.
+    // The advice is not given where it would not help: for a buffered trace, and for bodies as strings without any
+    // address.
     let buffered = dir.create("buffered.pb", Dress::Binary.file(&[buffered(3, connection, events.clone())]));
     let run = tap2pcap().args(&["validate", "--json"]).arg(&buffered).run().expect_status(0);
     assert!(run.stdout_text().contains("missing-address") && !run.stdout_text().contains("set_connection"), "{run:?}");
@@ -223,7 +224,7 @@ fn map_rewrites_ports_of_any_address_and_addresses_with_zones() {
     assert!(other_zone.1.starts_with("warning: --map fe80::1%eth1=2001:db8::9: "), "{other_zone:?}");
 }
 
-/// Over all inputs together, in whatever capture and thread they are.
+/// A mapping counts as used if it rewrites an address of any input, in any capture and thread.
 #[test]
 fn a_mapping_that_rewrites_nothing_is_a_warning() {
     let dir = Dir::new("map-nothing");
