@@ -2,43 +2,53 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
 use super::text::{Cookies, Fields, Query, body, lossy, url};
 use crate::{
     timeline::{HttpOptions, SideChoice, Track},
     trace::{Address, HttpPart, HttpSide, MessageView, Nanos, rfc3339},
 };
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub(super) struct Entry<'a> {
     started_date_time: String,
     /// Milliseconds.
     time: f64,
     request: Request<'a>,
     response: Response<'a>,
-    cache: Cache,
+    /// Nothing is known of it, but the format asks for an object.
+    cache: serde_json::Map<String, serde_json::Value>,
     timings: Timings,
-    #[serde(rename = "serverIPAddress", skip_serializing_if = "Option::is_none")]
     server_ip_address: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<String>,
     comment: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Cache {}
+object!(Entry<'_> {
+    "startedDateTime": started_date_time,
+    "time": time,
+    "request": request,
+    "response": response,
+    "cache": cache,
+    "timings": timings,
+    "serverIPAddress": server_ip_address unless Option::is_none,
+    "connection": connection unless Option::is_none,
+    "comment": comment,
+});
 
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Timings {
     send: f64,
     wait: f64,
     receive: f64,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+object!(Timings {
+    "send": send,
+    "wait": wait,
+    "receive": receive,
+});
+
+#[derive(Debug)]
 struct Request<'a> {
     method: Cow<'a, str>,
     url: String,
@@ -46,28 +56,42 @@ struct Request<'a> {
     cookies: Cookies<'a>,
     headers: Fields<'a>,
     query_string: Query<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     post_data: Option<PostData<'a>>,
     headers_size: i64,
     body_size: i64,
-    #[serde(rename = "_trailers", skip_serializing_if = "Fields::is_empty")]
     trailers: Fields<'a>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+object!(Request<'_> {
+    "method": method,
+    "url": url,
+    "httpVersion": http_version,
+    "cookies": cookies,
+    "headers": headers,
+    "queryString": query_string,
+    "postData": post_data unless Option::is_none,
+    "headersSize": headers_size,
+    "bodySize": body_size,
+    "_trailers": trailers unless Fields::is_empty,
+});
+
+#[derive(Debug)]
 struct PostData<'a> {
     mime_type: Cow<'a, str>,
     text: Cow<'a, str>,
     /// The format has a place for this in responses only.
-    #[serde(rename = "_encoding", skip_serializing_if = "Option::is_none")]
     encoding: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     comment: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+object!(PostData<'_> {
+    "mimeType": mime_type,
+    "text": text,
+    "_encoding": encoding unless Option::is_none,
+    "comment": comment unless Option::is_none,
+});
+
+#[derive(Debug)]
 struct Response<'a> {
     status: u16,
     status_text: &'static str,
@@ -75,26 +99,41 @@ struct Response<'a> {
     cookies: Cookies<'a>,
     headers: Fields<'a>,
     content: Content<'a>,
-    #[serde(rename = "redirectURL")]
     redirect_url: Cow<'a, str>,
     headers_size: i64,
     body_size: i64,
-    #[serde(rename = "_trailers", skip_serializing_if = "Fields::is_empty")]
     trailers: Fields<'a>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+object!(Response<'_> {
+    "status": status,
+    "statusText": status_text,
+    "httpVersion": http_version,
+    "cookies": cookies,
+    "headers": headers,
+    "content": content,
+    "redirectURL": redirect_url,
+    "headersSize": headers_size,
+    "bodySize": body_size,
+    "_trailers": trailers unless Fields::is_empty,
+});
+
+#[derive(Debug)]
 struct Content<'a> {
     size: i64,
     mime_type: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     encoding: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     comment: Option<String>,
 }
+
+object!(Content<'_> {
+    "size": size,
+    "mimeType": mime_type,
+    "text": text unless Option::is_none,
+    "encoding": encoding unless Option::is_none,
+    "comment": comment unless Option::is_none,
+});
 
 /// The parts of one side, put together.
 #[derive(Debug, Default)]
@@ -192,7 +231,7 @@ impl<'a> Entry<'a> {
             time: waited,
             request: request_of(&request, &tracks[0], version),
             response: response_of(&response, tracks, version),
-            cache: Cache {},
+            cache: serde_json::Map::new(),
             timings: Timings { send: 0.0, wait: waited, receive: 0.0 },
             server_ip_address,
             connection,

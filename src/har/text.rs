@@ -5,11 +5,16 @@ use std::{borrow::Cow, fmt::Write as _};
 use serde::{Serialize, Serializer};
 
 /// A name and a value.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Pair<'a> {
     name: Cow<'a, str>,
     value: Cow<'a, str>,
 }
+
+object!(Pair<'_> {
+    "name": name,
+    "value": value,
+});
 
 impl<'a> Pair<'a> {
     fn new((name, value): (&'a [u8], &'a [u8])) -> Self {
@@ -60,22 +65,26 @@ impl Serialize for Cookies<'_> {
 }
 
 /// A cookie of a request or response.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 struct Cookie<'a> {
     name: Cow<'a, str>,
     value: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     http_only: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     secure: Option<bool>,
 }
+
+object!(Cookie<'_> {
+    "name": name,
+    "value": value,
+    "path": path unless Option::is_none,
+    "domain": domain unless Option::is_none,
+    "expires": expires unless Option::is_none,
+    "httpOnly": http_only unless Option::is_none,
+    "secure": secure unless Option::is_none,
+});
 
 /// Headers hold bytes; what is not UTF-8 becomes replacement characters.
 pub(super) fn lossy(bytes: &[u8]) -> Cow<'_, str> {

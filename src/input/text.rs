@@ -5,6 +5,7 @@
 //! at the top level belongs to the message before it, says nothing of it, and is skipped.
 
 mod fast;
+mod lane;
 mod lexer;
 mod split;
 #[cfg(test)]

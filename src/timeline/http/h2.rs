@@ -9,13 +9,13 @@
 
 use std::{borrow::Cow, collections::HashSet, mem};
 
-use loona_hpack::Encoder;
 use memchr::memchr3;
 
 use super::{
     grpc::Messages,
     h1::{Escaped, Names, is_token, missing, value},
     head::{Head, Pseudo},
+    hpack,
     out::{Chunk, LARGE, Missing},
     sink::Sink,
 };
@@ -86,28 +86,11 @@ struct Text {
     as_string: bool,
 }
 
+#[derive(Debug, Default)]
 pub(super) struct Http2 {
-    encoder: Encoder<'static>,
     halves: [Half; 2],
     head_request: bool,
     block: Vec<u8>,
-}
-
-impl Default for Http2 {
-    /// An encoder without a dynamic table refers to nothing but the static one. What it marks for indexing goes into the
-    /// decoder's table, where nothing ever refers to it: the encoder alone decides what it refers to (RFC 7541 section 1.1). So
-    /// the blocks of several exchanges can stand in one connection in any order.
-    fn default() -> Self {
-        let mut encoder = Encoder::new();
-        encoder.set_max_table_size(0);
-        Self { encoder, halves: <[Half; 2]>::default(), head_request: false, block: Vec::new() }
-    }
-}
-
-impl std::fmt::Debug for Http2 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Http2").field("halves", &self.halves).finish_non_exhaustive()
-    }
 }
 
 impl Http2 {
@@ -160,10 +143,7 @@ impl Http2 {
         let mut left_out = LeftOut::default();
         let nominated = nominated(head);
         self.block.clear();
-        let encoder = &mut self.encoder;
-        let mut encode = |name: &[u8], text: &[u8]| {
-            encoder.encode_header_into((name, text), &mut self.block).expect("writing to memory cannot fail");
-        };
+        let mut encode = |name: &[u8], text: &[u8]| hpack::append_field(&mut self.block, name, text);
         if of_head {
             for (name, text) in made_up(sink, side, head) {
                 encode(name, text);

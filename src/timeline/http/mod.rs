@@ -12,6 +12,7 @@ mod grpc;
 mod h1;
 mod h2;
 pub(super) mod head;
+mod hpack;
 mod out;
 mod sink;
 mod streams;
