@@ -43,7 +43,9 @@ pub(super) fn append_section_header(buffer: &mut PacketBuffer) {
         options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(application))],
         ..SectionHeaderBlock::default()
     };
-    PcapNgWriter::with_section_header(buffer, header).expect("writing to memory cannot fail");
+    // Written as all other blocks are: each kind of writer would be compiled with all kinds of blocks.
+    let writer = PcapNgWriter::with_section_header(Vec::new(), header).expect("writing to memory cannot fail");
+    buffer.append(writer.get_ref());
 }
 
 /// Escapes `text` with `escape` and caps the result at `max` bytes.

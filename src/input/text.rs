@@ -5,6 +5,7 @@
 //! Other fields at the top level belong to the message before them, but say nothing that matters, and are skipped.
 
 mod fast;
+mod lane;
 mod lexer;
 mod split;
 #[cfg(test)]

@@ -1,6 +1,10 @@
-//! The headers of one direction of a connection. etherparse builds them once; then each packet patches its fields.
+//! The headers of one direction of a connection: built once by etherparse, then patched from connection to connection
+//! and from packet to packet.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::LazyLock,
+};
 
 use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader};
 
@@ -69,50 +73,33 @@ pub(crate) struct Template {
 impl Template {
     /// `mss` is what a SYN announces.
     pub(crate) fn new(from: SocketAddr, to: SocketAddr, mss: u16) -> Self {
-        let ethernet = Ethernet2Header {
-            source: mac(from.ip()),
-            destination: mac(to.ip()),
-            ether_type: if from.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 },
-        };
-        let mut tcp = TcpHeader::new(from.port(), to.port(), 0, WINDOW);
-        tcp.ack = true;
-        let mut bytes = [0; MAX_HEADER_LEN];
-        bytes[..ETHERNET].copy_from_slice(&ethernet.to_bytes());
-        let (ip_len, pseudo) = match (from.ip(), to.ip()) {
+        let (mut bytes, ip_len, pseudo) = match (from.ip(), to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let mut ip = Ipv4Header { source: from.octets(), destination: to.octets(), ..Ipv4Header::default() };
-                ip.time_to_live = 64;
-                ip.protocol = IpNumber::TCP;
-                ip.dont_fragment = true;
-                bytes[ETHERNET..ETHERNET + IPV4].copy_from_slice(&ip.to_bytes());
-                (IPV4, Sum::default().add(&from.octets()).add(&to.octets()))
+                let mut bytes = *OVER_IPV4;
+                let (from, to) = (from.octets(), to.octets());
+                bytes[ETHERNET + 12..][..4].copy_from_slice(&from);
+                bytes[ETHERNET + 16..][..4].copy_from_slice(&to);
+                (bytes, IPV4, Sum::default().add(&from).add(&to))
             }
             (from, to) => {
                 let [from, to] = [from, to].map(|ip| match ip {
-                    IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-                    IpAddr::V6(v6) => v6,
+                    IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+                    IpAddr::V6(v6) => v6.octets(),
                 });
-                let ip = Ipv6Header {
-                    traffic_class: 0,
-                    flow_label: Ipv6FlowLabel::ZERO,
-                    payload_length: 0,
-                    next_header: IpNumber::TCP,
-                    hop_limit: 64,
-                    source: from.octets(),
-                    destination: to.octets(),
-                };
-                bytes[ETHERNET..ETHERNET + IPV6].copy_from_slice(&ip.to_bytes());
-                (IPV6, Sum::default().add(&from.octets()).add(&to.octets()))
+                let mut bytes = *OVER_IPV6;
+                bytes[ETHERNET + 8..][..16].copy_from_slice(&from);
+                bytes[ETHERNET + 24..][..16].copy_from_slice(&to);
+                (bytes, IPV6, Sum::default().add(&from).add(&to))
             }
         };
+        bytes[..6].copy_from_slice(&mac(to.ip()));
+        bytes[6..12].copy_from_slice(&mac(from.ip()));
         let start = ETHERNET + ip_len;
-        bytes[start..start + TCP].copy_from_slice(&tcp.to_bytes());
+        bytes[start..][..2].copy_from_slice(&from.port().to_be_bytes());
+        bytes[start + 2..][..2].copy_from_slice(&to.port().to_be_bytes());
         // Offset and flags come with each packet.
-        let tcp_sum = pseudo
-            .add_u16(u16::from(IpNumber::TCP.0))
-            .add_u16(tcp.source_port)
-            .add_u16(tcp.destination_port)
-            .add_u16(tcp.window_size);
+        let tcp_sum =
+            pseudo.add_u16(u16::from(IpNumber::TCP.0)).add_u16(from.port()).add_u16(to.port()).add_u16(WINDOW);
         let mut ip_header = [0; IPV4];
         ip_header.copy_from_slice(&bytes[ETHERNET..ETHERNET + IPV4]);
         for varying in [2, 3, 4, 5, 10, 11] {
@@ -162,6 +149,34 @@ impl Template {
         }
         &self.bytes[..end]
     }
+}
+
+/// Headers without addresses and ports.
+static OVER_IPV4: LazyLock<[u8; MAX_HEADER_LEN]> = LazyLock::new(|| {
+    let ip = Ipv4Header { time_to_live: 64, protocol: IpNumber::TCP, dont_fragment: true, ..Ipv4Header::default() };
+    blank(EtherType::IPV4, &ip.to_bytes())
+});
+static OVER_IPV6: LazyLock<[u8; MAX_HEADER_LEN]> = LazyLock::new(|| {
+    let ip = Ipv6Header {
+        traffic_class: 0,
+        flow_label: Ipv6FlowLabel::ZERO,
+        payload_length: 0,
+        next_header: IpNumber::TCP,
+        hop_limit: 64,
+        source: [0; 16],
+        destination: [0; 16],
+    };
+    blank(EtherType::IPV6, &ip.to_bytes())
+});
+
+fn blank(ether_type: EtherType, ip: &[u8]) -> [u8; MAX_HEADER_LEN] {
+    let ethernet = Ethernet2Header { source: [0; 6], destination: [0; 6], ether_type };
+    let mut tcp = TcpHeader::new(0, 0, 0, WINDOW);
+    tcp.ack = true;
+    let headers = [&ethernet.to_bytes()[..], ip, &tcp.to_bytes()[..]].concat();
+    let mut bytes = [0; MAX_HEADER_LEN];
+    bytes[..headers.len()].copy_from_slice(&headers);
+    bytes
 }
 
 /// A locally administered address from the last four bytes of an IP address, so that each host has its own.

@@ -5,7 +5,7 @@
 //! and a value is computed for each byte, needed or not. The end of the literal, and escapes that Envoy does not write,
 //! are left to a loop that takes one escape at a time; tests compare the masks with it.
 
-use wide::u8x16;
+use super::lane::{LANE, Lane};
 
 /// Bytes that are processed at once, one for each bit of a mask.
 const BLOCK: usize = 64;
@@ -94,20 +94,21 @@ impl Block {
     fn new(seen: &[u8; SEEN], quote: u8) -> Self {
         let mut values = [0; ROOM];
         let (mut specials, mut backslashes, mut first_digits, mut digits) = (0, 0, 0, 0);
-        for (at, values) in (0..).step_by(16).zip(values.as_chunks_mut().0).take(BLOCK / 16) {
+        for (at, values) in (0..).step_by(LANE).zip(values.as_chunks_mut().0).take(BLOCK / LANE) {
             let bytes = lane(seen, at);
-            let backslash = bytes.simd_eq(all(b'\\'));
-            let special = backslash | bytes.simd_eq(all(quote)) | bytes.simd_eq(all(b'\n'));
+            let backslash = bytes.equals(b'\\');
+            let special = backslash.or(bytes.equals(quote)).or(bytes.equals(b'\n'));
             // The first digit is 0 to 3, and the others are 0 to 7: without their low bits, they equal `0`.
-            let first_digit = (bytes & all(!0b11)).simd_eq(all(b'0'));
-            let digit = (bytes & all(!0b111)).simd_eq(all(b'0'));
-            let low = |at| lane(seen, at) & all(0b111);
-            let octal = lane(seen, at + 1) << 6_u32 | low(at + 2) << 3_u32 | low(at + 3);
-            *values = backslash.bitselect(octal, bytes).to_array();
-            specials |= u64::from(special.to_bitmask()) << at;
-            backslashes |= u64::from(backslash.to_bitmask()) << at;
-            first_digits |= u64::from(first_digit.to_bitmask()) << at;
-            digits |= u64::from(digit.to_bitmask()) << at;
+            let first_digit = bytes.masked(!0b11).equals(b'0');
+            let digit = bytes.masked(!0b111).equals(b'0');
+            let high = lane(seen, at + 1).masked(0b11).shifted::<6>();
+            let middle = lane(seen, at + 2).masked(0b111).shifted::<3>();
+            let low = lane(seen, at + 3).masked(0b111);
+            *values = backslash.choose(high.or(middle).or(low), bytes).to_array();
+            specials |= special.to_bits() << at;
+            backslashes |= backslash.to_bits() << at;
+            first_digits |= first_digit.to_bits() << at;
+            digits |= digit.to_bits() << at;
         }
         let starts = (1 << STARTS) - 1;
         let escapes = specials & !escaped(specials) & starts;
@@ -179,13 +180,8 @@ static LETTERS: [u8; 256] = {
 };
 
 #[inline(always)]
-fn all(byte: u8) -> u8x16 {
-    u8x16::splat(byte)
-}
-
-#[inline(always)]
-fn lane(seen: &[u8; SEEN], at: usize) -> u8x16 {
-    u8x16::new(seen[at..].first_chunk().copied().unwrap_or_default())
+fn lane(seen: &[u8; SEEN], at: usize) -> Lane {
+    Lane::new(seen[at..].first_chunk().copied().unwrap_or_default())
 }
 
 /// Which bytes are escaped, given a mask of the special bytes. In a run of those, every second one is escaped by the
