@@ -1,5 +1,6 @@
-//! Everything that is printed for people on standard error. The words of findings are in `findings.rs`.
+//! Everything that is printed for people on standard error. The words of findings are in `findings.rs` and `faults.rs`.
 
+mod faults;
 mod findings;
 
 use std::{

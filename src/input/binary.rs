@@ -5,9 +5,9 @@
 
 use super::{
     decode::{Decode, Fault, Step},
-    wire::{self, MAX_LEN, Reason, Scanner, Tag, WireError},
+    wire::{self, MAX_LEN, Scanner, Tag, WireError},
 };
-use crate::trace::{Code, Message, TraceKind};
+use crate::trace::{CutIn, Message, TraceKind, WireFault};
 
 /// Decodes PROTO_BINARY.
 #[derive(Debug, Default)]
@@ -57,13 +57,13 @@ impl Decode for BinaryDecoder {
                 Err(error) => error,
             };
             let incomplete = match error.reason {
-                Reason::EndInField => true,
-                Reason::Overlong { len, .. } => len <= MAX_LEN,
+                WireFault::EndInField => true,
+                WireFault::Overlong { len, .. } => len <= MAX_LEN,
                 _ => false,
             };
             if incomplete && !at_end {
                 let end = match (&error.reason, head(window, start)) {
-                    (Reason::Overlong { .. }, Ok(field)) if field.tag.wire_type == wire::LEN => {
+                    (WireFault::Overlong { .. }, Ok(field)) if field.tag.wire_type == wire::LEN => {
                         // `incomplete` means that the length is at most `MAX_LEN`, so the sum fits.
                         Some(field.body + field.len as usize)
                     }
@@ -73,9 +73,15 @@ impl Decode for BinaryDecoder {
                 return Step::NeedMore { skip: start, wanted: end.unwrap_or(window.len() + 1) - start };
             }
             self.lost = true;
-            let code = if incomplete { Code::CutOff } else { Code::Undecodable };
             out.cut = incomplete;
-            let fault = Fault { at: error.at, code, detail: describe(&error, code) };
+            let fault = match error.reason {
+                _ if incomplete => Fault::cut_off(error.at, CutIn::Field),
+                // How many bytes are left in the window says nothing about the source.
+                WireFault::Overlong { len, .. } => {
+                    Fault::undecodable(error.at, WireFault::LongField { len, limit: MAX_LEN })
+                }
+                _ => undecodable(&error),
+            };
             return Step::Damaged { start, end: window.len(), fault };
         }
         if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } }
@@ -156,24 +162,14 @@ pub(super) fn frame(window: &[u8], body: usize, len: u64, at_end: bool) -> Frame
     }
 }
 
-fn describe(error: &WireError, code: Code) -> String {
-    match error.reason {
-        _ if code == Code::CutOff => "cut off in the middle of a field".into(),
-        // How many bytes are left in the window says nothing about the source.
-        Reason::Overlong { len, .. } => format!("a field of {len} bytes; protobuf allows {MAX_LEN}"),
-        _ => error.to_string(),
-    }
-}
-
 pub(super) fn undecodable(error: &WireError) -> Fault {
-    Fault { at: error.at, code: Code::Undecodable, detail: error.to_string() }
+    Fault::undecodable(error.at, error.reason)
 }
 
 pub(super) fn cut_off(at: usize, missing: u64) -> Fault {
-    Fault { at, code: Code::CutOff, detail: format!("cut off: {missing} more bytes of the message should follow") }
+    Fault::cut_off(at, CutIn::Message { missing })
 }
 
 pub(super) fn too_long(at: usize, len: u64) -> Fault {
-    let detail = format!("a message of {len} bytes; protobuf allows {MAX_LEN}");
-    Fault { at, code: Code::Undecodable, detail }
+    Fault::undecodable(at, WireFault::LongMessage { len, limit: MAX_LEN })
 }

@@ -1,6 +1,6 @@
 //! The interface between a source and the decoder of its encoding.
 
-use crate::trace::{Code, Message};
+use crate::trace::{CutIn, DecodeFault, Fact, Message};
 
 /// Decodes one encoding from a window that slides over the source. Every offset is relative to the window of the call.
 pub(crate) trait Decode {
@@ -40,8 +40,51 @@ pub(crate) enum Step {
 pub(crate) struct Fault {
     /// Offset in the window where reading stopped.
     pub at: usize,
-    /// [`Code::CutOff`] if the source ends too early, else [`Code::Undecodable`].
-    pub code: Code,
-    /// What is wrong, for people.
-    pub detail: String,
+    /// What is wrong there.
+    pub reason: FaultReason,
+}
+
+impl Fault {
+    /// The source ends inside a message.
+    pub(crate) fn cut_off(at: usize, place: CutIn) -> Self {
+        Self { at, reason: FaultReason::CutOff(place) }
+    }
+
+    /// The bytes are not a message.
+    pub(crate) fn undecodable(at: usize, fault: impl Into<DecodeFault>) -> Self {
+        Self { at, reason: FaultReason::Undecodable(fault.into()) }
+    }
+
+    /// Whether the source ends inside a message.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        matches!(self.reason, FaultReason::CutOff(_))
+    }
+
+    /// The fact for a finding.
+    pub(crate) fn into_fact(self) -> Fact {
+        match self.reason {
+            FaultReason::CutOff(place) => Fact::CutOff(place),
+            FaultReason::Undecodable(fault) => Fact::Undecodable(fault),
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "record")]
+impl Fault {
+    /// Its offset in a source whose byte `start` begins the window, its code, and what people read about it.
+    pub(crate) fn told(self, start: usize) -> (usize, crate::trace::Code, String) {
+        let at = start + self.at;
+        let finding = crate::trace::Finding::new(crate::trace::Place::default(), self.into_fact());
+        (at, finding.code(), crate::describe(&finding))
+    }
+}
+
+/// What is wrong. It is smaller than a [`Fact`], because every [`Step`] has room for one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FaultReason {
+    /// The source ends too early.
+    CutOff(CutIn),
+    /// The bytes are wrong.
+    Undecodable(DecodeFault),
 }

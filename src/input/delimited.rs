@@ -3,9 +3,9 @@
 use super::{
     binary::{Frame, cut_off, frame, too_long, undecodable},
     decode::{Decode, Fault, Step},
-    wire::{self, Reason, Scanner},
+    wire::{self, Scanner},
 };
-use crate::trace::{Code, Message};
+use crate::trace::{CutIn, Message, WireFault};
 
 /// Decodes PROTO_BINARY_LENGTH_DELIMITED.
 #[derive(Debug, Default)]
@@ -25,14 +25,13 @@ impl Decode for DelimitedDecoder {
         let mut scan = Scanner::new(window, 0, window.len(), false);
         let len = match scan.varint() {
             Ok(len) => len,
-            Err(error) if error.reason == Reason::EndInField => {
+            Err(error) if error.reason == WireFault::EndInField => {
                 if !at_end {
                     return Step::NeedMore { skip: 0, wanted: window.len() + 1 };
                 }
                 self.lost = true;
                 out.cut = true;
-                let detail = "cut off in the length of a message".to_owned();
-                let fault = Fault { at: window.len(), code: Code::CutOff, detail };
+                let fault = Fault::cut_off(window.len(), CutIn::Length);
                 return Step::Damaged { start: 0, end: window.len(), fault };
             }
             Err(error) => {

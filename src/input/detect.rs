@@ -12,13 +12,8 @@ use clap::ValueEnum;
 use memchr::memmem;
 
 use self::evidence::Evidence;
-use super::{
-    binary::BinaryDecoder,
-    delimited::DelimitedDecoder,
-    discover::unpacked,
-    wire::{Reason, Scanner},
-};
-use crate::trace::TraceKind;
+use super::{binary::BinaryDecoder, delimited::DelimitedDecoder, discover::unpacked, wire::Scanner};
+use crate::trace::{TraceKind, WireFault};
 
 /// The encodings of a trace file. The two JSON ones differ only in the field that holds a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
@@ -255,7 +250,9 @@ fn is_protobuf(head: &[u8]) -> bool {
     while !scan.is_empty() {
         match scan.tag().and_then(|tag| scan.skip(tag)) {
             Ok(()) => {}
-            Err(error) => return error.at > 0 && matches!(error.reason, Reason::EndInField | Reason::Overlong { .. }),
+            Err(error) => {
+                return error.at > 0 && matches!(error.reason, WireFault::EndInField | WireFault::Overlong { .. });
+            }
         }
     }
     !head.is_empty()

@@ -26,7 +26,7 @@ use super::{
     decode::{Decode, Fault, Step},
     schema::Parts,
 };
-use crate::trace::{Code, EventKind, HttpPart, HttpSide, Message, UnknownFields};
+use crate::trace::{CutIn, EventKind, HttpPart, HttpSide, JsonFault, Message, UnknownFields};
 
 /// Windows editors write it; JSON does not allow it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -78,10 +78,7 @@ impl Decode for JsonDecoder {
                 out.order_http();
                 step
             }
-            text => {
-                let detail = format!("expected an object, found {}", shown(text[0]));
-                self.damaged(text, start, at_end, Search::in_garbage(), 0, detail)
-            }
+            text => self.damaged(text, start, at_end, Search::in_garbage(), 0, JsonFault::NoObject(text[0])),
         }
     }
 
@@ -125,8 +122,7 @@ impl JsonDecoder {
                 if out.kind.is_none() && attempt.unknown_before.is_some() {
                     // Its unknown fields are not a newer Envoy's, because nothing else in it is Envoy's.
                     attempt.undo(out);
-                    let detail = "an object with none of a tap trace's fields".to_owned();
-                    let fault = Fault { at: start, code: Code::Undecodable, detail };
+                    let fault = Fault::undecodable(start, JsonFault::OtherObject);
                     return Step::Damaged { start, end: start + len, fault };
                 }
                 return Step::Message { start, end: start + len };
@@ -148,10 +144,10 @@ impl JsonDecoder {
             self.read_cut_body(text, out, attempt);
             out.cut = true;
             let end = start + text.len();
-            let detail = "the source ends inside a JSON object".to_owned();
-            return Step::Damaged { start, end, fault: Fault { at: end, code: Code::CutOff, detail } };
+            return Step::Damaged { start, end, fault: Fault::cut_off(end, CutIn::Object) };
         }
-        self.damaged(text, start, at_end, Search::in_object(at), at, detail_of(error))
+        let fault = if attempt.bad_base64 { JsonFault::Base64 } else { JsonFault::Parser(message_of(error)) };
+        self.damaged(text, start, at_end, Search::in_object(at), at, fault)
     }
 
     #[inline]
@@ -171,7 +167,7 @@ impl JsonDecoder {
         at_end: bool,
         mut search: Search,
         at: usize,
-        detail: String,
+        fault: JsonFault,
     ) -> Step {
         let end = match search.find(text, at_end) {
             Some(found) => found.offset(),
@@ -182,8 +178,7 @@ impl JsonDecoder {
                 seen
             }
         };
-        let fault = Fault { at: start + at, code: Code::Undecodable, detail };
-        Step::Damaged { start, end: start + end, fault }
+        Step::Damaged { start, end: start + end, fault: Fault::undecodable(start + at, fault) }
     }
 
     /// Parses one object into `out`, which must be cleared. `cut_payload` is the index of the body that was cut, and
@@ -193,10 +188,10 @@ impl JsonDecoder {
         let mut parts = Parts::default();
         let mut json = Deserializer::from_slice(text);
         let outcome = Fill { record: &mut parts, context: &mut context, out: &mut *out }.deserialize(&mut json);
-        let Context { fault_at, unknown_before, payloads, .. } = context;
+        let Context { fault_at, bad_base64, unknown_before, payloads, .. } = context;
         parts.finish(out);
         let outcome = outcome.map(|()| json.into_iter::<IgnoredAny>().byte_offset());
-        Attempt { outcome, fault_at, unknown_before, payloads }
+        Attempt { outcome, fault_at, bad_base64, unknown_before, payloads }
     }
 
     /// Closes a message that the end of the source cut, and parses it again, to keep the payload that the cut went
@@ -278,6 +273,8 @@ struct Attempt {
     outcome: Result<usize, Error>,
     /// Where the error is, if this is known more exactly than serde_json tells.
     fault_at: Option<usize>,
+    /// The error is that a value is not base64.
+    bad_base64: bool,
     /// The unknown fields before the attempt, if it found any.
     unknown_before: Option<UnknownFields>,
     /// Bodies whose bytes were read.
@@ -298,11 +295,6 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// A byte of the trace, for people.
-fn shown(byte: u8) -> String {
-    if byte.is_ascii_graphic() { format!("`{}`", char::from(byte)) } else { format!("byte 0x{byte:02x}") }
-}
-
 /// Converts serde_json's place of an error to an offset in `text`. Lines count from 1. The column is the number of
 /// bytes in the line up to and including the wrong one; it is 0 if the line break before the line is wrong.
 fn offset_of(error: &Error, text: &[u8]) -> usize {
@@ -315,16 +307,16 @@ fn offset_of(error: &Error, text: &[u8]) -> usize {
 
 /// serde_json's message without the place at its end, which counts from the start of the window, not of the source. The
 /// message is shortened, because it may quote a whole payload.
-fn detail_of(error: &Error) -> String {
+fn message_of(error: &Error) -> String {
     const LONGEST: usize = 160;
-    let mut detail = error.to_string();
+    let mut message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    if let Some(message) = detail.strip_suffix(&place) {
-        detail.truncate(message.len());
+    if let Some(without) = message.strip_suffix(&place) {
+        message.truncate(without.len());
     }
-    if let Some((end, _)) = detail.char_indices().nth(LONGEST) {
-        detail.truncate(end);
-        detail.push('…');
+    if let Some((end, _)) = message.char_indices().nth(LONGEST) {
+        message.truncate(end);
+        message.push('…');
     }
-    detail
+    message
 }

@@ -385,10 +385,8 @@ impl Source {
     }
 
     fn finding(&self, fault: Fault) -> Finding {
-        let Fault { at, code, detail } = fault;
-        let place = Place { offset: self.window.offset() + at as u64, message: self.messages.current().index };
-        let fact = if code == Code::CutOff { Fact::CutOff(detail) } else { Fact::Undecodable(detail) };
-        Finding::new(place, fact)
+        let place = Place { offset: self.window.offset() + fault.at as u64, message: self.messages.current().index };
+        Finding::new(place, fault.into_fact())
     }
 
     /// Reads more after [`Advance::NeedInput`]; may block. If reading fails, the source ends there, with a finding.

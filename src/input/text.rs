@@ -24,7 +24,7 @@ use super::{
     decode::{Decode, Fault, Step},
     schema::{Cursor, Element, EventParts, MessageEnd, Parts, SchemaFields, SchemaRecord, Type},
 };
-use crate::trace::{Body, Code, Event, Message, Span, TraceKind};
+use crate::trace::{Body, CutIn, Event, Message, Span, TraceKind};
 
 /// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
@@ -106,8 +106,7 @@ impl Decode for TextDecoder {
                 Err(LexerStop::End) if at_end => {
                     self.begin(false);
                     out.cut = true;
-                    let detail = "the text ends inside a message".into();
-                    let fault = Fault { at: window.len(), code: Code::CutOff, detail };
+                    let fault = Fault::cut_off(window.len(), CutIn::Text);
                     return Step::Damaged { start, end: window.len(), fault };
                 }
                 Err(LexerStop::End) => {
@@ -123,8 +122,8 @@ impl Decode for TextDecoder {
                         return self.more(window, start);
                     };
                     self.begin(false);
-                    let (at, detail) = lex.fault;
-                    return Step::Damaged { start, end, fault: Fault { at, code: Code::Undecodable, detail } };
+                    let (at, fault) = lex.fault.expect("reading stops there only after the lexer has set its fault");
+                    return Step::Damaged { start, end, fault: Fault::undecodable(at, fault) };
                 }
             }
         }

@@ -14,13 +14,11 @@ pub(super) mod tests;
 
 pub(super) use fast::{WireFraming, run};
 
-use thiserror::Error;
-
 use super::schema::{
     Cursor, Element, HttpBuffered, HttpStreamed, MessageEnd, Parts, SchemaFields, SchemaRecord, SocketBuffered,
     SocketStreamed, Type,
 };
-use crate::trace::{Body, Event, Message, Span, TraceKind};
+use crate::trace::{Body, Event, Message, Span, TraceKind, WireFault};
 
 /// Groups may nest as deep as protobuf's own parsers allow.
 const MAX_DEPTH: u32 = 100;
@@ -29,31 +27,12 @@ const MAX_DEPTH: u32 = 100;
 pub(crate) const MAX_LEN: u64 = (1 << 31) - 1;
 
 /// Why bytes are not a message, and where.
-#[derive(Debug, PartialEq, Eq, Error)]
-#[error("{reason}")]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WireError {
     /// Offset in the window.
     pub at: usize,
     /// What is wrong there.
-    pub reason: Reason,
-}
-
-#[derive(Debug, PartialEq, Eq, Error)]
-pub(crate) enum Reason {
-    #[error("the message ends inside a field")]
-    EndInField,
-    #[error("a number of more than ten bytes")]
-    LongVarint,
-    #[error("a field number that protobuf does not allow")]
-    FieldZero,
-    #[error("wire type {0} does not exist")]
-    WireType(u8),
-    #[error("a field of {len} bytes where {available} are left")]
-    Overlong { len: u64, available: usize },
-    #[error("groups nested deeper than {MAX_DEPTH}")]
-    Depth,
-    #[error("the end of a group that did not begin")]
-    StrayEndGroup,
+    pub reason: WireFault,
 }
 
 /// The error is boxed so that a result travels in registers.
@@ -109,7 +88,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[cold]
-    fn error(&self, reason: Reason) -> Box<WireError> {
+    fn error(&self, reason: WireFault) -> Box<WireError> {
         Box::new(WireError { at: self.at, reason })
     }
 
@@ -154,7 +133,7 @@ impl<'a> Scanner<'a> {
                 return Ok(value);
             }
         }
-        let reason = if rest.len() < 10 { Reason::EndInField } else { Reason::LongVarint };
+        let reason = if rest.len() < 10 { WireFault::EndInField } else { WireFault::LongVarint };
         Err(self.error(reason))
     }
 
@@ -177,7 +156,7 @@ impl<'a> Scanner<'a> {
         let before = self.at;
         let key = self.varint()?;
         if key < 8 || key > u64::from(u32::MAX) {
-            return Err(Box::new(WireError { at: before, reason: Reason::FieldZero }));
+            return Err(Box::new(WireError { at: before, reason: WireFault::FieldNumber }));
         }
         Ok(Tag { field: (key >> 3) as u32, wire_type: (key & 7) as u8 })
     }
@@ -225,26 +204,26 @@ impl<'a> Scanner<'a> {
                 } else if self.lax {
                     self.at = self.end;
                 } else {
-                    return Err(before.error(Reason::Overlong { len, available: left }));
+                    return Err(before.error(WireFault::Overlong { len, available: left }));
                 }
                 Ok(())
             }
-            START_GROUP if depth == MAX_DEPTH => Err(self.error(Reason::Depth)),
+            START_GROUP if depth == MAX_DEPTH => Err(self.error(WireFault::Depth { limit: MAX_DEPTH })),
             START_GROUP => loop {
                 let inner = self.tag()?;
                 if inner.wire_type == END_GROUP {
-                    return if inner.field == tag.field { Ok(()) } else { Err(self.error(Reason::StrayEndGroup)) };
+                    return if inner.field == tag.field { Ok(()) } else { Err(self.error(WireFault::StrayEndGroup)) };
                 }
                 self.skip_nested(inner, depth + 1)?;
             },
-            END_GROUP => Err(self.error(Reason::StrayEndGroup)),
-            other => Err(self.error(Reason::WireType(other))),
+            END_GROUP => Err(self.error(WireFault::StrayEndGroup)),
+            other => Err(self.error(WireFault::WireType(other))),
         }
     }
 
     fn skip_bytes(&mut self, count: usize) -> Result<()> {
         if self.left() < count {
-            return Err(self.error(Reason::EndInField));
+            return Err(self.error(WireFault::EndInField));
         }
         self.at += count;
         Ok(())
@@ -262,7 +241,7 @@ impl<'a> Scanner<'a> {
 
 #[cold]
 fn overlong(at: usize, len: u64, available: usize) -> Box<WireError> {
-    Box::new(WireError { at, reason: Reason::Overlong { len, available } })
+    Box::new(WireError { at, reason: WireFault::Overlong { len, available } })
 }
 
 /// Joins the low seven bits of each byte into one number, without a loop over the bytes.

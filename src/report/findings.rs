@@ -1,8 +1,9 @@
 //! The words of findings. Stages state facts. Only this file puts them into words for people, with what they mean and
-//! the option that changes them.
+//! the option that changes them; `faults.rs` has the words of what decoders find.
 
 use std::fmt;
 
+use super::faults;
 use crate::{
     trace::{ExchangeFact, Fact, Finding, Limited, Owner, Place},
     words::{bytes_are, count_of, times},
@@ -34,8 +35,11 @@ pub fn detail(finding: &Finding) -> String {
 
 fn fact(fact: &Fact) -> String {
     match fact {
-        Fact::Undecodable(detail) | Fact::CutOff(detail) => detail.clone(),
-        Fact::TrailingBytes(detail) => format!("the bytes after the last message are not a message: {detail}"),
+        Fact::Undecodable(fault) => faults::undecodable(fault),
+        Fact::CutOff(place) => faults::cut_off(*place),
+        Fact::TrailingBytes(fault) => {
+            format!("the bytes after the last message are not a message: {}", faults::undecodable(fault))
+        }
         Fact::ReadFailed(reason) => format!("cannot read on: {reason}"),
         Fact::LargeMessage { size, limit, with_rest } => {
             let rest = if *with_rest { ", and so is the rest of the source" } else { "" };
@@ -155,13 +159,14 @@ fn exchange(fact: &ExchangeFact) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::WireFault;
 
     #[test]
     fn a_fact_that_stands_for_others_counts_them() {
-        let garbage = Fact::Undecodable("garbage".to_owned());
+        let garbage = Fact::Undecodable(WireFault::LongVarint.into());
         let finding = Finding { more: 999, ..Finding::new(Place::default(), garbage) };
-        assert_eq!(detail(&finding), "garbage; and 999 more findings close after it");
-        assert_eq!(detail(&Finding { more: 0, ..finding }), "garbage");
+        assert_eq!(detail(&finding), "a number of more than ten bytes; and 999 more findings close after it");
+        assert_eq!(detail(&Finding { more: 0, ..finding }), "a number of more than ten bytes");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Code, HttpSide, TimeError, TraceKind, UnknownField};
+use super::{Code, CutIn, DecodeFault, HttpSide, TimeError, TraceKind, UnknownField};
 
 /// The end of a connection that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,17 +35,17 @@ pub enum Limited {
     Parts,
 }
 
-/// What is wrong or remarkable. A string in it quotes the trace or an error of the system, or comes from a decoder.
+/// What is wrong or remarkable. A string in it quotes the trace or an error of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fact {
-    /// Bytes do not decode as a message, for this reason of the decoder.
-    Undecodable(String),
-    /// The source ends inside a message, at a place that the decoder describes.
-    CutOff(String),
-    /// Bytes after the last message do not decode as one, for this reason of the decoder.
-    TrailingBytes(String),
-    /// The source could not be read any further, because of this error.
+    /// Bytes do not decode as a message.
+    Undecodable(DecodeFault),
+    /// The source ends inside a message.
+    CutOff(CutIn),
+    /// Bytes after the last message do not decode as one.
+    TrailingBytes(DecodeFault),
+    /// The source could not be read any further, because of this error of its reader.
     ReadFailed(String),
     /// A message was passed over because of its size.
     LargeMessage {

@@ -220,12 +220,14 @@ impl Extend<Finding> for Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::WireFault;
 
     #[test]
     fn findings_beyond_the_list_are_counted() {
         let mut findings = Findings::default();
-        let finding =
-            |offset| Finding::new(Place { offset, ..Place::default() }, Fact::Undecodable("garbage".to_owned()));
+        let finding = |offset| {
+            Finding::new(Place { offset, ..Place::default() }, Fact::Undecodable(WireFault::EndInField.into()))
+        };
         findings.extend((0..Findings::LIMIT as u64 + 1000).map(finding));
         let taken = findings.take();
         assert_eq!((taken.len(), taken[7].place.offset), (Findings::LIMIT + 1, 7));

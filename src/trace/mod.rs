@@ -27,6 +27,7 @@
 
 mod address;
 mod fact;
+mod fault;
 mod finding;
 mod message;
 mod place;
@@ -36,6 +37,8 @@ mod unknown;
 
 pub use address::{Address, Connection};
 pub use fact::{ExchangeFact, Fact, Limited, Owner};
+pub(crate) use fault::JsonType;
+pub use fault::{CutIn, DecodeFault, JsonFault, TextFault, TextItem, WireFault};
 pub use finding::{Code, Finding, Findings, Severity};
 pub use message::{
     Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_BATCH, MAX_EVENTS, MAX_HEADERS, Message,

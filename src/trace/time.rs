@@ -1,23 +1,22 @@
 //! Times of a trace: nanoseconds since the Unix epoch.
 
-use thiserror::Error;
+use std::error::Error;
 
 /// Nanoseconds since the Unix epoch, as pcapng counts them with an `if_tsresol` of 9. Reaches the year 2554.
 pub type Nanos = u64;
 
 /// A `google.protobuf.Timestamp` that no capture can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeError {
     /// Before 1970 or after the year 2554.
-    #[error("a time of {0} seconds since 1970 does not fit a capture")]
     OutOfRange(i64),
     /// The protobuf rule is 0 to 999,999,999.
-    #[error("a time with {0} nanoseconds, which must be 0 to 999999999")]
     BadNanos(i64),
     /// JSON writes a time as a string, and this one is not in RFC 3339 format.
-    #[error("a time that is not in RFC 3339 format")]
     Unreadable,
 }
+
+impl Error for TimeError {}
 
 /// Turns the two fields of a `google.protobuf.Timestamp` into [`Nanos`].
 ///

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use crate::{
     input::decode::{Decode, Step},
-    trace::{Address, Code, Connection, EventKind, FieldId, HttpPart, Message, MessageView, TraceKind, UnknownField},
+    trace::{Address, Connection, EventKind, FieldId, HttpPart, Message, MessageView, TraceKind, UnknownField},
 };
 
 /// What the messages at the start of a source say.
@@ -37,9 +37,9 @@ impl Evidence {
             let window = &head[at..];
             let (start, end) = match decoder.step(window, true, &mut out) {
                 Step::Message { start, end } => (start, end),
-                Step::Damaged { fault, .. } if fault.code == Code::CutOff && more => break,
+                Step::Damaged { fault, .. } if more && fault.is_cut_off() => break,
                 Step::Damaged { start, end, fault } => {
-                    evidence.bad += usize::from(fault.code != Code::CutOff);
+                    evidence.bad += usize::from(!fault.is_cut_off());
                     (start, end)
                 }
                 Step::NeedMore { .. } | Step::End => {

@@ -7,18 +7,22 @@
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use base64_simd::{STANDARD, forgiving_decode_to_vec};
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 
 use super::times::Times;
 use crate::{
     input::schema::{Cursor, Element, MessageEnd, SchemaFields, SchemaRecord, Time, Type},
-    trace::{Body, Message, Span, UnknownFields},
+    trace::{Body, JsonType, Message, Span, UnknownFields},
 };
 
 /// The state that the nested objects of one message share.
 pub(super) struct Context<'a> {
     /// Where an error is, if this is known more exactly than serde_json tells.
     pub(super) fault_at: Option<usize>,
+    /// The error is that a value is not base64.
+    pub(super) bad_base64: bool,
     /// [`Message::unknown`] before the first unknown field of this object.
     pub(super) unknown_before: Option<UnknownFields>,
     /// Bodies whose bytes were read.
@@ -31,7 +35,7 @@ pub(super) struct Context<'a> {
 impl<'a> Context<'a> {
     /// `cut_payload` is the index of a body whose base64 may end anywhere.
     pub(super) fn new(text: &'a [u8], times: &'a mut Times, cut_payload: Option<usize>) -> Self {
-        Self { fault_at: None, unknown_before: None, payloads: 0, times, text, cut_payload }
+        Self { fault_at: None, bad_base64: false, unknown_before: None, payloads: 0, times, text, cut_payload }
     }
 
     #[cold]
@@ -69,7 +73,7 @@ impl<'de, R: SchemaRecord> Visitor<'de> for Fill<'_, '_, '_, R> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an object ({})", R::Fields::MESSAGE)
+        JsonType::Object(R::Fields::MESSAGE).fmt(f)
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
@@ -121,7 +125,7 @@ impl<'de> Visitor<'de> for FieldName {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field name")
+        JsonType::FieldName.fmt(f)
     }
 
     #[inline]
@@ -153,7 +157,7 @@ impl<'de, T: Element> Visitor<'de> for List<'_, '_, '_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(T::LIST)
+        T::LIST.fmt(f)
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
@@ -183,7 +187,7 @@ impl<'de, A: MapAccess<'de>> FieldValue<'_, '_, 'de, A> {
     #[inline]
     fn scalar<T>(
         &mut self,
-        expected: &'static str,
+        expected: &'static JsonType,
         read: impl FnOnce(Scalar<'_>, &mut Context<'_>) -> Result<T, Wrong>,
     ) -> Result<T, A::Error> {
         let context = &mut *self.context;
@@ -193,7 +197,7 @@ impl<'de, A: MapAccess<'de>> FieldValue<'_, '_, 'de, A> {
     /// A `string`, copied into the scratch space. `None` stands for null.
     #[inline]
     fn string(&mut self, out: &mut Message) -> Result<Option<Span>, A::Error> {
-        self.scalar("a string", |scalar, _| match scalar {
+        self.scalar(&JsonType::String, |scalar, _| match scalar {
             Scalar::Null => Ok(None),
             Scalar::Text(text) => {
                 let scratch = out.scratch();
@@ -213,7 +217,7 @@ impl<'de, A: MapAccess<'de>> Cursor for FieldValue<'_, '_, 'de, A> {
 
     #[inline]
     fn uint64(&mut self) -> Result<u64, A::Error> {
-        self.scalar(NUMBER, |scalar, _| scalar.whole(false).map(Option::unwrap_or_default))
+        self.scalar(&JsonType::Unsigned, |scalar, _| scalar.whole(false).map(Option::unwrap_or_default))
     }
 
     /// Only a `Timestamp` has such fields, and JSON writes that as a string.
@@ -223,7 +227,7 @@ impl<'de, A: MapAccess<'de>> Cursor for FieldValue<'_, '_, 'de, A> {
 
     #[inline]
     fn boolean(&mut self) -> Result<bool, A::Error> {
-        self.scalar("true or false", |scalar, _| match scalar {
+        self.scalar(&JsonType::Bool, |scalar, _| match scalar {
             Scalar::Null => Ok(false),
             Scalar::Bool(flag) => Ok(flag),
             _ => Err(Wrong::Type),
@@ -231,12 +235,12 @@ impl<'de, A: MapAccess<'de>> Cursor for FieldValue<'_, '_, 'de, A> {
     }
 
     fn port(&mut self) -> Result<Option<u32>, A::Error> {
-        let port = self.scalar(NUMBER, |scalar, _| scalar.whole(true))?;
+        let port = self.scalar(&JsonType::Unsigned, |scalar, _| scalar.whole(true))?;
         Ok(port.map(|port| u32::try_from(port).unwrap_or(u32::MAX)))
     }
 
     fn text(&mut self, _out: &mut Message) -> Result<String, A::Error> {
-        self.scalar("a string", |scalar, _| match scalar {
+        self.scalar(&JsonType::String, |scalar, _| match scalar {
             Scalar::Null => Ok(String::new()),
             Scalar::Text(text) => Ok(text.to_owned()),
             _ => Err(Wrong::Type),
@@ -283,7 +287,7 @@ impl<'de, A: MapAccess<'de>> Cursor for FieldValue<'_, '_, 'de, A> {
 
     #[inline]
     fn time(&mut self, time: &mut Option<Time>, _out: &mut Message) -> Result<(), A::Error> {
-        *time = self.scalar("a time", |scalar, context| match scalar {
+        *time = self.scalar(&JsonType::Time, |scalar, context| match scalar {
             Scalar::Null => Ok(None),
             Scalar::Text(text) => Ok(Some(context.times.read(text))),
             _ => Err(Wrong::Type),
@@ -308,8 +312,6 @@ enum Wrong {
     Type,
     Value,
 }
-
-const NUMBER: &str = "a whole number that is not negative";
 
 impl Scalar<'_> {
     /// An unsigned number, written as a number or as a string; `None` stands for null. With `saturate`, a number that
@@ -347,7 +349,7 @@ impl Scalar<'_> {
 
 /// Reads a scalar.
 struct Seed<F> {
-    expected: &'static str,
+    expected: &'static JsonType,
     read: F,
 }
 
@@ -355,8 +357,8 @@ impl<T, F: FnOnce(Scalar<'_>) -> Result<T, Wrong>> Seed<F> {
     #[inline]
     fn take<E: Error>(self, scalar: Scalar<'_>) -> Result<T, E> {
         (self.read)(scalar).map_err(|wrong| match wrong {
-            Wrong::Type => E::invalid_type(scalar.unexpected(), &self.expected),
-            Wrong::Value => E::invalid_value(scalar.unexpected(), &self.expected),
+            Wrong::Type => E::invalid_type(scalar.unexpected(), self.expected),
+            Wrong::Value => E::invalid_value(scalar.unexpected(), self.expected),
         })
     }
 }
@@ -374,7 +376,7 @@ impl<T, F: FnOnce(Scalar<'_>) -> Result<T, Wrong>> Visitor<'_> for Seed<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
+        self.expected.fmt(f)
     }
 
     fn visit_unit<E: Error>(self) -> Result<T, E> {
@@ -426,7 +428,7 @@ impl<'de> Visitor<'de> for Base64<'_, '_, '_> {
     type Value = Option<Span>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a base64 string")
+        JsonType::Base64.fmt(f)
     }
 
     fn visit_none<E>(self) -> Result<Self::Value, E> {
@@ -453,7 +455,9 @@ impl<'de> Visitor<'de> for Base64<'_, '_, '_> {
                 Ok(bytes) => scratch.extend_from_slice(&bytes),
                 Err(bad) => {
                     context.fault_at = context.offset_of(base64).map(|offset| offset + bad);
-                    return Err(E::custom("invalid base64"));
+                    // Nobody reads the message of this error.
+                    context.bad_base64 = true;
+                    return Err(E::custom(""));
                 }
             }
         }

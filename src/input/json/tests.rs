@@ -114,8 +114,7 @@ fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
             Step::Damaged { start: from, end: to, fault } => {
                 assert!(from < to && to <= window.len(), "no progress");
                 assert!((from..=window.len()).contains(&fault.at), "fault outside of the window");
-                let fault = (start + fault.at, fault.code, fault.detail);
-                decoded.push(Decoded::new(&out, &window[from..], Some(fault)));
+                decoded.push(Decoded::new(&out, &window[from..], Some(fault.told(start))));
                 start += to;
             }
             Step::NeedMore { skip, wanted } => {

@@ -5,7 +5,7 @@ use crate::trace::{
     self, Header,
     HttpPart::{self, Body, Headers, Trailers},
     HttpSide::{self, Request, Response},
-    Message, Span, TraceKind,
+    JsonType, Message, Span, TraceKind,
 };
 
 pub(in crate::input) struct HttpBuffered<'a>(pub(in crate::input) &'a mut Parts);
@@ -181,7 +181,7 @@ impl Element for HeaderValue {
     /// The part of a buffered trace. `None` in a streamed one, where a message has only one part.
     type To = Option<(HttpSide, HttpPart)>;
 
-    const LIST: &'static str = "a list of header fields";
+    const LIST: JsonType = JsonType::HeaderFields;
 
     #[inline]
     fn done(self, end: MessageEnd, to: Self::To, out: &mut Message) {

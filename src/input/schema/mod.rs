@@ -25,7 +25,7 @@ use self::{
     http::HttpParts,
     socket::{SegmentEvent, SocketEvents},
 };
-use crate::trace::{Body, Event, HttpSide, Message, Span, TraceKind};
+use crate::trace::{Body, Event, HttpSide, JsonType, Message, Span, TraceKind};
 
 /// The types of fields, as far as the encodings tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +134,8 @@ pub(super) trait Element: SchemaRecord + Default {
     /// Where [`Element::done`] adds it.
     type To: Copy;
 
-    /// What error messages call a list of them.
-    const LIST: &'static str;
+    /// A list of them in JSON.
+    const LIST: JsonType;
 
     /// Tries to read and add one by [`Cursor::plain_event`], and returns whether that succeeded.
     fn plain<C: Cursor>(_value: &mut C, _out: &mut Message) -> bool {

@@ -1,7 +1,7 @@
 //! Messages of the socket tap, and `Body`, which both taps have.
 
 use super::{Cursor, Element, Ends, MessageEnd, Parts, SchemaRecord, Time, Type, message, single};
-use crate::trace::{Body, Event, EventKind, Message, TraceKind};
+use crate::trace::{Body, Event, EventKind, JsonType, Message, TraceKind};
 
 pub(in crate::input) struct SocketBuffered<'a>(pub(in crate::input) &'a mut Parts);
 
@@ -201,7 +201,7 @@ impl EventParts {
 impl Element for EventParts {
     type To = ();
 
-    const LIST: &'static str = "a list of events";
+    const LIST: JsonType = JsonType::Events;
 
     #[inline]
     fn plain<C: Cursor>(value: &mut C, out: &mut Message) -> bool {

@@ -30,9 +30,9 @@ impl Watch {
     pub(super) fn end(&mut self, any_message: bool, findings: &mut Findings) {
         if any_message
             && let Some(Finding { fact, .. }) = &mut self.suspect
-            && let Fact::Undecodable(detail) = fact
+            && let Fact::Undecodable(fault) = fact
         {
-            *fact = Fact::TrailingBytes(mem::take(detail));
+            *fact = Fact::TrailingBytes(fault.clone());
         }
         self.release_suspect(findings);
     }

@@ -5,8 +5,8 @@
 
 use memchr::{memchr, memchr3};
 
-use super::unescape::unescape;
-use crate::trace::TraceKind;
+use super::unescape::{BadLiteral, unescape};
+use crate::trace::{TextFault, TextItem, TraceKind};
 
 /// The deepest nesting of messages. Protobuf's own parsers have the same limit.
 pub(super) const MAX_DEPTH: usize = 100;
@@ -70,33 +70,32 @@ pub(super) struct Lexer<'a> {
     /// No bytes will follow the window.
     pub(super) at_end: bool,
     /// The reason for [`LexerStop::Bad`]: an offset in the window, and what is wrong there.
-    pub(super) fault: (usize, String),
+    pub(super) fault: Option<(usize, TextFault)>,
     /// A message was opened and no field of it read yet, so a separator is not allowed.
     fresh: bool,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(window: &'a [u8], pos: usize, at_end: bool) -> Self {
-        Self { window, pos, depth: 0, at_end, fault: (0, String::new()), fresh: true }
+        Self { window, pos, depth: 0, at_end, fault: None, fresh: true }
     }
 
     #[cold]
-    pub(super) fn bad<T>(&mut self, at: usize, detail: String) -> Parse<T> {
-        self.fault = (at, detail);
+    pub(super) fn bad<T>(&mut self, at: usize, fault: TextFault) -> Parse<T> {
+        self.fault = Some((at, fault));
         Err(LexerStop::Bad)
     }
 
     #[cold]
-    pub(super) fn expected<T>(&mut self, what: &str) -> Parse<T> {
-        let at = self.pos;
-        let detail = format!("expected {what}, found {}", self.quote(at));
-        self.bad(at, detail)
+    pub(super) fn expected<T>(&mut self, wanted: TextItem) -> Parse<T> {
+        self.expected_at(self.pos, wanted)
     }
 
-    /// The token at `at`, or as much of it as a fault should show.
-    fn quote(&self, at: usize) -> String {
+    /// Quotes the token at `at`, or as much of it as a fault should show.
+    #[cold]
+    fn expected_at<T>(&mut self, at: usize, wanted: TextItem) -> Parse<T> {
         let end = word_end(self.window, at).clamp(at + 1, at + QUOTED).min(self.window.len());
-        format!("\"{}\"", self.window[at.min(end)..end].escape_ascii())
+        self.bad(at, TextFault::Expected { wanted, found: self.window[at.min(end)..end].into() })
     }
 
     /// The first byte of the next token.
@@ -155,7 +154,7 @@ impl<'a> Lexer<'a> {
         if is_word(byte) || byte == b'[' {
             return self.name().map(Some);
         }
-        self.expected(if close == b'}' { "a field name or '}'" } else { "a field name or '>'" })
+        self.expected(TextItem::FieldNameOrEnd { angle: close == b'>' })
     }
 
     /// A field's name: a word, `[an.extension]`, or the number by which a printer names a field it does not know.
@@ -163,7 +162,7 @@ impl<'a> Lexer<'a> {
     pub(super) fn name(&mut self) -> Parse<&'a [u8]> {
         let byte = self.peek()?;
         if !is_word(byte) {
-            return if byte == b'[' { self.extension_name() } else { self.expected("a field name") };
+            return if byte == b'[' { self.extension_name() } else { self.expected(TextItem::FieldName) };
         }
         let end = word_end(self.window, self.pos);
         if end == self.window.len() {
@@ -171,7 +170,7 @@ impl<'a> Lexer<'a> {
         }
         let name = &self.window[self.pos..end];
         if byte.is_ascii_digit() && !name.iter().all(u8::is_ascii_digit) {
-            return self.expected("a field name");
+            return self.expected(TextItem::FieldName);
         }
         self.pos = end;
         Ok(name)
@@ -192,10 +191,7 @@ impl<'a> Lexer<'a> {
                 self.pos = end + 1;
                 Ok(name)
             }
-            Some(_) => {
-                let detail = format!("expected the name of an extension, found {}", self.quote(end));
-                self.bad(end, detail)
-            }
+            Some(_) => self.expected_at(end, TextItem::ExtensionName),
         }
     }
 
@@ -214,10 +210,10 @@ impl<'a> Lexer<'a> {
         let close = match self.peek()? {
             b'{' => b'}',
             b'<' => b'>',
-            _ => return self.expected("'{'"),
+            _ => return self.expected(TextItem::Message),
         };
         if self.depth == MAX_DEPTH {
-            return self.bad(self.pos, format!("messages are nested more than {MAX_DEPTH} deep"));
+            return self.bad(self.pos, TextFault::Depth { limit: MAX_DEPTH });
         }
         self.pos += 1;
         self.depth += 1;
@@ -242,16 +238,16 @@ impl<'a> Lexer<'a> {
             _ if first => Ok(true),
             b',' => {
                 self.pos += 1;
-                if self.peek()? == b']' { self.expected("a value") } else { Ok(true) }
+                if self.peek()? == b']' { self.expected(TextItem::Value) } else { Ok(true) }
             }
-            _ => self.expected("',' or ']'"),
+            _ => self.expected(TextItem::CommaOrEnd),
         }
     }
 
     #[inline]
     pub(super) fn colon(&mut self) -> Parse<()> {
         if self.peek()? != b':' {
-            return self.expected("':'");
+            return self.expected(TextItem::Colon);
         }
         self.pos += 1;
         Ok(())
@@ -276,7 +272,7 @@ impl<'a> Lexer<'a> {
         };
         let is_digit = |byte: &u8| char::from(*byte).is_digit(radix);
         if digits.is_empty() || !digits.iter().all(is_digit) || self.window.get(end) == Some(&b'.') {
-            return self.expected("an integer");
+            return self.expected(TextItem::Integer);
         }
         let magnitude = digits.iter().try_fold(0u64, |value, &digit| {
             value.checked_mul(u64::from(radix))?.checked_add(u64::from(char::from(digit).to_digit(radix)?))
@@ -293,16 +289,13 @@ impl<'a> Lexer<'a> {
         match integer.magnitude {
             Some(0) => Ok(0),
             Some(value) if !integer.negative => Ok(value),
-            _ => {
-                let detail = format!("{} does not fit an unsigned 64-bit field", self.quote_number(integer));
-                self.bad(integer.at, detail)
-            }
+            _ => self.bad(integer.at, TextFault::Unsigned(self.quote_number(integer))),
         }
     }
 
-    fn quote_number(&self, integer: Integer) -> String {
+    fn quote_number(&self, integer: Integer) -> Box<[u8]> {
         let end = self.pos.min(integer.at + QUOTED);
-        self.window[integer.at..end].escape_ascii().to_string()
+        self.window[integer.at..end].into()
     }
 
     /// The value of a `bool` field.
@@ -320,13 +313,10 @@ impl<'a> Lexer<'a> {
                 return match integer.magnitude {
                     Some(0) => Ok(false),
                     Some(1) => Ok(true),
-                    _ => {
-                        let detail = format!("expected a bool, found {}", self.quote_number(integer));
-                        self.bad(at, detail)
-                    }
+                    _ => self.bad(at, TextFault::Bool(self.quote_number(integer))),
                 };
             }
-            _ => return self.expected("a bool"),
+            _ => return self.expected(TextItem::Bool),
         };
         self.pos = end;
         Ok(value)
@@ -343,7 +333,7 @@ impl<'a> Lexer<'a> {
     /// Reads one or more literals, which make one string.
     fn literals(&mut self, scratch: &mut Vec<u8>, text: &mut StringContents) -> Parse<()> {
         let Some(&quote @ (b'"' | b'\'')) = self.window.get(self.pos) else {
-            return self.expected("a string");
+            return self.expected(TextItem::String);
         };
         let body = self.pos + 1;
         *text = StringContents { start: body, len: 0, in_scratch: false, open: true };
@@ -386,7 +376,7 @@ impl<'a> Lexer<'a> {
         match unescape(self.window, quote, from, scratch) {
             Ok(Some(end)) => Ok(end),
             Ok(None) => Err(LexerStop::End),
-            Err(fault) => self.bad(fault.at, fault.detail),
+            Err(BadLiteral { at, fault }) => self.bad(at, fault),
         }
     }
 
@@ -428,7 +418,7 @@ impl<'a> Lexer<'a> {
                 self.skip_fields(close)
             }
             _ if colon => self.skip_scalar(),
-            _ => self.expected("':' or '{'"),
+            _ => self.expected(TextItem::ColonOrMessage),
         }
     }
 
@@ -450,7 +440,7 @@ impl<'a> Lexer<'a> {
             return Ok(());
         }
         self.pos = at;
-        self.expected("the end of the previous message")
+        self.expected(TextItem::EndOfMessage)
     }
 
     fn skip_scalar(&mut self) -> Parse<()> {
@@ -471,7 +461,7 @@ impl<'a> Lexer<'a> {
             None => false,
         };
         if !fine {
-            return self.expected("a value");
+            return self.expected(TextItem::Value);
         }
         self.pos = end;
         Ok(())

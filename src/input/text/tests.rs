@@ -25,7 +25,7 @@ use crate::{
     },
     tap::TraceFormat,
     trace::{
-        Address, Connection, EventKind, FieldId, HttpPart, HttpSide, MessageView, Nanos, TimeError,
+        Address, Code, Connection, EventKind, FieldId, HttpPart, HttpSide, MessageView, Nanos, TimeError,
         nanos_from_timestamp,
     },
 };
@@ -116,7 +116,7 @@ fn read_with(mut decoder: TextDecoder, text: &[u8], feed: usize) -> (Vec<Seen>, 
         let window = &text[from..to];
         let mut take = |start: usize, end: usize, fault: Option<Fault>, out: &Message| {
             assert!(start < end && end <= window.len(), "no progress: {start}..{end}");
-            let fault = fault.map(|fault| (from + fault.at, fault.code, fault.detail));
+            let fault = fault.map(|fault| fault.told(from));
             seen.push(Seen::new(out, window, from + start, from + end, fault));
             end
         };

@@ -7,6 +7,8 @@
 
 use super::lane::{LANE, Lane};
 
+use crate::trace::TextFault;
+
 /// Bytes that are processed at once, one for each bit of a mask.
 const BLOCK: usize = 64;
 /// Items may start only in this many bytes of a block, so that even the longest one ends in the block.
@@ -22,7 +24,7 @@ const BUFFER: usize = 512;
 #[derive(Debug)]
 pub(super) struct BadLiteral {
     pub(super) at: usize,
-    pub(super) detail: String,
+    pub(super) fault: TextFault,
 }
 
 /// Appends the contents of a literal to `out`, starting at `at`, which is anywhere after its opening quote. Returns
@@ -55,7 +57,7 @@ pub(super) fn unescape(
         match window.get(at) {
             None => break None,
             Some(&byte) if byte == quote => break Some(at + 1),
-            Some(b'\n') => return Err(BadLiteral { at, detail: "a string is not closed on its line".into() }),
+            Some(b'\n') => return Err(BadLiteral { at, fault: TextFault::OpenString }),
             Some(b'\\') => match escape(window, at)? {
                 None => break None,
                 Some(escape) => {
@@ -235,7 +237,7 @@ fn escape(window: &[u8], at: usize) -> Result<Option<Escape>, BadLiteral> {
 
 fn bad(window: &[u8], at: usize, end: usize) -> BadLiteral {
     let end = end.min(window.len());
-    BadLiteral { at, detail: format!("\"{}\" is not an escape sequence", window[at..end].escape_ascii()) }
+    BadLiteral { at, fault: TextFault::Escape(window[at..end].into()) }
 }
 
 /// The value of an escape's digits, up to as many as `count` allows, and where they end. `None` if more may follow the
@@ -313,7 +315,7 @@ mod tests {
             match window.get(at) {
                 None => return Ok(None),
                 Some(&byte) if byte == quote => return Ok(Some(at + 1)),
-                Some(b'\n') => return Err(BadLiteral { at, detail: "a string is not closed on its line".into() }),
+                Some(b'\n') => return Err(BadLiteral { at, fault: TextFault::OpenString }),
                 Some(b'\\') => match escape(window, at)? {
                     None => return Ok(None),
                     Some(escape) => {
@@ -331,8 +333,8 @@ mod tests {
 
     fn assert_alike(window: &[u8], quote: u8) {
         let (mut out, mut expected) = (vec![7], vec![7]);
-        let outcome = unescape(window, quote, 0, &mut out).map_err(|fault| (fault.at, fault.detail));
-        let reference = slowly(window, quote, 0, &mut expected).map_err(|fault| (fault.at, fault.detail));
+        let outcome = unescape(window, quote, 0, &mut out).map_err(|bad| (bad.at, bad.fault));
+        let reference = slowly(window, quote, 0, &mut expected).map_err(|bad| (bad.at, bad.fault));
         assert_eq!(outcome, reference, "{}", window.escape_ascii());
         // The contents before damage are not used.
         if outcome.is_ok() {

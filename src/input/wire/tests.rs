@@ -330,7 +330,7 @@ proptest! {
             prop_assert_eq!(scan.varint().unwrap(), number);
             prop_assert_eq!(scan.position(), len);
             for cut in 0..len {
-                prop_assert_eq!(Scanner::new(&bytes, 0, cut, false).varint().unwrap_err().reason, Reason::EndInField);
+                prop_assert_eq!(Scanner::new(&bytes, 0, cut, false).varint().unwrap_err().reason, WireFault::EndInField);
             }
         }
     }
@@ -442,7 +442,7 @@ fn an_event_is_closed_by_the_tag_alone() {
     let bytes = [0x1a, 6, 0x0a, 2, 0x08, 7, 0x22];
     let mut message = Message::default();
     let scan = Scanner::new(&bytes, 0, bytes.len(), true);
-    assert_eq!(trace(TraceKind::SocketStreamed, scan, &mut message).unwrap_err().reason, Reason::EndInField);
+    assert_eq!(trace(TraceKind::SocketStreamed, scan, &mut message).unwrap_err().reason, WireFault::EndInField);
     let event = Event { kind: EventKind::Closed, time: Some(7_000_000_000), ..Event::default() };
     assert_eq!(message.events, [event]);
 }
@@ -565,5 +565,5 @@ fn nesting_is_bounded() {
     let mut message = Message::default();
     let error =
         trace(TraceKind::SocketStreamed, Scanner::new(&bytes, 0, bytes.len(), false), &mut message).unwrap_err();
-    assert_eq!(error.reason, Reason::Depth);
+    assert_eq!(error.reason, WireFault::Depth { limit: MAX_DEPTH });
 }
