@@ -1,6 +1,6 @@
 //! Why bytes do not decode as a message, as data. [`report`](crate::report) puts it into words.
 //!
-//! Numbers and limits are what a decoder has seen. Bytes are quoted from the trace: only a few, and not escaped yet.
+//! The bytes in it are quoted from the trace as they are there, and are few.
 
 /// Where in a message its source ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

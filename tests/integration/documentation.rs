@@ -227,3 +227,42 @@ fn stages_name_no_option_and_know_nothing_of_what_drives_them() {
     }
     assert!(lines > 10_000, "{lines}");
 }
+
+/// docs/pipeline.md: a decoder states its faults as types. Two words in a string literal would be words for people.
+#[test]
+fn decoders_have_no_words_for_people() {
+    let input = Path::new(ROOT).join("src/input");
+    // These say why nothing at all can be read from a source. The last one writes traces for tests.
+    let others = ["error.rs", "detect.rs", "discover.rs", "reader.rs", "scrambled.rs"].map(|name| input.join(name));
+    // Only those who change the program read these. The place is what serde_json adds to its messages, to remove it.
+    let exempt = ["//", "expect(", "reason = ", "unreachable!", "assert!", "\" at line {} column {}\""];
+    let is_letter = |byte: u8| byte.is_ascii_lowercase();
+    let mut files = 0;
+    for file in walkdir::WalkDir::new(&input).into_iter().map(Result::unwrap) {
+        let path = file.path();
+        let is_test = path.to_str().unwrap().ends_with("tests.rs");
+        if !file.file_type().is_file() || is_test || others.iter().any(|other| other == path) {
+            continue;
+        }
+        files += 1;
+        let source = fs::read_to_string(path).unwrap();
+        let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for line in code.lines().filter(|line| !exempt.iter().any(|exempt| line.contains(exempt))) {
+            let line = line.replace("\\\"", "").replace("'\"'", "");
+            let pieces: Vec<_> = line.split('"').collect();
+            // Each pair is what stands before a literal, and the literal. A byte string is compared with a trace.
+            for pair in pieces.windows(2).step_by(2).filter(|pair| !pair[0].ends_with('b')) {
+                let mut threes = pair[1].as_bytes().windows(3);
+                let has_words = threes.any(|three| is_letter(three[0]) && three[1] == b' ' && is_letter(three[2]));
+                assert!(!has_words, "{}: {line}", path.display());
+            }
+        }
+    }
+    assert!(files > 20, "{files}");
+    // A fault holds no words either. The strings are a message of serde_json and the name of a message.
+    let faults = fs::read_to_string(Path::new(ROOT).join("src/trace/fault.rs")).unwrap();
+    let is_string = |line: &&str| ["(String)", ": String", "str"].iter().any(|string| line.contains(string));
+    let strings: Vec<_> =
+        faults.lines().map(str::trim).filter(|line| !line.starts_with("//")).filter(is_string).collect();
+    assert_eq!(strings, ["Parser(String),", "Object(&'static str),"]);
+}
