@@ -29,6 +29,7 @@ mod address;
 mod fact;
 mod finding;
 mod message;
+mod note;
 mod place;
 mod records;
 mod time;
@@ -41,6 +42,7 @@ pub use message::{
     Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_BATCH, MAX_EVENTS, MAX_HEADERS, Message,
     MessageView, Span, TraceKind,
 };
+pub use note::{FieldNames, MadeUpField, Quote, ReplayNote, UnfitFields};
 pub use place::Place;
 pub use records::Records;
 pub use time::{Nanos, TimeError, nanos_from_timestamp, rfc3339};
