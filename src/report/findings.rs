@@ -152,7 +152,9 @@ fn exchange(fact: &ExchangeFact) -> String {
         ExchangeFact::BadLength => "its content-length is not a number, or there are several".to_owned(),
         ExchangeFact::LongBody => "the body is longer than its content-length; it is sent in chunks".to_owned(),
         ExchangeFact::ExtraBody(side) => format!("the {} has more body than its headers allow", side.word()),
-        ExchangeFact::MadeUp(line) | ExchangeFact::Escaped(line) => line.clone(),
+        // These two have the words of the comment in the capture.
+        ExchangeFact::MadeUp(field) => field.to_string(),
+        ExchangeFact::Unfit(fields) => fields.to_string(),
     }
 }
 

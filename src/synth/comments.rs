@@ -2,14 +2,14 @@
 //!
 //! Comments call a setting what the user calls it. The caller gives these names in [`SettingNames`].
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::{FlowIdentity, SynthOptions, TcpMode};
 use crate::{
     timeline::{
         AddressNote, Data, Direction, HttpOpening, JoinedEvents, Opening, Other, PREFACE, Role, TimesFrom, TrueLength,
     },
-    trace::{Nanos, Owner},
+    trace::{FieldNames, MadeUpField, Nanos, Owner, Quote, ReplayNote, UnfitFields},
     untrusted,
 };
 
@@ -88,7 +88,8 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
             comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
         }
         if !notes.is_empty() {
-            let _ = write!(comment, "\n{notes}");
+            comment.push('\n');
+            comment.push_str(&replayed(notes));
         }
     }
     for note in &identity.endpoints.notes {
@@ -139,6 +140,121 @@ fn address(names: &SettingNames, note: &AddressNote) -> String {
             format!("{why}; client port made up: {} for {}", new.port(), old.port())
         }
     }
+}
+
+/// Puts the parts of a comment that are not empty below each other.
+pub(super) fn lines<const N: usize>(parts: [&str; N]) -> String {
+    let mut comment = String::new();
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        if !comment.is_empty() {
+            comment.push('\n');
+        }
+        comment.push_str(part);
+    }
+    comment
+}
+
+/// The most bytes of the lines about replayed HTTP in one comment.
+const MAX_NOTES: usize = 8 << 10;
+
+/// Stands for lines beyond [`MAX_NOTES`].
+const MORE_NOTES: &str = "more notes do not fit in this comment";
+
+/// What people should know of replayed HTTP, in lines.
+pub(super) fn replayed(notes: &[ReplayNote]) -> String {
+    let mut lines = String::new();
+    for note in notes {
+        let line = note.to_string();
+        let fits = lines.len() + line.len() < MAX_NOTES;
+        let line = if fits { &line } else { MORE_NOTES };
+        if line == MORE_NOTES && lines.ends_with(MORE_NOTES) {
+            continue;
+        }
+        if !lines.is_empty() {
+            lines.push('\n');
+        }
+        lines.push_str(line);
+    }
+    lines
+}
+
+impl fmt::Display for ReplayNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MadeUp(field) => field.fmt(f),
+            Self::Unfit(fields) => fields.fmt(f),
+            Self::Added { side, field } => write!(f, "added to the {}: {field}", side.word()),
+            Self::ConnectionFields(side, fields) => write!(
+                f,
+                "left out of the {}, because they are fields of an HTTP/1 connection: {}",
+                side.word(),
+                names(fields)
+            ),
+            Self::LengthOfChunks { side, length } => {
+                write!(f, "left out of the {}, because its body is in chunks: content-length: {length}", side.word())
+            }
+            Self::NoPlace { connect, name, value } => {
+                let place = if *connect { "CONNECT" } else { "HTTP/1.1" };
+                write!(f, "left out of the request, because {place} has no place for it: {name} {}", quoted(value))
+            }
+            Self::NoChunk { side, bytes } => write!(
+                f,
+                "by its content-length, {bytes} bytes of the {} are missing; no chunk stands for them",
+                side.word()
+            ),
+            Self::NoFrame { side, bytes } => write!(
+                f,
+                "by its content-length, {bytes} bytes of the {} are missing; no frame stands for them",
+                side.word()
+            ),
+            Self::NoFrameOfMessage { side, bytes } => write!(
+                f,
+                "by its length, {bytes} bytes of a message of the {} are missing; no frame stands for them",
+                side.word()
+            ),
+            Self::More => f.write_str(MORE_NOTES),
+        }
+    }
+}
+
+impl fmt::Display for MadeUpField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method => f.write_str("the request has no :method; GET is made up"),
+            Self::Path => f.write_str("the request has no :path; / is made up"),
+            Self::Status => f.write_str("the response has no :status; 000 is made up"),
+            Self::StatusDigits(None) => f.write_str("the response has no :status of three digits; 000 is made up"),
+            Self::StatusDigits(Some(value)) => {
+                write!(f, "the response's :status '{}' is not three digits; 000 is made up", quoted(value))
+            }
+        }
+    }
+}
+
+impl fmt::Display for UnfitFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Escaped(side, fields) => write!(f, "escaped in the {}: {}", side.word(), names(fields)),
+            Self::LeftOut(side, fields) => {
+                write!(f, "left out of the {}, because HTTP/2 has no such names there: {}", side.word(), names(fields))
+            }
+        }
+    }
+}
+
+/// A list of names. Quotation marks show where a name begins and ends if nothing else does.
+fn names(fields: &FieldNames) -> String {
+    let name = |name: &Quote| if name.has_clear_ends() { quoted(name) } else { format!("\"{}\"", quoted(name)) };
+    let mut list = fields.names.iter().map(name).collect::<Vec<_>>().join(", ");
+    if fields.more > 0 {
+        let _ = write!(list, " and {} more", fields.more);
+    }
+    list
+}
+
+/// A piece of a trace in printable ASCII, so that no terminal acts on it.
+fn quoted(quote: &Quote) -> String {
+    format!("{}{}", quote.shown().escape_ascii(), if quote.is_cut() { "…" } else { "" })
 }
 
 /// Follows the comment of an exchange that continues the connection of another one.
@@ -255,4 +371,57 @@ pub(super) fn cut(data: &Data<'_>, present: u64) -> String {
         comment.push_str("; recording of this direction stopped here");
     }
     comment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::HttpSide;
+
+    fn escaped(text: &[u8]) -> ReplayNote {
+        let fields = FieldNames { names: vec![Quote::new(text)], more: 0 };
+        ReplayNote::Unfit(UnfitFields::Escaped(HttpSide::Response, fields))
+    }
+
+    #[test]
+    fn quotes_of_a_trace_are_printable_ascii_of_one_line() {
+        let harmful = "\x1b[2J\r\n\u{202e}\u{9b}'\"\\\0".as_bytes();
+        let value = || Quote::new(harmful);
+        let names = || FieldNames { names: vec![value(), Quote::new(&[0xff; 100])], more: 2 };
+        for note in [
+            ReplayNote::MadeUp(MadeUpField::StatusDigits(Some(value()))),
+            ReplayNote::Unfit(UnfitFields::Escaped(HttpSide::Request, names())),
+            ReplayNote::Unfit(UnfitFields::LeftOut(HttpSide::Request, names())),
+            ReplayNote::ConnectionFields(HttpSide::Request, names()),
+            ReplayNote::NoPlace { connect: true, name: ":path", value: value() },
+        ] {
+            let line = note.to_string();
+            assert!(line.contains(r#"\x1b[2J\r\n\xe2\x80\xae\xc2\x9b\'\"\\\x00"#), "{line}");
+            assert!(line.chars().all(|char| matches!(char, ' '..='~' | '…')), "{line}");
+        }
+    }
+
+    #[test]
+    fn names_show_where_they_begin_and_end() {
+        let mut fields = FieldNames::default();
+        for name in ["a", "", " b", "c\t", "d e", "f", "g", "h", "i", "j"] {
+            fields.add(name.as_bytes());
+        }
+        assert_eq!(names(&fields), r#"a, "", " b", "c\t", d e, f, g, h and 2 more"#);
+        assert_eq!(escaped(&[b'x'; 65]).to_string(), format!("escaped in the response: {}…", "x".repeat(64)));
+    }
+
+    #[test]
+    fn lines_about_replayed_http_stop_where_a_comment_is_full() {
+        assert_eq!(replayed(&[]), "");
+        let few = replayed(&[escaped(b"a"), escaped(b"b")]);
+        assert_eq!(few, "escaped in the response: a\nescaped in the response: b");
+        let many = vec![escaped(&[0; 64]); 1000];
+        let lines = replayed(&many);
+        assert!(lines.len() < MAX_NOTES + 1 + MORE_NOTES.len(), "{} bytes", lines.len());
+        assert_eq!((lines.matches(MORE_NOTES).count(), lines.lines().last()), (1, Some(MORE_NOTES)));
+        // The replay has left notes out itself.
+        assert_eq!(replayed(&[escaped(b"a"), ReplayNote::More]), format!("escaped in the response: a\n{MORE_NOTES}"));
+        assert_eq!(replayed(&[many, vec![ReplayNote::More]].concat()), lines);
+    }
 }

@@ -192,30 +192,40 @@ impl Flow {
         let present = data.payload.len();
         let whole = data.length == TrueLength::Known(present as u64);
         let plain = usize::from(self.halves[data.direction.index()].plain);
-        if !whole || data.end_stream || present == 0 || present > plain {
-            return self.any_data(time, data, sink);
+        if !whole || data.end_stream || present == 0 || present > plain || !data.notes.is_empty() {
+            return self.any_data(time, data, "", sink);
         }
         self.acknowledge_if_due(data.direction, time, present as u32, sink)?;
         // An event that fits one packet fits the field's type.
-        let segment =
-            Segment { flags: PSH | ACK, captured: data.payload, payload_len: present as u16, comment: data.note };
+        let segment = Segment { flags: PSH | ACK, captured: data.payload, payload_len: present as u16, comment: "" };
         self.emit_inline(data.direction, time, &segment, sink)
     }
 
+    /// Writes an event's bytes. Their comment has the line `line` before the event's notes, unless it is empty.
+    pub(super) fn data_with(
+        &mut self,
+        time: Nanos,
+        data: &Data<'_>,
+        line: &str,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
+        if line.is_empty() { self.data(time, data, sink) } else { self.any_data(time, data, line, sink) }
+    }
+
     /// The slow path of [`Flow::data`], which few events take.
-    fn any_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
+    fn any_data(&mut self, time: Nanos, data: &Data<'_>, line: &str, sink: &mut impl PacketSink) -> io::Result<()> {
         if data.direction == self.client && self.half(data.direction).plain == 0 {
-            return self.first_data(time, data, sink);
+            return self.first_data(time, data, line, sink);
         }
         self.release(sink)?;
-        self.one_event(time, data, data, sink)
+        self.one_event(time, data, data, line, sink)
     }
 
     /// Writes the client's first bytes. Wireshark's HTTP dissector hands a connection to the HTTP/2 dissector at the
     /// packet with the preface. It misses a preface in pieces, and Wireshark 4.0 loses a frame that is only partly in
     /// that packet. So the preface gets a packet of its own, at the time of its last byte. Its pieces are held until
     /// then.
-    fn first_data(&mut self, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
+    fn first_data(&mut self, time: Nanos, data: &Data<'_>, line: &str, sink: &mut impl PacketSink) -> io::Result<()> {
         let held = self.held.last().map_or(0, |piece| piece.end);
         let expected = &PREFACE[held..];
         let present = data.payload.len();
@@ -234,7 +244,7 @@ impl Flow {
         let alone = held == 0 && matching == present && whole && matching <= usize::from(segment);
         if matching < expected.len() || alone {
             self.release(sink)?;
-            return self.one_event(time, data, data, sink);
+            return self.one_event(time, data, data, line, sink);
         }
         let split = matching as u64;
         let rest = Data {
@@ -251,7 +261,7 @@ impl Flow {
         let flags = if goes_on { ACK } else { PSH | ACK };
         let preface = Segment { flags, captured: PREFACE, payload_len: PREFACE.len() as u16, comment: &comment };
         self.emit(data.direction, time, &preface, sink)?;
-        self.one_event(time, &rest, data, sink)
+        self.one_event(time, &rest, data, line, sink)
     }
 
     /// Writes the held pieces as they came, because they are no preface or something else comes first. Nothing of the
@@ -279,6 +289,7 @@ impl Flow {
         time: Nanos,
         data: &Data<'_>,
         whole: &Data<'_>,
+        line: &str,
         sink: &mut impl PacketSink,
     ) -> io::Result<()> {
         let present = data.payload.len() as u64;
@@ -291,17 +302,15 @@ impl Flow {
         if length == 0 && self.options.tcp == TcpMode::Full {
             // A half-close without data needs only the FIN below.
         } else if data.length == TrueLength::Known(present) {
-            self.segments(data.direction, time, data.payload, length, data.note, sink)?;
+            let comment = comments::lines([line, &comments::replayed(data.notes)]);
+            self.segments(data.direction, time, data.payload, length, &comment, sink)?;
         } else {
             let mut comment = comments::cut(whole, whole.payload.len() as u64);
             if self.skips(present, length) {
                 let skipped = length - self.filled(present).min(length);
                 comment.push_str(&comments::skipped(skipped));
             }
-            if !data.note.is_empty() {
-                comment.push('\n');
-                comment.push_str(data.note);
-            }
+            let comment = comments::lines([&comment, line, &comments::replayed(data.notes)]);
             self.incomplete(data.direction, time, data.payload, length, &comment, sink)?;
         }
         if data.end_stream && self.options.tcp == TcpMode::Full && !self.half(data.direction).closed {

@@ -81,25 +81,23 @@ impl ExchangeStream {
         data: &Data<'_>,
         sink: &mut impl PacketSink,
     ) -> io::Result<()> {
-        let mut note;
-        let mut data = *data;
-        if recorded < time {
-            note = comments::late(recorded);
-            if !data.note.is_empty() {
-                note.push('\n');
-                note.push_str(data.note);
-            }
-            data.note = &note;
-        }
+        let late = if recorded < time { comments::late(recorded) } else { String::new() };
         match &mut self.joined {
-            None => flow.data(time, &data, sink),
-            Some(joined) => joined.data(flow, time, &data, sink),
+            None => flow.data_with(time, data, &late, sink),
+            Some(joined) => joined.data(flow, time, data, &late, sink),
         }
     }
 }
 
 impl JoinedStream {
-    fn data(&mut self, flow: &mut Flow, time: Nanos, data: &Data<'_>, sink: &mut impl PacketSink) -> io::Result<()> {
+    fn data(
+        &mut self,
+        flow: &mut Flow,
+        time: Nanos,
+        data: &Data<'_>,
+        line: &str,
+        sink: &mut impl PacketSink,
+    ) -> io::Result<()> {
         let before = self.id;
         let body = self.renumber(flow, data);
         let left_out = (data.payload.len() - self.bytes.len()) as u64;
@@ -122,7 +120,7 @@ impl JoinedStream {
             comment.push_str(&comments::joined(id));
             flow.say(time, &data, comment, sink)?;
         }
-        flow.data(time, &data, sink)
+        flow.data_with(time, &data, line, sink)
     }
 
     /// Puts the frames of the exchange's stream into `bytes`, with their new stream number. Returns how many bytes
@@ -169,8 +167,8 @@ fn open_window(
     let mut frame = [0, 0, 4, WINDOW_UPDATE, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     frame[FRAME_HEAD..].copy_from_slice(&credit.to_be_bytes());
     let length = frame.len() as u64;
-    let data = Data { framing: length, note: comments::WINDOW, ..Data::whole(from, &frame, length) };
-    flow.data(time, &data, sink)
+    let data = Data { framing: length, ..Data::whole(from, &frame, length) };
+    flow.data_with(time, &data, comments::WINDOW, sink)
 }
 
 #[cfg(test)]

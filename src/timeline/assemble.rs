@@ -75,7 +75,7 @@ impl Timelines {
                 PayloadPlace::Held => self.sockets.holding.released(),
                 PayloadPlace::Replay(start, end) => self.replayed.bytes(start, end),
             };
-            record.with(payload, self.replayed.note())
+            record.with(payload, self.replayed.notes())
         });
         Some(Entry { connection, time, kind })
     }

@@ -3,7 +3,7 @@
 use super::{ConnectionId, Entry, EntryKind, Opening, Record, Summaries, Summary, TimelineOptions, Timelines};
 use crate::{
     input::{Advance, Source},
-    trace::{Finding, Findings, Nanos},
+    trace::{Finding, Findings, Nanos, ReplayNote},
 };
 
 /// The entries of a source's connections, in the order of the trace, each with its connection's opening.
@@ -34,7 +34,7 @@ pub struct OwnedEntry {
     /// The time in nanoseconds since the Unix epoch.
     pub time: Nanos,
     /// What happened.
-    pub kind: EntryKind<Record<Vec<u8>, String>>,
+    pub kind: EntryKind<Record<Vec<u8>, Vec<ReplayNote>>>,
 }
 
 impl Entry<'_> {
@@ -46,8 +46,8 @@ impl Entry<'_> {
             connection,
             time,
             kind: kind.map(|data| {
-                let (payload, note) = (data.payload.to_vec(), data.note.to_owned());
-                data.with(payload, note)
+                let (payload, notes) = (data.payload.to_vec(), data.notes.to_vec());
+                data.with(payload, notes)
             }),
         }
     }

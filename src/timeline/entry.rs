@@ -1,7 +1,7 @@
 //! The entries that timelines consist of.
 
 use super::{Direction, HttpOpening, Role, TimesFrom};
-use crate::trace::{Connection, Nanos, Place};
+use crate::trace::{Connection, Nanos, Place, ReplayNote};
 
 /// One connection of a source: a small number, which a later connection may get after this one's last entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,7 +90,7 @@ impl TrueLength {
     }
 }
 
-/// What is known of bytes that crossed the tapped socket. `P` is the bytes or their place, `N` a note about them.
+/// What is known of bytes that crossed the tapped socket. `P` is the bytes or their place, `N` the notes on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<P, N> {
     /// The direction of the bytes.
@@ -112,15 +112,15 @@ pub struct Record<P, N> {
     pub joined: Option<JoinedEvents>,
     /// How many bytes of the payload are made-up framing of replayed HTTP.
     pub framing: u64,
-    /// What people should know of replayed HTTP, in lines that are safe for terminals; mostly empty.
-    pub note: N,
+    /// What people should know of replayed HTTP; mostly empty.
+    pub notes: N,
 }
 
 /// The bytes of an entry.
-pub type Data<'a> = Record<&'a [u8], &'a str>;
+pub type Data<'a> = Record<&'a [u8], &'a [ReplayNote]>;
 
 impl<P, N: Default> Record<P, N> {
-    /// A record of bytes that are complete and need no note.
+    /// A record of bytes that are complete and need no notes.
     #[inline(always)]
     pub(crate) fn whole(direction: Direction, payload: P, bytes: u64) -> Self {
         Self {
@@ -133,15 +133,15 @@ impl<P, N: Default> Record<P, N> {
             recording_stopped: false,
             joined: None,
             framing: 0,
-            note: N::default(),
+            notes: N::default(),
         }
     }
 }
 
 impl<P, N> Record<P, N> {
-    /// Replaces the bytes and the note.
+    /// Replaces the bytes and the notes.
     #[inline(always)]
-    pub(in crate::timeline) fn with<Q, M>(self, payload: Q, note: M) -> Record<Q, M> {
+    pub(in crate::timeline) fn with<Q, M>(self, payload: Q, notes: M) -> Record<Q, M> {
         let Self { direction, length, truncated, as_string, end_stream, recording_stopped, joined, framing, .. } = self;
         Record {
             direction,
@@ -153,7 +153,7 @@ impl<P, N> Record<P, N> {
             recording_stopped,
             joined,
             framing,
-            note,
+            notes,
         }
     }
 }

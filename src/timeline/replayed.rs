@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     input::Source,
-    trace::{Findings, Place},
+    trace::{Findings, Place, ReplayNote},
 };
 
 /// The replay of a source's HTTP traces, and the parts of it that the current entry needs.
@@ -19,8 +19,8 @@ pub(super) struct Replayed {
     replay: Option<Box<HttpReplay>>,
     /// The connection of each stream of the replay, by the stream's index.
     connections: Vec<ConnectionId>,
-    /// The place and note of the current entry, if it is the replay's.
-    current: Option<(Place, String)>,
+    /// The place and notes of the current entry, if it is the replay's.
+    current: Option<(Place, Vec<ReplayNote>)>,
     /// Findings about exchanges that are written because the source ends or waits. They are reported after the entries.
     late: Findings,
 }
@@ -51,7 +51,7 @@ impl Replayed {
                 findings.extend(self.late.take());
                 return None;
             };
-            let mut note = String::new();
+            let mut notes = Vec::new();
             let kind = match kind {
                 MadeKind::Opened(opening) => {
                     let connection = table.add(*opening);
@@ -62,7 +62,7 @@ impl Replayed {
                     EntryKind::Opened
                 }
                 MadeKind::Data(mut data) => {
-                    note = std::mem::take(&mut data.note);
+                    notes = std::mem::take(&mut data.notes);
                     let place = match data.payload {
                         BytesPlace::Own(start, end) => PayloadPlace::Replay(start, end),
                         BytesPlace::Message(span) => PayloadPlace::Message(span),
@@ -80,7 +80,7 @@ impl Replayed {
                     if complete { EntryKind::Closed { recorded: false } } else { EntryKind::Abandoned }
                 }
             };
-            self.current = Some((origin, note));
+            self.current = Some((origin, notes));
             return Some(PendingEntry { connection: self.connections[stream], time, kind });
         }
     }
@@ -96,10 +96,10 @@ impl Replayed {
         self.current.as_ref().map(|(place, _)| *place)
     }
 
-    /// The note of the current entry.
+    /// The notes on the current entry.
     #[inline]
-    pub(super) fn note(&self) -> &str {
-        self.current.as_ref().map_or("", |(_, note)| note)
+    pub(super) fn notes(&self) -> &[ReplayNote] {
+        self.current.as_ref().map_or(&[], |(_, notes)| notes)
     }
 
     /// Bytes of an entry that are in the replay's buffer.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Code, CutIn, DecodeFault, HttpSide, TimeError, TraceKind, UnknownField};
+use super::{Code, CutIn, DecodeFault, HttpSide, MadeUpField, TimeError, TraceKind, UnfitFields, UnknownField};
 
 /// The end of a connection that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -213,10 +213,10 @@ pub enum ExchangeFact {
     LongBody,
     /// There is more body than the headers allow.
     ExtraBody(HttpSide),
-    /// Something that HTTP requires is missing and was made up. The string is also a comment in the capture.
-    MadeUp(String),
-    /// Fields were escaped or left out. The string is also a comment in the capture.
-    Escaped(String),
+    /// Something that HTTP requires is missing and was made up. A comment in the capture says so too.
+    MadeUp(MadeUpField),
+    /// Fields could not be written as they are. A comment in the capture says so too.
+    Unfit(UnfitFields),
 }
 
 impl Fact {
@@ -257,7 +257,7 @@ impl ExchangeFact {
             Self::SegmentsOutOfOrder | Self::MisplacedTrailers(_) => Code::OutOfOrder,
             Self::LateTime => Code::BadTime,
             Self::BadLength | Self::LongBody | Self::ExtraBody(_) => Code::LengthMismatch,
-            Self::Escaped(_) => Code::EscapedHeader,
+            Self::Unfit(_) => Code::EscapedHeader,
         }
     }
 }

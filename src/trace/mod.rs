@@ -30,6 +30,7 @@ mod fact;
 mod fault;
 mod finding;
 mod message;
+mod note;
 mod place;
 mod records;
 mod time;
@@ -44,6 +45,7 @@ pub use message::{
     Body, Event, EventKind, Header, HttpPart, HttpPiece, HttpSide, MAX_BATCH, MAX_EVENTS, MAX_HEADERS, Message,
     MessageView, Span, TraceKind,
 };
+pub use note::{FieldNames, MadeUpField, Quote, ReplayNote, UnfitFields};
 pub use place::Place;
 pub use records::Records;
 pub use time::{Nanos, TimeError, nanos_from_timestamp, rfc3339};

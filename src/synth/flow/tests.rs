@@ -215,7 +215,7 @@ fn data<'a>(direction: Direction, payload: &'a [u8], lost: &Lost, end_stream: bo
         recording_stopped: false,
         joined: None,
         framing: 0,
-        note: "",
+        notes: &[],
     }
 }
 

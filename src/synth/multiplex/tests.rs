@@ -82,7 +82,7 @@ fn opening(role: Role) -> Opening {
         role_given: false,
         place: Place::default(),
         times: TimesFrom::Recorded,
-        http: Some(HttpOpening { version: 2, end_assumed: false, last: false, notes: String::new() }),
+        http: Some(HttpOpening { version: 2, end_assumed: false, last: false, notes: Vec::new() }),
     }
 }
 
@@ -111,7 +111,7 @@ fn data(direction: Direction, payload: &[u8], length: TrueLength) -> Data<'_> {
         recording_stopped: false,
         joined: None,
         framing,
-        note: "",
+        notes: &[],
     }
 }
 

@@ -229,7 +229,7 @@ impl Exchange {
             version: if two { 2 } else { 1 },
             end_assumed: !opening.buffered && !tracks[1].has_trailers,
             last: false,
-            notes: String::new(),
+            notes: Vec::new(),
         });
         // The first part gets the time of the opening.
         self.last_time = Some(time);

@@ -6,11 +6,11 @@ use memchr::memchr3;
 
 use super::{
     Track,
-    head::{MessageHead, Pseudo, shown},
+    head::{MessageHead, Pseudo},
     out::{BodyChunk, Missing},
     sink::HttpSink,
 };
-use crate::trace::{ExchangeFact, HttpSide};
+use crate::trace::{ExchangeFact, FieldNames, HttpSide, MadeUpField, Quote, ReplayNote, UnfitFields};
 
 /// How the body of one side is framed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,26 +69,22 @@ impl Http1 {
         // RFC 9112 section 6.2: content-length must not accompany transfer-encoding.
         let without_length = added == Added::Chunked;
         if let (true, Some(length)) = (without_length, head.content_length()) {
-            sink.note(&format!(
-                "left out of the {}, because its body is in chunks: content-length: {length}",
-                side.word()
-            ));
+            sink.note(ReplayNote::LengthOfChunks { side, length });
         }
         fields(sink.bytes(side), head, Some(side), without_length, &mut escaped);
         let out = sink.bytes(side);
-        match added {
-            Added::Nothing => {}
-            Added::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-            Added::NoContent => out.extend_from_slice(b"content-length: 0\r\n"),
+        let field = match added {
+            Added::Nothing => None,
+            Added::Chunked => Some("transfer-encoding: chunked"),
+            Added::NoContent => Some("content-length: 0"),
+        };
+        if let Some(field) = field {
+            out.extend_from_slice(field.as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        match added {
-            Added::Nothing => {}
-            Added::Chunked => sink.note(match side {
-                HttpSide::Request => "added to the request: transfer-encoding: chunked",
-                HttpSide::Response => "added to the response: transfer-encoding: chunked",
-            }),
-            Added::NoContent => sink.note("added to the response: content-length: 0"),
+        if let Some(field) = field {
+            sink.note(ReplayNote::Added { side, field });
         }
         escaped.report(sink, side);
         if last {
@@ -111,7 +107,7 @@ impl Http1 {
         // RFC 9112 section 3.2.3: the target of CONNECT is the authority.
         let target = if self.connect { authority.or(path) } else { path };
         if let (true, Some(_), Some(path)) = (self.connect, authority, path) {
-            sink.note(&format!("left out of the request, because CONNECT has no place for it: :path {}", shown(path)));
+            sink.note(ReplayNote::NoPlace { connect: true, name: ":path", value: Quote::new(path) });
         }
         let out = sink.bytes(HttpSide::Request);
         token(out, method.unwrap_or(b"GET"), escaped, b":method");
@@ -124,15 +120,14 @@ impl Http1 {
             out.extend_from_slice(b"\r\n");
         }
         if method.is_none() {
-            missing(sink, "the request has no :method; GET is made up");
+            sink.made_up(MadeUpField::Method);
         }
         if target.is_none() {
-            missing(sink, "the request has no :path; / is made up");
+            sink.made_up(MadeUpField::Path);
         }
         for (name, pseudo) in [(":scheme", Pseudo::Scheme), (":protocol", Pseudo::Protocol)] {
             if let Some(text) = head.pseudo(pseudo) {
-                let text = shown(text);
-                sink.note(&format!("left out of the request, because HTTP/1.1 has no place for it: {name} {text}"));
+                sink.note(ReplayNote::NoPlace { connect: false, name, value: Quote::new(text) });
             }
         }
         let (framing, added) = if head.opens_tunnel() {
@@ -155,12 +150,7 @@ impl Http1 {
         // Writing to a Vec cannot fail.
         let _ = write!(out, "HTTP/1.1 {:03} {}\r\n", status.unwrap_or(0), status.map_or("", reason_phrase));
         if status.is_none() {
-            match head.pseudo(Pseudo::Status).map(shown) {
-                Some(text) => {
-                    missing(sink, &format!("the response's :status '{text}' is not three digits; 000 is made up"))
-                }
-                None => missing(sink, "the response has no :status of three digits; 000 is made up"),
-            }
+            sink.made_up(MadeUpField::StatusDigits(head.pseudo(Pseudo::Status).map(Quote::new)));
         }
         if head.is_informational() {
             return Added::Nothing;
@@ -193,10 +183,7 @@ impl Http1 {
         let half = &mut self.halves[side.index()];
         let (missing, unframed) = half.missing(&chunk, last);
         if unframed > 0 {
-            sink.note(&format!(
-                "by its content-length, {unframed} bytes of the {} are missing; no chunk stands for them",
-                side.word()
-            ));
+            sink.note(ReplayNote::NoChunk { side, bytes: unframed });
         }
         let lost = match missing {
             Missing::Nothing | Missing::Unframed => 0,
@@ -346,11 +333,6 @@ fn body_framing(
     }
 }
 
-pub(super) fn missing(sink: &mut HttpSink<'_>, what: &str) {
-    sink.note(what);
-    sink.report(ExchangeFact::MadeUp(what.to_owned()));
-}
-
 /// Writes field lines. Those of a head leave out the pseudo-headers, which the first line and Host have.
 fn fields(
     out: &mut Vec<u8>,
@@ -454,8 +436,7 @@ pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: 
 /// Field names for a note.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    names: Vec<String>,
-    more: usize,
+    names: FieldNames,
     /// The last name. Equal names in a row count once, and so do the name and value of one field.
     last: Vec<u8>,
 }
@@ -463,24 +444,16 @@ pub(super) struct Names {
 impl Names {
     #[cold]
     pub(super) fn add(&mut self, key: &[u8]) {
-        const NAMES: usize = 8;
-        if !self.names.is_empty() && self.last == key {
+        if !self.names.names.is_empty() && self.last == key {
             return;
         }
         key.clone_into(&mut self.last);
-        if self.names.len() < NAMES {
-            // Quotes show where a name begins and ends if it is empty or has blanks at an end.
-            let bare = !key.is_empty() && key.trim_ascii().len() == key.len();
-            self.names.push(if bare { shown(key) } else { format!("\"{}\"", shown(key)) });
-        } else {
-            self.more += 1;
-        }
+        self.names.add(key);
     }
 
     /// The list, unless it is empty.
-    pub(super) fn list(&self) -> Option<String> {
-        let more = if self.more > 0 { format!(" and {} more", self.more) } else { String::new() };
-        (!self.names.is_empty()).then(|| format!("{}{more}", self.names.join(", ")))
+    pub(super) fn list(self) -> Option<FieldNames> {
+        (!self.names.names.is_empty()).then_some(self.names)
     }
 }
 
@@ -494,11 +467,10 @@ impl Escaped {
         self.0.add(key);
     }
 
-    pub(super) fn report(&self, sink: &mut HttpSink<'_>, side: HttpSide) {
-        let Some(names) = self.0.list() else { return };
-        let detail = format!("escaped in the {}: {names}", side.word());
-        sink.note(&detail);
-        sink.report(ExchangeFact::Escaped(detail));
+    pub(super) fn report(self, sink: &mut HttpSink<'_>, side: HttpSide) {
+        if let Some(names) = self.0.list() {
+            sink.unfit(UnfitFields::Escaped(side, names));
+        }
     }
 }
 

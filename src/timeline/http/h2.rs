@@ -14,14 +14,14 @@ use memchr::memchr3;
 
 use super::{
     grpc::Messages,
-    h1::{Escaped, Names, is_token, missing, value},
+    h1::{Escaped, Names, is_token, value},
     head::{MessageHead, Pseudo},
     out::{BodyChunk, LARGE, Missing},
     sink::HttpSink,
 };
 use crate::{
     timeline::PREFACE,
-    trace::{ExchangeFact, HttpSide},
+    trace::{HttpSide, MadeUpField, ReplayNote, UnfitFields},
 };
 
 /// Frame types and flags (RFC 9113 section 6).
@@ -346,10 +346,7 @@ impl Http2 {
         let missing = match (by_length, missing) {
             (Some(rest), _) | (None, Missing::Bytes(rest)) if rest <= MAX_MISSING => Missing::Bytes(rest),
             (Some(rest), _) | (None, Missing::Bytes(rest)) => {
-                sink.note(&format!(
-                    "by its length, {rest} bytes of a message of the {} are missing; no frame stands for them",
-                    side.word()
-                ));
+                sink.note(ReplayNote::NoFrameOfMessage { side, bytes: rest });
                 Missing::Unknown
             }
             _ => Missing::Unknown,
@@ -376,10 +373,7 @@ impl Http2 {
         match rest {
             1..=MAX_MISSING if chunk.truncated || chunk.as_string => Missing::Bytes(rest),
             1.. if chunk.truncated || chunk.as_string => {
-                sink.note(&format!(
-                    "by its content-length, {rest} bytes of the {} are missing; no frame stands for them",
-                    side.word()
-                ));
+                sink.note(ReplayNote::NoFrame { side, bytes: rest });
                 Missing::Unframed
             }
             _ if chunk.truncated => Missing::Unframed,
@@ -469,15 +463,12 @@ impl LeftOut {
         true
     }
 
-    fn report(&self, sink: &mut HttpSink<'_>, side: HttpSide) {
-        let side = side.word();
+    fn report(self, sink: &mut HttpSink<'_>, side: HttpSide) {
         if let Some(names) = self.of_connection.list() {
-            sink.note(&format!("left out of the {side}, because they are fields of an HTTP/1 connection: {names}"));
+            sink.note(ReplayNote::ConnectionFields(side, names));
         }
         if let Some(names) = self.names.list() {
-            let detail = format!("left out of the {side}, because HTTP/2 has no such names there: {names}");
-            sink.note(&detail);
-            sink.report(ExchangeFact::Escaped(detail));
+            sink.unfit(UnfitFields::LeftOut(side, names));
         }
     }
 }
@@ -497,23 +488,23 @@ fn made_up(sink: &mut HttpSink<'_>, side: HttpSide, head: &MessageHead<'_>) -> V
     match side {
         HttpSide::Request => {
             if absent(Pseudo::Method) {
-                missing(sink, "the request has no :method; GET is made up");
+                sink.made_up(MadeUpField::Method);
                 out.push((b":method", b"GET"));
             }
             // RFC 9113 section 8.5: CONNECT has neither :path nor :scheme.
             let connect = head.method() == Some(b"CONNECT") && absent(Pseudo::Protocol);
             if absent(Pseudo::Path) && !connect {
-                missing(sink, "the request has no :path; / is made up");
+                sink.made_up(MadeUpField::Path);
                 out.push((b":path", b"/"));
             }
             if absent(Pseudo::Scheme) && !connect {
-                sink.note("added to the request: :scheme http");
+                sink.note(ReplayNote::Added { side, field: ":scheme http" });
                 out.push((b":scheme", b"http"));
             }
         }
         HttpSide::Response => {
             if absent(Pseudo::Status) {
-                missing(sink, "the response has no :status; 000 is made up");
+                sink.made_up(MadeUpField::Status);
                 out.push((b":status", b"000"));
             }
         }

@@ -220,15 +220,6 @@ impl<'a> MessageHead<'a> {
     }
 }
 
-/// The first bytes of a text from a trace, escaped to ASCII for a note.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    const LONGEST: usize = 64;
-    match bytes.get(..LONGEST) {
-        Some(first) if bytes.len() > LONGEST => format!("{}…", first.escape_ascii()),
-        _ => bytes.escape_ascii().to_string(),
-    }
-}
-
 /// Whether a comma-separated list has this element.
 fn has_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|byte| *byte == b',').any(|element| element.trim_ascii().eq_ignore_ascii_case(token))

@@ -30,7 +30,7 @@ use self::{
 };
 pub(crate) use self::{h1::reason_phrase, streams::Streams, track::Completeness};
 use super::{Opening, Role, TimelineOptions, TimesFrom, start::Start};
-use crate::trace::{Connection, ExchangeFact, Findings, HttpPart, MessageView, Nanos, Place, TraceKind};
+use crate::trace::{Connection, ExchangeFact, Findings, HttpPart, MessageView, Nanos, Place, ReplayNote, TraceKind};
 
 /// How many bytes of one exchange may be held.
 const MAX_HELD: usize = 256 << 10;
@@ -88,8 +88,8 @@ pub struct HttpOpening {
     pub end_assumed: bool,
     /// No other exchange can follow on the connection. This is known once the exchange is over.
     pub last: bool,
-    /// What else was made up, escaped or left out, one line for each. The lines are safe for terminals.
-    pub notes: String,
+    /// What else was made up, escaped or left out.
+    pub notes: Vec<ReplayNote>,
 }
 
 /// Replays the HTTP exchanges of one source.

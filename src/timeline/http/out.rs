@@ -7,8 +7,7 @@ use std::collections::VecDeque;
 
 use crate::{
     timeline::{Direction, Opening, Record, TrueLength},
-    trace::{MessageView, Nanos, Place, Span},
-    untrusted,
+    trace::{MessageView, Nanos, Place, ReplayNote, Span},
 };
 
 /// The most bytes of a run; fewer than the payload of one IP packet.
@@ -17,11 +16,8 @@ const MAX_RUN: usize = 60_000;
 /// A body of at least this many bytes is not copied. A smaller one is, because a packet of its own costs more.
 pub(super) const LARGE: usize = 32_000;
 
-/// The most bytes of notes on one run, so that they fit a packet comment.
-const MAX_NOTES: usize = 8 << 10;
-
-/// Replaces the notes beyond [`MAX_NOTES`].
-const MORE_NOTES: &str = "more notes do not fit in this comment";
+/// How much memory the notes on one run may take. Notes for which a comment has room take less.
+const MAX_NOTES: usize = 32 << 10;
 
 /// Where the bytes of an entry are.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +31,7 @@ pub(in crate::timeline) enum BytesPlace {
 #[derive(Debug)]
 pub(in crate::timeline) enum MadeKind {
     Opened(Box<Opening>),
-    Data(Record<BytesPlace, String>),
+    Data(Record<BytesPlace, Vec<ReplayNote>>),
     /// A large body, which becomes several entries with data when they are read.
     Frames(Frames),
     Gap {
@@ -63,7 +59,7 @@ pub(in crate::timeline) struct Frames {
     as_string: bool,
     /// The end of the body is missing, and nothing stands for it.
     ends_early: bool,
-    note: String,
+    notes: Vec<ReplayNote>,
 }
 
 impl Frames {
@@ -141,7 +137,7 @@ struct Run {
     start: usize,
     body: usize,
     ends_early: bool,
-    record: Record<(), String>,
+    record: Record<(), Vec<ReplayNote>>,
 }
 
 #[derive(Debug, Default)]
@@ -172,7 +168,7 @@ impl Out {
             framing,
             truncated: is_last && frames.truncated,
             as_string: frames.as_string,
-            note: std::mem::take(&mut frames.note),
+            notes: std::mem::take(&mut frames.notes),
             ..Record::whole(direction, BytesPlace::Own(start, end), present)
         };
         if is_last {
@@ -216,10 +212,10 @@ impl Out {
         }
     }
 
-    /// Takes the note of the run, if the run has no bytes yet.
-    fn take_note(&mut self) -> String {
+    /// Takes the notes of the run, if the run has no bytes yet.
+    fn take_notes(&mut self) -> Vec<ReplayNote> {
         let run = self.run.as_mut().filter(|run| run.start == self.buffer.len());
-        run.map(|run| std::mem::take(&mut run.record.note)).unwrap_or_default()
+        run.map(|run| std::mem::take(&mut run.record.notes)).unwrap_or_default()
     }
 
     /// Adds a large body in frames of `size` bytes.
@@ -232,10 +228,10 @@ impl Out {
         head: fn(&mut Vec<u8>, usize, bool),
         ends_early: bool,
     ) {
-        let note = self.take_note();
+        let notes = self.take_notes();
         self.flush();
         let BodyChunk { truncated, as_string, .. } = chunk;
-        let frames = Frames { direction: at.direction, span, size, head, truncated, as_string, ends_early, note };
+        let frames = Frames { direction: at.direction, span, size, head, truncated, as_string, ends_early, notes };
         self.push(at, MadeKind::Frames(frames));
     }
 
@@ -244,7 +240,7 @@ impl Out {
         if let Some(span) = chunk.span
             && chunk.bytes.len() >= LARGE
         {
-            let note = self.take_note();
+            let notes = self.take_notes();
             self.flush();
             let present = chunk.bytes.len() as u64;
             let BodyChunk { truncated, as_string, .. } = chunk;
@@ -252,7 +248,7 @@ impl Out {
                 length: true_length(present, missing),
                 truncated,
                 as_string,
-                note,
+                notes,
                 ..Record::whole(at.direction, BytesPlace::Message(span), present)
             };
             self.push(at, MadeKind::Data(data));
@@ -275,9 +271,9 @@ impl Out {
     }
 
     /// Adds a note on the bytes that are being written.
-    pub(super) fn note(&mut self, note: &str) {
+    pub(super) fn note(&mut self, note: ReplayNote) {
         if let Some(run) = &mut self.run {
-            add_note(&mut run.record.note, note);
+            add_note(&mut run.record.notes, note);
         }
     }
 
@@ -295,8 +291,8 @@ impl Out {
         let present = (end - start) as u64;
         record.length = true_length(present, missing);
         record.framing = present - body as u64;
-        let note = std::mem::take(&mut record.note);
-        self.push(at, MadeKind::Data(record.with(BytesPlace::Own(start, end), note)));
+        let notes = std::mem::take(&mut record.notes);
+        self.push(at, MadeKind::Data(record.with(BytesPlace::Own(start, end), notes)));
     }
 
     pub(super) fn push(&mut self, at: Sending, kind: MadeKind) {
@@ -313,18 +309,13 @@ impl Out {
     }
 }
 
-/// Adds a line. It is escaped here, because it may quote the trace; later code need not escape it again.
-pub(super) fn add_note(notes: &mut String, note: &str) {
-    let note = untrusted::escape(note);
-    if notes.len() + note.len() < MAX_NOTES {
-        if !notes.is_empty() {
-            notes.push('\n');
-        }
-        notes.push_str(&note);
-    } else if !notes.ends_with(MORE_NOTES) {
-        notes.push('\n');
-        notes.push_str(MORE_NOTES);
+/// Adds a note, if there is room for it.
+pub(super) fn add_note(notes: &mut Vec<ReplayNote>, note: ReplayNote) {
+    if notes.last() == Some(&ReplayNote::More) {
+        return;
     }
+    let size = notes.iter().map(ReplayNote::size).sum::<usize>() + note.size();
+    notes.push(if size < MAX_NOTES { note } else { ReplayNote::More });
 }
 
 fn true_length(present: u64, missing: Missing) -> TrueLength {
@@ -333,5 +324,45 @@ fn true_length(present: u64, missing: Missing) -> TrueLength {
         Missing::Bytes(bytes) => TrueLength::Known(present.saturating_add(bytes)),
         Missing::Unknown => TrueLength::MoreThan(present),
         Missing::Unframed => TrueLength::Unframed(present),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{FieldNames, HttpSide, UnfitFields};
+
+    /// The most memory for the fewest letters: names of one letter.
+    fn shortest_names() -> ReplayNote {
+        let mut names = FieldNames::default();
+        (0..FieldNames::MOST).for_each(|_| names.add(b"a"));
+        ReplayNote::Unfit(UnfitFields::Escaped(HttpSide::Request, names))
+    }
+
+    #[test]
+    fn notes_take_bounded_memory_and_say_that_there_are_more() {
+        let mut names = FieldNames::default();
+        (0..1000).for_each(|_| names.add(&[b'x'; 1 << 20]));
+        let long = ReplayNote::ConnectionFields(HttpSide::Request, names);
+        let added = ReplayNote::Added { side: HttpSide::Request, field: ":scheme http" };
+        for note in [long, added, shortest_names()] {
+            let mut notes = Vec::new();
+            (0..10_000).for_each(|_| add_note(&mut notes, note.clone()));
+            let size: usize = notes.iter().map(ReplayNote::size).sum();
+            assert!(size < MAX_NOTES + size_of::<ReplayNote>(), "{size} bytes");
+            assert_eq!(notes.iter().filter(|note| **note == ReplayNote::More).count(), 1);
+            assert_eq!(notes.last(), Some(&ReplayNote::More));
+        }
+    }
+
+    #[test]
+    fn no_note_is_left_out_for_which_a_comment_has_room() {
+        const ROOM: usize = 8 << 10;
+        let mut notes = Vec::new();
+        while notes.last() != Some(&ReplayNote::More) {
+            add_note(&mut notes, shortest_names());
+        }
+        let words: usize = notes.iter().map(|note| note.to_string().len() + 1).sum();
+        assert!(words > ROOM, "{words} bytes");
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     timeline::{Direction, start::Start},
-    trace::{ExchangeFact, Fact, Finding, Findings, HttpSide, Nanos, Span},
+    trace::{ExchangeFact, Fact, Finding, Findings, HttpSide, MadeUpField, Nanos, ReplayNote, Span, UnfitFields},
 };
 
 /// What the exchanges of a source share: options, the clock for made-up times, and the output.
@@ -91,11 +91,23 @@ impl<'e> HttpSink<'e> {
 
     /// Notes what was made up, escaped or left out. The note goes to the opening of the connection, or to the current
     /// bytes if the opening was already read.
-    pub(super) fn note(&mut self, note: &str) {
+    pub(super) fn note(&mut self, note: ReplayNote) {
         match self.shared.out.opening(self.at.stream).and_then(|opening| opening.http.as_mut()) {
             Some(http) => add_note(&mut http.notes, note),
             None => self.shared.out.note(note),
         }
+    }
+
+    /// Notes and reports what was made up.
+    pub(super) fn made_up(&mut self, field: MadeUpField) {
+        self.note(ReplayNote::MadeUp(field.clone()));
+        self.report(ExchangeFact::MadeUp(field));
+    }
+
+    /// Notes and reports fields that could not be written as they are.
+    pub(super) fn unfit(&mut self, fields: UnfitFields) {
+        self.note(ReplayNote::Unfit(fields.clone()));
+        self.report(ExchangeFact::Unfit(fields));
     }
 
     pub(super) fn report(&mut self, fact: ExchangeFact) {
