@@ -32,12 +32,10 @@ pub(crate) fn sync_outputs(directory: &Path, _outputs: &[PathBuf]) -> io::Result
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn sync_outputs(_directory: &Path, outputs: &[PathBuf]) -> io::Result<()> {
     let mut directories = std::collections::BTreeSet::new();
-    for output in outputs {
-        match File::open(output) {
-            Ok(file) => file.sync_all()?,
-            // The output was not created, or it is not a file.
-            Err(_) => continue,
-        }
+    // Some may not have been created. To open a pipe would be to wait for its writer.
+    for output in outputs.iter().filter(|output| output.is_file()) {
+        let Ok(file) = File::open(output) else { continue };
+        file.sync_all()?;
         directories.extend(output.parent());
     }
     directories.into_iter().for_each(sync_names);
