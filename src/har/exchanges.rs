@@ -1,7 +1,7 @@
 //! Collects whole exchanges: a HAR entry needs both the request and the response, each with its whole body.
 
 use crate::{
-    timeline::{Completeness, Streams, Track},
+    timeline::{Completeness, OpenExchanges, Track},
     trace::{HttpPart, HttpSide, MessageView, TraceKind},
 };
 
@@ -15,7 +15,7 @@ const MAX_COMPLETE: usize = 64;
 /// Collects the segments of streamed exchanges.
 #[derive(Debug)]
 pub struct Exchanges {
-    streams: Streams<()>,
+    streams: OpenExchanges<()>,
     held: usize,
     max_held: usize,
 }
@@ -24,7 +24,7 @@ impl Exchanges {
     /// Holds at most `max_held` bytes of all exchanges together. Past that, the one that has been silent longest ends.
     #[must_use]
     pub fn new(max_held: usize) -> Self {
-        Self { streams: Streams::default(), held: 0, max_held }
+        Self { streams: OpenExchanges::default(), held: 0, max_held }
     }
 
     /// Adds a message, and passes the exchanges that end with it to `each`.

@@ -1,6 +1,6 @@
 //! The times of a source's events, and made-up times for events without one.
 
-use super::{TimelineOptions, TimesFrom, start::Start};
+use super::{TimelineOptions, TimesFrom, start_time::Start};
 use crate::{
     input::Source,
     trace::{Event, Nanos},

@@ -44,7 +44,7 @@ mod protocol;
 mod replayed;
 mod role;
 mod sockets;
-mod start;
+mod start_time;
 mod summary;
 mod table;
 
@@ -55,14 +55,14 @@ pub(crate) use entry::PerConnection;
 pub use entry::{ConnectionId, Data, Entry, EntryKind, JoinedEvents, Opening, Record, TrueLength};
 pub use hash::AddressPair;
 pub(crate) use hash::stable_hash;
-pub(crate) use http::{Completeness, Streams, reason_phrase};
+pub(crate) use http::{Completeness, OpenExchanges, reason_phrase};
 pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
 pub use mapping::{Mapping, Mappings, ParseMappingError};
 pub use options::{MAX_CONNECTIONS, TimelineOptions};
 pub use protocol::{PREFACE, Protocol};
 pub(crate) use protocol::{Preface, Sniffer};
 pub use role::{Role, RoleChoice};
-pub use start::TimesFrom;
+pub use start_time::TimesFrom;
 pub use summary::{DirectionTotals, Summaries, Summary};
 
 /// Which way bytes went, as Envoy saw it.

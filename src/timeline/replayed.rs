@@ -4,7 +4,7 @@ use super::{
     ConnectionId, EntryKind, TimelineOptions,
     http::{BytesPlace, HttpReplay, Made, MadeKind},
     sockets::{PayloadPlace, PendingEntry},
-    start::Start,
+    start_time::Start,
     table::ConnectionTable,
 };
 use crate::{

@@ -12,9 +12,9 @@ mod grpc;
 mod h1;
 mod h2;
 pub(super) mod head;
+mod open_exchanges;
 mod out;
 mod sink;
-mod streams;
 mod track;
 
 use std::collections::VecDeque;
@@ -28,8 +28,8 @@ use self::{
     out::Out,
     sink::{Env, ReplayShared},
 };
-pub(crate) use self::{h1::reason_phrase, streams::Streams, track::Completeness};
-use super::{Opening, Role, TimelineOptions, TimesFrom, start::Start};
+pub(crate) use self::{h1::reason_phrase, open_exchanges::OpenExchanges, track::Completeness};
+use super::{Opening, Role, TimelineOptions, TimesFrom, start_time::Start};
 use crate::trace::{Connection, ExchangeFact, Findings, HttpPart, MessageView, Nanos, Place, ReplayNote, TraceKind};
 
 /// How many bytes of one exchange may be held.
@@ -98,7 +98,7 @@ pub(super) struct HttpReplay {
     shared: ReplayShared,
     eager: bool,
     max_open: usize,
-    streams: Streams<Option<Exchange>>,
+    streams: OpenExchanges<Option<Exchange>>,
     held_together: usize,
     /// The slots and origins of streams that hold segments; used for live sources only.
     waiting: VecDeque<(usize, Place)>,
@@ -118,7 +118,7 @@ impl HttpReplay {
             shared,
             eager: options.eager,
             max_open: options.max_connections.unwrap_or(MAX_OPEN).clamp(1, MAX_OPEN),
-            streams: Streams::default(),
+            streams: OpenExchanges::default(),
             held_together: 0,
             waiting: VecDeque::new(),
         }

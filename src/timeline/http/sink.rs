@@ -5,7 +5,7 @@ use super::{
     out::{BodyChunk, MadeKind, Missing, Out, Sending, add_note},
 };
 use crate::{
-    timeline::{Direction, start::Start},
+    timeline::{Direction, start_time::Start},
     trace::{ExchangeFact, Fact, Finding, Findings, HttpSide, MadeUpField, Nanos, ReplayNote, Span, UnfitFields},
 };
 

@@ -34,7 +34,7 @@ pub(crate) struct OpenExchange<S> {
     pub held_bytes: usize,
     held: Option<HeldParts>,
     trace_id: u64,
-    /// The value of [`Streams::stamp`] when the last part came.
+    /// The value of [`OpenExchanges::stamp`] when the last part came.
     stamp: u64,
 }
 
@@ -63,7 +63,7 @@ impl<S> OpenExchange<S> {
 
 /// Open exchanges by their `trace_id`, in slots that are reused.
 #[derive(Debug, Default)]
-pub(crate) struct Streams<S> {
+pub(crate) struct OpenExchanges<S> {
     slots: Vec<Option<OpenExchange<S>>>,
     free: Vec<usize>,
     by_id: HashMap<u64, usize>,
@@ -76,7 +76,7 @@ pub(crate) struct Streams<S> {
     spare: Vec<HeldParts>,
 }
 
-impl<S: Default> Streams<S> {
+impl<S: Default> OpenExchanges<S> {
     /// The slot of a segment's stream.
     pub(crate) fn of(&mut self, view: MessageView<'_>) -> usize {
         let message = view.message();
@@ -117,7 +117,7 @@ impl<S: Default> Streams<S> {
         self.free.push(index);
     }
 
-    /// The stream in a slot that [`Streams::of`] returned.
+    /// The exchange in a slot that [`OpenExchanges::of`] returned.
     pub(crate) fn get(&mut self, index: usize) -> &mut OpenExchange<S> {
         self.slots[index].as_mut().expect("a slot holds its stream until that is removed")
     }
