@@ -15,7 +15,7 @@ const MAX_COMPLETE: usize = 64;
 /// Collects the segments of streamed exchanges.
 #[derive(Debug)]
 pub struct Exchanges {
-    streams: OpenExchanges<()>,
+    open: OpenExchanges<()>,
     held: usize,
     max_held: usize,
 }
@@ -24,7 +24,7 @@ impl Exchanges {
     /// Holds at most `max_held` bytes of all exchanges together. Past that, the one that has been silent longest ends.
     #[must_use]
     pub fn new(max_held: usize) -> Self {
-        Self { streams: OpenExchanges::default(), held: 0, max_held }
+        Self { open: OpenExchanges::default(), held: 0, max_held }
     }
 
     /// Adds a message, and passes the exchanges that end with it to `each`.
@@ -44,8 +44,8 @@ impl Exchanges {
                 each(view, &tracks)
             }
             Some(TraceKind::HttpStreamed) if !message.http.is_empty() => {
-                let index = self.streams.of(view);
-                let stream = self.streams.get(index);
+                let index = self.open.of(view);
+                let stream = self.open.get(index);
                 message.http.iter().for_each(|piece| stream.tracks[piece.side.index()].add(view, piece));
                 let before = stream.held_bytes;
                 stream.hold(view);
@@ -58,10 +58,10 @@ impl Exchanges {
                 if message.http.iter().any(|piece| (piece.side, piece.part) == is_end) {
                     self.end_one(index, &mut each)?;
                 } else if whole && known_end {
-                    self.streams.note_complete(index);
+                    self.open.note_complete(index);
                 }
                 let max_open = if self.held > self.max_held { 0 } else { MAX_OPEN };
-                while let Some(index) = self.streams.next_to_end(max_open, MAX_COMPLETE) {
+                while let Some(index) = self.open.next_to_end(max_open, MAX_COMPLETE) {
                     self.end_one(index, &mut each)?;
                     if self.held <= self.max_held && max_open == 0 {
                         break;
@@ -78,7 +78,7 @@ impl Exchanges {
     /// # Errors
     /// Those of `each`.
     pub fn end<E>(&mut self, mut each: impl FnMut(MessageView<'_>, &[Track; 2]) -> Result<(), E>) -> Result<(), E> {
-        self.streams.in_order().into_iter().try_for_each(|index| self.end_one(index, &mut each))
+        self.open.in_order().into_iter().try_for_each(|index| self.end_one(index, &mut each))
     }
 
     fn end_one<E>(
@@ -86,13 +86,13 @@ impl Exchanges {
         index: usize,
         each: &mut impl FnMut(MessageView<'_>, &[Track; 2]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Some(mut stream) = self.streams.remove(index) else { return Ok(()) };
+        let Some(mut stream) = self.open.remove(index) else { return Ok(()) };
         let held = stream.take_held();
-        self.streams.release(index);
+        self.open.release(index);
         let Some(held) = held else { return Ok(()) };
         self.held -= held.bytes;
         let result = each(held.view(), &stream.tracks);
-        self.streams.give_back(held);
+        self.open.give_back(held);
         result
     }
 }

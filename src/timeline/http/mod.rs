@@ -98,7 +98,7 @@ pub(super) struct HttpReplay {
     shared: ReplayShared,
     eager: bool,
     max_open: usize,
-    streams: OpenExchanges<Option<Exchange>>,
+    open: OpenExchanges<Option<Exchange>>,
     held_together: usize,
     /// The slots and origins of streams that hold segments; used for live sources only.
     waiting: VecDeque<(usize, Place)>,
@@ -118,7 +118,7 @@ impl HttpReplay {
             shared,
             eager: options.eager,
             max_open: options.max_connections.unwrap_or(MAX_OPEN).clamp(1, MAX_OPEN),
-            streams: OpenExchanges::default(),
+            open: OpenExchanges::default(),
             held_together: 0,
             waiting: VecDeque::new(),
         }
@@ -150,7 +150,7 @@ impl HttpReplay {
         for piece in &message.http {
             tracks[piece.side.index()].add(view, piece);
         }
-        let index = self.streams.reserve();
+        let index = self.open.reserve();
         let opening = opening(view, true, self.shared.options.side);
         let mut exchange = Exchange::new(index, opening);
         let complete = !message.cut && completeness(&tracks) == Completeness::Complete;
@@ -158,7 +158,7 @@ impl HttpReplay {
         report_incomplete(env, &exchange, &tracks, message.cut);
         exchange.write(env, view, &tracks, true, true);
         exchange.end(env, &tracks, complete);
-        self.streams.release(index);
+        self.open.release(index);
     }
 
     fn streamed(&mut self, view: MessageView<'_>, findings: &mut Findings) {
@@ -166,8 +166,8 @@ impl HttpReplay {
         if message.http.is_empty() {
             return;
         }
-        let index = self.streams.of(view);
-        let stream = self.streams.get(index);
+        let index = self.open.of(view);
+        let stream = self.open.get(index);
         for piece in &message.http {
             stream.tracks[piece.side.index()].add(view, piece);
         }
@@ -190,19 +190,19 @@ impl HttpReplay {
         if ended {
             self.finish(index, findings);
         } else {
-            let stream = self.streams.get(index);
+            let stream = self.open.get(index);
             if completeness(&stream.tracks) == Completeness::Complete && stream.tracks[1].has_known_end() {
-                self.streams.note_complete(index);
+                self.open.note_complete(index);
             }
         }
-        while let Some(index) = self.streams.next_to_end(self.max_open, MAX_COMPLETE) {
+        while let Some(index) = self.open.next_to_end(self.max_open, MAX_COMPLETE) {
             self.finish(index, findings);
         }
     }
 
     /// Writes the held segments of a stream that may go on.
     fn begin(&mut self, index: usize, findings: &mut Findings) {
-        let stream = self.streams.get(index);
+        let stream = self.open.get(index);
         let Some(held) = stream.take_held() else { return };
         self.held_together -= held.bytes;
         let view = held.view();
@@ -210,7 +210,7 @@ impl HttpReplay {
         let exchange = stream.state.get_or_insert_with(|| Exchange::new(index, opening));
         let env = &mut Env { shared: &mut self.shared, findings };
         exchange.write(env, view, &stream.tracks, false, false);
-        self.streams.give_back(held);
+        self.open.give_back(held);
     }
 
     /// Writes what is held, because a live source waits for input and its readers must not.
@@ -218,7 +218,7 @@ impl HttpReplay {
         self.shared.out.forget();
         for _ in 0..self.waiting.len() {
             let Some((index, origin)) = self.waiting.pop_front() else { break };
-            let Some(stream) = self.streams.find(index) else { continue };
+            let Some(stream) = self.open.find(index) else { continue };
             // The slot may belong to another stream by now, which has its own place in the queue.
             if stream.origin != origin || stream.held_bytes == 0 || stream.state.is_some() {
                 continue;
@@ -236,13 +236,13 @@ impl HttpReplay {
     /// Ends all exchanges, because the source has ended.
     pub(super) fn end(&mut self, findings: &mut Findings) {
         self.shared.out.forget();
-        for index in self.streams.in_order() {
+        for index in self.open.in_order() {
             self.finish(index, findings);
         }
     }
 
     fn finish(&mut self, index: usize, findings: &mut Findings) {
-        let Some(mut stream) = self.streams.remove(index) else { return };
+        let Some(mut stream) = self.open.remove(index) else { return };
         let completeness = completeness(&stream.tracks);
         let held = stream.take_held();
         if let Some(held) = &held {
@@ -264,9 +264,9 @@ impl HttpReplay {
             exchange.end(env, &stream.tracks, completeness == Completeness::Complete);
         }
         if let Some(held) = held {
-            self.streams.give_back(held);
+            self.open.give_back(held);
         }
-        self.streams.release(index);
+        self.open.release(index);
     }
 }
 

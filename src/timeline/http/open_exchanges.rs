@@ -77,15 +77,15 @@ pub(crate) struct OpenExchanges<S> {
 }
 
 impl<S: Default> OpenExchanges<S> {
-    /// The slot of a segment's stream.
+    /// The slot of a segment's exchange.
     pub(crate) fn of(&mut self, view: MessageView<'_>) -> usize {
         let message = view.message();
         self.stamp += 1;
         if let Some(&index) = self.by_id.get(&message.trace_id)
-            && let Some(stream) = &mut self.slots[index]
+            && let Some(exchange) = &mut self.slots[index]
         {
-            self.order.remove(&stream.stamp);
-            stream.stamp = self.stamp;
+            self.order.remove(&exchange.stamp);
+            exchange.stamp = self.stamp;
             self.order.insert(self.stamp, index);
             return index;
         }
@@ -112,30 +112,30 @@ impl<S: Default> OpenExchanges<S> {
         })
     }
 
-    /// Frees a slot for another stream.
+    /// Frees a slot for another exchange.
     pub(crate) fn release(&mut self, index: usize) {
         self.free.push(index);
     }
 
     /// The exchange in a slot that [`OpenExchanges::of`] returned.
     pub(crate) fn get(&mut self, index: usize) -> &mut OpenExchange<S> {
-        self.slots[index].as_mut().expect("a slot holds its stream until that is removed")
+        self.slots[index].as_mut().expect("a slot holds its exchange until that is removed")
     }
 
-    /// The stream in a slot, if it is still there.
+    /// The exchange in a slot, if it is still there.
     pub(crate) fn find(&mut self, index: usize) -> Option<&mut OpenExchange<S>> {
         self.slots.get_mut(index)?.as_mut()
     }
 
-    /// Takes a stream out; its slot stays reserved.
+    /// Takes an exchange out; its slot stays reserved.
     pub(crate) fn remove(&mut self, index: usize) -> Option<OpenExchange<S>> {
-        let stream = self.slots.get_mut(index)?.take()?;
-        self.order.remove(&stream.stamp);
-        self.by_id.remove(&stream.trace_id);
-        Some(stream)
+        let exchange = self.slots.get_mut(index)?.take()?;
+        self.order.remove(&exchange.stamp);
+        self.by_id.remove(&exchange.trace_id);
+        Some(exchange)
     }
 
-    /// Gives memory back for the next stream. Large memory is freed, because few streams need it.
+    /// Gives memory back for the next exchange. Large memory is freed, because few exchanges need it.
     pub(crate) fn give_back(&mut self, mut held: HeldParts) {
         const SPARE: usize = 64;
         const LARGE: usize = 256 << 10;
@@ -146,29 +146,29 @@ impl<S: Default> OpenExchanges<S> {
         }
     }
 
-    /// Notes that a stream looks complete.
+    /// Notes that an exchange looks complete.
     pub(crate) fn note_complete(&mut self, index: usize) {
-        if let Some(stream) = self.slots.get(index).and_then(Option::as_ref) {
-            self.complete.push_back((index, stream.stamp));
+        if let Some(exchange) = self.slots.get(index).and_then(Option::as_ref) {
+            self.complete.push_back((index, exchange.stamp));
         }
     }
 
-    /// A stream that must end, because too many look complete or too many are open.
+    /// An exchange that must end, because too many look complete or too many are open.
     pub(crate) fn next_to_end(&mut self, most: usize, most_complete: usize) -> Option<usize> {
         while self.complete.len() > most_complete {
             let (index, stamp) = self.complete.pop_front()?;
-            // A stream that went on since then has another stamp. It is in the queue again if it still looks complete.
-            if self.slots[index].as_ref().is_some_and(|stream| stream.stamp == stamp) {
+            // An exchange that went on since then has another stamp. It is in the queue again if it still looks complete.
+            if self.slots[index].as_ref().is_some_and(|exchange| exchange.stamp == stamp) {
                 return Some(index);
             }
         }
         if self.order.len() > most { self.order.first_key_value().map(|(_, index)| *index) } else { None }
     }
 
-    /// All open streams, in the order in which they began.
+    /// All open exchanges, in the order in which they began.
     pub(crate) fn in_order(&self) -> Vec<usize> {
         let mut open: Vec<_> = self.order.values().copied().collect();
-        open.sort_unstable_by_key(|index| self.slots[*index].as_ref().map(|stream| stream.origin));
+        open.sort_unstable_by_key(|index| self.slots[*index].as_ref().map(|exchange| exchange.origin));
         open
     }
 }
