@@ -69,15 +69,30 @@ impl Timelines {
     #[must_use]
     pub fn entry(&self) -> Option<Entry<'_>> {
         let PendingEntry { connection, time, kind } = self.sockets.queue.current?;
-        let kind = kind.map(|record| {
-            let payload = match record.payload {
-                PayloadPlace::Message(span) => self.source.message().bytes(span),
-                PayloadPlace::Held => self.sockets.holding.released(),
-                PayloadPlace::Replay(start, end) => self.replayed.bytes(start, end),
-            };
-            record.with(payload, self.replayed.notes())
-        });
+        let kind = match kind {
+            // Most entries are bytes in the current message: their record is built where it is used.
+            EntryKind::Data(record) => {
+                let payload = match record.payload {
+                    PayloadPlace::Message(span) => self.source.message().bytes(span),
+                    other => self.other_payload(other),
+                };
+                EntryKind::Data(record.with(payload, self.replayed.notes()))
+            }
+            EntryKind::Opened => EntryKind::Opened,
+            EntryKind::Gap { direction, bytes, certain } => EntryKind::Gap { direction, bytes, certain },
+            EntryKind::Closed { recorded } => EntryKind::Closed { recorded },
+            EntryKind::Abandoned => EntryKind::Abandoned,
+        };
         Some(Entry { connection, time, kind })
+    }
+
+    #[cold]
+    fn other_payload(&self, place: PayloadPlace) -> &[u8] {
+        match place {
+            PayloadPlace::Message(span) => self.source.message().bytes(span),
+            PayloadPlace::Held => self.sockets.holding.released(),
+            PayloadPlace::Replay(start, end) => self.replayed.bytes(start, end),
+        }
     }
 
     /// The time of the current entry.
