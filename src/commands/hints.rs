@@ -80,14 +80,48 @@ impl Port {
     }
 }
 
+/// Port numbers that are collected one by one, most of them several times, and read once. That is why they are sorted
+/// late: to insert each of them into a tree takes longer than all else about its connection's hints.
+#[derive(Clone, Debug, Default)]
+struct PortSet {
+    /// The first [`PortSet::sorted`] of them are sorted, each once.
+    numbers: Vec<u16>,
+    sorted: usize,
+}
+
+impl PortSet {
+    /// How many numbers may wait to be sorted, at least.
+    const WAITING: usize = 1024;
+
+    fn insert(&mut self, number: u16) {
+        self.numbers.push(number);
+        // Sorting costs little for each number, because at least as many have come as are sorted.
+        if self.numbers.len() >= 2 * self.sorted + Self::WAITING {
+            self.numbers.sort_unstable();
+            self.numbers.dedup();
+            self.sorted = self.numbers.len();
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u16> {
+        self.numbers.iter().copied()
+    }
+}
+
+impl Extend<u16> for PortSet {
+    fn extend<T: IntoIterator<Item = u16>>(&mut self, numbers: T) {
+        numbers.into_iter().for_each(|number| self.insert(number));
+    }
+}
+
 /// Which ports Wireshark has to be told about. Its size is bounded, because there are only 65,536 ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hints {
     ports: BTreeMap<u16, Port>,
     /// The client ports of HTTP/1, and those of HTTP/2. Wireshark tries them after the server's.
-    clients: [BTreeSet<u16>; 2],
+    clients: [PortSet; 2],
     /// The ports of both ends of other connections, which must not be taken for HTTP.
-    others: BTreeSet<u16>,
+    others: PortSet,
 }
 
 impl Hints {
@@ -128,9 +162,9 @@ impl Hints {
             port.server_first |= more.server_first;
             port.split |= more.split;
         }
-        self.others.extend(&other.others);
+        self.others.extend(other.others.iter());
         for (clients, more) in self.clients.iter_mut().zip(&other.clients) {
-            clients.extend(more);
+            clients.extend(more.iter());
         }
     }
 
@@ -168,13 +202,13 @@ impl Hints {
         let is_mine = |port: &Port| port.dissector() == dissector;
         let mut mine =
             self.ports.iter().filter(|(number, port)| port.is_told(**number) && is_mine(port)).map(|(n, _)| *n);
-        let mut barriers = self.others.clone();
+        let mut barriers: BTreeSet<u16> = self.others.iter().collect();
         barriers.extend(self.ports.iter().filter(|(_, port)| !is_mine(port)).map(|(number, _)| *number));
         if dissector == Dissector::Http2 {
-            barriers.extend(&self.clients[0]);
+            barriers.extend(self.clients[0].iter());
         }
         if self.ports.values().any(|port| !is_mine(port)) {
-            barriers.extend(&self.clients[1]);
+            barriers.extend(self.clients[1].iter());
         }
         let Some(first) = mine.next() else { return Vec::new() };
         let mut ranges = vec![(first, first)];
@@ -210,7 +244,11 @@ mod tests {
     fn options_are_few_and_none_names_the_port_of_another_protocol() {
         let several = Hints::of_http2(&[10_000, 10_005, 50_051]);
         assert_eq!(several.options(), " -d tcp.port==1-65535,http");
-        let beside = |others: &[u16]| Hints { others: others.iter().copied().collect(), ..several.clone() }.options();
+        let beside = |others: &[u16]| {
+            let mut beside = several.clone();
+            beside.others.extend(others.iter().copied());
+            beside.options()
+        };
         assert_eq!(beside(&[5432, 60_000]), " -d tcp.port==10000-50051,http");
         assert_eq!(beside(&[5432, 40_000]), " -d tcp.port==10000-10005,http -d tcp.port==50051,http");
         // The server speaks first on one of them, which has nothing but HTTP/2.
@@ -222,6 +260,16 @@ mod tests {
         mixed.ports.insert(20_000, Port { http1: true, http2: true, server_first: true, ..Port::default() });
         assert_eq!(mixed.options(), " -d tcp.port==1-65535,http");
         assert!(mixed.reads_twice());
+    }
+
+    #[test]
+    fn ports_that_come_again_and_again_are_kept_a_few_times() {
+        let mut ports = PortSet::default();
+        for number in (0..300_000_u32).map(|number| (number * 7 % 65_537) as u16) {
+            ports.insert(number);
+        }
+        assert!(ports.numbers.len() < 2 * 65_536 + PortSet::WAITING, "{}", ports.numbers.len());
+        assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 65_536);
     }
 
     #[test]

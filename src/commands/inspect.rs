@@ -69,7 +69,8 @@ pub(super) fn read(
     let mut pump = Pump::new(Timelines::new(source, options), false);
     let mut summaries = Summaries::default();
     let mut findings = Findings::default();
-    while pump.next(&Progress::hidden(), &mut Each(&mut each))? {
+    let progress = Progress::hidden();
+    while pump.next(&progress, &mut Each(&mut each))? {
         let timelines = pump.stage();
         let Some(entry) = timelines.entry() else { continue };
         if let EntryKind::Opened = entry.kind {

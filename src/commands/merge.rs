@@ -31,7 +31,7 @@ const WINDOWS: usize = 64 << 20;
 const LEAST_WINDOW: usize = 8 << 10;
 
 /// What became of the inputs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
     /// Inputs from which something was converted.
     pub converted: usize,

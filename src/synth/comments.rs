@@ -37,27 +37,33 @@ fn seconds(time: Nanos) -> String {
     format!("{}.{:09}", time / 1_000_000_000, time % 1_000_000_000)
 }
 
+/// Bytes that nearly every comment on the first packet of a connection fits into.
+const USUAL_LENGTH: usize = 1024;
+
 /// The comment for the first packet of a connection, or of an exchange that continues one.
 pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> String {
     let Opening { trace_id, buffered, role, role_given, times, http, .. } = identity.opening;
-    let given = if *role_given { format!("{}: ", options.names.role) } else { String::new() };
-    let opener = match role {
-        Role::Downstream => "the remote side",
-        Role::Upstream => "Envoy",
-    };
-    let mut comment = format!(
-        "trace {}, trace_id {trace_id}, {}, {} ({given}{opener} opened the connection)",
-        untrusted::one_line(identity.trace_file),
-        if *buffered { "buffered" } else { "streamed" },
-        role.word(),
-    );
+    // An HTTP trace may have such a comment for every few KiB. Most of it is put together without formatting, in memory
+    // that it hardly ever outgrows.
+    let mut comment = String::with_capacity(USUAL_LENGTH);
+    comment.push_str("trace ");
+    comment.push_str(&untrusted::one_line(identity.trace_file));
+    // Writing to a String cannot fail, here and below.
+    let _ = write!(comment, ", trace_id {trace_id}");
+    comment.push_str(if *buffered { ", buffered, " } else { ", streamed, " });
+    comment.push_str(role.word());
+    comment.push_str(" (");
+    if *role_given {
+        comment.push_str(options.names.role);
+        comment.push_str(": ");
+    }
+    comment.push_str(match role {
+        Role::Downstream => "the remote side opened the connection)",
+        Role::Upstream => "Envoy opened the connection)",
+    });
     if let Some(HttpOpening { version, .. }) = http {
-        // Writing to a String cannot fail, here and below.
-        let _ = write!(
-            comment,
-            "\nHTTP/{} replayed from an HTTP tap trace: fields and bodies are recorded, their framing is made up",
-            if *version == 2 { "2" } else { "1.1" },
-        );
+        comment.push_str(if *version == 2 { "\nHTTP/2" } else { "\nHTTP/1.1" });
+        comment.push_str(" replayed from an HTTP tap trace: fields and bodies are recorded, their framing is made up");
     }
     comment.push_str("\nsynthesized: Ethernet, IP and TCP headers, sequence numbers");
     if options.tcp == TcpMode::Full {
@@ -89,7 +95,7 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
         }
         if !notes.is_empty() {
             comment.push('\n');
-            comment.push_str(&replayed(notes));
+            add_notes(&mut comment, notes);
         }
     }
     for note in &identity.endpoints.notes {
@@ -163,19 +169,28 @@ const MORE_NOTES: &str = "more notes do not fit in this comment";
 /// What people should know of replayed HTTP, in lines.
 pub(super) fn replayed(notes: &[ReplayNote]) -> String {
     let mut lines = String::new();
-    for note in notes {
-        let line = note.to_string();
-        let fits = lines.len() + line.len() < MAX_NOTES;
-        let line = if fits { &line } else { MORE_NOTES };
-        if line == MORE_NOTES && lines.ends_with(MORE_NOTES) {
-            continue;
-        }
-        if !lines.is_empty() {
-            lines.push('\n');
-        }
-        lines.push_str(line);
-    }
+    add_notes(&mut lines, notes);
     lines
+}
+
+/// Adds what people should know of replayed HTTP to a comment, in lines.
+fn add_notes(comment: &mut String, notes: &[ReplayNote]) {
+    let begin = comment.len();
+    for note in notes {
+        let before = comment.len();
+        if before > begin {
+            comment.push('\n');
+        }
+        let line = comment.len();
+        let _ = write!(comment, "{note}");
+        if comment.len() - begin > MAX_NOTES {
+            comment.truncate(line);
+            comment.push_str(MORE_NOTES);
+        }
+        if &comment[line..] == MORE_NOTES && comment[begin..before].ends_with(MORE_NOTES) {
+            comment.truncate(before);
+        }
+    }
 }
 
 impl fmt::Display for ReplayNote {

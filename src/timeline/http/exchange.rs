@@ -78,7 +78,9 @@ impl Exchange {
         let last = [last_of(HttpSide::Request), last_of(HttpSide::Response)];
         for (position, piece) in order.iter().enumerate() {
             let is_last = last[piece.side.index()] == Some(position);
-            let head = (piece.part == HttpPart::Headers).then(|| MessageHead::read(view, piece));
+            // The tracks of a buffered trace come from this message, those of a streamed one from several.
+            let known = tracks[piece.side.index()].last_head().filter(|_| self.buffered);
+            let head = (piece.part == HttpPart::Headers).then(|| MessageHead::with(view, piece, known));
             let time = self.next_time(env, piece, head.as_ref());
             let origin = if self.buffered || ends { self.origin } else { message.place() };
             let track = ends.then_some(&tracks[piece.side.index()]);

@@ -62,7 +62,7 @@ impl Http1 {
             HttpSide::Request => self.request_head(sink, head, track, &mut escaped),
             HttpSide::Response => self.response_head(sink, head, track),
         };
-        self.closes |= head.closes || head.has_bad_length();
+        self.closes |= head.closes() || head.has_bad_length();
         if head.has_bad_length() {
             sink.report(ExchangeFact::BadLength);
         }
@@ -164,7 +164,7 @@ impl Http1 {
         } else {
             let length = head.content_length();
             let empty = track.is_some_and(|track| !track.has_body && !track.has_trailers);
-            if empty && length.is_none() && !head.chunked {
+            if empty && length.is_none() && !head.is_chunked() {
                 (BodyFraming::Nothing, Added::NoContent, None)
             } else {
                 let (framing, added) = body_framing(sink, head, track, |_| true);
@@ -311,7 +311,7 @@ fn body_framing(
     track: Option<&Track>,
     has_body: impl FnOnce(Option<&Track>) -> bool,
 ) -> (BodyFraming, Added) {
-    if head.chunked {
+    if head.is_chunked() {
         return (BodyFraming::Chunked, Added::Nothing);
     }
     match head.content_length() {
@@ -417,10 +417,13 @@ pub(super) fn is_token(byte: u8) -> bool {
 /// Writes a field value. CR, LF and NUL are escaped, because they would end the line or the text (RFC 9110 section
 /// 5.5).
 pub(super) fn value(out: &mut Vec<u8>, text: &[u8], escaped: &mut Escaped, key: &[u8]) {
-    let mut rest = text;
-    if memchr3(b'\r', b'\n', 0, rest).is_some() {
-        escaped.add(key);
+    // Nearly every value is short and has none of them. A fold that does not stop early checks many bytes at once.
+    if !text.iter().fold(false, |found, byte| found | matches!(byte, b'\r' | b'\n' | 0)) {
+        out.extend_from_slice(text);
+        return;
     }
+    escaped.add(key);
+    let mut rest = text;
     while let Some(at) = memchr3(b'\r', b'\n', 0, rest) {
         out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(match rest[at] {

@@ -79,31 +79,69 @@ const NAME_LENGTHS: [bool; 18] = {
     lengths
 };
 
+/// What the fields of a head say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Facts {
+    /// The index of the first field of each pseudo-header.
+    pseudo: [Option<usize>; PSEUDO],
+    length: Length,
+    chunked: bool,
+    upgrade: bool,
+    closes: bool,
+    /// The kind of gRPC by the content-type.
+    grpc: Grpc,
+    te_trailers: bool,
+    /// The index of the date header.
+    date: Option<usize>,
+}
+
+impl Facts {
+    fn add_length(&mut self, value: &[u8]) {
+        let parsed = str::from_utf8(value.trim_ascii()).ok();
+        // RFC 9110 section 8.6 allows digits only, but Rust's parser accepts a sign.
+        let parsed =
+            parsed.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok());
+        self.length = match (self.length, parsed) {
+            (Length::Absent, Some(length)) => Length::One(length),
+            (Length::One(before), Some(length)) if before == length => self.length,
+            _ => Length::Bad,
+        };
+    }
+}
+
+/// What the fields of one head of a message say, without the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeadFacts {
+    /// The head's fields in the message, which tell it from the message's other heads.
+    fields: (usize, usize),
+    facts: Facts,
+}
+
 /// A head whose fields were read once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageHead<'a> {
     view: MessageView<'a>,
     pub(super) fields: &'a [Header],
-    /// The index of the first field of each pseudo-header.
-    pseudo: [Option<usize>; PSEUDO],
-    length: Length,
-    /// The transfer-encoding ends in chunked.
-    pub(super) chunked: bool,
-    upgrade: bool,
-    /// Connection: close says that no other exchange follows on the connection (RFC 9112 section 9.6).
-    pub(super) closes: bool,
-    /// The kind of gRPC by the content-type.
-    grpc: Grpc,
-    te_trailers: bool,
-    date: Option<&'a [u8]>,
+    facts: Facts,
 }
 
 impl<'a> MessageHead<'a> {
+    /// Reads the head in `piece`, unless these are the facts of it.
+    pub(super) fn with(view: MessageView<'a>, piece: &HttpPiece, known: Option<HeadFacts>) -> Self {
+        match known.filter(|known| known.fields == piece.headers) {
+            Some(HeadFacts { facts, .. }) => Self { view, fields: view.headers(piece), facts },
+            None => Self::read(view, piece),
+        }
+    }
+
+    /// What the head in `piece`, which is this one, says.
+    pub(super) fn facts(&self, piece: &HttpPiece) -> HeadFacts {
+        HeadFacts { fields: piece.headers, facts: self.facts }
+    }
+
     pub(super) fn read(view: MessageView<'a>, piece: &HttpPiece) -> Self {
         let fields = view.headers(piece);
-        let mut head = Self {
-            view,
-            fields,
+        let mut head = Facts {
             pseudo: [None; PSEUDO],
             length: Length::Absent,
             chunked: false,
@@ -129,7 +167,7 @@ impl<'a> MessageHead<'a> {
                 2 if key.eq_ignore_ascii_case(b"te") => {
                     head.te_trailers |= has_token(view.bytes(field.value), b"trailers");
                 }
-                4 if key.eq_ignore_ascii_case(b"date") => head.date = Some(view.bytes(field.value)),
+                4 if key.eq_ignore_ascii_case(b"date") => head.date = Some(index),
                 7 if key.eq_ignore_ascii_case(b"upgrade") => head.upgrade = true,
                 12 if key.eq_ignore_ascii_case(b"content-type") => {
                     head.grpc = Grpc::of(view.bytes(field.value));
@@ -144,29 +182,27 @@ impl<'a> MessageHead<'a> {
                 _ => {}
             }
         }
-        head
+        Self { view, fields, facts: head }
     }
 
-    fn add_length(&mut self, value: &[u8]) {
-        let parsed = str::from_utf8(value.trim_ascii()).ok();
-        // RFC 9110 section 8.6 allows digits only, but Rust's parser accepts a sign.
-        let parsed =
-            parsed.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok());
-        self.length = match (self.length, parsed) {
-            (Length::Absent, Some(length)) => Length::One(length),
-            (Length::One(before), Some(length)) if before == length => self.length,
-            _ => Length::Bad,
-        };
+    /// Whether the transfer-encoding ends in chunked.
+    pub(super) fn is_chunked(&self) -> bool {
+        self.facts.chunked
+    }
+
+    /// Connection: close says that no other exchange follows on the connection (RFC 9112 section 9.6).
+    pub(super) fn closes(&self) -> bool {
+        self.facts.closes
     }
 
     pub(super) fn pseudo(&self, pseudo: Pseudo) -> Option<&'a [u8]> {
-        self.pseudo[pseudo as usize].map(|index| self.view.bytes(self.fields[index].value))
+        self.facts.pseudo[pseudo as usize].map(|index| self.view.bytes(self.fields[index].value))
     }
 
     /// Whether the field at `index` is a pseudo-header that this side may have, and the first with its name.
     pub(super) fn is_pseudo(&self, index: usize, side: HttpSide) -> bool {
         let of_request = |pseudo| pseudo != Pseudo::Status as usize;
-        let position = self.pseudo.iter().position(|first| *first == Some(index));
+        let position = self.facts.pseudo.iter().position(|first| *first == Some(index));
         position.is_some_and(|pseudo| of_request(pseudo) == (side == HttpSide::Request))
     }
 
@@ -199,7 +235,7 @@ impl<'a> MessageHead<'a> {
     }
 
     pub(super) fn content_length(&self) -> Option<u64> {
-        match self.length {
+        match self.facts.length {
             Length::One(length) => Some(length),
             Length::Absent | Length::Bad => None,
         }
@@ -207,22 +243,22 @@ impl<'a> MessageHead<'a> {
 
     /// Whether the content-length is invalid.
     pub(super) fn has_bad_length(&self) -> bool {
-        self.length == Length::Bad
+        self.facts.length == Length::Bad
     }
 
     /// Whether there is a sign of HTTP/2: gRPC, a client that accepts trailers, or extended CONNECT.
     pub(super) fn wants_http2(&self) -> bool {
-        self.grpc == Grpc::Yes || self.te_trailers || self.pseudo(Pseudo::Protocol).is_some()
+        self.facts.grpc == Grpc::Yes || self.facts.te_trailers || self.pseudo(Pseudo::Protocol).is_some()
     }
 
     /// Whether the body consists of messages with a length before each: gRPC, or gRPC-Web that is not in base64.
     pub(super) fn has_grpc_messages(&self) -> bool {
-        matches!(self.grpc, Grpc::Yes | Grpc::Web)
+        matches!(self.facts.grpc, Grpc::Yes | Grpc::Web)
     }
 
     /// Whether the body is gRPC-Web in base64, which a dissector decodes frame by frame.
     pub(super) fn is_grpc_web_text(&self) -> bool {
-        self.grpc == Grpc::WebText
+        self.facts.grpc == Grpc::WebText
     }
 
     /// Whether another protocol begins after this request or response.
@@ -230,12 +266,12 @@ impl<'a> MessageHead<'a> {
         let connect = self.method() == Some(b"CONNECT") && self.pseudo(Pseudo::Protocol).is_none();
         connect
             || self.status() == Some(101)
-            || (self.upgrade && self.method().is_some() && self.length == Length::Absent)
+            || (self.facts.upgrade && self.method().is_some() && self.facts.length == Length::Absent)
     }
 
     /// The date header, in nanoseconds since the Unix epoch.
     pub(super) fn date(&self) -> Option<u64> {
-        let text = str::from_utf8(self.date?).ok()?;
+        let text = str::from_utf8(self.view.bytes(self.fields[self.facts.date?].value)).ok()?;
         let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         u64::try_from(since_epoch.as_nanos()).ok()
     }

@@ -1,6 +1,6 @@
 //! What is known of a request or response so far. Each part adds to it.
 
-use super::head::MessageHead;
+use super::head::{HeadFacts, MessageHead};
 use crate::trace::{HttpPart, HttpPiece, HttpSide, MessageView};
 
 /// How complete a request, a response or both are.
@@ -39,6 +39,8 @@ pub struct Track {
     head_request: bool,
     bodiless: bool,
     last: Option<HttpPart>,
+    /// The last head.
+    head: Option<HeadFacts>,
 }
 
 impl Track {
@@ -48,7 +50,11 @@ impl Track {
         self.out_of_order |= self.last > Some(piece.part) || (self.has_head && piece.part == HttpPart::Headers);
         self.last = Some(piece.part);
         match piece.part {
-            HttpPart::Headers => self.add_head(&MessageHead::read(view, piece), piece.side),
+            HttpPart::Headers => {
+                let head = MessageHead::read(view, piece);
+                self.head = Some(head.facts(piece));
+                self.add_head(&head, piece.side);
+            }
             HttpPart::Body => {
                 self.body += piece.body.payload.len() as u64;
                 self.has_body |= piece.body.truncated || !piece.body.payload.is_empty();
@@ -69,6 +75,11 @@ impl Track {
         self.bodiless = head.is_bodiless();
         self.wants_http2 |= head.wants_http2();
         self.tunnel |= head.opens_tunnel();
+    }
+
+    /// What the fields of the last head say, for those who have its message.
+    pub(super) fn last_head(&self) -> Option<HeadFacts> {
+        self.head
     }
 
     /// Whether no part came.
