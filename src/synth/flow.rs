@@ -14,7 +14,7 @@ use super::{
     multiplex::ConnectionShared,
 };
 use crate::{
-    timeline::{Data, Direction, Endpoints, Opening, TrueLength, stable_hash},
+    timeline::{Data, Direction, Endpoints, Opening, StableHasher, TrueLength},
     trace::Nanos,
 };
 
@@ -104,12 +104,13 @@ impl Flow {
         let v6 = local.is_ipv6();
         let segment = options.mss.unwrap_or(u16::MAX).clamp(1, max_segment(v6));
         let client = identity.opening.role.client_direction();
+        let number = initial_sequence_number(identity);
         let half = |direction: Direction| {
             let (from, to) = match direction {
                 Direction::Inbound => (*remote, *local),
                 Direction::Outbound => (*local, *remote),
             };
-            let first = initial_sequence_number(identity, direction);
+            let first = number(direction);
             HalfConnection {
                 headers: Template::new(from, to, segment),
                 next: first,
@@ -537,14 +538,12 @@ impl Flow {
 
 /// A number that depends on what identifies the connection, so that it is the same in every run and another one when
 /// the addresses are used again.
-fn initial_sequence_number(identity: &FlowIdentity<'_>, direction: Direction) -> SeqNumber {
-    let hash = stable_hash(&[
-        identity.source.as_bytes(),
-        &identity.opening.trace_id.to_le_bytes(),
-        &identity.time.to_le_bytes(),
-        &[direction as u8],
-    ]);
-    SeqNumber(hash as u32)
+fn initial_sequence_number(identity: &FlowIdentity<'_>) -> impl Fn(Direction) -> SeqNumber {
+    let connection = StableHasher::default()
+        .part(identity.source.as_bytes())
+        .part(&identity.opening.trace_id.to_le_bytes())
+        .part(&identity.time.to_le_bytes());
+    move |direction| SeqNumber(connection.part(&[direction as u8]).finish() as u32)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::{AddressPair, Mappings, Opening, Role, stable_hash};
+use super::{AddressPair, Mappings, Opening, Role, hash::stable_hash};
 use crate::trace::{Address, Code, Fact, Owner};
 
 /// The made-up port of a server without one. No dissector of Wireshark is registered for it, so heuristics decide.
@@ -189,8 +189,9 @@ impl EndpointTable {
         let connection = &opening.connection;
         let local_ip = known_ip(connection.local.as_ref());
         let remote_ip = known_ip(connection.remote.as_ref());
-        let connection_hash =
-            stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &opening.place.message.to_le_bytes()]);
+        let connection_hash = &|| {
+            stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &opening.place.message.to_le_bytes()])
+        };
         let unconnected = opening.is_unconnected_cluster();
         let mut end = |owner: Owner, address: Option<&Address>, other: Option<IpAddr>, is_client: bool| {
             let v6 = other.is_some_and(|ip| ip.is_ipv6());
@@ -224,7 +225,7 @@ impl EndpointTable {
         &self,
         owner: Owner,
         address: Option<&Address>,
-        made_up: &MadeUp,
+        made_up: &MadeUp<'_>,
         unconnected: bool,
         out: &mut Endpoints,
     ) -> UnpairedEnd {
@@ -289,8 +290,8 @@ impl EndpointTable {
             client.set_port(dynamic_port(hash));
             // If most ports are taken by connections that never end, the client gets another address as well.
             if attempt >= PORT_ATTEMPTS {
-                let made_up =
-                    MadeUp { is_client: true, v6: client.is_ipv6(), connection_hash: hash, server_port: SERVER_PORT };
+                let (v6, connection_hash) = (client.is_ipv6(), &|| hash);
+                let made_up = MadeUp { is_client: true, v6, connection_hash, server_port: SERVER_PORT };
                 client.set_ip(made_up.ip(""));
             }
             attempt += 1;
@@ -311,16 +312,17 @@ impl EndpointTable {
 }
 
 /// Makes up the address for one end of a connection.
-struct MadeUp {
+struct MadeUp<'a> {
     is_client: bool,
     v6: bool,
-    connection_hash: u64,
+    /// A function, because most connections need no made-up address.
+    connection_hash: &'a dyn Fn() -> u64,
     server_port: u16,
 }
 
-impl MadeUp {
+impl MadeUp<'_> {
     fn hash(&self, name: &str) -> u64 {
-        if self.is_client { self.connection_hash } else { stable_hash(&[name.as_bytes()]) }
+        if self.is_client { (self.connection_hash)() } else { stable_hash(&[name.as_bytes()]) }
     }
 
     fn endpoint(&self, name: &str) -> SocketAddr {
@@ -341,7 +343,7 @@ impl MadeUp {
     }
 
     fn port(&self) -> u16 {
-        if self.is_client { dynamic_port(self.connection_hash >> 32) } else { self.server_port }
+        if self.is_client { dynamic_port((self.connection_hash)() >> 32) } else { self.server_port }
     }
 
     fn socket(&self, owner: Owner, text: &str, port: Option<u32>, out: &mut Endpoints) -> UnpairedEnd {

@@ -33,18 +33,40 @@ impl Hash for AddressPair {
     }
 }
 
-/// FNV-1a over `parts`. Each part is followed by its length, so that `["ab", "c"]` and `["a", "bc"]` differ. The result
-/// is mixed, so that every bit depends on every byte.
+/// FNV-1a over parts. Each part is followed by its length, so that `["ab", "c"]` and `["a", "bc"]` differ. The result is
+/// mixed, so that every bit depends on every byte.
+#[derive(Clone, Copy, Debug)]
 #[must_use]
-pub(crate) fn stable_hash(parts: &[&[u8]]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for part in parts {
+pub(crate) struct StableHasher(u64);
+
+impl Default for StableHasher {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl StableHasher {
+    /// Adds a part.
+    pub(crate) fn part(self, part: &[u8]) -> Self {
+        let mut hash = self.0;
         for byte in part.iter().copied().chain((part.len() as u64).to_le_bytes()) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
+        Self(hash)
     }
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^ (hash >> 33)
+
+    /// The hash of the parts so far.
+    #[must_use]
+    pub(crate) fn finish(self) -> u64 {
+        let hash = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash ^ (hash >> 33)
+    }
+}
+
+/// The hash of `parts`.
+#[must_use]
+pub(super) fn stable_hash(parts: &[&[u8]]) -> u64 {
+    parts.iter().fold(StableHasher::default(), |hasher, part| hasher.part(part)).finish()
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub use entries::{Entries, EntryView, OwnedEntry};
 pub(crate) use entry::PerConnection;
 pub use entry::{ConnectionId, Data, Entry, EntryKind, JoinedEvents, Opening, Record, TrueLength};
 pub use hash::AddressPair;
-pub(crate) use hash::stable_hash;
+pub(crate) use hash::StableHasher;
 pub(crate) use http::{Completeness, OpenExchanges, reason_phrase};
 pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
 pub use mapping::{Mapping, Mappings, ParseMappingError};

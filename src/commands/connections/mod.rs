@@ -6,12 +6,15 @@
 //! addresses joins the connection during or after the others. Either connection ends when no exchange can follow, at
 //! the latest at the end of the capture.
 
+mod slots;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     hash::{Hash, Hasher},
     io,
 };
 
+use self::slots::Slots;
 use crate::{
     synth::MAX_JOINED,
     timeline::{AddressPair, EndpointTable, Endpoints, Mappings, Opening, Role},
@@ -81,7 +84,7 @@ impl<F> Kept<F> {
 /// The connections of one capture. `F` is what the caller keeps of each connection between two exchanges.
 pub(super) struct Connections<F> {
     table: EndpointTable,
-    kept: HashMap<Key, Kept<F>>,
+    kept: Slots<Key, Kept<F>>,
     /// How many of the kept connections are shared.
     shared: usize,
     /// How many of the kept connections are idle: they have no exchange under way.
@@ -115,7 +118,7 @@ pub(super) struct Over<F> {
 impl<F> Connections<F> {
     pub(super) fn new(mappings: Mappings) -> Self {
         let table = EndpointTable::new(mappings);
-        Self { table, kept: HashMap::new(), idle: 0, shared: 0, oldest: VecDeque::new(), stamp: 0, latest: 0 }
+        Self { table, kept: Slots::new(), idle: 0, shared: 0, oldest: VecDeque::new(), stamp: 0, latest: 0 }
     }
 
     /// Begins a connection of the source with the name `source`. Passes connections that are over by now to `close`.
@@ -158,7 +161,7 @@ impl<F> Connections<F> {
             }
         }
         let endpoints = self.table.reserve(source, opening, endpoints);
-        let key = (shares && !self.kept.contains_key(&shared)).then_some(SharedKey(shared));
+        let key = (shares && !self.kept.contains(&shared)).then_some(SharedKey(shared));
         Ok(Begun::New(endpoints, key))
     }
 
@@ -166,7 +169,7 @@ impl<F> Connections<F> {
     pub(super) fn share(&mut self, key: SharedKey, flow: F, endpoints: Endpoints, role: Role, time: Nanos) {
         let flow = Some(flow);
         let kept = Kept { endpoints, role, began: time, time, flow, open: 1, joined: 0, complete: true, stamp: 0 };
-        self.shared += usize::from(self.kept.insert(key.0, kept).is_none());
+        self.shared += usize::from(!self.kept.insert(key.0, kept));
     }
 
     /// The flow of a shared connection, and the time to write an entry of `time` with. This is not before the time of
@@ -220,7 +223,7 @@ impl<F> Connections<F> {
         let (stamp, role) = (self.stamp, opening.role);
         let key = Key::Own(endpoints.tuple(role));
         let kept = Kept { endpoints, role, began: time, time, flow, open: 0, joined: 0, complete: true, stamp };
-        if self.kept.insert(key, kept).is_some() {
+        if self.kept.insert(key, kept) {
             self.idle -= 1;
         }
         self.put_last(key, close)
