@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -35,7 +35,7 @@ pub(super) fn mirror(
         CaptureFormat::Pcapng => ".pcapng",
     };
     let outputs = output_paths(inputs, directory, suffix);
-    if let Some(input) = overwritten(inputs, &outputs) {
+    if let Some(input) = overwritten(inputs, directory, &outputs) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
     let next = AtomicUsize::new(0);
@@ -109,7 +109,11 @@ pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str) -> 
 }
 
 /// An input that is also one of the outputs, under any name.
-pub(super) fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Option<&'a Input> {
+pub(super) fn overwritten<'a>(inputs: &'a [Input], directory: &Path, outputs: &[PathBuf]) -> Option<&'a Input> {
+    // Nothing is in a new directory. That saves a look for each output.
+    if !directory.exists() {
+        return None;
+    }
     let existing: HashSet<_> = outputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let is_output = |input: &&Input| input.place.canonical().is_some_and(|path| existing.contains(&path));
     if existing.is_empty() { None } else { inputs.iter().find(is_output) }
@@ -146,11 +150,15 @@ fn convert(
     Ok(outcome)
 }
 
-/// Creates a capture, and the directories that lead to it.
+/// Creates a capture, and the directories that lead to it if they are missing.
 fn create(output: &Path, format: CaptureFormat, settings: &Settings) -> Result<Capture, Error> {
-    if let Some(parent) = output.parent() {
-        fs::create_dir_all(parent).map_err(|source| Error::output(output, source))?;
-    }
     let options = OutputOptions { many: true, ..settings.output };
-    Ok(Capture::create_with(&Destination::File(output.to_owned()), format, options)?)
+    let destination = Destination::File(output.to_owned());
+    match (Capture::create_with(&destination, format, options), output.parent()) {
+        (Err(error), Some(parent)) if error.source.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(parent).map_err(|source| Error::output(output, source))?;
+            Ok(Capture::create_with(&destination, format, options)?)
+        }
+        (created, _) => Ok(created?),
+    }
 }

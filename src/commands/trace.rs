@@ -83,7 +83,7 @@ impl Trace {
     fn new(source: Source, name: InputName, settings: &Settings, eager: bool, live: bool) -> Self {
         let mut options = settings.timeline;
         options.eager = eager;
-        options.reread = (!live && source.path().is_file()).then_some(settings.input);
+        options.reread = (!live).then_some(settings.input);
         let synth::SynthOptions { tcp, truncated, .. } = settings.synth;
         options.join = !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
         Self {

@@ -193,15 +193,15 @@ impl EndpointTable {
             stable_hash(&[source.as_bytes(), &opening.trace_id.to_le_bytes(), &opening.place.message.to_le_bytes()])
         };
         let unconnected = opening.is_unconnected_cluster();
-        let mut end = |owner: Owner, address: Option<&Address>, other: Option<IpAddr>, is_client: bool| {
+        let mut end = |owner: Owner, address: Option<&Address>, [ip, other]: [Option<IpAddr>; 2], is_client: bool| {
             let v6 = other.is_some_and(|ip| ip.is_ipv6());
             let server_port = if opening.http.is_some() { HTTP_PORT } else { SERVER_PORT };
             let made_up = MadeUp { is_client, v6, connection_hash, server_port };
-            self.end(owner, address, &made_up, unconnected, &mut endpoints)
+            self.end(owner, (address, ip), &made_up, unconnected, &mut endpoints)
         };
         let upstream = opening.role == Role::Upstream;
-        let local = end(Owner::Local, connection.local.as_ref(), remote_ip, upstream);
-        let remote = end(Owner::Remote, connection.remote.as_ref(), local_ip, !upstream);
+        let local = end(Owner::Local, connection.local.as_ref(), [local_ip, remote_ip], upstream);
+        let remote = end(Owner::Remote, connection.remote.as_ref(), [remote_ip, local_ip], !upstream);
         (endpoints.local, endpoints.remote) = (local.address, remote.address);
         endpoints.recorded = !local.made_up && !remote.made_up;
         let local_ip = local.address.ip().to_canonical();
@@ -224,7 +224,7 @@ impl EndpointTable {
     fn end(
         &self,
         owner: Owner,
-        address: Option<&Address>,
+        (address, ip): (Option<&Address>, Option<IpAddr>),
         made_up: &MadeUp<'_>,
         unconnected: bool,
         out: &mut Endpoints,
@@ -236,7 +236,7 @@ impl EndpointTable {
                 out.notes.push(AddressNote::Missing { owner, made_up: address, unconnected });
                 UnpairedEnd { address, made_up: true, rewritten: false }
             }
-            Some(Address::Socket { address: text, port }) => made_up.socket(owner, text, *port, out),
+            Some(Address::Socket { address: text, port }) => made_up.socket(owner, (text, ip), *port, out),
             Some(named @ (Address::Pipe(_) | Address::Internal { .. })) => {
                 let name = named.to_string();
                 let address = made_up.endpoint(&name);
@@ -346,7 +346,13 @@ impl MadeUp<'_> {
         if self.is_client { dynamic_port((self.connection_hash)() >> 32) } else { self.server_port }
     }
 
-    fn socket(&self, owner: Owner, text: &str, port: Option<u32>, out: &mut Endpoints) -> UnpairedEnd {
+    fn socket(
+        &self,
+        owner: Owner,
+        (text, ip): (&str, Option<IpAddr>),
+        port: Option<u32>,
+        out: &mut Endpoints,
+    ) -> UnpairedEnd {
         let valid_port = port.and_then(|port| u16::try_from(port).ok());
         let port_number = valid_port.unwrap_or_else(|| self.port());
         match (port, valid_port) {
@@ -357,7 +363,7 @@ impl MadeUp<'_> {
             }
             (None, None) => out.notes.push(AddressNote::NoPort { owner, made_up: port_number }),
         }
-        if let Some(ip) = parse_ip(text) {
+        if let Some(ip) = ip {
             return UnpairedEnd { address: SocketAddr::new(ip, port_number), made_up: false, rewritten: false };
         }
         let ip = self.ip(text);
@@ -375,8 +381,9 @@ fn dynamic_port(hash: u64) -> u16 {
 /// Parses an address of a trace. An IPv4-mapped IPv6 address becomes the IPv4 address that is on the wire. The zone is
 /// dropped, because packets carry none.
 fn parse_ip(text: &str) -> Option<IpAddr> {
-    let text = text.split_once('%').map_or(text, |(address, _zone)| address);
-    text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+    let parse = |text: &str| text.parse::<IpAddr>().ok();
+    let ip = parse(text).or_else(|| text.split_once('%').and_then(|(address, _zone)| parse(address)))?;
+    Some(ip.to_canonical())
 }
 
 fn known_ip(address: Option<&Address>) -> Option<IpAddr> {

@@ -13,8 +13,8 @@ pub struct TimelineOptions {
     pub start_time: Option<Nanos>,
     /// The time of events in a trace without any time: the earliest time of the other traces in the capture.
     pub neighbours: Option<Nanos>,
-    /// Set if the source is a file that can be read again, with these options. If its first event has no time, the
-    /// file's beginning is read again to find the first time. Without one, the file's modification time stands for it.
+    /// Set if the source's path may be a file that can be read again, with these options. If its first event has no time,
+    /// the file's beginning is read again to find the first time. Without one, the file's modification time stands for it.
     pub reread: Option<input::SourceOptions>,
     /// Whether to release each event at once, even if only the next event tells its length. Live streams need this.
     pub eager: bool,

@@ -82,7 +82,7 @@ impl Start {
 
     /// The first time in the file. The file is read again for this, so that no event has to be held back.
     fn next_in_file(&self) -> Option<Nanos> {
-        let (path, options) = self.file.as_ref()?;
+        let (path, options) = self.file.as_ref().filter(|(path, _)| path.is_file())?;
         let mut source = Source::open(path, input::SourceOptions { read_size: None, ..*options }).ok()?;
         // These findings are dropped, because the main pass over the file reports them.
         let mut findings = Findings::default();
@@ -113,7 +113,8 @@ impl Start {
 
     fn modified(&self) -> Option<Nanos> {
         let (path, _) = self.file.as_ref()?;
-        let modified = fs::metadata(path).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        let file = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        let modified = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         Nanos::try_from(modified.as_nanos()).ok().filter(|time| *time <= self.latest)
     }
 }

@@ -11,6 +11,10 @@ use std::{
 /// The default of bytes per read: several times what a pipe holds, and little enough for a core's cache.
 const READ: usize = 256 * 1024;
 
+/// The first read of a source asks for no more than this, because most of ten thousand traces are small, and to clear
+/// the memory of a large read takes longer than to convert such a trace.
+const FIRST_READ: usize = 16 * 1024;
+
 /// A reader, and a buffer of a few hundred KiB or of the largest message.
 pub(super) struct Window {
     reader: Box<dyn Read + Send>,
@@ -23,8 +27,10 @@ pub(super) struct Window {
     /// Offset in the source of `buffer[start]`.
     offset: u64,
     at_end: bool,
-    /// Bytes per read.
+    /// The most bytes per read.
     read_size: usize,
+    /// Bytes of the next read. It doubles when a read has filled it.
+    next_read: usize,
     /// The most bytes that the window may have to hold at once.
     most: usize,
 }
@@ -32,6 +38,8 @@ pub(super) struct Window {
 impl Window {
     /// An empty window. A read asks for `read_size` bytes, and the window may have to hold up to `most`.
     pub(super) fn new(reader: Box<dyn Read + Send>, read_size: Option<usize>, most: usize) -> Self {
+        // Less would leave no room for a read.
+        let read_size = read_size.unwrap_or(READ).max(64);
         Self {
             reader,
             packed: None,
@@ -40,8 +48,8 @@ impl Window {
             end: 0,
             offset: 0,
             at_end: false,
-            // Less would leave no room for a read.
-            read_size: read_size.unwrap_or(READ).max(64),
+            read_size,
+            next_read: read_size.min(FIRST_READ),
             most,
         }
     }
@@ -104,20 +112,25 @@ impl Window {
             self.start = 0;
         }
         // The buffer grows with the bytes that have arrived, not with the length that a message claims.
-        if self.buffer.len() - self.end < self.read_size / 2 {
-            let most = self.most.saturating_add(self.read_size);
-            self.buffer.resize((self.end * 2).min(most).max(self.end + self.read_size), 0);
+        let size = self.next_read;
+        if self.buffer.len() - self.end < size / 2 {
+            let most = self.most.saturating_add(size);
+            self.buffer.resize((self.end * 2).min(most).max(self.end + size), 0);
         }
-        // However much room there is, only `read_size` bytes are read: if all of them are damaged, each few bytes add a
-        // finding.
-        let room = self.buffer.len().min(self.end + self.read_size);
+        // However much room there is, no more bytes are read: if all of them are damaged, each few bytes add a finding.
+        let room = self.buffer.len().min(self.end + size);
         loop {
             match self.reader.read(&mut self.buffer[self.end..room]) {
                 Ok(0) => {
                     self.at_end = true;
                     self.reader = Box::new(io::empty());
                 }
-                Ok(count) => self.end += count,
+                Ok(count) => {
+                    self.end += count;
+                    if self.end == room {
+                        self.next_read = (2 * size).min(self.read_size);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
