@@ -71,6 +71,7 @@ pub mod capture;
 mod cli;
 mod commands;
 pub mod har;
+pub mod http;
 pub mod input;
 mod interrupt;
 #[doc(hidden)]

@@ -58,6 +58,7 @@ impl Settings {
                 latest: None,
                 max_connections: Some(args.limits.max_connections),
                 http: HttpOptions { version: args.http, side: args.side },
+                unreplayed: false,
             },
             synth: synth::SynthOptions { tcp: args.tcp, truncated: args.truncated, mss: args.mss, names: &NAMES },
             mappings: args.map.clone().into(),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::faults;
 use crate::{
-    trace::{ExchangeFact, Fact, Finding, Limited, Owner, Place},
+    trace::{ExchangeFact, Fact, Finding, HttpFact, Limited, Owner, Place},
     words::{bytes_are, count_of, times},
 };
 
@@ -108,6 +108,7 @@ fn fact(fact: &Fact) -> String {
         }
         Fact::MissingClose { trace_id, http: false } => format!("trace_id {trace_id} ends without its closed event"),
         Fact::Exchange { trace_id, fact } => format!("trace_id {trace_id}: {}", exchange(fact)),
+        Fact::Http { trace_id, fact } => format!("trace_id {trace_id}: {}", http(fact)),
     }
 }
 
@@ -155,6 +156,58 @@ fn exchange(fact: &ExchangeFact) -> String {
         // These two have the words of the comment in the capture.
         ExchangeFact::MadeUp(field) => field.to_string(),
         ExchangeFact::Unfit(fields) => fields.to_string(),
+    }
+}
+
+fn http(fact: &HttpFact) -> String {
+    match fact {
+        HttpFact::Skipped { side, bytes } => {
+            format!(
+                "{} of the {} side passed over to find the next message",
+                count_of(*bytes, "byte was", "bytes were"),
+                side.word()
+            )
+        }
+        HttpFact::NoMessage(side) => format!("where a {} should begin are other bytes", side.word()),
+        HttpFact::BadHead(side) => format!("the header or trailer fields of a {} are not HTTP", side.word()),
+        HttpFact::CutHead(side) => format!("the header fields of a {} are not all in the trace", side.word()),
+        HttpFact::LongHead { side, limit } => {
+            format!(
+                "the header or trailer fields of a {} have more than {limit} bytes; the rest is not read",
+                side.word()
+            )
+        }
+        HttpFact::LongList { side, limit } => {
+            format!("the header fields of a {} unpack to more than {limit} bytes; the rest is not kept", side.word())
+        }
+        HttpFact::ManyContinuations { side, limit } => {
+            format!("the header fields of a {} come in more than {limit} frames; the rest is not read", side.word())
+        }
+        HttpFact::BothLengths(side) => {
+            format!("a {} has both content-length and chunks, as in request smuggling; the chunks count", side.word())
+        }
+        HttpFact::BadLength(side) => format!(
+            "the content-length of a {} is not a number, or there are several; where its body ends is not known",
+            side.word()
+        ),
+        HttpFact::BadCoding(side) => {
+            format!("the transfer-encoding of a {} does not tell where its body ends", side.word())
+        }
+        HttpFact::BadChunk(side) => format!(
+            "a chunk of a {} has no readable size, or does not end there; where the body ends is not known",
+            side.word()
+        ),
+        HttpFact::BadFrame(side) => format!("a frame of the {} side is not valid HTTP/2", side.word()),
+        HttpFact::BadBlock(side) => format!("the header block of a {} does not decode", side.word()),
+        HttpFact::UnknownFields { side, fields } => format!(
+            "{} of a {} cannot be told, because bytes before are missing",
+            count_of(*fields, "header field", "header fields"),
+            side.word()
+        ),
+        HttpFact::ManyOpen { limit } => {
+            format!("more than {limit} requests wait for their responses; the oldest is given up")
+        }
+        HttpFact::Destroyed => "HTTP/2 cannot be read from JSON_BODY_AS_STRING, which destroys binary data".to_owned(),
     }
 }
 

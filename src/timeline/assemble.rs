@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     input::{Advance, Source},
-    trace::{Fact, Finding, Findings, Nanos, Place, TraceKind},
+    trace::{Fact, Finding, Findings, MessageView, Nanos, Place, TraceKind},
 };
 
 /// The timelines of one source, entry by entry, in the order of the trace.
@@ -22,6 +22,8 @@ pub struct Timelines {
     sockets: Sockets,
     replayed: Replayed,
     ended: bool,
+    /// How many messages of HTTP traces were passed on.
+    exchanges: u64,
 }
 
 impl Timelines {
@@ -29,7 +31,7 @@ impl Timelines {
     #[must_use]
     pub fn new(source: Source, options: TimelineOptions) -> Self {
         let sockets = Sockets::new(&source, options);
-        Self { source, options, sockets, replayed: Replayed::default(), ended: false }
+        Self { source, options, sockets, replayed: Replayed::default(), ended: false, exchanges: 0 }
     }
 
     /// The source of the timelines.
@@ -92,6 +94,19 @@ impl Timelines {
         }
     }
 
+    /// The message of an HTTP trace that the last [`Timelines::advance`] reached, if it reached no entry.
+    #[must_use]
+    pub fn unreplayed(&self) -> Option<MessageView<'_>> {
+        let is_http = self.source.records().kind.is_some_and(TraceKind::is_http);
+        (self.sockets.queue.current.is_none() && is_http).then(|| self.source.message())
+    }
+
+    /// How many messages of HTTP traces were passed on instead of being replayed.
+    #[must_use]
+    pub fn unreplayed_messages(&self) -> u64 {
+        self.exchanges
+    }
+
     /// The time of the current entry.
     #[inline]
     #[must_use]
@@ -148,6 +163,10 @@ impl Timelines {
             }
             match self.source.advance(findings) {
                 Advance::Message => match self.source.records().kind {
+                    Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) if self.options.unreplayed => {
+                        self.exchanges += 1;
+                        return Advance::Message;
+                    }
                     Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) => {
                         self.replayed.message(&self.source, &self.options, &self.sockets.clock.start, findings);
                     }

@@ -27,6 +27,9 @@ pub struct TimelineOptions {
     pub max_connections: Option<usize>,
     /// How HTTP traces are replayed.
     pub http: HttpOptions,
+    /// Whether HTTP traces are not replayed. [`Timelines::unreplayed`](super::Timelines::unreplayed) gives their
+    /// messages instead of entries.
+    pub unreplayed: bool,
 }
 
 /// The default of [`TimelineOptions::max_connections`].

@@ -187,6 +187,79 @@ pub enum Fact {
         /// The fact.
         fact: ExchangeFact,
     },
+    /// A fact about the HTTP that a connection's bytes hold.
+    Http {
+        /// The connection's trace id.
+        trace_id: u64,
+        /// The fact.
+        fact: HttpFact,
+    },
+}
+
+/// What is wrong or remarkable about the HTTP that a connection's bytes hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HttpFact {
+    /// Bytes were passed over until a message or frame could be recognised.
+    Skipped {
+        /// Who sent them.
+        side: HttpSide,
+        /// How many.
+        bytes: u64,
+    },
+    /// Bytes where a message should begin are none.
+    NoMessage(HttpSide),
+    /// A head or trailer section is not HTTP.
+    BadHead(HttpSide),
+    /// A head or header block is not whole in the trace.
+    CutHead(HttpSide),
+    /// A head or header block is longer than is read.
+    LongHead {
+        /// Who sent it.
+        side: HttpSide,
+        /// How many bytes are read.
+        limit: usize,
+    },
+    /// A header block stands for more than is kept.
+    LongList {
+        /// Who sent it.
+        side: HttpSide,
+        /// How many bytes are kept.
+        limit: usize,
+    },
+    /// A header block has too many frames.
+    ManyContinuations {
+        /// Who sent it.
+        side: HttpSide,
+        /// How many frames are read.
+        limit: u32,
+    },
+    /// A message has both a content-length and the coding `chunked`.
+    BothLengths(HttpSide),
+    /// A content-length is not a number, or there are several that differ.
+    BadLength(HttpSide),
+    /// A transfer-encoding that does not tell where the body ends.
+    BadCoding(HttpSide),
+    /// A chunk's size is not a number below 2^64, or the chunk does not end where it should.
+    BadChunk(HttpSide),
+    /// A frame that HTTP/2 does not allow.
+    BadFrame(HttpSide),
+    /// A header block does not decode.
+    BadBlock(HttpSide),
+    /// Header fields refer to others that are missing from the trace.
+    UnknownFields {
+        /// Who sent them.
+        side: HttpSide,
+        /// How many.
+        fields: u64,
+    },
+    /// More exchanges are open than are kept; the oldest was given up.
+    ManyOpen {
+        /// How many are kept.
+        limit: usize,
+    },
+    /// JSON_BODY_AS_STRING has destroyed HTTP/2.
+    Destroyed,
 }
 
 /// What is wrong or remarkable about a replayed exchange.
@@ -245,6 +318,23 @@ impl Fact {
             Self::DestroyedBodies { .. } => Code::BinaryDestroyed,
             Self::MissingClose { .. } => Code::MissingClose,
             Self::Exchange { fact, .. } => fact.code(),
+            Self::Http { fact, .. } => fact.code(),
+        }
+    }
+}
+
+impl HttpFact {
+    fn code(&self) -> Code {
+        match self {
+            Self::Skipped { .. } => Code::HttpSkipped,
+            Self::NoMessage(_) | Self::BadHead(_) | Self::BadChunk(_) | Self::BadFrame(_) | Self::BadBlock(_) => {
+                Code::HttpInvalid
+            }
+            Self::CutHead(_) | Self::UnknownFields { .. } | Self::Destroyed => Code::HttpIncomplete,
+            Self::LongHead { .. } | Self::LongList { .. } | Self::ManyContinuations { .. } | Self::ManyOpen { .. } => {
+                Code::HttpTooLarge
+            }
+            Self::BothLengths(_) | Self::BadLength(_) | Self::BadCoding(_) => Code::HttpAmbiguous,
         }
     }
 }

@@ -77,6 +77,16 @@ pub enum Code {
     MissingHeader,
     /// A header with bytes that would break the framing.
     EscapedHeader,
+    /// Bytes of an HTTP connection that are no message.
+    HttpSkipped,
+    /// Bytes that are not the HTTP that they should be.
+    HttpInvalid,
+    /// HTTP that cannot be told because bytes are missing.
+    HttpIncomplete,
+    /// HTTP beyond the limits of what is read.
+    HttpTooLarge,
+    /// A message whose length two servers may understand differently.
+    HttpAmbiguous,
     /// A field of a newer Envoy.
     UnknownField,
 }
@@ -110,6 +120,11 @@ impl Code {
             Self::LengthMismatch => "length-mismatch",
             Self::MissingHeader => "missing-header",
             Self::EscapedHeader => "escaped-header",
+            Self::HttpSkipped => "http-skipped",
+            Self::HttpInvalid => "http-invalid",
+            Self::HttpIncomplete => "http-incomplete",
+            Self::HttpTooLarge => "http-too-large",
+            Self::HttpAmbiguous => "http-ambiguous",
             Self::UnknownField => "unknown-field",
         }
     }
@@ -141,7 +156,12 @@ impl Code {
             | Self::OutOfOrder
             | Self::LengthMismatch
             | Self::MissingHeader
-            | Self::EscapedHeader => Severity::Warning,
+            | Self::EscapedHeader
+            | Self::HttpSkipped
+            | Self::HttpInvalid
+            | Self::HttpIncomplete
+            | Self::HttpTooLarge
+            | Self::HttpAmbiguous => Severity::Warning,
             Self::UnknownField => Severity::Note,
         }
     }

@@ -37,7 +37,7 @@ mod time;
 mod unknown;
 
 pub use address::{Address, Connection};
-pub use fact::{ExchangeFact, Fact, Limited, Owner};
+pub use fact::{ExchangeFact, Fact, HttpFact, Limited, Owner};
 pub(crate) use fault::JsonType;
 pub use fault::{CutIn, DecodeFault, JsonFault, TextFault, TextItem, WireFault};
 pub use finding::{Code, Finding, Findings, Severity};

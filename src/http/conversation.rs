@@ -1,0 +1,381 @@
+//! One connection: finds out what it speaks, and passes its bytes on to the right parser.
+
+use std::sync::Arc;
+
+use super::{
+    Context, HttpItem, Loss, MAX_REPORTS, Shared,
+    exchange::{HttpConnection, HttpConnectionEnd},
+    h1::Http1,
+    h2::{Http2, frame::FrameHead},
+    sniff::{self, Guess},
+};
+use crate::{
+    timeline::{Data, Direction, Entry, EntryKind, Opening, Role, TimesFrom, TrueLength},
+    trace::{Findings, HttpFact, HttpSide, Nanos, Place},
+};
+
+/// How many bytes of a direction are kept until it is clear what it speaks: more than HTTP/2's preface and a line.
+const MAX_UNDECIDED: usize = 64 << 10;
+
+/// How many payloads are looked at for the beginning of a message, if a connection does not begin with one.
+const MAX_LOOKS: u32 = 256;
+
+/// What a connection speaks.
+#[derive(Debug)]
+enum Speech {
+    /// Not known yet.
+    Undecided,
+    Http1(Box<Http1>),
+    Http2(Box<Http2>),
+    /// Not HTTP.
+    Other,
+}
+
+/// The bytes of a direction before it is clear what they are.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    /// When and where they began.
+    began: Option<(Nanos, Place)>,
+    /// How many bytes were passed over.
+    skipped: u64,
+    /// Bytes are missing before those that wait.
+    lost: bool,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    connection: Arc<HttpConnection>,
+    /// The direction of the client's bytes.
+    client: Direction,
+    speech: Speech,
+    waiting: [Waiting; 2],
+    looks: u32,
+    /// Whether a direction lacks an unknown number of bytes after what came last.
+    open_ended: [bool; 2],
+    /// True lengths of both directions.
+    bytes: [u64; 2],
+    last: Nanos,
+    emitted: bool,
+    reports: u32,
+}
+
+impl Conversation {
+    pub(super) fn new(number: u64, opening: &Opening, time: Nanos) -> Self {
+        let (local, remote) = (opening.connection.local.clone(), opening.connection.remote.clone());
+        let (source, destination) = match opening.role {
+            Role::Downstream => (remote, local),
+            Role::Upstream => (local, remote),
+        };
+        let connection = HttpConnection {
+            number,
+            trace_id: opening.trace_id,
+            began: (opening.times == TimesFrom::Recorded).then_some(time),
+            role: opening.role,
+            source,
+            destination,
+            http_tap: false,
+        };
+        Self {
+            connection: Arc::new(connection),
+            client: opening.role.client_direction(),
+            speech: Speech::Undecided,
+            waiting: Default::default(),
+            looks: 0,
+            open_ended: [false; 2],
+            bytes: [0; 2],
+            last: time,
+            emitted: false,
+            reports: MAX_REPORTS,
+        }
+    }
+
+    fn side(&self, direction: Direction) -> HttpSide {
+        if direction == self.client { HttpSide::Request } else { HttpSide::Response }
+    }
+
+    /// Takes the connection's next entry.
+    pub(super) fn entry(
+        &mut self,
+        entry: &Entry<'_>,
+        place: impl FnOnce() -> Place,
+        shared: &mut Shared,
+        findings: &mut Findings,
+    ) {
+        if let EntryKind::Data(data) = &entry.kind {
+            self.bytes[data.direction.index()] += data.payload.len() as u64;
+            self.last = entry.time;
+            if matches!(self.speech, Speech::Other) && data.length == TrueLength::Known(data.payload.len() as u64) {
+                return;
+            }
+        }
+        let Self { connection, emitted, reports, .. } = self;
+        let connection = Arc::clone(connection);
+        let (mut had, mut left) = (*emitted, *reports);
+        let mut context = Context {
+            time: entry.time,
+            place: place(),
+            connection: &connection,
+            emitted: &mut had,
+            reports: &mut left,
+            shared,
+            findings,
+        };
+        match entry.kind {
+            EntryKind::Opened => {}
+            EntryKind::Data(data) => self.data(&mut context, &data),
+            EntryKind::Gap { direction, bytes, certain } => self.gap(&mut context, direction, bytes, certain),
+            EntryKind::Closed { .. } => {
+                self.last = entry.time;
+                self.finish(&mut context, true);
+            }
+            EntryKind::Abandoned => self.finish(&mut context, false),
+        }
+        (self.emitted, self.reports) = (had, left);
+        if matches!(entry.kind, EntryKind::Closed { .. } | EntryKind::Abandoned) && self.emitted {
+            let end = self.connection_end();
+            shared.done.push_back(HttpItem::ConnectionEnd(end));
+        }
+    }
+
+    fn connection_end(&self) -> HttpConnectionEnd {
+        let protocol = match &self.speech {
+            Speech::Http1(http) if http.is_web_socket() => "websocket",
+            Speech::Http1(_) => "http/1.1",
+            Speech::Http2(http) if http.is_grpc() => "grpc",
+            Speech::Http2(_) => "http/2",
+            Speech::Undecided | Speech::Other => "unknown",
+        };
+        let [received, sent] = self.bytes;
+        HttpConnectionEnd {
+            number: self.connection.number,
+            duration: self.connection.began.and_then(|began| self.last.checked_sub(began)),
+            protocol: Some(protocol),
+            received: Some(received),
+            sent: Some(sent),
+        }
+    }
+
+    fn data(&mut self, context: &mut Context<'_>, data: &Data<'_>) {
+        let index = data.direction.index();
+        self.settle(context, data.direction);
+        let present = data.payload.len() as u64;
+        if data.as_string && !self.takes_strings(data) {
+            context.report(HttpFact::Destroyed);
+            self.speech = Speech::Other;
+        }
+        self.pass(context, data.direction, data.payload);
+        match data.length {
+            TrueLength::Known(length) if length > present => {
+                self.bytes[index] = self.bytes[index].saturating_add(length - present);
+                self.lose(context, data.direction, Loss::Exactly(length - present));
+            }
+            TrueLength::Known(_) => {}
+            TrueLength::MoreThan(_) | TrueLength::Unframed(_) => self.open_ended[index] = true,
+        }
+        if data.end_stream {
+            let side = self.side(data.direction);
+            if let Speech::Http1(http) = &mut self.speech {
+                http.end_side(context, side);
+            }
+        }
+    }
+
+    /// Whether bytes from JSON_BODY_AS_STRING can be read: HTTP/1's heads are text, but HTTP/2 is binary.
+    fn takes_strings(&self, data: &Data<'_>) -> bool {
+        match self.speech {
+            Speech::Http2(_) => false,
+            Speech::Undecided => !data.payload.starts_with(b"PRI * HTTP/2.0"),
+            Speech::Http1(_) | Speech::Other => true,
+        }
+    }
+
+    /// An event before had an unknown number of bytes more, and nothing tells how many.
+    fn settle(&mut self, context: &mut Context<'_>, direction: Direction) {
+        if std::mem::take(&mut self.open_ended[direction.index()]) {
+            self.lose(context, direction, Loss::Unknown);
+        }
+    }
+
+    fn gap(&mut self, context: &mut Context<'_>, direction: Direction, bytes: u64, certain: bool) {
+        let index = direction.index();
+        if certain {
+            // One lost byte stood for those of the event before, whose number was not known then.
+            let stood_in = u64::from(std::mem::take(&mut self.open_ended[index]));
+            let bytes = bytes.saturating_add(stood_in);
+            self.bytes[index] = self.bytes[index].saturating_add(bytes);
+            self.lose(context, direction, Loss::Exactly(bytes));
+            return;
+        }
+        self.bytes[index] = self.bytes[index].saturating_add(bytes);
+        // They may have gone in either direction.
+        for direction in [direction, direction.reverse()] {
+            self.open_ended[direction.index()] = false;
+            self.lose(context, direction, Loss::Unknown);
+        }
+    }
+
+    fn lose(&mut self, context: &mut Context<'_>, direction: Direction, loss: Loss) {
+        let side = self.side(direction);
+        match &mut self.speech {
+            Speech::Http1(http) => http.lose(context, side, loss),
+            Speech::Http2(http) => http.lose(context, side, loss),
+            Speech::Undecided => {
+                let waiting = &mut self.waiting[direction.index()];
+                waiting.skipped += waiting.bytes.len() as u64;
+                waiting.bytes.clear();
+                waiting.lost = true;
+            }
+            Speech::Other => {}
+        }
+    }
+
+    fn pass(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8]) {
+        let side = self.side(direction);
+        match &mut self.speech {
+            Speech::Http1(http) => {
+                if let Some(switch) = http.data(context, side, bytes) {
+                    let mut http = Http2::after_upgrade(switch.exchange);
+                    http.data(context, side, &bytes[switch.read..]);
+                    self.speech = Speech::Http2(Box::new(http));
+                }
+            }
+            Speech::Http2(http) => http.data(context, side, bytes),
+            Speech::Undecided => self.decide(context, direction, bytes),
+            Speech::Other => {}
+        }
+    }
+
+    /// Looks at the bytes of a connection that has shown no protocol yet.
+    fn decide(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let index = direction.index();
+        let waiting = &mut self.waiting[index];
+        let fresh = waiting.bytes.is_empty();
+        let guess = if fresh {
+            sniff::first_bytes(bytes)
+        } else {
+            waiting.bytes.extend_from_slice(bytes);
+            sniff::first_bytes(&waiting.bytes)
+        };
+        match guess {
+            Guess::Http1(side, _) => {
+                // The bytes know better than the addresses who the client is.
+                self.client = if side == HttpSide::Request { direction } else { direction.reverse() };
+                self.become_http1(context, direction, fresh.then_some(bytes));
+                return;
+            }
+            Guess::Preface => {
+                self.client = direction;
+                self.become_http2(context, direction, fresh.then_some(bytes), false);
+                return;
+            }
+            Guess::Frames => {
+                // Only a server's first frames come without a preface: SETTINGS.
+                let settings = bytes.get(3) == Some(&4) && !self.waiting[index].lost;
+                if settings {
+                    self.client = direction.reverse();
+                }
+                self.become_http2(context, direction, fresh.then_some(bytes), !settings);
+                return;
+            }
+            Guess::Other => {
+                self.speech = Speech::Other;
+                self.waiting = Default::default();
+                return;
+            }
+            Guess::Open => {}
+        }
+        if fresh {
+            // The beginning may be missing, so a later message may be in the middle.
+            let sides = [self.side(direction), self.side(direction.reverse())];
+            let found = sides.into_iter().find_map(|side| Some((side, sniff::find(side, bytes)?)));
+            if let Some((side, at)) = found {
+                self.client = if side == HttpSide::Request { direction } else { direction.reverse() };
+                self.waiting[index].skipped += at as u64;
+                self.become_http1(context, direction, Some(&bytes[at..]));
+                return;
+            }
+        }
+        self.looks += 1;
+        if self.looks > MAX_LOOKS {
+            self.speech = Speech::Other;
+            self.waiting = Default::default();
+            return;
+        }
+        let sides = [HttpSide::Request, HttpSide::Response];
+        let waiting = &mut self.waiting[index];
+        let kept = if fresh { bytes } else { &waiting.bytes };
+        // A start line may go on in the next payload, and so may the preface.
+        let may_go_on = kept.len() <= MAX_UNDECIDED
+            && (sides.iter().any(|side| sniff::may_begin(*side, kept))
+                || crate::timeline::PREFACE.starts_with(kept)
+                || FrameHead::may_be_settings(kept));
+        match (may_go_on, fresh) {
+            (true, true) => {
+                waiting.began = Some((context.time, context.place));
+                waiting.bytes = bytes.to_vec();
+            }
+            (true, false) => {}
+            (false, _) => {
+                waiting.skipped += kept.len() as u64;
+                waiting.bytes = Vec::new();
+            }
+        }
+    }
+
+    fn become_http1(&mut self, context: &mut Context<'_>, direction: Direction, bytes: Option<&[u8]>) {
+        self.speech = Speech::Http1(Box::default());
+        self.release(context, direction, bytes);
+    }
+
+    fn become_http2(
+        &mut self,
+        context: &mut Context<'_>,
+        direction: Direction,
+        bytes: Option<&[u8]>,
+        in_the_middle: bool,
+    ) {
+        self.speech = Speech::Http2(Box::new(if in_the_middle { Http2::in_the_middle() } else { Http2::default() }));
+        self.release(context, direction, bytes);
+    }
+
+    /// Passes on what waited. `bytes` are those of `direction`, if they did not wait.
+    fn release(&mut self, context: &mut Context<'_>, direction: Direction, bytes: Option<&[u8]>) {
+        let now = (context.time, context.place);
+        let waiting = std::mem::take(&mut self.waiting);
+        for (index, waiting) in waiting.into_iter().enumerate() {
+            let waited = if index == Direction::Inbound.index() { Direction::Inbound } else { Direction::Outbound };
+            let side = self.side(waited);
+            if waiting.skipped > 0 {
+                context.report(HttpFact::Skipped { side, bytes: waiting.skipped });
+            }
+            if waiting.lost || waiting.skipped > 0 {
+                self.lose(context, waited, Loss::Unknown);
+            }
+            if !waiting.bytes.is_empty() {
+                // What waits began earlier than the payload that decided.
+                (context.time, context.place) = waiting.began.unwrap_or(now);
+                self.pass(context, waited, &waiting.bytes);
+                (context.time, context.place) = now;
+            }
+        }
+        if let Some(bytes) = bytes {
+            self.pass(context, direction, bytes);
+        }
+    }
+
+    fn finish(&mut self, context: &mut Context<'_>, closed: bool) {
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            self.settle(context, direction);
+        }
+        match &mut self.speech {
+            Speech::Http1(http) => http.finish(context, closed),
+            Speech::Http2(http) => http.finish(context, closed),
+            Speech::Undecided | Speech::Other => {}
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What is known of one exchange: a request and its response.
+
+use std::sync::Arc;
+
+use crate::{
+    timeline::Role,
+    trace::{Address, HttpSide, Nanos, Place},
+};
+
+/// Header or trailer fields, in their order, with names as they were sent. Pseudo-headers are not among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// All names and values, one after the other: a list costs two allocations, whatever its length.
+    bytes: Vec<u8>,
+    lens: Vec<(usize, usize)>,
+}
+
+impl Fields {
+    /// Adds a field.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(value);
+        self.lens.push((name.len(), value.len()));
+    }
+
+    /// The fields: name and value.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        self.lens.iter().map(move |(name, value)| {
+            let (field, after) = rest.split_at(name + value);
+            rest = after;
+            field.split_at(*name)
+        })
+    }
+
+    /// The values of all fields with this name, which is compared without regard to case.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// The value of the first field with this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(key, _)| key.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// The number of bytes of all names and values: what Envoy calls the size of headers, without compression.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The number of fields.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lens.is_empty()
+    }
+
+    /// How much memory the list takes, roughly.
+    pub(super) fn held(&self) -> usize {
+        self.bytes.len() + self.lens.len() * size_of::<(usize, usize)>()
+    }
+}
+
+/// A request or a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpMessage {
+    /// Its header fields. Of a response, those of the final one, not of informational ones.
+    pub fields: Fields,
+    /// Its trailer fields.
+    pub trailers: Fields,
+    /// Its body without the transfer coding, as far as it is kept: it ends at the first byte that is missing from the
+    /// trace, or at the limit.
+    pub body: Vec<u8>,
+    /// When its first byte came.
+    pub began: Option<Nanos>,
+    /// When its last byte came; `None` if that is not in the trace.
+    pub ended: Option<Nanos>,
+    /// Whether there is a head, or a part of one.
+    pub has_head: bool,
+    /// Whether the message is whole in the trace: nothing of it is missing.
+    pub complete: bool,
+    /// How many fields could not be told, because bytes before them are missing from the trace.
+    pub unknown_fields: u64,
+    /// The bytes of pseudo-headers, or of what stands for them in a start line.
+    pub(super) pseudo_size: u64,
+    /// How many bytes of the body crossed the wire, as far as is known.
+    pub(super) body_size: u64,
+    /// Whether bytes of the body are missing, and how many is not known.
+    pub(super) size_unknown: bool,
+    pub(super) content_length: Option<u64>,
+    /// Whether anything is missing so far.
+    pub(super) damaged: bool,
+    /// Whether the kept body ends here, whatever follows.
+    pub(super) body_ends: bool,
+}
+
+impl HttpMessage {
+    pub(super) fn new() -> Self {
+        Self {
+            fields: Fields::default(),
+            trailers: Fields::default(),
+            body: Vec::new(),
+            began: None,
+            ended: None,
+            has_head: false,
+            complete: false,
+            unknown_fields: 0,
+            pseudo_size: 0,
+            body_size: 0,
+            size_unknown: false,
+            content_length: None,
+            damaged: false,
+            body_ends: false,
+        }
+    }
+
+    /// The size of the body: what crossed the wire, or the content-length if the trace does not tell that. `None` if
+    /// neither is known.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        match (self.has_head || self.body_size > 0, self.size_unknown) {
+            (false, _) => None,
+            (true, false) => Some(self.body_size),
+            (true, true) => self.content_length.filter(|length| *length >= self.body_size),
+        }
+    }
+
+    /// The size with header and trailer fields, as Envoy counts it: the bytes of names and values, not those of the
+    /// framing or of a compressed form.
+    #[must_use]
+    pub fn total_size(&self) -> Option<u64> {
+        let fields = self.pseudo_size + self.fields.size() + self.trailers.size();
+        Some(self.size()?.saturating_add(fields))
+    }
+
+    /// Bytes of the body that are not in the trace.
+    pub(super) fn lose_body(&mut self, bytes: Option<u64>) {
+        match bytes {
+            Some(bytes) => self.body_size = self.body_size.saturating_add(bytes),
+            None => self.size_unknown = true,
+        }
+        self.damaged = true;
+        self.body_ends = true;
+    }
+}
+
+/// What an exchange's connection is known to be from its beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConnection {
+    /// A number that no other connection of the same source has.
+    pub number: u64,
+    /// The trace's `trace_id`.
+    pub trace_id: u64,
+    /// The time of the first event; `None` if the trace has none.
+    pub began: Option<Nanos>,
+    /// Which side of Envoy it is on.
+    pub role: Role,
+    /// The end that opened the connection.
+    pub source: Option<Address>,
+    /// The other end.
+    pub destination: Option<Address>,
+    /// Whether its traffic was recorded by the HTTP tap filter, not by the tap transport socket.
+    pub http_tap: bool,
+}
+
+/// What is known of a connection at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConnectionEnd {
+    /// [`HttpConnection::number`].
+    pub number: u64,
+    /// Time from the first event to the last one.
+    pub duration: Option<Nanos>,
+    /// What it carried; `None` if the trace does not say.
+    pub protocol: Option<&'static str>,
+    /// How many bytes Envoy read; `None` if that is not recorded.
+    pub received: Option<u64>,
+    /// How many bytes Envoy wrote.
+    pub sent: Option<u64>,
+}
+
+/// What gRPC adds to an exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grpc {
+    /// The messages of the request and of the response.
+    pub messages: [GrpcMessages; 2],
+    /// `grpc-status`.
+    pub status: Option<u32>,
+    /// `grpc-message`, as it was sent: percent-encoded.
+    pub message: Option<Vec<u8>>,
+}
+
+/// The gRPC messages of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GrpcMessages {
+    /// How many were whole.
+    pub count: u64,
+    /// How many bytes they had together, without their prefixes.
+    pub bytes: u64,
+    /// Whether there were more, which could not be counted because bytes are missing or are not gRPC.
+    pub uncounted: bool,
+}
+
+/// What a WebSocket connection carried after its handshake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebSocket {
+    /// The frames from the client and from the server.
+    pub sides: [WebSocketFrames; 2],
+    /// The first frames of both, in the order in which they ended.
+    pub frames: Vec<WebSocketFrame>,
+}
+
+/// The WebSocket frames of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WebSocketFrames {
+    /// How many frames there were, control frames included.
+    pub frames: u64,
+    /// How many of them ended a text or binary message.
+    pub messages: u64,
+    /// How many bytes of payload they had together, without being inflated.
+    pub bytes: u64,
+    /// Whether there were more, which could not be counted because bytes are missing.
+    pub uncounted: bool,
+}
+
+/// One WebSocket frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSocketFrame {
+    /// Who sent it.
+    pub side: HttpSide,
+    /// When its last byte came.
+    pub time: Nanos,
+    /// Its opcode (RFC 6455 section 5.2).
+    pub opcode: u8,
+    /// Whether it is the last of its message.
+    pub last: bool,
+    /// How many bytes of payload it has.
+    pub bytes: u64,
+}
+
+/// A request and its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// The connection.
+    pub connection: Arc<HttpConnection>,
+    /// Where the message of the trace begins that has the first byte.
+    pub place: Place,
+    /// The request's method.
+    pub method: Option<Vec<u8>>,
+    /// The request's scheme. HTTP/1 sends it only with an absolute target.
+    pub scheme: Option<Vec<u8>>,
+    /// `:authority`, or the host of the target or of the `host` field.
+    pub host: Option<Vec<u8>>,
+    /// The path with the query.
+    pub path: Option<Vec<u8>>,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub protocol: Option<&'static str>,
+    /// The status code of the final response.
+    pub code: Option<u16>,
+    /// The request.
+    pub request: HttpMessage,
+    /// The response.
+    pub response: HttpMessage,
+    /// Set for gRPC and gRPC-Web.
+    pub grpc: Option<Box<Grpc>>,
+    /// Set once the connection speaks WebSocket.
+    pub web_socket: Option<Box<WebSocket>>,
+    /// The server pushed the response without being asked.
+    pub pushed: bool,
+    /// How much memory its fields take, roughly.
+    pub(super) held_fields: usize,
+}
+
+impl Exchange {
+    pub(super) fn new(connection: Arc<HttpConnection>, place: Place) -> Self {
+        Self {
+            connection,
+            place,
+            method: None,
+            scheme: None,
+            host: None,
+            path: None,
+            protocol: None,
+            code: None,
+            request: HttpMessage::new(),
+            response: HttpMessage::new(),
+            grpc: None,
+            web_socket: None,
+            pushed: false,
+            held_fields: 0,
+        }
+    }
+
+    /// One of its two messages.
+    #[must_use]
+    pub fn message(&self, side: HttpSide) -> &HttpMessage {
+        match side {
+            HttpSide::Request => &self.request,
+            HttpSide::Response => &self.response,
+        }
+    }
+
+    pub(super) fn message_mut(&mut self, side: HttpSide) -> &mut HttpMessage {
+        match side {
+            HttpSide::Request => &mut self.request,
+            HttpSide::Response => &mut self.response,
+        }
+    }
+
+    /// The path without the query.
+    #[must_use]
+    pub fn url_path(&self) -> Option<&[u8]> {
+        let path = self.path.as_deref()?;
+        Some(memchr::memchr(b'?', path).map_or(path, |at| &path[..at]))
+    }
+
+    /// The query without the question mark, empty if there is none; a fragment does not belong to it.
+    #[must_use]
+    pub fn query(&self) -> Option<&[u8]> {
+        let path = self.path.as_deref()?;
+        let query = memchr::memchr(b'?', path).map_or(&[][..], |at| &path[at + 1..]);
+        Some(memchr::memchr(b'#', query).map_or(query, |at| &query[..at]))
+    }
+
+    /// From the first byte of the request to the last byte of the response.
+    #[must_use]
+    pub fn duration(&self) -> Option<Nanos> {
+        self.response.ended?.checked_sub(self.request.began?)
+    }
+
+    /// From the last byte of the request to the first byte of the response. `None` too if the response began earlier.
+    #[must_use]
+    pub fn time_to_first_byte(&self) -> Option<Nanos> {
+        self.response.began?.checked_sub(self.request.ended?)
+    }
+
+    /// On the upstream side, from the first byte that Envoy sent to the last byte that it received.
+    #[must_use]
+    pub fn backend_latency(&self) -> Option<Nanos> {
+        if self.connection.role == Role::Upstream { self.duration() } else { None }
+    }
+}

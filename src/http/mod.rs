@@ -1,0 +1,262 @@
+//! HTTP read out of the bytes of connections: entries in, exchanges out.
+//!
+//! [`HttpStage`] follows every connection of a source. What a connection speaks is decided by its bytes, never by its
+//! ports. Exchanges come out as they end; when a connection ends, what only a whole connection tells comes out too.
+//! The exchanges of HTTP tap traces are taken as they were recorded, without being replayed, so that no made-up framing
+//! is counted.
+//!
+//! ```
+//! use tap2pcap::{
+//!     http::{HttpItem, HttpStage, HttpStageOptions},
+//!     input::{Advance, Source, SourceOptions},
+//!     timeline::{TimelineOptions, Timelines},
+//!     trace::Findings,
+//! };
+//!
+//! let path = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref();
+//! let source = Source::open(path, SourceOptions::default())?;
+//! let mut timelines = Timelines::new(source, TimelineOptions { unreplayed: true, ..TimelineOptions::default() });
+//! let mut stage = HttpStage::new(HttpStageOptions::default());
+//! let mut findings = Findings::default();
+//! let mut codes = Vec::new();
+//! loop {
+//!     let advance = timelines.advance(&mut findings);
+//!     match advance {
+//!         Advance::Message => stage.advance(&timelines, &mut findings),
+//!         Advance::NeedInput => timelines.fill(&mut findings),
+//!         Advance::End => stage.end(&mut findings),
+//!     }
+//!     while let Some(item) = stage.next_item() {
+//!         if let HttpItem::Exchange(exchange) = item {
+//!             codes.push(exchange.code);
+//!         }
+//!     }
+//!     if advance == Advance::End {
+//!         break;
+//!     }
+//! }
+//! # assert!(!codes.is_empty() && codes.iter().all(|code| *code == Some(200)));
+//! # Ok::<(), tap2pcap::input::InputError>(())
+//! ```
+//!
+//! What is held has bounds: [`HttpStageOptions`], and those of the parsers. Bytes that cannot be told are passed over and
+//! reported; nothing is made up in their place.
+
+mod conversation;
+mod exchange;
+mod grpc;
+mod h1;
+mod h2;
+mod sniff;
+mod tap;
+mod web_socket;
+
+use std::{collections::VecDeque, sync::Arc};
+
+pub use self::exchange::{
+    Exchange, Fields, Grpc, GrpcMessages, HttpConnection, HttpConnectionEnd, HttpMessage, WebSocket, WebSocketFrame,
+    WebSocketFrames,
+};
+use self::{conversation::Conversation, tap::TapExchanges};
+use crate::{
+    timeline::{Entry, EntryKind, PerConnection, Timelines},
+    trace::{Fact, Finding, Findings, HttpFact, HttpSide, Nanos, Place},
+};
+
+/// The default of [`HttpStageOptions::max_body`].
+pub const MAX_BODY: usize = 64 << 10;
+
+/// How exchanges are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpStageOptions {
+    /// How many bytes of each body are kept.
+    pub max_body: usize,
+    /// How many bytes of all exchanges of a source are held at once. Beyond that, bodies are kept no more.
+    pub max_held: usize,
+}
+
+impl Default for HttpStageOptions {
+    fn default() -> Self {
+        Self { max_body: MAX_BODY, max_held: 24 << 20 }
+    }
+}
+
+/// What comes out of the stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpItem {
+    /// An exchange is over.
+    Exchange(Box<Exchange>),
+    /// A connection is over that had exchanges. No more of it follow.
+    ConnectionEnd(HttpConnectionEnd),
+}
+
+/// How many bytes are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Exactly(u64),
+    Unknown,
+}
+
+impl Loss {
+    fn exactly(self) -> Option<u64> {
+        match self {
+            Self::Exactly(bytes) => Some(bytes),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// What all connections of a source share.
+#[derive(Debug)]
+struct Shared {
+    options: HttpStageOptions,
+    /// How many bytes of bodies are held.
+    held: usize,
+    done: VecDeque<HttpItem>,
+    /// How many connections there were.
+    connections: u64,
+    /// How many exchanges are open.
+    open: usize,
+    /// How many bytes their fields take.
+    fields: usize,
+}
+
+/// How many exchanges of a source may be open. With more, connections that have several give up their oldest.
+const MAX_OPEN: usize = 1 << 17;
+
+/// How many bytes the fields of open exchanges may take before connections that have several give up their oldest. With
+/// twice as many, no more are kept.
+const MAX_FIELDS: usize = 16 << 20;
+
+impl Shared {
+    fn opened(&mut self) {
+        self.open += 1;
+    }
+
+    fn closed(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.open >= MAX_OPEN || self.fields >= MAX_FIELDS
+    }
+}
+
+/// What a parser needs besides the bytes.
+struct Context<'a> {
+    time: Nanos,
+    place: Place,
+    connection: &'a Arc<HttpConnection>,
+    /// Whether the connection had an exchange.
+    emitted: &'a mut bool,
+    /// How many facts the connection may still report.
+    reports: &'a mut u32,
+    shared: &'a mut Shared,
+    findings: &'a mut Findings,
+}
+
+/// How many findings one connection may have. A hostile one could have one every few bytes.
+const MAX_REPORTS: u32 = 1000;
+
+impl Context<'_> {
+    fn report(&mut self, fact: HttpFact) {
+        if *self.reports > 0 {
+            *self.reports -= 1;
+            let fact = Fact::Http { trace_id: self.connection.trace_id, fact };
+            self.findings.push(Finding::new(self.place, fact));
+        }
+    }
+
+    /// Adds bytes to a body, as far as there is room.
+    fn add_body(&mut self, message: &mut HttpMessage, bytes: &[u8]) {
+        message.body_size = message.body_size.saturating_add(bytes.len() as u64);
+        if message.body_ends {
+            return;
+        }
+        let own = self.shared.options.max_body.saturating_sub(message.body.len());
+        let room = own.min(self.shared.options.max_held.saturating_sub(self.shared.held));
+        let taken = bytes.len().min(room);
+        message.body.extend_from_slice(&bytes[..taken]);
+        message.body_ends = taken < bytes.len();
+        self.shared.held += taken;
+    }
+
+    /// Counts the fields of a message, which have just been read.
+    fn hold_fields(&mut self, exchange: &mut Exchange, side: HttpSide) {
+        let message = exchange.message_mut(side);
+        let held = message.fields.held() + message.trailers.held();
+        if self.shared.fields.saturating_add(held) > 2 * MAX_FIELDS {
+            (message.fields, message.trailers) = (Fields::default(), Fields::default());
+            message.damaged = true;
+            self.report(HttpFact::LongList { side, limit: 2 * MAX_FIELDS });
+            return;
+        }
+        exchange.held_fields += held;
+        self.shared.fields += held;
+    }
+
+    /// An exchange is over.
+    fn emit(&mut self, exchange: Box<Exchange>) {
+        *self.emitted = true;
+        let bodies = exchange.request.body.len() + exchange.response.body.len();
+        self.shared.held = self.shared.held.saturating_sub(bodies);
+        self.shared.fields = self.shared.fields.saturating_sub(exchange.held_fields);
+        self.shared.closed();
+        self.shared.done.push_back(HttpItem::Exchange(exchange));
+    }
+}
+
+/// Reads the HTTP of one source's connections.
+#[derive(Debug)]
+pub struct HttpStage {
+    open: PerConnection<Box<Conversation>>,
+    tap: TapExchanges,
+    shared: Shared,
+}
+
+impl HttpStage {
+    /// A stage that has seen nothing yet.
+    #[must_use]
+    pub fn new(options: HttpStageOptions) -> Self {
+        Self {
+            open: PerConnection::default(),
+            tap: TapExchanges::default(),
+            shared: Shared { options, held: 0, done: VecDeque::new(), connections: 0, open: 0, fields: 0 },
+        }
+    }
+
+    /// Takes what `timelines` has just advanced to: an entry or, with
+    /// [`TimelineOptions::unreplayed`](crate::timeline::TimelineOptions::unreplayed), a message of an HTTP tap.
+    pub fn advance(&mut self, timelines: &Timelines, findings: &mut Findings) {
+        if let Some(entry) = timelines.entry() {
+            self.entry(timelines, &entry, findings);
+        } else if let Some(view) = timelines.unreplayed() {
+            self.tap.message(view, &mut self.shared, findings);
+        }
+    }
+
+    fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>, findings: &mut Findings) {
+        if let EntryKind::Opened = entry.kind {
+            let Some(opening) = timelines.opening(entry.connection) else { return };
+            let number = self.shared.connections;
+            self.shared.connections += 1;
+            self.open.insert(entry.connection, Box::new(Conversation::new(number, opening, entry.time)));
+            return;
+        }
+        let Some(conversation) = self.open.get_mut(entry.connection) else { return };
+        conversation.entry(entry, || timelines.place(), &mut self.shared, findings);
+        if matches!(entry.kind, EntryKind::Closed { .. } | EntryKind::Abandoned) {
+            drop(self.open.take(entry.connection));
+        }
+    }
+
+    /// Ends the exchanges of HTTP taps, whose end nothing marks, because the source has ended.
+    pub fn end(&mut self, findings: &mut Findings) {
+        self.tap.end(&mut self.shared, findings);
+    }
+
+    /// The next item, if there is one.
+    pub fn next_item(&mut self) -> Option<HttpItem> {
+        self.shared.done.pop_front()
+    }
+}
