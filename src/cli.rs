@@ -13,6 +13,7 @@ use clap::{
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 use crate::{
+    http::Attribute,
     input::Encoding,
     report::ProgressMode,
     synth::{TcpMode, TruncatedMode},
@@ -67,6 +68,13 @@ pub enum Command {
     Validate(ValidateArgs),
     /// What is in traces, and how to open their captures
     Info(InfoArgs),
+    /// The HTTP requests in traces, those of socket taps included
+    ///
+    /// Reads HTTP/1, HTTP/2, gRPC and WebSocket out of the bytes of connections, whatever their ports, and takes the
+    /// exchanges of HTTP taps as they were recorded. Without --json, it prints a table, newest last; a status that ends
+    /// with `!` belongs to an exchange of which something is missing. Exit status: 0 done; 1 some input was damaged;
+    /// 2 nothing could be read.
+    Http(HttpArgs),
     #[cfg(feature = "record")]
     /// Record traces without Envoy: relay TCP connections through a tap
     ///
@@ -143,6 +151,66 @@ pub struct InfoArgs {
     /// Who opened the connections
     #[arg(long, value_name = "ROLE", default_value = AUTO, value_parser = or_auto::<Role>("By what the trace shows"))]
     pub role: OrAuto<Role>,
+}
+
+/// Arguments of `http`.
+#[derive(Debug, Args)]
+pub struct HttpArgs {
+    /// What to look into.
+    #[command(flatten)]
+    pub inspect: InspectArgs,
+
+    /// Sort by this attribute, the greatest last; `--sort=-ATTRIBUTE` puts the least last [default: request.time for
+    /// the table; --json keeps the order of the inputs]
+    #[arg(long, value_name = "ATTRIBUTE", value_parser = sort_field, allow_hyphen_values = true)]
+    pub sort: Option<SortField>,
+
+    /// Only the last N of the sorted exchanges
+    #[arg(long, value_name = "N", value_parser = limit)]
+    pub top: Option<usize>,
+
+    /// Bytes of each body that are kept, for request.body and response.body
+    #[arg(long, value_name = "BYTES", default_value_t = crate::http::MAX_BODY, value_parser = max_body)]
+    pub max_body: usize,
+
+    /// Who opened the connections
+    #[arg(long, value_name = "ROLE", default_value = AUTO, value_parser = or_auto::<Role>("By what the trace shows"))]
+    pub role: OrAuto<Role>,
+
+    /// Worker threads [default: all cores]
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
+    pub jobs: Option<usize>,
+
+    /// A warning counts as an error
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Show a progress bar
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ProgressMode::Auto)]
+    pub progress: ProgressMode,
+}
+
+impl HttpArgs {
+    /// Whether exchanges are sorted before they are written.
+    pub(crate) fn sorts(&self) -> bool {
+        !self.inspect.json || self.sort.is_some() || self.top.is_some()
+    }
+}
+
+/// What exchanges are sorted by.
+#[derive(Clone, Copy, Debug)]
+pub struct SortField {
+    /// The attribute.
+    pub attribute: &'static Attribute,
+    /// The greatest comes first.
+    pub reverse: bool,
+}
+
+impl Default for SortField {
+    fn default() -> Self {
+        let attribute = Attribute::named("request.time").unwrap_or(&Attribute::ALL[0]);
+        Self { attribute, reverse: false }
+    }
 }
 
 /// Arguments of a conversion.
@@ -291,6 +359,24 @@ fn in_range(text: &str, min: usize, max: usize) -> Result<usize, String> {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         _ => Err(format!("expected a number from {min} to {max}")),
     }
+}
+
+fn sort_field(text: &str) -> Result<SortField, String> {
+    let (name, reverse) = text.strip_prefix('-').map_or((text, false), |name| (name, true));
+    let sortable =
+        |attribute: &&Attribute| !attribute.name.ends_with("headers") && !attribute.name.ends_with("trailers");
+    match Attribute::named(name).filter(sortable) {
+        Some(attribute) => Ok(SortField { attribute, reverse }),
+        None => {
+            let names: Vec<_> = Attribute::ALL.iter().filter(sortable).map(|attribute| attribute.name).collect();
+            Err(format!("expected one of {}", names.join(", ")))
+        }
+    }
+}
+
+/// No more than what exchanges may hold together.
+fn max_body(text: &str) -> Result<usize, String> {
+    in_range(text, 0, 16 << 20)
 }
 
 fn parse_time(text: &str) -> Result<Nanos, String> {

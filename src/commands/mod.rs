@@ -6,6 +6,7 @@ mod cuts;
 mod error;
 mod har;
 mod hints;
+mod http;
 mod info;
 mod inspect;
 mod library;
@@ -69,6 +70,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
         None => convert::run(&cli.convert),
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
+        Some(Command::Http(args)) => http::run(args),
         #[cfg(feature = "record")]
         Some(Command::Record(args)) => record::run(args),
     };

@@ -95,7 +95,7 @@ pub(super) fn verbosity(verbosity: cli::VerbosityArgs) -> Verbosity {
 /// How many files one job may have open: its trace, its capture, and both once more in the thread that writes.
 const FILES_OF_A_JOB: u64 = 4;
 
-fn jobs(given: Option<usize>) -> usize {
+pub(super) fn jobs(given: Option<usize>) -> usize {
     let wanted = given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     // Jobs get half of what the process may open: traces between two reads and the rest of the program need some as
     // well.

@@ -42,6 +42,8 @@
 //! What is held has bounds: [`HttpStageOptions`], and those of the parsers. Bytes that cannot be told are passed over and
 //! reported; nothing is made up in their place.
 
+mod attributes;
+mod coding;
 mod conversation;
 mod exchange;
 mod grpc;
@@ -56,6 +58,10 @@ use std::{collections::VecDeque, sync::Arc};
 pub use self::exchange::{
     Exchange, Fields, Grpc, GrpcMessages, HttpConnection, HttpConnectionEnd, HttpMessage, WebSocket, WebSocketFrame,
     WebSocketFrames,
+};
+pub use self::{
+    attributes::{Attribute, ExchangeRecord, Value},
+    coding::decoded,
 };
 use self::{conversation::Conversation, tap::TapExchanges};
 use crate::{

@@ -1,0 +1,262 @@
+//! What waits for the end of its connection, and what waits to be sorted: in memory up to a bound, and beyond it in
+//! temporary files.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    fs::File,
+    io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+};
+
+/// How many bytes wait in memory, of one source.
+const MAX_WAITING: usize = 4 << 20;
+
+/// How many bytes are sorted in memory, by one worker.
+const MAX_SORTING: usize = 16 << 20;
+
+/// A line and the key that it is sorted by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Line {
+    pub(super) key: Vec<u8>,
+    pub(super) text: Vec<u8>,
+}
+
+impl Line {
+    fn size(&self) -> usize {
+        self.key.len() + self.text.len() + size_of::<Self>()
+    }
+
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        for part in [&self.key, &self.text] {
+            out.write_all(&(part.len() as u64).to_le_bytes())?;
+            out.write_all(part)?;
+        }
+        Ok(())
+    }
+
+    /// The next line, or `None` at the end.
+    fn read(source: &mut impl Read) -> io::Result<Option<Self>> {
+        let Some(key) = read_part(source)? else { return Ok(None) };
+        let text = read_part(source)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Some(Self { key, text }))
+    }
+}
+
+fn read_part(source: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut len = [0; 8];
+    match source.read_exact(&mut len) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let mut part = vec![0; usize::try_from(u64::from_le_bytes(len)).map_err(io::Error::other)?];
+    source.read_exact(&mut part)?;
+    Ok(Some(part))
+}
+
+/// The lines of one connection.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Start and length of what is in the file.
+    parts: Vec<(u64, u64)>,
+    bytes: Vec<u8>,
+}
+
+/// Lines that wait for the ends of their connections.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    connections: HashMap<u64, Waiting>,
+    held: usize,
+    file: Option<File>,
+    file_len: u64,
+}
+
+impl Backlog {
+    /// Adds a line of a connection.
+    pub(super) fn push(&mut self, connection: u64, line: &Line) -> io::Result<()> {
+        let waiting = self.connections.entry(connection).or_default();
+        let before = waiting.bytes.len();
+        line.write(&mut waiting.bytes)?;
+        self.held += waiting.bytes.len() - before;
+        if self.held > MAX_WAITING { self.spill() } else { Ok(()) }
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            file => file.insert(tempfile::tempfile()?),
+        };
+        file.seek(SeekFrom::Start(self.file_len))?;
+        let mut out = BufWriter::with_capacity(1 << 16, file);
+        for waiting in self.connections.values_mut().filter(|waiting| !waiting.bytes.is_empty()) {
+            let bytes = std::mem::take(&mut waiting.bytes);
+            out.write_all(&bytes)?;
+            let len = bytes.len() as u64;
+            match waiting.parts.last_mut() {
+                Some((start, before)) if *start + *before == self.file_len => *before += len,
+                _ => waiting.parts.push((self.file_len, len)),
+            }
+            self.file_len += len;
+        }
+        self.held = 0;
+        out.flush()
+    }
+
+    /// Takes the lines of a connection, in the order in which they were added.
+    pub(super) fn take<E: From<io::Error>>(
+        &mut self,
+        connection: u64,
+        mut each: impl FnMut(Line) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(waiting) = self.connections.remove(&connection) else { return Ok(()) };
+        self.held -= waiting.bytes.len();
+        for (start, len) in waiting.parts {
+            let Some(file) = &mut self.file else { break };
+            file.seek(SeekFrom::Start(start))?;
+            let mut part = BufReader::with_capacity(1 << 16, file.take(len));
+            while let Some(line) = Line::read(&mut part)? {
+                each(line)?;
+            }
+        }
+        let mut bytes = waiting.bytes.as_slice();
+        while let Some(line) = Line::read(&mut bytes)? {
+            each(line)?;
+        }
+        if self.connections.is_empty() {
+            // Nothing in the file is needed any more.
+            self.file_len = 0;
+        }
+        Ok(())
+    }
+}
+
+/// Sorts lines, or keeps those with the greatest keys.
+#[derive(Debug, Default)]
+pub(super) struct Sorter {
+    top: Option<usize>,
+    greatest: BinaryHeap<Reverse<Line>>,
+    lines: Vec<Line>,
+    held: usize,
+    /// Sorted files.
+    runs: Vec<File>,
+}
+
+impl Sorter {
+    /// A sorter that keeps the `top` greatest lines, or all of them.
+    pub(super) fn new(top: Option<usize>) -> Self {
+        Self { top, ..Self::default() }
+    }
+
+    pub(super) fn push(&mut self, line: Line) -> io::Result<()> {
+        if let Some(top) = self.top {
+            self.greatest.push(Reverse(line));
+            if self.greatest.len() > top {
+                self.greatest.pop();
+            }
+            return Ok(());
+        }
+        self.held += line.size();
+        self.lines.push(line);
+        if self.held > MAX_SORTING { self.spill() } else { Ok(()) }
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        let mut lines = std::mem::take(&mut self.lines);
+        self.held = 0;
+        lines.sort_unstable();
+        let mut out = BufWriter::with_capacity(1 << 16, tempfile::tempfile()?);
+        lines.iter().try_for_each(|line| line.write(&mut out))?;
+        let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        self.runs.push(file);
+        Ok(())
+    }
+
+    /// Adds what another sorter holds.
+    pub(super) fn merge(&mut self, other: Self) -> io::Result<()> {
+        self.runs.extend(other.runs);
+        other
+            .lines
+            .into_iter()
+            .chain(other.greatest.into_iter().map(|Reverse(line)| line))
+            .try_for_each(|line| self.push(line))
+    }
+
+    /// Passes on all lines in the order of their keys.
+    pub(super) fn finish(mut self, mut each: impl FnMut(Line) -> io::Result<()>) -> io::Result<()> {
+        let mut lines: Vec<Line> = self.greatest.into_iter().map(|Reverse(line)| line).collect();
+        lines.append(&mut self.lines);
+        lines.sort_unstable();
+        let mut lines = lines.into_iter();
+        let mut runs: Vec<_> = self.runs.into_iter().map(|file| BufReader::with_capacity(1 << 16, file)).collect();
+        // The next line of each run; what is in memory is the last of them.
+        let mut next = BinaryHeap::new();
+        for (index, run) in runs.iter_mut().enumerate() {
+            next.extend(Line::read(run)?.map(|line| Reverse((line, index))));
+        }
+        let memory = runs.len();
+        next.extend(lines.next().map(|line| Reverse((line, memory))));
+        while let Some(Reverse((line, index))) = next.pop() {
+            each(line)?;
+            let following = match runs.get_mut(index) {
+                Some(run) => Line::read(run)?,
+                None => lines.next(),
+            };
+            next.extend(following.map(|line| Reverse((line, index))));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(number: u64, len: usize) -> Line {
+        Line { key: number.to_be_bytes().to_vec(), text: vec![b'x'; len] }
+    }
+
+    #[test]
+    fn lines_come_back_in_their_order_from_the_file_too() {
+        let mut backlog = Backlog::default();
+        for number in 0..3000 {
+            backlog.push(number % 3, &line(number, 10_000)).unwrap();
+        }
+        assert!(backlog.held <= MAX_WAITING && backlog.file_len > 0);
+        for connection in [1, 0, 2] {
+            let mut numbers = Vec::new();
+            backlog
+                .take(connection, |line| {
+                    assert_eq!(line.text.len(), 10_000);
+                    numbers.push(u64::from_be_bytes(line.key.try_into().unwrap()));
+                    Ok::<_, io::Error>(())
+                })
+                .unwrap();
+            assert_eq!(numbers, (0..1000).map(|number| number * 3 + connection).collect::<Vec<_>>());
+        }
+        assert_eq!((backlog.held, backlog.file_len), (0, 0));
+    }
+
+    #[test]
+    fn lines_are_sorted_beyond_memory() {
+        let sorted = |top| {
+            let (mut sorter, mut other) = (Sorter::new(top), Sorter::new(top));
+            for number in 0..4000_u64 {
+                let half = if number % 2 == 0 { &mut sorter } else { &mut other };
+                half.push(line(number * 7919 % 4001, 10_000)).unwrap();
+            }
+            sorter.merge(other).unwrap();
+            let mut numbers = Vec::new();
+            sorter
+                .finish(|line| {
+                    numbers.push(u64::from_be_bytes(line.key.try_into().unwrap()));
+                    Ok(())
+                })
+                .unwrap();
+            numbers
+        };
+        let all = sorted(None);
+        assert_eq!(all.len(), 4000);
+        assert!(all.is_sorted());
+        assert_eq!(sorted(Some(3)), all[3997..]);
+    }
+}

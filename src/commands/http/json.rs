@@ -1,0 +1,175 @@
+//! An exchange as one line of JSON.
+
+use std::{borrow::Cow, collections::HashMap, fmt::Write as _, io::Write as _};
+
+use crate::{
+    http::{Attribute, ExchangeRecord, Fields, HttpConnectionEnd, Value},
+    trace::{Nanos, rfc3339},
+    untrusted::escape_json,
+};
+
+/// Writes the object, but for what only the end of the connection tells. [`end`] completes it.
+pub(super) fn begin(out: &mut Vec<u8>, record: ExchangeRecord<'_>) {
+    out.push(b'{');
+    let mut object = "";
+    for attribute in Attribute::ALL.iter().filter(|attribute| !attribute.of_end) {
+        let Some(value) = attribute.of(record) else { continue };
+        let (first, second) = attribute.parts();
+        if first == object {
+            out.push(b',');
+        } else {
+            out.extend_from_slice(if object.is_empty() { b"\"" } else { b"},\"" });
+            out.extend_from_slice(first.as_bytes());
+            out.extend_from_slice(b"\":{");
+            object = first;
+        }
+        member(out, second, &value);
+    }
+}
+
+/// Completes the object and the line.
+pub(super) fn end(out: &mut Vec<u8>, connection: &HttpConnectionEnd) {
+    for (name, value) in super::end_values(connection) {
+        out.push(b',');
+        member(out, name, &value);
+    }
+    out.extend_from_slice(b"}}\n");
+}
+
+fn member(out: &mut Vec<u8>, name: &str, value: &Value<'_>) {
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    match value {
+        Value::Text(bytes) => string(out, bytes),
+        Value::Number(number) => plain(out, format_args!("{number}")),
+        Value::Flag(flag) => plain(out, format_args!("{flag}")),
+        Value::Time(time) => plain(out, format_args!("\"{}\"", rfc3339_nanos(*time))),
+        Value::Duration(nanos) => plain(out, format_args!("\"{}s\"", seconds(*nanos))),
+        Value::Bytes(bytes) => {
+            out.push(b'"');
+            base64_simd::STANDARD.encode_append(bytes, out);
+            out.push(b'"');
+        }
+        Value::Map(fields) => map(out, fields),
+    }
+}
+
+fn plain(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a Vec cannot fail.
+    let _ = out.write_fmt(text);
+}
+
+/// A string. Bytes that are not UTF-8 become replacement characters.
+fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+    let is_plain =
+        bytes.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~' if *byte != b'"' && *byte != b'\\'));
+    if is_plain {
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
+    let text = serde_json::Value::from(String::from_utf8_lossy(bytes)).to_string();
+    out.extend_from_slice(escape_json(&text).as_bytes());
+}
+
+/// Fields by their lower-case names, in the order of their first values; further values follow after commas.
+fn map(out: &mut Vec<u8>, fields: &Fields) {
+    /// From so many fields on, a hash table finds those with the same name.
+    const MANY: usize = 32;
+    let lower = |name: &[u8]| name.to_ascii_lowercase();
+    let mut merged: Vec<(Vec<u8>, Cow<'_, [u8]>)> = Vec::with_capacity(fields.len());
+    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+    for (name, value) in fields.iter() {
+        let place = if fields.len() < MANY {
+            merged.iter().position(|(before, _)| before.eq_ignore_ascii_case(name))
+        } else {
+            let next = merged.len();
+            let place = *places.entry(lower(name)).or_insert(next);
+            (place < next).then_some(place)
+        };
+        match place {
+            Some(place) => {
+                let values = merged[place].1.to_mut();
+                values.push(b',');
+                values.extend_from_slice(value);
+            }
+            None => merged.push((lower(name), Cow::Borrowed(value))),
+        }
+    }
+    out.push(b'{');
+    for (index, (name, value)) in merged.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        string(out, name);
+        out.push(b':');
+        string(out, value);
+    }
+    out.push(b'}');
+}
+
+/// RFC 3339 with all nine digits, so that times of different lines compare as text.
+pub(super) fn rfc3339_nanos(time: Nanos) -> String {
+    let mut text = rfc3339(time / 1_000_000_000 * 1_000_000_000);
+    text.truncate(text.len() - 1);
+    // Writing to a String cannot fail.
+    let _ = write!(text, ".{:09}Z", time % 1_000_000_000);
+    text
+}
+
+/// Seconds with 0, 3, 6 or 9 digits after the point, as protobuf's JSON mapping writes durations.
+fn seconds(nanos: Nanos) -> String {
+    let (whole, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    if rest == 0 {
+        whole.to_string()
+    } else if rest % 1_000_000 == 0 {
+        format!("{whole}.{:03}", rest / 1_000_000)
+    } else if rest % 1_000 == 0 {
+        format!("{whole}.{:06}", rest / 1_000)
+    } else {
+        format!("{whole}.{rest:09}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_durations_are_those_of_protobufs_json() {
+        assert_eq!(rfc3339_nanos(1_769_860_800_000_000_001), "2026-01-31T12:00:00.000000001Z");
+        assert_eq!(rfc3339_nanos(0), "1970-01-01T00:00:00.000000000Z");
+        let written = [0, 1_000_000, 1_500_001_000, 3_000_000_000, 1].map(seconds);
+        assert_eq!(written, ["0", "0.001", "1.500001", "3", "0.000000001"]);
+    }
+
+    #[test]
+    fn several_values_of_a_field_are_joined() {
+        let write = |count: usize| {
+            let mut fields = Fields::default();
+            fields.push(b"Set-Cookie", b"a=\"1\"");
+            (0..count).for_each(|index| fields.push(format!("x-{index}").as_bytes(), b""));
+            fields.push(b"set-cookie", b"b\x1b");
+            let mut out = Vec::new();
+            map(&mut out, &fields);
+            serde_json::from_slice::<serde_json::Value>(&out).unwrap()["set-cookie"].clone()
+        };
+        assert_eq!(write(0), "a=\"1\",b\u{1b}");
+        assert_eq!(write(100), write(0));
+    }
+
+    #[test]
+    fn strings_are_escaped_and_mean_the_same() {
+        for text in ["plain", "quote\" and \\", "\x1b[2J\u{202e}", "日本"] {
+            let mut out = Vec::new();
+            string(&mut out, text.as_bytes());
+            assert!(!out.iter().any(|byte| byte.is_ascii_control()));
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+        let mut out = Vec::new();
+        string(&mut out, b"a\xff");
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), "a\u{fffd}");
+    }
+}

@@ -1,0 +1,376 @@
+//! `tap2pcap http`: the HTTP requests in traces, those of socket taps included.
+
+mod backlog;
+mod json;
+mod table;
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use self::{
+    backlog::{Backlog, Line, Sorter},
+    table::Table,
+};
+use super::{
+    Status,
+    error::Error,
+    inspect,
+    pump::{Attendant, Pump},
+    settings,
+};
+use crate::{
+    cli::{HttpArgs, SortField},
+    http::{ExchangeRecord, HttpConnectionEnd, HttpItem, HttpStage, HttpStageOptions, Value},
+    input::{Input, InputError, Source},
+    interrupt::{self, Watched},
+    report::{Progress, Reporter, print_error},
+    timeline::{Summaries, TimelineOptions, Timelines},
+    trace::Finding,
+};
+
+/// Each worker has a trace open and a file of what waits.
+const MAX_JOBS: usize = 32;
+
+pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
+    let (inputs, unreadable, passed_over) = inspect::inputs(&args.inspect)?;
+    unreadable.iter().for_each(|error| print_error(error));
+    let verbosity = settings::verbosity(args.inspect.verbosity);
+    let progress = Progress::new(args.progress, verbosity, inputs.len(), || total_size(&inputs));
+    let work = Work {
+        args,
+        inputs: &inputs,
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+        done: Mutex::new(Done {
+            turn: 0,
+            read: 0,
+            damaged: !unreadable.is_empty(),
+            passed_over,
+            sorter: Sorter::new(args.top),
+            failed: None,
+        }),
+        turned: Condvar::new(),
+        progress: &progress,
+    };
+    let jobs = settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS);
+    std::thread::scope(|scope| {
+        for _ in 1..jobs {
+            // If another thread cannot be started, the others do the work.
+            if std::thread::Builder::new().spawn_scoped(scope, || work.run()).is_err() {
+                break;
+            }
+        }
+        work.run();
+    });
+    progress.finish();
+    let done = work.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = done.failed {
+        return Err(error);
+    }
+    let mut out = io::BufWriter::with_capacity(1 << 16, Watched(io::stdout().lock()));
+    match args.inspect.json {
+        true => done.sorter.finish(|line| out.write_all(&line.text))?,
+        false => {
+            let mut table = Table::new(&mut out);
+            done.sorter.finish(|line| table.row(&line.text))?;
+            table.finish()?;
+        }
+    }
+    out.flush()?;
+    super::count_passed_over(done.passed_over, verbosity);
+    Ok(match (done.read, done.damaged) {
+        (0, _) => Status::NotDone,
+        (_, true) => Status::Damaged,
+        (_, false) => Status::Done,
+    })
+}
+
+fn total_size(inputs: &[Input]) -> Option<u64> {
+    inputs.iter().map(|input| Some(std::fs::metadata(input.place.file()?).ok()?.len())).sum()
+}
+
+/// What only the end of a connection tells, by the second part of its name.
+fn end_values(end: &HttpConnectionEnd) -> impl Iterator<Item = (&'static str, Value<'_>)> {
+    let number = |value: Option<u64>| value.map(Value::Number);
+    let protocol = end.protocol.map(|name| Value::Text(name.as_bytes().into()));
+    let values = [
+        ("protocol", protocol),
+        ("duration", end.duration.map(Value::Duration)),
+        ("received_bytes", number(end.received)),
+        ("sent_bytes", number(end.sent)),
+    ];
+    values.into_iter().filter_map(|(name, value)| Some((name, value?)))
+}
+
+/// A value as bytes that compare as the values do; an absent one is less than any other.
+fn sortable(value: Option<&Value<'_>>) -> Vec<u8> {
+    let number = |number: u64| [&[1], number.to_be_bytes().as_slice()].concat();
+    match value {
+        None | Some(Value::Map(_)) => vec![0],
+        Some(Value::Number(value) | Value::Time(value) | Value::Duration(value)) => number(*value),
+        Some(Value::Flag(flag)) => number(u64::from(*flag)),
+        // A zero ends the text, so that what follows in a key does not change the order.
+        Some(Value::Text(text) | Value::Bytes(text)) => [&[1], text.as_ref(), &[0]].concat(),
+    }
+}
+
+/// What all workers share.
+struct Work<'a> {
+    args: &'a HttpArgs,
+    inputs: &'a [Input],
+    next: AtomicUsize,
+    stop: AtomicBool,
+    done: Mutex<Done>,
+    /// Wakes those who wait for their turn.
+    turned: Condvar,
+    progress: &'a Progress,
+}
+
+struct Done {
+    /// The input whose lines may be written.
+    turn: usize,
+    read: usize,
+    damaged: bool,
+    passed_over: usize,
+    sorter: Sorter,
+    failed: Option<Error>,
+}
+
+impl Work<'_> {
+    fn lock(&self) -> MutexGuard<'_, Done> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads one input after another.
+    fn run(&self) {
+        let mut sorter = Sorter::new(self.args.top);
+        while !self.stop.load(Ordering::Relaxed) {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(input) = self.inputs.get(index) else { break };
+            let mut reader = Reader::new(self, index, input, &mut sorter);
+            let result = reader.read().and_then(|()| reader.write_all());
+            let damaged = reader.damaged();
+            self.progress.file();
+            let mut done = self.lock();
+            match result {
+                Ok(()) => {
+                    done.read += 1;
+                    done.damaged |= damaged;
+                }
+                Err(Error::Input(error)) if input.is_found && error.is_other_json() => {
+                    done.passed_over += 1;
+                    super::passed_over(input.path(), &error, settings::verbosity(self.args.inspect.verbosity));
+                }
+                Err(Error::Input(error)) => {
+                    done.damaged = true;
+                    print_error(&error);
+                }
+                Err(error) => {
+                    self.stop.store(true, Ordering::Relaxed);
+                    done.failed.get_or_insert(error);
+                }
+            }
+            drop(done);
+            self.pass_turn(index);
+        }
+        let mut done = self.lock();
+        if let Err(error) = done.sorter.merge(sorter) {
+            done.failed.get_or_insert(error.into());
+        }
+    }
+
+    /// Lets the next input be written, once this one is.
+    fn pass_turn(&self, index: usize) {
+        if self.args.sorts() {
+            return;
+        }
+        let mut done = self.lock();
+        while done.turn != index && done.failed.is_none() {
+            done = self.turned.wait(done).unwrap_or_else(PoisonError::into_inner);
+        }
+        done.turn = index + 1;
+        drop(done);
+        self.turned.notify_all();
+    }
+
+    /// Writes bytes of an input to standard output. If it is not yet its turn, waits for it or, if it must not `wait`,
+    /// writes nothing.
+    fn write(&self, index: usize, wait: bool, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        let mut done = self.lock();
+        while done.turn != index && done.failed.is_none() {
+            if !wait {
+                return Ok(());
+            }
+            done = self.turned.wait(done).unwrap_or_else(PoisonError::into_inner);
+        }
+        if done.failed.is_none() {
+            let mut out = Watched(io::stdout().lock());
+            out.write_all(bytes)?;
+            out.flush()?;
+        }
+        bytes.clear();
+        Ok(())
+    }
+}
+
+/// How many bytes of lines wait before they are written.
+const CHUNK: usize = 256 << 10;
+
+/// Reads one input.
+struct Reader<'a, 'w> {
+    work: &'a Work<'w>,
+    index: usize,
+    input: &'a Input,
+    sorter: &'a mut Sorter,
+    reporter: Reporter,
+    backlog: Backlog,
+    /// Lines that are complete.
+    out: Vec<u8>,
+    /// How many exchanges there were.
+    exchanges: u64,
+}
+
+impl<'a, 'w> Reader<'a, 'w> {
+    fn new(work: &'a Work<'w>, index: usize, input: &'a Input, sorter: &'a mut Sorter) -> Self {
+        let reporter = Reporter::new(settings::verbosity(work.args.inspect.verbosity), work.args.strict);
+        Self { work, index, input, sorter, reporter, backlog: Backlog::default(), out: Vec::new(), exchanges: 0 }
+    }
+
+    fn damaged(&self) -> bool {
+        self.reporter.errors() > 0 || (self.work.args.strict && self.reporter.warnings() > 0)
+    }
+
+    fn read(&mut self) -> Result<(), Error> {
+        let args = self.work.args;
+        let input_options = settings::input_options(args.inspect.from, args.inspect.limits);
+        let source = match (Source::of(self.input, input_options), interrupt::signal()) {
+            (Ok(source), _) => source,
+            (Err(_), Some(signal)) => return Err(Error::Signal(signal)),
+            (Err(error), None) => return Err(error.into()),
+        };
+        let options = TimelineOptions {
+            role: settings::role(args.role),
+            max_connections: Some(args.inspect.limits.max_connections),
+            unreplayed: true,
+            reread: self.input.place.is_regular().then_some(input_options),
+            ..TimelineOptions::default()
+        };
+        let mut stage = HttpStage::new(HttpStageOptions { max_body: args.max_body, ..HttpStageOptions::default() });
+        let mut pump = Pump::new(Timelines::new(source, options), self.input.is_stdin());
+        let mut summaries = Summaries::default();
+        let file = self.input.path().display().to_string();
+        let progress = self.work.progress;
+        loop {
+            let more = pump.next(progress, &mut Report(&mut self.reporter))?;
+            let (timelines, findings) = pump.parts();
+            if more {
+                if let Some(entry) = timelines.entry() {
+                    summaries.entry(timelines, &entry, findings);
+                }
+                stage.advance(timelines, findings);
+            } else {
+                stage.end(findings);
+            }
+            while let Some(item) = stage.next_item() {
+                self.item(item, &file)?;
+            }
+            if !more {
+                break;
+            }
+        }
+        pump.hand_on(&mut Report(&mut self.reporter));
+        let timelines = pump.stage();
+        if timelines.connections() == 0 && timelines.unreplayed_messages() == 0 && !pump.was_interrupted() {
+            return Err(InputError::NothingReadable { path: self.input.path().to_owned() }.into());
+        }
+        self.reporter.finish(self.input.path());
+        self.reporter.unknown_fields(self.input.path(), timelines.source().unknown_fields());
+        Ok(())
+    }
+
+    /// Takes what the stage gives out.
+    fn item(&mut self, item: HttpItem, file: &str) -> Result<(), Error> {
+        let args = self.work.args;
+        match item {
+            HttpItem::Exchange(exchange) => {
+                let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: args.max_body };
+                let mut text = Vec::new();
+                if args.inspect.json {
+                    json::begin(&mut text, record);
+                } else {
+                    text = table::row(record);
+                }
+                let mut key = Vec::new();
+                if self.work.args.sorts() {
+                    key = match args.sort.unwrap_or_default().attribute {
+                        attribute if attribute.of_end => Vec::new(),
+                        attribute => sortable(attribute.of(record).as_ref()),
+                    };
+                }
+                self.backlog.push(exchange.connection.number, &Line { key, text })?;
+                Ok(())
+            }
+            HttpItem::ConnectionEnd(end) => {
+                let mut backlog = std::mem::take(&mut self.backlog);
+                let result = backlog.take(end.number, |line| self.line(line, &end));
+                self.backlog = backlog;
+                result?;
+                if !self.work.args.sorts() && !self.out.is_empty() {
+                    // What a live source has brought should be seen at once.
+                    let wait = self.out.len() > CHUNK;
+                    self.work.write(self.index, wait, &mut self.out)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Completes a line, and passes it on.
+    fn line(&mut self, mut line: Line, end: &HttpConnectionEnd) -> Result<(), Error> {
+        if self.work.args.inspect.json {
+            json::end(&mut line.text, end);
+        }
+        if !self.work.args.sorts() {
+            self.out.append(&mut line.text);
+            if self.out.len() > CHUNK {
+                self.work.write(self.index, true, &mut self.out)?;
+            }
+            return Ok(());
+        }
+        let SortField { attribute, reverse } = self.work.args.sort.unwrap_or_default();
+        if attribute.of_end {
+            let (_, name) = attribute.parts();
+            let value = end_values(end).find(|(other, _)| *other == name);
+            line.key = sortable(value.as_ref().map(|(_, value)| value));
+        }
+        if reverse {
+            line.key.iter_mut().for_each(|byte| *byte = !*byte);
+        }
+        // Lines with the same value keep their order.
+        line.key.extend((self.index as u64).to_be_bytes());
+        line.key.extend(self.exchanges.to_be_bytes());
+        self.exchanges += 1;
+        Ok(self.sorter.push(line)?)
+    }
+
+    /// Writes what is left, at this input's turn.
+    fn write_all(&mut self) -> Result<(), Error> {
+        let mut out = std::mem::take(&mut self.out);
+        if out.is_empty() { Ok(()) } else { self.work.write(self.index, true, &mut out) }
+    }
+}
+
+/// Reports what is found while a source is read.
+struct Report<'a>(&'a mut Reporter);
+
+impl Attendant for Report<'_> {
+    fn findings(&mut self, path: &Path, findings: &[Finding]) {
+        findings.iter().for_each(|finding| self.0.finding(path, finding));
+    }
+}
