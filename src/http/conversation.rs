@@ -289,16 +289,17 @@ impl Conversation {
             }
             Guess::Open => {}
         }
-        if fresh {
-            // The beginning may be missing, so a later message may be in the middle.
-            let sides = [self.side(direction), self.side(direction.reverse())];
-            let found = sides.into_iter().find_map(|side| Some((side, sniff::find(side, bytes)?)));
-            if let Some((side, at)) = found {
-                self.client = if side == HttpSide::Request { direction } else { direction.reverse() };
-                self.waiting[index].skipped += at as u64;
-                self.become_http1(context, direction, Some(&bytes[at..]));
-                return;
-            }
+        // The beginning may be missing, so a later message may be in the middle.
+        let kept = if fresh { bytes } else { &self.waiting[index].bytes };
+        let sides = [self.side(direction), self.side(direction.reverse())];
+        let found = sides.into_iter().find_map(|side| Some((side, sniff::find(side, kept)?)));
+        if let Some((side, at)) = found {
+            self.client = if side == HttpSide::Request { direction } else { direction.reverse() };
+            let waiting = &mut self.waiting[index];
+            waiting.skipped += at as u64;
+            waiting.bytes.drain(..if fresh { 0 } else { at });
+            self.become_http1(context, direction, fresh.then(|| &bytes[at..]));
+            return;
         }
         self.looks += 1;
         if self.looks > MAX_LOOKS {
@@ -347,9 +348,13 @@ impl Conversation {
     fn release(&mut self, context: &mut Context<'_>, direction: Direction, bytes: Option<&[u8]>) {
         let now = (context.time, context.place);
         let waiting = std::mem::take(&mut self.waiting);
-        for (index, waiting) in waiting.into_iter().enumerate() {
+        for (index, mut waiting) in waiting.into_iter().enumerate() {
             let waited = if index == Direction::Inbound.index() { Direction::Inbound } else { Direction::Outbound };
             let side = self.side(waited);
+            if matches!(self.speech, Speech::Http1(_)) && !sniff::may_begin(side, &waiting.bytes) {
+                waiting.skipped += waiting.bytes.len() as u64;
+                waiting.bytes.clear();
+            }
             if waiting.skipped > 0 {
                 context.report(HttpFact::Skipped { side, bytes: waiting.skipped });
             }

@@ -479,8 +479,11 @@ impl Http1 {
         if let Some(fact) = fact {
             context.report(fact);
         }
+        open.wish = Wish::Nothing;
         self.begin_body(context, side, framing);
-        self.resume(context);
+        if wish != Wish::Nothing {
+            self.resume(context);
+        }
     }
 
     /// A head that is none: its lines tell no more than the start line.
@@ -766,11 +769,8 @@ impl Http1 {
 
     /// A response has refused an upgrade: what came since is HTTP/1.
     fn resume(&mut self, context: &mut Context<'_>) {
-        if self.sides[0].state == State::Await && self.open.front().is_none_or(|open| open.wish != Wish::Nothing) {
+        if self.sides[0].state == State::Await {
             self.sides[0].state = State::Head;
-            if let Some(open) = self.open.front_mut() {
-                open.wish = Wish::Nothing;
-            }
             let early = std::mem::take(&mut self.sides[0].buffer);
             if !early.is_empty() {
                 self.data(context, HttpSide::Request, &early);

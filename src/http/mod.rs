@@ -51,6 +51,8 @@ mod h1;
 mod h2;
 mod sniff;
 mod tap;
+#[cfg(test)]
+mod tests;
 mod web_socket;
 
 use std::{collections::VecDeque, sync::Arc};

@@ -16,6 +16,7 @@ mod directories;
 mod documentation;
 mod endpoints;
 mod escaping;
+mod exchanges;
 mod fixture;
 mod formats;
 mod grpc_cut;
