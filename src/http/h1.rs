@@ -99,6 +99,10 @@ struct Side {
     began: (Nanos, Place),
     /// How many bytes were passed over since the last message.
     skipped: u64,
+    /// The first line in the buffer is whole, and is one of HTTP.
+    has_line: bool,
+    /// When the last bytes came.
+    last: Nanos,
 }
 
 /// Where the response belongs that is being read.
@@ -162,6 +166,7 @@ impl Http1 {
 
     /// Takes the bytes of one side.
     pub(super) fn data(&mut self, context: &mut Context<'_>, side: HttpSide, bytes: &[u8]) -> Option<Switch> {
+        self.sides[side.index()].last = context.time;
         let mut rest = bytes;
         while !rest.is_empty() {
             let read = match self.sides[side.index()].state {
@@ -244,7 +249,12 @@ impl Http1 {
     /// One side sends no more.
     pub(super) fn end_side(&mut self, context: &mut Context<'_>, side: HttpSide) {
         match self.sides[side.index()].state {
-            State::UntilClose => self.end(context, side, true),
+            State::UntilClose => {
+                // The body's last byte came before the end of the connection did.
+                let now = std::mem::replace(&mut context.time, self.sides[side.index()].last);
+                self.end(context, side, true);
+                context.time = now;
+            }
             State::Head if !self.sides[side.index()].buffer.is_empty() => self.cut_head(context, side),
             _ => {}
         }
@@ -291,6 +301,7 @@ impl Http1 {
         let state = &mut self.sides[side.index()];
         let before = state.buffer.len();
         if before == 0 {
+            state.has_line = false;
             // Empty lines before a message have no meaning (RFC 9112 section 2.2).
             let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             if blank > 0 {
@@ -309,13 +320,24 @@ impl Http1 {
         }
         let taken = bytes.len().min(MAX_HEAD - before);
         state.buffer.extend_from_slice(&bytes[..taken]);
-        if !sniff::may_begin(side, &state.buffer) {
+        if !state.has_line && (before <= 64 || memchr(b'\n', &bytes[..taken]).is_some()) {
+            state.has_line = memchr(b'\n', &state.buffer).is_some();
+            if sniff::may_begin(side, &state.buffer) {
+                return self.head_goes_on(context, side, before, taken);
+            }
             context.report(HttpFact::NoMessage(side));
             state.skipped += before as u64;
             state.buffer.clear();
             state.state = State::Lost { open: false, chunked: false };
             return 0;
         }
+        self.head_goes_on(context, side, before, taken)
+    }
+
+    /// Looks for the end of the head in the buffer, of which `before` bytes were there, and returns how many of the
+    /// `taken` bytes belong to it.
+    fn head_goes_on(&mut self, context: &mut Context<'_>, side: HttpSide, before: usize, taken: usize) -> usize {
+        let state = &mut self.sides[side.index()];
         if let Some(end) = head_end(&state.buffer, before.saturating_sub(3)) {
             let mut buffer = std::mem::take(&mut state.buffer);
             self.begin(context, side, &buffer[..end], false);

@@ -96,14 +96,23 @@ pub(super) fn find(side: HttpSide, bytes: &[u8]) -> Option<usize> {
     if begins(side, bytes) {
         return Some(0);
     }
-    memmem::find_iter(bytes, b"HTTP/1.").find_map(|at| {
+    for at in memmem::find_iter(bytes, b"HTTP/1.") {
         let start = match side {
-            HttpSide::Response => at,
-            HttpSide::Request => request_line_before(&bytes[..at])?,
+            HttpSide::Response if is_status_line(&bytes[at..]) => at,
+            HttpSide::Request
+                if matches!(bytes[at + 7..], [b'0' | b'1', b'\n', ..] | [b'0' | b'1', b'\r', b'\n', ..]) =>
+            {
+                match request_line_before(&bytes[..at]) {
+                    Some(start) if is_request_line(&bytes[start..at + 8]) => start,
+                    _ => continue,
+                }
+            }
+            _ => continue,
         };
-        let rest = &bytes[start..];
-        (begins(side, rest) && head_end(rest, 0).is_some()).then_some(start)
-    })
+        // Without an empty line, no head ends here at all.
+        return head_end(bytes, at).map(|_| start);
+    }
+    None
 }
 
 /// Where a request line begins that ends with the version: letters of a method, a space, a target, a space. It may follow

@@ -187,7 +187,7 @@ fn pipelined_requests_get_their_responses_in_order() {
     assert_eq!(seen.bodies(), [("", "hi"), ("abc", ""), ("", "until close")]);
     let last = &seen.exchanges[2];
     assert_eq!((last.protocol, last.url_path(), last.query()), (Some("HTTP/1.0"), Some(&b"/3"[..]), Some(&b"q=1"[..])));
-    assert_eq!(last.response.size(), Some(11));
+    assert_eq!((last.response.size(), last.response.ended), (Some(11), last.request.began.map(|time| time + 3)));
     assert_eq!(seen.exchanges[0].host.as_deref(), Some(&b"a"[..]));
     let end = &seen.ends[0];
     assert_eq!((end.protocol, end.duration), (Some("http/1.1"), Some(999_999_999)));
@@ -742,6 +742,19 @@ fn frames_that_http_2_does_not_allow_are_reported() {
         let seen = Tap::new().read([preface(), bad.clone(), frame(1, 5, 1, request("/1"))].concat()).closed();
         assert_eq!(seen.lines(), ["GET /1 - +!"]);
         assert_eq!(seen.facts[0], HttpFact::BadFrame(Request), "{bad:?}");
+    }
+}
+
+/// Bytes that look like the beginnings of messages again and again take no more time than any others.
+#[test]
+fn a_search_takes_linear_time() {
+    for hint in ["GET / HTTP/1.1\r\n", "HTTP/1.1 200 ", "HTTP/1.", " HTTP/1.1\r\n", "\0\0\0\0\0\0\0\0\x01"] {
+        let mut tap = Tap::new().read("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
+        tap = tap.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
+        let many = hint.repeat((1 << 20) / hint.len());
+        let started = std::time::Instant::now();
+        tap.read(&many).write(&many).closed();
+        assert!(started.elapsed().as_secs() < 20, "{hint:?}: {:?}", started.elapsed());
     }
 }
 
