@@ -78,7 +78,7 @@ fn free_port() -> u16 {
 fn every_recipe_of_the_readme_works_as_printed() {
     let newcomer = Newcomer::new("readme");
     let blocks = blocks("README.md", "sh");
-    let [first, test, install, file, directory, live, check, record] = blocks.as_slice() else {
+    let [first, test, install, file, directory, live, check, requests, record] = blocks.as_slice() else {
         panic!("a recipe came or went: run it here");
     };
     assert_eq!((test.as_str(), install.as_str()), ("scripts/test\n", "cargo install --path .\n"));
@@ -101,6 +101,11 @@ fn every_recipe_of_the_readme_works_as_printed() {
     for part in ["truncated-body", "-d tcp.port==10000,http"] {
         assert!(run.stdout_text().contains(part), "no {part} in {run:?}");
     }
+
+    let run = newcomer.run(requests);
+    assert_eq!(run.stdout_text().lines().filter(|line| line.starts_with("TIME")).count(), 2, "{run:?}");
+    assert_eq!(run.stdout_text().lines().count(), 2 * (1 + 5), "{run:?}");
+    assert_eq!(fs::read_to_string(newcomer.dir.join("requests.ndjson")).unwrap().lines().count(), 4);
 
     // The same recipe with ports that are free here.
     let ports = [("127.0.0.1:10000", free_port()), ("127.0.0.1:8080", free_port())];
@@ -204,7 +209,7 @@ fn every_place_that_the_pipeline_page_names_exists() {
 /// docs/pipeline.md: a stage imports only from the stages before it, and its messages name no option.
 #[test]
 fn stages_name_no_option_and_know_nothing_of_what_drives_them() {
-    let files = ["input", "trace", "timeline", "synth", "capture", "har"].into_iter().flat_map(|stage| {
+    let files = ["input", "trace", "timeline", "synth", "capture", "har", "http"].into_iter().flat_map(|stage| {
         let files = walkdir::WalkDir::new(Path::new(ROOT).join("src").join(stage)).into_iter().map(Result::unwrap);
         files.filter(|file| file.path().extension().is_some_and(|suffix| suffix == "rs"))
     });
