@@ -16,6 +16,12 @@ pub struct Fields {
 }
 
 impl Fields {
+    /// An empty list with room for this many fields of this many bytes together.
+    #[must_use]
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), lens: Vec::with_capacity(fields) }
+    }
+
     /// Adds a field.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         self.bytes.extend_from_slice(name);

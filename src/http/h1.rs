@@ -840,7 +840,7 @@ fn parse_with<'h>(
                 take_target(exchange, target.as_bytes());
             }
             if let Ok(Status::Complete(_)) = status {
-                take_fields(&mut exchange.request, request.headers);
+                exchange.request.fields = fields_from(request.headers);
             }
             (request.version, status)
         }
@@ -849,7 +849,7 @@ fn parse_with<'h>(
             let status = config.parse_response(&mut response, head);
             exchange.code = response.code;
             if let Ok(Status::Complete(_)) = status {
-                take_fields(&mut exchange.response, response.headers);
+                exchange.response.fields = fields_from(response.headers);
             }
             (response.version, status)
         }
@@ -876,10 +876,11 @@ fn parse_with<'h>(
     Ok(Some(Parsed { http10: version == Some(0) }))
 }
 
-fn take_fields(message: &mut HttpMessage, headers: &[Header<'_>]) {
-    let mut fields = Fields::default();
+fn fields_from(headers: &[Header<'_>]) -> Fields {
+    let bytes = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
+    let mut fields = Fields::with_capacity(headers.len(), bytes);
     headers.iter().for_each(|header| fields.push(header.name.as_bytes(), header.value));
-    message.fields = fields;
+    fields
 }
 
 /// Splits a request target (RFC 9112 section 3.2). An absolute one names scheme and host, and that of CONNECT the host.
@@ -915,11 +916,7 @@ pub(super) fn fields_of(section: &[u8]) -> Option<Fields> {
     let lines = memchr::memchr_iter(b'\n', section).count().min(MAX_FIELDS);
     let mut headers = vec![EMPTY_HEADER; lines];
     match httparse::parse_headers(section, &mut headers) {
-        Ok(Status::Complete((_, headers))) => {
-            let mut fields = Fields::default();
-            headers.iter().for_each(|header| fields.push(header.name.as_bytes(), header.value));
-            Some(fields)
-        }
+        Ok(Status::Complete((_, headers))) => Some(fields_from(headers)),
         _ => None,
     }
 }

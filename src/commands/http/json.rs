@@ -1,10 +1,10 @@
 //! An exchange as one line of JSON.
 
-use std::{borrow::Cow, collections::HashMap, fmt::Write as _, io::Write as _};
+use std::{borrow::Cow, collections::HashMap};
 
 use crate::{
     http::{Attribute, ExchangeRecord, Fields, HttpConnectionEnd, Value},
-    trace::{Nanos, rfc3339},
+    trace::Nanos,
     untrusted::escape_json,
 };
 
@@ -42,10 +42,18 @@ fn member(out: &mut Vec<u8>, name: &str, value: &Value<'_>) {
     out.extend_from_slice(b"\":");
     match value {
         Value::Text(bytes) => string(out, bytes),
-        Value::Number(number) => plain(out, format_args!("{number}")),
-        Value::Flag(flag) => plain(out, format_args!("{flag}")),
-        Value::Time(time) => plain(out, format_args!("\"{}\"", rfc3339_nanos(*time))),
-        Value::Duration(nanos) => plain(out, format_args!("\"{}s\"", seconds(*nanos))),
+        Value::Number(number) => digits(out, *number, 1),
+        Value::Flag(flag) => out.extend_from_slice(if *flag { b"true" } else { b"false" }),
+        Value::Time(time) => {
+            out.push(b'"');
+            time_of(out, *time);
+            out.push(b'"');
+        }
+        Value::Duration(nanos) => {
+            out.push(b'"');
+            seconds(out, *nanos);
+            out.extend_from_slice(b"s\"");
+        }
         Value::Bytes(bytes) => {
             out.push(b'"');
             base64_simd::STANDARD.encode_append(bytes, out);
@@ -55,9 +63,16 @@ fn member(out: &mut Vec<u8>, name: &str, value: &Value<'_>) {
     }
 }
 
-fn plain(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    // Writing to a Vec cannot fail.
-    let _ = out.write_fmt(text);
+/// A number with at least this many digits. The formatting machinery takes several times as long.
+fn digits(out: &mut Vec<u8>, mut number: u64, least: usize) {
+    let mut text = [b'0'; 20];
+    let mut at = text.len();
+    while number > 0 || text.len() - at < least {
+        at -= 1;
+        text[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend_from_slice(&text[at..]);
 }
 
 /// A string. Bytes that are not UTF-8 become replacement characters.
@@ -111,37 +126,67 @@ fn map(out: &mut Vec<u8>, fields: &Fields) {
 }
 
 /// RFC 3339 with all nine digits, so that times of different lines compare as text.
+fn time_of(out: &mut Vec<u8>, time: Nanos) {
+    let (seconds, nanos) = (time / 1_000_000_000, time % 1_000_000_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 1 March of year 0, in eras of 400 years, which all have the same number of days.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // From March on, months of 31 and 30 days alternate in a pattern of five months.
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let parts = [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T')];
+    let clock = [(second / 3600, 2, b':'), (second / 60 % 60, 2, b':'), (second % 60, 2, b'.'), (nanos, 9, b'Z')];
+    for (number, width, after) in parts.into_iter().chain(clock) {
+        digits(out, number, width);
+        out.push(after);
+    }
+}
+
+/// A time as text.
 pub(super) fn rfc3339_nanos(time: Nanos) -> String {
-    let mut text = rfc3339(time / 1_000_000_000 * 1_000_000_000);
-    text.truncate(text.len() - 1);
-    // Writing to a String cannot fail.
-    let _ = write!(text, ".{:09}Z", time % 1_000_000_000);
-    text
+    let mut text = Vec::with_capacity(30);
+    time_of(&mut text, time);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Seconds with 0, 3, 6 or 9 digits after the point, as protobuf's JSON mapping writes durations.
-fn seconds(nanos: Nanos) -> String {
-    let (whole, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-    if rest == 0 {
-        whole.to_string()
-    } else if rest % 1_000_000 == 0 {
-        format!("{whole}.{:03}", rest / 1_000_000)
-    } else if rest % 1_000 == 0 {
-        format!("{whole}.{:06}", rest / 1_000)
-    } else {
-        format!("{whole}.{rest:09}")
-    }
+fn seconds(out: &mut Vec<u8>, nanos: Nanos) {
+    digits(out, nanos / 1_000_000_000, 1);
+    let rest = nanos % 1_000_000_000;
+    let (unit, width) = match rest {
+        0 => return,
+        _ if rest.is_multiple_of(1_000_000) => (1_000_000, 3),
+        _ if rest.is_multiple_of(1_000) => (1_000, 6),
+        _ => (1, 9),
+    };
+    out.push(b'.');
+    digits(out, rest / unit, width);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::rfc3339;
 
     #[test]
     fn times_and_durations_are_those_of_protobufs_json() {
         assert_eq!(rfc3339_nanos(1_769_860_800_000_000_001), "2026-01-31T12:00:00.000000001Z");
         assert_eq!(rfc3339_nanos(0), "1970-01-01T00:00:00.000000000Z");
-        let written = [0, 1_000_000, 1_500_001_000, 3_000_000_000, 1].map(seconds);
+        for day in 0..213_503 {
+            // Every day that there is, by another implementation.
+            let time = day * 86_400_000_000_000 + day * 397_000_000_000 % 86_400_000_000_000;
+            assert_eq!(rfc3339_nanos(time), rfc3339(time).replace('Z', ".000000000Z"));
+        }
+        let written = [0, 1_000_000, 1_500_001_000, 3_000_000_000, 1].map(|nanos| {
+            let mut out = Vec::new();
+            seconds(&mut out, nanos);
+            String::from_utf8(out).unwrap()
+        });
         assert_eq!(written, ["0", "0.001", "1.500001", "3", "0.000000001"]);
     }
 

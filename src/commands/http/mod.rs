@@ -313,12 +313,17 @@ impl<'a, 'w> Reader<'a, 'w> {
                         attribute => sortable(attribute.of(record).as_ref()),
                     };
                 }
-                self.backlog.push(exchange.connection.number, &Line { key, text })?;
+                let line = Line { key, text };
+                let waits = args.inspect.json || args.sort.is_some_and(|sort| sort.attribute.of_end);
+                if !waits {
+                    return self.line(line, None);
+                }
+                self.backlog.push(exchange.connection.number, &line)?;
                 Ok(())
             }
             HttpItem::ConnectionEnd(end) => {
                 let mut backlog = std::mem::take(&mut self.backlog);
-                let result = backlog.take(end.number, |line| self.line(line, &end));
+                let result = backlog.take(end.number, |line| self.line(line, Some(&end)));
                 self.backlog = backlog;
                 result?;
                 if !self.work.args.sorts() && !self.out.is_empty() {
@@ -331,9 +336,9 @@ impl<'a, 'w> Reader<'a, 'w> {
         }
     }
 
-    /// Completes a line, and passes it on.
-    fn line(&mut self, mut line: Line, end: &HttpConnectionEnd) -> Result<(), Error> {
-        if self.work.args.inspect.json {
+    /// Completes a line, and passes it on. The end of the connection is given if the line has waited for it.
+    fn line(&mut self, mut line: Line, end: Option<&HttpConnectionEnd>) -> Result<(), Error> {
+        if let (true, Some(end)) = (self.work.args.inspect.json, end) {
             json::end(&mut line.text, end);
         }
         if !self.work.args.sorts() {
@@ -344,7 +349,7 @@ impl<'a, 'w> Reader<'a, 'w> {
             return Ok(());
         }
         let SortField { attribute, reverse } = self.work.args.sort.unwrap_or_default();
-        if attribute.of_end {
+        if let (true, Some(end)) = (attribute.of_end, end) {
             let (_, name) = attribute.parts();
             let value = end_values(end).find(|(other, _)| *other == name);
             line.key = sortable(value.as_ref().map(|(_, value)| value));
