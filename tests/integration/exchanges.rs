@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
+use tap2pcap::proto::tap::socket_streamed_trace_segment::MessagePiece;
 
 use crate::{
     fixture::{self, Dress},
@@ -358,4 +359,30 @@ fn the_body_is_kept_up_to_its_limit_and_without_its_coding() {
         let line: Value = serde_json::from_str(run.stdout_text()).unwrap();
         assert!(messages(&line)[1].body.len() <= 10, "{coding}");
     }
+}
+
+#[test]
+fn a_long_connection_takes_little_memory() {
+    let ok = |len: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\n\r\n").into_bytes();
+    let get = fixture::read(1, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let event = |event| Dress::Delimited.file(&[fixture::segment(7, MessagePiece::Event(event))]);
+    const PIECES: usize = 1600;
+    let piece = vec![b'x'; 64 << 10];
+    // One body of 100 MiB, then 2,000 exchanges whose lines together are 50 MB and wait for the connection's end.
+    let large = [event(get.clone()), event(fixture::write(2, &ok(PIECES * piece.len())))].concat();
+    let small = [event(get), event(fixture::write(3, &[ok(20_000), piece[..20_000].to_vec()].concat()))].concat();
+    let trace = [
+        Dress::Delimited.file(&fixture::streamed(7, fixture::downstream(), [])),
+        large,
+        event(fixture::write(2, &piece)).repeat(PIECES),
+        small.repeat(2000),
+    ]
+    .concat();
+    let run = tap2pcap().args(&["http", "--json", "-"]).stdin(trace).run_within(128).expect_status(0);
+    let sizes: Vec<Value> = run
+        .stdout_text()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["response"]["size"].clone())
+        .collect();
+    assert_eq!((sizes.len(), &sizes[0], &sizes[2000]), (2001, &(PIECES * piece.len()).into(), &20_000.into()));
 }

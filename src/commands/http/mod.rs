@@ -5,7 +5,7 @@ mod json;
 mod table;
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     path::Path,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
@@ -29,7 +29,7 @@ use crate::{
     http::{ExchangeRecord, HttpConnectionEnd, HttpItem, HttpStage, HttpStageOptions, Value},
     input::{Input, InputError, Source},
     interrupt::{self, Watched},
-    report::{Progress, Reporter, print_error},
+    report::{Progress, ProgressMode, Reporter, print_error},
     timeline::{Summaries, TimelineOptions, Timelines},
     trace::Finding,
 };
@@ -41,7 +41,10 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     let (inputs, unreadable, passed_over) = inspect::inputs(&args.inspect)?;
     unreadable.iter().for_each(|error| print_error(error));
     let verbosity = settings::verbosity(args.inspect.verbosity);
-    let progress = Progress::new(args.progress, verbosity, inputs.len(), || total_size(&inputs));
+    // Lines that come while files are read would run through a bar on the same terminal.
+    let hidden = !args.sorts() && io::stdout().is_terminal() && args.progress == ProgressMode::Auto;
+    let when = if hidden { ProgressMode::Never } else { args.progress };
+    let progress = Progress::new(when, verbosity, inputs.len(), || total_size(&inputs));
     let work = Work {
         args,
         inputs: &inputs,
