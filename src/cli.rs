@@ -3,7 +3,7 @@
 #[cfg(feature = "record")]
 mod record;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
@@ -13,7 +13,7 @@ use clap::{
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 use crate::{
-    http::Attribute,
+    http::{Attribute, Filter},
     input::Encoding,
     report::ProgressMode,
     synth::{TcpMode, TruncatedMode},
@@ -151,6 +151,10 @@ pub struct InfoArgs {
     /// Who opened the connections
     #[arg(long, value_name = "ROLE", default_value = AUTO, value_parser = or_auto::<Role>("By what the trace shows"))]
     pub role: OrAuto<Role>,
+
+    /// Only connections with an exchange that this CEL expression over attributes holds for
+    #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// Arguments of `http`.
@@ -168,6 +172,10 @@ pub struct HttpArgs {
     /// Only the last N of the sorted exchanges
     #[arg(long, value_name = "N", value_parser = limit)]
     pub top: Option<usize>,
+
+    /// Only exchanges that this CEL expression over attributes holds for, such as `response.code >= 500`
+    #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
+    pub filter: Option<Arc<Filter>>,
 
     /// Bytes of each body that are kept, for request.body and response.body
     #[arg(long, value_name = "BYTES", default_value_t = crate::http::MAX_BODY, value_parser = max_body)]
@@ -265,6 +273,11 @@ pub struct ConvertArgs {
     /// Whose connection carries a replayed HTTP exchange: the client's, or Envoy's to the server
     #[arg(long, value_enum, value_name = "SIDE", default_value_t)]
     pub side: SideChoice,
+
+    /// Only connections with an exchange that this CEL expression over attributes holds for, such as `response.code >=
+    /// 500` or `source.address.startsWith("10.1.")`. `tap2pcap http --json` shows the attributes
+    #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
+    pub filter: Option<Arc<Filter>>,
 
     /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, the time of merged
     /// traces, the file's modification time]
@@ -377,6 +390,10 @@ fn sort_field(text: &str) -> Result<SortField, String> {
 /// No more than what exchanges may hold together.
 fn max_body(text: &str) -> Result<usize, String> {
     in_range(text, 0, 16 << 20)
+}
+
+fn filter(text: &str) -> Result<Arc<Filter>, String> {
+    Filter::parse(text).map(Arc::new).map_err(|error| error.to_string())
 }
 
 fn parse_time(text: &str) -> Result<Nanos, String> {

@@ -9,6 +9,7 @@ use super::{
     merge::{Totals, merge},
     mirror::mirror,
     output::{self, Kind},
+    select,
     settings::Settings,
 };
 use crate::{
@@ -29,7 +30,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
 
     let output = &Destination::new(output);
     let into_directory = output.is_directory();
-    let Discovered { inputs: found, unreadable, passed_over } = discover(inputs);
+    let Discovered { inputs: mut found, unreadable, passed_over } = discover(inputs);
     for unreadable in &unreadable {
         print_error(&unreadable.as_input_error());
     }
@@ -48,6 +49,8 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
             None => Err(super::no_traces(inputs, passed_over.len())),
         };
     }
+    // A pipe is read twice as well: once to select, once to convert.
+    let copies = if settings.selector.is_some() { select::copy_pipes(&mut found)? } else { Vec::new() };
     let progress = Progress::new(args.progress, settings.verbosity, found.len(), || total_size(&found));
     let is_har = matches!(kind, Kind::Har);
     let outcome = match kind {
@@ -63,6 +66,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
         }
     };
     progress.finish();
+    drop(copies);
     let mut outcome = outcome?;
     outcome.damaged += unreadable.len();
     super::count_passed_over(passed_over.len() + outcome.skipped, settings.verbosity);
@@ -108,7 +112,13 @@ fn conclude(
         print_line("warning", &words);
     }
     let tried = inputs - outcome.skipped;
-    if inputs > 1 && settings.verbosity > Verbosity::Quiet {
+    if let (Some(selector), true) = (&settings.selector, settings.verbosity > Verbosity::Quiet) {
+        selector.doubts.report(settings.verbosity);
+        let all = words::count(outcome.connections, "connection");
+        let traces = words::count(tried as u64, "trace");
+        print_line("note", &format_args!("{} of {all} in {traces} match", outcome.selected));
+    }
+    if inputs > 1 && settings.selector.is_none() && settings.verbosity > Verbosity::Quiet {
         let tried = words::count(tried as u64, "trace");
         print_line("note", &format_args!("{} of {tried} converted", outcome.converted));
     }

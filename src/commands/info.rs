@@ -14,6 +14,7 @@ use super::{
     error::Error,
     hints::Hints,
     inspect::{self, Item},
+    select::{self, Doubts, Selector},
     settings,
 };
 use crate::{
@@ -28,7 +29,9 @@ use crate::{
 };
 
 pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
-    let (inputs, unreadable, mut passed_over) = inspect::inputs(&args.inspect)?;
+    let (mut inputs, unreadable, mut passed_over) = inspect::inputs(&args.inspect)?;
+    let selector = args.filter.clone().map(|filter| Selector { filter, doubts: Doubts::default() });
+    let copies = if selector.is_some() { select::copy_pipes(&mut inputs)? } else { Vec::new() };
     let mut out = Watched(io::stdout().lock());
     let mut damaged = !unreadable.is_empty();
     let mut read = 0;
@@ -43,16 +46,18 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
         };
         let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut hints = Hints::default();
-        let result = inspect::read(input, options, timeline, |item| match item {
+        let mut shown = false;
+        let result = inspect::read(input, options, timeline, selector.as_ref(), |item| match item {
             Item::Finding(finding) => reporter.finding(input.path(), finding),
             Item::Connection(summary, endpoints, timelines) => {
                 hints.add(summary, endpoints, TcpMode::Full);
+                shown = true;
                 if written.is_ok() {
                     written = write_connection(&mut out, args.inspect.json, summary, endpoints, timelines);
                 }
             }
-            Item::End(timelines) => {
-                if written.is_ok() && !args.inspect.json && timelines.connections() > 0 {
+            Item::End => {
+                if written.is_ok() && !args.inspect.json && shown {
                     let command = pipe_command(input.path(), &hints);
                     written = writeln!(out, "  open: {}", report::for_terminal(&command));
                 }
@@ -78,7 +83,11 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
             break;
         }
     }
+    drop(copies);
     written.and_then(|()| out.flush())?;
+    if let Some(selector) = &selector {
+        selector.doubts.report(settings::verbosity(args.inspect.verbosity));
+    }
     super::count_passed_over(passed_over, settings::verbosity(args.inspect.verbosity));
     Ok(match (read, damaged) {
         (0, _) => Status::NotDone,

@@ -6,7 +6,9 @@ use super::{
     connections::{Begun, Connections, SharedKey},
     error::Error,
     pump::{Attendant, Pump},
+    select::{Selection, Selector},
     settings,
+    trace::is_selected,
 };
 use crate::{
     cli::InspectArgs,
@@ -25,8 +27,8 @@ pub(super) enum Item<'a> {
     Finding(&'a Finding),
     /// A connection ended, within the trace or at its end. The endpoints are those that a capture would have.
     Connection(&'a Summary, &'a Endpoints, &'a Timelines),
-    /// The source ended.
-    End(&'a Timelines),
+    /// The source ended, after all of its connections, or those that were selected.
+    End,
 }
 
 /// The inputs that the arguments stand for, the errors of those that cannot be read, and how many files were passed
@@ -53,14 +55,20 @@ pub(super) fn read(
     input: &Input,
     input_options: input::SourceOptions,
     mut options: timeline::TimelineOptions,
+    selector: Option<&Selector>,
     mut each: impl FnMut(Item<'_>),
 ) -> Result<(), Error> {
+    options.reread = input.place.is_regular().then_some(input_options);
+    let selection = match selector {
+        Some(selector) => Some(Selection::of(input, input_options, options, selector)?),
+        None => None,
+    };
     let source = match (Source::of(input, input_options), interrupt::signal()) {
         (Ok(source), _) => source,
         (Err(_), Some(signal)) => return Err(Error::Signal(signal)),
         (Err(error), None) => return Err(error.into()),
     };
-    options.reread = input.place.is_regular().then_some(input_options);
+    let (mut open, mut selected) = (PerConnection::default(), 0);
     let mut connections = OpenConnections {
         connections: Connections::new(Mappings::default()),
         stem: trace_stem(input.path()),
@@ -73,6 +81,11 @@ pub(super) fn read(
     while pump.next(&progress, &mut Each(&mut each))? {
         let timelines = pump.stage();
         let Some(entry) = timelines.entry() else { continue };
+        if let Some(selection) = &selection
+            && !is_selected(timelines, selection, &mut open, &mut selected)
+        {
+            continue;
+        }
         if let EntryKind::Opened = entry.kind {
             connections.open(timelines, entry.connection, &mut findings);
         }
@@ -103,7 +116,7 @@ pub(super) fn read(
     if others > 0 {
         unknown_field(Fact::UnknownFields { times: others });
     }
-    each(Item::End(timelines));
+    each(Item::End);
     Ok(())
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Totals {
     pub damaged: usize,
     /// Files found in a directory that are not traces.
     pub skipped: usize,
+    /// Connections in the inputs, and those of them that `--where` selected.
+    pub connections: u64,
+    pub selected: u64,
     /// What Wireshark has to be told.
     pub hints: Hints,
     /// What Envoy's limit cut off.
@@ -51,6 +54,8 @@ impl Totals {
         self.converted += other.converted;
         self.damaged += other.damaged;
         self.skipped += other.skipped;
+        self.connections += other.connections;
+        self.selected += other.selected;
         self.hints.extend(&other.hints);
         self.cuts.add(other.cuts);
     }
@@ -70,6 +75,8 @@ impl Totals {
         if !converted || trace.is_damaged() {
             self.damaged += 1;
         }
+        self.connections += trace.timelines().connections();
+        self.selected += trace.selected;
         self.hints.extend(&trace.hints);
         self.cuts.add(trace.cuts);
     }

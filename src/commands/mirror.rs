@@ -144,7 +144,7 @@ fn convert(
     let mut capture = create(output, format, settings)?;
     trace.convert(&settings.mappings, &mut capture, progress)?;
     outcome.count(&mut trace);
-    if trace.has_connections() {
+    if trace.is_written() {
         capture.finish()?;
     }
     Ok(outcome)

@@ -19,6 +19,7 @@ mod output;
 mod pump;
 #[cfg(feature = "record")]
 mod record;
+mod select;
 mod settings;
 mod trace;
 mod validate;

@@ -78,7 +78,7 @@ mod tests {
     use crate::input::InputPath;
 
     fn input(path: &str, relative: &str) -> Input {
-        Input { place: InputPath::new(Path::new(path)), relative: relative.into(), is_found: true }
+        Input { place: InputPath::new(Path::new(path)), relative: relative.into(), is_found: true, copy: None }
     }
 
     fn named(inputs: &[(&str, &str)]) -> Vec<(String, String)> {

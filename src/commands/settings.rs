@@ -1,5 +1,8 @@
 //! The settings that a command's arguments stand for.
 
+use std::sync::Arc;
+
+use super::select::{Doubts, Selector};
 use crate::{
     capture::OutputOptions,
     cli::{self, ConvertArgs, OrAuto},
@@ -24,6 +27,8 @@ pub(super) struct Settings {
     /// Worker threads.
     pub jobs: usize,
     pub output: OutputOptions,
+    /// Selects connections.
+    pub selector: Option<Arc<Selector>>,
 }
 
 impl Settings {
@@ -42,6 +47,7 @@ impl Settings {
             verbosity: Verbosity::Normal,
             jobs: 1,
             output: OutputOptions::default(),
+            selector: None,
         }
     }
 
@@ -66,6 +72,7 @@ impl Settings {
             verbosity: verbosity(args.verbosity),
             jobs: jobs(args.jobs),
             output: OutputOptions { force: args.force, ..OutputOptions::default() },
+            selector: args.filter.clone().map(|filter| Arc::new(Selector { filter, doubts: Doubts::default() })),
         }
     }
 }

@@ -7,7 +7,10 @@ use crate::{
     input::{Input, InputError, Source},
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, ExchangeStream, Flow, FlowIdentity, TcpMode, TruncatedMode},
-    timeline::{ConnectionId, Endpoints, EntryKind, Mappings, PerConnection, Summaries, Summary, Timelines, TimesFrom},
+    timeline::{
+        ConnectionId, Endpoints, EntryKind, Mappings, PerConnection, Summaries, Summary, TimelineOptions, Timelines,
+        TimesFrom,
+    },
     trace::{Finding, Findings, Nanos},
     words::count,
 };
@@ -19,6 +22,7 @@ use super::{
     hints::Hints,
     names::InputName,
     pump::{Attendant, Pump},
+    select::Selection,
     settings::Settings,
 };
 
@@ -53,6 +57,10 @@ pub(super) struct Trace {
     name: InputName,
     interface: Option<u32>,
     flows: PerConnection<(ConnectionWriter, Endpoints)>,
+    /// The connections to convert, unless all are, and those of them that are open.
+    selection: Option<(Selection, PerConnection<()>)>,
+    /// How many connections were selected.
+    pub selected: u64,
     summaries: Summaries,
     /// Findings about connections that ended. They are reported after those of the stages.
     summed: Findings,
@@ -69,8 +77,16 @@ pub(super) struct Trace {
 impl Trace {
     /// Opens a trace. An `eager` one never waits for the next event to write this one.
     pub(super) fn open(input: &Input, name: &InputName, settings: &Settings, eager: bool) -> Result<Self, InputError> {
+        let selection = match &settings.selector {
+            Some(selector) => {
+                let reread = input.place.is_regular().then_some(settings.input);
+                let timeline = TimelineOptions { reread, ..settings.timeline };
+                Some((Selection::of(input, settings.input, timeline, selector)?, PerConnection::default()))
+            }
+            None => None,
+        };
         let source = Source::of(input, settings.input)?;
-        Ok(Self::new(source, name.clone(), settings, eager, input.is_stdin()))
+        Ok(Self { selection, ..Self::new(source, name.clone(), settings, eager, input.is_stdin()) })
     }
 
     /// A trace that is converted while it arrives, until its source ends.
@@ -92,6 +108,8 @@ impl Trace {
             name,
             interface: None,
             flows: PerConnection::default(),
+            selection: None,
+            selected: 0,
             summaries: Summaries::default(),
             summed: Findings::default(),
             packets: 0,
@@ -121,6 +139,11 @@ impl Trace {
         self.timelines().connections() > 0
     }
 
+    /// Whether a capture has something of it.
+    pub(super) fn is_written(&self) -> bool {
+        self.has_connections() && (self.selection.is_none() || self.selected > 0)
+    }
+
     /// Whether a signal ended standard input.
     pub(super) fn was_interrupted(&self) -> bool {
         self.pump.was_interrupted()
@@ -141,8 +164,18 @@ impl Trace {
             summed: &mut self.summed,
             capture: Some(capture),
         };
-        let more = self.pump.next(progress, &mut attendant)?;
-        Ok(if more { self.pump.stage().time() } else { None })
+        loop {
+            if !self.pump.next(progress, &mut attendant)? {
+                return Ok(None);
+            }
+            let timelines = self.pump.stage();
+            if match &mut self.selection {
+                None => true,
+                Some((selection, open)) => is_selected(timelines, selection, open, &mut self.selected),
+            } {
+                return Ok(timelines.time());
+            }
+        }
     }
 
     /// Like [`Trace::advance`], for the first entry, but it leaves the reports to the next call, because the trace may
@@ -344,6 +377,28 @@ impl Trace {
         if self.has_connections() {
             self.reporter.unknown_fields(source.path(), source.unknown_fields());
         }
+    }
+}
+
+/// Whether the current entry is of a connection that was selected.
+pub(super) fn is_selected(
+    timelines: &Timelines,
+    selection: &Selection,
+    open: &mut PerConnection<()>,
+    count: &mut u64,
+) -> bool {
+    let Some(entry) = timelines.entry() else { return false };
+    match entry.kind {
+        EntryKind::Opened => {
+            let is_selected = timelines.opening(entry.connection).is_some_and(|opening| selection.has(opening));
+            if is_selected {
+                open.insert(entry.connection, ());
+                *count += 1;
+            }
+            is_selected
+        }
+        EntryKind::Closed { .. } | EntryKind::Abandoned => open.take(entry.connection).is_some(),
+        EntryKind::Data(_) | EntryKind::Gap { .. } => open.get(entry.connection).is_some(),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn run(args: &ValidateArgs) -> Result<Status, Error> {
             max_connections: Some(args.inspect.limits.max_connections),
             ..timeline::TimelineOptions::default()
         };
-        let result = inspect::read(input, options, timeline, |item| {
+        let result = inspect::read(input, options, timeline, None, |item| {
             if let (Item::Finding(finding), true) = (item, written.is_ok()) {
                 counts.add(finding.code().severity());
                 written = write_finding(&mut out, args.inspect.json, input.path(), finding);

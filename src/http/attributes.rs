@@ -24,7 +24,7 @@ pub enum Value<'a> {
     /// `bytes`
     Bytes(Cow<'a, [u8]>),
     /// `map(string, string)`
-    Map(&'a Fields),
+    Map(Cow<'a, Fields>),
 }
 
 /// An exchange and what belongs to it elsewhere.
@@ -65,6 +65,12 @@ impl Attribute {
     #[must_use]
     pub fn parts(&self) -> (&'static str, &'static str) {
         self.name.split_once('.').unwrap_or((self.name, ""))
+    }
+
+    /// Whether its values are maps.
+    #[must_use]
+    pub fn is_map(&self) -> bool {
+        matches!(self.parts().1, "headers" | "trailers")
     }
 
     /// Its value, unless it is absent.
@@ -114,7 +120,7 @@ const ALL: &[Attribute] = &[
     of("response.headers", |record| map(&record.exchange.response, &record.exchange.response.fields)),
     of("response.trailers", |record| {
         let trailers = &record.exchange.response.trailers;
-        (!trailers.is_empty()).then_some(Value::Map(trailers))
+        (!trailers.is_empty()).then_some(Value::Map(Cow::Borrowed(trailers)))
     }),
     of("response.size", |record| record.exchange.response.size().map(Value::Number)),
     of("response.total_size", |record| record.exchange.response.total_size().map(Value::Number)),
@@ -130,18 +136,32 @@ const ALL: &[Attribute] = &[
         let known = !connection.http_tap || connection.source.is_some() || connection.destination.is_some();
         known.then(|| Value::Text(Cow::Borrowed(side(connection.role).as_bytes())))
     }),
-    of_end("connection.protocol", |record| text(record.end?.protocol.map(str::as_bytes))),
-    of_end("connection.duration", |record| record.end?.duration.map(Value::Duration)),
-    of_end("connection.received_bytes", |record| record.end?.received.map(Value::Number)),
-    of_end("connection.sent_bytes", |record| record.end?.sent.map(Value::Number)),
+    of_end("connection.protocol", |record| record.end?.value("protocol")),
+    of_end("connection.duration", |record| record.end?.value("duration")),
+    of_end("connection.received_bytes", |record| record.end?.value("received_bytes")),
+    of_end("connection.sent_bytes", |record| record.end?.value("sent_bytes")),
 ];
+
+impl HttpConnectionEnd {
+    /// The value of an attribute `connection.NAME` that only the end tells.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<Value<'_>> {
+        match name {
+            "protocol" => text(self.protocol.map(str::as_bytes)),
+            "duration" => self.duration.map(Value::Duration),
+            "received_bytes" => self.received.map(Value::Number),
+            "sent_bytes" => self.sent.map(Value::Number),
+            _ => None,
+        }
+    }
+}
 
 fn text(bytes: Option<&[u8]>) -> Option<Value<'_>> {
     bytes.map(|bytes| Value::Text(Cow::Borrowed(bytes)))
 }
 
 fn map<'a>(message: &HttpMessage, fields: &'a Fields) -> Option<Value<'a>> {
-    message.has_head.then_some(Value::Map(fields))
+    message.has_head.then_some(Value::Map(Cow::Borrowed(fields)))
 }
 
 fn body(record: ExchangeRecord<'_>, side: HttpSide) -> Option<Value<'_>> {

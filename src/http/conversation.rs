@@ -59,6 +59,8 @@ pub(super) struct Conversation {
     last: Nanos,
     emitted: bool,
     reports: u32,
+    /// Its first bytes are those of a TLS record.
+    is_tls: bool,
 }
 
 impl Conversation {
@@ -76,6 +78,7 @@ impl Conversation {
             source,
             destination,
             http_tap: false,
+            place: opening.place,
         };
         Self {
             connection: Arc::new(connection),
@@ -88,6 +91,7 @@ impl Conversation {
             last: time,
             emitted: false,
             reports: MAX_REPORTS,
+            is_tls: false,
         }
     }
 
@@ -133,7 +137,8 @@ impl Conversation {
             EntryKind::Abandoned => self.finish(&mut context, false),
         }
         (self.emitted, self.reports) = (had, left);
-        if matches!(entry.kind, EntryKind::Closed { .. } | EntryKind::Abandoned) && self.emitted {
+        let is_last = matches!(entry.kind, EntryKind::Closed { .. } | EntryKind::Abandoned);
+        if is_last && (self.emitted || shared.options.all_connections) {
             let end = self.connection_end();
             shared.done.push_back(HttpItem::ConnectionEnd(end));
         }
@@ -145,11 +150,13 @@ impl Conversation {
             Speech::Http1(_) => "http/1.1",
             Speech::Http2(http) if http.is_grpc() => "grpc",
             Speech::Http2(_) => "http/2",
+            Speech::Undecided | Speech::Other if self.is_tls => "tls",
             Speech::Undecided | Speech::Other => "unknown",
         };
         let [received, sent] = self.bytes;
         HttpConnectionEnd {
-            number: self.connection.number,
+            connection: Arc::clone(&self.connection),
+            had_exchanges: self.emitted,
             duration: self.connection.began.and_then(|began| self.last.checked_sub(began)),
             protocol: Some(protocol),
             received: Some(received),
@@ -283,6 +290,8 @@ impl Conversation {
                 return;
             }
             Guess::Other => {
+                let first = if fresh { bytes } else { &self.waiting[index].bytes };
+                self.is_tls = crate::timeline::is_tls(first);
                 self.speech = Speech::Other;
                 self.waiting = Default::default();
                 return;

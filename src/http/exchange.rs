@@ -1,6 +1,6 @@
 //! What is known of one exchange: a request and its response.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use crate::{
     timeline::Role,
@@ -48,6 +48,33 @@ impl Fields {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.iter().find(|(key, _)| key.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// The fields by their lower-case names, in the order of their first values; further values follow after commas.
+    #[must_use]
+    pub fn merged(&self) -> Vec<(Vec<u8>, Cow<'_, [u8]>)> {
+        /// From so many fields on, a hash table finds those with the same name.
+        const MANY: usize = 32;
+        let mut merged: Vec<(Vec<u8>, Cow<'_, [u8]>)> = Vec::with_capacity(self.len());
+        let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+        for (name, value) in self.iter() {
+            let place = if self.len() < MANY {
+                merged.iter().position(|(before, _)| before.eq_ignore_ascii_case(name))
+            } else {
+                let next = merged.len();
+                let place = *places.entry(name.to_ascii_lowercase()).or_insert(next);
+                (place < next).then_some(place)
+            };
+            match place {
+                Some(place) => {
+                    let values = merged[place].1.to_mut();
+                    values.push(b',');
+                    values.extend_from_slice(value);
+                }
+                None => merged.push((name.to_ascii_lowercase(), Cow::Borrowed(value))),
+            }
+        }
+        merged
     }
 
     /// The number of bytes of all names and values: what Envoy calls the size of headers, without compression.
@@ -174,13 +201,17 @@ pub struct HttpConnection {
     pub destination: Option<Address>,
     /// Whether its traffic was recorded by the HTTP tap filter, not by the tap transport socket.
     pub http_tap: bool,
+    /// Where the first message about it begins.
+    pub place: Place,
 }
 
 /// What is known of a connection at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConnectionEnd {
-    /// [`HttpConnection::number`].
-    pub number: u64,
+    /// The connection.
+    pub connection: Arc<HttpConnection>,
+    /// Whether it had exchanges.
+    pub had_exchanges: bool,
     /// Time from the first event to the last one.
     pub duration: Option<Nanos>,
     /// What it carried; `None` if the trace does not say.
@@ -284,7 +315,9 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(connection: Arc<HttpConnection>, place: Place) -> Self {
+    /// An exchange that nothing is known of yet.
+    #[must_use]
+    pub fn new(connection: Arc<HttpConnection>, place: Place) -> Self {
         Self {
             connection,
             place,

@@ -225,6 +225,7 @@ mod tests {
             source: None,
             destination: None,
             http_tap: false,
+            place: crate::trace::Place::default(),
         };
         let mut exchange = Exchange::new(Arc::new(connection), Place::default());
         exchange.response.fields.push(b"content-type", content_type.as_bytes());

@@ -46,6 +46,7 @@ mod attributes;
 mod coding;
 mod conversation;
 mod exchange;
+mod filter;
 mod grpc;
 mod h1;
 mod h2;
@@ -64,6 +65,7 @@ pub use self::exchange::{
 pub use self::{
     attributes::{Attribute, ExchangeRecord, Value},
     coding::decoded,
+    filter::{Filter, FilterError},
 };
 use self::{conversation::Conversation, tap::TapExchanges};
 use crate::{
@@ -81,11 +83,13 @@ pub struct HttpStageOptions {
     pub max_body: usize,
     /// How many bytes of all exchanges of a source are held at once. Beyond that, bodies are kept no more.
     pub max_held: usize,
+    /// Whether the ends of connections without exchanges come out as well.
+    pub all_connections: bool,
 }
 
 impl Default for HttpStageOptions {
     fn default() -> Self {
-        Self { max_body: MAX_BODY, max_held: 24 << 20 }
+        Self { max_body: MAX_BODY, max_held: 24 << 20, all_connections: false }
     }
 }
 
@@ -94,7 +98,7 @@ impl Default for HttpStageOptions {
 pub enum HttpItem {
     /// An exchange is over.
     Exchange(Box<Exchange>),
-    /// A connection is over that had exchanges. No more of it follow.
+    /// A connection is over that had exchanges, or any: see [`HttpStageOptions::all_connections`]. No more of it follow.
     ConnectionEnd(HttpConnectionEnd),
 }
 

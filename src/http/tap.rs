@@ -100,7 +100,8 @@ impl TapExchange {
         let number = shared.connections;
         shared.connections += 1;
         let trace_id = message.trace_id;
-        let connection = HttpConnection { number, trace_id, began: None, role, source, destination, http_tap: true };
+        let connection =
+            HttpConnection { number, trace_id, began: None, role, source, destination, http_tap: true, place };
         let connection = Arc::new(connection);
         shared.opened();
         Self { exchange: Box::new(Exchange::new(connection.clone(), place)), connection, grpc: None }
@@ -226,7 +227,8 @@ impl TapExchange {
         shared.closed();
         shared.done.push_back(HttpItem::Exchange(self.exchange));
         shared.done.push_back(HttpItem::ConnectionEnd(HttpConnectionEnd {
-            number: self.connection.number,
+            connection: self.connection,
+            had_exchanges: true,
             duration: None,
             protocol: is_grpc.then_some("grpc"),
             received: None,

@@ -392,7 +392,7 @@ fn bodies_beyond_the_limit_are_counted_but_not_kept() {
     let tap = Tap::new()
         .read("POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\n0123456789")
         .write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789");
-    let options = |max_body, max_held| HttpStageOptions { max_body, max_held };
+    let options = |max_body, max_held| HttpStageOptions { max_body, max_held, ..HttpStageOptions::default() };
     let seen = see_with(tap.text.clone().into_bytes(), options(4, 1000)).expect(&["POST / 200 ++"]);
     assert_eq!(seen.bodies(), [("0123", "0123")]);
     let seen = see_with(tap.text.into_bytes(), options(100, 15)).expect(&["POST / 200 ++"]);

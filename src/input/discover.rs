@@ -26,6 +26,8 @@ pub(crate) struct Input {
     pub relative: PathBuf,
     /// It was found in a directory on the command line, not named there itself.
     pub is_found: bool,
+    /// The file that holds a copy of what can be read only once.
+    pub copy: Option<PathBuf>,
 }
 
 impl Input {
@@ -91,7 +93,7 @@ pub(crate) fn discover(paths: &[PathBuf]) -> Discovered {
             walk(path, &mut found);
         } else {
             let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));
-            found.inputs.push(Input { place, relative, is_found: false });
+            found.inputs.push(Input { place, relative, is_found: false, copy: None });
         }
     }
     found
@@ -112,6 +114,7 @@ fn walk(root: &Path, found: &mut Discovered) {
                         // walkdir yields nothing outside the root, so this always strips it.
                         relative: path.strip_prefix(root).unwrap_or(path).to_owned(),
                         is_found: true,
+                        copy: None,
                     }),
                     Err(error) => found.passed_over.push(error),
                 }

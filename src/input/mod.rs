@@ -49,5 +49,6 @@ pub use discover::trace_stem;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
 pub use place::InputPath;
+pub(crate) use reader::stdin;
 pub(crate) use source::Peek;
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Source, SourceOptions};

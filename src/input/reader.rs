@@ -94,7 +94,7 @@ impl InputPacking {
 }
 
 /// Standard input.
-pub(super) fn stdin() -> Box<dyn Read + Send> {
+pub(crate) fn stdin() -> Box<dyn Read + Send> {
     Box::new(interrupt::stdin())
 }
 

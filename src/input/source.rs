@@ -107,7 +107,10 @@ impl Source {
     /// # Errors
     /// As [`Source::open`].
     pub(crate) fn of(input: &Input, options: SourceOptions) -> Result<Self, InputError> {
-        if input.is_stdin() {
+        if let Some(copy) = &input.copy {
+            let failed = |source| InputError::Read { path: input.path().to_owned(), source };
+            Self::unpack(input.path(), reader::open(copy).map_err(failed)?, options)
+        } else if input.is_stdin() {
             Self::unpack(input.path(), reader::stdin(), options)
         } else {
             Self::open(input.path(), options)

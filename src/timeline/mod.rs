@@ -60,7 +60,7 @@ pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
 pub use mapping::{Mapping, Mappings, ParseMappingError};
 pub use options::{MAX_CONNECTIONS, TimelineOptions};
 pub use protocol::{PREFACE, Protocol};
-pub(crate) use protocol::{Preface, Sniffer};
+pub(crate) use protocol::{Preface, Sniffer, is_tls};
 pub use role::{Role, RoleChoice};
 pub use start_time::TimesFrom;
 pub use summary::{DirectionTotals, Summaries, Summary};

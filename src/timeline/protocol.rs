@@ -112,7 +112,7 @@ impl Sniffer {
             if self.grpc { Protocol::Grpc } else { Protocol::Http2 }
         } else if self.heads.iter().any(|head| is_http1(head)) {
             Protocol::Http1
-        } else if self.heads.iter().any(|head| matches!(head.as_slice(), [20..=23, 3, 0..=4, ..])) {
+        } else if self.heads.iter().any(|head| is_tls(head)) {
             Protocol::Tls
         } else {
             Protocol::Unknown
@@ -123,6 +123,11 @@ impl Sniffer {
     fn is_http2(&self) -> bool {
         self.heads.iter().any(|head| head.starts_with(b"PRI * HTTP/2.0\r\n"))
     }
+}
+
+/// Whether these are the first bytes of a TLS record (RFC 8446 section 5.1).
+pub(crate) fn is_tls(head: &[u8]) -> bool {
+    matches!(head, [20..=23, 3, 0..=4, ..])
 }
 
 /// Whether the last of these frames is incomplete (RFC 9113 section 4.1).

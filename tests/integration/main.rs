@@ -17,6 +17,7 @@ mod documentation;
 mod endpoints;
 mod escaping;
 mod exchanges;
+mod filter;
 mod fixture;
 mod formats;
 mod grpc_cut;

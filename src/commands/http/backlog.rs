@@ -16,18 +16,20 @@ const MAX_SORTING: usize = 16 << 20;
 
 /// A line and the key that it is sorted by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Line {
-    pub(super) key: Vec<u8>,
-    pub(super) text: Vec<u8>,
+pub(in crate::commands) struct Line {
+    pub(in crate::commands) key: Vec<u8>,
+    pub(in crate::commands) text: Vec<u8>,
+    /// What `--where` needs of the exchange when the end of its connection has come.
+    pub(in crate::commands) kept: Vec<u8>,
 }
 
 impl Line {
     fn size(&self) -> usize {
-        self.key.len() + self.text.len() + size_of::<Self>()
+        self.key.len() + self.text.len() + self.kept.len() + size_of::<Self>()
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        for part in [&self.key, &self.text] {
+        for part in [&self.key, &self.text, &self.kept] {
             out.write_all(&(part.len() as u64).to_le_bytes())?;
             out.write_all(part)?;
         }
@@ -38,7 +40,8 @@ impl Line {
     fn read(source: &mut impl Read) -> io::Result<Option<Self>> {
         let Some(key) = read_part(source)? else { return Ok(None) };
         let text = read_part(source)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(Some(Self { key, text }))
+        let kept = read_part(source)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Some(Self { key, text, kept }))
     }
 }
 
@@ -63,7 +66,7 @@ struct Waiting {
 
 /// Lines that wait for the ends of their connections.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(in crate::commands) struct Backlog {
     connections: HashMap<u64, Waiting>,
     held: usize,
     file: Option<File>,
@@ -72,7 +75,7 @@ pub(super) struct Backlog {
 
 impl Backlog {
     /// Adds a line of a connection.
-    pub(super) fn push(&mut self, connection: u64, line: &Line) -> io::Result<()> {
+    pub(in crate::commands) fn push(&mut self, connection: u64, line: &Line) -> io::Result<()> {
         let waiting = self.connections.entry(connection).or_default();
         let before = waiting.bytes.len();
         line.write(&mut waiting.bytes)?;
@@ -102,7 +105,7 @@ impl Backlog {
     }
 
     /// Takes the lines of a connection, in the order in which they were added.
-    pub(super) fn take<E: From<io::Error>>(
+    pub(in crate::commands) fn take<E: From<io::Error>>(
         &mut self,
         connection: u64,
         mut each: impl FnMut(Line) -> Result<(), E>,
@@ -212,7 +215,7 @@ mod tests {
     use super::*;
 
     fn line(number: u64, len: usize) -> Line {
-        Line { key: number.to_be_bytes().to_vec(), text: vec![b'x'; len] }
+        Line { key: number.to_be_bytes().to_vec(), text: vec![b'x'; len], kept: Vec::new() }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! An exchange as one line of JSON.
 
-use std::{borrow::Cow, collections::HashMap};
-
 use crate::{
     http::{Attribute, ExchangeRecord, Fields, HttpConnectionEnd, Value},
     trace::Nanos,
@@ -89,32 +87,10 @@ fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(escape_json(&text).as_bytes());
 }
 
-/// Fields by their lower-case names, in the order of their first values; further values follow after commas.
+/// Fields by their names.
 fn map(out: &mut Vec<u8>, fields: &Fields) {
-    /// From so many fields on, a hash table finds those with the same name.
-    const MANY: usize = 32;
-    let lower = |name: &[u8]| name.to_ascii_lowercase();
-    let mut merged: Vec<(Vec<u8>, Cow<'_, [u8]>)> = Vec::with_capacity(fields.len());
-    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
-    for (name, value) in fields.iter() {
-        let place = if fields.len() < MANY {
-            merged.iter().position(|(before, _)| before.eq_ignore_ascii_case(name))
-        } else {
-            let next = merged.len();
-            let place = *places.entry(lower(name)).or_insert(next);
-            (place < next).then_some(place)
-        };
-        match place {
-            Some(place) => {
-                let values = merged[place].1.to_mut();
-                values.push(b',');
-                values.extend_from_slice(value);
-            }
-            None => merged.push((lower(name), Cow::Borrowed(value))),
-        }
-    }
     out.push(b'{');
-    for (index, (name, value)) in merged.iter().enumerate() {
+    for (index, (name, value)) in fields.merged().iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }

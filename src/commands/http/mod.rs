@@ -1,6 +1,6 @@
 //! `tap2pcap http`: the HTTP requests in traces, those of socket taps included.
 
-mod backlog;
+pub(super) mod backlog;
 mod json;
 mod table;
 
@@ -22,11 +22,12 @@ use super::{
     error::Error,
     inspect,
     pump::{Attendant, Pump},
+    select::Doubts,
     settings,
 };
 use crate::{
     cli::{HttpArgs, SortField},
-    http::{ExchangeRecord, HttpConnectionEnd, HttpItem, HttpStage, HttpStageOptions, Value},
+    http::{Attribute, ExchangeRecord, HttpConnectionEnd, HttpItem, HttpStage, HttpStageOptions, Value},
     input::{Input, InputError, Source},
     interrupt::{self, Watched},
     report::{Progress, ProgressMode, Reporter, print_error},
@@ -60,6 +61,7 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
         }),
         turned: Condvar::new(),
         progress: &progress,
+        doubts: Doubts::default(),
     };
     let jobs = settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS);
     std::thread::scope(|scope| {
@@ -72,7 +74,8 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
         work.run();
     });
     progress.finish();
-    let done = work.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Work { done, doubts, .. } = work;
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = done.failed {
         return Err(error);
     }
@@ -87,6 +90,7 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     }
     out.flush()?;
     super::count_passed_over(done.passed_over, verbosity);
+    doubts.report(verbosity);
     Ok(match (done.read, done.damaged) {
         (0, _) => Status::NotDone,
         (_, true) => Status::Damaged,
@@ -100,15 +104,8 @@ fn total_size(inputs: &[Input]) -> Option<u64> {
 
 /// What only the end of a connection tells, by the second part of its name.
 fn end_values(end: &HttpConnectionEnd) -> impl Iterator<Item = (&'static str, Value<'_>)> {
-    let number = |value: Option<u64>| value.map(Value::Number);
-    let protocol = end.protocol.map(|name| Value::Text(name.as_bytes().into()));
-    let values = [
-        ("protocol", protocol),
-        ("duration", end.duration.map(Value::Duration)),
-        ("received_bytes", number(end.received)),
-        ("sent_bytes", number(end.sent)),
-    ];
-    values.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    let names = Attribute::ALL.iter().filter(|attribute| attribute.of_end).map(|attribute| attribute.parts().1);
+    names.filter_map(|name| Some((name, end.value(name)?)))
 }
 
 /// A value as bytes that compare as the values do; an absent one is less than any other.
@@ -133,6 +130,7 @@ struct Work<'a> {
     /// Wakes those who wait for their turn.
     turned: Condvar,
     progress: &'a Progress,
+    doubts: Doubts,
 }
 
 struct Done {
@@ -303,6 +301,12 @@ impl<'a, 'w> Reader<'a, 'w> {
         match item {
             HttpItem::Exchange(exchange) => {
                 let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: args.max_body };
+                let mut kept = Vec::new();
+                match &args.filter {
+                    Some(filter) if filter.needs_end() => kept = filter.keep(record),
+                    Some(filter) if !self.work.doubts.settle(filter.holds(record)) => return Ok(()),
+                    _ => {}
+                }
                 let mut text = Vec::new();
                 if args.inspect.json {
                     json::begin(&mut text, record);
@@ -316,8 +320,10 @@ impl<'a, 'w> Reader<'a, 'w> {
                         attribute => sortable(attribute.of(record).as_ref()),
                     };
                 }
-                let line = Line { key, text };
-                let waits = args.inspect.json || args.sort.is_some_and(|sort| sort.attribute.of_end);
+                let line = Line { key, text, kept };
+                let waits = args.inspect.json
+                    || args.sort.is_some_and(|sort| sort.attribute.of_end)
+                    || args.filter.as_ref().is_some_and(|filter| filter.needs_end());
                 if !waits {
                     return self.line(line, None);
                 }
@@ -326,7 +332,7 @@ impl<'a, 'w> Reader<'a, 'w> {
             }
             HttpItem::ConnectionEnd(end) => {
                 let mut backlog = std::mem::take(&mut self.backlog);
-                let result = backlog.take(end.number, |line| self.line(line, Some(&end)));
+                let result = backlog.take(end.connection.number, |line| self.line(line, Some(&end)));
                 self.backlog = backlog;
                 result?;
                 if !self.work.args.sorts() && !self.out.is_empty() {
@@ -341,6 +347,11 @@ impl<'a, 'w> Reader<'a, 'w> {
 
     /// Completes a line, and passes it on. The end of the connection is given if the line has waited for it.
     fn line(&mut self, mut line: Line, end: Option<&HttpConnectionEnd>) -> Result<(), Error> {
+        if let (Some(filter), Some(end)) = (self.work.args.filter.as_ref().filter(|filter| filter.needs_end()), end)
+            && !self.work.doubts.settle(filter.holds_for_kept(&std::mem::take(&mut line.kept), end))
+        {
+            return Ok(());
+        }
         if let (true, Some(end)) = (self.work.args.inspect.json, end) {
             json::end(&mut line.text, end);
         }

@@ -1,0 +1,171 @@
+//! Which connections of a trace `--where` keeps: a first pass over the trace finds those with a match.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, Write as _},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    error::Error,
+    http::backlog::{Backlog, Line},
+};
+use crate::{
+    http::{Exchange, ExchangeRecord, Filter, HttpConnection, HttpItem, HttpStage, HttpStageOptions, MAX_BODY},
+    input::{Advance, Input, InputError, Source, SourceOptions, stdin},
+    interrupt,
+    report::{Verbosity, print_line},
+    timeline::{Opening, TimelineOptions, Timelines},
+    trace::{Findings, Place},
+};
+
+/// What `--where` could not decide. It counts as no match, and is reported once.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(Mutex<Option<String>>);
+
+impl Doubts {
+    /// Whether there is a match.
+    pub(super) fn settle(&self, holds: Result<bool, String>) -> bool {
+        holds.unwrap_or_else(|reason| {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+            false
+        })
+    }
+
+    /// Says what could not be decided.
+    pub(super) fn report(&self, verbosity: Verbosity) {
+        if verbosity > Verbosity::Quiet
+            && let Some(reason) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            let message = format_args!("--where could not be decided everywhere, which counts as no match: {reason}");
+            print_line("warning", &crate::report::for_terminal(&message.to_string()));
+        }
+    }
+}
+
+/// `--where` in a conversion.
+#[derive(Debug)]
+pub(super) struct Selector {
+    pub filter: Arc<Filter>,
+    pub doubts: Doubts,
+}
+
+/// What tells a connection apart in its source: its `trace_id`, and where the first message about it begins.
+type Key = (u64, Place);
+
+/// The connections of one source that are kept.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selection(HashSet<Key>);
+
+impl Selection {
+    pub(super) fn has(&self, opening: &Opening) -> bool {
+        self.0.contains(&(opening.trace_id, opening.place))
+    }
+
+    /// Reads a source to its end, and selects the connections with a match. What is wrong with the source is left to
+    /// the pass that converts it.
+    ///
+    /// # Errors
+    /// The source cannot be opened.
+    pub(super) fn of(
+        input: &Input,
+        options: SourceOptions,
+        timeline: TimelineOptions,
+        Selector { filter, doubts }: &Selector,
+    ) -> Result<Self, InputError> {
+        let source = Source::of(input, options)?;
+        let timeline = TimelineOptions { unreplayed: true, eager: false, join: false, ..timeline };
+        let mut timelines = Timelines::new(source, timeline);
+        let mut stage = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
+        let mut search = Search {
+            filter,
+            doubts,
+            file: input.path().display().to_string(),
+            selection: Self::default(),
+            backlog: Backlog::default(),
+        };
+        let mut findings = Findings::default();
+        loop {
+            let advance = timelines.advance(&mut findings);
+            match advance {
+                Advance::Message => stage.advance(&timelines, &mut findings),
+                Advance::NeedInput if interrupt::signal().is_some() => break,
+                Advance::NeedInput => timelines.fill(&mut findings),
+                Advance::End => stage.end(&mut findings),
+            }
+            drop(findings.take());
+            while let Some(item) = stage.next_item() {
+                search.item(item).map_err(|source| InputError::Read { path: input.path().to_owned(), source })?;
+            }
+            if advance == Advance::End {
+                break;
+            }
+        }
+        Ok(search.selection)
+    }
+}
+
+struct Search<'a> {
+    filter: &'a Filter,
+    doubts: &'a Doubts,
+    file: String,
+    selection: Selection,
+    /// Exchanges whose connections decide when they end.
+    backlog: Backlog,
+}
+
+impl Search<'_> {
+    fn item(&mut self, item: HttpItem) -> io::Result<()> {
+        let Self { filter, doubts, file, selection, backlog } = self;
+        let key = |connection: &HttpConnection| (connection.trace_id, connection.place);
+        match item {
+            HttpItem::Exchange(exchange) => {
+                let connection = &exchange.connection;
+                if selection.0.contains(&key(connection)) {
+                    return Ok(());
+                }
+                let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: MAX_BODY };
+                if filter.needs_end() {
+                    let line = Line { key: Vec::new(), text: Vec::new(), kept: filter.keep(record) };
+                    return backlog.push(connection.number, &line);
+                }
+                if doubts.settle(filter.holds(record)) {
+                    selection.0.insert(key(connection));
+                }
+            }
+            HttpItem::ConnectionEnd(end) => {
+                let mut held = false;
+                if end.had_exchanges {
+                    backlog.take(end.connection.number, |line| {
+                        held = held || doubts.settle(filter.holds_for_kept(&line.kept, &end));
+                        Ok::<_, io::Error>(())
+                    })?;
+                } else {
+                    let exchange = Exchange::new(end.connection.clone(), end.connection.place);
+                    let record = ExchangeRecord { exchange: &exchange, end: Some(&end), file, max_body: MAX_BODY };
+                    held = doubts.settle(filter.holds_without_exchange(record));
+                }
+                if held {
+                    selection.0.insert(key(&end.connection));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies inputs that can be read only once to temporary files, which are gone when what is returned is dropped.
+pub(super) fn copy_pipes(inputs: &mut [Input]) -> Result<Vec<tempfile::TempPath>, Error> {
+    let mut copies = Vec::new();
+    for input in inputs.iter_mut().filter(|input| !input.place.is_regular()) {
+        let failed = |source| InputError::Read { path: input.path().to_owned(), source };
+        let mut reader = if input.is_stdin() { stdin() } else { Box::new(File::open(input.path()).map_err(failed)?) };
+        let mut copy = tempfile::NamedTempFile::new().map_err(failed)?;
+        io::copy(&mut reader, &mut copy).and_then(|_| copy.flush()).map_err(failed)?;
+        let path = copy.into_temp_path();
+        input.copy = Some(path.to_path_buf());
+        copies.push(path);
+    }
+    Ok(copies)
+}
