@@ -169,13 +169,18 @@ pub struct HttpArgs {
     #[arg(long, value_name = "ATTRIBUTE", value_parser = sort_field, allow_hyphen_values = true)]
     pub sort: Option<SortField>,
 
-    /// Only the last N of the sorted exchanges
+    /// Only the last N of the sorted exchanges, or of the routes
     #[arg(long, value_name = "N", value_parser = limit)]
     pub top: Option<usize>,
 
     /// Only exchanges that this CEL expression over attributes holds for, such as `response.code >= 500`
     #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
+
+    /// Instead of exchanges, list routes: how many requests each had, how many failed, how long they took (the
+    /// percentiles 50, 95 and 99), and bytes of bodies. Those with the most requests come last
+    #[arg(long, conflicts_with = "sort")]
+    pub stats: bool,
 
     /// Bytes of each body that are kept, for request.body and response.body
     #[arg(long, value_name = "BYTES", default_value_t = crate::http::MAX_BODY, value_parser = max_body)]
@@ -201,7 +206,7 @@ pub struct HttpArgs {
 impl HttpArgs {
     /// Whether exchanges are sorted before they are written.
     pub(crate) fn sorts(&self) -> bool {
-        !self.inspect.json || self.sort.is_some() || self.top.is_some()
+        !self.inspect.json || self.sort.is_some() || self.top.is_some() || self.stats
     }
 }
 

@@ -104,7 +104,7 @@ fn every_recipe_of_the_readme_works_as_printed() {
 
     let run = newcomer.run(requests);
     assert_eq!(run.stdout_text().lines().filter(|line| line.starts_with("TIME")).count(), 2, "{run:?}");
-    assert_eq!(run.stdout_text().lines().count(), (1 + 2) + (1 + 5), "{run:?}");
+    assert_eq!(run.stdout_text().lines().count(), (1 + 2) + (1 + 5) + (1 + 5), "{run:?}");
     let slow = newcomer.tshark("slow.pcapng", &["-Y", "http.request", "-d", "tcp.port==1-65535,http"]);
     assert!((1..100).contains(&slow.lines().count()), "{slow}");
     assert_eq!(fs::read_to_string(newcomer.dir.join("requests.ndjson")).unwrap().lines().count(), 4);

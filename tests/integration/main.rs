@@ -50,6 +50,7 @@ mod record_beside_tcpdump;
 mod record_capture;
 mod record_config;
 mod record_load;
+mod routes;
 mod scenario;
 mod signals;
 mod tap_fixtures;

@@ -144,6 +144,14 @@ fn seconds(out: &mut Vec<u8>, nanos: Nanos) {
     digits(out, rest / unit, width);
 }
 
+/// A duration as protobuf's JSON has it.
+pub(super) fn duration(nanos: Nanos) -> String {
+    let mut text = Vec::with_capacity(16);
+    seconds(&mut text, nanos);
+    text.push(b's');
+    String::from_utf8(text).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

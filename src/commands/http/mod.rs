@@ -2,6 +2,7 @@
 
 pub(super) mod backlog;
 mod json;
+mod stats;
 mod table;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 
 use self::{
     backlog::{Backlog, Line, Sorter},
+    stats::{Sample, Stats},
     table::Table,
 };
 use super::{
@@ -57,6 +59,7 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
             damaged: !unreadable.is_empty(),
             passed_over,
             sorter: Sorter::new(args.top),
+            stats: Stats::default(),
             failed: None,
         }),
         turned: Condvar::new(),
@@ -81,6 +84,7 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     }
     let mut out = io::BufWriter::with_capacity(1 << 16, Watched(io::stdout().lock()));
     match args.inspect.json {
+        json if args.stats => done.stats.write(&mut out, json, args.top)?,
         true => done.sorter.finish(|line| out.write_all(&line.text))?,
         false => {
             let mut table = Table::new(&mut out);
@@ -140,6 +144,7 @@ struct Done {
     damaged: bool,
     passed_over: usize,
     sorter: Sorter,
+    stats: Stats,
     failed: Option<Error>,
 }
 
@@ -151,10 +156,11 @@ impl Work<'_> {
     /// Reads one input after another.
     fn run(&self) {
         let mut sorter = Sorter::new(self.args.top);
+        let mut stats = Stats::default();
         while !self.stop.load(Ordering::Relaxed) {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(input) = self.inputs.get(index) else { break };
-            let mut reader = Reader::new(self, index, input, &mut sorter);
+            let mut reader = Reader::new(self, index, input, &mut sorter, &mut stats);
             let result = reader.read().and_then(|()| reader.write_all());
             let damaged = reader.damaged();
             self.progress.file();
@@ -181,6 +187,7 @@ impl Work<'_> {
             self.pass_turn(index);
         }
         let mut done = self.lock();
+        done.stats.merge(stats);
         if let Err(error) = done.sorter.merge(sorter) {
             done.failed.get_or_insert(error.into());
         }
@@ -229,6 +236,7 @@ struct Reader<'a, 'w> {
     index: usize,
     input: &'a Input,
     sorter: &'a mut Sorter,
+    stats: &'a mut Stats,
     reporter: Reporter,
     backlog: Backlog,
     /// Lines that are complete.
@@ -238,9 +246,10 @@ struct Reader<'a, 'w> {
 }
 
 impl<'a, 'w> Reader<'a, 'w> {
-    fn new(work: &'a Work<'w>, index: usize, input: &'a Input, sorter: &'a mut Sorter) -> Self {
+    fn new(work: &'a Work<'w>, index: usize, input: &'a Input, sorter: &'a mut Sorter, stats: &'a mut Stats) -> Self {
         let reporter = Reporter::new(settings::verbosity(work.args.inspect.verbosity), work.args.strict);
-        Self { work, index, input, sorter, reporter, backlog: Backlog::default(), out: Vec::new(), exchanges: 0 }
+        let (backlog, out) = (Backlog::default(), Vec::new());
+        Self { work, index, input, sorter, stats, reporter, backlog, out, exchanges: 0 }
     }
 
     fn damaged(&self) -> bool {
@@ -307,6 +316,16 @@ impl<'a, 'w> Reader<'a, 'w> {
                     Some(filter) if !self.work.doubts.settle(filter.holds(record)) => return Ok(()),
                     _ => {}
                 }
+                if args.stats {
+                    let sample = Sample::of(record);
+                    if args.filter.as_ref().is_none_or(|filter| !filter.needs_end()) {
+                        self.stats.add(&sample);
+                        return Ok(());
+                    }
+                    let line = Line { key: Vec::new(), text: sample.write(), kept };
+                    self.backlog.push(exchange.connection.number, &line)?;
+                    return Ok(());
+                }
                 let mut text = Vec::new();
                 if args.inspect.json {
                     json::begin(&mut text, record);
@@ -350,6 +369,10 @@ impl<'a, 'w> Reader<'a, 'w> {
         if let (Some(filter), Some(end)) = (self.work.args.filter.as_ref().filter(|filter| filter.needs_end()), end)
             && !self.work.doubts.settle(filter.holds_for_kept(&std::mem::take(&mut line.kept), end))
         {
+            return Ok(());
+        }
+        if self.work.args.stats {
+            Sample::read(&line.text).iter().for_each(|sample| self.stats.add(sample));
             return Ok(());
         }
         if let (true, Some(end)) = (self.work.args.inspect.json, end) {

@@ -81,7 +81,7 @@ fn status(exchange: &Exchange) -> String {
     format!("{code}{grpc}{mark}")
 }
 
-fn duration(nanos: Nanos) -> String {
+pub(super) fn duration(nanos: Nanos) -> String {
     match nanos {
         0..10_000_000 => format!("{:.2} ms", nanos as f64 / 1e6),
         10_000_000..10_000_000_000 => format!("{:.0} ms", nanos as f64 / 1e6),
@@ -173,7 +173,7 @@ fn colour(status: &str) -> Option<&'static str> {
     }
 }
 
-fn shorten(cell: &str, width: usize) -> String {
+pub(super) fn shorten(cell: &str, width: usize) -> String {
     match cell.char_indices().nth(width) {
         None => cell.to_owned(),
         Some(_) => {
@@ -184,7 +184,7 @@ fn shorten(cell: &str, width: usize) -> String {
 }
 
 /// The width of the terminal.
-fn columns() -> usize {
+pub(super) fn columns() -> usize {
     let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let measured = || rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
     asked.or_else(measured).filter(|columns| *columns > 0).unwrap_or(80)
