@@ -45,7 +45,7 @@ Examples:
   tap2pcap path_0.pb - | tshark -r -         look at it without a file
   tap2pcap traces/ all.pcapng                merge a directory in time order
   tap2pcap traces/ captures/                 one capture per trace
-  tap2pcap tap_1.json exchange.har           an HTTP tap trace for browsers' tools
+  tap2pcap traces/ exchanges.har             the HTTP in traces, for browsers' tools
   curl -s ... /tap | tap2pcap - - | tshark -r -"
 )]
 pub struct Cli {
@@ -279,8 +279,8 @@ pub struct ConvertArgs {
     #[arg(long, value_enum, value_name = "SIDE", default_value_t)]
     pub side: SideChoice,
 
-    /// Only connections with an exchange that this CEL expression over attributes holds for, such as `response.code >=
-    /// 500` or `source.address.startsWith("10.1.")`. `tap2pcap http --json` shows the attributes
+    /// Only connections with an exchange that this CEL expression over attributes holds for, or into HAR only these
+    /// exchanges, such as `response.code >= 500` or `source.address.startsWith("10.1.")`. `tap2pcap http --json` shows the attributes
     #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
 
@@ -329,7 +329,7 @@ pub enum OutputFormat {
     Pcap,
     /// With comments, directions and names
     Pcapng,
-    /// HAR 1.2, of HTTP tap traces only
+    /// HAR 1.2, of what is HTTP
     Har,
 }
 

@@ -112,9 +112,26 @@ fn conclude(
         print_line("warning", &words);
     }
     let tried = inputs - outcome.skipped;
+    match outcome.without_http {
+        0 => {}
+        _ if outcome.converted == 0 => {
+            print_line(
+                "error",
+                &format_args!("no HTTP that can be read is in the input; HAR is for HTTP, write pcapng"),
+            );
+        }
+        count if settings.verbosity > Verbosity::Quiet => {
+            let traces = words::count(count as u64, "trace");
+            print_line("note", &format_args!("{traces} without HTTP that can be read; -v lists them"));
+        }
+        _ => {}
+    }
     if let (Some(selector), true) = (&settings.selector, settings.verbosity > Verbosity::Quiet) {
         selector.doubts.report(settings.verbosity);
-        let all = words::count(outcome.connections, "connection");
+        let all = match outcome.exchanges {
+            0 => words::count(outcome.connections, "connection"),
+            exchanges => words::count(exchanges, "exchange"),
+        };
         let traces = words::count(tried as u64, "trace");
         print_line("note", &format_args!("{} of {all} in {traces} match", outcome.selected));
     }

@@ -1,4 +1,4 @@
-//! `tap2pcap INPUT... OUTPUT.har` converts HTTP tap traces to HAR.
+//! `tap2pcap INPUT... OUTPUT.har` writes the HTTP exchanges of traces as HAR.
 
 use std::{
     fs,
@@ -11,15 +11,17 @@ use super::{
     merge::Totals,
     mirror::{output_paths, overwritten, sync},
     pump::{Attendant, Pump},
+    select::Selection,
     settings::Settings,
 };
 use crate::{
     capture::{Destination, OutputOptions},
     har::{Exchanges, Har},
+    http::{HttpItem, HttpStage, HttpStageOptions},
     input::{Input, MAX_MESSAGE, Source},
     interrupt,
-    report::{Progress, Reporter, print_error, print_line},
-    timeline::Track,
+    report::{Progress, Reporter, Verbosity, print_error, print_line},
+    timeline::{Summaries, Timelines, Track},
     trace::{Fact, Finding, MessageView},
 };
 
@@ -98,86 +100,123 @@ fn add(
     progress: &Progress,
     outcome: &mut Totals,
 ) -> Result<(), Error> {
+    let mut options = settings.timeline;
+    options.unreplayed = true;
+    options.reread = input.place.is_regular().then_some(settings.input);
+    let selection = match &settings.selector {
+        Some(selector) => match Selection::of(input, settings.input, options, selector) {
+            Ok(selection) => Some(selection),
+            Err(error) => return outcome.refuse(input, &error, settings),
+        },
+        None => None,
+    };
     let source = match Source::of(input, settings.input) {
         Ok(source) => source,
         Err(_) if input.is_stdin() && interrupt::signal().is_some() => return Ok(()),
         Err(error) => return outcome.refuse(input, &error, settings),
     };
-    let mut pump = Pump::new(source, input.is_stdin());
+    let mut pump = Pump::new(Timelines::new(source, options), input.is_stdin());
     let mut reporter = Reporter::new(settings.verbosity, settings.strict);
-    let before = har.entries();
     // The limit of one message: a streamed exchange is no larger than the buffered trace of the same exchange.
     let max_held = settings.input.max_message.unwrap_or(MAX_MESSAGE);
-    let cuts = &mut outcome.cuts;
-    let refused = read(input.path(), &mut pump, har, &mut reporter, progress, max_held, cuts)?;
+    let found = read(input.path(), &mut pump, har, &mut reporter, progress, max_held, selection.as_ref())?;
+    outcome.cuts.add(found.cuts);
     reporter.finish(input.path());
-    reporter.unknown_fields(input.path(), pump.stage().unknown_fields());
-    let converted = har.entries() > before;
+    reporter.unknown_fields(input.path(), pump.stage().source().unknown_fields());
+    // Nothing has to match, as in a capture.
+    let converted = found.entries > 0 || (selection.is_some() && found.exchanges > 0);
+    outcome.exchanges += found.exchanges;
+    outcome.selected += found.entries;
     if converted {
         outcome.converted += 1;
-    } else if refused {
-        let path = input.path().display();
-        print_line("error", &format_args!("{path}: holds socket traces; HAR is for HTTP tap traces, write pcapng"));
+    } else if pump.stage().connections() > 0 {
+        // In a directory, most traces may be of other protocols, which is nothing wrong.
+        outcome.without_http += 1;
+        if settings.verbosity == Verbosity::Verbose {
+            print_line("note", &format_args!("{}: no HTTP that can be read", input.path().display()));
+        }
     } else if pump.was_interrupted() {
         return Ok(());
     } else {
         super::nothing_readable(input.path());
     }
     let damaged = reporter.errors() > 0 || (settings.strict && reporter.warnings() > 0);
-    if !converted || damaged {
+    if damaged || (!converted && pump.stage().connections() == 0) {
         outcome.damaged += 1;
     }
     Ok(())
 }
 
-/// Reads one input to its end, and returns whether there were socket traces in it.
+/// What was found in one input.
+#[derive(Debug, Default)]
+struct Found {
+    /// How many exchanges there were, and how many of them were written.
+    exchanges: u64,
+    entries: u64,
+    cuts: Cuts,
+}
+
+/// Reads one input to its end.
 fn read(
     path: &Path,
-    pump: &mut Pump<Source>,
+    pump: &mut Pump<Timelines>,
     har: &mut Har,
     reporter: &mut Reporter,
     progress: &Progress,
     max_held: usize,
-    cuts: &mut Cuts,
-) -> Result<bool, Error> {
+    selection: Option<&Selection>,
+) -> Result<Found, Error> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let mut exchanges = Exchanges::new(max_held);
-    let mut sockets: Option<Finding> = None;
-    let mut entries = 0;
+    let mut stage = HttpStage::new(HttpStageOptions { max_body: max_held, max_held, ..HttpStageOptions::default() });
+    let mut summaries = Summaries::default();
+    let mut found = Found::default();
+    let mut sockets = 0;
     loop {
         let more = pump.next(progress, &mut HarAttendant { reporter, har })?;
         let mut cut = Vec::new();
         let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| {
+            found.exchanges += 1;
+            if selection.is_some_and(|selection| !selection.has_tap(view.message().trace_id)) {
+                return Ok(());
+            }
             cut.extend(truncation(view, tracks));
-            cuts.exchange(tracks);
-            entries += 1;
+            found.cuts.exchange(tracks);
+            found.entries += 1;
             har.entry(&name, view, tracks)
         };
-        let written = if more {
-            let view = pump.stage().message();
-            let message = view.message();
-            if let Some(kind) = message.kind.filter(|kind| !kind.is_http())
-                && sockets.is_none()
-            {
-                sockets = Some(Finding::new(message.place(), Fact::SocketTrace(kind)));
+        let (timelines, findings) = pump.parts();
+        let written = match (more, timelines.entry(), timelines.unreplayed()) {
+            (true, Some(entry), _) => {
+                if let Some(summary) = summaries.entry(timelines, &entry, findings) {
+                    found.cuts.connection(&summary);
+                }
+                stage.advance(timelines, findings);
+                Ok(())
             }
-            exchanges.message(view, &mut each)
-        } else {
-            exchanges.end(&mut each)
+            (true, None, Some(view)) => exchanges.message(view, &mut each),
+            (true, None, None) => Ok(()),
+            (false, ..) => exchanges.end(&mut each),
         };
         for finding in &cut {
             reporter.finding(path, finding);
         }
         written?;
+        while let Some(item) = stage.next_item() {
+            let HttpItem::Exchange(exchange) = item else { continue };
+            found.exchanges += 1;
+            sockets += 1;
+            if selection.is_none_or(|selection| selection.has_exchange(sockets)) {
+                found.entries += 1;
+                har.exchange(&name, &exchange)?;
+            }
+        }
         if !more {
             break;
         }
     }
-    // If the source holds nothing else, the refusal is enough.
-    if let (Some(finding), true) = (&sockets, entries > 0) {
-        reporter.finding(path, finding);
-    }
-    Ok(sockets.is_some())
+    pump.hand_on(&mut HarAttendant { reporter, har });
+    Ok(found)
 }
 
 /// Reports what is found while a source is read.

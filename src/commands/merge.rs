@@ -42,6 +42,10 @@ pub(super) struct Totals {
     /// Connections in the inputs, and those of them that `--where` selected.
     pub connections: u64,
     pub selected: u64,
+    /// HTTP exchanges in the inputs, for an output of exchanges; `selected` counts them then.
+    pub exchanges: u64,
+    /// Inputs with connections, but without HTTP.
+    pub without_http: usize,
     /// What Wireshark has to be told.
     pub hints: Hints,
     /// What Envoy's limit cut off.
@@ -56,6 +60,8 @@ impl Totals {
         self.skipped += other.skipped;
         self.connections += other.connections;
         self.selected += other.selected;
+        self.exchanges += other.exchanges;
+        self.without_http += other.without_http;
         self.hints.extend(&other.hints);
         self.cuts.add(other.cuts);
     }

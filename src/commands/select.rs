@@ -54,13 +54,36 @@ pub(super) struct Selector {
 /// What tells a connection apart in its source: its `trace_id`, and where the first message about it begins.
 type Key = (u64, Place);
 
-/// The connections of one source that are kept.
+/// What is kept of one source.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Selection(HashSet<Key>);
+pub(super) struct Selection {
+    connections: HashSet<Key>,
+    /// The exchanges of HTTP taps, by `trace_id`.
+    taps: HashSet<u64>,
+    /// The exchanges of sockets, by their number in the order in which they end, from 1.
+    exchanges: HashSet<u64>,
+}
 
 impl Selection {
     pub(super) fn has(&self, opening: &Opening) -> bool {
-        self.0.contains(&(opening.trace_id, opening.place))
+        self.connections.contains(&(opening.trace_id, opening.place))
+    }
+
+    pub(super) fn has_tap(&self, trace_id: u64) -> bool {
+        self.taps.contains(&trace_id)
+    }
+
+    pub(super) fn has_exchange(&self, number: u64) -> bool {
+        self.exchanges.contains(&number)
+    }
+
+    fn add(&mut self, connection: &HttpConnection, exchange: Option<u64>) {
+        self.connections.insert((connection.trace_id, connection.place));
+        match exchange {
+            _ if connection.http_tap => drop(self.taps.insert(connection.trace_id)),
+            Some(number) => drop(self.exchanges.insert(number)),
+            None => {}
+        }
     }
 
     /// Reads a source to its end, and selects the connections with a match. What is wrong with the source is left to
@@ -84,6 +107,7 @@ impl Selection {
             file: input.path().display().to_string(),
             selection: Self::default(),
             backlog: Backlog::default(),
+            exchanges: 0,
         };
         let mut findings = Findings::default();
         loop {
@@ -113,41 +137,41 @@ struct Search<'a> {
     selection: Selection,
     /// Exchanges whose connections decide when they end.
     backlog: Backlog,
+    /// How many exchanges of sockets there were.
+    exchanges: u64,
 }
 
 impl Search<'_> {
     fn item(&mut self, item: HttpItem) -> io::Result<()> {
-        let Self { filter, doubts, file, selection, backlog } = self;
-        let key = |connection: &HttpConnection| (connection.trace_id, connection.place);
+        let Self { filter, doubts, file, selection, backlog, exchanges } = self;
         match item {
             HttpItem::Exchange(exchange) => {
                 let connection = &exchange.connection;
-                if selection.0.contains(&key(connection)) {
-                    return Ok(());
-                }
+                *exchanges += u64::from(!connection.http_tap);
                 let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: MAX_BODY };
                 if filter.needs_end() {
-                    let line = Line { key: Vec::new(), text: Vec::new(), kept: filter.keep(record) };
+                    let key = exchanges.to_be_bytes().to_vec();
+                    let line = Line { key, text: Vec::new(), kept: filter.keep(record) };
                     return backlog.push(connection.number, &line);
                 }
                 if doubts.settle(filter.holds(record)) {
-                    selection.0.insert(key(connection));
+                    selection.add(connection, Some(*exchanges));
                 }
             }
             HttpItem::ConnectionEnd(end) => {
-                let mut held = false;
-                if end.had_exchanges {
-                    backlog.take(end.connection.number, |line| {
-                        held = held || doubts.settle(filter.holds_for_kept(&line.kept, &end));
-                        Ok::<_, io::Error>(())
-                    })?;
-                } else {
+                backlog.take(end.connection.number, |line| {
+                    if doubts.settle(filter.holds_for_kept(&line.kept, &end)) {
+                        let number = line.key.try_into().map(u64::from_be_bytes).ok();
+                        selection.add(&end.connection, number);
+                    }
+                    Ok::<_, io::Error>(())
+                })?;
+                if !end.had_exchanges {
                     let exchange = Exchange::new(end.connection.clone(), end.connection.place);
                     let record = ExchangeRecord { exchange: &exchange, end: Some(&end), file, max_body: MAX_BODY };
-                    held = doubts.settle(filter.holds_without_exchange(record));
-                }
-                if held {
-                    selection.0.insert(key(&end.connection));
+                    if doubts.settle(filter.holds_without_exchange(record)) {
+                        selection.add(&end.connection, None);
+                    }
                 }
             }
         }

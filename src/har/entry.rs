@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use super::socket::WebSocketMessage;
 use super::text::{Cookies, HeaderFields, Query, body, lossy, url};
 use crate::{
     timeline::{HttpOptions, SideChoice, Track},
@@ -13,87 +14,91 @@ use crate::{
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct HarEntry<'a> {
-    started_date_time: String,
+    pub(super) started_date_time: String,
     /// Milliseconds.
-    time: f64,
-    request: Request<'a>,
-    response: Response<'a>,
-    cache: Cache,
-    timings: Timings,
+    pub(super) time: f64,
+    pub(super) request: Request<'a>,
+    pub(super) response: Response<'a>,
+    pub(super) cache: Cache,
+    pub(super) timings: Timings,
     #[serde(rename = "serverIPAddress", skip_serializing_if = "Option::is_none")]
-    server_ip_address: Option<String>,
+    pub(super) server_ip_address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    connection: Option<String>,
-    comment: String,
+    pub(super) connection: Option<String>,
+    pub(super) comment: String,
+    #[serde(rename = "_webSocketMessages", skip_serializing_if = "Option::is_none")]
+    pub(super) web_socket_messages: Option<Vec<WebSocketMessage<'a>>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Cache {}
+pub(super) struct Cache {}
 
 #[derive(Debug, Serialize)]
-struct Timings {
-    send: f64,
-    wait: f64,
-    receive: f64,
+pub(super) struct Timings {
+    pub(super) send: f64,
+    pub(super) wait: f64,
+    pub(super) receive: f64,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Request<'a> {
-    method: Cow<'a, str>,
-    url: String,
-    http_version: &'static str,
-    cookies: Cookies<'a>,
-    headers: HeaderFields<'a>,
-    query_string: Query<'a>,
+pub(super) struct Request<'a> {
+    pub(super) method: Cow<'a, str>,
+    pub(super) url: String,
+    pub(super) http_version: &'static str,
+    pub(super) cookies: Cookies<'a>,
+    pub(super) headers: HeaderFields<'a>,
+    pub(super) query_string: Query<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    post_data: Option<PostData<'a>>,
-    headers_size: i64,
-    body_size: i64,
+    pub(super) post_data: Option<PostData<'a>>,
+    pub(super) headers_size: i64,
+    pub(super) body_size: i64,
     #[serde(rename = "_trailers", skip_serializing_if = "HeaderFields::is_empty")]
-    trailers: HeaderFields<'a>,
+    pub(super) trailers: HeaderFields<'a>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PostData<'a> {
-    mime_type: Cow<'a, str>,
-    text: Cow<'a, str>,
+pub(super) struct PostData<'a> {
+    pub(super) mime_type: Cow<'a, str>,
+    pub(super) text: Cow<'a, str>,
     /// HAR 1.2 has `encoding` for response bodies only.
     #[serde(rename = "_encoding", skip_serializing_if = "Option::is_none")]
-    encoding: Option<&'static str>,
+    pub(super) encoding: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    comment: Option<String>,
+    pub(super) comment: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Response<'a> {
-    status: u16,
-    status_text: &'static str,
-    http_version: &'static str,
-    cookies: Cookies<'a>,
-    headers: HeaderFields<'a>,
-    content: Content<'a>,
+pub(super) struct Response<'a> {
+    pub(super) status: u16,
+    pub(super) status_text: &'static str,
+    pub(super) http_version: &'static str,
+    pub(super) cookies: Cookies<'a>,
+    pub(super) headers: HeaderFields<'a>,
+    pub(super) content: Content<'a>,
     #[serde(rename = "redirectURL")]
-    redirect_url: Cow<'a, str>,
-    headers_size: i64,
-    body_size: i64,
+    pub(super) redirect_url: Cow<'a, str>,
+    pub(super) headers_size: i64,
+    pub(super) body_size: i64,
     #[serde(rename = "_trailers", skip_serializing_if = "HeaderFields::is_empty")]
-    trailers: HeaderFields<'a>,
+    pub(super) trailers: HeaderFields<'a>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Content<'a> {
-    size: i64,
-    mime_type: Cow<'a, str>,
+pub(super) struct Content<'a> {
+    pub(super) size: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<Cow<'a, str>>,
+    pub(super) compression: Option<i64>,
+    pub(super) mime_type: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    encoding: Option<&'static str>,
+    pub(super) text: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    comment: Option<String>,
+    pub(super) encoding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) comment: Option<String>,
 }
 
 /// One side of an exchange, assembled from its parts.
@@ -144,6 +149,17 @@ impl<'a> ExchangeSide<'a> {
 
     fn field(&self, name: &'a [u8]) -> &'a [u8] {
         self.all(name).next().unwrap_or_default()
+    }
+}
+
+/// The most bytes that a body may have without its content codings.
+const MAX_DECODED: usize = 64 << 20;
+
+/// A body without its content codings, and whether it had some that could be taken off.
+pub(super) fn decoded<'a, 'b>(codings: impl Iterator<Item = &'a [u8]>, body: &'b [u8]) -> (Cow<'b, [u8]>, bool) {
+    match crate::http::decode_all(codings, body, MAX_DECODED) {
+        Some(decoded) => (Cow::Owned(decoded), true),
+        None => (Cow::Borrowed(body), false),
     }
 }
 
@@ -198,6 +214,7 @@ impl<'a> HarEntry<'a> {
             server_ip_address,
             connection,
             comment: notes.join("; "),
+            web_socket_messages: None,
         }
     }
 }
@@ -206,7 +223,9 @@ fn request_of<'a>(side: &ExchangeSide<'a>, track: &Track, version: &'static str)
     let target = side.pseudo(b":path");
     let (body_size, missing) = true_size(track, false);
     let post_data = (!side.body.is_empty()).then(|| {
-        let (text, is_base64) = body(side.body.clone());
+        let (bytes, is_decoded) = decoded(side.all(b"content-encoding"), &side.body);
+        let bytes = if is_decoded { Cow::Owned(bytes.into_owned()) } else { side.body.clone() };
+        let (text, is_base64) = body(bytes);
         let comment = match (is_base64, missing) {
             (true, Some(missing)) => Some(format!("base64; {missing}")),
             (true, None) => Some("base64".to_owned()),
@@ -234,11 +253,24 @@ fn response_of<'a>(side: &ExchangeSide<'a>, tracks: &[Track; 2], version: &'stat
     let bodiless = tracks[0].is_head_request() || track.is_bodiless();
     let (size, comment) = true_size(track, bodiless);
     let content = if side.body.is_empty() {
-        Content { size, mime_type: lossy(side.field(b"content-type")), text: None, encoding: None, comment }
+        let mime_type = lossy(side.field(b"content-type"));
+        Content { size, compression: None, mime_type, text: None, encoding: None, comment }
     } else {
-        let (text, is_base64) = body(side.body.clone());
-        let encoding = is_base64.then_some("base64");
-        Content { size, mime_type: lossy(side.field(b"content-type")), text: Some(text), encoding, comment }
+        let (bytes, is_decoded) = decoded(side.all(b"content-encoding"), &side.body);
+        let len = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+        let compression = (is_decoded && comment.is_none()).then(|| len - size);
+        let (text, is_base64) = match is_decoded {
+            true => body(Cow::Owned(bytes.into_owned())),
+            false => body(side.body.clone()),
+        };
+        Content {
+            size: if is_decoded { len } else { size },
+            compression,
+            mime_type: lossy(side.field(b"content-type")),
+            text: Some(text),
+            encoding: is_base64.then_some("base64"),
+            comment,
+        }
     };
     let status = str::from_utf8(side.pseudo(b":status")).ok().and_then(|status| status.parse().ok()).unwrap_or(0);
     Response {

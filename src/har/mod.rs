@@ -1,4 +1,4 @@
-//! HTTP tap traces as HAR 1.2, the format of browsers' network panels: one JSON object for all exchanges, written
+//! Exchanges as HAR 1.2, the format of browsers' network panels: one JSON object for all exchanges, written
 //! entry by entry as exchanges end.
 //!
 //! [`Exchanges`] collects the request and the response of an exchange, [`Har`] writes them:
@@ -34,6 +34,7 @@
 
 mod entry;
 mod exchanges;
+mod socket;
 mod text;
 
 pub use exchanges::Exchanges;
@@ -43,6 +44,7 @@ use std::io::{self, Write as _};
 use self::entry::HarEntry;
 use crate::{
     capture::{Destination, Output, OutputError, OutputOptions, PacketBuffer},
+    http::Exchange,
     timeline::{HttpOptions, Track},
     trace::MessageView,
 };
@@ -131,9 +133,22 @@ impl Har {
     /// [`OutputError`] if the destination cannot be written.
     pub fn entry(&mut self, name: &str, view: MessageView<'_>, tracks: &[Track; 2]) -> Result<(), OutputError> {
         let entry = HarEntry::new(name, view, tracks, self.options, self.start_time);
+        self.write(&entry)
+    }
+
+    /// Adds an exchange that was read out of the bytes of a socket, of the trace file called `name`.
+    ///
+    /// # Errors
+    /// [`OutputError`] if the destination cannot be written.
+    pub fn exchange(&mut self, name: &str, exchange: &Exchange) -> Result<(), OutputError> {
+        let entry = HarEntry::of_exchange(name, exchange, self.start_time);
+        self.write(&entry)
+    }
+
+    fn write(&mut self, entry: &HarEntry<'_>) -> Result<(), OutputError> {
         let mut chunks = Chunks { har: self, failed: None };
         let separator: &[u8] = if chunks.har.entries == 0 { b"\n" } else { b",\n" };
-        let written = chunks.write_all(separator).is_ok() && serde_json::to_writer(&mut chunks, &entry).is_ok();
+        let written = chunks.write_all(separator).is_ok() && serde_json::to_writer(&mut chunks, entry).is_ok();
         match (chunks.failed, written) {
             (Some(error), _) => Err(error),
             (None, written) => {

@@ -17,23 +17,26 @@ const MAX_CODINGS: usize = 4;
 #[must_use]
 pub fn decoded(message: &HttpMessage, limit: usize) -> Cow<'_, [u8]> {
     let kept = &message.body[..message.body.len().min(limit)];
-    let values = message.fields.all("content-encoding").flat_map(|value| value.split(|byte| *byte == b','));
+    decode_all(message.fields.all("content-encoding"), kept, limit).map_or(Cow::Borrowed(kept), Cow::Owned)
+}
+
+/// A body without the codings in these values of `content-encoding`, at most `limit` bytes of it. `None` if there are no
+/// codings, one is not known, or the bytes contradict them.
+pub(crate) fn decode_all<'a>(values: impl Iterator<Item = &'a [u8]>, body: &[u8], limit: usize) -> Option<Vec<u8>> {
     let codings: Vec<_> = values
+        .flat_map(|value| value.split(|byte| *byte == b','))
         .map(|coding| coding.trim_ascii().to_ascii_lowercase())
         .filter(|coding| !coding.is_empty() && coding != b"identity")
         .take(MAX_CODINGS + 1)
         .collect();
-    if codings.is_empty() || codings.len() > MAX_CODINGS || kept.is_empty() {
-        return Cow::Borrowed(kept);
+    if codings.is_empty() || codings.len() > MAX_CODINGS || body.is_empty() {
+        return None;
     }
-    let mut body = Cow::Borrowed(kept);
+    let mut decoded = Cow::Borrowed(body);
     for coding in codings.iter().rev() {
-        match decode(coding, &body, limit) {
-            Some(decoded) => body = Cow::Owned(decoded),
-            None => return Cow::Borrowed(kept),
-        }
+        decoded = Cow::Owned(decode(coding, &decoded, limit)?);
     }
-    body
+    Some(decoded.into_owned())
 }
 
 fn decode(coding: &[u8], body: &[u8], limit: usize) -> Option<Vec<u8>> {
@@ -41,6 +44,7 @@ fn decode(coding: &[u8], body: &[u8], limit: usize) -> Option<Vec<u8>> {
         b"gzip" | b"x-gzip" => read(MultiGzDecoder::new(body), limit),
         // The coding is zlib's format, but some senders leave its head out.
         b"deflate" => read(ZlibDecoder::new(body), limit).or_else(|| read(DeflateDecoder::new(body), limit)),
+        b"br" => read(brotli_decompressor::Decompressor::new(body, 4096), limit),
         #[cfg(feature = "zstd")]
         b"zstd" => {
             let mut decoder = zstd::stream::read::Decoder::new(body).ok()?;

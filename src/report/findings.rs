@@ -67,7 +67,6 @@ fn fact(fact: &Fact) -> String {
         Fact::UnknownFields { times: count } => {
             format!("more fields are unknown to this version, {}", times(*count))
         }
-        Fact::SocketTrace(kind) => format!("a socket trace ({}); HAR is for HTTP tap traces", kind.field_name()),
         Fact::ManyConnections { limit } => format!(
             "more connections are open at once than the {limit} that --max-connections allows; the oldest are given up"
         ),

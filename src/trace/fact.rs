@@ -86,8 +86,6 @@ pub enum Fact {
         /// How often they occur.
         times: u64,
     },
-    /// A socket trace where an HTTP trace is needed.
-    SocketTrace(TraceKind),
     /// More connections are open at once than the limit allows.
     ManyConnections {
         /// How many may be open.
@@ -305,7 +303,6 @@ impl Fact {
             Self::BadTimes { .. } | Self::LateTime | Self::NoTime => Code::BadTime,
             Self::MixedKinds(_) => Code::MixedKinds,
             Self::UnknownField(_) | Self::UnknownFields { .. } => Code::UnknownField,
-            Self::SocketTrace(_) => Code::SocketTrace,
             Self::ManyConnections { .. } => Code::TooManyConnections,
             Self::TimeBackwards { .. } => Code::TimeBackwards,
             Self::LostBytes { .. } => Code::LostBytes,

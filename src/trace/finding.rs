@@ -35,8 +35,6 @@ pub enum Code {
     CutOff,
     /// The source could not be read any further.
     ReadFailed,
-    /// A socket trace where an HTTP tap trace is needed.
-    SocketTrace,
     /// A port outside 0 to 65535.
     BadPort,
     /// An address that is neither IPv4 nor IPv6.
@@ -99,7 +97,6 @@ impl Code {
             Self::Undecodable => "undecodable",
             Self::CutOff => "cut-off",
             Self::ReadFailed => "read-failed",
-            Self::SocketTrace => "socket-trace",
             Self::BadPort => "bad-port",
             Self::BadAddress => "bad-address",
             Self::BadTime => "bad-time",
@@ -136,7 +133,6 @@ impl Code {
             Self::Undecodable
             | Self::CutOff
             | Self::ReadFailed
-            | Self::SocketTrace
             | Self::BadPort
             | Self::BadAddress
             | Self::BadTime

@@ -566,24 +566,6 @@ fn har_is_what_the_trace_says() {
     assert_eq!(other["log"]["entries"][0]["request"], entry["request"]);
 }
 
-#[test]
-fn har_of_socket_traces_is_refused() {
-    let dir = Dir::new("har-refused");
-    let sample = crate::manifest::sample("1.40.0/h1_buf_PROTO_BINARY_4");
-    let output = dir.join("out.har");
-    let run =
-        convert(&[], &sample.path, &output).run().expect_status(2).expect_stderr("holds socket traces; HAR is for");
-    assert!(run.stdout.is_empty() && dir.names().is_empty(), "{run:?}");
-    let run = tap2pcap().args(&["-F", "har", "-", "-"]).stdin(sample.bytes()).run().expect_status(2);
-    assert!(run.stdout.is_empty(), "{run:?}");
-    // Socket traces between HTTP traces are damage.
-    let mixed =
-        [sample.bytes(), Dress::Binary.file(&[buffered(message(&GET, "", &[]), message(&OK, "", &[]))])].concat();
-    let input = dir.create("mixed_1.pb", mixed);
-    convert(&[], &input, &output).run().expect_status(1).expect_stderr("error: ").expect_stderr("a socket trace");
-    assert!(output.exists());
-}
-
 /// The clock for made-up times stops at the latest time that the format holds.
 #[test]
 fn made_up_times_never_go_back_at_the_end_of_time() {

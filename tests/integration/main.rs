@@ -21,6 +21,7 @@ mod filter;
 mod fixture;
 mod formats;
 mod grpc_cut;
+mod har;
 mod http;
 mod http2;
 mod http_replay;

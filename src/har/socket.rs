@@ -1,0 +1,240 @@
+//! An exchange that was read out of a socket's bytes as an entry of HAR.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::{
+    entry::{Cache, Content, HarEntry, PostData, Request, Response, Timings, decoded},
+    text::{Cookies, HeaderFields, Query, body, lossy, url},
+};
+use crate::{
+    http::{Exchange, Fields, HttpMessage, WebSocketFrame},
+    timeline::reason_phrase,
+    trace::{Address, HttpSide, Nanos, rfc3339},
+};
+
+/// A WebSocket message, as Chromium exports it.
+#[derive(Debug, Serialize)]
+pub(super) struct WebSocketMessage<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Seconds since 1970.
+    time: f64,
+    opcode: u8,
+    /// Text, or base64 for binary messages.
+    data: Cow<'a, str>,
+}
+
+fn pairs(fields: &Fields) -> HeaderFields<'_> {
+    HeaderFields(fields.iter().collect())
+}
+
+fn milliseconds(nanos: Nanos) -> f64 {
+    nanos as f64 / 1e6
+}
+
+/// How long the parts took. Together they are the exchange's duration: a response that began before the request had
+/// ended leaves no time for waiting.
+fn timings(exchange: &Exchange) -> Timings {
+    let Exchange { request, response, .. } = exchange;
+    let (Some(began), Some(answered)) = (request.began, response.began) else {
+        return Timings { send: 0.0, wait: 0.0, receive: 0.0 };
+    };
+    let sent = request.ended.unwrap_or(began).clamp(began, answered.max(began));
+    let ended = response.ended.unwrap_or(answered);
+    Timings {
+        send: milliseconds(sent.saturating_sub(began)),
+        wait: milliseconds(answered.saturating_sub(sent)),
+        receive: milliseconds(ended.saturating_sub(answered)),
+    }
+}
+
+/// The size of a body, and what to say if not all of it is in the trace.
+fn size(message: &HttpMessage) -> (i64, Option<String>) {
+    let here = message.body.len() as u64;
+    let Some(size) = message.size() else {
+        return (-1, Some(format!("{here} bytes are here; how many there were is not known")));
+    };
+    let comment = (here < size).then(|| format!("{here} of the {size} bytes are here"));
+    (i64::try_from(size).unwrap_or(i64::MAX), comment)
+}
+
+fn join(notes: Vec<String>) -> Option<String> {
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// What to say of gRPC's messages in a body.
+fn grpc(exchange: &Exchange, side: HttpSide) -> Option<String> {
+    let messages = exchange.grpc.as_ref()?.messages[side.index()];
+    let more = if messages.uncounted { " and more" } else { "" };
+    Some(format!("gRPC messages: {}{more}", messages.count))
+}
+
+fn text_of<'a>(exchange: &Exchange, bytes: Cow<'a, [u8]>) -> (Cow<'a, str>, bool) {
+    // Messages have binary prefixes, even where all bytes happen to be text.
+    if exchange.grpc.is_some() {
+        return (Cow::Owned(base64_simd::STANDARD.encode_to_string(&bytes)), true);
+    }
+    body(bytes)
+}
+
+impl<'a> HarEntry<'a> {
+    /// The entry of an exchange.
+    pub(super) fn of_exchange(name: &str, exchange: &'a Exchange, start_time: Nanos) -> Self {
+        let Exchange { request, response, connection, .. } = exchange;
+        let mut notes = vec![format!("from {name}, trace_id {}", connection.trace_id)];
+        let date = response.fields.get("date").and_then(|date| str::from_utf8(date).ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let started = request.began.or(response.began).filter(|time| *time > 0).map(rfc3339).or_else(|| {
+            notes.push("the trace has no time; this one is made up".to_owned());
+            date.map(|date| prost_types::Timestamp::from(date).to_string())
+        });
+        for (side, message) in [("request", request), ("response", response)] {
+            if !message.has_head {
+                notes.push(format!("the trace has no {side}"));
+            } else if !message.complete {
+                notes.push(format!("the trace has not all of the {side}"));
+            }
+        }
+        let version = exchange.protocol.unwrap_or("HTTP/1.1");
+        let timings = timings(exchange);
+        let code = exchange.code.unwrap_or(0);
+        let (request_size, request_cut) = size(request);
+        let (response_size, response_cut) = size(response);
+        let target = exchange.path.as_deref().unwrap_or_default();
+        let is_web_socket = exchange.web_socket.is_some();
+        let post_data = (!request.body.is_empty() && !is_web_socket).then(|| {
+            let (bytes, is_decoded) = decoded(request.fields.all("content-encoding"), &request.body);
+            let (text, is_base64) = text_of(exchange, bytes);
+            let mut notes = Vec::new();
+            notes.extend(is_base64.then(|| "base64".to_owned()));
+            notes.extend(is_decoded.then(|| "without its content coding".to_owned()));
+            notes.extend(grpc(exchange, HttpSide::Request));
+            notes.extend(request_cut);
+            let mime_type = lossy(request.fields.get("content-type").unwrap_or_default());
+            PostData { mime_type, text, encoding: is_base64.then_some("base64"), comment: join(notes) }
+        });
+        let mime_type = lossy(response.fields.get("content-type").unwrap_or_default());
+        let mut notes_on_body: Vec<String> = grpc(exchange, HttpSide::Response).into_iter().collect();
+        notes_on_body.extend(response_cut);
+        let content = if response.body.is_empty() || is_web_socket {
+            let comment = join(notes_on_body);
+            Content { size: response_size.max(0), compression: None, mime_type, text: None, encoding: None, comment }
+        } else {
+            let (bytes, is_decoded) = decoded(response.fields.all("content-encoding"), &response.body);
+            let len = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+            let whole = response_size == i64::try_from(response.body.len()).unwrap_or(i64::MAX);
+            let (text, is_base64) = text_of(exchange, bytes);
+            Content {
+                size: if is_decoded { len } else { response_size.max(0) },
+                compression: (is_decoded && whole).then(|| len - response_size),
+                mime_type,
+                text: Some(text),
+                encoding: is_base64.then_some("base64"),
+                comment: join(notes_on_body),
+            }
+        };
+        let port = |address: &Option<Address>| match address {
+            Some(Address::Socket { port, .. }) => port.map(|port| port.to_string()),
+            _ => None,
+        };
+        let ip = |address: &Option<Address>| match address {
+            Some(Address::Socket { address, .. }) => address.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_string()),
+            _ => None,
+        };
+        Self {
+            started_date_time: started.unwrap_or_else(|| rfc3339(start_time)),
+            time: timings.send + timings.wait + timings.receive,
+            request: Request {
+                method: lossy(exchange.method.as_deref().unwrap_or_default()),
+                url: url(
+                    exchange.scheme.as_deref().unwrap_or_default(),
+                    exchange.host.as_deref().unwrap_or_default(),
+                    target,
+                ),
+                http_version: version,
+                cookies: Cookies::Request(request.fields.all("cookie").collect()),
+                headers: pairs(&request.fields),
+                query_string: Query(target),
+                post_data,
+                headers_size: -1,
+                body_size: request_size,
+                trailers: pairs(&request.trailers),
+            },
+            response: Response {
+                status: code,
+                status_text: reason_phrase(code),
+                http_version: version,
+                cookies: Cookies::Response(response.fields.all("set-cookie").collect()),
+                headers: pairs(&response.fields),
+                content,
+                redirect_url: lossy(response.fields.get("location").unwrap_or_default()),
+                headers_size: -1,
+                body_size: response_size,
+                trailers: pairs(&response.trailers),
+            },
+            cache: Cache {},
+            timings,
+            server_ip_address: ip(&connection.destination),
+            connection: port(&connection.source),
+            comment: notes.join("; "),
+            web_socket_messages: web_socket_messages(exchange),
+        }
+    }
+}
+
+/// The messages of a WebSocket connection, as far as their bytes are kept.
+fn web_socket_messages(exchange: &Exchange) -> Option<Vec<WebSocketMessage<'static>>> {
+    let web_socket = exchange.web_socket.as_deref()?;
+    let mut rest = [exchange.request.body.as_slice(), exchange.response.body.as_slice()];
+    // The opcode and the bytes of a message whose last frame has not come.
+    let mut begun: [(u8, Vec<u8>); 2] = Default::default();
+    let mut messages = Vec::new();
+    for frame in &web_socket.frames {
+        let index = frame.side.index();
+        let Some(payload) = payload(&mut rest[index], frame) else {
+            rest[index] = &[];
+            continue;
+        };
+        // Control frames may come between the frames of a message (RFC 6455 section 5.5).
+        if frame.opcode >= 8 {
+            continue;
+        }
+        let (opcode, bytes) = &mut begun[index];
+        if frame.opcode != 0 {
+            *opcode = frame.opcode;
+            bytes.clear();
+        }
+        bytes.extend(payload);
+        if frame.last {
+            let bytes = std::mem::take(bytes);
+            let data = match (*opcode, String::from_utf8(bytes)) {
+                (1, Ok(text)) => text,
+                (_, bytes) => {
+                    let bytes = bytes.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes);
+                    base64_simd::STANDARD.encode_to_string(bytes)
+                }
+            };
+            let kind = if frame.side == HttpSide::Request { "send" } else { "receive" };
+            let time = frame.time as f64 / 1e9;
+            messages.push(WebSocketMessage { kind, time, opcode: *opcode, data: Cow::Owned(data) });
+        }
+    }
+    Some(messages)
+}
+
+/// The payload of a side's next frame (RFC 6455 section 5.2), unmasked; `None` if its bytes are not all here.
+fn payload(rest: &mut &[u8], frame: &WebSocketFrame) -> Option<Vec<u8>> {
+    let [_, second, after @ ..] = *rest else { return None };
+    let extended = match second & 0x7f {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    let after = after.get(extended..)?;
+    let (mask, after) = if second & 0x80 != 0 { after.split_first_chunk::<4>()? } else { (&[0; 4], after) };
+    let (payload, after) = after.split_at_checked(usize::try_from(frame.bytes).ok()?)?;
+    *rest = after;
+    Some(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect())
+}
