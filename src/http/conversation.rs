@@ -1,13 +1,13 @@
 //! One connection: finds out what it speaks, and passes its bytes on to the right parser.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Context, HttpItem, Loss, MAX_REPORTS, Shared,
     exchange::{HttpConnection, HttpConnectionEnd},
     h1::Http1,
     h2::{Http2, frame::FrameHead},
-    sniff::{self, Guess},
+    sniff::{self, Guess, ProxyHeader},
 };
 use crate::{
     timeline::{Data, Direction, Entry, EntryKind, Opening, Role, TimesFrom, TrueLength},
@@ -261,6 +261,26 @@ impl Conversation {
         }
         let index = direction.index();
         let waiting = &mut self.waiting[index];
+        let is_beginning = self.bytes[index] == (waiting.bytes.len() + bytes.len()) as u64 && !waiting.lost;
+        if is_beginning {
+            let mut all = Cow::Borrowed(bytes);
+            if !waiting.bytes.is_empty() {
+                all = Cow::Owned([waiting.bytes.as_slice(), bytes].concat());
+            }
+            match sniff::proxy_header(&all) {
+                ProxyHeader::Absent => {}
+                ProxyHeader::Open => {
+                    waiting.began.get_or_insert((context.time, context.place));
+                    waiting.bytes = all.into_owned();
+                    return;
+                }
+                ProxyHeader::Whole(len) => {
+                    *waiting = Waiting::default();
+                    self.client = direction;
+                    return self.decide(context, direction, &all[len..]);
+                }
+            }
+        }
         let fresh = waiting.bytes.is_empty();
         let guess = if fresh {
             sniff::first_bytes(bytes)

@@ -98,6 +98,16 @@ impl Filter {
     /// # Errors
     /// It is not CEL, or it names an attribute or a function that there is not.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
+        check_size(text)?;
+        let failed = || FilterError { column: 1, message: "the expression cannot be parsed".to_owned() };
+        std::thread::scope(|scope| {
+            let builder = std::thread::Builder::new().stack_size(STACK);
+            let thread = builder.spawn_scoped(scope, || Self::compile(text)).map_err(|_| failed())?;
+            thread.join().map_err(|_| failed())?
+        })
+    }
+
+    fn compile(text: &str) -> Result<Self, FilterError> {
         let env = Arc::new(Env::stdlib());
         let (mut expr, source) =
             env.parser().enable_optional_syntax(false).parse_with_source_info(text).map_err(|errors| {
@@ -109,6 +119,7 @@ impl Filter {
             })?;
         let mut preparation = Preparation {
             source: &source,
+            depth: 0,
             bound: Vec::new(),
             attributes: Vec::new(),
             constants: Vec::new(),
@@ -184,6 +195,42 @@ impl Filter {
         context.set_variable_resolver(&variables);
         self.root.holds(self, &context)
     }
+}
+
+/// How deep brackets may be nested in an expression, and how many operators it may have. The parser calls itself for each
+/// of them.
+const MAX_DEPTH: usize = 32;
+const MAX_OPERATORS: usize = 400;
+
+/// How deep the parsed expression may be, which is evaluated on the stack of any thread.
+const MAX_TREE: usize = 64;
+
+/// What the parser needs in a build without optimization, for an expression at these limits.
+const STACK: usize = 48 << 20;
+
+/// Checks what would take too much of the parser's stack.
+fn check_size(text: &str) -> Result<(), FilterError> {
+    let (mut depth, mut operators, mut quote, mut escaped) = (0_usize, 0, None, false);
+    for (index, char) in text.chars().enumerate() {
+        if escaped || quote.is_some() {
+            (escaped, quote) = (!escaped && char == '\\', quote.filter(|quote| escaped || *quote != char));
+            continue;
+        }
+        match char {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            '"' | '\'' => quote = Some(char),
+            _ if "!-+*/%<>=&|?.".contains(char) => operators += 1,
+            _ => {}
+        }
+        let message = match (depth > MAX_DEPTH, operators > MAX_OPERATORS) {
+            (true, _) => format!("brackets are nested more than {MAX_DEPTH} times"),
+            (_, true) => format!("more than {MAX_OPERATORS} operators"),
+            _ => continue,
+        };
+        return Err(FilterError { column: index + 1, message });
+    }
+    Ok(())
 }
 
 /// The column of a position in text: lines count as well, because the text is one argument.
@@ -271,6 +318,7 @@ impl Filter {
 /// Finds and replaces the attributes in an expression.
 struct Preparation<'a> {
     source: &'a SourceInfo,
+    depth: usize,
     /// The variables of the macros around.
     bound: Vec<String>,
     attributes: Vec<&'static Attribute>,
@@ -289,6 +337,16 @@ impl Preparation<'_> {
     }
 
     fn expr(&mut self, expr: &mut IdedExpr) -> Result<(), FilterError> {
+        if self.depth == MAX_TREE {
+            return Err(self.error(expr.id, format!("more than {MAX_TREE} operations within each other")));
+        }
+        self.depth += 1;
+        let result = self.expr_within(expr);
+        self.depth -= 1;
+        result
+    }
+
+    fn expr_within(&mut self, expr: &mut IdedExpr) -> Result<(), FilterError> {
         let id = expr.id;
         match &mut expr.expr {
             Expr::Select(select) => {
@@ -627,6 +685,11 @@ mod tests {
         held
     }
 
+    fn holds_all(filter: &Filter) -> Result<bool, String> {
+        let exchange = exchange();
+        filter.holds(ExchangeRecord { exchange: &exchange, end: None, file: "a.pb", max_body: 100 })
+    }
+
     #[test]
     fn attributes_have_their_types() {
         for text in [
@@ -704,7 +767,19 @@ mod tests {
             "{}",
             error("request.duration > duration('1 hour')")
         );
-        assert!(Filter::parse("").is_err() && Filter::parse(&"(".repeat(10_000)).is_err());
+        assert!(Filter::parse("").is_err());
+        for part in
+            ["(", "[", "{", "!", "-", "! ", "a?", "a.", "true||", "true&&", "1+", "a?b:", "f(", "x.map(y,", "a["]
+        {
+            for count in [20, 32, 400, 10_000] {
+                assert!(Filter::parse(&part.repeat(count)).is_err(), "{part}");
+            }
+        }
+        for (part, last) in [("true||", "true"), ("true&&", "true"), ("true?true:", "true"), ("1+", "1==1")] {
+            for count in [30, 200] {
+                let _ = Filter::parse(&(part.repeat(count) + last)).map(|filter| holds_all(&filter));
+            }
+        }
     }
 
     #[test]

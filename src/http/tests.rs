@@ -848,3 +848,41 @@ proptest! {
         tap.cut_write(&server, server.len() as u64 + more).read(&client).write(&server).end();
     }
 }
+
+#[test]
+fn a_proxys_header_comes_before_the_request() {
+    let v1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n".as_slice();
+    let v2 =
+        [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".as_slice(), &[192, 0, 2, 1, 198, 51, 100, 1, 1, 2, 3, 4]].concat();
+    let request = b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n".as_slice();
+    let response = b"HTTP/1.1 204 No Content\r\n\r\n";
+    for header in [v1, &v2, b"PROXY UNKNOWN\r\n"] {
+        // In one event, in two, and cut anywhere.
+        let bytes = [header, request].concat();
+        for cut in 0..header.len() + 3 {
+            let seen = Tap::new().read(&bytes[..cut]).read(&bytes[cut..]).write(response).closed();
+            assert_eq!(seen.lines(), ["GET /a 204 ++"], "{cut}");
+            assert!(seen.facts.is_empty(), "{:?}", seen.facts);
+            assert_eq!(seen.ends[0].received, Some(bytes.len() as u64));
+        }
+        let exchange = &Tap::new().read(&bytes).write(response).closed().exchanges[0];
+        assert_eq!(exchange.request.total_size(), Some(20));
+    }
+    // What only begins like one is no header.
+    for bytes in ["PROXY things\r\n", "PROXYING / HTTP/1.1\r\n\r\n"] {
+        let _ = Tap::new().read(bytes).read(request).write(response).closed();
+    }
+    let long = format!("PROXY TCP4 {}", "1".repeat(200));
+    assert!(Tap::new().read(&long).closed().exchanges.is_empty());
+}
+
+#[test]
+fn http2_follows_a_proxys_header_too() {
+    let preface =
+        [b"PROXY TCP6 ::1 ::1 1 2\r\n".as_slice(), crate::timeline::PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    // :method GET, :scheme https, :path /
+    let headers = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x87, 0x84];
+    let response = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x89];
+    let seen = Tap::new().read(preface).read(headers).write([0, 0, 0, 4, 0, 0, 0, 0, 0]).write(response).closed();
+    assert_eq!(seen.lines(), ["GET / 204 ++"]);
+}
