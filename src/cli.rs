@@ -67,6 +67,9 @@ pub enum Command {
     /// or, with --strict, a warning; 2 nothing could be read.
     Validate(ValidateArgs),
     /// What is in traces, and how to open their captures
+    ///
+    /// Of several traces, a summary and one line for each connection; all that is known of each with -v, as of a single
+    /// trace.
     Info(InfoArgs),
     /// The HTTP requests in traces, those of socket taps included
     ///
@@ -152,9 +155,29 @@ pub struct InfoArgs {
     #[arg(long, value_name = "ROLE", default_value = AUTO, value_parser = or_auto::<Role>("By what the trace shows"))]
     pub role: OrAuto<Role>,
 
+    /// What the lines of several traces are sorted by, the greatest last
+    #[arg(long, value_enum, value_name = "KEY", default_value_t)]
+    pub sort: ConnectionKey,
+
+    /// Only the last N of the lines of several traces
+    #[arg(long, value_name = "N", value_parser = limit)]
+    pub top: Option<usize>,
+
     /// Only connections with an exchange that this CEL expression over attributes holds for
     #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
+}
+
+/// What connections are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ConnectionKey {
+    /// When it began
+    #[default]
+    Time,
+    /// How long it lasted
+    Duration,
+    /// How many bytes it carried in both directions
+    Bytes,
 }
 
 /// Arguments of `http`.

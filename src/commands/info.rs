@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -13,17 +14,21 @@ use super::{
     Status,
     error::Error,
     hints::Hints,
+    http::{
+        backlog::{Line, Sorter},
+        table::{self, Layout, Table},
+    },
     inspect::{self, Item},
     select::{self, Doubts, Selector},
     settings,
 };
 use crate::{
-    cli::InfoArgs,
+    cli::{ConnectionKey, InfoArgs},
     interrupt::Watched,
     report::{self, Reporter, print_error},
     synth::TcpMode,
     timeline::{self, AddressPair, Direction, DirectionTotals, Endpoints, Summary, Timelines},
-    trace::{Address, rfc3339},
+    trace::{Address, Nanos, rfc3339},
     untrusted::{escape, escape_json},
     words,
 };
@@ -37,6 +42,9 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
     let mut read = 0;
     let mut written = Ok(());
     unreadable.iter().for_each(|error| print_error(error));
+    // One trace, or with -v each, is shown in full; many as a table.
+    let is_table = inputs.len() > 1 && !args.inspect.json && !args.inspect.verbosity.verbose;
+    let mut many = Many::new(args.top);
     for input in &inputs {
         let options = settings::input_options(args.inspect.from, args.inspect.limits);
         let timeline = timeline::TimelineOptions {
@@ -52,12 +60,16 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
             Item::Connection(summary, endpoints, timelines) => {
                 hints.add(summary, endpoints, TcpMode::Full);
                 shown = true;
-                if written.is_ok() {
+                if is_table {
+                    if written.is_ok() {
+                        written = many.add(summary, endpoints, timelines, args.sort);
+                    }
+                } else if written.is_ok() {
                     written = write_connection(&mut out, args.inspect.json, summary, endpoints, timelines);
                 }
             }
             Item::End => {
-                if written.is_ok() && !args.inspect.json && shown {
+                if written.is_ok() && !args.inspect.json && !is_table && shown {
                     let command = pipe_command(input.path(), &hints);
                     written = writeln!(out, "  open: {}", report::for_terminal(&command));
                 }
@@ -68,6 +80,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
                 read += 1;
                 reporter.finish(input.path());
                 damaged |= reporter.errors() > 0;
+                many.trace(reporter.errors() > 0, &hints);
             }
             Err(Error::Input(error)) if input.is_found && error.is_other_json() => {
                 passed_over += 1;
@@ -84,6 +97,9 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
         }
     }
     drop(copies);
+    if is_table && written.is_ok() && read > 0 {
+        written = many.write(&mut out);
+    }
     written.and_then(|()| out.flush())?;
     if let Some(selector) = &selector {
         selector.doubts.report(settings::verbosity(args.inspect.verbosity));
@@ -94,6 +110,124 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
         (_, true) => Status::Damaged,
         (_, false) => Status::Done,
     })
+}
+
+/// What is known of many traces.
+struct Many {
+    traces: u64,
+    damaged: u64,
+    connections: u64,
+    open: u64,
+    cut: u64,
+    bytes: [u64; 2],
+    span: Option<(Nanos, Nanos)>,
+    protocols: BTreeMap<&'static str, u64>,
+    hints: Hints,
+    rows: Sorter,
+}
+
+const CONNECTIONS: Layout = Layout {
+    titles: &["TIME", "CLIENT", "SERVER", "PROTOCOL", "READ", "WROTE", "DURATION", "STATE", "TRACE"],
+    right: &[4, 5, 6],
+    flexible: 8,
+    status: None,
+};
+
+impl Many {
+    fn new(top: Option<usize>) -> Self {
+        Self {
+            traces: 0,
+            damaged: 0,
+            connections: 0,
+            open: 0,
+            cut: 0,
+            bytes: [0; 2],
+            span: None,
+            protocols: BTreeMap::new(),
+            hints: Hints::default(),
+            rows: Sorter::new(top),
+        }
+    }
+
+    fn trace(&mut self, damaged: bool, hints: &Hints) {
+        self.traces += 1;
+        self.damaged += u64::from(damaged);
+        self.hints.extend(hints);
+    }
+
+    fn add(
+        &mut self,
+        summary: &Summary,
+        endpoints: &Endpoints,
+        timelines: &Timelines,
+        sort: ConnectionKey,
+    ) -> io::Result<()> {
+        let [read, write] = summary.sides;
+        let is_cut = summary.sides.iter().any(|side| side.lost > 0 || side.open_ended > 0);
+        self.cut += u64::from(is_cut);
+        self.open += u64::from(!summary.closed);
+        for (bytes, side) in self.bytes.iter_mut().zip(summary.sides) {
+            *bytes = bytes.saturating_add(side.bytes);
+        }
+        let (first, last) = self.span.unwrap_or((summary.first, summary.last));
+        self.span = Some((first.min(summary.first), last.max(summary.last)));
+        let protocol = summary.protocol.name();
+        *self.protocols.entry(protocol).or_default() += 1;
+        let duration = summary.last.saturating_sub(summary.first);
+        let AddressPair(client, server) = endpoints.tuple(summary.opening.role);
+        let path = timelines.source().path();
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let state = match (summary.closed, is_cut) {
+            (true, false) => "closed",
+            (true, true) => "closed, cut",
+            (false, false) => "open",
+            (false, true) => "open, cut",
+        };
+        let cells = [
+            table::time(summary.first),
+            client.to_string(),
+            server.to_string(),
+            protocol.to_owned(),
+            read.bytes.to_string(),
+            write.bytes.to_string(),
+            table::duration(duration),
+            state.to_owned(),
+            report::for_terminal(&name),
+        ];
+        let key = match sort {
+            ConnectionKey::Time => summary.first,
+            ConnectionKey::Duration => duration,
+            ConnectionKey::Bytes => read.bytes.saturating_add(write.bytes),
+        };
+        // Connections with the same value keep their order.
+        let key = [key.to_be_bytes(), self.connections.to_be_bytes()].concat();
+        self.connections += 1;
+        self.rows.push(Line { key, text: table::joined(&cells), kept: Vec::new() })
+    }
+
+    /// Writes the summary, then the connections.
+    fn write(self, out: &mut impl Write) -> io::Result<()> {
+        let count = words::count;
+        let damaged = if self.damaged > 0 { format!(" ({} damaged)", self.damaged) } else { String::new() };
+        let mut notes = Vec::new();
+        notes.extend((self.open > 0).then(|| format!("{} not closed", self.open)));
+        notes.extend((self.cut > 0).then(|| format!("{} with bytes missing", self.cut)));
+        let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+        let [read, wrote] = self.bytes.map(|bytes| count(bytes, "byte"));
+        writeln!(out, "{}{damaged}, {}{notes}", count(self.traces, "trace"), count(self.connections, "connection"))?;
+        if let Some((first, last)) = self.span {
+            writeln!(out, "{} to {}; read {read}, wrote {wrote}", rfc3339(first), rfc3339(last))?;
+            let protocols: Vec<_> = self.protocols.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            writeln!(out, "protocols: {}", protocols.join(", "))?;
+            writeln!(out)?;
+            let mut table = Table::with_layout(&mut *out, CONNECTIONS);
+            self.rows.finish(|line| table.row(&line.text))?;
+            table.finish()?;
+            writeln!(out)?;
+            writeln!(out, "to see a capture of them dissected: {}", open_command(Path::new("CAPTURE"), &self.hints))?;
+        }
+        Ok(())
+    }
 }
 
 fn write_connection(

@@ -274,3 +274,41 @@ fn a_damaged_trace_is_shown_up_to_its_damage() {
     let run = tap2pcap().args(&["info", "--role", "upstream", "--json"]).arg(&good).run().expect_clean();
     assert!(run.stdout_text().contains("\"role\":\"upstream\""), "{run:?}");
 }
+
+#[test]
+fn many_traces_are_a_summary_and_a_line_for_each_connection() {
+    let dir = Dir::new("info-many");
+    let sizes = [10, 3000, 200];
+    for (index, size) in sizes.into_iter().enumerate() {
+        let time = TIME + index as u64 * 1_000_000_000;
+        let question = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(size));
+        let mut events =
+            vec![read(time, question.as_bytes()), write(time + 5_000_000, b"HTTP/1.1 204 No Content\r\n\r\n")];
+        // The last one is not closed.
+        if index < 2 {
+            events.push(closed(time + 10_000_000));
+        }
+        dir.create(&format!("t{index}.pb_length_delimited"), Dress::Delimited.file(&streamed(7, downstream(), events)));
+    }
+    let table = |options: &[&str]| {
+        let run = tap2pcap().arg("info").args(options).arg(dir.path()).run().expect_status(0);
+        run.stdout_text().to_owned()
+    };
+    let text = table(&[]);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "3 traces, 3 connections (1 not closed)");
+    assert!(lines[1].starts_with("2026-01-31T12:00:00.123456789Z to 2026-01-31T12:00:02"), "{text}");
+    assert!(lines[1].ends_with("read 3264 bytes, wrote 81 bytes"), "{text}");
+    assert_eq!(lines[2], "protocols: http1 3");
+    let order = |text: &str| -> Vec<String> {
+        let rows = text.lines().filter(|line| line.starts_with("2026-01-31 "));
+        rows.map(|line| line.split_whitespace().last().unwrap()[..2].to_owned()).collect()
+    };
+    assert_eq!(order(&text), ["t0", "t1", "t2"]);
+    assert_eq!(order(&table(&["--sort", "bytes"])), ["t0", "t2", "t1"]);
+    assert_eq!(order(&table(&["--sort", "duration", "--top", "2"])), ["t0", "t1"]);
+    assert!(lines.last().unwrap().contains("tshark -r CAPTURE"), "{text}");
+    // All of each with -v, as of one trace.
+    let long = table(&["-v"]);
+    assert_eq!((long.matches("trace_id 7").count(), long.matches("open: ").count()), (3, 3), "{long}");
+}

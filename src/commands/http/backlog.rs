@@ -134,7 +134,7 @@ impl Backlog {
 
 /// Sorts lines, or keeps those with the greatest keys.
 #[derive(Debug, Default)]
-pub(super) struct Sorter {
+pub(in crate::commands) struct Sorter {
     top: Option<usize>,
     greatest: BinaryHeap<Reverse<Line>>,
     lines: Vec<Line>,
@@ -145,11 +145,11 @@ pub(super) struct Sorter {
 
 impl Sorter {
     /// A sorter that keeps the `top` greatest lines, or all of them.
-    pub(super) fn new(top: Option<usize>) -> Self {
+    pub(in crate::commands) fn new(top: Option<usize>) -> Self {
         Self { top, ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, line: Line) -> io::Result<()> {
+    pub(in crate::commands) fn push(&mut self, line: Line) -> io::Result<()> {
         if let Some(top) = self.top {
             self.greatest.push(Reverse(line));
             if self.greatest.len() > top {
@@ -185,7 +185,7 @@ impl Sorter {
     }
 
     /// Passes on all lines in the order of their keys.
-    pub(super) fn finish(mut self, mut each: impl FnMut(Line) -> io::Result<()>) -> io::Result<()> {
+    pub(in crate::commands) fn finish(mut self, mut each: impl FnMut(Line) -> io::Result<()>) -> io::Result<()> {
         let mut lines: Vec<Line> = self.greatest.into_iter().map(|Reverse(line)| line).collect();
         lines.append(&mut self.lines);
         lines.sort_unstable();

@@ -3,7 +3,7 @@
 pub(super) mod backlog;
 mod json;
 mod stats;
-mod table;
+pub(super) mod table;
 
 use std::{
     io::{self, IsTerminal as _, Write},

@@ -12,16 +12,25 @@ use crate::{
     trace::Nanos,
 };
 
-/// The columns.
-const TITLES: [&str; 9] =
-    ["TIME", "METHOD", "HOST AND PATH", "STATUS", "SENT", "RECEIVED", "DURATION", "CLIENT", "TRACE"];
+/// How a table looks.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::commands) struct Layout {
+    /// The names of the columns.
+    pub titles: &'static [&'static str],
+    /// The columns that are aligned to the right.
+    pub right: &'static [usize],
+    /// The column that is shortened on a narrow terminal.
+    pub flexible: usize,
+    /// The column with codes of HTTP, which give it its colour.
+    pub status: Option<usize>,
+}
 
-/// The columns that are aligned to the right.
-const RIGHT: [usize; 3] = [4, 5, 6];
-
-const HOST_AND_PATH: usize = 2;
-const STATUS: usize = 3;
-const TRACE: usize = 8;
+const EXCHANGES: Layout = Layout {
+    titles: &["TIME", "METHOD", "HOST AND PATH", "STATUS", "SENT", "RECEIVED", "DURATION", "CLIENT", "TRACE"],
+    right: &[4, 5, 6],
+    flexible: 2,
+    status: Some(3),
+};
 
 /// The least that is left of the host and path on a narrow terminal.
 const LEAST: usize = 20;
@@ -58,6 +67,11 @@ pub(super) fn row(record: ExchangeRecord<'_>) -> Vec<u8> {
         client,
         for_terminal(&file),
     ];
+    joined(&cells)
+}
+
+/// The cells as one row.
+pub(in crate::commands) fn joined(cells: &[String]) -> Vec<u8> {
     cells.join(&DIVIDER.to_string()).into_bytes()
 }
 
@@ -67,7 +81,7 @@ fn escaped(bytes: &[u8]) -> String {
 }
 
 /// Milliseconds are enough for people.
-fn time(time: Nanos) -> String {
+pub(in crate::commands) fn time(time: Nanos) -> String {
     let text = rfc3339_nanos(time);
     text[..23].replace('T', " ")
 }
@@ -81,7 +95,7 @@ fn status(exchange: &Exchange) -> String {
     format!("{code}{grpc}{mark}")
 }
 
-pub(super) fn duration(nanos: Nanos) -> String {
+pub(in crate::commands) fn duration(nanos: Nanos) -> String {
     match nanos {
         0..10_000_000 => format!("{:.2} ms", nanos as f64 / 1e6),
         10_000_000..10_000_000_000 => format!("{:.0} ms", nanos as f64 / 1e6),
@@ -90,24 +104,30 @@ pub(super) fn duration(nanos: Nanos) -> String {
 }
 
 /// Prints rows below each other.
-pub(super) struct Table<W> {
+pub(in crate::commands) struct Table<W> {
     out: W,
+    layout: Layout,
     rows: Vec<Vec<String>>,
-    widths: Option<[usize; 9]>,
+    widths: Option<Vec<usize>>,
     terminal: Option<usize>,
     colour: bool,
 }
 
 impl<W: Write> Table<W> {
-    /// A table for standard output.
+    /// A table of exchanges for standard output.
     pub(super) fn new(out: W) -> Self {
+        Self::with_layout(out, EXCHANGES)
+    }
+
+    /// A table for standard output.
+    pub(in crate::commands) fn with_layout(out: W, layout: Layout) -> Self {
         let terminal = io::stdout().is_terminal().then(columns);
         // <https://no-color.org>: set and not empty.
         let colour = terminal.is_some() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { out, rows: Vec::new(), widths: None, terminal, colour }
+        Self { out, layout, rows: Vec::new(), widths: None, terminal, colour }
     }
 
-    pub(super) fn row(&mut self, row: &[u8]) -> io::Result<()> {
+    pub(in crate::commands) fn row(&mut self, row: &[u8]) -> io::Result<()> {
         let row: Vec<String> = String::from_utf8_lossy(row).split(DIVIDER).map(str::to_owned).collect();
         if self.widths.is_some() {
             return self.print(&row);
@@ -116,7 +136,7 @@ impl<W: Write> Table<W> {
         if self.rows.len() == MAX_MEASURED { self.measure() } else { Ok(()) }
     }
 
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(in crate::commands) fn finish(mut self) -> io::Result<()> {
         if self.widths.is_none() && !self.rows.is_empty() {
             self.measure()?;
         }
@@ -125,33 +145,35 @@ impl<W: Write> Table<W> {
 
     /// Decides about the widths, and prints the rows that they were measured by.
     fn measure(&mut self) -> io::Result<()> {
-        let mut widths = TITLES.map(str::len);
+        let Layout { titles, flexible, .. } = self.layout;
+        let mut widths: Vec<usize> = titles.iter().map(|title| title.len()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
         if let Some(columns) = self.terminal {
-            let others: usize = widths.iter().sum::<usize>() - widths[HOST_AND_PATH] + 2 * (widths.len() - 1);
-            widths[HOST_AND_PATH] = widths[HOST_AND_PATH].min(columns.saturating_sub(others).max(LEAST));
+            let others: usize = widths.iter().sum::<usize>() - widths[flexible] + 2 * (widths.len() - 1);
+            widths[flexible] = widths[flexible].min(columns.saturating_sub(others).max(LEAST));
         }
         self.widths = Some(widths);
-        self.print(&TITLES.map(str::to_owned))?;
+        let titles: Vec<String> = titles.iter().map(|title| (*title).to_owned()).collect();
+        self.print(&titles)?;
         std::mem::take(&mut self.rows).iter().try_for_each(|row| self.print(row))
     }
 
     fn print(&mut self, row: &[String]) -> io::Result<()> {
-        let widths = self.widths.unwrap_or_default();
+        let Layout { right, flexible, status, titles } = self.layout;
+        let widths = self.widths.as_deref().unwrap_or_default();
         let mut line = String::new();
-        for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let cell =
-                if self.terminal.is_some() && index == HOST_AND_PATH { shorten(cell, width) } else { cell.clone() };
+        for (index, (cell, width)) in row.iter().zip(widths.iter().copied()).enumerate() {
+            let cell = if self.terminal.is_some() && index == flexible { shorten(cell, width) } else { cell.clone() };
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let (before, after) = if RIGHT.contains(&index) { (padding.as_str(), "") } else { ("", padding.as_str()) };
-            let colour = if self.colour && index == STATUS { colour(&cell) } else { None };
+            let (before, after) = if right.contains(&index) { (padding.as_str(), "") } else { ("", padding.as_str()) };
+            let colour = if self.colour && Some(index) == status { colour(&cell) } else { None };
             let (on, off) = colour.map_or(("", ""), |code| (code, "\x1b[0m"));
             line.extend([before, on, cell.as_str(), off]);
-            if index != TRACE {
+            if index + 1 < titles.len() {
                 line.extend([after, "  "]);
             }
         }
@@ -198,7 +220,14 @@ mod tests {
     fn a_row_fits_the_terminal() {
         let cells = |path: &str| ["t", "GET", path, "500", "0", "12", "1 ms", "10.0.0.1:5", "a.pb"].join("\u{1f}");
         let mut out = Vec::new();
-        let mut table = Table { out: &mut out, rows: Vec::new(), widths: None, terminal: Some(90), colour: true };
+        let mut table = Table {
+            out: &mut out,
+            layout: EXCHANGES,
+            rows: Vec::new(),
+            widths: None,
+            terminal: Some(90),
+            colour: true,
+        };
         table.row(cells(&"/long".repeat(100)).as_bytes()).unwrap();
         table.row(cells("/short").as_bytes()).unwrap();
         table.finish().unwrap();
@@ -213,7 +242,8 @@ mod tests {
     #[test]
     fn numbers_are_aligned_and_text_is_not_cut_without_a_terminal() {
         let mut out = Vec::new();
-        let mut table = Table { out: &mut out, rows: Vec::new(), widths: None, terminal: None, colour: false };
+        let mut table =
+            Table { out: &mut out, layout: EXCHANGES, rows: Vec::new(), widths: None, terminal: None, colour: false };
         let path = "/long".repeat(100);
         table.row(["t", "GET", &path, "200", "0", "12", "1 ms", "c", "a.pb"].join("\u{1f}").as_bytes()).unwrap();
         table.finish().unwrap();
