@@ -24,6 +24,7 @@ for path in sys.argv[1:]:
             body = base64.b64decode(content["text"])
             assert body.startswith(b"\0\0\0\0"), (path, body)
         elif "/text" in request["url"]:
-            assert content["text"].startswith("the quick brown fox 300\n"), (path, content)
-            assert content["size"] == len(content["text"]) == 300, (path, content)
+            size = int(request["url"].partition("?n=")[2])
+            assert content["text"].startswith(f"the quick brown fox {size}\n"[:size]), (path, content)
+            assert content["size"] == len(content["text"]) == size, (path, content)
 print(f"haralyzer: {len(sys.argv) - 1} files with {entries} entries open")
