@@ -33,6 +33,7 @@ mod error;
 #[cfg(feature = "record")]
 mod http_tests;
 mod json;
+mod layers;
 mod line;
 mod messages;
 mod place;
@@ -48,6 +49,7 @@ pub use detect::{Detected, Encoding, Likeness, detect};
 pub use discover::trace_stem;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
+pub use layers::Layer;
 pub use place::InputPath;
 pub(crate) use source::Peek;
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Source, SourceOptions};

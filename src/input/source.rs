@@ -24,6 +24,7 @@ use super::{
     discover::Input,
     error::InputError,
     json::JsonDecoder,
+    layers::{self, Layer, TakenOff},
     reader,
     text::TextDecoder,
 };
@@ -89,6 +90,7 @@ pub struct Source {
     taken: usize,
     next_index: u64,
     decoded: u64,
+    layers: Vec<Layer>,
 }
 
 impl fmt::Debug for Source {
@@ -134,8 +136,9 @@ impl Source {
         let failed = |source| InputError::Read { path: path.to_owned(), source };
         let count = Arc::default();
         let counted = reader::Counted { reader, count: Arc::clone(&count) };
-        let reader = reader::unpack(Box::new(counted)).map_err(failed)?;
-        let mut source = Self::from_reader(path, reader, options)?;
+        let TakenOff { inside, layers } = layers::take_off(Box::new(counted)).map_err(failed)?;
+        let mut source = Self::from_reader(path, inside, options)?;
+        source.layers = layers;
         source.window.count_packed(count);
         Ok(source)
     }
@@ -158,6 +161,7 @@ impl Source {
             taken: 0,
             next_index: 0,
             decoded: 0,
+            layers: Vec::new(),
         };
         source.encoding = source.detect(options.encoding)?;
         source.limits.set_encoding(source.encoding);
@@ -204,6 +208,12 @@ impl Source {
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// What stood around the trace, the outermost layer first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
     }
 
     /// Messages decoded so far, including damaged ones that were partly readable.
