@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The most idle connections that are remembered. With one more, the oldest is closed and forgotten.
-const MAX_KEPT: usize = 4096;
+const MAX_KEPT: usize = 1024;
 
 /// How long a connection may be idle between two exchanges, in nanoseconds: Envoy closes it after an hour unless
 /// `common_http_protocol_options.idle_timeout` says otherwise.

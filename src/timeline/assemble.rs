@@ -5,8 +5,9 @@
 
 use super::{
     ConnectionId, Entry, EntryKind, Opening, Record, TimelineOptions,
+    entry::PayloadPlace,
     replayed::Replayed,
-    sockets::{PayloadPlace, PendingEntry, Sockets},
+    sockets::{PendingEntry, Sockets},
 };
 use crate::{
     input::{Advance, Source},
@@ -69,15 +70,26 @@ impl Timelines {
     #[must_use]
     pub fn entry(&self) -> Option<Entry<'_>> {
         let PendingEntry { connection, time, kind } = self.sockets.queue.current?;
-        let kind = kind.map(|record| {
-            let payload = match record.payload {
-                PayloadPlace::Message(span) => self.source.message().bytes(span),
-                PayloadPlace::Held => self.sockets.holding.released(),
-                PayloadPlace::Replay(start, end) => self.replayed.bytes(start, end),
-            };
-            record.with(payload, self.replayed.notes())
-        });
+        let kind = match kind {
+            // Not by `EntryKind::map`: its closure is not inlined, and small events take a fifth longer with the copies.
+            EntryKind::Data(record) => {
+                EntryKind::Data(record.with(self.payload(record.payload), self.replayed.notes()))
+            }
+            EntryKind::Opened => EntryKind::Opened,
+            EntryKind::Gap { direction, bytes, certain } => EntryKind::Gap { direction, bytes, certain },
+            EntryKind::Closed { recorded } => EntryKind::Closed { recorded },
+            EntryKind::Abandoned => EntryKind::Abandoned,
+        };
         Some(Entry { connection, time, kind })
+    }
+
+    #[inline(always)]
+    fn payload(&self, place: PayloadPlace) -> &[u8] {
+        match place {
+            PayloadPlace::Message(span) => self.source.message().bytes(span),
+            PayloadPlace::Held => self.sockets.holding.released(),
+            PayloadPlace::Replay(start, end) => self.replayed.bytes(start, end),
+        }
     }
 
     /// The time of the current entry.

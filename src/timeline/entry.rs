@@ -1,7 +1,7 @@
 //! The entries that timelines consist of.
 
 use super::{Direction, HttpOpening, Role, TimesFrom};
-use crate::trace::{Connection, Nanos, Place, ReplayNote};
+use crate::trace::{Connection, Nanos, Place, ReplayNote, Span};
 
 /// One connection of a source: a small number, which a later connection may get after this one's last entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +88,17 @@ impl TrueLength {
             Self::Unframed(length) => Self::Unframed(change(length)),
         }
     }
+}
+
+/// Where the bytes of an entry are.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::timeline) enum PayloadPlace {
+    /// In the current message.
+    Message(Span),
+    /// In the buffer of the held event that was released.
+    Held,
+    /// Start and end in the buffer of the HTTP replay.
+    Replay(usize, usize),
 }
 
 /// What is known of bytes that crossed the tapped socket. `P` is the bytes or their place, `N` the notes on them.

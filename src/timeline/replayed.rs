@@ -2,8 +2,8 @@
 
 use super::{
     ConnectionId, EntryKind, TimelineOptions,
-    http::{BytesPlace, HttpReplay, Made, MadeKind},
-    sockets::{PayloadPlace, PendingEntry},
+    http::{HttpReplay, Made, MadeKind},
+    sockets::PendingEntry,
     start_time::Start,
     table::ConnectionTable,
 };
@@ -63,11 +63,8 @@ impl Replayed {
                 }
                 MadeKind::Data(mut data) => {
                     notes = std::mem::take(&mut data.notes);
-                    let place = match data.payload {
-                        BytesPlace::Own(start, end) => PayloadPlace::Replay(start, end),
-                        BytesPlace::Message(span) => PayloadPlace::Message(span),
-                    };
-                    EntryKind::Data(data.with(place, ()))
+                    let payload = data.payload;
+                    EntryKind::Data(data.with(payload, ()))
                 }
                 // `HttpReplay::next` turns these into data.
                 MadeKind::Frames(_) => continue,

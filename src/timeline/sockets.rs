@@ -7,23 +7,15 @@ use super::{
     TrueLength,
     clock::EventClock,
     cursor::{MessageCursor, MoreInput},
+    entry::PayloadPlace,
     hold::{HeldEvent, Holding, Released, first_missing, true_length},
     role,
     table::ConnectionTable,
 };
 use crate::{
     input::Source,
-    trace::{Connection, Event, EventKind, Fact, Finding, Findings, Nanos, Span, TraceKind},
+    trace::{Connection, Event, EventKind, Fact, Finding, Findings, Nanos, TraceKind},
 };
-
-/// Where the bytes of an entry are.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum PayloadPlace {
-    Message(Span),
-    Held,
-    /// Start and end in the buffer of the HTTP replay.
-    Replay(usize, usize),
-}
 
 /// An entry without its bytes.
 #[derive(Clone, Copy, Debug)]

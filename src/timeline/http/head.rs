@@ -49,19 +49,35 @@ enum Grpc {
     WebText,
 }
 
+/// How all of gRPC's content-types begin.
+const GRPC: &[u8] = b"application/grpc";
+
 impl Grpc {
     fn of(content_type: &[u8]) -> Self {
+        // The first word rules out nearly all of them.
+        let start = content_type.trim_ascii_start().get(..GRPC.len());
+        if !start.is_some_and(|start| start.eq_ignore_ascii_case(GRPC)) {
+            return Self::No;
+        }
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         // What follows a plus sign is the encoding of the messages.
         let essence = essence.split(|byte| *byte == b'+').next().unwrap_or_default();
-        let names: [(&[u8], Self); 3] = [
-            (b"application/grpc", Self::Yes),
-            (b"application/grpc-web", Self::Web),
-            (b"application/grpc-web-text", Self::WebText),
-        ];
+        let names: [(&[u8], Self); 3] =
+            [(GRPC, Self::Yes), (b"application/grpc-web", Self::Web), (b"application/grpc-web-text", Self::WebText)];
         names.into_iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map_or(Self::No, |(_, grpc)| grpc)
     }
 }
+
+/// The lengths of the names that [`MessageHead::read`] looks for.
+const NAME_LENGTHS: [bool; 18] = {
+    let mut lengths = [false; 18];
+    let mut names: &[usize] = &[2, 4, 5, 7, 9, 10, 12, 14, 17];
+    while let [length, rest @ ..] = names {
+        lengths[*length] = true;
+        names = rest;
+    }
+    lengths
+};
 
 /// A head whose fields were read once.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +114,10 @@ impl<'a> MessageHead<'a> {
             date: None,
         };
         for (index, field) in fields.iter().enumerate() {
+            // The length of its name alone rules out most fields.
+            if !NAME_LENGTHS.get(field.key.len()).is_some_and(|has| *has) {
+                continue;
+            }
             let key = view.bytes(field.key);
             if key.first() == Some(&b':') {
                 if let Some(pseudo) = Pseudo::of(key) {
@@ -105,7 +125,6 @@ impl<'a> MessageHead<'a> {
                 }
                 continue;
             }
-            // Comparing lengths first is quick, because most fields have other names.
             match key.len() {
                 2 if key.eq_ignore_ascii_case(b"te") => {
                     head.te_trailers |= has_token(view.bytes(field.value), b"trailers");
@@ -162,7 +181,9 @@ impl<'a> MessageHead<'a> {
     /// The status, if it has three digits (RFC 9110 section 15).
     pub(super) fn status(&self) -> Option<u16> {
         match self.pseudo(Pseudo::Status)? {
-            digits @ [_, _, _] if digits.iter().all(u8::is_ascii_digit) => str::from_utf8(digits).ok()?.parse().ok(),
+            digits @ [_, _, _] if digits.iter().all(u8::is_ascii_digit) => {
+                Some(digits.iter().fold(0, |status, digit| 10 * status + u16::from(digit - b'0')))
+            }
             _ => None,
         }
     }

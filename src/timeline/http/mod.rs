@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 
 use clap::ValueEnum;
 
-pub(super) use self::out::{BytesPlace, Made, MadeKind};
+pub(super) use self::out::{Made, MadeKind};
 pub use self::track::Track;
 use self::{
     exchange::Exchange,

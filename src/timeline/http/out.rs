@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    timeline::{Direction, Opening, Record, TrueLength},
+    timeline::{Direction, Opening, Record, TrueLength, entry::PayloadPlace},
     trace::{MessageView, Nanos, Place, ReplayNote, Span},
 };
 
@@ -19,19 +19,10 @@ pub(super) const LARGE: usize = 32_000;
 /// How much memory the notes on one run may take. Notes for which a comment has room take less.
 const MAX_NOTES: usize = 32 << 10;
 
-/// Where the bytes of an entry are.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::timeline) enum BytesPlace {
-    /// Start and end in the replay's own buffer.
-    Own(usize, usize),
-    /// In the current message.
-    Message(Span),
-}
-
 #[derive(Debug)]
 pub(in crate::timeline) enum MadeKind {
     Opened(Box<Opening>),
-    Data(Record<BytesPlace, Vec<ReplayNote>>),
+    Data(Record<PayloadPlace, Vec<ReplayNote>>),
     /// A large body, which becomes several entries with data when they are read.
     Frames(Frames),
     Gap {
@@ -169,7 +160,7 @@ impl Out {
             truncated: is_last && frames.truncated,
             as_string: frames.as_string,
             notes: std::mem::take(&mut frames.notes),
-            ..Record::whole(direction, BytesPlace::Own(start, end), present)
+            ..Record::whole(direction, PayloadPlace::Replay(start, end), present)
         };
         if is_last {
             self.queue.pop_front();
@@ -249,7 +240,7 @@ impl Out {
                 truncated,
                 as_string,
                 notes,
-                ..Record::whole(at.direction, BytesPlace::Message(span), present)
+                ..Record::whole(at.direction, PayloadPlace::Message(span), present)
             };
             self.push(at, MadeKind::Data(data));
             return;
@@ -292,7 +283,7 @@ impl Out {
         record.length = true_length(present, missing);
         record.framing = present - body as u64;
         let notes = std::mem::take(&mut record.notes);
-        self.push(at, MadeKind::Data(record.with(BytesPlace::Own(start, end), notes)));
+        self.push(at, MadeKind::Data(record.with(PayloadPlace::Replay(start, end), notes)));
     }
 
     pub(super) fn push(&mut self, at: Sending, kind: MadeKind) {
