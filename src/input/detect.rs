@@ -2,6 +2,7 @@
 //!
 //! Extensions get lost in practice, and Envoy gives both JSON encodings the same one.
 
+mod enveloped;
 mod evidence;
 #[cfg(test)]
 mod tests;
@@ -11,8 +12,15 @@ use std::{fmt, path::Path};
 use clap::ValueEnum;
 use memchr::memmem;
 
+pub use self::enveloped::FieldPath;
+pub(super) use self::enveloped::holds_trace;
 use self::evidence::Evidence;
-use super::{binary::BinaryDecoder, delimited::DelimitedDecoder, discover::unpacked, wire::Scanner};
+use super::{
+    binary::BinaryDecoder,
+    delimited::DelimitedDecoder,
+    discover::unpacked,
+    wire::{Scanner, WireFraming},
+};
 use crate::trace::{TraceKind, WireFault};
 
 /// The encodings of a trace file. The two JSON ones differ only in the field that holds a body.
@@ -60,6 +68,13 @@ impl Encoding {
 pub enum Detected {
     /// One of the five encodings.
     Trace(Encoding),
+    /// Protobuf messages that hold traces.
+    Enveloped {
+        /// How those messages are framed: [`Encoding::Binary`] or [`Encoding::Delimited`].
+        encoding: Encoding,
+        /// Where the traces are in them.
+        path: FieldPath,
+    },
     /// Something else.
     Other(Likeness),
 }
@@ -149,6 +164,7 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
         (Some(binary), Some(delimited)) if delimited < binary => Some(Encoding::Delimited),
         (Some(_), _) => Some(Encoding::Binary),
         (None, Some(_)) => Some(Encoding::Delimited),
+        (None, None) if let Some(enveloped) = enveloped(head, more) => return Some(enveloped),
         (None, None) if more => None,
         // It may be a trace, but there is too little of it to tell it from other protobuf messages. The name decides.
         (None, None) => match by_name {
@@ -162,6 +178,18 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
         None if more => None,
         None => Some(Detected::Other(if is_json { Likeness::OtherJson } else { looks_like(head) })),
     }
+}
+
+/// Protobuf messages that hold traces, framed as `TraceWrapper` is in either encoding.
+fn enveloped(head: &[u8], more: bool) -> Option<Detected> {
+    let bare = enveloped::find(WireFraming::Bare, head, more);
+    let delimited = enveloped::find(WireFraming::Delimited, head, more);
+    match (bare, delimited) {
+        (Some(bare), Some(delimited)) if delimited.at < bare.at => Some((Encoding::Delimited, delimited)),
+        (Some(bare), _) => Some((Encoding::Binary, bare)),
+        (None, delimited) => delimited.map(|found| (Encoding::Delimited, found)),
+    }
+    .map(|(encoding, found)| Detected::Enveloped { encoding, path: found.path })
 }
 
 fn after_blanks(head: &[u8]) -> &[u8] {

@@ -28,6 +28,7 @@ mod decode;
 mod delimited;
 mod detect;
 mod discover;
+mod enveloped;
 mod error;
 #[cfg(test)]
 #[cfg(feature = "record")]
@@ -45,7 +46,7 @@ mod source;
 mod text;
 mod wire;
 
-pub use detect::{Detected, Encoding, Likeness, detect};
+pub use detect::{Detected, Encoding, FieldPath, Likeness, detect};
 pub use discover::trace_stem;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;

@@ -42,6 +42,10 @@ impl Evidence {
                     evidence.bad += usize::from(!fault.is_cut_off());
                     (start, end)
                 }
+                Step::Zeros { end, .. } => {
+                    at += end;
+                    continue;
+                }
                 Step::NeedMore { .. } | Step::End => {
                     evidence.fields(&out);
                     break;
@@ -59,6 +63,11 @@ impl Evidence {
 
     pub(super) fn found_at(&self) -> Option<usize> {
         self.found_at
+    }
+
+    /// Whether anything speaks against a trace.
+    pub(super) fn is_contradicted(&self) -> bool {
+        self.bad > 0
     }
 
     /// Whether it may be a trace because nothing speaks against it, even if nothing speaks for it.

@@ -4,6 +4,7 @@
 //! None of them needs more memory than its buffer, and a live stream flows through all of them.
 
 mod chunked;
+mod grpc;
 mod http_response;
 mod packed;
 #[cfg(test)]
@@ -36,6 +37,10 @@ pub enum Layer {
     Chunked,
     /// Text in UTF-16, as PowerShell's redirection writes it.
     Utf16,
+    /// A protobuf message of another type, such as `envoy.service.tap.v3.StreamTapsRequest`.
+    ProtobufEnvelope,
+    /// gRPC's framing of messages.
+    Grpc,
 }
 
 impl fmt::Display for Layer {
@@ -46,6 +51,8 @@ impl fmt::Display for Layer {
             Self::HttpResponse => "an HTTP response",
             Self::Chunked => "chunked coding",
             Self::Utf16 => "UTF-16",
+            Self::ProtobufEnvelope => "a protobuf message",
+            Self::Grpc => "gRPC frames",
         })
     }
 }
@@ -76,7 +83,7 @@ impl Match {
 }
 
 impl Layer {
-    const ALL: [Self; 5] = [Self::Gzip, Self::Zstandard, Self::HttpResponse, Self::Chunked, Self::Utf16];
+    const ALL: [Self; 6] = [Self::Gzip, Self::Zstandard, Self::HttpResponse, Self::Chunked, Self::Utf16, Self::Grpc];
 
     fn matches(self, head: &[u8]) -> Match {
         match self {
@@ -85,6 +92,9 @@ impl Layer {
             Self::HttpResponse => http_response::matches(head),
             Self::Chunked => chunked::matches(head),
             Self::Utf16 => utf16::matches(head),
+            // Only the decoder knows where the traces are, so it skips the rest.
+            Self::ProtobufEnvelope => Match::No,
+            Self::Grpc => grpc::matches(head),
         }
     }
 
@@ -96,6 +106,8 @@ impl Layer {
             Self::HttpResponse => Box::new(inside),
             Self::Chunked => Box::new(chunked::Chunked::new(inside)),
             Self::Utf16 => Box::new(utf16::Utf16::new(inside)),
+            Self::ProtobufEnvelope => Box::new(inside),
+            Self::Grpc => Box::new(grpc::Grpc::new(inside)),
         })
     }
 }
