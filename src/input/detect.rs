@@ -19,6 +19,7 @@ use super::{
     binary::BinaryDecoder,
     delimited::DelimitedDecoder,
     discover::unpacked,
+    outline::{InString, Outline, wrapper_key},
     wire::{Scanner, WireFraming},
 };
 use crate::trace::{TraceKind, WireFault};
@@ -196,27 +197,25 @@ fn after_blanks(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
 }
 
-/// The fields of `TraceWrapper` that hold a trace, in both spellings of JSON.
-const NAMES: [&str; 8] = [
-    "http_buffered_trace",
-    "http_streamed_trace_segment",
-    "socket_buffered_trace",
-    "socket_streamed_trace_segment",
-    "httpBufferedTrace",
-    "httpStreamedTraceSegment",
-    "socketBufferedTrace",
-    "socketStreamedTraceSegment",
-];
-
-/// Whether one of the names is a key in the head: in quotes and before a colon. It need not be the first key, because a
-/// newer Envoy may write others before it.
+/// Whether an object of the head has a key of `TraceWrapper`, directly in it and before a colon. It need not be the first
+/// key, because a newer Envoy may write others before it.
 fn has_key(head: &[u8]) -> bool {
-    NAMES.iter().any(|name| {
-        memmem::find_iter(head, name.as_bytes()).any(|at| {
-            let after = head[at + name.len()..].strip_prefix(b"\"").unwrap_or_default();
-            head[..at].ends_with(b"\"") && after.trim_ascii_start().starts_with(b":")
-        })
-    })
+    let mut outline = Outline::default();
+    let mut at = 0;
+    while let Some(byte) = head.get(at) {
+        at += 1;
+        if *byte != b'"' {
+            outline.byte(*byte);
+            continue;
+        }
+        if outline.depth() == 1 && outline.at_key() && wrapper_key(&head[at - 1..]).is_ok() {
+            return true;
+        }
+        outline.string();
+        let Some(len) = InString::default().end(&head[at..]) else { return false };
+        at += len;
+    }
+    false
 }
 
 /// Whether one of the names is a field in the head: a whole word before an opening brace.

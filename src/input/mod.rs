@@ -37,6 +37,7 @@ mod json;
 mod layers;
 mod line;
 mod messages;
+mod outline;
 mod place;
 mod reader;
 mod schema;

@@ -139,7 +139,10 @@ impl Source {
         let count = Arc::default();
         let counted = reader::Counted { reader, count: Arc::clone(&count) };
         let TakenOff { inside, layers } = layers::take_off(Box::new(counted)).map_err(failed)?;
-        let mut source = Self::from_reader(path, inside, options)?;
+        // The layer has seen a trace, however far into the source that is.
+        let is_json = layers.last() == Some(&Layer::JsonEnvelope);
+        let encoding = options.encoding.or(is_json.then_some(Encoding::Json));
+        let mut source = Self::from_reader(path, inside, SourceOptions { encoding, ..options })?;
         source.layers.splice(0..0, layers);
         source.window.count_packed(count);
         Ok(source)

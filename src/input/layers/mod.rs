@@ -4,6 +4,7 @@
 //! None of them needs more memory than its buffer, and a live stream flows through all of them.
 
 mod chunked;
+mod envelope;
 mod grpc;
 mod http_response;
 mod packed;
@@ -41,6 +42,8 @@ pub enum Layer {
     ProtobufEnvelope,
     /// gRPC's framing of messages.
     Grpc,
+    /// JSON around traces: an array, or an object that holds them somewhere.
+    JsonEnvelope,
 }
 
 impl fmt::Display for Layer {
@@ -53,6 +56,7 @@ impl fmt::Display for Layer {
             Self::Utf16 => "UTF-16",
             Self::ProtobufEnvelope => "a protobuf message",
             Self::Grpc => "gRPC frames",
+            Self::JsonEnvelope => "a JSON envelope",
         })
     }
 }
@@ -83,7 +87,8 @@ impl Match {
 }
 
 impl Layer {
-    const ALL: [Self; 6] = [Self::Gzip, Self::Zstandard, Self::HttpResponse, Self::Chunked, Self::Utf16, Self::Grpc];
+    const ALL: [Self; 7] =
+        [Self::Gzip, Self::Zstandard, Self::HttpResponse, Self::Chunked, Self::Utf16, Self::Grpc, Self::JsonEnvelope];
 
     fn matches(self, head: &[u8]) -> Match {
         match self {
@@ -95,6 +100,7 @@ impl Layer {
             // Only the decoder knows where the traces are, so it skips the rest.
             Self::ProtobufEnvelope => Match::No,
             Self::Grpc => grpc::matches(head),
+            Self::JsonEnvelope => envelope::matches(head),
         }
     }
 
@@ -108,6 +114,7 @@ impl Layer {
             Self::Utf16 => Box::new(utf16::Utf16::new(inside)),
             Self::ProtobufEnvelope => Box::new(inside),
             Self::Grpc => Box::new(grpc::Grpc::new(inside)),
+            Self::JsonEnvelope => Box::new(envelope::Envelope::new(inside)),
         })
     }
 }
@@ -133,6 +140,18 @@ pub(super) fn take_off(mut reader: Inside) -> io::Result<TakenOff> {
         let Some((layer, skip)) = found.filter(|_| layers.len() < MAX_LAYERS) else {
             return Ok(TakenOff { inside: Box::new(Rewound { head, at: 0, rest: reader }), layers });
         };
+        if layer == Layer::JsonEnvelope {
+            // Only JSON is inside of it, or nothing: then the head tells what it is.
+            let start = head.clone();
+            let mut envelope = envelope::Envelope::new(Rewound { head, at: skip, rest: reader });
+            let inside: Inside = if envelope.seek()? {
+                layers.push(layer);
+                Box::new(envelope)
+            } else {
+                Box::new(io::Cursor::new(start))
+            };
+            return Ok(TakenOff { inside, layers });
+        }
         reader = layer.read_through(Rewound { head, at: skip, rest: reader })?;
         layers.push(layer);
     }
