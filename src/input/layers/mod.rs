@@ -136,7 +136,7 @@ pub(super) fn take_off(mut reader: Inside) -> io::Result<TakenOff> {
     let mut layers = Vec::new();
     loop {
         let mut head = Vec::new();
-        let found = look(&mut *reader, &mut head)?;
+        let found = look(&mut reader, &mut head)?;
         let Some((layer, skip)) = found.filter(|_| layers.len() < MAX_LAYERS) else {
             return Ok(TakenOff { inside: Box::new(Rewound { head, at: 0, rest: reader }), layers });
         };
@@ -158,7 +158,7 @@ pub(super) fn take_off(mut reader: Inside) -> io::Result<TakenOff> {
 }
 
 /// Reads no more into `head` than it takes to tell which layer comes, and how many bytes of it are to be left out.
-fn look(reader: &mut dyn Read, head: &mut Vec<u8>) -> io::Result<Option<(Layer, usize)>> {
+fn look(reader: &mut Inside, head: &mut Vec<u8>) -> io::Result<Option<(Layer, usize)>> {
     let mut buffer = [0; 4096];
     loop {
         // The first read is short, because the first bytes tell most, and what is read here is copied once more.
@@ -170,7 +170,12 @@ fn look(reader: &mut dyn Read, head: &mut Vec<u8>) -> io::Result<Option<(Layer, 
                 head.len() >= MAX_HEAD
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) if head.is_empty() => return Err(error),
+            // What came before the error is read first.
+            Err(error) => {
+                *reader = Box::new(Failed(Some(error)));
+                true
+            }
         };
         let mut unknown = false;
         for layer in Layer::ALL {
@@ -183,6 +188,15 @@ fn look(reader: &mut dyn Read, head: &mut Vec<u8>) -> io::Result<Option<(Layer, 
         if at_end || !unknown {
             return Ok(None);
         }
+    }
+}
+
+/// Fails once, with an error that was met before its time.
+struct Failed(Option<io::Error>);
+
+impl Read for Failed {
+    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
     }
 }
 
