@@ -47,7 +47,7 @@ mod source;
 mod text;
 mod wire;
 
-pub use detect::{Detected, Encoding, FieldPath, Likeness, detect};
+pub use detect::{Detected, Encoding, FieldPath, FirstBytes, Likeness, detect};
 pub use discover::trace_stem;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;

@@ -79,8 +79,7 @@ pub(super) fn find(framing: WireFraming, head: &[u8], more: bool) -> Option<Foun
 
 /// Whether these bytes, which may be cut, are a trace or hold one.
 pub(in crate::input) fn holds_trace(bytes: &[u8], is_cut: bool) -> bool {
-    let whole = Part { number: 0, is_delimited: true, start: 0, end: bytes.len(), is_cut };
-    search(bytes, whole, FieldPath::default()).is_some()
+    search(bytes, Part::whole(bytes, is_cut), FieldPath::default()).is_some()
 }
 
 /// The path of the first trace in `part`, whose own path is `path`.
@@ -112,19 +111,24 @@ fn search(head: &[u8], part: Part, path: FieldPath) -> Option<FieldPath> {
 
 /// A field, or a message with a length before it.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    number: u32,
-    is_delimited: bool,
+pub(super) struct Part {
+    pub(super) number: u32,
+    pub(super) is_delimited: bool,
     /// Its content.
-    start: usize,
-    end: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
     /// The content goes on after the head.
-    is_cut: bool,
+    pub(super) is_cut: bool,
 }
 
 impl Part {
+    /// All of these bytes.
+    pub(super) fn whole(bytes: &[u8], is_cut: bool) -> Self {
+        Self { number: 0, is_delimited: true, start: 0, end: bytes.len(), is_cut }
+    }
+
     /// The field at `head[at]`, in a message that ends at `end`. `None` if there is none.
-    fn field(head: &[u8], at: usize, end: usize, may_be_cut: bool) -> Option<Self> {
+    pub(super) fn field(head: &[u8], at: usize, end: usize, may_be_cut: bool) -> Option<Self> {
         let mut scan = Scanner::new(head, at, end, false);
         let tag = scan.tag().ok()?;
         if tag.wire_type == LEN {
