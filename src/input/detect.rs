@@ -133,7 +133,7 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
 
 /// What was done to a binary trace that can still be recognised, but not read.
 fn damage(head: &[u8], binary: Evidence, delimited: Evidence) -> Option<Likeness> {
-    let evidence = [binary, delimited].into_iter().filter(|evidence| evidence.is_contradicted());
+    let evidence = [binary, delimited].into_iter().filter(|evidence| evidence.is_contradicted() || evidence.is_cut());
     let seen = &head[..evidence.filter_map(|evidence| evidence.found_at()).min()?];
     if likeness::is_terminal_damage(seen) {
         Some(Likeness::TerminalDamage)

@@ -166,7 +166,7 @@ impl fmt::Display for Likeness {
         f.write_str(match self {
             Self::Pcapng => "it is a pcapng capture already",
             Self::Pcap => "it is a pcap capture already",
-            Self::Packets(name) => return write!(f, "it is {name}, so it has packets already; Wireshark opens it"),
+            Self::Packets(name) => return write!(f, "it is {name}, so it holds packets already"),
             Self::Image => "it is an image",
             Self::Pdf => "it is a PDF document",
             Self::Html => "it is an HTML page (an error page saved as a file?)",
@@ -216,8 +216,8 @@ impl fmt::Display for Likeness {
                  -t, or with kubectl cp"
             }
             Self::Utf8Damage => {
-                "a binary trace went through a text editor or a conversion to UTF-8, which replaced bytes by U+FFFD \
-                 (ef bf bd); they are lost: copy the original file again, as binary"
+                "binary data went through a text editor or a conversion to UTF-8, which changed its bytes (ef bf bd stands \
+                 for lost ones); copy the original again, as binary"
             }
             Self::Capture2018 => {
                 "it is a capture of 2018 (envoy.data.tap.v2alpha.Trace, Envoy 1.7 and 1.8), whose fields mean something \
@@ -257,7 +257,7 @@ pub(super) fn of(head: &[u8]) -> Likeness {
         of_text(text)
     } else if is_terminal_damage(head) {
         Likeness::TerminalDamage
-    } else if is_utf8_damage(head) {
+    } else if is_utf8_damage(head) && memmem::find(head, "\u{fffd}".as_bytes()).is_some() {
         Likeness::Utf8Damage
     } else if is_capture_2018(head) {
         Likeness::Capture2018
@@ -271,7 +271,7 @@ pub(super) fn of(head: &[u8]) -> Likeness {
 /// Formats that begin with bytes of their own.
 fn by_magic(head: &[u8]) -> Option<Likeness> {
     let packed = |name, command| Likeness::Packed { name, command };
-    let known: [(&[u8], Likeness); 33] = [
+    let known: [(&[u8], Likeness); 36] = [
         (b"\x89PNG", Likeness::Image),
         (b"\xff\xd8\xff", Likeness::Image),
         (b"GIF8", Likeness::Image),
@@ -303,6 +303,9 @@ fn by_magic(head: &[u8]) -> Option<Likeness> {
         (b"#!", Likeness::Program),
         (b"SQLite format 3\x00", Likeness::Database),
         (b"snoop\x00\x00\x00", Likeness::Packets("a snoop capture")),
+        (b"\x34\xcd\xb2\xa1", Likeness::Packets("a modified pcap capture")),
+        (b"GMBU", Likeness::Packets("a capture of Network Monitor")),
+        (b"+---------+---------------+", Likeness::Packets("a capture of a K12 analyser")),
         (b"XCP\x00", Likeness::Packets("a capture of NetXRay")),
         (b"RTSS", Likeness::Packets("a capture of Network Monitor")),
     ];
@@ -349,6 +352,8 @@ fn of_text(text: &[u8]) -> Likeness {
         Likeness::ErrorMessage
     } else if lines().all(is_dump_line) && is_dump_line(first) && first.contains(&b' ') {
         Likeness::HexDump
+    } else if is_packet_list(first) {
+        Likeness::Packets("a list of packets as tcpdump or tshark prints them")
     } else if is_access_log(first) {
         Likeness::AccessLog
     } else if is_envoy_log(first) {
@@ -500,6 +505,13 @@ fn is_dump_line(line: &[u8]) -> bool {
     is_group.next() == Some(true)
 }
 
+/// `21:33:22.000000 IP 10.0.0.1.1 > 10.0.0.2.80: Flags [S]` or `    1 0.000000000 10.0.0.1 → 10.0.0.2 TCP`
+fn is_packet_list(line: &[u8]) -> bool {
+    let has = |part: &str| memmem::find(line, part.as_bytes()).is_some();
+    let is_numbered = line.trim_ascii_start().first().is_some_and(u8::is_ascii_digit);
+    is_numbered && (has(" → ") || (has(" > ") && (has(" IP ") || has(" IP6 "))))
+}
+
 /// `[2024-05-01T10:00:00.000Z] "GET / HTTP/1.1" 200 - 0 5 ...`: Envoy's default format.
 fn is_access_log(line: &[u8]) -> bool {
     let Some(rest) = line.strip_prefix(b"[") else { return false };
@@ -627,11 +639,12 @@ pub(super) fn is_terminal_damage(head: &[u8]) -> bool {
     at > 0 && binary_trace(&undone).is_some()
 }
 
-/// Whether the head is valid UTF-8 with control characters and replacement characters: what binary data becomes.
+/// Whether the head is what a conversion to UTF-8 makes of binary data: valid UTF-8, which binary data hardly ever is, with
+/// control characters and others that are not ASCII.
 pub(super) fn is_utf8_damage(head: &[u8]) -> bool {
     let is_utf8 = str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
     let is_control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
-    is_utf8 && memmem::find(head, "\u{fffd}".as_bytes()).is_some() && head.iter().any(is_control)
+    is_utf8 && !head.is_ascii() && head.iter().any(is_control)
 }
 
 /// Whether the head consists of protobuf fields. The last one may be incomplete.
