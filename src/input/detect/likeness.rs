@@ -100,6 +100,8 @@ pub enum Likeness {
     Utf8Damage,
     /// A trace of Envoy's capture socket of 2018.
     Capture2018,
+    /// A binary trace of early 2019.
+    Trace2019,
     /// Text of no known kind.
     Text(FirstBytes),
     /// A protobuf message of some other type, or of any type.
@@ -223,6 +225,10 @@ impl fmt::Display for Likeness {
                 "it is a capture of 2018 (envoy.data.tap.v2alpha.Trace, Envoy 1.7 and 1.8), whose fields mean something \
                  else today; convert it with the tap2pcap.py of that Envoy"
             }
+            Self::Trace2019 => {
+                "it is a binary trace of early 2019 (envoy.data.tap.v2alpha, Envoy 1.9), whose fields mean something else \
+                 today; convert it to text with the protoc and the .proto files of that Envoy"
+            }
             Self::Text(first) => return write!(f, "it is text, but neither JSON nor protobuf text: it begins {first}"),
             Self::Protobuf => "it may be a protobuf message, but it has nothing that only a tap trace has",
             Self::Nothing(first) => {
@@ -259,8 +265,8 @@ pub(super) fn of(head: &[u8]) -> Likeness {
         Likeness::TerminalDamage
     } else if is_utf8_damage(head) && memmem::find(head, "\u{fffd}".as_bytes()).is_some() {
         Likeness::Utf8Damage
-    } else if is_capture_2018(head) {
-        Likeness::Capture2018
+    } else if let Some(old) = old_trace(head) {
+        old
     } else if is_protobuf(head) {
         Likeness::Protobuf
     } else {
@@ -661,39 +667,60 @@ fn is_protobuf(head: &[u8]) -> bool {
     !head.is_empty()
 }
 
-/// `envoy.data.tap.v2alpha.Trace` of 2018: connection = 1 has an id and the addresses, each of events = 2 a timestamp, and
-/// a read = 2 or write = 3 with its bytes, where later versions have a `Body`.
-fn is_capture_2018(head: &[u8]) -> bool {
-    let fields = |part: Part| -> Vec<Part> {
-        let mut fields = Vec::new();
-        let mut at = part.start;
-        while let Some(field) = Part::field(head, at, part.end, part.is_cut).filter(|field| at < field.end) {
-            at = field.end;
-            fields.push(field);
+/// A binary trace of 2018 or 2019, in a layout whose fields have other numbers today.
+fn old_trace(head: &[u8]) -> Option<Likeness> {
+    let whole = Part::whole(head, true);
+    if is_capture(head, whole) {
+        return Some(Likeness::Capture2018);
+    }
+    let wrapper = fields(head, whole);
+    let [trace] = wrapper[..] else { return None };
+    // BufferedTraceWrapper: http_buffered_trace = 1 with lists of header fields = 2 to 5, socket_buffered_trace = 2.
+    let is_old = match trace.number {
+        1 => {
+            let lists = fields(head, trace);
+            let is_pseudo =
+                |field: &Part| fields(head, *field).first().is_some_and(|key| head[key.start..].starts_with(b":"));
+            lists.iter().all(|field| (2..=5).contains(&field.number)) && lists.first().is_some_and(is_pseudo)
         }
-        fields
+        2 => is_capture(head, trace),
+        _ => false,
     };
-    let top = fields(Part::whole(head, true));
+    is_old.then_some(Likeness::Trace2019)
+}
+
+/// The fields of a message up to what is no field.
+fn fields(head: &[u8], part: Part) -> Vec<Part> {
+    let mut fields = Vec::new();
+    let mut at = part.start;
+    while let Some(field) = Part::field(head, at, part.end, part.is_cut).filter(|field| at < field.end) {
+        at = field.end;
+        fields.push(field);
+    }
+    fields
+}
+
+/// `envoy.data.tap.v2alpha.Trace` of 2018: connection = 1 has an id and the addresses, and each of events = 2 a timestamp
+/// and a read = 2 or write = 3.
+fn is_capture(head: &[u8], part: Part) -> bool {
     let is = |part: &Part, number: u32| part.is_delimited && part.number == number;
-    let is_connection = |part: &Part| {
-        let inside = fields(*part);
-        is(part, 1) && inside.iter().any(|field| is(field, 2)) && inside.iter().any(|field| is(field, 3))
-    };
-    let is_event = |part: &Part| {
-        let inside = fields(*part);
-        let is_data = |field: &Part| {
-            (is(field, 2) || is(field, 3))
-                && fields(*field).first().is_none_or(|data| is(data, 1) || !data.is_delimited)
-        };
-        is(part, 2) && inside.first().is_some_and(|time| is(time, 1)) && inside.get(1).is_some_and(is_data)
-    };
-    let (connections, events) =
-        (top.iter().filter(|part| part.number == 1), top.iter().filter(|part| part.number == 2));
-    connections.clone().count() == 1
-        && connections.clone().all(is_connection)
-        && events.clone().all(is_event)
-        && top.iter().all(|part| matches!(part.number, 1 | 2))
-        && events.count() > 0
+    let mut counts = [0; 2];
+    let fits = fields(head, part).iter().all(|field| {
+        let inside = fields(head, *field);
+        match field.number {
+            1 => {
+                counts[0] += 1;
+                inside.iter().any(|field| is(field, 2)) && inside.iter().any(|field| is(field, 3))
+            }
+            2 => {
+                counts[1] += 1;
+                let is_event = matches!(inside[..], [time, data, ..] if is(&time, 1) && (is(&data, 2) || is(&data, 3)));
+                is_event || field.is_cut
+            }
+            _ => false,
+        }
+    });
+    fits && counts[0] == 1 && counts[1] > 0
 }
 
 fn is_capture_2018_text(text: &[u8]) -> bool {
