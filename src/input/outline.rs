@@ -73,13 +73,13 @@ impl Outline {
                 fits
             }
             b',' => {
-                let fits = self.want == Want::Comma;
+                let fits = self.want == Want::Comma || self.is_deep();
                 let innermost = self.depth.checked_sub(1).and_then(|index| self.is_object.get(index));
                 self.want = if innermost == Some(&true) { Want::Key } else { Want::Value };
                 fits
             }
             b':' => {
-                let fits = self.want == Want::Colon;
+                let fits = self.want == Want::Colon || self.is_deep();
                 self.want = Want::Value;
                 fits
             }
@@ -92,9 +92,14 @@ impl Outline {
         match self.want {
             Want::Key => self.want = Want::Colon,
             Want::Value => self.value(),
-            Want::Colon | Want::Comma => return false,
+            Want::Colon | Want::Comma => return self.is_deep(),
         }
         self.depth > 0
+    }
+
+    /// Whether it is not known what is open. Keys then look like values.
+    fn is_deep(&self) -> bool {
+        self.depth > MAX_DEPTH
     }
 
     /// Goes on after a value.
@@ -109,6 +114,19 @@ impl Outline {
 
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// The length of the number or literal that the text begins with, and whether JSON, or Python's JSON, has it. If it goes on
+/// to the end of the text, that is not known yet.
+pub(super) fn scalar(text: &[u8]) -> Option<(usize, bool)> {
+    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    let len = text.iter().take_while(is_part).count();
+    let scalar = text[..len].first().map(|_| &text[..len])?;
+    let is_literal = matches!(scalar, b"true" | b"false" | b"null" | b"NaN" | b"Infinity" | b"-Infinity");
+    // Rust also parses words like `inf`.
+    let is_number = scalar.last().is_some_and(u8::is_ascii_digit)
+        && str::from_utf8(scalar).is_ok_and(|scalar| scalar.parse::<f64>().is_ok());
+    Some((len, is_literal || is_number))
 }
 
 /// The place in a string, whose end may not have been read yet.

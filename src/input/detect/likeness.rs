@@ -7,7 +7,7 @@ use memchr::memmem;
 use super::{after_blanks, binary_trace, enveloped::Part};
 use crate::{
     input::{
-        outline::{InString, Outline, WRAPPERS, is_space},
+        outline::{InString, Outline, WRAPPERS, is_space, scalar},
         wire::Scanner,
     },
     trace::WireFault,
@@ -400,12 +400,13 @@ fn keys(text: &[u8]) -> Option<Vec<(usize, &[u8])>> {
                 keys.push((outline.depth(), &text[at..at + len - 1]));
             }
             at += len;
-        } else if byte.is_ascii_alphanumeric() || b"+-.".contains(byte) {
-            if outline.wants_value() {
-                outline.value();
-            } else if !text[at - 2].is_ascii_alphanumeric() && !b"+-.".contains(&text[at - 2]) {
+        } else if let Some((len, is_scalar)) = scalar(&text[at - 1..]) {
+            let is_whole = at - 1 + len < text.len();
+            if is_whole && !(is_scalar && outline.wants_value()) {
                 return None;
             }
+            outline.value();
+            at += len - 1;
         } else if !outline.byte(*byte) {
             return None;
         }
@@ -584,15 +585,18 @@ fn is_digits(text: &[u8], is_digit: impl Fn(&u8) -> bool) -> bool {
     digits >= LEAST && mixed && text.iter().all(|byte| is_digit(byte) || matches!(byte, b'\n' | b'\r'))
 }
 
-/// `TraceWrapper { trace: Some(...`, `&tapv3.TraceWrapper{...`
+/// `TraceWrapper { trace: Some(...`, `&tapv3.TraceWrapper{...`: a type's name before its fields.
 fn is_debug_output(text: &[u8]) -> bool {
     let start = &text[..text.len().min(400)];
+    let name = start.strip_prefix(b"&").unwrap_or(start);
+    let len = name.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"_.:".contains(byte)).count();
+    let is_type = name[..len]
+        .rsplit(|byte| b".:".contains(byte))
+        .next()
+        .is_some_and(|name| name.first().is_some_and(u8::is_ascii_uppercase) && memchr::memchr(b'_', name).is_none());
     let has = |part: &str| memmem::find(start, part.as_bytes()).is_some();
-    has("TraceWrapper{")
-        || has("TraceWrapper {")
-        || has("TraceWrapper(")
-        || (has("Some(") && has(" { "))
-        || start.starts_with(b"map[")
+    let is_value = matches!(&name[len..], [b'{' | b'(', ..] | [b' ', b'{', ..]) && (has("Trace") || has("Some("));
+    (is_type && is_value) || start.starts_with(b"map[")
 }
 
 /// Every line is a key, an item of a list, a comment, or the rest of one of those.

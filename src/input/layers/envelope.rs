@@ -8,12 +8,15 @@ use std::io::{self, Read};
 
 use super::{MAX_HEAD, Match, Rewound};
 use crate::{
-    input::outline::{InString, MAX_LOOK, Outline, Stop, bare, is_space, wrapper, wrapper_key},
+    input::outline::{InString, MAX_LOOK, Outline, Stop, bare, is_space, scalar, wrapper, wrapper_key},
     trace::TraceKind,
 };
 
 /// Bytes per read.
 const READ: usize = 64 * 1024;
+
+/// No number is longer.
+const MAX_SCALAR: usize = 400;
 
 /// Whether `head` begins with JSON that holds traces and is none itself. If that takes more than [`MAX_HEAD`] to tell,
 /// [`Envelope::seek`] tells.
@@ -23,6 +26,20 @@ pub(super) fn matches(head: &[u8]) -> Match {
     let mut at = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let mut begun = false;
     while let Some(byte) = head.get(at) {
+        if let Some((len, is_scalar)) = scalar(&head[at..]) {
+            if !outline.wants_value() {
+                return Match::No;
+            }
+            if at + len == head.len() {
+                return if len < MAX_SCALAR { unknown } else { Match::No };
+            }
+            if !is_scalar {
+                return Match::No;
+            }
+            outline.value();
+            at += len;
+            continue;
+        }
         match byte {
             b'"' => {
                 if outline.at_key() {
@@ -56,19 +73,6 @@ pub(super) fn matches(head: &[u8]) -> Match {
                 }
                 outline.byte(*byte);
             }
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' => {
-                let rest = &head[at..];
-                let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
-                let Some(len) = rest.iter().position(|byte| !is_part(byte)) else {
-                    return if outline.wants_value() && rest.len() < 64 { unknown } else { Match::No };
-                };
-                if !outline.wants_value() || !is_scalar(&rest[..len]) {
-                    return Match::No;
-                }
-                outline.value();
-                at += len;
-                continue;
-            }
             byte => {
                 if !outline.byte(*byte) {
                     return Match::No;
@@ -80,16 +84,6 @@ pub(super) fn matches(head: &[u8]) -> Match {
     }
     // A long run of blanks says nothing.
     if begun || head.len() < MAX_HEAD { unknown } else { Match::No }
-}
-
-/// A number or a literal. Python writes those that are not JSON's.
-fn is_scalar(text: &[u8]) -> bool {
-    let literal = matches!(text, b"true" | b"false" | b"null" | b"NaN" | b"Infinity" | b"-Infinity");
-    let number = || {
-        text.last().is_some_and(u8::is_ascii_digit)
-            && str::from_utf8(text).is_ok_and(|text| text.parse::<f64>().is_ok())
-    };
-    literal || number()
 }
 
 /// The traces, with spaces for everything else.
