@@ -54,6 +54,8 @@ impl Decode for BinaryDecoder {
                         }
                     }
                 },
+                // No field has the number 0, so these are no bytes of a message.
+                Err(_) if window[start] == 0 => return Step::Zeros { start, end: start + zeros(&window[start..]) },
                 Err(error) => error,
             };
             let incomplete = match error.reason {
@@ -132,6 +134,11 @@ fn head(window: &[u8], start: usize) -> Result<TopLevelField, Box<WireError>> {
     let tag = scan.tag()?;
     let len = if tag.wire_type == wire::LEN { scan.varint()? } else { 0 };
     Ok(TopLevelField { tag, body: scan.position(), len })
+}
+
+/// How many zeros `bytes` begins with. A preallocated file and a datagram of fixed size are padded with them.
+pub(super) fn zeros(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len())
 }
 
 /// Whether the window holds all bytes of a message.

@@ -31,6 +31,8 @@ pub(crate) enum Step {
     /// The first `skip` bytes hold nothing. After them, the decoder needs at least `wanted` bytes, more than there are
     /// now. In an encoding with lengths, `wanted` is the length of the whole message. Never returned when `at_end`.
     NeedMore { skip: usize, wanted: usize },
+    /// `window[start..end]` is zeros, and so is padding. The next step starts after it.
+    Zeros { start: usize, end: usize },
     /// Nothing is left, or the framing of what follows is lost.
     End,
 }

@@ -70,6 +70,6 @@ impl InputError {
     /// Whether it is a JSON file of some other kind: directories of traces hold such files too.
     #[must_use]
     pub fn is_other_json(&self) -> bool {
-        matches!(self, Self::Unrecognised { looks_like: Likeness::OtherJson, .. })
+        matches!(self, Self::Unrecognised { looks_like, .. } if looks_like.is_other_json())
     }
 }

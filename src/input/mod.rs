@@ -28,13 +28,16 @@ mod decode;
 mod delimited;
 mod detect;
 mod discover;
+mod enveloped;
 mod error;
 #[cfg(test)]
 #[cfg(feature = "record")]
 mod http_tests;
 mod json;
+mod layers;
 mod line;
 mod messages;
+mod outline;
 mod place;
 mod reader;
 mod schema;
@@ -44,10 +47,11 @@ mod source;
 mod text;
 mod wire;
 
-pub use detect::{Detected, Encoding, Likeness, detect};
+pub use detect::{Detected, Encoding, FieldPath, FirstBytes, Likeness, detect};
 pub use discover::trace_stem;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
+pub use layers::Layer;
 pub use place::InputPath;
 pub(crate) use source::Peek;
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Source, SourceOptions};

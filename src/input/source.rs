@@ -20,12 +20,15 @@ use super::{
     binary::BinaryDecoder,
     decode::{Decode, Fault, Step},
     delimited::DelimitedDecoder,
-    detect::{Detected, Encoding, recognise},
+    detect::{Detected, Encoding, FieldPath, recognise},
     discover::Input,
+    enveloped::EnvelopedDecoder,
     error::InputError,
     json::JsonDecoder,
+    layers::{self, Layer, TakenOff},
     reader,
     text::TextDecoder,
+    wire::WireFraming,
 };
 use crate::trace::{Code, Fact, Finding, Findings, Message, MessageView, Place, UnknownFields};
 
@@ -89,6 +92,7 @@ pub struct Source {
     taken: usize,
     next_index: u64,
     decoded: u64,
+    layers: Vec<Layer>,
 }
 
 impl fmt::Debug for Source {
@@ -134,8 +138,12 @@ impl Source {
         let failed = |source| InputError::Read { path: path.to_owned(), source };
         let count = Arc::default();
         let counted = reader::Counted { reader, count: Arc::clone(&count) };
-        let reader = reader::unpack(Box::new(counted)).map_err(failed)?;
-        let mut source = Self::from_reader(path, reader, options)?;
+        let TakenOff { inside, layers } = layers::take_off(Box::new(counted)).map_err(failed)?;
+        // The layer has seen a trace, however far into the source that is.
+        let is_json = layers.last() == Some(&Layer::JsonEnvelope);
+        let encoding = options.encoding.or(is_json.then_some(Encoding::Json));
+        let mut source = Self::from_reader(path, inside, SourceOptions { encoding, ..options })?;
+        source.layers.splice(0..0, layers);
         source.window.count_packed(count);
         Ok(source)
     }
@@ -158,20 +166,25 @@ impl Source {
             taken: 0,
             next_index: 0,
             decoded: 0,
+            layers: Vec::new(),
         };
-        source.encoding = source.detect(options.encoding)?;
+        let path;
+        (source.encoding, path) = source.detect(options.encoding)?;
         source.limits.set_encoding(source.encoding);
-        source.decoder = match source.encoding {
-            Encoding::Binary => Box::new(BinaryDecoder::default()),
-            Encoding::Delimited => Box::new(DelimitedDecoder::default()),
-            Encoding::Text => Box::new(TextDecoder::default()),
-            Encoding::Json => Box::new(JsonDecoder::default()),
+        source.decoder = match (source.encoding, path) {
+            (Encoding::Delimited, Some(path)) => Box::new(EnvelopedDecoder::new(WireFraming::Delimited, path)),
+            (_, Some(path)) => Box::new(EnvelopedDecoder::new(WireFraming::Bare, path)),
+            (Encoding::Binary, None) => Box::new(BinaryDecoder::default()),
+            (Encoding::Delimited, None) => Box::new(DelimitedDecoder::default()),
+            (Encoding::Text, None) => Box::new(TextDecoder::default()),
+            (Encoding::Json, None) => Box::new(JsonDecoder::default()),
         };
+        source.layers.extend(path.map(|_| Layer::ProtobufEnvelope));
         Ok(source)
     }
 
     /// Looks at the first bytes without consuming them. On a live stream it waits for no more than it needs.
-    fn detect(&mut self, given: Option<Encoding>) -> Result<Encoding, InputError> {
+    fn detect(&mut self, given: Option<Encoding>) -> Result<(Encoding, Option<FieldPath>), InputError> {
         let failed = |path: &Path, source| InputError::Read { path: path.to_owned(), source };
         loop {
             self.window.read().map_err(|source| failed(&self.path, source))?;
@@ -180,12 +193,13 @@ impl Source {
                 return Err(InputError::Empty { path: self.path.clone() });
             }
             if let Some(given) = given {
-                return Ok(given);
+                return Ok((given, None));
             }
             // The answer must not depend on how many bytes a read returns.
             let head = &bytes[..bytes.len().min(HEAD)];
             match recognise(head, &self.path, !self.window.at_end() && head.len() < HEAD) {
-                Some(Detected::Trace(encoding)) => return Ok(encoding),
+                Some(Detected::Trace(encoding)) => return Ok((encoding, None)),
+                Some(Detected::Enveloped { encoding, path }) => return Ok((encoding, Some(path))),
                 Some(Detected::Other(looks_like)) => {
                     return Err(InputError::Unrecognised { path: self.path.clone(), looks_like });
                 }
@@ -204,6 +218,12 @@ impl Source {
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// What stood around the trace, the outermost layer first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
     }
 
     /// Messages decoded so far, including damaged ones that were partly readable.
@@ -322,6 +342,13 @@ impl Source {
             Step::NeedMore { skip, wanted } => {
                 self.window.consume(skip);
                 self.limits.want(&self.window, &mut *self.decoder, 0, (skip, wanted));
+                None
+            }
+            Step::Zeros { start, end } => {
+                let offset = self.window.offset() + start as u64;
+                self.watch.zeros(Place { offset, message: self.next_index }, (end - start) as u64);
+                self.taken += end;
+                self.limits.begin_next();
                 None
             }
             Step::End => {

@@ -379,6 +379,19 @@ impl Cursor for Scanner<'_> {
         result
     }
 
+    fn is_header_value(&self) -> bool {
+        let mut scan = *self;
+        let Ok(len) = scan.varint() else { return false };
+        // What is cut is not looked at, because its second field may be missing.
+        let Some(end) = scan.at.checked_add(len as usize).filter(|end| *end <= scan.end) else { return false };
+        scan.end = end;
+        let mut field = |number| {
+            let tag = Tag { field: number, wire_type: LEN };
+            scan.tag().is_ok_and(|found| found == tag) && scan.skip(tag).is_ok()
+        };
+        field(1) && field(2) && scan.is_empty()
+    }
+
     #[inline]
     fn plain_event(&mut self, out: &mut Message) -> Option<Event> {
         let mut after = *self;

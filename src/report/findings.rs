@@ -40,6 +40,12 @@ fn fact(fact: &Fact) -> String {
         Fact::TrailingBytes(fault) => {
             format!("the bytes after the last message are not a message: {}", faults::undecodable(fault))
         }
+        Fact::Zeros { bytes, runs } => {
+            format!(
+                "{bytes} zero bytes between or after messages, in {}; they are passed over",
+                count_of(*runs, "place", "places")
+            )
+        }
         Fact::ReadFailed(reason) => format!("cannot read on: {reason}"),
         Fact::LargeMessage { size, limit, with_rest } => {
             let rest = if *with_rest { ", and so is the rest of the source" } else { "" };

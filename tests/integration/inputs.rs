@@ -29,8 +29,10 @@ fn testdata(name: &str) -> PathBuf {
 #[test]
 fn protobuf_that_is_no_trace_is_refused_and_never_invented() {
     let dir = Dir::new("other-protobuf");
-    for name in ["tap_request.bin", "tap_request_204.bin", "capture_2018.pb", "stream_taps_request.bin"] {
-        let input = testdata("inputs").join(name);
+    // A name with a number, and the same in a list.
+    let other = b"\x0a\x0b\x0a\x07x.proto\x10\x07";
+    for (name, bytes) in [("one.bin", other.to_vec()), ("list.bin", [&[0x0a, 13][..], other].concat())] {
+        let input = dir.create(name, bytes);
         let output = dir.join("out.pcapng");
         let run = convert(&[], &input, &output).run().expect_status(2).expect_stderr("not an Envoy tap trace");
         run.expect_stderr("it may be a protobuf message");

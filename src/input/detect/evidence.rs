@@ -19,6 +19,8 @@ pub(super) struct Evidence {
     good: usize,
     /// How many things no trace has.
     bad: usize,
+    /// The source ends inside a message.
+    cut: bool,
     /// Fields that may be a newer Envoy's.
     unknown: bool,
     /// Traces, empty ones included.
@@ -39,8 +41,13 @@ impl Evidence {
                 Step::Message { start, end } => (start, end),
                 Step::Damaged { fault, .. } if more && fault.is_cut_off() => break,
                 Step::Damaged { start, end, fault } => {
+                    evidence.cut |= fault.is_cut_off();
                     evidence.bad += usize::from(!fault.is_cut_off());
                     (start, end)
+                }
+                Step::Zeros { end, .. } => {
+                    at += end;
+                    continue;
                 }
                 Step::NeedMore { .. } | Step::End => {
                     evidence.fields(&out);
@@ -59,6 +66,16 @@ impl Evidence {
 
     pub(super) fn found_at(&self) -> Option<usize> {
         self.found_at
+    }
+
+    /// Whether anything speaks against a trace.
+    pub(super) fn is_contradicted(&self) -> bool {
+        self.bad > 0
+    }
+
+    /// Whether the source ends inside a message, or seems to because its length is wrong.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Whether it may be a trace because nothing speaks against it, even if nothing speaks for it.

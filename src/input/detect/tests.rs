@@ -2,7 +2,10 @@ use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 
 use super::*;
-use crate::{input::wire::tests::wrapper_strategy, tap::TraceFormat};
+use crate::{
+    input::wire::{Scanner, tests::wrapper_strategy},
+    tap::TraceFormat,
+};
 
 /// What a source is recognised as if it arrives in these pieces.
 fn in_pieces(bytes: &[u8], path: &Path, mut pieces: impl Iterator<Item = usize>) -> Detected {

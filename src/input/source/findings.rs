@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use crate::trace::{Fact, Finding, Findings, Message, TraceKind};
+use crate::trace::{Fact, Finding, Findings, Message, Place, TraceKind};
 
 /// State for the findings that depend on more than one message.
 #[derive(Default)]
@@ -10,8 +10,20 @@ pub(super) struct Watch {
     /// A finding about bytes that are not a message. It waits for what follows, because the last such bytes of a source
     /// have a code of their own.
     suspect: Option<Finding>,
+    /// Zeros between messages, in one finding however many they are.
+    zeros: Option<Zeros>,
     /// The kinds of messages that were seen.
     kinds: [bool; TraceKind::ALL.len()],
+}
+
+/// Zeros that were passed over.
+struct Zeros {
+    /// The first of them.
+    place: Place,
+    bytes: u64,
+    runs: u64,
+    /// Where the last run ended, which may go on.
+    end: u64,
 }
 
 impl Watch {
@@ -26,6 +38,14 @@ impl Watch {
         findings.extend(self.suspect.take());
     }
 
+    /// Counts zeros that were passed over.
+    pub(super) fn zeros(&mut self, place: Place, bytes: u64) {
+        let zeros = self.zeros.get_or_insert(Zeros { place, bytes: 0, runs: 0, end: 0 });
+        zeros.runs += u64::from(zeros.runs == 0 || zeros.end != place.offset);
+        zeros.bytes += bytes;
+        zeros.end = place.offset + bytes;
+    }
+
     /// Reports the suspect at the end of the source: after a message, it is about trailing bytes.
     pub(super) fn end(&mut self, any_message: bool, findings: &mut Findings) {
         if any_message
@@ -35,6 +55,9 @@ impl Watch {
             *fact = Fact::TrailingBytes(fault.clone());
         }
         self.release_suspect(findings);
+        if let Some(Zeros { place, bytes, runs, .. }) = self.zeros.take() {
+            findings.push(Finding::new(place, Fact::Zeros { bytes, runs }));
+        }
     }
 
     /// Adds what is wrong with a message, whose place must be set.

@@ -129,6 +129,7 @@ fn read_with(mut decoder: TextDecoder, text: &[u8], feed: usize) -> (Vec<Seen>, 
                 from += skip;
                 to = (to + feed).min(text.len());
             }
+            Step::Zeros { .. } => unreachable!("only protobuf has padding"),
             Step::End => break,
         }
     }

@@ -1,0 +1,353 @@
+//! JSON around traces: arrays, and objects that hold a trace somewhere.
+//!
+//! Everything that is no trace becomes spaces, so that offsets stay what they are. A trace needs a brace before its key and
+//! one after its value; they take the place of the bytes there. Only what a trace without `TraceWrapper` gets is longer
+//! than what it replaces: offsets are larger by that until the next bytes that are no trace.
+
+use std::io::{self, Read};
+
+use super::{MAX_HEAD, Match, Rewound};
+use crate::{
+    input::outline::{InString, MAX_LOOK, Outline, Stop, bare, is_space, scalar, wrapper, wrapper_key},
+    trace::TraceKind,
+};
+
+/// Bytes per read.
+const READ: usize = 64 * 1024;
+
+/// No number is longer.
+const MAX_SCALAR: usize = 400;
+
+/// Whether `head` begins with JSON that holds traces and is none itself. If that takes more than [`MAX_HEAD`] to tell,
+/// [`Envelope::seek`] tells.
+pub(super) fn matches(head: &[u8]) -> Match {
+    let unknown = if head.len() < MAX_HEAD { Match::Unknown } else { Match::Yes { skip: 0 } };
+    let mut outline = Outline::default();
+    let mut at = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let mut begun = false;
+    while let Some(byte) = head.get(at) {
+        if let Some((len, is_scalar)) = scalar(&head[at..]) {
+            if !outline.wants_value() {
+                return Match::No;
+            }
+            if at + len == head.len() {
+                return if len < MAX_SCALAR { unknown } else { Match::No };
+            }
+            if !is_scalar {
+                return Match::No;
+            }
+            outline.value();
+            at += len;
+            continue;
+        }
+        match byte {
+            b'"' => {
+                if outline.at_key() {
+                    match wrapper_key(&head[at..]) {
+                        // A trace, whatever is in it.
+                        Ok(()) if outline.depth() == 1 => return Match::No,
+                        Err(Stop::More) => return unknown,
+                        _ => {}
+                    }
+                    match wrapper(&head[at..]) {
+                        Ok(()) => return Match::Yes { skip: 0 },
+                        Err(Stop::More) if head.len() - at < MAX_LOOK => return unknown,
+                        Err(_) => {}
+                    }
+                }
+                if !outline.string() {
+                    return Match::No;
+                }
+                match InString::default().end(&head[at + 1..]) {
+                    Some(len) if head[at + len] == b'"' => at += 1 + len,
+                    Some(_) => return Match::No,
+                    None => return unknown,
+                }
+                continue;
+            }
+            b'{' if outline.at_object() => {
+                match bare(&head[at..]) {
+                    Ok(_) => return Match::Yes { skip: 0 },
+                    Err(Stop::More) if head.len() - at < MAX_LOOK => return unknown,
+                    Err(_) => {}
+                }
+                outline.byte(*byte);
+            }
+            byte => {
+                if !outline.byte(*byte) {
+                    return Match::No;
+                }
+            }
+        }
+        begun |= !is_space(*byte);
+        at += 1;
+    }
+    // A long run of blanks says nothing.
+    if begun || head.len() < MAX_HEAD { unknown } else { Match::No }
+}
+
+/// The traces, with spaces for everything else.
+pub(super) struct Envelope {
+    inside: Rewound,
+    /// What was read and not looked at begins at `at`.
+    window: Vec<u8>,
+    at: usize,
+    at_end: bool,
+    outline: Outline,
+    state: State,
+    /// Spaces to give out before `ready`.
+    blanks: u64,
+    ready: Vec<u8>,
+    given: usize,
+    /// Bytes that were added, and for which that many spaces will be left out.
+    debt: u64,
+}
+
+/// Where the next byte of the window is.
+#[derive(Debug)]
+enum State {
+    Outside,
+    /// In a string outside of traces.
+    String(InString),
+    /// In a trace, at this depth.
+    Trace {
+        depth: usize,
+        string: Option<InString>,
+    },
+}
+
+impl Envelope {
+    pub(super) fn new(inside: Rewound) -> Self {
+        Self {
+            inside,
+            window: Vec::new(),
+            at: 0,
+            at_end: false,
+            outline: Outline::default(),
+            state: State::Outside,
+            blanks: 0,
+            ready: Vec::new(),
+            given: 0,
+            debt: 0,
+        }
+    }
+
+    /// Looks for the first trace, and returns whether there is one. What comes before it takes no memory.
+    pub(super) fn seek(&mut self) -> io::Result<bool> {
+        while self.ready.is_empty() {
+            let is_short = self.advance();
+            if self.ready.is_empty() && is_short && !self.fill()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads more, and returns whether there is something to go on with.
+    fn fill(&mut self) -> io::Result<bool> {
+        if self.at_end {
+            return Ok(false);
+        }
+        self.window.drain(..self.at);
+        self.at = 0;
+        let start = self.window.len();
+        self.window.resize(start + READ, 0);
+        let count = loop {
+            match self.inside.read(&mut self.window[start..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                count => break count,
+            }
+        };
+        self.window.truncate(start + *count.as_ref().unwrap_or(&0));
+        self.at_end = count? == 0;
+        // At the end, what waited for more bytes is looked at once more.
+        Ok(true)
+    }
+
+    /// Passes over `count` bytes that become spaces.
+    fn blank(&mut self, count: usize) {
+        self.at += count;
+        let left_out = self.debt.min(count as u64);
+        self.debt -= left_out;
+        self.blanks += count as u64 - left_out;
+    }
+
+    /// Begins a trace, of which `before` is to be added.
+    fn begin(&mut self, before: &str) {
+        self.ready.extend_from_slice(before.as_bytes());
+        self.debt += before.len() as u64;
+        if self.blanks > 0 {
+            self.blanks -= 1;
+            self.debt -= 1;
+        }
+        self.state = State::Trace { depth: 0, string: None };
+    }
+
+    /// Goes on until there is something to give out, or the window is too short, as the answer says.
+    fn advance(&mut self) -> bool {
+        while self.ready.is_empty() || matches!(self.state, State::Trace { .. }) {
+            if self.at == self.window.len() {
+                return true;
+            }
+            let is_short = match &mut self.state {
+                State::Outside => self.outside(),
+                State::String(string) => {
+                    let rest = &self.window[self.at..];
+                    let len = match string.end(rest) {
+                        Some(len) => {
+                            self.state = State::Outside;
+                            len
+                        }
+                        None => rest.len(),
+                    };
+                    self.blank(len);
+                    false
+                }
+                State::Trace { .. } => {
+                    self.trace();
+                    false
+                }
+            };
+            if is_short {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Looks at one byte outside of traces. Returns whether that takes more bytes.
+    fn outside(&mut self) -> bool {
+        let rest = &self.window[self.at..];
+        let may_wait = !self.at_end && rest.len() < MAX_LOOK;
+        match rest[0] {
+            b'"' => {
+                if self.outline.at_key() {
+                    match wrapper(rest) {
+                        Ok(()) => {
+                            self.begin("{");
+                            return false;
+                        }
+                        Err(Stop::More) if may_wait => return true,
+                        Err(_) => {}
+                    }
+                }
+                self.outline.string();
+                self.state = State::String(InString::default());
+                self.blank(1);
+            }
+            b'{' => {
+                if self.outline.at_object() {
+                    match bare(rest) {
+                        Ok(kind) => {
+                            self.begin(key_of(kind));
+                            return false;
+                        }
+                        Err(Stop::More) if may_wait => return true,
+                        Err(_) => {}
+                    }
+                }
+                self.outline.byte(b'{');
+                self.blank(1);
+            }
+            byte @ (b'}' | b'[' | b']' | b',' | b':') => {
+                self.outline.byte(byte);
+                self.blank(1);
+            }
+            _ => {
+                let is_plain = |byte: &u8| !matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':');
+                let len = rest.iter().take_while(|byte| is_plain(byte)).count();
+                if rest[..len].iter().any(|byte| !is_space(*byte)) && self.outline.wants_value() {
+                    self.outline.value();
+                }
+                self.blank(len);
+            }
+        }
+        false
+    }
+
+    /// Copies a trace up to its end or that of the window.
+    fn trace(&mut self) {
+        let State::Trace { depth, string } = &mut self.state else { return };
+        let rest = &self.window[self.at..];
+        let mut at = 0;
+        let mut ended = false;
+        while at < rest.len() && !ended {
+            if let Some(open) = string {
+                match open.end(&rest[at..]) {
+                    Some(len) => {
+                        at += len;
+                        *string = None;
+                    }
+                    None => at = rest.len(),
+                }
+                continue;
+            }
+            match rest[at] {
+                b'"' => *string = Some(InString::default()),
+                b'{' | b'[' => *depth += 1,
+                b'}' | b']' => {
+                    *depth = depth.saturating_sub(1);
+                    ended = *depth == 0;
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        self.ready.extend_from_slice(&rest[..at]);
+        self.at += at;
+        if ended {
+            self.ready.push(b'}');
+            self.debt += 1;
+            self.outline.value();
+            self.state = State::Outside;
+        }
+    }
+}
+
+/// What makes an object the value of its key in `TraceWrapper`.
+fn key_of(kind: TraceKind) -> &'static str {
+    match kind {
+        TraceKind::HttpBuffered => "{\"http_buffered_trace\":",
+        TraceKind::HttpStreamed => "{\"http_streamed_trace_segment\":",
+        TraceKind::SocketBuffered => "{\"socket_buffered_trace\":",
+        TraceKind::SocketStreamed => "{\"socket_streamed_trace_segment\":",
+    }
+}
+
+impl Read for Envelope {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            // The last space may still become the brace before a trace.
+            let kept = u64::from(self.ready.is_empty() && !self.at_end);
+            if self.blanks > kept {
+                let count = usize::try_from(self.blanks - kept).unwrap_or(usize::MAX).min(buffer.len());
+                buffer[..count].fill(b' ');
+                self.blanks -= count as u64;
+                return Ok(count);
+            }
+            if self.given < self.ready.len() {
+                let count = (&self.ready[self.given..]).read(buffer)?;
+                self.given += count;
+                if self.given == self.ready.len() {
+                    self.ready.clear();
+                    self.given = 0;
+                }
+                return Ok(count);
+            }
+            if self.advance() && self.ready.is_empty() && !self.fill()? {
+                if self.blanks > 0 {
+                    continue;
+                }
+                let is_cut = self.outline.depth() > 0 && !matches!(self.state, State::Trace { .. });
+                return if is_cut { Err(cut()) } else { Ok(0) };
+            }
+        }
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the JSON around the traces is cut off")
+}
