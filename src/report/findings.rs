@@ -6,7 +6,7 @@ use std::fmt;
 use super::faults;
 use crate::{
     trace::{ExchangeFact, Fact, Finding, Limited, Owner, Place},
-    words::{bytes_are, count_of, times},
+    words::{bytes_are, count, count_of, times},
 };
 
 /// `byte 7, message 0`
@@ -39,6 +39,10 @@ fn fact(fact: &Fact) -> String {
         Fact::CutOff(place) => faults::cut_off(*place),
         Fact::TrailingBytes(fault) => {
             format!("the bytes after the last message are not a message: {}", faults::undecodable(fault))
+        }
+        Fact::TextAround { bytes, first } => {
+            let text = count(*bytes, "byte");
+            format!("{text} of text around the messages skipped; its first line is \"{first}\"")
         }
         Fact::ReadFailed(reason) => format!("cannot read on: {reason}"),
         Fact::LargeMessage { size, limit, with_rest } => {

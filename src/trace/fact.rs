@@ -45,6 +45,13 @@ pub enum Fact {
     CutOff(CutIn),
     /// Bytes after the last message do not decode as one.
     TrailingBytes(DecodeFault),
+    /// Text stands before, between or after the messages of a source.
+    TextAround {
+        /// Its length in bytes.
+        bytes: u64,
+        /// Its first line, or the beginning of that.
+        first: String,
+    },
     /// The source could not be read any further, because of this error of its reader.
     ReadFailed(String),
     /// A message was passed over because of its size.
@@ -227,6 +234,7 @@ impl Fact {
             Self::Undecodable(_) => Code::Undecodable,
             Self::CutOff(_) => Code::CutOff,
             Self::TrailingBytes(_) => Code::TrailingBytes,
+            Self::TextAround { .. } => Code::TextAround,
             Self::ReadFailed(_) => Code::ReadFailed,
             Self::LargeMessage { .. } | Self::ManyRecords { .. } | Self::LongAddress { .. } => Code::TooLarge,
             Self::BadTimes { .. } | Self::LateTime | Self::NoTime => Code::BadTime,

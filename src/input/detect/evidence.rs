@@ -42,7 +42,7 @@ impl Evidence {
                     evidence.bad += usize::from(!fault.is_cut_off());
                     (start, end)
                 }
-                Step::NeedMore { .. } | Step::End => {
+                Step::Skipped { .. } | Step::NeedMore { .. } | Step::End => {
                     evidence.fields(&out);
                     break;
                 }

@@ -2,7 +2,13 @@
 
 use std::mem;
 
-use crate::trace::{Fact, Finding, Findings, Message, TraceKind};
+use crate::{
+    input::detect::Encoding,
+    trace::{DecodeFault, Fact, Finding, Findings, JsonFault, Message, Place, TextFault, TextItem, TraceKind},
+};
+
+/// The most bytes that are quoted of text around messages.
+const QUOTED: usize = 100;
 
 /// State for the findings that depend on more than one message.
 #[derive(Default)]
@@ -10,11 +16,74 @@ pub(super) struct Watch {
     /// A finding about bytes that are not a message. It waits for what follows, because the last such bytes of a source
     /// have a code of their own.
     suspect: Option<Finding>,
+    /// Text around the messages so far.
+    around: Option<Around>,
     /// The kinds of messages that were seen.
     kinds: [bool; TraceKind::ALL.len()],
 }
 
+/// Text around messages, of which only this is kept.
+struct Around {
+    place: Place,
+    bytes: u64,
+    /// The first line that is not blank, until it ends or is long enough.
+    first: Vec<u8>,
+    first_ended: bool,
+}
+
+impl Around {
+    fn add(&mut self, text: &[u8]) {
+        self.bytes += text.len() as u64;
+        if self.first_ended {
+            return;
+        }
+        for byte in text {
+            match byte {
+                b'\n' | b'\r' if self.first.is_empty() => {}
+                b'\n' | b'\r' => self.first_ended = true,
+                _ if self.first.len() == QUOTED => self.first_ended = true,
+                byte if self.first.is_empty() && byte.is_ascii_whitespace() => {}
+                byte => self.first.push(*byte),
+            }
+            if self.first_ended {
+                return;
+            }
+        }
+    }
+}
+
 impl Watch {
+    /// Notes text around messages. It is reported once, at the end of the source.
+    #[cold]
+    pub(super) fn skipped(&mut self, place: Place, text: &[u8]) {
+        let new = || Around { place, bytes: 0, first: Vec::new(), first_ended: false };
+        self.around.get_or_insert_with(new).add(text);
+    }
+
+    /// Whether there was any text around messages.
+    pub(super) fn has_skipped(&self) -> bool {
+        self.around.is_some()
+    }
+
+    /// Reports the text around messages. If there is no message, it is not around anything.
+    fn tell_around(&mut self, any_message: bool, encoding: Encoding, findings: &mut Findings) {
+        let Some(Around { place, bytes, first, .. }) = self.around.take() else { return };
+        let fault = |first: &[u8]| match encoding {
+            Encoding::Json if first.starts_with(b"{") => DecodeFault::Json(JsonFault::OtherObject),
+            Encoding::Json => DecodeFault::Json(JsonFault::NoObject(first.first().copied().unwrap_or(b' '))),
+            _ => {
+                let found = first[..first.len().min(20)].into();
+                DecodeFault::Text(TextFault::Expected { wanted: TextItem::FieldName, found })
+            }
+        };
+        let fact = if any_message {
+            Fact::TextAround { bytes, first: String::from_utf8_lossy(first.trim_ascii_end()).into_owned() }
+        } else {
+            Fact::Undecodable(fault(&first))
+        };
+        findings.push(Finding::new(place, fact));
+    }
+
     /// Keeps a finding about bytes that are not a message until it is known what follows them.
     pub(super) fn suspect(&mut self, finding: Finding) {
         self.suspect = Some(finding);
@@ -27,7 +96,7 @@ impl Watch {
     }
 
     /// Reports the suspect at the end of the source: after a message, it is about trailing bytes.
-    pub(super) fn end(&mut self, any_message: bool, findings: &mut Findings) {
+    pub(super) fn end(&mut self, any_message: bool, encoding: Encoding, findings: &mut Findings) {
         if any_message
             && let Some(Finding { fact, .. }) = &mut self.suspect
             && let Fact::Undecodable(fault) = fact
@@ -35,6 +104,7 @@ impl Watch {
             *fact = Fact::TrailingBytes(fault.clone());
         }
         self.release_suspect(findings);
+        self.tell_around(any_message, encoding, findings);
     }
 
     /// Adds what is wrong with a message, whose place must be set.
