@@ -214,6 +214,73 @@ impl Search {
     }
 }
 
+/// How a trace begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    Json,
+    Text,
+}
+
+/// Whether `text`, which may have white space before it, begins with a trace, as far as it is there.
+pub(super) fn opening(text: &[u8]) -> Option<Opening> {
+    let text = text.trim_ascii_start();
+    if let Some(after) = text.strip_prefix(b"{") {
+        let name = key_name(after).ok().filter(|(name, _)| is_name(name));
+        return name.map(|_| Opening::Json);
+    }
+    let end = text.iter().take(MOST_KEY).take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
+    let is_name = TraceKind::ALL.iter().any(|kind| kind.field_name().as_bytes() == &text[..end]);
+    let after = text[end..].trim_ascii_start();
+    let after = after.strip_prefix(b":").unwrap_or(after).trim_ascii_start();
+    (is_name && after.starts_with(b"{")).then_some(Opening::Text)
+}
+
+/// Where the name of a trace begins in a line of the text format that ends with its brace.
+pub(super) fn text_name(line: &[u8]) -> Option<usize> {
+    let head = line.strip_suffix(b"{")?.trim_ascii_end();
+    let head = head.strip_suffix(b":").unwrap_or(head).trim_ascii_end();
+    let kind = TraceKind::ALL.into_iter().find(|kind| head.ends_with(kind.field_name().as_bytes()))?;
+    let start = head.len() - kind.field_name().len();
+    let is_whole = head[..start].last().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
+    is_whole.then_some(start)
+}
+
+/// Whether the line begins with a trace's key, as a member of an object.
+pub(super) fn is_member(line: &[u8]) -> bool {
+    let member = line.trim_ascii_start().strip_prefix(b"\"");
+    member.and_then(|key| Some(&key[..memchr(b'"', key)?])).is_some_and(|key| KEYS.contains(&key))
+}
+
+/// Whether the name of a trace is in the text as a key.
+pub(super) fn holds_name(text: &[u8]) -> bool {
+    names_before(text, b"\"")
+}
+
+/// Whether the name of a trace is in a string of an object, as a key or as a field of the text format.
+pub(super) fn holds_quoted_name(object: &[u8]) -> bool {
+    names_before(object, b"\\\"") || names_before(object, b" {") || names_before(object, b"{")
+}
+
+/// Whether a trace begins somewhere in the text.
+pub(super) fn holds_opening(text: &[u8]) -> bool {
+    let mut search = Search::for_first();
+    matches!(search.find(text, true, false), Found::Message(..))
+}
+
+fn names_before(text: &[u8], after: &[u8]) -> bool {
+    // Each name ends with one of these.
+    [&b"trace"[..], b"Trace", b"egment"].into_iter().any(|end| {
+        memmem::find_iter(text, end).any(|at| {
+            let before = &text[..at + end.len()];
+            text[before.len()..].starts_with(after) && KEYS.iter().any(|key| before.ends_with(key))
+        })
+    })
+}
+
+fn is_name(name: &[u8]) -> bool {
+    KEYS.contains(&name) || matches!(name, b"configured_sample_rate" | b"configuredSampleRate")
+}
+
 /// What a brace starts.
 enum Start {
     /// A message, which begins at the offset.
@@ -241,7 +308,11 @@ fn is_quoted(line: &[u8]) -> bool {
 /// Whether what follows `line` is that, or the value of a variable, or an argument.
 fn is_quotation(line: &[u8]) -> bool {
     let last = line.trim_ascii_end().last();
-    is_quoted(line) || last.is_some_and(|last| b"{([,=&".contains(last)) || line.trim_ascii_end().ends_with(b"=>")
+    // Where there are braces before it, it is in the middle of something.
+    is_quoted(line)
+        || memchr2(b'{', b'}', line).is_some()
+        || last.is_some_and(|last| b"([,=&".contains(last))
+        || line.trim_ascii_end().ends_with(b"=>")
 }
 
 /// The first key of an object.
@@ -279,8 +350,7 @@ pub(super) fn begins_other_object(after: &[u8], at_end: bool) -> Option<bool> {
         b"StreamedTrace",
     ];
     match key_name(after) {
-        Ok((name, _)) if KEYS.contains(&name) => return Some(false),
-        Ok((b"configured_sample_rate" | b"configuredSampleRate", _)) => return Some(false),
+        Ok((name, _)) if is_name(name) => return Some(false),
         Err(Key::Unknown) => return at_end.then_some(false),
         Err(Key::None) if after.trim_ascii_start().starts_with(b"}") => return Some(false),
         Ok(_) | Err(_) => {}

@@ -157,9 +157,10 @@ impl Source {
         let failed = |source| InputError::Read { path: path.to_owned(), source };
         let count = Arc::default();
         let counted = reader::Counted { reader, count: Arc::clone(&count) };
-        let TakenOff { inside, layers } = layers::take_off(Box::new(counted)).map_err(failed)?;
+        let TakenOff { inside, layers, used } = layers::take_off(Box::new(counted)).map_err(failed)?;
         let mut source = Self::searched(path, inside, options, far)?;
         source.layers = layers;
+        source.layers.extend(used.layers());
         source.window.count_packed(count);
         Ok(source)
     }

@@ -4,8 +4,12 @@
 //! None of them needs more memory than its buffer, and a live stream flows through all of them.
 
 mod chunked;
+mod depth;
 mod http_response;
+mod lines;
+mod log_record;
 mod packed;
+mod prefix;
 #[cfg(test)]
 mod tests;
 mod utf16;
@@ -14,6 +18,8 @@ use std::{
     fmt,
     io::{self, Read},
 };
+
+pub(super) use self::lines::Used;
 
 /// How many layers are taken off. Nobody stacks more by accident, and a bomb of layers must end.
 pub(super) const MAX_LAYERS: usize = 6;
@@ -36,6 +42,10 @@ pub enum Layer {
     Chunked,
     /// Text in UTF-16, as PowerShell's redirection writes it.
     Utf16,
+    /// What a log writes before each line.
+    LinePrefix,
+    /// The lines of a log, each in an object or another record.
+    LogRecords,
 }
 
 impl fmt::Display for Layer {
@@ -46,6 +56,8 @@ impl fmt::Display for Layer {
             Self::HttpResponse => "an HTTP response",
             Self::Chunked => "chunked coding",
             Self::Utf16 => "UTF-16",
+            Self::LinePrefix => "line prefixes",
+            Self::LogRecords => "log records",
         })
     }
 }
@@ -76,6 +88,7 @@ impl Match {
 }
 
 impl Layer {
+    /// The layers that a head shows. The others are taken off where they are met.
     const ALL: [Self; 5] = [Self::Gzip, Self::Zstandard, Self::HttpResponse, Self::Chunked, Self::Utf16];
 
     fn matches(self, head: &[u8]) -> Match {
@@ -85,6 +98,7 @@ impl Layer {
             Self::HttpResponse => http_response::matches(head),
             Self::Chunked => chunked::matches(head),
             Self::Utf16 => utf16::matches(head),
+            Self::LinePrefix | Self::LogRecords => Match::No,
         }
     }
 
@@ -96,6 +110,7 @@ impl Layer {
             Self::HttpResponse => Box::new(inside),
             Self::Chunked => Box::new(chunked::Chunked::new(inside)),
             Self::Utf16 => Box::new(utf16::Utf16::new(inside)),
+            Self::LinePrefix | Self::LogRecords => Box::new(inside),
         })
     }
 }
@@ -107,6 +122,8 @@ pub(super) struct TakenOff {
     pub(super) inside: Inside,
     /// The layers, the outermost first.
     pub(super) layers: Vec<Layer>,
+    /// What is taken off lines of text while they are read.
+    pub(super) used: Used,
 }
 
 /// Takes off the layers that `reader` begins with.
@@ -115,19 +132,42 @@ pub(super) struct TakenOff {
 /// If reading fails, or this build lacks what a layer needs.
 pub(super) fn take_off(mut reader: Inside) -> io::Result<TakenOff> {
     let mut layers = Vec::new();
+    let used = Used::default();
+    let mut in_lines = false;
     loop {
         let mut head = Vec::new();
-        let found = look(&mut *reader, &mut head)?;
-        let Some((layer, skip)) = found.filter(|_| layers.len() < MAX_LAYERS) else {
-            return Ok(TakenOff { inside: Box::new(Rewound { head, at: 0, rest: reader }), layers });
+        let found = look(&mut *reader, &mut head, !in_lines)?;
+        let (layer, skip) = match found {
+            Found::Layer(layer, skip) if layers.len() < MAX_LAYERS => (layer, skip),
+            Found::Text => {
+                in_lines = true;
+                // A record may hold another one, as that of a container does, and its lines may have a prefix.
+                for _ in 0..lines::STAGES {
+                    reader = Box::new(Rewound { head: std::mem::take(&mut head), at: 0, rest: reader });
+                    reader = Box::new(lines::Lines::new(reader, used.clone()));
+                }
+                continue;
+            }
+            Found::Layer(..) | Found::Nothing => {
+                return Ok(TakenOff { inside: Box::new(Rewound { head, at: 0, rest: reader }), layers, used });
+            }
         };
         reader = layer.read_through(Rewound { head, at: skip, rest: reader })?;
         layers.push(layer);
     }
 }
 
-/// Reads no more into `head` than it takes to tell which layer comes, and how many bytes of it are to be left out.
-fn look(reader: &mut dyn Read, head: &mut Vec<u8>) -> io::Result<Option<(Layer, usize)>> {
+/// What a head shows.
+enum Found {
+    /// A layer, and how many bytes are to be left out.
+    Layer(Layer, usize),
+    /// Text whose lines may have something around them.
+    Text,
+    Nothing,
+}
+
+/// Reads no more into `head` than it takes to tell what comes.
+fn look(reader: &mut dyn Read, head: &mut Vec<u8>, may_be_text: bool) -> io::Result<Found> {
     let mut buffer = [0; 4096];
     loop {
         // The first read is short, because the first bytes tell most, and what is read here is copied once more.
@@ -144,13 +184,18 @@ fn look(reader: &mut dyn Read, head: &mut Vec<u8>) -> io::Result<Option<(Layer, 
         let mut unknown = false;
         for layer in Layer::ALL {
             match layer.matches(head) {
-                Match::Yes { skip } => return Ok(Some((layer, skip))),
+                Match::Yes { skip } => return Ok(Found::Layer(layer, skip)),
                 Match::No => {}
                 Match::Unknown => unknown = true,
             }
         }
+        let is_text = if may_be_text { lines::matches(head, at_end) } else { Match::No };
         if at_end || !unknown {
-            return Ok(None);
+            match is_text {
+                Match::Yes { .. } => return Ok(Found::Text),
+                Match::Unknown if !at_end => {}
+                Match::No | Match::Unknown => return Ok(Found::Nothing),
+            }
         }
     }
 }
