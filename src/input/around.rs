@@ -186,7 +186,7 @@ impl Search {
         let back = before.len() - head.len();
         let line = line_before(head);
         let in_first_column = line.is_empty() && (!head.is_empty() || from_start);
-        let last = line.last().copied().unwrap_or(b' ');
+        let last = if ends_in_escape(line) { b' ' } else { line.last().copied().unwrap_or(b' ') };
         if in_first_column || !self.is_strict && !last.is_ascii_alphanumeric() && last != b'_' && !is_quoted(line) {
             return Some(Some(back));
         }
@@ -241,8 +241,9 @@ pub(super) fn text_name(line: &[u8]) -> Option<usize> {
     let head = head.strip_suffix(b":").unwrap_or(head).trim_ascii_end();
     let kind = TraceKind::ALL.into_iter().find(|kind| head.ends_with(kind.field_name().as_bytes()))?;
     let start = head.len() - kind.field_name().len();
-    let is_whole = head[..start].last().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
-    is_whole.then_some(start)
+    let before = &head[..start];
+    let is_whole = before.last().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
+    (is_whole || ends_in_escape(before)).then_some(start)
 }
 
 /// Whether the line begins with a trace's key, as a member of an object.
@@ -261,10 +262,12 @@ pub(super) fn holds_quoted_name(object: &[u8]) -> bool {
     names_before(object, b"\\\"") || names_before(object, b" {") || names_before(object, b"{")
 }
 
-/// Whether a trace begins somewhere in the text.
-pub(super) fn holds_opening(text: &[u8]) -> bool {
-    let mut search = Search::for_first();
-    matches!(search.find(text, true, false), Found::Message(..))
+/// Where a trace begins in the text, if one does.
+pub(super) fn opening_in(text: &[u8]) -> Option<usize> {
+    match Search::for_first().find(text, true, false) {
+        Found::Message(_, start) => Some(start),
+        Found::Binary(_) | Found::Nothing(_) => None,
+    }
 }
 
 fn names_before(text: &[u8], after: &[u8]) -> bool {
@@ -299,6 +302,13 @@ fn line_before(before: &[u8]) -> &[u8] {
     &before[start..]
 }
 
+/// Whether the line ends in a terminal's escape sequence, as for colours.
+fn ends_in_escape(line: &[u8]) -> bool {
+    let escape = memchr::memrchr(b'\x1b', line).map(|at| &line[at + 1..]);
+    matches!(escape, Some([b'[', parameters @ .., b'A'..=b'z'])
+        if parameters.iter().all(|byte| matches!(byte, 0x20..=0x3f)))
+}
+
 /// Whether what follows `line` is inside of quotes, or the value of a member of an object.
 fn is_quoted(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();
@@ -311,8 +321,9 @@ fn is_quotation(line: &[u8]) -> bool {
     // Where there are braces before it, it is in the middle of something.
     is_quoted(line)
         || memchr2(b'{', b'}', line).is_some()
-        || last.is_some_and(|last| b"([,=&".contains(last))
+        || last.is_some_and(|last| b"([,&".contains(last))
         || line.trim_ascii_end().ends_with(b"=>")
+        || line.ends_with(b"= ")
 }
 
 /// The first key of an object.

@@ -148,12 +148,7 @@ impl Source {
         Self::unpack(path, reader, options, Far::InTheHead).map(drop)
     }
 
-    fn unpack(
-        path: &Path,
-        reader: Box<dyn Read + Send>,
-        options: SourceOptions,
-        far: Far,
-    ) -> Result<Self, InputError> {
+    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions, far: Far) -> Result<Self, InputError> {
         let failed = |source| InputError::Read { path: path.to_owned(), source };
         let count = Arc::default();
         let counted = reader::Counted { reader, count: Arc::clone(&count) };

@@ -304,7 +304,8 @@ fn other(window: &[u8], start: usize, at_end: bool) -> Other {
     if end == window.len() {
         // The end of the source may cut the name of a field.
         let is_part = |name: &str| name.as_bytes().starts_with(word);
-        let is_known = TraceKind::ALL.iter().any(|kind| is_part(kind.field_name())) || is_part("configured_sample_rate");
+        let is_known =
+            TraceKind::ALL.iter().any(|kind| is_part(kind.field_name())) || is_part("configured_sample_rate");
         return match at_end {
             true if is_known => Other::No,
             true => Other::Text,
@@ -312,7 +313,10 @@ fn other(window: &[u8], start: usize, at_end: bool) -> Other {
             false => Other::Unknown,
         };
     }
-    let is_number = || !word.is_empty() && word.iter().all(u8::is_ascii_digit);
+    let is_number = || {
+        let after = window[end..].trim_ascii_start();
+        !word.is_empty() && word.iter().all(u8::is_ascii_digit) && matches!(after, [b':' | b'{' | b'<' | b'[', ..])
+    };
     if Parts::named(word, false).is_some() || is_number() || is_damage(window[start]) {
         return Other::No;
     }

@@ -753,7 +753,8 @@ fn text_around_messages_is_skipped() {
             let code = |it: &Decoded| it.fault.as_ref().map(|fault| fault.1);
             assert!(skipped.iter().all(|it| code(it) == Some(Code::TextAround)), "{source}: {skipped:?}");
             assert_eq!(messages.len(), source.matches(NEXT).count(), "{source}");
-            let bytes = |it: &Decoded| it.fault.as_ref().unwrap().2.split(' ').next().unwrap().parse::<usize>().unwrap();
+            let bytes =
+                |it: &Decoded| it.fault.as_ref().unwrap().2.split(' ').next().unwrap().parse::<usize>().unwrap();
             let all: usize = skipped.iter().map(bytes).sum();
             assert!(all >= text.trim().len() * source.matches(text.trim()).count(), "{source}: {skipped:?}");
         }

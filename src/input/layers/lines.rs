@@ -8,6 +8,7 @@
 //! A prefix is blanked, so that offsets stay. A record is replaced by what it holds.
 
 use std::{
+    collections::VecDeque,
     io::{self, Read},
     sync::{
         Arc,
@@ -17,7 +18,12 @@ use std::{
 
 use memchr::{memchr, memchr2, memmem};
 
-use super::{Layer, Match, depth::Depth, log_record, prefix::Prefix};
+use super::{
+    Layer, Match,
+    depth::Depth,
+    log_record::{self, Content},
+    prefix::Prefix,
+};
 use crate::input::around::{self, Opening};
 
 /// Bytes that are read at once.
@@ -32,8 +38,9 @@ const MOST_HELD: usize = 8 << 20;
 /// The most traces whose lines may alternate.
 const MOST_TRACES: usize = 16;
 
-/// How many other lines may stand between the first two lines of a trace.
-const MOST_BETWEEN: usize = 64;
+/// How many lines wait for the second line of a trace, and how many bytes.
+const MOST_WAITING: usize = 64;
+const MOST_WAITING_BYTES: usize = 256 * 1024;
 
 /// How many times lines are looked through.
 pub(super) const STAGES: usize = 3;
@@ -97,6 +104,50 @@ enum Held<'a> {
     Text(&'a [u8], bool),
 }
 
+impl Held<'_> {
+    /// What the line holds.
+    fn inside<'a>(&'a self, line: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::After(len) => &line[*len..],
+            Self::Text(text, _) => text,
+        }
+    }
+}
+
+/// The records that a line consists of, parsed when they are needed.
+struct Records<'a> {
+    line: &'a [u8],
+    contents: Option<Vec<Content>>,
+}
+
+impl<'a> Records<'a> {
+    fn new(line: &'a [u8]) -> Self {
+        Self { line, contents: None }
+    }
+
+    fn contents(&mut self) -> &[Content] {
+        let line = self.line;
+        self.contents.get_or_insert_with(|| json_of(line).map(log_record::of_json).unwrap_or_default())
+    }
+}
+
+impl View {
+    /// What the line holds, if it is one of this view.
+    fn held<'a>(&self, line: &'a [u8], records: &'a mut Records<'_>) -> Option<Held<'a>> {
+        match self {
+            Self::Prefix(prefix) => prefix.len_in(line).map(Held::After),
+            Self::Cri(stream) => {
+                let (at, of, is_partial) = log_record::of_cri(line)?;
+                (of == *stream).then_some(Held::Text(cri_text(&line[at..], is_partial), is_partial))
+            }
+            Self::Json(writer) => {
+                let content = records.contents().iter().find(|content| content.writer == *writer)?;
+                Some(Held::Text(&content.text, content.is_partial))
+            }
+        }
+    }
+}
+
 /// A trace whose lines are looked for.
 #[derive(Debug)]
 struct Trace {
@@ -105,10 +156,20 @@ struct Trace {
     is_text: bool,
     /// What was taken off its lines, unless that is passed on at once.
     out: Vec<u8>,
-    /// Its first line as it is, until the second one shows that it is a trace.
-    first: Option<Vec<u8>>,
-    /// Other lines since the first one.
-    between: usize,
+}
+
+impl Trace {
+    fn new(view: View, is_text: bool) -> Self {
+        Self { view, depth: Depth::new(is_text), is_text, out: Vec::new() }
+    }
+}
+
+/// A line that waits.
+#[derive(Debug)]
+struct Waiting {
+    line: Vec<u8>,
+    /// It may be the first one of a trace, which the second one will show.
+    views: Vec<(View, bool)>,
 }
 
 /// A trace that nothing is taken off from, or text.
@@ -138,6 +199,9 @@ pub(super) struct Lines {
     plain: Plain,
     /// The first of them is passed on line by line.
     traces: Vec<Trace>,
+    /// Lines that may be the first one of a trace, and those after them.
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
     /// What follows the first trace.
     later: Vec<u8>,
 }
@@ -168,6 +232,8 @@ impl Lines {
             out_at: 0,
             plain: Plain::No,
             traces: Vec::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
             later: Vec::new(),
         }
     }
@@ -185,7 +251,7 @@ impl Lines {
                     return Ok(());
                 }
                 // What came before the error is passed on first.
-                if !self.raw.is_empty() || !self.traces.is_empty() {
+                if !self.raw.is_empty() || !self.traces.is_empty() || !self.waiting.is_empty() {
                     self.inside = Box::new(Failed(Some(error)));
                     self.finish();
                     return Ok(());
@@ -272,6 +338,7 @@ impl Lines {
             Some(Opening::Text) => true,
             None => return false,
         };
+        self.stop_waiting();
         self.plain = Plain::Open(Depth::new(is_text));
         true
     }
@@ -281,40 +348,70 @@ impl Lines {
         if let Plain::Object(..) = self.plain {
             return self.object_line(line);
         }
-        if !self.traces.is_empty() && self.line_of_trace(line) {
+        // A record is parsed once, for all that look at it.
+        let mut records = Records::new(line);
+        if self.line_of_trace(line, &mut records) || self.second_line(line, &mut records) {
             return;
         }
-        if memchr2(b'{', b'[', line).is_some() && self.first_line(line) {
+        if self.traces.is_empty() && self.goes_on_plainly(line) {
             return;
         }
-        self.text(line);
+        if memchr2(b'{', b'[', line).is_some() && self.first_line(line, &mut records) {
+            return;
+        }
+        self.wait(line, Vec::new());
     }
 
-    /// Passes on a line that is of no trace.
-    fn text(&mut self, line: &[u8]) {
+    /// Keeps a line until those before it are known to be text, or passes it on.
+    fn wait(&mut self, line: &[u8], views: Vec<(View, bool)>) {
+        if self.waiting.is_empty() && views.is_empty() {
+            return self.text(line);
+        }
+        self.waiting.push_back(Waiting { line: line.to_vec(), views });
+        self.waiting_bytes += line.len();
+        if self.waiting.len() > MOST_WAITING || self.waiting_bytes > MOST_WAITING_BYTES {
+            self.pass_on_first();
+        }
+        self.pass_on_text();
+    }
+
+    /// Passes on the lines that wait for nothing.
+    fn pass_on_text(&mut self) {
+        while self.waiting.front().is_some_and(|first| first.views.is_empty()) {
+            self.pass_on_first();
+        }
+    }
+
+    fn pass_on_first(&mut self) {
+        if let Some(first) = self.waiting.pop_front() {
+            self.waiting_bytes -= first.line.len();
+            self.text(&first.line);
+        }
+    }
+
+    fn stop_waiting(&mut self) {
+        while !self.waiting.is_empty() {
+            self.pass_on_first();
+        }
+    }
+
+    /// Passes on text. It does not come into the middle of a trace.
+    fn text(&mut self, text: &[u8]) {
         if self.traces.is_empty() {
-            self.out.extend_from_slice(line);
-            return;
+            self.out.extend_from_slice(text);
+        } else {
+            self.later.extend_from_slice(text);
+            self.limit();
         }
-        self.later.extend_from_slice(line);
-        self.wait();
     }
 
-    /// Gives up traces for which too much waits.
-    fn wait(&mut self) {
-        let mut index = 0;
-        while index < self.traces.len() {
-            let trace = &mut self.traces[index];
-            trace.between += 1;
-            if trace.first.is_some() && trace.between > MOST_BETWEEN {
-                self.end(index);
-            } else {
-                index += 1;
-            }
-        }
+    /// Gives up the traces if too much waits for their ends.
+    fn limit(&mut self) {
         let held: usize = self.traces.iter().map(|trace| trace.out.len()).sum();
         if held + self.later.len() > MOST_HELD {
-            self.give_up();
+            while !self.traces.is_empty() {
+                self.end(0);
+            }
         }
     }
 
@@ -328,169 +425,213 @@ impl Lines {
         while !self.traces.is_empty() {
             self.end(0);
         }
+        self.stop_waiting();
     }
 
     /// Ends the trace at `index`, whether it is whole or not.
     fn end(&mut self, index: usize) {
-        let trace = self.traces.remove(index);
-        let mut own = trace.first.unwrap_or_default();
-        own.extend_from_slice(&trace.out);
+        let mut trace = self.traces.remove(index);
         if index > 0 {
-            self.later.extend_from_slice(&own);
-            return;
+            self.later.append(&mut trace.out);
+            return self.limit();
         }
-        self.out.extend_from_slice(&own);
+        self.out.append(&mut trace.out);
         self.out.append(&mut self.later);
         // The next one is passed on line by line from now on.
-        if let Some(next) = self.traces.first_mut().filter(|next| next.first.is_none()) {
+        if let Some(next) = self.traces.first_mut() {
             self.out.append(&mut next.out);
         }
     }
 
     /// Whether the line belongs to a trace that is open.
-    fn line_of_trace(&mut self, line: &[u8]) -> bool {
-        // A record is parsed once, for all of the traces.
-        let mut records = None;
+    fn line_of_trace(&mut self, line: &[u8], records: &mut Records<'_>) -> bool {
         for index in 0..self.traces.len() {
             let trace = &mut self.traces[index];
-            let held = match &trace.view {
-                View::Prefix(prefix) => prefix.len_in(line).map(Held::After),
-                View::Cri(stream) => match log_record::of_cri(line) {
-                    Some((at, of, is_partial)) if of == *stream => Some(Held::Text(cri_text(&line[at..], is_partial), is_partial)),
-                    _ => None,
-                },
-                View::Json(writer) => {
-                    let records = records.get_or_insert_with(|| json_of(line).map(log_record::of_json).unwrap_or_default());
-                    let content = records.iter().find(|content| content.writer == *writer);
-                    content.map(|content| Held::Text(&content.text, content.is_partial))
-                }
-            };
-            let Some(held) = held else { continue };
-            let inside = match &held {
-                Held::After(len) => &line[*len..],
-                Held::Text(text, _) => text,
-            };
-            if let Some(first) = trace.first.take() {
-                if !goes_on(inside, trace.is_text) {
-                    // The first line was text. This one may be the first of a trace.
-                    trace.first = Some(first);
-                    self.end(index);
-                    return false;
-                }
-                self.used.note(&self.traces[index].view);
-                let trace = &mut self.traces[index];
-                match &trace.view {
-                    View::Prefix(prefix) => {
-                        let len = prefix.len_in(&first).unwrap_or_default();
-                        add(trace, &first, &Held::After(len));
-                    }
-                    View::Cri(_) => {
-                        let (at, _, is_partial) = log_record::of_cri(&first).unwrap_or_default();
-                        add(trace, &first, &Held::Text(cri_text(&first[at..], is_partial), is_partial));
-                    }
-                    View::Json(writer) => {
-                        let records = json_of(&first).map(log_record::of_json).unwrap_or_default();
-                        if let Some(content) = records.iter().find(|content| content.writer == *writer) {
-                            add(trace, &first, &Held::Text(&content.text, content.is_partial));
-                        }
-                    }
-                }
-            } else if begins_anew(inside) {
+            let Some(held) = trace.view.held(line, records) else { continue };
+            if begins_anew(held.inside(line)) {
                 // The end of the trace before is missing.
                 self.end(index);
                 return false;
             }
-            let trace = &mut self.traces[index];
-            trace.between = 0;
-            let is_over = add(trace, line, &held);
-            if index == 0 {
-                self.out.append(&mut trace.out);
-            }
-            if is_over {
-                self.end(index);
-            } else {
-                self.wait();
-            }
+            self.add(index, line, &held);
             return true;
         }
         false
     }
 
-    /// Whether the line may be the first one of a trace.
-    fn first_line(&mut self, line: &[u8]) -> bool {
-        let trimmed = line.trim_ascii_end();
-        if let Some((at, stream, is_partial)) = log_record::of_cri(line) {
-            return self.record(line, View::Cri(stream), &line[at..], is_partial);
+    /// Adds a line to a trace, and ends it if it is over.
+    fn add(&mut self, index: usize, line: &[u8], held: &Held<'_>) {
+        let trace = &mut self.traces[index];
+        let is_over = add(trace, line, held);
+        if index == 0 {
+            self.out.append(&mut trace.out);
         }
-        if let Some(object) = json_of(line)
-            && may_hold(object)
-        {
-            let mut any = false;
-            for content in log_record::of_json(object) {
-                any |= self.record(line, View::Json(content.writer), &content.text, content.is_partial);
-            }
-            return any;
-        }
-        match trimmed {
-            [before @ .., b'{' | b'['] => {
-                let name = around::text_name(trimmed);
-                let before = name.map_or(before, |start| &trimmed[..start]);
-                if before.trim_ascii().is_empty() {
-                    return name.is_none() && self.object(line);
-                }
-                let Some(prefix) = Prefix::of(before) else { return false };
-                self.open(View::Prefix(prefix), name.is_some(), line);
-                true
-            }
-            _ => false,
+        if is_over {
+            self.end(index);
+        } else {
+            self.limit();
         }
     }
 
-    /// Whether a record holds the beginning of a trace, or a whole one.
-    fn record(&mut self, line: &[u8], view: View, text: &[u8], is_partial: bool) -> bool {
-        let trimmed = text.trim_ascii();
+    /// Whether the line is the second one of a trace.
+    fn second_line(&mut self, line: &[u8], records: &mut Records<'_>) -> bool {
+        for index in 0..self.waiting.len() {
+            let first = &mut self.waiting[index];
+            for view in 0..first.views.len() {
+                let (view_of, is_text) = &first.views[view];
+                let Some(held) = view_of.held(line, records) else { continue };
+                let mut first_records = Records::new(&first.line);
+                let Some(begins) = view_of.held(&first.line, &mut first_records) else { continue };
+                if !goes_on(begins.inside(&first.line), held.inside(line), *is_text) {
+                    // The first line was text. This one may be the first of a trace.
+                    first.views.remove(view);
+                    self.pass_on_text();
+                    return false;
+                }
+                self.used.note(view_of);
+                let is_text = *is_text;
+                let (view, _) = first.views.swap_remove(view);
+                // Text before the trace stays there.
+                if self.traces.is_empty() {
+                    for _ in 0..index {
+                        self.pass_on_first();
+                    }
+                }
+                let at = if self.traces.is_empty() { 0 } else { index };
+                let Some(first) = self.waiting.remove(at) else { return false };
+                self.waiting_bytes -= first.line.len();
+                let mut trace = Trace::new(view, is_text);
+                let mut records = Records::new(&first.line);
+                if let Some(held) = trace.view.held(&first.line, &mut records) {
+                    add(&mut trace, &first.line, &held);
+                }
+                self.push(trace);
+                self.pass_on_text();
+                return self.line_of_trace(line, &mut Records::new(line));
+            }
+        }
+        false
+    }
+
+    /// Whether the line goes on with a trace that begins after other text on the line before.
+    fn goes_on_plainly(&mut self, line: &[u8]) -> bool {
+        let Some(last) = self.waiting.back().filter(|last| !last.views.is_empty()) else { return false };
+        let trimmed = last.line.trim_ascii_end();
         let is_text = around::text_name(trimmed).is_some();
-        if !(may_hold(text) || around::holds_opening(text)) {
-            if matches!(trimmed, [.., b'{' | b'[']) && !is_partial {
-                self.open(view, is_text, line);
-                return true;
+        let goes_on = match trimmed {
+            [.., b'{'] if is_text => line.starts_with(b" ") && goes_on(b"{", line, true),
+            [.., b'{'] => around::is_member(line),
+            _ => false,
+        };
+        let depth = match around::opening_in(&last.line) {
+            Some(start) => {
+                let mut depth = Depth::new(last.line[start] != b'{');
+                depth.pass(&last.line[start..]);
+                depth
             }
-            return false;
-        }
-        self.used.note(&view);
-        let is_text = !trimmed.starts_with(b"{") && matches!(around::opening(trimmed), Some(Opening::Text));
-        let mut trace =
-            Trace { view, depth: Depth::new(is_text), is_text, out: Vec::new(), first: None, between: 0 };
-        let text = if matches!(trace.view, View::Cri(_)) { cri_text(text, is_partial) } else { text };
-        let is_over = add(&mut trace, line, &Held::Text(text, is_partial));
-        if is_over || !trace.depth.is_open() {
-            if self.traces.is_empty() {
-                self.out.append(&mut trace.out);
-            } else {
-                self.later.append(&mut trace.out);
-                self.wait();
+            None if goes_on => {
+                let mut depth = Depth::new(is_text);
+                depth.pass(b"{");
+                depth
             }
-            return true;
+            None => return false,
+        };
+        self.stop_waiting();
+        let mut depth = depth;
+        if depth.is_open() && pass_object(&mut depth, line).is_none() {
+            self.plain = Plain::Open(depth);
         }
-        if self.traces.is_empty() {
-            self.out.append(&mut trace.out);
-        }
-        self.push(trace);
+        self.out.extend_from_slice(line);
         true
     }
 
-    fn open(&mut self, view: View, is_text: bool, line: &[u8]) {
-        let first = Some(line.to_vec());
-        self.push(Trace { view, depth: Depth::new(is_text), is_text, out: Vec::new(), first, between: 0 });
+    /// Whether the line may be the first one of a trace.
+    fn first_line(&mut self, line: &[u8], records: &mut Records<'_>) -> bool {
+        if let Some((at, stream, is_partial)) = log_record::of_cri(line) {
+            let text = cri_text(&line[at..], is_partial);
+            return self.record(line, [(View::Cri(stream), text, is_partial)].into_iter());
+        }
+        if json_of(line).is_some_and(may_hold) {
+            let contents = records.contents();
+            let contents = contents.iter().map(|it| (View::Json(it.writer), it.text.as_slice(), it.is_partial));
+            return self.record(line, contents);
+        }
+        if let Some(start) = around::opening_in(line).filter(|start| line[..*start].trim_ascii() != b"") {
+            return self.one_line(line, start);
+        }
+        let trimmed = line.trim_ascii_end();
+        let Some((b'{' | b'[', before)) = trimmed.split_last() else { return false };
+        let name = around::text_name(trimmed);
+        let before = name.map_or(before, |start| &trimmed[..start]);
+        if before.trim_ascii().is_empty() {
+            return name.is_none() && self.object(line);
+        }
+        let Some(prefix) = Prefix::of(before) else { return false };
+        self.wait(line, vec![(View::Prefix(prefix), name.is_some())]);
+        true
     }
 
-    fn push(&mut self, trace: Trace) {
+    /// Whether a trace begins on the line after other text. That is blanked if it is surely a prefix, not a prompt.
+    fn one_line(&mut self, line: &[u8], start: usize) -> bool {
+        let (before, inside) = line.split_at(start);
+        let is_text = inside.first() != Some(&b'{');
+        let Some(prefix) = Prefix::of(before) else { return false };
+        let is_of_log = prefix.is_of_log();
+        let mut trace = Trace::new(View::Prefix(prefix), is_text);
+        let is_over = add(&mut trace, line, &Held::After(start));
+        if is_over && !is_of_log {
+            return false;
+        }
+        if is_over {
+            self.used.note(&trace.view);
+            self.stop_waiting();
+            self.text(&trace.out);
+        } else {
+            self.wait(line, vec![(trace.view, is_text)]);
+        }
+        true
+    }
+
+    /// Whether records hold the beginning of a trace, or a whole one.
+    fn record<'a>(&mut self, line: &[u8], contents: impl Iterator<Item = (View, &'a [u8], bool)>) -> bool {
+        let mut views = Vec::new();
+        let mut any = false;
+        for (view, text, is_partial) in contents {
+            let trimmed = text.trim_ascii();
+            if !may_hold(text) && around::opening_in(text).is_none() {
+                if matches!(trimmed, [.., b'{' | b'[']) && !is_partial {
+                    views.push((view, around::text_name(trimmed).is_some()));
+                }
+                continue;
+            }
+            any = true;
+            self.used.note(&view);
+            self.stop_waiting();
+            let mut trace = Trace::new(view, matches!(around::opening(trimmed), Some(Opening::Text)));
+            let is_over = add(&mut trace, line, &Held::Text(text, is_partial));
+            if is_over || !trace.depth.is_open() {
+                self.text(&trace.out);
+            } else {
+                let index = self.push(trace);
+                if index == 0 {
+                    self.out.append(&mut self.traces[0].out);
+                }
+            }
+        }
+        if !any && !views.is_empty() {
+            self.wait(line, views);
+            any = true;
+        }
+        any
+    }
+
+    /// Looks for the lines of one more trace.
+    fn push(&mut self, trace: Trace) -> usize {
         if self.traces.len() == MOST_TRACES {
-            let unsure = self.traces.iter().position(|trace| trace.first.is_some());
-            self.end(unsure.unwrap_or(0));
+            self.end(0);
         }
         self.traces.push(trace);
-        self.wait();
+        self.traces.len() - 1
     }
 
     /// Begins to keep the lines of an object that stands alone.
@@ -498,6 +639,7 @@ impl Lines {
         if !self.traces.is_empty() {
             return false;
         }
+        self.stop_waiting();
         let mut depth = Depth::new(false);
         depth.pass(line);
         self.plain = Plain::Object(depth, line.to_vec());
@@ -520,13 +662,9 @@ impl Lines {
             self.plain = Plain::Open(depth);
             return;
         }
-        let mut any = false;
-        if !is_trace && may_hold(&lines) {
-            for content in log_record::of_json(&lines) {
-                any |= self.record(&lines, View::Json(content.writer), &content.text, content.is_partial);
-            }
-        }
-        if !any {
+        let contents = if !is_trace && may_hold(&lines) { log_record::of_json(&lines) } else { Vec::new() };
+        let contents = contents.iter().map(|it| (View::Json(it.writer), it.text.as_slice(), it.is_partial));
+        if !self.record(&lines, contents) {
             self.text(&lines);
         }
     }
@@ -606,17 +744,23 @@ fn may_hold(object: &[u8]) -> bool {
         })
 }
 
-/// Whether a trace goes on with this line after its first one.
-fn goes_on(inside: &[u8], is_text: bool) -> bool {
-    let line = inside.trim_ascii();
+/// Whether a trace goes on with this line after `first`.
+fn goes_on(first: &[u8], inside: &[u8], is_text: bool) -> bool {
+    let (first, line) = (first.trim_ascii(), inside.trim_ascii());
     if is_text {
         let name = line.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
         return name > 0 && matches!(line[name..].trim_ascii_start(), [b':' | b'{' | b'<', ..]) || line == b"}";
     }
+    // What stands before the brace may be another prefix.
+    if around::holds_name(line) || first.len() > 1 {
+        return around::holds_name(line);
+    }
     let key = line.strip_prefix(b"\"").and_then(|key| Some(&key[memchr(b'"', key)? + 1..]));
-    matches!(line, [b'{' | b'[', ..])
-        || key.is_some_and(|rest| rest.trim_ascii_start().starts_with(b":"))
-        || around::holds_name(line)
+    match first {
+        b"[" => matches!(line, [b'{' | b'[', ..]),
+        // A part of a line may end in the key.
+        _ => line.starts_with(b"\"") && key.is_none_or(|rest| matches!(rest.trim_ascii_start(), [b':', ..] | [])),
+    }
 }
 
 /// Whether an object begins in the first column, where no member of a trace does.

@@ -31,8 +31,20 @@ const KEYS: [&str; 18] = [
 ];
 
 /// Parts of the keys whose values tell one writer of lines from another.
-const WRITERS: [&str; 12] =
-    ["stream", "pod", "container", "host", "unit", "service", "task", "instance", "namespace", "_pid", "file", "source"];
+const WRITERS: [&str; 12] = [
+    "stream",
+    "pod",
+    "container",
+    "host",
+    "unit",
+    "service",
+    "task",
+    "instance",
+    "namespace",
+    "_pid",
+    "file",
+    "source",
+];
 
 /// A string in a record.
 #[derive(Debug)]

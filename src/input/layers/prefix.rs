@@ -55,7 +55,7 @@ impl Prefix {
                 continue;
             }
             let len = word_len(rest).max(1);
-            let (word, after) = rest.split_at(len);
+            let (word, after) = rest.split_at(name_len(rest, len));
             let after_month = matches!(parts[..], [.., Part::Calendar, Part::Space]);
             if CALENDAR.contains(&word) {
                 parts.push(Part::Calendar);
@@ -66,10 +66,18 @@ impl Prefix {
             } else {
                 parts.push(Part::Same(word.to_vec()));
             }
-            is_first &= !byte.is_ascii_alphanumeric();
+            // The number of the line may follow the name of the file.
+            is_first &= !byte.is_ascii_alphanumeric() || name_len(rest, len) < len;
             rest = after;
         }
         Some(Self(parts))
+    }
+
+    /// Whether it is surely what a log writes: it has a time, or ends as the name of a writer does.
+    pub(super) fn is_of_log(&self) -> bool {
+        let mut words = self.0.iter().rev().filter(|part| !matches!(part, Part::Space | Part::LastSpace(_)));
+        self.0.contains(&Part::Time)
+            || matches!(words.next(), Some(Part::Same(word)) if matches!(word.last(), Some(b'|' | b']' | b':')))
     }
 
     /// How many bytes of `line` are this prefix; `None` if it begins with another one.
@@ -120,6 +128,17 @@ fn word_len(bytes: &[u8]) -> usize {
             || !byte.is_ascii()
     };
     bytes.iter().enumerate().take_while(|pair| is_word(*pair)).count()
+}
+
+/// The length of the name of a file before the number of a line, as grep writes them at the end of a prefix; otherwise
+/// that of the whole word, which is `len`.
+fn name_len(rest: &[u8], len: usize) -> usize {
+    let [number @ .., b':' | b'-'] = rest else { return len };
+    let digits = number.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    match &number[..number.len() - digits] {
+        [name @ .., b':' | b'-'] if len == rest.len() && digits > 0 && !name.is_empty() => name.len(),
+        _ => len,
+    }
 }
 
 /// Whether `word` is a date or a time, or a number that counts lines.

@@ -26,14 +26,19 @@ pub(super) struct Watch {
 struct Around {
     place: Place,
     bytes: u64,
+    /// Where the last piece of it ends.
+    end: u64,
     /// The first line that is not blank, until it ends or is long enough.
     first: Vec<u8>,
     first_ended: bool,
 }
 
 impl Around {
-    fn add(&mut self, text: &[u8]) {
+    fn add(&mut self, offset: u64, text: &[u8]) {
         self.bytes += text.len() as u64;
+        // A message stands between the two pieces.
+        self.first_ended |= offset != self.end && !self.first.is_empty();
+        self.end = offset + text.len() as u64;
         if self.first_ended {
             return;
         }
@@ -56,8 +61,8 @@ impl Watch {
     /// Notes text around messages. It is reported once, at the end of the source.
     #[cold]
     pub(super) fn skipped(&mut self, place: Place, text: &[u8]) {
-        let new = || Around { place, bytes: 0, first: Vec::new(), first_ended: false };
-        self.around.get_or_insert_with(new).add(text);
+        let new = || Around { place, bytes: 0, end: place.offset, first: Vec::new(), first_ended: false };
+        self.around.get_or_insert_with(new).add(place.offset, text);
     }
 
     /// Whether there was any text around messages.
