@@ -19,7 +19,7 @@ use std::{
 use memchr::{memchr, memchr2, memmem};
 
 use super::{
-    Layer, Match,
+    Failed, Layer, Match,
     depth::Depth,
     log_record::{self, Content},
     prefix::Prefix,
@@ -667,15 +667,6 @@ impl Lines {
         if !self.record(&lines, contents) {
             self.text(&lines);
         }
-    }
-}
-
-/// Fails once, after everything that came before.
-struct Failed(Option<io::Error>);
-
-impl Read for Failed {
-    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.take().map_or(Ok(0), Err)
     }
 }
 

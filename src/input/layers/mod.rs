@@ -136,7 +136,7 @@ pub(super) fn take_off(mut reader: Inside) -> io::Result<TakenOff> {
     let mut in_lines = false;
     loop {
         let mut head = Vec::new();
-        let found = look(&mut *reader, &mut head, !in_lines)?;
+        let found = look(&mut reader, &mut head, !in_lines)?;
         let (layer, skip) = match found {
             Found::Layer(layer, skip) if layers.len() < MAX_LAYERS => (layer, skip),
             Found::Text => {
@@ -167,7 +167,7 @@ enum Found {
 }
 
 /// Reads no more into `head` than it takes to tell what comes.
-fn look(reader: &mut dyn Read, head: &mut Vec<u8>, may_be_text: bool) -> io::Result<Found> {
+fn look(reader: &mut Inside, head: &mut Vec<u8>, may_be_text: bool) -> io::Result<Found> {
     let mut buffer = [0; 4096];
     loop {
         // The first read is short, because the first bytes tell most, and what is read here is copied once more.
@@ -179,7 +179,12 @@ fn look(reader: &mut dyn Read, head: &mut Vec<u8>, may_be_text: bool) -> io::Res
                 head.len() >= MAX_HEAD
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) if head.is_empty() => return Err(error),
+            // What came before the error is still read.
+            Err(error) => {
+                *reader = Box::new(Failed(Some(error)));
+                true
+            }
         };
         let mut unknown = false;
         for layer in Layer::ALL {
@@ -197,6 +202,15 @@ fn look(reader: &mut dyn Read, head: &mut Vec<u8>, may_be_text: bool) -> io::Res
                 Match::No | Match::Unknown => return Ok(Found::Nothing),
             }
         }
+    }
+}
+
+/// Fails once, after everything that came before.
+struct Failed(Option<io::Error>);
+
+impl Read for Failed {
+    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
     }
 }
 
