@@ -90,11 +90,11 @@ impl Reporter {
             Severity::Note => {}
         }
         // Warnings are the business of `validate`. Without `--verbose`, a conversion prints only those that make it
-        // fail, and the one that its own `--map` may have caused.
+        // fail, the one that its own `--map` may have caused, and the one that tells what of a source was not read.
         let fails = severity == Severity::Error || (self.strict && severity == Severity::Warning);
         let needed = match finding.code() {
             _ if fails => Verbosity::Quiet,
-            Code::SameAddress => Verbosity::Normal,
+            Code::SameAddress | Code::TextAround => Verbosity::Normal,
             _ => Verbosity::Verbose,
         };
         if self.verbosity < needed || self.muted {

@@ -28,6 +28,8 @@ pub(crate) enum Step {
     /// The message in `window[start..end]` is damaged. `out` holds what was readable, which may be nothing. The next
     /// step starts after it, and returns `End` if the decoder cannot find another message.
     Damaged { start: usize, end: usize, fault: Fault },
+    /// `window[start..end]` is text around messages, not a damaged message. The next step starts after it.
+    Skipped { start: usize, end: usize },
     /// The first `skip` bytes hold nothing. After them, the decoder needs at least `wanted` bytes, more than there are
     /// now. In an encoding with lengths, `wanted` is the length of the whole message. Never returned when `at_end`.
     NeedMore { skip: usize, wanted: usize },

@@ -152,7 +152,7 @@ const LOOK: usize = 16 << 10;
 
 /// Checks that a file's first bytes are those of a trace. The error says why they are not.
 fn look_into(path: &Path) -> Result<(), InputError> {
-    Source::open(path, SourceOptions { read_size: Some(LOOK), ..SourceOptions::default() }).map(drop)
+    Source::look_into(path, SourceOptions { read_size: Some(LOOK), ..SourceOptions::default() })
 }
 
 /// Whether it is a temporary file of this program: output that is still being written, or was left by a killed run.

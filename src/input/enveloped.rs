@@ -46,7 +46,10 @@ impl Decode for EnvelopedDecoder {
             }
         };
         match step {
-            Step::Message { end, .. } | Step::Damaged { end, .. } | Step::Zeros { end, .. } => self.base += end as u64,
+            Step::Message { end, .. }
+            | Step::Damaged { end, .. }
+            | Step::Skipped { end, .. }
+            | Step::Zeros { end, .. } => self.base += end as u64,
             Step::NeedMore { skip, wanted } => {
                 self.base += skip as u64;
                 self.wanted = wanted;

@@ -23,6 +23,7 @@
 //! # Ok::<(), tap2pcap::input::InputError>(())
 //! ```
 
+mod around;
 mod binary;
 mod decode;
 mod delimited;

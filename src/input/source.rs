@@ -17,6 +17,7 @@ use std::{
 pub use self::limits::{LEAST_MAX_MESSAGE, MAX_MESSAGE};
 use self::{findings::Watch, limits::Limits, look_ahead::LookAhead, window::Window};
 use super::{
+    around,
     binary::BinaryDecoder,
     decode::{Decode, Fault, Step},
     delimited::DelimitedDecoder,
@@ -34,6 +35,14 @@ use crate::trace::{Code, Fact, Finding, Findings, Message, MessageView, Place, U
 
 /// The most bytes that detection looks at. More are not needed, because the first message shows its encoding early.
 const HEAD: usize = 64 * 1024;
+
+/// How far the first message is searched in text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Far {
+    /// In the bytes that detection looks at.
+    InTheHead,
+    ToTheEnd,
+}
 
 /// How a source is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,7 +121,7 @@ impl Source {
     /// As [`Source::open`].
     pub(crate) fn of(input: &Input, options: SourceOptions) -> Result<Self, InputError> {
         if input.is_stdin() {
-            Self::unpack(input.path(), reader::stdin(), options)
+            Self::unpack(input.path(), reader::stdin(), options, Far::ToTheEnd)
         } else {
             Self::open(input.path(), options)
         }
@@ -124,7 +133,7 @@ impl Source {
     /// [`InputError`] if the file cannot be read, is empty, or is not a trace.
     pub fn open(path: &Path, options: SourceOptions) -> Result<Self, InputError> {
         let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
-        let mut source = Self::unpack(path, reader, options)?;
+        let mut source = Self::unpack(path, reader, options, Far::ToTheEnd)?;
         // Among many sources, a small one is read to its end now. That frees its file, and the memory for unpacking it.
         if options.read_size.is_some() && path.is_file() {
             while !source.window.holds_a_read() && source.failed.is_none() {
@@ -134,16 +143,23 @@ impl Source {
         Ok(source)
     }
 
-    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
+    /// Checks that the first bytes of a file are those of a trace, or of text with a trace in it. The error says why
+    /// they are not.
+    pub(super) fn look_into(path: &Path, options: SourceOptions) -> Result<(), InputError> {
+        let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
+        Self::unpack(path, reader, options, Far::InTheHead).map(drop)
+    }
+
+    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions, far: Far) -> Result<Self, InputError> {
         let failed = |source| InputError::Read { path: path.to_owned(), source };
         let count = Arc::default();
         let counted = reader::Counted { reader, count: Arc::clone(&count) };
-        let TakenOff { inside, layers } = layers::take_off(Box::new(counted)).map_err(failed)?;
+        let TakenOff { inside, layers, used } = layers::take_off(Box::new(counted)).map_err(failed)?;
         // The layer has seen a trace, however far into the source that is.
         let is_json = layers.last() == Some(&Layer::JsonEnvelope);
         let encoding = options.encoding.or(is_json.then_some(Encoding::Json));
-        let mut source = Self::from_reader(path, inside, SourceOptions { encoding, ..options })?;
-        source.layers.splice(0..0, layers);
+        let mut source = Self::searched(path, inside, SourceOptions { encoding, ..options }, far)?;
+        source.layers.splice(0..0, layers.into_iter().chain(used.layers()));
         source.window.count_packed(count);
         Ok(source)
     }
@@ -153,6 +169,15 @@ impl Source {
     /// # Errors
     /// As [`Source::open`].
     pub fn from_reader(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
+        Self::searched(path, reader, options, Far::ToTheEnd)
+    }
+
+    fn searched(
+        path: &Path,
+        reader: Box<dyn Read + Send>,
+        options: SourceOptions,
+        far: Far,
+    ) -> Result<Self, InputError> {
         let limits = Limits::new(&options);
         let mut source = Self {
             path: path.to_owned(),
@@ -169,7 +194,7 @@ impl Source {
             layers: Vec::new(),
         };
         let path;
-        (source.encoding, path) = source.detect(options.encoding)?;
+        (source.encoding, path) = source.detect(options.encoding, far)?;
         source.limits.set_encoding(source.encoding);
         source.decoder = match (source.encoding, path) {
             (Encoding::Delimited, Some(path)) => Box::new(EnvelopedDecoder::new(WireFraming::Delimited, path)),
@@ -183,9 +208,12 @@ impl Source {
         Ok(source)
     }
 
-    /// Looks at the first bytes without consuming them. On a live stream it waits for no more than it needs.
-    fn detect(&mut self, given: Option<Encoding>) -> Result<(Encoding, Option<FieldPath>), InputError> {
+    /// Looks at the first bytes. On a live stream it waits for no more than it needs. Text before the first message is
+    /// consumed, as much as `far` allows.
+    fn detect(&mut self, given: Option<Encoding>, far: Far) -> Result<(Encoding, Option<FieldPath>), InputError> {
         let failed = |path: &Path, source| InputError::Read { path: path.to_owned(), source };
+        let mut search = Some(around::Search::for_first());
+        let mut searched = 0;
         loop {
             self.window.read().map_err(|source| failed(&self.path, source))?;
             let bytes = self.window.bytes();
@@ -197,15 +225,65 @@ impl Source {
             }
             // The answer must not depend on how many bytes a read returns.
             let head = &bytes[..bytes.len().min(HEAD)];
-            match recognise(head, &self.path, !self.window.at_end() && head.len() < HEAD) {
+            let refused = match recognise(head, &self.path, !self.window.at_end() && head.len() < HEAD) {
                 Some(Detected::Trace(encoding)) => return Ok((encoding, None)),
                 Some(Detected::Enveloped { encoding, path }) => return Ok((encoding, Some(path))),
-                Some(Detected::Other(looks_like)) => {
-                    return Err(InputError::Unrecognised { path: self.path.clone(), looks_like });
+                Some(Detected::Other(looks_like)) => Some(looks_like),
+                None => None,
+            };
+            let mut found = None;
+            if let Some(search) = search.as_mut().filter(|_| around::is_text(head)) {
+                let at_end = self.window.at_end();
+                match search.find(&bytes[searched..], at_end, false) {
+                    around::Found::Message(encoding, at) => {
+                        found = Some(encoding);
+                        searched += at;
+                    }
+                    around::Found::Nothing(skip) => searched += skip,
+                    around::Found::Binary(_) => {}
                 }
-                None => {}
             }
+            if let Some(encoding) = found {
+                self.skip_text(searched);
+                return Ok((encoding, None));
+            }
+            let Some(looks_like) = refused else { continue };
+            let found = match (search.take().filter(|_| around::is_text(head)), far) {
+                (Some(search), Far::ToTheEnd) => self.search_on(search, searched)?,
+                _ => None,
+            };
+            let found = found.map(|encoding| (encoding, None));
+            return found.ok_or_else(|| InputError::Unrecognised { path: self.path.clone(), looks_like });
         }
+    }
+
+    /// Reads on in text until the first message, as `grep` would.
+    fn search_on(&mut self, mut search: around::Search, searched: usize) -> Result<Option<Encoding>, InputError> {
+        self.skip_text(searched);
+        loop {
+            match search.find(self.window.bytes(), self.window.at_end(), false) {
+                around::Found::Message(encoding, at) => {
+                    self.skip_text(at);
+                    return Ok(Some(encoding));
+                }
+                around::Found::Binary(_) => return Ok(None),
+                around::Found::Nothing(_) if self.window.at_end() => return Ok(None),
+                around::Found::Nothing(skip) => self.skip_text(skip),
+            }
+            self.window.read().map_err(|source| InputError::Read { path: self.path.clone(), source })?;
+        }
+    }
+
+    /// Gives up text at the start of the window.
+    fn skip_text(&mut self, len: usize) {
+        let text = &self.window.bytes()[..len];
+        // White space before the text is not around anything.
+        let blank = if self.watch.has_skipped() { 0 } else { len - text.trim_ascii_start().len() };
+        if blank < len {
+            let place = Place { offset: self.window.offset() + blank as u64, message: self.next_index };
+            self.watch.skipped(place, &text[blank..]);
+        }
+        self.window.consume(len);
     }
 
     /// The name the source was opened under.
@@ -351,8 +429,16 @@ impl Source {
                 self.limits.begin_next();
                 None
             }
+            Step::Skipped { start, end } => {
+                let place = Place { offset: self.window.offset() + start as u64, message: self.next_index };
+                self.watch.release_suspect(findings);
+                self.watch.skipped(place, &self.window.bytes()[start..end]);
+                self.taken += end;
+                self.limits.begin_next();
+                None
+            }
             Step::End => {
-                self.watch.end(self.decoded > 0, findings);
+                self.watch.end(self.decoded > 0, self.encoding, findings);
                 Some(Advance::End)
             }
         }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::faults;
 use crate::{
     trace::{ExchangeFact, Fact, Finding, Limited, Owner, Place},
-    words::{bytes_are, count_of, times},
+    words::{bytes_are, count, count_of, times},
 };
 
 /// `byte 7, message 0`
@@ -45,6 +45,10 @@ fn fact(fact: &Fact) -> String {
                 "{bytes} zero bytes between or after messages, in {}; they are passed over",
                 count_of(*runs, "place", "places")
             )
+        }
+        Fact::TextAround { bytes, first } => {
+            let text = count(*bytes, "byte");
+            format!("{text} of text around the messages skipped; its first line is \"{first}\"")
         }
         Fact::ReadFailed(reason) => format!("cannot read on: {reason}"),
         Fact::LargeMessage { size, limit, with_rest } => {

@@ -52,6 +52,13 @@ pub enum Fact {
         /// In how many places.
         runs: u64,
     },
+    /// Text stands before, between or after the messages of a source.
+    TextAround {
+        /// Its length in bytes.
+        bytes: u64,
+        /// Its first line, or the beginning of that.
+        first: String,
+    },
     /// The source could not be read any further, because of this error of its reader.
     ReadFailed(String),
     /// A message was passed over because of its size.
@@ -235,6 +242,7 @@ impl Fact {
             Self::CutOff(_) => Code::CutOff,
             Self::TrailingBytes(_) => Code::TrailingBytes,
             Self::Zeros { .. } => Code::ZeroPadding,
+            Self::TextAround { .. } => Code::TextAround,
             Self::ReadFailed(_) => Code::ReadFailed,
             Self::LargeMessage { .. } | Self::ManyRecords { .. } | Self::LongAddress { .. } => Code::TooLarge,
             Self::BadTimes { .. } | Self::LateTime | Self::NoTime => Code::BadTime,

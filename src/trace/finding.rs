@@ -51,6 +51,8 @@ pub enum Code {
     TrailingBytes,
     /// Zeros between or after messages.
     ZeroPadding,
+    /// Text before, between or after the messages.
+    TextAround,
     /// Socket and HTTP traces, or buffered and streamed ones, in one source.
     MixedKinds,
     /// No address of either side.
@@ -99,6 +101,7 @@ impl Code {
             Self::TooManyConnections => "too-many-connections",
             Self::TrailingBytes => "trailing-bytes",
             Self::ZeroPadding => "zero-padding",
+            Self::TextAround => "text-around",
             Self::MixedKinds => "mixed-kinds",
             Self::MissingConnection => "missing-connection",
             Self::MissingAddress => "missing-address",
@@ -132,6 +135,7 @@ impl Code {
             | Self::TooManyConnections
             | Self::TrailingBytes => Severity::Error,
             Self::ZeroPadding
+            | Self::TextAround
             | Self::MixedKinds
             | Self::MissingConnection
             | Self::MissingAddress

@@ -11,10 +11,8 @@ use serde_json::json;
 
 use crate::{
     fixture::{Dress, TIME, downstream, read, streamed, write},
-    util::{Dir, PROTOC, ROOT, Run, TCPDUMP, TSHARK, Tool, convert, run_command, tap2pcap},
+    util::{Dir, EDITCAP, PROTOC, ROOT, Run, TCPDUMP, TSHARK, Tool, convert, run_command, tap2pcap},
 };
-
-const EDITCAP: Tool = Tool { name: "editcap", package: "wireshark-common" };
 
 fn testdata(name: &str) -> PathBuf {
     Path::new(ROOT).join("testdata").join(name)

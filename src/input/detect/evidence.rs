@@ -49,7 +49,7 @@ impl Evidence {
                     at += end;
                     continue;
                 }
-                Step::NeedMore { .. } | Step::End => {
+                Step::Skipped { .. } | Step::NeedMore { .. } | Step::End => {
                     evidence.fields(&out);
                     break;
                 }

@@ -4,10 +4,14 @@
 //! None of them needs more memory than its buffer, and a live stream flows through all of them.
 
 mod chunked;
+mod depth;
 mod envelope;
 mod grpc;
 mod http_response;
+mod lines;
+mod log_record;
 mod packed;
+mod prefix;
 #[cfg(test)]
 mod tests;
 mod utf16;
@@ -16,6 +20,8 @@ use std::{
     fmt,
     io::{self, Read},
 };
+
+pub(super) use self::lines::Used;
 
 /// How many layers are taken off. Nobody stacks more by accident, and a bomb of layers must end.
 pub(super) const MAX_LAYERS: usize = 6;
@@ -44,6 +50,10 @@ pub enum Layer {
     Grpc,
     /// JSON around traces: an array, or an object that holds them somewhere.
     JsonEnvelope,
+    /// What a log writes before each line.
+    LinePrefix,
+    /// The lines of a log, each in an object or another record.
+    LogRecords,
 }
 
 impl fmt::Display for Layer {
@@ -57,6 +67,8 @@ impl fmt::Display for Layer {
             Self::ProtobufEnvelope => "a protobuf message",
             Self::Grpc => "gRPC frames",
             Self::JsonEnvelope => "a JSON envelope",
+            Self::LinePrefix => "line prefixes",
+            Self::LogRecords => "log records",
         })
     }
 }
@@ -87,6 +99,7 @@ impl Match {
 }
 
 impl Layer {
+    /// The layers that a head shows. The others are taken off where they are met.
     const ALL: [Self; 7] =
         [Self::Gzip, Self::Zstandard, Self::HttpResponse, Self::Chunked, Self::Utf16, Self::Grpc, Self::JsonEnvelope];
 
@@ -98,7 +111,7 @@ impl Layer {
             Self::Chunked => chunked::matches(head),
             Self::Utf16 => utf16::matches(head),
             // Only the decoder knows where the traces are, so it skips the rest.
-            Self::ProtobufEnvelope => Match::No,
+            Self::ProtobufEnvelope | Self::LinePrefix | Self::LogRecords => Match::No,
             Self::Grpc => grpc::matches(head),
             Self::JsonEnvelope => envelope::matches(head),
         }
@@ -112,7 +125,7 @@ impl Layer {
             Self::HttpResponse => Box::new(inside),
             Self::Chunked => Box::new(chunked::Chunked::new(inside)),
             Self::Utf16 => Box::new(utf16::Utf16::new(inside)),
-            Self::ProtobufEnvelope => Box::new(inside),
+            Self::ProtobufEnvelope | Self::LinePrefix | Self::LogRecords => Box::new(inside),
             Self::Grpc => Box::new(grpc::Grpc::new(inside)),
             Self::JsonEnvelope => Box::new(envelope::Envelope::new(inside)),
         })
@@ -126,6 +139,8 @@ pub(super) struct TakenOff {
     pub(super) inside: Inside,
     /// The layers, the outermost first.
     pub(super) layers: Vec<Layer>,
+    /// What is taken off lines of text while they are read.
+    pub(super) used: Used,
 }
 
 /// Takes off the layers that `reader` begins with.
@@ -134,11 +149,25 @@ pub(super) struct TakenOff {
 /// If reading fails, or this build lacks what a layer needs.
 pub(super) fn take_off(mut reader: Inside) -> io::Result<TakenOff> {
     let mut layers = Vec::new();
+    let used = Used::default();
+    let mut in_lines = false;
     loop {
         let mut head = Vec::new();
-        let found = look(&mut reader, &mut head)?;
-        let Some((layer, skip)) = found.filter(|_| layers.len() < MAX_LAYERS) else {
-            return Ok(TakenOff { inside: Box::new(Rewound { head, at: 0, rest: reader }), layers });
+        let found = look(&mut reader, &mut head, !in_lines)?;
+        let (layer, skip) = match found {
+            Found::Layer(layer, skip) if layers.len() < MAX_LAYERS => (layer, skip),
+            Found::Text => {
+                in_lines = true;
+                // A record may hold another one, as that of a container does, and its lines may have a prefix.
+                for _ in 0..lines::STAGES {
+                    reader = Box::new(Rewound { head: std::mem::take(&mut head), at: 0, rest: reader });
+                    reader = Box::new(lines::Lines::new(reader, used.clone()));
+                }
+                continue;
+            }
+            Found::Layer(..) | Found::Nothing => {
+                return Ok(TakenOff { inside: Box::new(Rewound { head, at: 0, rest: reader }), layers, used });
+            }
         };
         if layer == Layer::JsonEnvelope {
             // Only JSON is inside of it, or nothing: then the head tells what it is.
@@ -150,15 +179,24 @@ pub(super) fn take_off(mut reader: Inside) -> io::Result<TakenOff> {
             } else {
                 Box::new(io::Cursor::new(start))
             };
-            return Ok(TakenOff { inside, layers });
+            return Ok(TakenOff { inside, layers, used });
         }
         reader = layer.read_through(Rewound { head, at: skip, rest: reader })?;
         layers.push(layer);
     }
 }
 
-/// Reads no more into `head` than it takes to tell which layer comes, and how many bytes of it are to be left out.
-fn look(reader: &mut Inside, head: &mut Vec<u8>) -> io::Result<Option<(Layer, usize)>> {
+/// What a head shows.
+enum Found {
+    /// A layer, and how many bytes are to be left out.
+    Layer(Layer, usize),
+    /// Text whose lines may have something around them.
+    Text,
+    Nothing,
+}
+
+/// Reads no more into `head` than it takes to tell what comes.
+fn look(reader: &mut Inside, head: &mut Vec<u8>, may_be_text: bool) -> io::Result<Found> {
     let mut buffer = [0; 4096];
     loop {
         // The first read is short, because the first bytes tell most, and what is read here is copied once more.
@@ -171,7 +209,7 @@ fn look(reader: &mut Inside, head: &mut Vec<u8>) -> io::Result<Option<(Layer, us
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) if head.is_empty() => return Err(error),
-            // What came before the error is read first.
+            // What came before the error is still read.
             Err(error) => {
                 *reader = Box::new(Failed(Some(error)));
                 true
@@ -180,18 +218,23 @@ fn look(reader: &mut Inside, head: &mut Vec<u8>) -> io::Result<Option<(Layer, us
         let mut unknown = false;
         for layer in Layer::ALL {
             match layer.matches(head) {
-                Match::Yes { skip } => return Ok(Some((layer, skip))),
+                Match::Yes { skip } => return Ok(Found::Layer(layer, skip)),
                 Match::No => {}
                 Match::Unknown => unknown = true,
             }
         }
+        let is_text = if may_be_text { lines::matches(head, at_end) } else { Match::No };
         if at_end || !unknown {
-            return Ok(None);
+            match is_text {
+                Match::Yes { .. } => return Ok(Found::Text),
+                Match::Unknown if !at_end => {}
+                Match::No | Match::Unknown => return Ok(Found::Nothing),
+            }
         }
     }
 }
 
-/// Fails once, with an error that was met before its time.
+/// Fails once, after everything that came before.
 struct Failed(Option<io::Error>);
 
 impl Read for Failed {

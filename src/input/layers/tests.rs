@@ -20,10 +20,11 @@ impl Read for Trickle {
 
 /// What is inside, which layers were taken off, and the error that ended it.
 fn open(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Vec<Layer>, Option<String>) {
-    let TakenOff { inside: mut reader, layers } =
+    let TakenOff { inside: mut reader, mut layers, used } =
         take_off(Box::new(Trickle(bytes.to_vec(), sizes.to_vec(), 0))).unwrap();
     let mut inside = Vec::new();
     let error = reader.read_to_end(&mut inside).err().map(|error| error.to_string());
+    layers.extend(used.layers());
     (inside, layers, error)
 }
 

@@ -1,0 +1,760 @@
+//! Reads the lines of a text, and takes off what a log wrote around each line of a trace: a prefix, or an object in
+//! which the line is a string.
+//!
+//! Text is passed on as it is, because the decoder skips it. Only where a trace begins are its lines looked for: those
+//! with the same prefix, or in records of the same writer. Lines of other writers between them are kept until the trace
+//! is over, so that it comes in one piece; if one of them begins another trace, that is put together meanwhile.
+//!
+//! A prefix is blanked, so that offsets stay. A record is replaced by what it holds.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use memchr::{memchr, memchr2, memmem};
+
+use super::{
+    Failed, Layer, Match,
+    depth::Depth,
+    log_record::{self, Content},
+    prefix::Prefix,
+};
+use crate::input::around::{self, Opening};
+
+/// Bytes that are read at once.
+const READ: usize = 64 * 1024;
+
+/// The longest line that is looked at.
+const MOST_LINE: usize = 8 << 20;
+
+/// The most bytes that wait for traces to be over.
+const MOST_HELD: usize = 8 << 20;
+
+/// The most traces whose lines may alternate.
+const MOST_TRACES: usize = 16;
+
+/// How many lines wait for the second line of a trace, and how many bytes.
+const MOST_WAITING: usize = 64;
+const MOST_WAITING_BYTES: usize = 256 * 1024;
+
+/// How many times lines are looked through.
+pub(super) const STAGES: usize = 3;
+
+/// How many bytes show that a head is text. A binary trace has a byte among them that no text has.
+const ENOUGH: usize = 64;
+
+/// Whether `head` is text, and not a trace that begins at once.
+pub(super) fn matches(head: &[u8], at_end: bool) -> Match {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    if !around::is_text(head) || around::opening(text).is_some() {
+        return Match::No;
+    }
+    let is_open = match text.strip_prefix(b"{") {
+        Some(after) => around::begins_other_object(after, false).is_none(),
+        None => text.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'_' || *byte == b' '),
+    };
+    if (is_open || head.len() < ENOUGH) && !at_end { Match::Unknown } else { Match::Yes { skip: 0 } }
+}
+
+/// What was taken off so far, as bits.
+#[derive(Clone, Debug, Default)]
+pub(in crate::input) struct Used(Arc<AtomicU8>);
+
+impl Used {
+    const PREFIX: u8 = 1;
+    const RECORD: u8 = 2;
+
+    fn note(&self, what: &View) {
+        let bit = match what {
+            View::Prefix(_) => Self::PREFIX,
+            View::Json(_) | View::Cri(_) => Self::RECORD,
+        };
+        self.0.fetch_or(bit, Ordering::Relaxed);
+    }
+
+    /// The layers that were met so far.
+    pub(in crate::input) fn layers(&self) -> impl Iterator<Item = Layer> {
+        let used = self.0.load(Ordering::Relaxed);
+        let all = [(Self::RECORD, Layer::LogRecords), (Self::PREFIX, Layer::LinePrefix)];
+        all.into_iter().filter(move |(bit, _)| used & bit != 0).map(|(_, layer)| layer)
+    }
+}
+
+/// How the lines of a trace are recognised.
+#[derive(Debug, PartialEq)]
+enum View {
+    /// They begin with a prefix.
+    Prefix(Prefix),
+    /// They are strings in JSON of this writer.
+    Json(u64),
+    /// They are lines of this stream.
+    Cri(u64),
+}
+
+/// What a line holds, from some view.
+enum Held<'a> {
+    /// What follows this many bytes, which are to be blanked.
+    After(usize),
+    /// The bytes of a string, and whether the next one continues it.
+    Text(&'a [u8], bool),
+}
+
+impl Held<'_> {
+    /// What the line holds.
+    fn inside<'a>(&'a self, line: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::After(len) => &line[*len..],
+            Self::Text(text, _) => text,
+        }
+    }
+}
+
+/// The records that a line consists of, parsed when they are needed.
+struct Records<'a> {
+    line: &'a [u8],
+    contents: Option<Vec<Content>>,
+}
+
+impl<'a> Records<'a> {
+    fn new(line: &'a [u8]) -> Self {
+        Self { line, contents: None }
+    }
+
+    fn contents(&mut self) -> &[Content] {
+        let line = self.line;
+        self.contents.get_or_insert_with(|| json_of(line).map(log_record::of_json).unwrap_or_default())
+    }
+}
+
+impl View {
+    /// What the line holds, if it is one of this view.
+    fn held<'a>(&self, line: &'a [u8], records: &'a mut Records<'_>) -> Option<Held<'a>> {
+        match self {
+            Self::Prefix(prefix) => prefix.len_in(line).map(Held::After),
+            Self::Cri(stream) => {
+                let (at, of, is_partial) = log_record::of_cri(line)?;
+                (of == *stream).then_some(Held::Text(cri_text(&line[at..], is_partial), is_partial))
+            }
+            Self::Json(writer) => {
+                let content = records.contents().iter().find(|content| content.writer == *writer)?;
+                Some(Held::Text(&content.text, content.is_partial))
+            }
+        }
+    }
+}
+
+/// A trace whose lines are looked for.
+#[derive(Debug)]
+struct Trace {
+    view: View,
+    depth: Depth,
+    is_text: bool,
+    /// What was taken off its lines, unless that is passed on at once.
+    out: Vec<u8>,
+}
+
+impl Trace {
+    fn new(view: View, is_text: bool) -> Self {
+        Self { view, depth: Depth::new(is_text), is_text, out: Vec::new() }
+    }
+}
+
+/// A line that waits.
+#[derive(Debug)]
+struct Waiting {
+    line: Vec<u8>,
+    /// It may be the first one of a trace, which the second one will show.
+    views: Vec<(View, bool)>,
+}
+
+/// A trace that nothing is taken off from, or text.
+#[derive(Debug)]
+enum Plain {
+    /// Lines are looked at.
+    No,
+    /// A trace or another object is passed on until it is over.
+    Open(Depth),
+    /// An object whose lines are kept, because one of its strings may be a trace.
+    Object(Depth, Vec<u8>),
+    /// A line that is too long is passed on.
+    Line,
+}
+
+pub(super) struct Lines {
+    inside: Box<dyn Read + Send>,
+    used: Used,
+    /// What was read, from `at` on.
+    raw: Vec<u8>,
+    at: usize,
+    /// How much of an incomplete line has no line break.
+    looked: usize,
+    ended: bool,
+    out: Vec<u8>,
+    out_at: usize,
+    plain: Plain,
+    /// The first of them is passed on line by line.
+    traces: Vec<Trace>,
+    /// Lines that may be the first one of a trace, and those after them.
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    /// What follows the first trace.
+    later: Vec<u8>,
+}
+
+impl Read for Lines {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.out_at == self.out.len() && !self.ended {
+            self.out.clear();
+            self.out_at = 0;
+            self.fill()?;
+        }
+        let count = (&self.out[self.out_at..]).read(buffer)?;
+        self.out_at += count;
+        Ok(count)
+    }
+}
+
+impl Lines {
+    pub(super) fn new(inside: Box<dyn Read + Send>, used: Used) -> Self {
+        Self {
+            inside,
+            used,
+            raw: Vec::new(),
+            at: 0,
+            looked: 0,
+            ended: false,
+            out: Vec::new(),
+            out_at: 0,
+            plain: Plain::No,
+            traces: Vec::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            later: Vec::new(),
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.raw.drain(..self.at);
+        self.at = 0;
+        let start = self.raw.len();
+        self.raw.resize(start + READ, 0);
+        let count = match self.inside.read(&mut self.raw[start..]) {
+            Ok(count) => count,
+            Err(error) => {
+                self.raw.truncate(start);
+                if error.kind() == io::ErrorKind::Interrupted {
+                    return Ok(());
+                }
+                // What came before the error is passed on first.
+                if !self.raw.is_empty() || !self.traces.is_empty() || !self.waiting.is_empty() {
+                    self.inside = Box::new(Failed(Some(error)));
+                    self.finish();
+                    return Ok(());
+                }
+                return Err(error);
+            }
+        };
+        self.raw.truncate(start + count);
+        let raw = std::mem::take(&mut self.raw);
+        self.lines(&raw);
+        self.raw = raw;
+        if count == 0 {
+            self.finish();
+            self.ended = true;
+        } else if self.raw.len() - self.at > MOST_LINE {
+            self.give_up();
+            self.out.extend_from_slice(&self.raw[self.at..]);
+            (self.at, self.looked) = (self.raw.len(), 0);
+            self.plain = Plain::Line;
+        }
+        Ok(())
+    }
+
+    /// Handles what was read, as far as it consists of whole lines or need not.
+    fn lines(&mut self, raw: &[u8]) {
+        loop {
+            let rest = &raw[self.at..];
+            if rest.is_empty() {
+                return;
+            }
+            match &mut self.plain {
+                Plain::Open(depth) => {
+                    let end = pass_object(depth, rest);
+                    if end.is_some() {
+                        self.plain = Plain::No;
+                    }
+                    let end = end.unwrap_or(rest.len());
+                    self.out.extend_from_slice(&rest[..end]);
+                    self.at += end;
+                    continue;
+                }
+                Plain::Line => {
+                    let end = memchr(b'\n', rest).map(|at| at + 1);
+                    if end.is_some() {
+                        self.plain = Plain::No;
+                    }
+                    let end = end.unwrap_or(rest.len());
+                    self.out.extend_from_slice(&rest[..end]);
+                    self.at += end;
+                    continue;
+                }
+                Plain::No | Plain::Object(..) => {}
+            }
+            // A trace with nothing around its lines does not wait for their ends.
+            if matches!(self.plain, Plain::No) && self.traces.is_empty() && self.opens_plain(rest) {
+                continue;
+            }
+            let Some(len) = memchr(b'\n', &rest[self.looked..]) else {
+                self.looked = rest.len();
+                return;
+            };
+            let end = self.looked + len + 1;
+            self.looked = 0;
+            self.at += end;
+            self.line(&rest[..end]);
+        }
+    }
+
+    /// Passes on what is left at the end.
+    fn finish(&mut self) {
+        let rest = self.raw.split_off(self.at);
+        (self.at, self.looked) = (0, 0);
+        self.raw.clear();
+        if !rest.is_empty() {
+            self.line(&rest);
+        }
+        self.give_up();
+    }
+
+    /// Whether a plain trace begins here.
+    fn opens_plain(&mut self, rest: &[u8]) -> bool {
+        let is_text = match around::opening(rest) {
+            Some(Opening::Json) => false,
+            Some(Opening::Text) => true,
+            None => return false,
+        };
+        self.stop_waiting();
+        self.plain = Plain::Open(Depth::new(is_text));
+        true
+    }
+
+    /// Handles a line, with its line break if it has one.
+    fn line(&mut self, line: &[u8]) {
+        if let Plain::Object(..) = self.plain {
+            return self.object_line(line);
+        }
+        // A record is parsed once, for all that look at it.
+        let mut records = Records::new(line);
+        if self.line_of_trace(line, &mut records) || self.second_line(line, &mut records) {
+            return;
+        }
+        if self.traces.is_empty() && self.goes_on_plainly(line) {
+            return;
+        }
+        if memchr2(b'{', b'[', line).is_some() && self.first_line(line, &mut records) {
+            return;
+        }
+        self.wait(line, Vec::new());
+    }
+
+    /// Keeps a line until those before it are known to be text, or passes it on.
+    fn wait(&mut self, line: &[u8], views: Vec<(View, bool)>) {
+        if self.waiting.is_empty() && views.is_empty() {
+            return self.text(line);
+        }
+        self.waiting.push_back(Waiting { line: line.to_vec(), views });
+        self.waiting_bytes += line.len();
+        if self.waiting.len() > MOST_WAITING || self.waiting_bytes > MOST_WAITING_BYTES {
+            self.pass_on_first();
+        }
+        self.pass_on_text();
+    }
+
+    /// Passes on the lines that wait for nothing.
+    fn pass_on_text(&mut self) {
+        while self.waiting.front().is_some_and(|first| first.views.is_empty()) {
+            self.pass_on_first();
+        }
+    }
+
+    fn pass_on_first(&mut self) {
+        if let Some(first) = self.waiting.pop_front() {
+            self.waiting_bytes -= first.line.len();
+            self.text(&first.line);
+        }
+    }
+
+    fn stop_waiting(&mut self) {
+        while !self.waiting.is_empty() {
+            self.pass_on_first();
+        }
+    }
+
+    /// Passes on text. It does not come into the middle of a trace.
+    fn text(&mut self, text: &[u8]) {
+        if self.traces.is_empty() {
+            self.out.extend_from_slice(text);
+        } else {
+            self.later.extend_from_slice(text);
+            self.limit();
+        }
+    }
+
+    /// Gives up the traces if too much waits for their ends.
+    fn limit(&mut self) {
+        let held: usize = self.traces.iter().map(|trace| trace.out.len()).sum();
+        if held + self.later.len() > MOST_HELD {
+            while !self.traces.is_empty() {
+                self.end(0);
+            }
+        }
+    }
+
+    /// Passes on everything that waits.
+    fn give_up(&mut self) {
+        if let Plain::Object(_, lines) = &mut self.plain {
+            let lines = std::mem::take(lines);
+            self.plain = Plain::No;
+            self.text(&lines);
+        }
+        while !self.traces.is_empty() {
+            self.end(0);
+        }
+        self.stop_waiting();
+    }
+
+    /// Ends the trace at `index`, whether it is whole or not.
+    fn end(&mut self, index: usize) {
+        let mut trace = self.traces.remove(index);
+        if index > 0 {
+            self.later.append(&mut trace.out);
+            return self.limit();
+        }
+        self.out.append(&mut trace.out);
+        self.out.append(&mut self.later);
+        // The next one is passed on line by line from now on.
+        if let Some(next) = self.traces.first_mut() {
+            self.out.append(&mut next.out);
+        }
+    }
+
+    /// Whether the line belongs to a trace that is open.
+    fn line_of_trace(&mut self, line: &[u8], records: &mut Records<'_>) -> bool {
+        for index in 0..self.traces.len() {
+            let trace = &mut self.traces[index];
+            let Some(held) = trace.view.held(line, records) else { continue };
+            if begins_anew(held.inside(line)) {
+                // The end of the trace before is missing.
+                self.end(index);
+                return false;
+            }
+            self.add(index, line, &held);
+            return true;
+        }
+        false
+    }
+
+    /// Adds a line to a trace, and ends it if it is over.
+    fn add(&mut self, index: usize, line: &[u8], held: &Held<'_>) {
+        let trace = &mut self.traces[index];
+        let is_over = add(trace, line, held);
+        if index == 0 {
+            self.out.append(&mut trace.out);
+        }
+        if is_over {
+            self.end(index);
+        } else {
+            self.limit();
+        }
+    }
+
+    /// Whether the line is the second one of a trace.
+    fn second_line(&mut self, line: &[u8], records: &mut Records<'_>) -> bool {
+        for index in 0..self.waiting.len() {
+            let first = &mut self.waiting[index];
+            for view in 0..first.views.len() {
+                let (view_of, is_text) = &first.views[view];
+                let Some(held) = view_of.held(line, records) else { continue };
+                let mut first_records = Records::new(&first.line);
+                let Some(begins) = view_of.held(&first.line, &mut first_records) else { continue };
+                if !goes_on(begins.inside(&first.line), held.inside(line), *is_text) {
+                    // The first line was text. This one may be the first of a trace.
+                    first.views.remove(view);
+                    self.pass_on_text();
+                    return false;
+                }
+                self.used.note(view_of);
+                let is_text = *is_text;
+                let (view, _) = first.views.swap_remove(view);
+                // Text before the trace stays there.
+                if self.traces.is_empty() {
+                    for _ in 0..index {
+                        self.pass_on_first();
+                    }
+                }
+                let at = if self.traces.is_empty() { 0 } else { index };
+                let Some(first) = self.waiting.remove(at) else { return false };
+                self.waiting_bytes -= first.line.len();
+                let mut trace = Trace::new(view, is_text);
+                let mut records = Records::new(&first.line);
+                if let Some(held) = trace.view.held(&first.line, &mut records) {
+                    add(&mut trace, &first.line, &held);
+                }
+                self.push(trace);
+                self.pass_on_text();
+                return self.line_of_trace(line, &mut Records::new(line));
+            }
+        }
+        false
+    }
+
+    /// Whether the line goes on with a trace that begins after other text on the line before.
+    fn goes_on_plainly(&mut self, line: &[u8]) -> bool {
+        let Some(last) = self.waiting.back().filter(|last| !last.views.is_empty()) else { return false };
+        let trimmed = last.line.trim_ascii_end();
+        let is_text = around::text_name(trimmed).is_some();
+        let goes_on = match trimmed {
+            [.., b'{'] if is_text => line.starts_with(b" ") && goes_on(b"{", line, true),
+            [.., b'{'] => around::is_member(line),
+            _ => false,
+        };
+        let depth = match around::opening_in(&last.line) {
+            Some(start) => {
+                let mut depth = Depth::new(last.line[start] != b'{');
+                depth.pass(&last.line[start..]);
+                depth
+            }
+            None if goes_on => {
+                let mut depth = Depth::new(is_text);
+                depth.pass(b"{");
+                depth
+            }
+            None => return false,
+        };
+        self.stop_waiting();
+        let mut depth = depth;
+        if depth.is_open() && pass_object(&mut depth, line).is_none() {
+            self.plain = Plain::Open(depth);
+        }
+        self.out.extend_from_slice(line);
+        true
+    }
+
+    /// Whether the line may be the first one of a trace.
+    fn first_line(&mut self, line: &[u8], records: &mut Records<'_>) -> bool {
+        if let Some((at, stream, is_partial)) = log_record::of_cri(line) {
+            let text = cri_text(&line[at..], is_partial);
+            return self.record(line, [(View::Cri(stream), text, is_partial)].into_iter());
+        }
+        if json_of(line).is_some_and(may_hold) {
+            let contents = records.contents();
+            let contents = contents.iter().map(|it| (View::Json(it.writer), it.text.as_slice(), it.is_partial));
+            return self.record(line, contents);
+        }
+        if let Some(start) = around::opening_in(line).filter(|start| line[..*start].trim_ascii() != b"") {
+            return self.one_line(line, start);
+        }
+        let trimmed = line.trim_ascii_end();
+        let Some((b'{' | b'[', before)) = trimmed.split_last() else { return false };
+        let name = around::text_name(trimmed);
+        let before = name.map_or(before, |start| &trimmed[..start]);
+        if before.trim_ascii().is_empty() {
+            return name.is_none() && self.object(line);
+        }
+        let Some(prefix) = Prefix::of(before) else { return false };
+        self.wait(line, vec![(View::Prefix(prefix), name.is_some())]);
+        true
+    }
+
+    /// Whether a trace begins on the line after other text. That is blanked if it is surely a prefix, not a prompt.
+    fn one_line(&mut self, line: &[u8], start: usize) -> bool {
+        let (before, inside) = line.split_at(start);
+        let is_text = inside.first() != Some(&b'{');
+        let Some(prefix) = Prefix::of(before) else { return false };
+        let is_of_log = prefix.is_of_log();
+        let mut trace = Trace::new(View::Prefix(prefix), is_text);
+        let is_over = add(&mut trace, line, &Held::After(start));
+        if is_over && !is_of_log {
+            return false;
+        }
+        if is_over {
+            self.used.note(&trace.view);
+            self.stop_waiting();
+            self.text(&trace.out);
+        } else {
+            self.wait(line, vec![(trace.view, is_text)]);
+        }
+        true
+    }
+
+    /// Whether records hold the beginning of a trace, or a whole one.
+    fn record<'a>(&mut self, line: &[u8], contents: impl Iterator<Item = (View, &'a [u8], bool)>) -> bool {
+        let mut views = Vec::new();
+        let mut any = false;
+        for (view, text, is_partial) in contents {
+            let trimmed = text.trim_ascii();
+            if !may_hold(text) && around::opening_in(text).is_none() {
+                if matches!(trimmed, [.., b'{' | b'[']) && !is_partial {
+                    views.push((view, around::text_name(trimmed).is_some()));
+                }
+                continue;
+            }
+            any = true;
+            self.used.note(&view);
+            self.stop_waiting();
+            let mut trace = Trace::new(view, matches!(around::opening(trimmed), Some(Opening::Text)));
+            let is_over = add(&mut trace, line, &Held::Text(text, is_partial));
+            if is_over || !trace.depth.is_open() {
+                self.text(&trace.out);
+            } else {
+                let index = self.push(trace);
+                if index == 0 {
+                    self.out.append(&mut self.traces[0].out);
+                }
+            }
+        }
+        if !any && !views.is_empty() {
+            self.wait(line, views);
+            any = true;
+        }
+        any
+    }
+
+    /// Looks for the lines of one more trace.
+    fn push(&mut self, trace: Trace) -> usize {
+        if self.traces.len() == MOST_TRACES {
+            self.end(0);
+        }
+        self.traces.push(trace);
+        self.traces.len() - 1
+    }
+
+    /// Begins to keep the lines of an object that stands alone.
+    fn object(&mut self, line: &[u8]) -> bool {
+        if !self.traces.is_empty() {
+            return false;
+        }
+        self.stop_waiting();
+        let mut depth = Depth::new(false);
+        depth.pass(line);
+        self.plain = Plain::Object(depth, line.to_vec());
+        true
+    }
+
+    fn object_line(&mut self, line: &[u8]) {
+        let Plain::Object(depth, lines) = &mut self.plain else { return };
+        let end = pass_object(depth, line);
+        let start = lines.len();
+        lines.extend_from_slice(line);
+        let is_trace = around::is_member(&lines[start..]);
+        if end.is_none() && !is_trace && lines.len() <= MOST_LINE {
+            return;
+        }
+        let (depth, lines) = (*depth, std::mem::take(lines));
+        self.plain = Plain::No;
+        if end.is_none() {
+            self.out.extend_from_slice(&lines);
+            self.plain = Plain::Open(depth);
+            return;
+        }
+        let contents = if !is_trace && may_hold(&lines) { log_record::of_json(&lines) } else { Vec::new() };
+        let contents = contents.iter().map(|it| (View::Json(it.writer), it.text.as_slice(), it.is_partial));
+        if !self.record(&lines, contents) {
+            self.text(&lines);
+        }
+    }
+}
+
+/// Adds what a line holds to its trace, and returns whether the trace is over.
+fn add(trace: &mut Trace, line: &[u8], held: &Held<'_>) -> bool {
+    match held {
+        Held::After(len) => {
+            trace.out.resize(trace.out.len() + len, b' ');
+            trace.out.extend_from_slice(&line[*len..]);
+            ended(&mut trace.depth, &line[*len..])
+        }
+        Held::Text(text, is_partial) => {
+            trace.out.extend_from_slice(text);
+            let is_over = ended(&mut trace.depth, text);
+            // Without its line break, a name or number of the text format would run into the next line.
+            if !text.ends_with(b"\n") && (is_over || trace.is_text && !is_partial && !trace.depth.in_string()) {
+                trace.out.push(b'\n');
+            }
+            is_over
+        }
+    }
+}
+
+/// Whether the last trace in `text` is over.
+fn ended(depth: &mut Depth, text: &[u8]) -> bool {
+    let mut rest = text;
+    let mut is_over = false;
+    while let Some(end) = depth.pass(rest) {
+        is_over = true;
+        rest = &rest[end..];
+    }
+    is_over && !depth.is_open()
+}
+
+/// Goes on with an object that is passed on, and returns where it is over. Its end is missing if another object begins
+/// in the first column.
+fn pass_object(depth: &mut Depth, text: &[u8]) -> Option<usize> {
+    let anew = memmem::find(text, b"\n{").map(|at| at + 1);
+    depth.pass(&text[..anew.unwrap_or(text.len())]).or(anew)
+}
+
+/// The line of a container without the line break that was added to a part of it.
+fn cri_text(text: &[u8], is_partial: bool) -> &[u8] {
+    if !is_partial {
+        return text;
+    }
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    text.strip_suffix(b"\r").unwrap_or(text)
+}
+
+/// The object that the line consists of, after a prefix.
+fn json_of(line: &[u8]) -> Option<&[u8]> {
+    let start = memmem::find(line, b"{\"").or_else(|| memmem::find(line, b"{ \""))?;
+    line.trim_ascii_end().ends_with(b"}").then_some(&line[start..])
+}
+
+/// Whether a string in the object may be a trace, or a line that begins one.
+fn may_hold(object: &[u8]) -> bool {
+    around::holds_quoted_name(object)
+        || memmem::find_iter(object, b"{\\n\"").next().is_some()
+        || memmem::find_iter(object, b"{\\r\\n\"").next().is_some()
+        || memmem::find_iter(object, b"[\\n\"").next().is_some()
+        || memmem::find_iter(object, b"{\"").any(|at| {
+            let after = object[at + 2..].trim_ascii_start();
+            matches!(after, [b',' | b'}', ..])
+        })
+}
+
+/// Whether a trace goes on with this line after `first`.
+fn goes_on(first: &[u8], inside: &[u8], is_text: bool) -> bool {
+    let (first, line) = (first.trim_ascii(), inside.trim_ascii());
+    if is_text {
+        let name = line.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+        return name > 0 && matches!(line[name..].trim_ascii_start(), [b':' | b'{' | b'<', ..]) || line == b"}";
+    }
+    // What stands before the brace may be another prefix.
+    if around::holds_name(line) || first.len() > 1 {
+        return around::holds_name(line);
+    }
+    let key = line.strip_prefix(b"\"").and_then(|key| Some(&key[memchr(b'"', key)? + 1..]));
+    match first {
+        b"[" => matches!(line, [b'{' | b'[', ..]),
+        // A part of a line may end in the key.
+        _ => line.starts_with(b"\"") && key.is_none_or(|rest| matches!(rest.trim_ascii_start(), [b':', ..] | [])),
+    }
+}
+
+/// Whether an object begins in the first column, where no member of a trace does.
+fn begins_anew(inside: &[u8]) -> bool {
+    inside.trim_ascii_end() == b"{"
+}
