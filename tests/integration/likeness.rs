@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     fixture::{Dress, TIME, downstream, read, streamed, write},
-    util::{Dir, EDITCAP, PROTOC, ROOT, Run, TCPDUMP, TSHARK, Tool, convert, run_command, tap2pcap},
+    util::{Dir, EDITCAP, PROTOC, ROOT, Run, TCPDUMP, TSHARK, convert, run_command, tap2pcap},
 };
 
 fn testdata(name: &str) -> PathBuf {
