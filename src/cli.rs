@@ -13,7 +13,7 @@ use clap::{
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 use crate::{
-    input::Encoding,
+    input::{Encoding, Layer},
     report::ProgressMode,
     synth::{TcpMode, TruncatedMode},
     timeline::{Mapping, Role, SideChoice, VersionChoice},
@@ -88,9 +88,9 @@ pub struct InspectArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Encoding of the input; auto looks at its content
-    #[arg(long, value_name = "FORMAT", default_value = AUTO, value_parser = or_auto::<Encoding>("By content"))]
-    pub from: OrAuto<Encoding>,
+    /// Encoding of the input, and before it what stands around the trace, the outermost first, such as gzip,json
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
+    pub from: Vec<From>,
 
     /// Limits on what is read.
     #[command(flatten)]
@@ -152,9 +152,9 @@ pub struct ConvertArgs {
     #[arg(required = true, num_args = 2.., value_names = ["INPUT", "OUTPUT"])]
     pub paths: Vec<PathBuf>,
 
-    /// Encoding of the input; auto looks at its content
-    #[arg(long, value_name = "FORMAT", default_value = AUTO, value_parser = or_auto::<Encoding>("By content"))]
-    pub from: OrAuto<Encoding>,
+    /// Encoding of the input, and before it what stands around the trace, the outermost first, such as gzip,json
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
+    pub from: Vec<From>,
 
     /// Format of the output [default: by OUTPUT's suffix, pcapng for `-` and for directories]
     #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
@@ -267,6 +267,27 @@ fn or_auto<T: ValueEnum + Send + Sync + 'static>(help: &'static str) -> impl Typ
     let values = T::value_variants().iter().filter_map(T::to_possible_value);
     let names = std::iter::once(PossibleValue::new(AUTO).help(help)).chain(values);
     PossibleValuesParser::new(names).map(|name| T::from_str(&name, false).ok())
+}
+
+/// A word of `--from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// What is inside is recognised.
+    Auto,
+    /// The layer that comes next.
+    Layer(Layer),
+    /// The encoding of the trace itself.
+    Encoding(Encoding),
+}
+
+fn from() -> impl TypedValueParser<Value = From> {
+    let encodings = Encoding::value_variants().iter().filter_map(Encoding::to_possible_value);
+    let layers = Layer::value_variants().iter().filter_map(Layer::to_possible_value);
+    let auto = std::iter::once(PossibleValue::new(AUTO).help("By content"));
+    PossibleValuesParser::new(auto.chain(encodings).chain(layers)).map(|name| {
+        let encoding = Encoding::from_str(&name, false).map(From::Encoding);
+        encoding.or_else(|_| Layer::from_str(&name, false).map(From::Layer)).unwrap_or(From::Auto)
+    })
 }
 
 fn jobs(text: &str) -> Result<usize, String> {

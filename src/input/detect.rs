@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use memchr::memmem;
 
 use self::evidence::Evidence;
-use super::{binary::BinaryDecoder, delimited::DelimitedDecoder, discover::unpacked, wire::Scanner};
+use super::{archive, binary::BinaryDecoder, delimited::DelimitedDecoder, discover::unpacked, wire::Scanner};
 use crate::trace::{TraceKind, WireFault};
 
 /// The encodings of a trace file. The two JSON ones differ only in the field that holds a body.
@@ -78,11 +78,13 @@ pub enum Likeness {
     Html,
     /// An XML document.
     Xml,
-    /// gzip data within packed data: only one layer is unpacked.
+    /// gzip data within more layers than are taken off.
     Gzip,
-    /// Zstandard data within packed data: only one layer is unpacked.
+    /// Zstandard data within more layers than are taken off.
     Zstandard,
-    /// A ZIP archive.
+    /// A tar archive, where only one trace is read.
+    Tar,
+    /// A ZIP archive, where only one trace is read.
     Zip,
     /// JSON without a tap trace. Directories of traces hold such files too.
     OtherJson,
@@ -108,6 +110,7 @@ impl fmt::Display for Likeness {
             Self::Xml => "it is an XML document",
             Self::Gzip => "it is gzip data",
             Self::Zstandard => "it is Zstandard data",
+            Self::Tar => "it is a tar archive",
             Self::Zip => "it is a ZIP archive",
             Self::OtherJson => "it is JSON, but holds none of a tap trace's fields",
             Self::JsonArray => "it is a JSON array; Envoy writes objects one after another",
@@ -131,6 +134,9 @@ pub fn detect(head: &[u8], path: &Path) -> Detected {
 pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected> {
     if let Some(other) = capture(head) {
         return Some(Detected::Other(other));
+    }
+    if archive::Kind::of(head) == Some(archive::Kind::Tar) {
+        return Some(Detected::Other(Likeness::Tar));
     }
     let is_json = starts_json(head);
     if is_json && has_key(head) {
@@ -275,7 +281,7 @@ fn looks_like(head: &[u8]) -> Likeness {
         Likeness::Gzip
     } else if starts(&[b"\x28\xb5\x2f\xfd"]) {
         Likeness::Zstandard
-    } else if starts(&[b"PK\x03\x04"]) {
+    } else if archive::Kind::of(head) == Some(archive::Kind::Zip) {
         Likeness::Zip
     } else if text.starts_with(b"[") {
         Likeness::JsonArray

@@ -23,6 +23,7 @@
 //! # Ok::<(), tap2pcap::input::InputError>(())
 //! ```
 
+mod archive;
 mod binary;
 mod decode;
 mod delimited;
@@ -49,7 +50,7 @@ pub use detect::{Detected, Encoding, Likeness, detect};
 pub use discover::trace_stem;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
-pub use layers::Layer;
+pub use layers::{Layer, Layers, MAX_LAYERS};
 pub use place::InputPath;
-pub(crate) use source::Peek;
+pub(crate) use source::{Peek, Reopen};
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Source, SourceOptions};
