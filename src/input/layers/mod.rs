@@ -258,6 +258,12 @@ impl Rewound {
     pub(super) fn new(head: Vec<u8>, rest: Inside) -> Self {
         Self { head, at: 0, rest }
     }
+
+    /// Puts bytes back that were read, but for the first `skip` ones.
+    fn push_back(&mut self, mut bytes: Vec<u8>, skip: usize) {
+        bytes.extend_from_slice(&self.head[self.at..]);
+        (self.head, self.at) = (bytes, skip);
+    }
 }
 
 impl Read for Rewound {
