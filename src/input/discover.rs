@@ -228,15 +228,14 @@ pub(crate) fn discover(paths: &[PathBuf], layers: Layers) -> Discovered {
         let place = InputPath::new(path);
         place.file().is_none_or(|path| path.exists() && !path.is_dir()) && !place.is_regular()
     };
-    // To look into one pipe may take until another one is read, so it is done only for one.
-    let pipes = paths.iter().filter(is_pipe).count();
     for path in paths {
         let place = InputPath::new(path);
         if place.file().is_some_and(Path::is_dir) {
             walk(path, &mut found, &mut archives);
         } else if place.is_regular() {
             file(path, layers, &mut found, &mut archives);
-        } else if is_pipe(&path) && pipes == 1 {
+        } else if is_pipe(&path) && paths.len() == 1 {
+            // Nothing else waits until something comes.
             pipe(place, layers, &mut found, &mut archives);
         } else if !members(path, layers, &mut found, &mut archives) {
             found.inputs.push(named(place));

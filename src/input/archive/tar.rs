@@ -195,7 +195,7 @@ fn next<'a, R: Read>(
     Some(Next::Member(entry, spot))
 }
 
-/// Whether its holes are described in the way of GNU tar's `--format=posix`.
+/// Whether its holes are described in the way of GNU tar's POSIX format.
 fn is_sparse_by_pax<R: Read>(entry: &mut Entry<'_, R>) -> bool {
     let Ok(Some(fields)) = entry.pax_extensions() else { return false };
     fields.flatten().any(|field| field.key_bytes().starts_with(b"GNU.sparse."))

@@ -1,4 +1,4 @@
-//! HTTP's chunked coding (RFC 9112, section 7.1), as `curl --raw` leaves it.
+//! HTTP's chunked coding (RFC 9112, section 7.1), as curl leaves it on demand.
 
 use std::io::{self, BufReader, Read};
 

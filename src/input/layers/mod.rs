@@ -47,7 +47,7 @@ pub enum Layer {
     Zstandard,
     /// The head of an HTTP response, as `curl -i` prints it.
     HttpResponse,
-    /// HTTP's chunked coding, as `curl --raw` leaves it.
+    /// HTTP's chunked coding, as curl leaves it on demand.
     Chunked,
     /// Text in UTF-16, as PowerShell's redirection writes it.
     #[value(name = "utf-16", alias = "utf16")]
