@@ -30,8 +30,9 @@ use crate::{
     max_term_width = 100,
     override_usage = "tap2pcap [OPTIONS] <INPUT>... <OUTPUT>\n       tap2pcap <COMMAND>",
     after_help = "\
-INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. In a directory, a file
-with a trace's suffix counts as a trace; any other file is judged by its first bytes. OUTPUT is a capture file (several
+INPUT is a trace file, an archive (tar, ZIP) or a directory of them, or `-` (standard input). What is packed is unpacked,
+and what else stands around a trace is taken off: the head of an HTTP response, log lines, and more. In a directory or
+an archive, a file with a trace's suffix counts as a trace; any other file is judged by its first bytes. OUTPUT is a capture file (several
 inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
 
 OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har. If .gz or
@@ -80,7 +81,7 @@ pub enum Command {
 /// The arguments that `validate` and `info` share.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Trace files, directories, or `-` for standard input
+    /// Trace files, archives, directories, or `-` for standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
@@ -148,7 +149,7 @@ pub struct InfoArgs {
 /// Arguments of a conversion.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Trace files, `-` for standard input; last, the capture, `-` for standard output
+    /// Trace files, archives, directories, `-` for standard input; last, the capture, `-` for standard output
     #[arg(required = true, num_args = 2.., value_names = ["INPUT", "OUTPUT"])]
     pub paths: Vec<PathBuf>,
 

@@ -58,8 +58,8 @@ pub(super) fn read(
 ) -> Result<(), Error> {
     let source = match (Source::of(input, input_options), interrupt::signal()) {
         (Ok(source), _) => source,
-        (Err(_), Some(signal)) if !input.is_from_stdin() || input.is_stdin() => return Err(Error::Signal(signal)),
-        (Err(error), _) => return Err(error.into()),
+        (Err(_), Some(signal)) => return Err(Error::Signal(signal)),
+        (Err(error), None) => return Err(error.into()),
     };
     options.reread = input.is_rereadable().then_some(input_options);
     let mut connections = OpenConnections {
@@ -67,7 +67,7 @@ pub(super) fn read(
         stem: input.stem(),
         ends: PerConnection::default(),
     };
-    let mut pump = Pump::new(Timelines::new(source, options), input.is_from_stdin() && !input.is_stdin());
+    let mut pump = Pump::new(Timelines::new(source, options), false);
     let mut summaries = Summaries::default();
     let mut findings = Findings::default();
     while pump.next(&Progress::hidden(), &mut Each(&mut each))? {

@@ -76,8 +76,11 @@ impl Totals {
 
     /// Reports an input that could not be opened, unless a signal is the reason.
     pub(super) fn refuse(&mut self, input: &Input, error: &InputError, settings: &Settings) -> Result<(), Error> {
-        if let (false, Some(signal)) = (input.is_from_stdin(), interrupt::signal()) {
-            return Err(Error::Signal(signal));
+        match interrupt::signal() {
+            // It has cut a member of an archive. What came of the stream before that is converted.
+            Some(_) if input.is_from_stdin() && !input.is_stdin() => return Ok(()),
+            Some(signal) if !input.is_stdin() => return Err(Error::Signal(signal)),
+            _ => {}
         }
         if input.is_found && error.is_other_json() {
             self.skipped += 1;

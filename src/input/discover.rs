@@ -244,6 +244,15 @@ pub(crate) fn discover(paths: &[PathBuf], layers: Layers) -> Discovered {
     found
 }
 
+/// Opens all traces that a path stands for, as the program does, and counts what could not be read. This is for the fuzz
+/// targets, which know nothing of the program's commands.
+#[doc(hidden)]
+#[must_use]
+pub fn open_all(path: &Path, options: SourceOptions) -> (Vec<Result<Source, InputError>>, usize) {
+    let found = discover(&[path.to_owned()], options.layers);
+    (found.inputs.iter().map(|input| Source::of(input, options)).collect(), found.unreadable.len())
+}
+
 /// An input that was named on the command line.
 fn named(place: InputPath) -> Input {
     let path = place.path();

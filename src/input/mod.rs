@@ -48,6 +48,8 @@ mod wire;
 
 pub use detect::{Detected, Encoding, Likeness, detect};
 pub use discover::trace_stem;
+#[doc(hidden)]
+pub use discover::open_all;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
 pub use layers::{Layer, Layers, MAX_LAYERS};

@@ -201,7 +201,11 @@ impl Source {
         }
     }
 
-    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
+    /// Reads a trace from `reader` after what stands around it is taken off; `path` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
         let begun = Begun::new(reader, options.layers).map_err(|refused| refused.of(path))?;
         Self::begun(path, begun, options)
     }
@@ -224,7 +228,7 @@ impl Source {
         Reopen { path: self.path.clone(), member: self.member.clone() }
     }
 
-    /// Reads a trace from `reader`; `path` names it in messages and breaks ties in detection.
+    /// Reads a trace from `reader`, which holds nothing else; `path` names it in messages and breaks ties in detection.
     ///
     /// # Errors
     /// As [`Source::open`].
