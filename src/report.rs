@@ -182,6 +182,7 @@ pub(crate) fn why_passed_over(error: &InputError) -> String {
         }
         InputError::Unrecognised { looks_like, .. } => looks_like.to_string(),
         InputError::Read { source, .. } => format!("cannot be read: {source}"),
+        InputError::Unfit { layer, .. } => format!("it is not {layer}"),
         InputError::Empty { .. } => "it is empty".to_owned(),
         InputError::NothingReadable { .. } => "it holds nothing that can be read".to_owned(),
     }

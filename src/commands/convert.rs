@@ -1,6 +1,6 @@
 //! `tap2pcap INPUT... OUTPUT` converts traces to captures.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::{
     Status,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
-    let mut settings = Settings::new(args);
+    let mut settings = Settings::new(args)?;
     let Some((output, inputs)) = args.paths.split_last() else {
         return Err(Error::Arguments("an input and an output are needed".to_owned()));
     };
@@ -29,7 +29,8 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
 
     let output = &Destination::new(output);
     let into_directory = output.is_directory();
-    let Discovered { inputs: found, unreadable, passed_over } = discover(inputs);
+    let Discovered { inputs: found, unreadable, passed_over, count_passed_over } =
+        discover(inputs, settings.input.layers);
     for unreadable in &unreadable {
         print_error(&unreadable.as_input_error());
     }
@@ -45,7 +46,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
     if found.is_empty() {
         return match interrupt::signal() {
             Some(signal) => Err(Error::Signal(signal)),
-            None => Err(super::no_traces(inputs, passed_over.len())),
+            None => Err(super::no_traces(inputs, count_passed_over)),
         };
     }
     let progress = Progress::new(args.progress, settings.verbosity, found.len(), || total_size(&found));
@@ -65,7 +66,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
     progress.finish();
     let mut outcome = outcome?;
     outcome.damaged += unreadable.len();
-    super::count_passed_over(passed_over.len() + outcome.skipped, settings.verbosity);
+    super::count_passed_over(count_passed_over + outcome.skipped, settings.verbosity);
     let inputs = found.len() + unreadable.iter().filter(|unreadable| unreadable.is_trace()).count();
     let status = conclude(&outcome, inputs, output, into_directory, &settings);
     let unmatched = !is_har && outcome.converted > 0 && report_unmatched(&settings);
@@ -74,8 +75,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
 
 /// The size of all inputs. It is not known if one of them is a pipe.
 fn total_size(inputs: &[Input]) -> Option<u64> {
-    let file = |input: &Input| fs::metadata(input.place.file()?).ok().filter(|file| file.is_file());
-    inputs.iter().map(|input| file(input).map(|file| file.len())).sum()
+    inputs.iter().map(Input::len).sum()
 }
 
 /// Reports every `--map` that has rewritten nothing, and returns whether there is one.

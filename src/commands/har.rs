@@ -103,13 +103,13 @@ fn add(
         Err(_) if input.is_stdin() && interrupt::signal().is_some() => return Ok(()),
         Err(error) => return outcome.refuse(input, &error, settings),
     };
-    let mut pump = Pump::new(source, input.is_stdin());
+    let mut pump = Pump::new(source, input.is_from_stdin());
     let mut reporter = Reporter::new(settings.verbosity, settings.strict);
     let before = har.entries();
     // The limit of one message: a streamed exchange is no larger than the buffered trace of the same exchange.
     let max_held = settings.input.max_message.unwrap_or(MAX_MESSAGE);
     let cuts = &mut outcome.cuts;
-    let refused = read(input.path(), &mut pump, har, &mut reporter, progress, max_held, cuts)?;
+    let refused = read(input, &mut pump, har, &mut reporter, progress, max_held, cuts)?;
     reporter.finish(input.path());
     reporter.unknown_fields(input.path(), pump.stage().unknown_fields());
     let converted = har.entries() > before;
@@ -132,7 +132,7 @@ fn add(
 
 /// Reads one input to its end, and returns whether there were socket traces in it.
 fn read(
-    path: &Path,
+    input: &Input,
     pump: &mut Pump<Source>,
     har: &mut Har,
     reporter: &mut Reporter,
@@ -140,7 +140,7 @@ fn read(
     max_held: usize,
     cuts: &mut Cuts,
 ) -> Result<bool, Error> {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let (name, path) = (input.name(), input.path());
     let mut exchanges = Exchanges::new(max_held);
     let mut sockets: Option<Finding> = None;
     let mut entries = 0;

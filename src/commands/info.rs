@@ -35,7 +35,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
     let mut written = Ok(());
     unreadable.iter().for_each(|error| print_error(error));
     for input in &inputs {
-        let options = settings::input_options(args.inspect.from, args.inspect.limits);
+        let options = settings::input_options(&args.inspect.from, args.inspect.limits)?;
         let timeline = timeline::TimelineOptions {
             role: settings::role(args.role),
             max_connections: Some(args.inspect.limits.max_connections),
@@ -97,7 +97,6 @@ fn write_connection(
     let source = timelines.source();
     let path = source.path().display().to_string();
     let opening = &summary.opening;
-    let encoding = source.encoding().name();
     let mode = if opening.buffered { "buffered" } else { "streamed" };
     let role = opening.role.word();
     let protocol = summary.protocol.name();
@@ -108,8 +107,9 @@ fn write_connection(
         let end = |address: SocketAddr, name: Option<&Address>| json!({ "address": address.ip().to_string(), "port": address.port(), "trace": name.map(Address::to_string) });
         let mut hints = Hints::default();
         hints.add(summary, endpoints, TcpMode::Full);
+        let layers: Vec<_> = source.layers().iter().map(|layer| layer.name()).collect();
         let object = json!({
-            "path": path, "format": encoding, "mode": mode, "role": role, "trace_id": opening.trace_id,
+            "path": path, "format": source.encoding().name(), "layers": layers, "mode": mode, "role": role, "trace_id": opening.trace_id,
             "local": end(endpoints.local, opening.connection.local.as_ref()),
             "remote": end(endpoints.remote, opening.connection.remote.as_ref()),
             "first": first, "last": last, "read": side(read), "write": side(write),
@@ -139,7 +139,11 @@ fn write_connection(
         format!("{} in {}{lost}", words::count(side.bytes, "byte"), words::count(side.events, "event"))
     };
     let lines = [
-        format!("{path}: {encoding}, {mode}, trace_id {}, {role}, {protocol}, {ending}", opening.trace_id),
+        format!(
+            "{path}: {}, {mode}, trace_id {}, {role}, {protocol}, {ending}",
+            super::encoding_and_layers(source),
+            opening.trace_id
+        ),
         format!("  {client}{client_name} -> {server}{server_name}"),
         format!("  {first} to {last}"),
         format!("  read {}; wrote {}", count(read), count(write)),

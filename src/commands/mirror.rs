@@ -96,7 +96,7 @@ pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str) -> 
     inputs
         .iter()
         .map(|input| {
-            let relative = if input.is_stdin() { Path::new("stdin") } else { &input.relative };
+            let relative = if input.is_stdin() { Path::new("stdin") } else { &input.mirrored };
             let mut path = named(relative, "");
             let mut number = 2;
             while !taken.insert(path.clone()) {

@@ -18,6 +18,7 @@ pub(super) use self::enveloped::holds_trace;
 use self::evidence::Evidence;
 pub use self::likeness::{FirstBytes, Likeness};
 use super::{
+    archive,
     binary::BinaryDecoder,
     delimited::DelimitedDecoder,
     discover::unpacked,
@@ -94,6 +95,9 @@ pub fn detect(head: &[u8], path: &Path) -> Detected {
 pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected> {
     if let Some(other) = likeness::capture(head) {
         return Some(Detected::Other(other));
+    }
+    if archive::Kind::of(head) == Some(archive::Kind::Tar) {
+        return Some(Detected::Other(Likeness::Tar));
     }
     let is_json = starts_json(head);
     if is_json && has_key(head) {

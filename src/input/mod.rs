@@ -23,6 +23,7 @@
 //! # Ok::<(), tap2pcap::input::InputError>(())
 //! ```
 
+mod archive;
 mod around;
 mod binary;
 mod decode;
@@ -49,10 +50,12 @@ mod text;
 mod wire;
 
 pub use detect::{Detected, Encoding, FieldPath, FirstBytes, Likeness, detect};
+#[doc(hidden)]
+pub use discover::open_all;
 pub use discover::trace_stem;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
-pub use layers::Layer;
+pub use layers::{Layer, Layers, MAX_LAYERS};
 pub use place::InputPath;
-pub(crate) use source::Peek;
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Source, SourceOptions};
+pub(crate) use source::{Peek, Reopen};

@@ -18,12 +18,34 @@ const MAX_OPEN: usize = 64;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
+/// The right to keep a file open between two reads.
+#[derive(Debug)]
+pub(super) struct Slot(());
+
+impl Slot {
+    /// Returns `None` if too many files are open already.
+    pub(super) fn take() -> Option<Self> {
+        if OPEN.fetch_add(1, Ordering::Relaxed) < MAX_OPEN {
+            Some(Self(()))
+        } else {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A file that need not stay open between reads.
 #[derive(Debug)]
 struct PooledFile {
     path: PathBuf,
     position: u64,
-    file: Option<File>,
+    file: Option<(File, Slot)>,
 }
 
 impl PooledFile {
@@ -35,17 +57,13 @@ impl PooledFile {
 
     /// Keeps the file open if there is room.
     fn keep(&mut self, file: File) {
-        if OPEN.fetch_add(1, Ordering::Relaxed) < MAX_OPEN {
-            self.file = Some(file);
-        } else {
-            OPEN.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.file = Slot::take().map(|slot| (file, slot));
     }
 }
 
 impl Read for PooledFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = if let Some(file) = &mut self.file {
+        let count = if let Some((file, _)) = &mut self.file {
             file.read(buffer)?
         } else {
             let mut file = File::open(&self.path)?;
@@ -56,14 +74,6 @@ impl Read for PooledFile {
         };
         self.position += count as u64;
         Ok(count)
-    }
-}
-
-impl Drop for PooledFile {
-    fn drop(&mut self) {
-        if self.file.is_some() {
-            OPEN.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 

@@ -8,25 +8,27 @@ mod tests;
 mod window;
 
 use std::{
-    fmt,
+    fmt, fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
+    time::SystemTime,
 };
 
 pub use self::limits::{LEAST_MAX_MESSAGE, MAX_MESSAGE};
 use self::{findings::Watch, limits::Limits, look_ahead::LookAhead, window::Window};
 use super::{
+    archive::Member,
     around,
     binary::BinaryDecoder,
     decode::{Decode, Fault, Step},
     delimited::DelimitedDecoder,
     detect::{Detected, Encoding, FieldPath, recognise},
-    discover::Input,
+    discover::{Content, Input},
     enveloped::EnvelopedDecoder,
     error::InputError,
     json::JsonDecoder,
-    layers::{self, Layer, TakenOff},
+    layers::{self, Inside, Layer, Layers, TakenOff},
     reader,
     text::TextDecoder,
     wire::WireFraming,
@@ -49,6 +51,8 @@ enum Far {
 pub struct SourceOptions {
     /// The encoding; `None` to detect it.
     pub encoding: Option<Encoding>,
+    /// The layers that are taken off first, whatever the bytes look like.
+    pub layers: Layers,
     /// Bytes per read, to save memory when many sources are open at once.
     pub read_size: Option<usize>,
     /// The largest message that is read, in bytes; a larger one is passed over. At least [`LEAST_MAX_MESSAGE`];
@@ -102,6 +106,26 @@ pub struct Source {
     next_index: u64,
     decoded: u64,
     layers: Vec<Layer>,
+    /// The member of an archive that it reads.
+    member: Option<Arc<Member>>,
+}
+
+/// A source whose layers were taken off, before its messages are read.
+pub(super) struct Begun {
+    pub(super) inside: Inside,
+    pub(super) layers: Vec<Layer>,
+    used: layers::Used,
+    count: Arc<AtomicU64>,
+}
+
+impl Begun {
+    /// Takes the layers off.
+    pub(super) fn new(reader: Box<dyn Read + Send>, asked: Layers) -> Result<Self, layers::Refused> {
+        let count = Arc::default();
+        let counted = reader::Counted { reader, count: Arc::clone(&count) };
+        let TakenOff { inside, layers, used } = layers::take_off(Box::new(counted), asked, &count)?;
+        Ok(Self { inside, layers, used, count })
+    }
 }
 
 impl fmt::Debug for Source {
@@ -114,31 +138,61 @@ impl fmt::Debug for Source {
     }
 }
 
+/// Opens the bytes of a source again.
+#[derive(Clone, Debug)]
+pub(crate) struct Reopen {
+    path: PathBuf,
+    member: Option<Arc<Member>>,
+}
+
+impl Reopen {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub(crate) fn open(&self, options: SourceOptions) -> Result<Source, InputError> {
+        match &self.member {
+            Some(member) => Source::of_member(member, &self.path, options),
+            None => Source::open(&self.path, options),
+        }
+    }
+
+    /// When they were modified.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        match &self.member {
+            Some(member) => member.modified(),
+            None => fs::metadata(&self.path).ok()?.modified().ok(),
+        }
+    }
+}
+
 impl Source {
     /// Opens an input of the command line.
     ///
     /// # Errors
     /// As [`Source::open`].
     pub(crate) fn of(input: &Input, options: SourceOptions) -> Result<Self, InputError> {
-        if input.is_stdin() {
-            Self::unpack(input.path(), reader::stdin(), options, Far::ToTheEnd)
-        } else {
-            Self::open(input.path(), options)
+        match &input.content {
+            Content::File if input.place.file().is_none() => Self::unpack(input.path(), reader::stdin(), options),
+            Content::File => Self::open(input.path(), options),
+            Content::Member(member) => Self::of_member(member, input.path(), options),
+            Content::Begun(begun) => match begun.take() {
+                Some(begun) => Self::begun(input.path(), begun.map_err(|refused| refused.of(input.path()))?, options),
+                // It can be read only once.
+                None => Err(InputError::Empty { path: input.path().to_owned() }),
+            },
         }
     }
 
-    /// Opens a trace file, and unpacks gzip and Zstandard. Unless `options` names the encoding, it is detected.
+    /// Opens a trace file, and takes off what is around the trace. Unless `options` names the encoding, it is detected.
     ///
     /// # Errors
     /// [`InputError`] if the file cannot be read, is empty, or is not a trace.
     pub fn open(path: &Path, options: SourceOptions) -> Result<Self, InputError> {
         let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
-        let mut source = Self::unpack(path, reader, options, Far::ToTheEnd)?;
-        // Among many sources, a small one is read to its end now. That frees its file, and the memory for unpacking it.
-        if options.read_size.is_some() && path.is_file() {
-            while !source.window.holds_a_read() && source.failed.is_none() {
-                source.failed = source.window.read().err();
-            }
+        let mut source = Self::unpack(path, reader, options)?;
+        if path.is_file() {
+            source.read_small(options);
         }
         Ok(source)
     }
@@ -147,14 +201,41 @@ impl Source {
     /// they are not.
     pub(super) fn look_into(path: &Path, options: SourceOptions) -> Result<(), InputError> {
         let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
-        Self::unpack(path, reader, options, Far::InTheHead).map(drop)
+        let begun = Begun::new(reader, options.layers).map_err(|refused| refused.of(path))?;
+        Self::begun_within(path, begun, options, Far::InTheHead).map(drop)
     }
 
-    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions, far: Far) -> Result<Self, InputError> {
-        let failed = |source| InputError::Read { path: path.to_owned(), source };
-        let count = Arc::default();
-        let counted = reader::Counted { reader, count: Arc::clone(&count) };
-        let TakenOff { inside, layers, used } = layers::take_off(Box::new(counted)).map_err(failed)?;
+    fn of_member(member: &Arc<Member>, path: &Path, options: SourceOptions) -> Result<Self, InputError> {
+        // The layers that were asked for are those of the archive.
+        let options = SourceOptions { layers: Layers::default(), ..options };
+        let mut source = Self::unpack(path, member.open(), options)?;
+        source.member = Some(Arc::clone(member));
+        source.read_small(options);
+        Ok(source)
+    }
+
+    /// Among many sources, a small one is read to its end now. That frees its file, and the memory for unpacking it.
+    fn read_small(&mut self, options: SourceOptions) {
+        while options.read_size.is_some() && !self.window.holds_a_read() && self.failed.is_none() {
+            self.failed = self.window.read().err();
+        }
+    }
+
+    /// Reads a trace from `reader` after what stands around it is taken off; `path` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
+        let begun = Begun::new(reader, options.layers).map_err(|refused| refused.of(path))?;
+        Self::begun(path, begun, options)
+    }
+
+    pub(super) fn begun(path: &Path, begun: Begun, options: SourceOptions) -> Result<Self, InputError> {
+        Self::begun_within(path, begun, options, Far::ToTheEnd)
+    }
+
+    fn begun_within(path: &Path, begun: Begun, options: SourceOptions, far: Far) -> Result<Self, InputError> {
+        let Begun { inside, layers, used, count } = begun;
         // The layer has seen a trace, however far into the source that is.
         let is_json = layers.last() == Some(&Layer::JsonEnvelope);
         let encoding = options.encoding.or(is_json.then_some(Encoding::Json));
@@ -164,7 +245,17 @@ impl Source {
         Ok(source)
     }
 
-    /// Reads a trace from `reader`; `path` names it in messages and breaks ties in detection.
+    /// Whether it is a member of an archive, which can be opened again.
+    pub(crate) fn is_member(&self) -> bool {
+        self.member.is_some()
+    }
+
+    /// Opens the same bytes again.
+    pub(crate) fn reopen(&self) -> Reopen {
+        Reopen { path: self.path.clone(), member: self.member.clone() }
+    }
+
+    /// Reads a trace from `reader`, which holds nothing else; `path` names it in messages and breaks ties in detection.
     ///
     /// # Errors
     /// As [`Source::open`].
@@ -192,6 +283,7 @@ impl Source {
             next_index: 0,
             decoded: 0,
             layers: Vec::new(),
+            member: None,
         };
         let path;
         (source.encoding, path) = source.detect(options.encoding, far)?;

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub)]
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod archives;
 mod bad_input;
 mod batch;
 mod changing_inputs;
@@ -25,6 +26,7 @@ mod http2;
 mod http_replay;
 mod info;
 mod inputs;
+mod layers;
 mod library;
 mod likeness;
 mod limits;

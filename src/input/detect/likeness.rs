@@ -35,6 +35,8 @@ pub enum Likeness {
     Gzip,
     /// Zstandard data within more layers than are taken off.
     Zstandard,
+    /// A tar archive, where only one trace is read.
+    Tar,
     /// A ZIP archive.
     Zip,
     /// Packed data or an archive, with the command that unpacks it.
@@ -175,6 +177,7 @@ impl fmt::Display for Likeness {
             Self::Xml => "it is an XML document",
             Self::Gzip => "it is gzip data, in too many layers; unpack it first",
             Self::Zstandard => "it is Zstandard data, in too many layers; unpack it first",
+            Self::Tar => "it is a tar archive",
             Self::Zip => "it is a ZIP archive",
             Self::Packed { name, command } => return write!(f, "it is {name}; unpack it first: {command}"),
             Self::Encrypted(name) => return write!(f, "it is encrypted ({name}); decrypt it first"),
@@ -320,7 +323,7 @@ fn by_magic(head: &[u8]) -> Option<Likeness> {
     known.into_iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, known)| known).or_else(|| {
         // A session key and the data that it encrypts.
         let is_pgp = matches!(head, [0x85, 0x01 | 0x02, _, 0x03, ..] | [0x84, 0x5e, 0x03, ..] | [0x8c, 0x0d, 0x04, ..]);
-        is_tar.then(|| packed("a tar archive", "tar -x")).or_else(|| is_pgp.then_some(Likeness::Encrypted("PGP")))
+        is_tar.then_some(Likeness::Tar).or_else(|| is_pgp.then_some(Likeness::Encrypted("PGP")))
     })
 }
 

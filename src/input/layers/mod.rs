@@ -19,30 +19,45 @@ mod utf16;
 use std::{
     fmt,
     io::{self, Read},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use clap::ValueEnum;
+
 pub(super) use self::lines::Used;
+use super::InputError;
 
 /// How many layers are taken off. Nobody stacks more by accident, and a bomb of layers must end.
-pub(super) const MAX_LAYERS: usize = 6;
+pub const MAX_LAYERS: usize = 6;
+
+/// How much larger than its file a trace may be that was unpacked, beyond [`ROOM`]. DEFLATE cannot do better than 1,032,
+/// and only a bomb is packed twice with any success.
+const MAX_RATIO: u64 = 2000;
+const ROOM: u64 = 1 << 30;
 
 /// The most bytes that are read to recognise a layer. The head of an HTTP response is the largest: this is what Envoy
 /// itself accepts (`max_response_headers_kb`, 60 KiB).
 const MAX_HEAD: usize = 64 * 1024;
 
 /// Something around a trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 #[non_exhaustive]
 pub enum Layer {
     /// gzip (RFC 1952).
     Gzip,
     /// Zstandard (RFC 8878).
+    #[value(alias = "zstd")]
     Zstandard,
     /// The head of an HTTP response, as `curl -i` prints it.
     HttpResponse,
-    /// HTTP's chunked coding (RFC 9112, section 7.1), as `curl --raw` leaves it.
+    /// HTTP's chunked coding, as curl leaves it on demand.
     Chunked,
     /// Text in UTF-16, as PowerShell's redirection writes it.
+    #[value(name = "utf-16", alias = "utf16")]
     Utf16,
     /// A protobuf message of another type, such as `envoy.service.tap.v3.StreamTapsRequest`.
     ProtobufEnvelope,
@@ -56,20 +71,50 @@ pub enum Layer {
     LogRecords,
 }
 
+impl Layer {
+    /// The word that people read and write.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstandard => "zstandard",
+            Self::HttpResponse => "http-response",
+            Self::Chunked => "chunked",
+            Self::Utf16 => "utf-16",
+            Self::ProtobufEnvelope => "protobuf-envelope",
+            Self::Grpc => "grpc",
+            Self::JsonEnvelope => "json-envelope",
+            Self::LinePrefix => "line-prefix",
+            Self::LogRecords => "log-records",
+        }
+    }
+}
+
 impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gzip => "gzip",
-            Self::Zstandard => "Zstandard",
-            Self::HttpResponse => "an HTTP response",
-            Self::Chunked => "chunked coding",
-            Self::Utf16 => "UTF-16",
-            Self::ProtobufEnvelope => "a protobuf message",
-            Self::Grpc => "gRPC frames",
-            Self::JsonEnvelope => "a JSON envelope",
-            Self::LinePrefix => "line prefixes",
-            Self::LogRecords => "log records",
-        })
+        f.write_str(self.name())
+    }
+}
+
+/// Layers that are taken off whatever the bytes look like, the outermost first. Others that are inside of them are
+/// recognised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    list: [Option<Layer>; MAX_LAYERS],
+}
+
+impl Layers {
+    /// These layers, the outermost first. `None` if there are more than [`MAX_LAYERS`].
+    #[must_use]
+    pub fn new(layers: &[Layer]) -> Option<Self> {
+        let mut list = [None; MAX_LAYERS];
+        list.get_mut(..layers.len())?.iter_mut().zip(layers).for_each(|(place, layer)| *place = Some(*layer));
+        Some(Self { list })
+    }
+
+    /// The layers, the outermost first.
+    pub fn iter(&self) -> impl Iterator<Item = Layer> {
+        self.list.iter().map_while(|layer| *layer)
     }
 }
 
@@ -117,6 +162,26 @@ impl Layer {
         }
     }
 
+    /// Whether the layer is read through on demand, even if the bytes do not begin with anything that shows it.
+    fn needs_no_sign(self) -> bool {
+        match self {
+            Self::Utf16 | Self::ProtobufEnvelope => true,
+            Self::Gzip
+            | Self::Zstandard
+            | Self::HttpResponse
+            | Self::Chunked
+            | Self::Grpc
+            | Self::JsonEnvelope
+            | Self::LinePrefix
+            | Self::LogRecords => false,
+        }
+    }
+
+    /// Whether what is inside may be much longer.
+    fn packs(self) -> bool {
+        matches!(self, Self::Gzip | Self::Zstandard)
+    }
+
     /// Reads what the layer holds. `skip` bytes of the head were left out already.
     fn read_through(self, inside: Rewound) -> io::Result<Inside> {
         Ok(match self {
@@ -132,7 +197,7 @@ impl Layer {
     }
 }
 
-type Inside = Box<dyn Read + Send>;
+pub(super) type Inside = Box<dyn Read + Send>;
 
 /// What is inside of all layers.
 pub(super) struct TakenOff {
@@ -143,37 +208,66 @@ pub(super) struct TakenOff {
     pub(super) used: Used,
 }
 
-/// Takes off the layers that `reader` begins with.
-///
-/// # Errors
-/// If reading fails, or this build lacks what a layer needs.
-pub(super) fn take_off(mut reader: Inside) -> io::Result<TakenOff> {
+/// Why layers were not taken off.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// Reading failed, or this build lacks what a layer needs.
+    Read(io::Error),
+    /// A layer was asked for, and the bytes within these others do not begin with it.
+    Unfit { layer: Layer, within: Vec<Layer> },
+}
+
+impl Refused {
+    /// The error for the source of this name.
+    pub(super) fn of(self, path: &Path) -> InputError {
+        let path = path.to_owned();
+        match self {
+            Self::Read(source) => InputError::Read { path, source },
+            Self::Unfit { layer, within } => InputError::Unfit { path, layer, within },
+        }
+    }
+}
+
+/// Takes off the layers that `reader` begins with: first those that are asked for, then all that are recognised.
+/// `count` has the bytes that were read from the reader so far.
+pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>) -> Result<TakenOff, Refused> {
     let mut layers = Vec::new();
     let used = Used::default();
     let mut in_lines = false;
+    let mut asked = asked.iter();
     loop {
-        let mut head = Vec::new();
-        let found = look(&mut reader, &mut head, !in_lines)?;
-        let (layer, skip) = match found {
-            Found::Layer(layer, skip) if layers.len() < MAX_LAYERS => (layer, skip),
-            Found::Text => {
-                in_lines = true;
+        let (mut head, mut late) = (Vec::new(), None);
+        let asked = asked.next();
+        let found = match asked {
+            Some(Layer::LinePrefix | Layer::LogRecords) => Ok(Found::Text),
+            Some(layer) => look(&mut *reader, &mut head, &mut late, &[layer], false),
+            None => look(&mut *reader, &mut head, &mut late, &Layer::ALL, !in_lines),
+        };
+        if late.is_some() {
+            reader = Box::new(Failed(late));
+        }
+        let (layer, skip) = match (found.map_err(Refused::Read)?, asked) {
+            (Found::Layer(layer, skip), _) if layers.len() < MAX_LAYERS => (layer, skip),
+            (Found::Text, _) => {
                 // A record may hold another one, as that of a container does, and its lines may have a prefix.
-                for _ in 0..lines::STAGES {
-                    reader = Box::new(Rewound { head: std::mem::take(&mut head), at: 0, rest: reader });
+                for _ in 0..if in_lines { 0 } else { lines::STAGES } {
+                    reader = Box::new(Rewound::new(std::mem::take(&mut head), reader));
                     reader = Box::new(lines::Lines::new(reader, used.clone()));
                 }
+                in_lines = true;
                 continue;
             }
-            Found::Layer(..) | Found::Nothing => {
-                return Ok(TakenOff { inside: Box::new(Rewound { head, at: 0, rest: reader }), layers, used });
+            (Found::Nothing, Some(layer)) if layer.needs_no_sign() => (layer, 0),
+            (Found::Nothing, Some(layer)) => return Err(Refused::Unfit { layer, within: layers }),
+            (Found::Layer(..) | Found::Nothing, _) => {
+                return Ok(TakenOff { inside: Box::new(Rewound::new(head, reader)), layers, used });
             }
         };
         if layer == Layer::JsonEnvelope {
             // Only JSON is inside of it, or nothing: then the head tells what it is.
             let start = head.clone();
             let mut envelope = envelope::Envelope::new(Rewound { head, at: skip, rest: reader });
-            let inside: Inside = if envelope.seek()? {
+            let inside: Inside = if envelope.seek().map_err(Refused::Read)? {
                 layers.push(layer);
                 Box::new(envelope)
             } else {
@@ -181,7 +275,10 @@ pub(super) fn take_off(mut reader: Inside) -> io::Result<TakenOff> {
             };
             return Ok(TakenOff { inside, layers, used });
         }
-        reader = layer.read_through(Rewound { head, at: skip, rest: reader })?;
+        reader = layer.read_through(Rewound { head, at: skip, rest: reader }).map_err(Refused::Read)?;
+        if layer.packs() {
+            reader = Box::new(Bounded { inside: reader, packed: Arc::clone(count), unpacked: 0 });
+        }
         layers.push(layer);
     }
 }
@@ -195,8 +292,15 @@ enum Found {
     Nothing,
 }
 
-/// Reads no more into `head` than it takes to tell what comes.
-fn look(reader: &mut Inside, head: &mut Vec<u8>, may_be_text: bool) -> io::Result<Found> {
+/// Reads no more into `head` than it takes to tell which of the layers comes, or whether text does. An error after the
+/// first byte becomes `late`, because what came before it is still read.
+fn look(
+    reader: &mut dyn Read,
+    head: &mut Vec<u8>,
+    late: &mut Option<io::Error>,
+    layers: &[Layer],
+    may_be_text: bool,
+) -> io::Result<Found> {
     let mut buffer = [0; 4096];
     loop {
         // The first read is short, because the first bytes tell most, and what is read here is copied once more.
@@ -209,14 +313,13 @@ fn look(reader: &mut Inside, head: &mut Vec<u8>, may_be_text: bool) -> io::Resul
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) if head.is_empty() => return Err(error),
-            // What came before the error is still read.
             Err(error) => {
-                *reader = Box::new(Failed(Some(error)));
+                *late = Some(error);
                 true
             }
         };
         let mut unknown = false;
-        for layer in Layer::ALL {
+        for layer in layers.iter().copied() {
             match layer.matches(head) {
                 Match::Yes { skip } => return Ok(Found::Layer(layer, skip)),
                 Match::No => {}
@@ -244,10 +347,22 @@ impl Read for Failed {
 }
 
 /// Reads again the bytes that were looked at, then the rest.
-struct Rewound {
+pub(super) struct Rewound {
     head: Vec<u8>,
     at: usize,
     rest: Inside,
+}
+
+impl Rewound {
+    pub(super) fn new(head: Vec<u8>, rest: Inside) -> Self {
+        Self { head, at: 0, rest }
+    }
+
+    /// Puts bytes back that were read, but for the first `skip` ones.
+    fn push_back(&mut self, mut bytes: Vec<u8>, skip: usize) {
+        bytes.extend_from_slice(&self.head[self.at..]);
+        (self.head, self.at) = (bytes, skip);
+    }
 }
 
 impl Read for Rewound {
@@ -259,5 +374,25 @@ impl Read for Rewound {
             return Ok(count);
         }
         self.rest.read(buffer)
+    }
+}
+
+/// Ends what is unpacked where only a bomb goes on.
+struct Bounded {
+    inside: Inside,
+    packed: Arc<AtomicU64>,
+    unpacked: u64,
+}
+
+impl Read for Bounded {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inside.read(buffer)?;
+        self.unpacked += count as u64;
+        if self.unpacked > ROOM && self.unpacked / MAX_RATIO > self.packed.load(Ordering::Relaxed) {
+            let text = format!("unpacked, it is more than {MAX_RATIO} times as long; unpack it first");
+            return Err(io::Error::other(text));
+        }
+        Ok(count)
     }
 }

@@ -1,6 +1,8 @@
 //! gzip and Zstandard.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
+
+use flate2::bufread::GzDecoder;
 
 use super::Rewound;
 
@@ -11,8 +13,53 @@ pub(super) const GZIP: &[u8] = b"\x1f\x8b";
 pub(super) const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
 
 pub(super) fn gzip(packed: Rewound) -> Box<dyn Read + Send> {
-    // Multi: a gzip file may consist of several members (RFC 1952, section 2.2).
-    Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(packed)))
+    Box::new(Gzip(Some(GzDecoder::new(BufReader::new(packed)))))
+}
+
+/// A gzip file may consist of several members (RFC 1952, section 2.2), and zeros may fill up its last block, which gzip
+/// itself ignores.
+struct Gzip(Option<GzDecoder<BufReader<Rewound>>>);
+
+impl Read for Gzip {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.0 {
+            let count = decoder.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            self.next_member()?;
+        }
+        Ok(0)
+    }
+}
+
+impl Gzip {
+    #[cold]
+    fn next_member(&mut self) -> io::Result<()> {
+        let Some(decoder) = self.0.take() else { return Ok(()) };
+        let mut packed = decoder.into_inner();
+        loop {
+            let bytes = match packed.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                bytes => bytes?,
+            };
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            match bytes.get(zeros) {
+                None if zeros == 0 => return Ok(()),
+                None => packed.consume(zeros),
+                Some(0x1f) => {
+                    packed.consume(zeros);
+                    self.0 = Some(GzDecoder::new(packed));
+                    return Ok(());
+                }
+                Some(_) => {
+                    let text = "what follows the gzip data is not gzip";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+            }
+        }
+    }
 }
 
 #[cfg(not(feature = "zstd"))]

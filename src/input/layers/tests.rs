@@ -20,8 +20,9 @@ impl Read for Trickle {
 
 /// What is inside, which layers were taken off, and the error that ended it.
 fn open(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Vec<Layer>, Option<String>) {
+    let reader = Box::new(Trickle(bytes.to_vec(), sizes.to_vec(), 0));
     let TakenOff { inside: mut reader, mut layers, used } =
-        take_off(Box::new(Trickle(bytes.to_vec(), sizes.to_vec(), 0))).unwrap();
+        take_off(reader, Layers::default(), &Arc::default()).unwrap();
     let mut inside = Vec::new();
     let error = reader.read_to_end(&mut inside).err().map(|error| error.to_string());
     layers.extend(used.layers());
@@ -151,4 +152,141 @@ fn bad_utf_16_becomes_replacement_characters() {
     }
     // Half a unit at the end is dropped.
     assert_eq!(open(&bytes[..bytes.len() - 5], &[2]).0, "{a\u{1f600}b".as_bytes());
+}
+
+/// What curl prints before a body, and what else stands there.
+#[test]
+fn heads_of_responses_are_taken_off_as_curl_prints_them() {
+    let heads = [
+        "HTTP/1.0 200 OK\r\n\r\n",
+        "HTTP/1.1 200\r\ndate: now\r\n\r\n",
+        "HTTP/2 200 \r\ncontent-type: application/json\r\nserver: envoy\r\n\r\n",
+        "HTTP/3 200\r\nalt-svc: h3=\":443\"\r\n\r\n",
+        "HTTP/2.0 200 OK\nserver: envoy\n\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nserver: envoy\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nlocation: /b\r\n\r\nHTTP/1.1 301 Moved\r\nlocation: /c\r\n\r\nHTTP/2 200 \r\na: b\r\n\r\n",
+        // A terminal.
+        "$ curl -si http://127.0.0.1:9901/tap -d @tap.json\nHTTP/1.1 200 OK\r\nserver: envoy\r\n\r\n",
+        "\x1b[01;32mme@host\x1b[00m:~$ curl -i localhost\r\nHTTP/1.1 200 OK\r\n\x1b[1mserver\x1b[0m: envoy\r\n\r\n",
+        "[root@envoy-0 /]# curl -i localhost:9901/tap\nHTTP/1.1 200 OK\nserver: envoy\n\n",
+        "  % Total    % Received\n  0     0    0     0\nHTTP/1.1 200 OK\r\n\r\n",
+        // Standard error as well.
+        "*   Trying 127.0.0.1:9901...\n* Connected to localhost\n> POST /tap HTTP/1.1\r\n> Host: localhost\r\n> \r\n\
+         < HTTP/1.1 200 OK\r\n< content-type: application/json\r\n< \r\n{ [5 bytes data]\n",
+        "< HTTP/1.1 100 Continue\r\n< \r\n} [40 bytes data]\n* We are uploaded\n< HTTP/1.1 200 OK\r\n< a: b\r\n< \r\n",
+        "> GET / HTTP/1.1\r\n>\r\n< HTTP/1.1 200 OK\r\nHTTP/1.1 200 OK\r\n< a: b\r\na: b\r\n< \r\n\r\n{ [9 bytes data]\n",
+    ];
+    for head in heads {
+        for sizes in [vec![1], vec![7, 2], vec![100_000]] {
+            let (inside, layers, error) = open(&[head.as_bytes(), TRACE].concat(), &sizes);
+            assert_eq!((layers, error), (vec![Layer::HttpResponse], None), "{head:?} {sizes:?}");
+            assert!(inside == TRACE, "{head:?} {sizes:?}: {}", inside.escape_ascii());
+            let (inside, layers, _) = open(&[head.as_bytes(), &chunked(TRACE, 9)].concat(), &sizes);
+            assert_eq!(layers, [Layer::HttpResponse, Layer::Chunked], "{head:?} {sizes:?}");
+            assert!(inside == TRACE, "{head:?} {sizes:?}: {}", inside.escape_ascii());
+        }
+    }
+    // A proxy answers for itself first.
+    let tunnel = b"HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+    assert_eq!(open(&[tunnel, TRACE].concat(), &[3]).1, [Layer::HttpResponse; 2]);
+}
+
+#[test]
+fn several_responses_in_chunks_are_one_trace() {
+    let one = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), chunked(TRACE, 11)].concat();
+    let many = [one.repeat(3), b"$ exit\n".to_vec()].concat();
+    for sizes in [vec![1], vec![100_000]] {
+        let (inside, layers, error) = open(&many, &sizes);
+        assert_eq!((layers, error), (vec![Layer::HttpResponse, Layer::Chunked], None));
+        assert!(inside == [TRACE.repeat(3), b"$ exit\n".to_vec()].concat(), "{}", inside.escape_ascii());
+    }
+    // A thousand of them take no deeper stack.
+    assert_eq!(open(&one.repeat(20_000), &[100_000]).0.len(), 20_000 * TRACE.len());
+}
+
+#[test]
+fn chunks_whose_carriage_returns_were_lost_are_told_by_their_sizes() {
+    let text = String::from_utf8(chunked(TRACE, 20)).unwrap().replace("\r\n", "\n").replace(";name=value", "");
+    assert_eq!(open(text.as_bytes(), &[1]).0, TRACE);
+    assert_eq!(open(text.replacen("14\n", "13\n", 1).as_bytes(), &[1]).1, []);
+}
+
+/// A live trace must be decoded when it arrives. None of these heads asks for more.
+#[test]
+fn the_head_of_a_plain_trace_is_told_at_once() {
+    let heads: [&[u8]; 10] = [
+        b"{\n \"soc",
+        b"{\"http_buffered_trace\":",
+        b"socket_streamed_trace_segment {\n",
+        b"# comment\nhttp_buffered_trace: {",
+        b"\x1a\x2c\x08\x07\x12",
+        b"\x0a\x45\x0a\x43\x12",
+        b"\x45\x0a\x43\x12",
+        b"b\n\x60\x0a\x12",
+        b"\xef\xbb\xbf{\n",
+        b"[\n{",
+    ];
+    for head in heads {
+        for layer in Layer::ALL {
+            assert_eq!(layer.matches(head), Match::No, "{layer} of {}", head.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn zeros_after_gzip_are_nothing_and_other_bytes_are_damage() {
+    let (inside, _, error) = open(&[gzip(TRACE), vec![0; 1000], gzip(TRACE), vec![0; 9]].concat(), &[100]);
+    assert_eq!((inside, error), (TRACE.repeat(2), None));
+    let (inside, _, error) = open(&[gzip(TRACE), b"$ ".to_vec()].concat(), &[100]);
+    assert_eq!((inside, error.as_deref()), (TRACE.to_vec(), Some("what follows the gzip data is not gzip")));
+}
+
+#[test]
+fn utf_16_is_told_by_its_first_characters() {
+    for text in ["{\n", "socket_buffered_trace {", "[{}]", "PS C:\\> curl", "# a"] {
+        for big_endian in [false, true] {
+            let (inside, layers, _) = open(&utf16(text, big_endian, false), &[1]);
+            assert_eq!((inside, layers), (text.as_bytes().to_vec(), vec![Layer::Utf16]));
+        }
+    }
+    for bytes in [&b"\x0a\x00\x12\x00"[..], b"\x00\x00\x00\x00", b"a\0\0\0", b"\x1a\0b\0"] {
+        assert_eq!(open(bytes, &[1]).1, [], "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn layers_that_are_asked_for_must_fit() {
+    let ask = |bytes: &[u8], layers: &[Layer]| {
+        let reader = Box::new(Trickle(bytes.to_vec(), vec![3], 0));
+        take_off(reader, Layers::new(layers).unwrap(), &Arc::default()).map(|off| off.layers)
+    };
+    let bytes = gzip(&chunked(&gzip(TRACE), 9));
+    let all = [Layer::Gzip, Layer::Chunked, Layer::Gzip];
+    for len in 0..=3 {
+        assert_eq!(ask(&bytes, &all[..len]).unwrap(), all, "those that were not asked for are recognised");
+    }
+    match ask(&bytes, &[Layer::Gzip, Layer::Zstandard]) {
+        Err(Refused::Unfit { layer, within }) => assert_eq!((layer, within), (Layer::Zstandard, vec![Layer::Gzip])),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(ask(b"\xe4\0 \0", &[Layer::Utf16]).unwrap(), [Layer::Utf16]);
+    assert!(Layers::new(&[Layer::Gzip; MAX_LAYERS + 1]).is_none());
+    assert!(matches!(ask(b"", &[Layer::Gzip]), Err(Refused::Unfit { .. })));
+}
+
+#[test]
+fn a_bomb_ends() {
+    struct Zeros(u64);
+    impl Read for Zeros {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 += buffer.len() as u64;
+            buffer.fill(b' ');
+            Ok(buffer.len())
+        }
+    }
+    let packed = Arc::new(AtomicU64::new(1000));
+    let mut bounded = Bounded { inside: Box::new(Zeros(0)), packed, unpacked: 0 };
+    let mut buffer = vec![0; 1 << 20];
+    let read = std::iter::from_fn(|| bounded.read(&mut buffer).ok()).map(|count| count as u64).sum::<u64>();
+    assert_eq!(read, ROOM);
 }

@@ -10,11 +10,17 @@ use super::{Match, Rewound};
 /// Bytes that are read at once.
 const READ: usize = 8192;
 
-/// Whether `head` begins with a byte order mark, or with ASCII in two bytes: nothing else begins with `{` and zero.
+/// Whether `head` begins with a byte order mark, or with two characters of ASCII in two bytes each. In protobuf, that
+/// would be two fields with numbers that no trace has.
 pub(super) fn matches(head: &[u8]) -> Match {
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     match head {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{', 0, ..] | [0, b'{', ..] => Match::Yes { skip: 0 },
-        [] | [0xff | 0xfe | b'{' | 0] => Match::Unknown,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Match::Yes { skip: 0 },
+        [first, 0, second, 0, ..] | [0, first, 0, second, ..] if first.is_ascii_graphic() && is_text(second) => {
+            Match::Yes { skip: 0 }
+        }
+        [] | [0xff | 0xfe | 0] => Match::Unknown,
+        [first] | [first, 0] | [0, first] | [first, 0, _] | [0, first, 0] if first.is_ascii_graphic() => Match::Unknown,
         _ => Match::No,
     }
 }
