@@ -43,8 +43,8 @@ fn capture(dir: &Dir, name: &str, bytes: &[u8]) -> Vec<u8> {
 /// Expects that the envelope has the same packets as the trace in it.
 #[track_caller]
 fn expect_same(dir: &Dir, what: &str, envelope: &[u8], messages: &[TraceWrapper]) {
-    let plain = capture(dir, "plain.pb", &Dress::Binary.file(messages));
-    let wrapped = capture(dir, "envelope", envelope);
+    let plain = capture(dir, "trace.pb", &Dress::Binary.file(messages));
+    let wrapped = capture(dir, "trace", envelope);
     assert!(wrapped == plain, "{what}: other packets");
     let options = ["validate", "--strict", "-"];
     tap2pcap().args(&options).stdin(envelope).run().expect_status(0);
@@ -193,7 +193,7 @@ fn damage_in_an_envelope_is_an_error_at_its_place() {
     let mut taps = stream_taps(&wrappers);
     // The trace's own length goes beyond the message around it.
     let at = taps[1].len() - wrappers[1].len() + 1;
-    taps[1][at] ^= 0x7f;
+    taps[1][at] += 3;
     let place = taps[0].len() + at - 1;
     let bytes = taps.concat();
     let output = dir.join("out.pcap");
@@ -220,7 +220,7 @@ fn payloads(capture: &Path) -> usize {
 fn zeros_are_passed_over_with_one_warning() {
     let dir = Dir::new("zeros");
     let [messages, _] = traces();
-    let plain = capture(&dir, "plain.pb", &Dress::Binary.file(&messages));
+    let plain = capture(&dir, "trace.pb", &Dress::Binary.file(&messages));
     let wrappers: Vec<_> = messages.iter().map(|message| Dress::Binary.file(std::slice::from_ref(message))).collect();
     let padded = |len: usize| -> Vec<u8> {
         let pad = |wrapper: &Vec<u8>| [wrapper.clone(), vec![0; len - wrapper.len()]].concat();
@@ -251,7 +251,7 @@ fn zeros_are_passed_over_with_one_warning() {
         ("an envelope", end(&taps, 300), ": 300 zero bytes between or after messages, in 1 place;".into()),
     ];
     for (what, bytes, words) in cases {
-        let input = dir.create("padded", &bytes);
+        let input = dir.create("trace", &bytes);
         let output = dir.join("out.pcap");
         convert(&[], &input, &output).run().expect_clean();
         assert!(fs::read(&output).unwrap() == plain, "{what}: other packets");
@@ -263,7 +263,10 @@ fn zeros_are_passed_over_with_one_warning() {
     }
     // What follows the zeros is still looked at.
     let input = dir.create("garbage", [&end(&binary, 9)[..], b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"].concat());
-    convert(&[], &input, &dir.join("out.pcap")).run().expect_status(1).expect_stderr("trailing");
+    convert(&[], &input, &dir.join("out.pcap"))
+        .run()
+        .expect_status(1)
+        .expect_stderr("the bytes after the last message are not a message");
 }
 
 fn objects(messages: &[TraceWrapper], dress: Dress) -> Vec<Value> {
@@ -312,7 +315,7 @@ fn traces_in_json_give_the_same_packets() {
                 ("without TraceWrapper", each(&|trace| json!({"trace": bare(trace)}))),
                 ("an array without TraceWrapper", wrapped(&bare).to_string()),
                 ("without anything", each(&bare)),
-                ("a string of a megabyte before", json!({"blob": "x\"".repeat(1 << 19), "trace": all}).to_string()),
+                ("a string of a megabyte before", json!({"blob": "x\"".repeat(1 << 17), "trace": all}).to_string()),
                 ("objects before", json!([vec![json!({"k": {"v": [1, 2.5, "t"]}}); 9000], all]).to_string()),
                 (
                     "deep before",
@@ -331,11 +334,10 @@ fn traces_in_json_give_the_same_packets() {
     }
 }
 
-/// A live stream is read as it comes, envelope by envelope.
 #[test]
 fn what_is_no_trace_in_json_becomes_none() {
     let dir = Dir::new("json-decoys");
-    let trace = json!({"request": {"headers": [{"key": ":method", "value": "GET"}]}});
+    let trace = json!({"headers": [{"key": ":method", "value": "GET"}]});
     let decoys = [
         json!({"a": json!({"http_buffered_trace": trace}).to_string()}),
         json!(["http_buffered_trace", trace]),

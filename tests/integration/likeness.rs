@@ -26,7 +26,9 @@ fn expect_refused(dir: &Dir, name: &str, bytes: &[u8], words: &str) {
     let output = dir.join("out.pcapng");
     convert(&[], &input, &output).run().expect_status(2).expect_stderr(words);
     assert!(!output.exists());
-    for command in [&["validate"][..], &["validate", "--json"], &["info"]] {
+    // JSON escapes quotes.
+    let commands = [&["info"][..], &["validate"], &["validate", "--json"]];
+    for command in &commands[..if words.contains('"') { 2 } else { 3 }] {
         let run = tap2pcap().args(command).arg(&input).run().expect_status(2);
         let text = format!("{}{}", run.stderr, run.stdout_text());
         assert!(text.contains(words), "{words}{run:?}");
@@ -76,12 +78,18 @@ fn text_that_is_no_trace_is_named() {
         (prometheus, "admin endpoint /stats"),
         (
             "Unknown config id 'x'. No extension has registered with this id.",
-            "it is an error message instead of a trace",
+            "it is the text of an error message instead of a trace",
         ),
-        ("An attached /tap admin stream already exists. Detach it.", "it is an error message instead of a trace"),
-        ("/tap requires a JSON/YAML body", "it is an error message instead of a trace"),
-        ("curl: (7) Failed to connect to localhost port 9901", "it is an error message instead of a trace"),
-        ("error: unable to upgrade connection: container not found", "it is an error message instead of a trace"),
+        (
+            "An attached /tap admin stream already exists. Detach it.",
+            "it is the text of an error message instead of a trace",
+        ),
+        ("/tap requires a JSON/YAML body", "it is the text of an error message instead of a trace"),
+        ("curl: (7) Failed to connect to localhost port 9901", "it is the text of an error message instead of a trace"),
+        (
+            "error: unable to upgrade connection: container not found",
+            "it is the text of an error message instead of a trace",
+        ),
         (decoded, "protoc --decode_raw"),
         (rust, "what a program in Go or Rust prints"),
         ("TraceWrapper {\n    trace: Some(\n        HttpBufferedTrace(\n", "what a program in Go or Rust prints"),
@@ -300,12 +308,12 @@ fn a_long_string_before_a_trace_takes_no_memory() {
     let mut file = std::io::BufWriter::new(fs::File::create(&input).unwrap());
     file.write_all(b"{\"blob\": \"").unwrap();
     let block = vec![b'x'; 1 << 20];
-    (0..200).for_each(|_| file.write_all(&block).unwrap());
+    (0..48).for_each(|_| file.write_all(&block).unwrap());
     file.write_all(b"\", \"trace\": ").unwrap();
     file.write_all(&Dress::Json.file(&streamed(7, downstream(), [read(TIME, b"x")])[..1])).unwrap();
     file.write_all(b"}").unwrap();
     drop(file);
     let output = dir.join("out.pcapng");
-    convert(&[], &input, &output).run_within(128).expect_status(0);
+    convert(&[], &input, &output).run_within(96).expect_status(0);
     assert!(output.exists());
 }

@@ -189,12 +189,12 @@ impl fmt::Display for Likeness {
                  endpoint /tap"
             }
             Self::TapRequest => {
-                "it is the request for a tap, not its answer: curl -X POST --data-binary @FILE http://ADMIN/tap"
+                "it is the request for a tap, not its answer: curl -X POST -d @FILE http://ADMIN/tap"
             }
             Self::EnvoyStats => "it is what Envoy's admin endpoint /stats prints; traces come from its endpoint /tap",
             Self::AccessLog => "it is an Envoy access log, which has no bytes of connections; tap the traffic instead",
             Self::EnvoyLog => "it is Envoy's own log; traces come from a tap",
-            Self::ErrorMessage => "it is an error message instead of a trace; see what it says, and tap again",
+            Self::ErrorMessage => "it is the text of an error message instead of a trace; see what it says, and tap again",
             Self::OtherJson => "it is JSON, but holds none of a tap trace's fields",
             Self::JsonWithBase64 => {
                 "it is JSON with a trace in base64; take that out first: jq -r .FIELD FILE | base64 -d"
@@ -266,7 +266,9 @@ pub(super) fn of(head: &[u8]) -> Likeness {
         of_text(text)
     } else if is_terminal_damage(head) {
         Likeness::TerminalDamage
-    } else if is_utf8_damage(head) && memmem::find(head, "\u{fffd}".as_bytes()).is_some() {
+    } else if is_utf8_damage(head)
+        && (memmem::find(head, "\u{fffd}".as_bytes()).is_some() || binary_trace(&from_latin(head)).is_some())
+    {
         Likeness::Utf8Damage
     } else if let Some(old) = old_trace(head) {
         old
@@ -658,6 +660,11 @@ pub(super) fn is_utf8_damage(head: &[u8]) -> bool {
     let is_utf8 = str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
     let is_control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
     is_utf8 && !head.is_ascii() && head.iter().any(is_control)
+}
+
+/// The bytes that were taken for characters of Latin-1.
+fn from_latin(head: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(head).chars().filter_map(|char| u8::try_from(char).ok()).collect()
 }
 
 /// Whether the head consists of protobuf fields. The last one may be incomplete.
