@@ -350,7 +350,7 @@ fn other(window: &[u8], start: usize, at_end: bool) -> Other {
 
 /// Whether a byte at the top level shows that a message is damaged.
 fn is_damage(byte: u8) -> bool {
-    matches!(byte, b'}' | b'>' | b'"') || around::is_binary(byte)
+    matches!(byte, b'}' | b'"') || around::is_binary(byte)
 }
 
 /// Counts the event fields of a newer Envoy that begin at `window[at]`, except those that an earlier attempt to decode

@@ -54,6 +54,7 @@ mod record_config;
 mod record_load;
 mod scenario;
 mod signals;
+mod surroundings;
 mod tap_fixtures;
 mod tap_formats;
 mod tcp;

@@ -36,7 +36,10 @@ const MOST_LINE: usize = 8 << 20;
 const MOST_HELD: usize = 8 << 20;
 
 /// The most traces whose lines may alternate.
-const MOST_TRACES: usize = 16;
+const MOST_TRACES: usize = 64;
+
+/// The most strings of one record that may each be the first line of a trace.
+const MOST_VIEWS: usize = 16;
 
 /// How many lines wait for the second line of a trace, and how many bytes.
 const MOST_WAITING: usize = 64;
@@ -599,7 +602,7 @@ impl Lines {
         for (view, text, is_partial) in contents {
             let trimmed = text.trim_ascii();
             if !may_hold(text) && around::opening_in(text).is_none() {
-                if matches!(trimmed, [.., b'{' | b'[']) && !is_partial {
+                if matches!(trimmed, [.., b'{' | b'[']) && !is_partial && views.len() < MOST_VIEWS {
                     views.push((view, around::text_name(trimmed).is_some()));
                 }
                 continue;
