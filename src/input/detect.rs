@@ -108,6 +108,14 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
     if let Some(damage) = damage(head, binary, delimited) {
         return Some(Detected::Other(damage));
     }
+    // An envelope that ends before that is what it would be if nothing had followed it yet.
+    let first =
+        [binary, delimited].iter().filter_map(|evidence| Some((evidence.found_at()?, evidence.is_late()))).min();
+    if let Some((at, true)) = first
+        && let Some(enveloped) = enveloped(&head[..at - 1], true)
+    {
+        return Some(enveloped);
+    }
     let found = match (binary.found_at(), delimited.found_at()) {
         (Some(binary), Some(delimited)) if binary == delimited && by_name == Some(Encoding::Delimited) => {
             Some(Encoding::Delimited)
