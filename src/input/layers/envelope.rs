@@ -1,8 +1,8 @@
 //! JSON around traces: arrays, and objects that hold a trace somewhere.
 //!
-//! Everything that is no trace becomes spaces, so that offsets stay what they are. A trace needs a brace before its key and
-//! one after its value; they take the place of the bytes there. Only what a trace without `TraceWrapper` gets is longer
-//! than what it replaces: offsets are larger by that until the next bytes that are no trace.
+//! Everything that is no trace becomes spaces, so that offsets stay what they are. A trace needs a brace before its key
+//! and one after its value; they take the place of the bytes there. Only what a trace without `TraceWrapper` gets is
+//! longer than what it replaces: offsets are larger by that until the next bytes that are no trace.
 
 use std::io::{self, Read};
 

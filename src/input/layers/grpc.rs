@@ -19,8 +19,8 @@ const TRAILERS: u8 = 0x80;
 /// The most bytes of a compressed message, packed and unpacked: its length must be known before the first of its bytes.
 const MAX_COMPRESSED: u64 = 16 << 20;
 
-/// Whether `head` begins with a frame whose message is a trace or holds one. No trace begins with a zero or a one: a tag
-/// is larger, and so is the length of a message.
+/// Whether `head` begins with a frame whose message is a trace or holds one. No trace begins with a zero or a one: a
+/// tag is larger, and so is the length of a message.
 pub(super) fn matches(head: &[u8]) -> Match {
     let [flag @ (0 | COMPRESSED), rest @ ..] = head else {
         return if head.is_empty() { Match::Unknown } else { Match::No };
