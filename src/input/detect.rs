@@ -112,6 +112,17 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
     if let Some(damage) = damage(head, binary, delimited) {
         return Some(Detected::Other(damage));
     }
+    // An envelope that ends before that is what it would be if nothing had followed it yet.
+    let first =
+        [binary, delimited].iter().filter_map(|evidence| Some((evidence.found_at()?, evidence.is_late()))).min();
+    let envelope = match first {
+        None => enveloped(head, more),
+        Some((at, true)) => enveloped(&head[..at - 1], true),
+        Some((_, false)) => None,
+    };
+    if envelope.is_some() {
+        return envelope;
+    }
     let found = match (binary.found_at(), delimited.found_at()) {
         (Some(binary), Some(delimited)) if binary == delimited && by_name == Some(Encoding::Delimited) => {
             Some(Encoding::Delimited)
@@ -119,7 +130,6 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
         (Some(binary), Some(delimited)) if delimited < binary => Some(Encoding::Delimited),
         (Some(_), _) => Some(Encoding::Binary),
         (None, Some(_)) => Some(Encoding::Delimited),
-        (None, None) if let Some(enveloped) = enveloped(head, more) => return Some(enveloped),
         (None, None) if more => None,
         // It may be a trace, but there is too little of it to tell it from other protobuf messages. The name decides.
         (None, None) => match by_name {
@@ -131,7 +141,11 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
     match found {
         Some(encoding) => Some(Detected::Trace(encoding)),
         None if more => None,
-        None => Some(Detected::Other(likeness::of(head))),
+        None => Some(Detected::Other(match likeness::of(head) {
+            // It is JSON with a fault, or in another character set.
+            Likeness::Text(_) | Likeness::Nothing(_) if is_json => Likeness::OtherJson,
+            other => other,
+        })),
     }
 }
 
@@ -178,8 +192,8 @@ fn after_blanks(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
 }
 
-/// Whether an object of the head has a key of `TraceWrapper`, directly in it and before a colon. It need not be the first
-/// key, because a newer Envoy may write others before it.
+/// Whether an object of the head has a key of `TraceWrapper`, directly in it and before a colon. It need not be the
+/// first key, because a newer Envoy may write others before it.
 fn has_key(head: &[u8]) -> bool {
     let mut outline = Outline::default();
     let mut at = 0;

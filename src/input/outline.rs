@@ -6,8 +6,8 @@ use memchr::memchr3;
 
 use crate::trace::TraceKind;
 
-/// How many objects and arrays a trace may be inside of, itself included. An envelope has up to four levels of names, and
-/// each may hold a list.
+/// How many objects and arrays a trace may be inside of, itself included. An envelope has up to four levels of names,
+/// and each may hold a list.
 pub(super) const MAX_DEPTH: usize = 9;
 
 /// The most bytes of an object that are looked at to tell whether it is a trace.
@@ -53,8 +53,8 @@ impl Outline {
         self.want == Want::Value && self.depth < MAX_DEPTH
     }
 
-    /// Goes on after a byte outside of strings, and returns whether JSON may have it there. Bytes of numbers and literals
-    /// do not count: [`Outline::value`] goes on after those.
+    /// Goes on after a byte outside of strings, and returns whether JSON may have it there. Bytes of numbers and
+    /// literals do not count: [`Outline::value`] goes on after those.
     pub(super) fn byte(&mut self, byte: u8) -> bool {
         match byte {
             b'{' | b'[' => {
@@ -116,8 +116,8 @@ pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// The length of the number or literal that the text begins with, and whether JSON, or Python's JSON, has it. If it goes on
-/// to the end of the text, that is not known yet.
+/// The length of the number or literal that the text begins with, and whether JSON, or Python's JSON, has it. If it
+/// goes on to the end of the text, that is not known yet.
 pub(super) fn scalar(text: &[u8]) -> Option<(usize, bool)> {
     let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
     let len = text.iter().take_while(is_part).count();
@@ -136,8 +136,8 @@ pub(super) struct InString {
 }
 
 impl InString {
-    /// The number of bytes up to and including the closing quote, if it is there. A line break ends a string too, because
-    /// JSON allows none in it: a quote is missing.
+    /// The number of bytes up to and including the closing quote, if it is there. A line break ends a string too,
+    /// because JSON allows none in it: a quote is missing.
     pub(super) fn end(&mut self, text: &[u8]) -> Option<usize> {
         let mut at = 0;
         if std::mem::take(&mut self.after_backslash) {
@@ -235,8 +235,8 @@ pub(super) fn wrapper(text: &[u8]) -> Look<()> {
     if is_one_of(field, &FIELDS) { Ok(()) } else { Err(Stop::Other) }
 }
 
-/// Whether the text begins with an object that is a trace without its `TraceWrapper`. The names of the fields alone would
-/// be too little evidence for that: HAR has requests and responses too.
+/// Whether the text begins with an object that is a trace without its `TraceWrapper`. The names of the fields alone
+/// would be too little evidence for that: HAR has requests and responses too.
 pub(super) fn bare(text: &[u8]) -> Look<TraceKind> {
     /// Keys that may come before the one that tells.
     const MOST: usize = 4;

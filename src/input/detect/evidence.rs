@@ -25,6 +25,8 @@ pub(super) struct Evidence {
     unknown: bool,
     /// Traces, empty ones included.
     traces: usize,
+    /// Messages that were looked at.
+    messages: usize,
     /// The end of the first message after which more speaks for a trace than against it.
     found_at: Option<usize>,
 }
@@ -54,6 +56,7 @@ impl Evidence {
                     break;
                 }
             };
+            evidence.messages += 1;
             evidence.message(MessageView::new(&out, &window[..end]));
             debug_assert!(start < end, "decoders make progress");
             at += end;
@@ -66,6 +69,11 @@ impl Evidence {
 
     pub(super) fn found_at(&self) -> Option<usize> {
         self.found_at
+    }
+
+    /// Whether the first message alone did not tell.
+    pub(super) fn is_late(&self) -> bool {
+        self.messages > 1
     }
 
     /// Whether anything speaks against a trace.

@@ -188,13 +188,11 @@ impl fmt::Display for Likeness {
                 "it is Envoy's configuration; the traces are where its tap's path_prefix says, or come from the admin \
                  endpoint /tap"
             }
-            Self::TapRequest => {
-                "it is the request for a tap, not its answer: curl -X POST -d @FILE http://ADMIN/tap"
-            }
+            Self::TapRequest => "it is the request for a tap, not its answer: curl -X POST -d @FILE http://ADMIN/tap",
             Self::EnvoyStats => "it is what Envoy's admin endpoint /stats prints; traces come from its endpoint /tap",
             Self::AccessLog => "it is an Envoy access log, which has no bytes of connections; tap the traffic instead",
             Self::EnvoyLog => "it is Envoy's own log; traces come from a tap",
-            Self::ErrorMessage => "it is the text of an error message instead of a trace; see what it says, and tap again",
+            Self::ErrorMessage => "it is the text of an error message instead of a trace; read it, and tap again",
             Self::OtherJson => "it is JSON, but holds none of a tap trace's fields",
             Self::JsonWithBase64 => {
                 "it is JSON with a trace in base64; take that out first: jq -r .FIELD FILE | base64 -d"
@@ -217,20 +215,20 @@ impl fmt::Display for Likeness {
             Self::Blank => "it holds only white space",
             Self::Zeros => "it holds only zeros (a file that was never written to, or a hole)",
             Self::TerminalDamage => {
-                "a terminal turned each line feed of a binary trace into CR LF; copy it again with kubectl exec without \
-                 -t, or with kubectl cp"
+                "a terminal turned each line feed of a binary trace into CR LF; copy it again with kubectl exec \
+                 without -t, or with kubectl cp"
             }
             Self::Utf8Damage => {
-                "binary data went through a text editor or a conversion to UTF-8, which changed its bytes (ef bf bd stands \
-                 for lost ones); copy the original again, as binary"
+                "binary data went through a text editor or a conversion to UTF-8, which changed its bytes (ef bf bd \
+                 stands for lost ones); copy the original again, as binary"
             }
             Self::Capture2018 => {
-                "it is a capture of 2018 (envoy.data.tap.v2alpha.Trace, Envoy 1.7 and 1.8), whose fields mean something \
-                 else today; convert it with the tap2pcap.py of that Envoy"
+                "it is a capture of 2018 (envoy.data.tap.v2alpha.Trace, Envoy 1.7 and 1.8), whose fields mean \
+                 something else today; convert it with the tap2pcap.py of that Envoy"
             }
             Self::Trace2019 => {
-                "it is a binary trace of early 2019 (envoy.data.tap.v2alpha, Envoy 1.9), whose fields mean something else \
-                 today; convert it to text with the protoc and the .proto files of that Envoy"
+                "it is a binary trace of early 2019 (envoy.data.tap.v2alpha, Envoy 1.9), whose fields mean something \
+                 else today; convert it to text with the protoc and the .proto files of that Envoy"
             }
             Self::Text(first) => return write!(f, "it is text, but neither JSON nor protobuf text: it begins {first}"),
             Self::Protobuf => "it may be a protobuf message, but it has nothing that only a tap trace has",
@@ -355,9 +353,7 @@ fn of_text(text: &[u8]) -> Likeness {
         json
     } else if matches!(text, [b'{', rest @ ..] if rest.trim_ascii_start().starts_with(b"'")) {
         Likeness::PythonDict
-    } else if matches!(text, [b'b', quote @ (b'\'' | b'"'), .., last] | [b'b', quote @ (b'\'' | b'"'), .., last, b'\n'] if quote == last)
-        || text.starts_with(b"b'\\x")
-    {
+    } else if is_python_bytes(text) {
         Likeness::PythonBytes
     } else if is_error_message(text) {
         Likeness::ErrorMessage
@@ -386,6 +382,12 @@ fn of_text(text: &[u8]) -> Likeness {
     } else {
         Likeness::Text(FirstBytes::of(text))
     }
+}
+
+/// `b'...'`, with its end or so long that the end is not in sight.
+fn is_python_bytes(text: &[u8]) -> bool {
+    let Some([quote @ (b'\'' | b'"'), rest @ ..]) = text.strip_prefix(b"b") else { return false };
+    rest.trim_ascii_end().last() == Some(quote) || memmem::find(rest, b"\\x").is_some()
 }
 
 /// The keys of the first object, or of the first object in an array, and of the objects directly in it.
@@ -654,8 +656,8 @@ pub(super) fn is_terminal_damage(head: &[u8]) -> bool {
     at > 0 && binary_trace(&undone).is_some()
 }
 
-/// Whether the head is what a conversion to UTF-8 makes of binary data: valid UTF-8, which binary data hardly ever is, with
-/// control characters and others that are not ASCII.
+/// Whether the head is what a conversion to UTF-8 makes of binary data: valid UTF-8, which binary data hardly ever is,
+/// with control characters and others that are not ASCII.
 pub(super) fn is_utf8_damage(head: &[u8]) -> bool {
     let is_utf8 = str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
     let is_control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
@@ -714,8 +716,8 @@ fn fields(head: &[u8], part: Part) -> Vec<Part> {
     fields
 }
 
-/// `envoy.data.tap.v2alpha.Trace` of 2018: connection = 1 has an id and the addresses, and each of events = 2 a timestamp
-/// and a read = 2 or write = 3.
+/// `envoy.data.tap.v2alpha.Trace` of 2018: connection = 1 has an id and the addresses, and each of events = 2 a
+/// timestamp and a read = 2 or write = 3.
 fn is_capture(head: &[u8], part: Part) -> bool {
     let is = |part: &Part, number: u32| part.is_delimited && part.number == number;
     let mut counts = [0; 2];

@@ -49,8 +49,8 @@ impl Times {
     }
 }
 
-/// A time as a number since 1970. Its size tells the unit: as seconds, what are milliseconds since 1973 would be after the
-/// year 5138. A double has no digits beyond microseconds of such a time.
+/// A time as a number since 1970. Its size tells the unit: as seconds, what are milliseconds since 1973 would be after
+/// the year 5138. A double has no digits beyond microseconds of such a time.
 pub(super) fn since_1970(whole: u64, fraction: f64) -> Time {
     let (per_second, micros) = match whole {
         0..100_000_000_000 => (1, 1_000_000.0),

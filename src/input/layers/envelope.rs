@@ -1,8 +1,8 @@
 //! JSON around traces: arrays, and objects that hold a trace somewhere.
 //!
-//! Everything that is no trace becomes spaces, so that offsets stay what they are. A trace needs a brace before its key and
-//! one after its value; they take the place of the bytes there. Only what a trace without `TraceWrapper` gets is longer
-//! than what it replaces: offsets are larger by that until the next bytes that are no trace.
+//! Everything that is no trace becomes spaces, so that offsets stay what they are. A trace needs a brace before its key
+//! and one after its value; they take the place of the bytes there. Only what a trace without `TraceWrapper` gets is
+//! longer than what it replaces: offsets are larger by that until the next bytes that are no trace.
 
 use std::io::{self, Read};
 
@@ -350,4 +350,78 @@ impl Read for Envelope {
 
 fn cut() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the JSON around the traces is cut off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives so many bytes at a time.
+    struct Pieces(Vec<u8>, usize);
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.1.min(buffer.len()).min(self.0.len());
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0.drain(..count);
+            Ok(count)
+        }
+    }
+
+    fn read(text: &str, piece: usize) -> (String, bool) {
+        let rest = Box::new(Pieces(text.as_bytes().to_vec(), piece));
+        let mut envelope = Envelope::new(Rewound { head: Vec::new(), at: 0, rest });
+        let mut out = Vec::new();
+        let is_whole = envelope.read_to_end(&mut out).is_ok();
+        (String::from_utf8(out).unwrap(), is_whole)
+    }
+
+    #[test]
+    fn what_is_no_trace_becomes_spaces_of_the_same_length() {
+        let trace = r#""socket_buffered_trace": {"trace_id": "7", "x": "}]\"{"}"#;
+        let texts = [
+            format!("[{{{trace}}}, 5]"),
+            format!("\u{feff}{{\"a\": [1, {{ {trace} }}, \"é\"]}}\n{{\"b\": {{\"n\": null, {trace}, \"z\": {{}}}}}}\n"),
+            format!("{{{trace}}}"),
+        ];
+        for text in texts {
+            let (whole, is_whole) = read(&text, 1 << 20);
+            assert!(is_whole);
+            assert_eq!(whole.len(), text.len(), "{whole}");
+            for (at, _) in text.match_indices(trace) {
+                assert_eq!(&whole[at..at + trace.len()], trace);
+                assert!(whole[..at].ends_with('{') && whole[at + trace.len()..].starts_with('}'), "{whole}");
+            }
+            let rest = whole.replace(trace, "").replace("{}", "");
+            assert!(rest.bytes().all(|byte| byte == b' '), "{whole}");
+            for piece in [1, 2, 7, 100] {
+                assert_eq!(read(&text, piece), (whole.clone(), true), "{piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_trace_without_its_wrapper_gets_one() {
+        let trace = r#"{"request": {"headers": [{"key": ":method"}]}}"#;
+        let text = format!("[{trace}, {trace}, {}]", " ".repeat(100));
+        let (whole, _) = read(&text, 1 << 20);
+        assert_eq!(whole.len(), text.len());
+        assert_eq!(whole.matches(&format!("{{\"http_buffered_trace\":{trace}}}")).count(), 2, "{whole}");
+        for piece in [1, 3, 50] {
+            assert_eq!(read(&text, piece), (whole.clone(), true), "{piece}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_without_end_is_told() {
+        for text in ["[", "[{\"a\": \"b", "{\"a\": {\"socket_buffered_trace\": {\"trace_id\": 1}}"] {
+            assert!(!read(text, 5).1, "{text}");
+        }
+        // The decoder tells that this one is cut.
+        assert!(read("[{\"socket_buffered_trace\": {\"trace_id\": 1", 5).1);
+        let deep = "{\"a\":[".repeat(100_000);
+        assert!(!read(&deep, 1 << 20).1);
+        assert_ne!(matches(deep.as_bytes()), Match::No);
+        assert_eq!(matches(&vec![b' '; MAX_HEAD]), Match::No);
+    }
 }

@@ -19,8 +19,8 @@ const TRAILERS: u8 = 0x80;
 /// The most bytes of a compressed message, packed and unpacked: its length must be known before the first of its bytes.
 const MAX_COMPRESSED: u64 = 16 << 20;
 
-/// Whether `head` begins with a frame whose message is a trace or holds one. No trace begins with a zero or a one: a tag
-/// is larger, and so is the length of a message.
+/// Whether `head` begins with a frame whose message is a trace or holds one. No trace begins with a zero or a one: a
+/// tag is larger, and so is the length of a message.
 pub(super) fn matches(head: &[u8]) -> Match {
     let [flag @ (0 | COMPRESSED), rest @ ..] = head else {
         return if head.is_empty() { Match::Unknown } else { Match::No };
@@ -175,4 +175,56 @@ fn padded_length(len: u32) -> [u8; HEADER] {
 
 fn cut() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "cut off in the header of a gRPC message, or in a compressed one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_takes_as_many_bytes_as_the_header() {
+        for len in [0, 1, 127, 128, 300, 1 << 20, u32::MAX] {
+            let bytes = padded_length(len);
+            let value = bytes.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f));
+            assert_eq!(value, u64::from(len));
+            assert!(bytes[..4].iter().all(|byte| byte & 0x80 != 0) && bytes[4] < 0x80);
+        }
+    }
+
+    #[test]
+    fn frames_that_are_cut_or_damaged_end_with_an_error() {
+        let read = |bytes: &[u8]| {
+            let rest = Box::new(io::Cursor::new(bytes.to_vec()));
+            let mut out = Vec::new();
+            let error = Grpc::new(Rewound { head: Vec::new(), at: 0, rest }).read_to_end(&mut out).err();
+            (out, error.map(|error| error.to_string()))
+        };
+        let framed = [&[0, 0, 0, 0, 2][..], b"ab"].concat();
+        let inside = [&padded_length(2)[..], b"ab"].concat();
+        assert_eq!(read(&framed), (inside.clone(), None));
+        // Zeros may be padding, and trailers are no message.
+        assert_eq!(read(&[&framed[..], &[0; 3]].concat()), (inside.clone(), None));
+        assert_eq!(read(&[&framed[..], &[0x80, 0, 0, 0, 1, b'x']].concat()), (inside.clone(), None));
+        for (tail, words) in [
+            (&[0, 0, 7][..], "cut off in the header"),
+            (&[7, 0, 0, 0, 1, 1], "should stand here"),
+            (&[1, 0, 0, 0, 9, 1], "cut off"),
+            (&[1, 0xff, 0, 0, 9, 1], "more than 16 MiB"),
+        ] {
+            let (out, error) = read(&[&framed[..], tail].concat());
+            assert_eq!(out, inside);
+            assert!(error.unwrap().contains(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_unpacks_to_more_than_memory_is_refused() {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        io::copy(&mut io::repeat(0).take(20 << 20), &mut encoder).unwrap();
+        let packed = encoder.finish().unwrap();
+        let framed = [&[COMPRESSED][..], &(packed.len() as u32).to_be_bytes(), &packed].concat();
+        let rest = Box::new(io::Cursor::new(framed));
+        let error = Grpc::new(Rewound { head: Vec::new(), at: 0, rest }).read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("more than 16 MiB"));
+    }
 }
