@@ -32,8 +32,8 @@ use crate::{
     after_help = "\
 INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. In a directory, a file
 with a trace's suffix counts as a trace; any other file is judged by its first bytes. Text around JSON and text traces,
-such as that of a terminal session or a log, is skipped. OUTPUT is a capture file (several
-inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
+such as that of a terminal session or a log, is skipped. OUTPUT is a capture file (several inputs are merged in time
+order), a directory (one capture per trace), or `-` (standard output).
 
 OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har. If .gz or
 .zst follows, the output is packed. Any other suffix needs -F.

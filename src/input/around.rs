@@ -360,6 +360,12 @@ pub(super) fn begins_other_object(after: &[u8], at_end: bool) -> Option<bool> {
         b"BufferedTrace",
         b"StreamedTrace",
     ];
+    // Nearly every message has one of Envoy's layouts.
+    if let [b'\n', b' ', b'"', name @ ..] | [b'"', name @ ..] = after
+        && KEYS.iter().any(|key| name.starts_with(key) && name.get(key.len()) == Some(&b'"'))
+    {
+        return Some(false);
+    }
     match key_name(after) {
         Ok((name, _)) if is_name(name) => return Some(false),
         Err(Key::Unknown) => return at_end.then_some(false),
