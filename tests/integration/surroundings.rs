@@ -572,15 +572,18 @@ fn messages(bytes: &[u8], pieces: &[usize], options: SourceOptions) -> (Vec<Stri
     let mut seen = Vec::new();
     while let Some(view) = source.next_message(&mut findings) {
         let message = view.message();
-        let mut text = format!("{:?} {}", message.kind, message.trace_id);
+        // Events that arrive together come as one message.
         for event in &message.events {
-            write!(text, " {:?} {:?}", event.time, view.bytes(event.body.payload)).unwrap();
+            seen.push(format!("{} {:?} {:?}", message.trace_id, event.time, view.bytes(event.body.payload)));
         }
+        let mut text = format!("{:?} {}", message.kind, message.trace_id);
         for piece in &message.http {
             let headers = view.headers(piece).iter().map(|header| view.bytes(header.value).to_vec());
             write!(text, " {:?} {:?}", headers.collect::<Vec<_>>(), view.bytes(piece.body.payload)).unwrap();
         }
-        seen.push(text);
+        if message.events.is_empty() {
+            seen.push(text);
+        }
     }
     (seen, findings.take().iter().map(|finding| finding.code()).collect())
 }
