@@ -31,9 +31,10 @@ use crate::{
     override_usage = "tap2pcap [OPTIONS] <INPUT>... <OUTPUT>\n       tap2pcap <COMMAND>",
     after_help = "\
 INPUT is a trace file, an archive (tar, ZIP) or a directory of them, or `-` (standard input). What is packed is unpacked,
-and what else stands around a trace is taken off: the head of an HTTP response, log lines, and more. In a directory or
-an archive, a file with a trace's suffix counts as a trace; any other file is judged by its first bytes. OUTPUT is a capture file (several
-inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
+and what else stands around a trace is taken off: the head of an HTTP response, log lines, a terminal session, and more.
+In a directory or an archive, a file with a trace's suffix counts as a trace; any other file is judged by its first
+bytes. OUTPUT is a capture file (several inputs are merged in time order), a directory (one capture per trace), or `-`
+(standard output).
 
 OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har. If .gz or
 .zst follows, the output is packed. Any other suffix needs -F.

@@ -95,21 +95,20 @@ impl Search {
     }
 
     /// Goes on searching. `text` is what the last call saw, without the bytes that were given up, plus those that have
-    /// arrived since. With `hurry`, all bytes are given up, because there is no room for more.
+    /// arrived since. With `hurry`, some bytes are given up in any case, because there is no room for more.
     pub(super) fn find(&mut self, text: &[u8], at_end: bool, hurry: bool) -> Found {
         loop {
             if let Some(object) = &mut self.object {
-                match object.pass(text, at_end || hurry) {
+                match object.pass(text, at_end) {
                     Passed::Trace(start) => {
                         self.object = None;
                         return Found::Message(Encoding::Json, start);
                     }
                     Passed::Until(at) => {
-                        // The brace that starts the object does not start another one.
-                        self.looked = at.max(self.looked + 1);
+                        self.looked = at;
                         self.object = None;
                     }
-                    Passed::Nothing => return self.nothing(text, at_end || hurry),
+                    Passed::Nothing => return self.nothing(text, at_end, hurry),
                 }
                 continue;
             }
@@ -120,26 +119,31 @@ impl Search {
             }
             self.looked += len;
             if self.looked == text.len() {
-                return self.nothing(text, at_end || hurry);
+                return self.nothing(text, at_end, hurry);
             }
-            match self.judge(text, at_end || hurry) {
+            match self.judge(text, at_end || hurry && self.looked == 0) {
                 Start::Message(encoding, start) => return Found::Message(encoding, start),
                 Start::Object => self.object = Some(Object::new(self.looked)),
                 Start::Other => self.looked += 1,
-                Start::Unknown => return self.nothing(text, false),
+                Start::Unknown => return self.nothing(text, false, hurry),
             }
         }
     }
 
     /// Gives up what is not needed any more.
-    fn nothing(&mut self, text: &[u8], all: bool) -> Found {
+    fn nothing(&mut self, text: &[u8], all: bool, hurry: bool) -> Found {
         let held = self.object.as_ref().map_or(self.looked, |object| object.start.unwrap_or(object.at));
-        let skip = if all { text.len() } else { held.saturating_sub(CONTEXT) };
+        let skip = match held.saturating_sub(CONTEXT) {
+            _ if all => text.len(),
+            0 if hurry && held > 0 => held,
+            0 if hurry => text.len(),
+            skip => skip,
+        };
         if skip > 0 {
             self.is_fresh = false;
             self.looked = self.looked.saturating_sub(skip);
             if let Some(object) = &mut self.object {
-                object.give_up(skip);
+                object.give_up(&text[..skip]);
             }
         }
         Found::Nothing(skip)
@@ -360,6 +364,12 @@ pub(super) fn begins_other_object(after: &[u8], at_end: bool) -> Option<bool> {
         b"BufferedTrace",
         b"StreamedTrace",
     ];
+    // Nearly every message has one of Envoy's layouts.
+    if let [b'\n', b' ', b'"', name @ ..] | [b'"', name @ ..] = after
+        && KEYS.iter().any(|key| name.starts_with(key) && name.get(key.len()) == Some(&b'"'))
+    {
+        return Some(false);
+    }
     match key_name(after) {
         Ok((name, _)) if is_name(name) => return Some(false),
         Err(Key::Unknown) => return at_end.then_some(false),
@@ -432,6 +442,8 @@ struct Object {
     /// What follows was not looked at yet.
     at: usize,
     depth: usize,
+    /// The byte before the text is a line break.
+    after_line_break: bool,
     /// The quote of the string that is open.
     string: Option<usize>,
     expects: Expects,
@@ -456,10 +468,19 @@ enum Passed {
 
 impl Object {
     fn new(start: usize) -> Self {
-        Self { start: Some(start), at: start + 1, depth: 1, string: None, expects: Expects::Key }
+        Self {
+            start: Some(start),
+            at: start + 1,
+            depth: 1,
+            after_line_break: false,
+            string: None,
+            expects: Expects::Key,
+        }
     }
 
-    fn give_up(&mut self, skip: usize) {
+    fn give_up(&mut self, given_up: &[u8]) {
+        let skip = given_up.len();
+        self.after_line_break = given_up.last() == Some(&b'\n');
         self.at = self.at.saturating_sub(skip);
         self.start = self.start.and_then(|start| start.checked_sub(skip));
         // Only whether there is one matters then.
@@ -482,7 +503,7 @@ impl Object {
             match byte {
                 b' ' | b'\t' | b'\r' | b'\n' => {}
                 b'"' if self.depth > 1 || self.expects != Expects::Colon => self.string = Some(self.at),
-                b'{' if self.at.checked_sub(1).is_some_and(|before| text[before] == b'\n') => {
+                b'{' if self.at.checked_sub(1).map_or(self.after_line_break, |before| text[before] == b'\n') => {
                     // Nothing indents less than this, so the object was cut.
                     match first_key(&text[self.at + 1..], at_end) {
                         Key::Trace => return Passed::Until(self.at),

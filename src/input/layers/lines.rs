@@ -7,6 +7,9 @@
 //!
 //! A prefix is blanked, so that offsets stay. A record is replaced by what it holds.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     io::{self, Read},
@@ -342,6 +345,7 @@ impl Lines {
             None => return false,
         };
         self.stop_waiting();
+        self.looked = 0;
         self.plain = Plain::Open(Depth::new(is_text));
         true
     }

@@ -59,7 +59,9 @@ pub(super) struct Content {
 /// The strings of a JSON object that may hold a trace. What follows the object is passed over.
 pub(super) fn of_json(object: &[u8]) -> Vec<Content> {
     let mut found = Vec::new();
-    let mut values = serde_json::Deserializer::from_slice(object).into_iter::<Value>();
+    // The parser of bytes is the decoder's alone: with a second user, the compiler would not inline it there.
+    let object = String::from_utf8_lossy(object);
+    let mut values = serde_json::Deserializer::from_str(&object).into_iter::<Value>();
     let Some(Ok(value)) = values.next() else { return found };
     let mut writer = DefaultHasher::new();
     writers(&value, MOST_DEPTH, &mut writer);

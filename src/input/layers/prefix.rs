@@ -159,3 +159,47 @@ fn time_len(bytes: &[u8]) -> usize {
     let len = bytes.iter().take_while(|byte| is_time_byte(**byte)).count();
     if bytes[..len].iter().any(u8::is_ascii_digit) { len } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_times_and_numbers_of_lines_may_change() {
+        for (first, same, others) in [
+            ("envoy-1  | ", &["envoy-1  | ", "envoy-1 |"][..], &["envoy-2  | ", "app  | ", "", "envoy-1"][..]),
+            ("[pod/a-7d4/x] ", &["[pod/a-7d4/x] "], &["[pod/a-9c1/x] ", "[pod/a-7d4/y] "]),
+            ("2024-05-01T10:00:00.5Z ", &["2024-05-01T10:00:01Z ", "2024-05-02T10:00:00.123456789Z "], &["x", "Z "]),
+            (
+                "Nov 26 10:00:00 h e[1]: ",
+                &["Dec  1 09:59:59 h e[1]: "],
+                &["Nov 26 10:00:00 h e[2]: ", "Foo 26 10:00:00 h e[1]: "],
+            ),
+            (
+                "<34>1 2024-11-26T10:00:00Z 10.0.0.7 e 12 - ",
+                &["<34>1 2024-11-26T10:00:01.5Z 10.0.0.7 e 12 - "],
+                &["<34>1 2024-11-26T10:00:01Z 10.0.0.8 e 12 - ", "<34>1 2024-11-26T10:00:01Z 10.0.0.7 e 13 - "],
+            ),
+            ("9:", &["10:", "11-"], &["x:", ":"]),
+            ("a.json:9:", &["a.json:10:", "a.json-10-"], &["b.json:9:"]),
+            ("\x1b[36ma | \x1b[0m", &["\x1b[36ma | \x1b[0m", "a | "], &["\x1b[36mb | \x1b[0m"]),
+            ("> ", &["> ", ">"], &["", "x"]),
+        ] {
+            let prefix = Prefix::of(first.as_bytes()).unwrap();
+            for same in same {
+                assert_eq!(prefix.len_in(format!("{same}x").as_bytes()), Some(same.len()), "{first} {same}");
+            }
+            for other in others {
+                assert_eq!(prefix.len_in(other.as_bytes()), None, "{first} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn white_space_and_comments_are_no_prefix() {
+        let long = "x".repeat(MOST + 1);
+        for bytes in ["", "  ", "\t", "// ", "//! ", " * ", "/* ", "a\0b ", &long] {
+            assert_eq!(Prefix::of(bytes.as_bytes()), None, "{bytes}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use super::*;
 const TRACE: &[u8] = b"{\n \"socket_buffered_trace\": {\"trace_id\": \"7\"}\n}\n";
 
 /// Bytes that come as the sizes say, over and over.
-struct Trickle(Vec<u8>, Vec<usize>, usize);
+pub(super) struct Trickle(pub(super) Vec<u8>, pub(super) Vec<usize>, pub(super) usize);
 
 impl Read for Trickle {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
