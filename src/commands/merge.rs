@@ -122,8 +122,7 @@ pub(super) fn merge(
     let mut queue = BinaryHeap::new();
     // Traces without any time begin when the others begin. A file can be opened again when that is known. A pipe can be
     // read only once, so pipes are opened after the files.
-    let (files, pipes): (Vec<usize>, Vec<usize>) =
-        (0..inputs.len()).partition(|index| inputs[*index].is_rereadable());
+    let (files, pipes): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(|index| inputs[*index].is_rereadable());
     let mut without_time = Vec::new();
     for index in files.iter().chain(&pipes).copied() {
         let input = &inputs[index];

@@ -31,9 +31,7 @@ pub(super) fn names(inputs: &[Input]) -> Vec<InputName> {
     let shown = tell_apart(inputs, &[&Input::name, &|input| text(&input.relative), &|input| text(input.path())]);
     let stems = tell_apart(
         inputs,
-        &[&Input::stem, &|input| with_stem(&input.relative, input), &|input| {
-            with_stem(input.path(), input)
-        }],
+        &[&Input::stem, &|input| with_stem(&input.relative, input), &|input| with_stem(input.path(), input)],
     );
     shown.into_iter().zip(stems).map(|(shown, stem)| InputName { shown, stem }).collect()
 }

@@ -367,13 +367,7 @@ fn walk(root: &Path, found: &mut Discovered, archives: &mut Archives) {
 }
 
 /// An archive that was found in a directory. If nothing in it is a trace, it counts as one file.
-fn walk_archive(
-    path: &Path,
-    relative: PathBuf,
-    error: InputError,
-    found: &mut Discovered,
-    archives: &mut Archives,
-) {
+fn walk_archive(path: &Path, relative: PathBuf, error: InputError, found: &mut Discovered, archives: &mut Archives) {
     let before = (found.inputs.len(), found.passed_over.len(), found.count_passed_over);
     let looked = reader::open(path).ok().and_then(|reader| look(reader, Layers::default()).ok());
     if let (Some((begun, Some(kind))), Ok(extent)) = (looked, Extent::of_file(path)) {

@@ -47,12 +47,12 @@ mod text;
 mod wire;
 
 pub use detect::{Detected, Encoding, Likeness, detect};
-pub use discover::trace_stem;
 #[doc(hidden)]
 pub use discover::open_all;
+pub use discover::trace_stem;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
 pub use layers::{Layer, Layers, MAX_LAYERS};
 pub use place::InputPath;
-pub(crate) use source::{Peek, Reopen};
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Source, SourceOptions};
+pub(crate) use source::{Peek, Reopen};

@@ -221,7 +221,8 @@ fn archives_in_directories_are_opened() {
     let root = dir.fresh();
     fs::create_dir(root.join("pods")).unwrap();
     fs::write(root.join("pods/a.tar.gz"), gzip(&tar_of(&[("x.json", trace(1)), ("notes", b"text".to_vec())]))).unwrap();
-    fs::write(root.join("b.zip"), zip_of(&[("x.json", gzip(&trace(2))), ("package.json", b"{\"a\": 1}".to_vec())])).unwrap();
+    fs::write(root.join("b.zip"), zip_of(&[("x.json", gzip(&trace(2))), ("package.json", b"{\"a\": 1}".to_vec())]))
+        .unwrap();
     fs::write(root.join("other.tar"), tar_of(&[("1", "text"), ("2", "text"), ("3", "text")])).unwrap();
     fs::write(root.join("plain"), trace(3)).unwrap();
     let out = dir.fresh();
@@ -229,7 +230,10 @@ fn archives_in_directories_are_opened() {
     assert_eq!(last_line(&run), "note: 3 of 3 traces converted", "{run:?}");
     assert!(run.stderr.contains("other.tar: passed over, it is a tar archive"), "{run:?}");
     assert!(run.stderr.contains("3 files that are not traces were passed over"), "{run:?}");
-    assert_eq!(paths(&out), ["pods/a.tar.gz/x.json", "b.zip/x.json", "plain"].map(|name| format!("{name}.pcapng")).into());
+    assert_eq!(
+        paths(&out),
+        ["pods/a.tar.gz/x.json", "b.zip/x.json", "plain"].map(|name| format!("{name}.pcapng")).into()
+    );
     // Two traces of one name are told apart by their archives.
     let merged = dir.join("all.pcapng");
     convert(&[], &root, &merged).run().expect_status(0);
@@ -268,7 +272,10 @@ fn no_name_leads_out_of_the_output_directory() {
     }
     let zip = zip_of(&[("../up.json", trace(1)), ("/absolute.json", trace(2)), ("C:\\windows\\x.json", trace(3))]);
     convert(&[], &dir.create("evil", zip), &out.join("")).run().expect_status(0);
-    assert_eq!(paths(&out), ["up.json", "absolute.json", "C:/windows/x.json"].map(|n| format!("evil/{n}.pcapng")).into());
+    assert_eq!(
+        paths(&out),
+        ["up.json", "absolute.json", "C:/windows/x.json"].map(|n| format!("evil/{n}.pcapng")).into()
+    );
 }
 
 #[test]
@@ -390,7 +397,10 @@ tar -S --format=gnu -cf gnu.tar hole.json && tar -S --format=posix -cf pax.tar h
     assert!(gnu.len() < 100_000, "the file system has no holes");
     for (name, bytes) in [("a.tar", gnu.clone()), ("a.tgz", gzip(&gnu))] {
         let run = tap2pcap().args(&["info"]).arg(dir.create(name, bytes)).run().expect_no_panic();
-        assert!(run.stdout_text().contains(&format!("{name}:hole.json: json")) || run.stderr.contains("hole.json"), "{run:?}");
+        assert!(
+            run.stdout_text().contains(&format!("{name}:hole.json: json")) || run.stderr.contains("hole.json"),
+            "{run:?}"
+        );
     }
     let run = convert(&[], &dir.join("pax.tar"), &dir.join("out.pcapng")).run().expect_status(2);
     run.expect_stderr("a sparse file in a format that is not read; unpack it first");
@@ -494,13 +504,8 @@ fn an_archive_that_a_signal_cuts_is_kept() {
     let dir = Dir::new("signal");
     let tar = tar_of(&[("1.json", trace(1)), ("2.json", trace(2))]);
     let output = dir.join("out.pcapng");
-    let mut child = Command::new(PROGRAM)
-        .arg("-")
-        .arg(&output)
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(PROGRAM).arg("-").arg(&output).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     pipe.write_all(&tar[..tar.len() / 2]).unwrap();
     crate::wait::wait_until("the pipe is empty", || crate::wait::unread(&pipe) == 0);

@@ -10,6 +10,8 @@ use crate::{
     util::{Dir, convert, on_all_cores, tap2pcap},
 };
 
+type Wrap = fn(&[u8]) -> Vec<u8>;
+
 /// Something that stands around a trace, and the layer that it is read through. Archives are no layers.
 struct Wrapper {
     name: &'static str,
@@ -18,7 +20,7 @@ struct Wrapper {
     of_text: bool,
     /// Whether it is text if what it holds is.
     is_text: bool,
-    wrap: fn(&[u8]) -> Vec<u8>,
+    wrap: Wrap,
 }
 
 fn response(body: &[u8]) -> Vec<u8> {
@@ -62,7 +64,9 @@ fn trace(dress: Dress) -> Vec<u8> {
 fn a_trace_gives_the_same_packets_through_every_layer_and_every_two() {
     let dir = Dir::new("layers");
     let wrappers = wrappers();
-    for (dress, is_text) in [(Dress::Json, true), (Dress::Text, true), (Dress::Binary, false), (Dress::Delimited, false)] {
+    for (dress, is_text) in
+        [(Dress::Json, true), (Dress::Text, true), (Dress::Binary, false), (Dress::Delimited, false)]
+    {
         let plain = trace(dress);
         let expected = tap2pcap().args(&["-F", "pcap"]).arg(dir.create("path_0", &plain)).arg("-").run().expect_clean();
         let mut cases = Vec::new();
@@ -143,7 +147,10 @@ fn layers_can_be_named_and_must_fit_then() {
     // They are those of the archive, too, and the encoding that of its members.
     let archive = dir.create("a.tgz", gzip(&tar_of(&[("path_0", trace(Dress::Json))])));
     convert(&["--from", "gzip,json"], &archive, &output).run().expect_status(0);
-    convert(&["--from", "chunked"], &archive, &output).run().expect_status(2).expect_stderr("a.tgz: byte 0: not chunked");
+    convert(&["--from", "chunked"], &archive, &output)
+        .run()
+        .expect_status(2)
+        .expect_stderr("a.tgz: byte 0: not chunked");
 }
 
 /// Every layer, cut everywhere and with any byte changed: what came before is kept, and nothing panics.
@@ -189,12 +196,16 @@ fn long_inputs_take_little_memory_through_every_layer() {
     let plain = [text.replacen(',', &format!(",{}", "\n".repeat(LINES)), 1).into_bytes(), b"\n".repeat(LINES)].concat();
     let mut cases: Vec<_> = wrappers().iter().map(|wrapper| (wrapper.name, (wrapper.wrap)(&plain), 0)).collect();
     let lines = [trace(Dress::Json), b" \n".repeat(LINES)].concat();
-    let one_each = lines.split_inclusive(|byte| *byte == b'\n').map(|line| chunk(line));
+    let one_each = lines.split_inclusive(|byte| *byte == b'\n').map(chunk);
     cases.push(("a chunk each", [one_each.collect::<Vec<_>>().concat(), b"0\r\n\r\n".to_vec()].concat(), 0));
     cases.push(("a head without end", [&b"HTTP/1.1 200 OK\r\n"[..], &b"a: b\r\n".repeat(LINES)].concat(), 2));
     cases.push(("a line without end", vec![b'a'; 16 << 20], 2));
     cases.push(("lines without end", b"a line of text\n".repeat(LINES), 2));
-    cases.push(("responses", [response(&chunked(&trace(Dress::Json))), response(&chunked(b"\n")).repeat(50_000)].concat(), 0));
+    cases.push((
+        "responses",
+        [response(&chunked(&trace(Dress::Json))), response(&chunked(b"\n")).repeat(50_000)].concat(),
+        0,
+    ));
     for (name, bytes, status) in cases {
         let (input, output) = (dir.create("path_0", &bytes), dir.join("out.pcapng"));
         let (peak, run) = memory_of(&[&input, &output], b"");
@@ -221,7 +232,7 @@ fn a_live_stream_flows_through_layers() {
     let messages = conversation(1, 3, TIME, TIME + 1000);
     let first = Dress::Json.file(&messages[..2]);
     let rest = Dress::Json.file(&messages[2..]);
-    let wrap: [fn(&[u8]) -> Vec<u8>; 3] = [<[u8]>::to_vec, chunk, |bytes| utf_16(false, bytes)];
+    let wrap: [Wrap; 3] = [<[u8]>::to_vec, chunk, |bytes| utf_16(false, bytes)];
     for (wrap, start) in wrap.into_iter().zip([response(b""), session(b""), utf_16(true, b"")]) {
         let mut child = Command::new(crate::util::PROGRAM)
             .args(["-", "-"])

@@ -73,5 +73,8 @@ impl Spool {
 
 fn temporary(error: &io::Error) -> io::Error {
     let directory = env::temp_dir();
-    io::Error::new(error.kind(), format!("no temporary file in {}: {error}; TMPDIR chooses another", directory.display()))
+    io::Error::new(
+        error.kind(),
+        format!("no temporary file in {}: {error}; TMPDIR chooses another", directory.display()),
+    )
 }

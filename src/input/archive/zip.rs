@@ -16,9 +16,11 @@ use crate::input::discover::has_trace_suffix;
 pub(super) fn walk(extent: &Extent, scope: &mut Scope<'_>) {
     if let Err(error) = try_walk(extent, scope) {
         let text = match error.kind() {
-            ErrorKind::MissingEndOfCentralDirectory => "the ZIP archive is cut off: its directory, which is at its end, \
+            ErrorKind::MissingEndOfCentralDirectory => {
+                "the ZIP archive is cut off: its directory, which is at its end, \
                 is missing; zip -FF may repair it"
-                .to_owned(),
+                    .to_owned()
+            }
             _ => format!("the ZIP archive is damaged: {error}"),
         };
         scope.fault(None, io::Error::new(io::ErrorKind::InvalidData, text));
@@ -29,8 +31,7 @@ fn try_walk(extent: &Extent, scope: &mut Scope<'_>) -> Result<(), rawzip::Error>
     // A record of the directory has a name, fields and a comment of up to 64 KiB each.
     let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
     let opened = extent.opened().map_err(rawzip::Error::from)?;
-    let archive =
-        ZipLocator::new().locate_in_reader(opened, &mut buffer, extent.len()).map_err(|(_, error)| error)?;
+    let archive = ZipLocator::new().locate_in_reader(opened, &mut buffer, extent.len()).map_err(|(_, error)| error)?;
     // The bytes of the members, by their starts.
     let mut taken: BTreeMap<u64, u64> = BTreeMap::new();
     let mut entries = archive.entries(&mut buffer);

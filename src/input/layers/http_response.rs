@@ -32,7 +32,9 @@ pub(super) fn matches(head: &[u8]) -> Match {
         at += len;
         let is_verbose = head[..at].split(|byte| *byte == b'\n').any(|line| is_note(line) || line.starts_with(b"< "));
         // What curl says of itself may stand between the head and the body.
-        while is_verbose && let Some(line) = Line::first(&head[at..]).filter(|line| line.is_ended && is_note(line.bytes)) {
+        while is_verbose
+            && let Some(line) = Line::first(&head[at..]).filter(|line| line.is_ended && is_note(line.bytes))
+        {
             at += line.len;
         }
         let rest = &head[at..];
