@@ -218,8 +218,8 @@ impl Scope<'_> {
 
     /// Tells what is wrong with a member, or with the archive.
     fn fault(&mut self, member: Option<&Spot>, error: io::Error) {
-        // The user's signal has cut the stream. That is not damage.
-        if interrupt::signal().is_some() && self.spot.place == InputPath::Stdin {
+        // The user's signal has cut the stream, or ends the whole run. That is not damage.
+        if interrupt::signal().is_some() {
             return;
         }
         if self.told == MAX_TOLD {
