@@ -159,6 +159,8 @@ pub(super) fn open_command(capture: &Path, hints: &Hints) -> String {
 
 /// The command that shows a trace dissected. It needs no capture file in between unless tshark must read it twice.
 fn pipe_command(trace: &Path, hints: &Hints) -> String {
+    // A member of an archive that came on standard input has no name by which it could be read again.
+    let trace = if trace.as_os_str().as_encoded_bytes().starts_with(b"-:") { Path::new("-") } else { trace };
     let (capture, then) = if hints.reads_twice() { ("capture.pcapng", "&&") } else { ("-", "|") };
     format!("tap2pcap {} {capture} {then} {}", quoted(trace), open_command(Path::new(capture), hints))
 }

@@ -78,7 +78,7 @@ fn free_port() -> u16 {
 fn every_recipe_of_the_readme_works_as_printed() {
     let newcomer = Newcomer::new("readme");
     let blocks = blocks("README.md", "sh");
-    let [first, test, install, file, directory, live, check, record] = blocks.as_slice() else {
+    let [first, test, install, file, directory, archive, live, check, record] = blocks.as_slice() else {
         panic!("a recipe came or went: run it here");
     };
     assert_eq!((test.as_str(), install.as_str()), ("scripts/test\n", "cargo install --path .\n"));
@@ -93,6 +93,11 @@ fn every_recipe_of_the_readme_works_as_printed() {
     let traces = fs::read_dir(newcomer.dir.join("testdata/tap")).unwrap().count();
     assert_eq!(fs::read_dir(newcomer.dir.join("captures")).unwrap().count(), traces);
     assert!(newcomer.tshark("all.pcapng", &["-Y", "tcp.flags.syn == 1 && tcp.flags.ack == 0"]).lines().count() > 50);
+
+    newcomer.run(archive);
+    let connections =
+        |capture| newcomer.tshark(capture, &["-Y", "tcp.flags.syn == 1 && tcp.flags.ack == 0"]).lines().count();
+    assert_eq!(connections("archive.pcapng"), connections("all.pcapng"));
 
     let run = newcomer.run(live);
     assert!(run.stdout_text().contains("HEADERS"), "{run:?}");

@@ -38,7 +38,7 @@ const MAX_DEPTH: usize = 4;
 
 /// The most traces of all archives, and the most bytes of their names. Each takes some memory for the whole run.
 const MAX_MEMBERS: usize = 65_536;
-const MAX_NAMES: usize = 8 << 20;
+const MAX_NAMES: usize = 4 << 20;
 
 /// The longest name of a member, which is what systems accept as a path.
 const MAX_NAME: usize = 4096;
@@ -218,8 +218,8 @@ impl Scope<'_> {
 
     /// Tells what is wrong with a member, or with the archive.
     fn fault(&mut self, member: Option<&Spot>, error: io::Error) {
-        // The user's signal has cut the stream. That is not damage.
-        if interrupt::signal().is_some() && self.spot.place == InputPath::Stdin {
+        // The user's signal has cut the stream, or ends the whole run. That is not damage.
+        if interrupt::signal().is_some() {
             return;
         }
         if self.told == MAX_TOLD {
@@ -272,21 +272,22 @@ impl Scope<'_> {
     /// Looks into a member that comes by, and copies it if it is a trace or an archive.
     fn look_into_stream(&mut self, spot: &Spot, entry: &mut TarMember<'_>) {
         let mut head = Vec::new();
-        if !counts_as_trace(&spot.relative) {
-            // What fails here fails again when the rest is read.
-            let _ = entry.take(LOOK as u64).read_to_end(&mut head);
-            let head: Arc<[u8]> = head.as_slice().into();
-            let refused = match look(Box::new(Cursor::new(head)), Layers::default()) {
-                Ok((_, Some(_))) => None,
-                Ok((begun, None)) => Source::begun(&spot.path, begun, looking()).err(),
-                Err(refused) => Some(refused.of(&spot.path)),
-            };
-            if let Some(error) = refused {
-                return self.found.pass_over(error);
-            }
-        }
+        // What fails here fails again when the rest is read.
+        let _ = entry.take(LOOK as u64).read_to_end(&mut head);
+        let copy: Arc<[u8]> = head.as_slice().into();
+        let refused = match look(Box::new(Cursor::new(copy)), Layers::default()) {
+            Ok((_, Some(_))) => None,
+            Ok((begun, None)) => Source::begun(&spot.path, begun, looking()).err(),
+            Err(refused) => Some(refused.of(&spot.path)),
+        };
         let modified = entry.modified();
-        if let Some(extent) = self.copy(Some(spot), &mut head.as_slice().chain(entry)) {
+        let copied = match refused {
+            None => self.copy(Some(spot), &mut head.as_slice().chain(entry)),
+            // It is refused for the same reason when its turn comes, and its rest may be long.
+            Some(_) if counts_as_trace(&spot.relative) => self.copy(Some(spot), &mut head.as_slice()),
+            Some(error) => return self.found.pass_over(error),
+        };
+        if let Some(extent) = copied {
             self.look_into(spot, Member { modified, ..Member::plain(extent) });
         }
     }

@@ -43,14 +43,12 @@ impl Spool {
             let count = match reader.read(&mut buffer) {
                 Ok(0) => return Ok(Extent::of_open(file, start, self.len - start)),
                 Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && interrupt::signal().is_none() => continue,
                 Err(error) => return Err(SpoolError::Read(Extent::of_open(file, start, self.len - start), error)),
             };
             let written = if self.len + count as u64 > MAX_SPOOL {
                 let gibibytes = MAX_SPOOL >> 30;
                 Err(io::Error::other(format!("more than {gibibytes} GiB of traces to unpack; unpack it first")))
-            } else if let Some(signal) = interrupt::signal() {
-                Err(io::Error::new(io::ErrorKind::Interrupted, format!("ended by signal {signal}")))
             } else {
                 file.write_all_at(&buffer[..count], self.len).map_err(|error| temporary(&error))
             };
@@ -59,6 +57,11 @@ impl Spool {
                 return Err(SpoolError::Write(error));
             }
             self.len += count as u64;
+            // A signal ends the archive here, and what came of it is kept.
+            if interrupt::signal().is_some() {
+                let extent = Extent::of_open(file, start, self.len - start);
+                return Err(SpoolError::Read(extent, io::ErrorKind::Interrupted.into()));
+            }
         }
     }
 

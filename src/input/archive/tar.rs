@@ -18,6 +18,9 @@ const BLOCK: usize = 512;
 /// The most bytes of the headers before one member: long names, and maps of sparse files.
 const MAX_HEADERS: u64 = 1 << 20;
 
+/// The most bytes of the holes of a sparse file, which are copied as zeros.
+const MAX_HOLES: u64 = 256 << 20;
+
 /// Whether bytes begin with the header of a member. Its checksum tells, as `file` does it, because only newer formats
 /// have a magic number.
 pub(super) fn is_header(head: &[u8]) -> bool {
@@ -147,6 +150,7 @@ pub(super) fn walk_stream(inside: Inside, scope: &mut Scope<'_>) {
 }
 
 /// What an archive holds next.
+#[expect(clippy::large_enum_variant, reason = "nearly all values are of the large variant")]
 enum Next<'a, R: Read> {
     Member(Entry<'a, R>, Spot),
     /// Something that is no regular file, and its bytes.
@@ -186,15 +190,24 @@ fn next<'a, R: Read>(
         }
         return Some(other);
     }
-    if is_sparse_by_pax(&mut entry) {
-        if has_trace_suffix(&spot.relative) {
-            scope.fault(Some(&spot), io::Error::other("a sparse file in a format that is not read; unpack it first"));
-        }
-        return Some(other);
+    let holes = entry.size().saturating_sub(entry.header().entry_size().unwrap_or_default());
+    let fault = if is_sparse_by_pax(&mut entry) {
+        "a sparse file in a format that is not read; unpack it first"
+    } else if kind == EntryType::GNUSparse && holes > MAX_HOLES {
+        "a sparse file with too large holes; unpack it first"
+    } else {
+        return Some(Next::Member(entry, spot));
+    };
+    if has_trace_suffix(&spot.relative) {
+        scope.fault(Some(&spot), io::Error::other(fault));
     }
-    Some(Next::Member(entry, spot))
+    // Of a sparse file, this is what is stored.
+    Some(if kind == EntryType::GNUSparse {
+        Next::Other(entry.header().entry_size().unwrap_or_default())
+    } else {
+        other
+    })
 }
-
 /// Whether its holes are described in the way of GNU tar's POSIX format.
 fn is_sparse_by_pax<R: Read>(entry: &mut Entry<'_, R>) -> bool {
     let Ok(Some(fields)) = entry.pax_extensions() else { return false };
