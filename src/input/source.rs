@@ -191,8 +191,8 @@ impl Source {
     pub fn open(path: &Path, options: SourceOptions) -> Result<Self, InputError> {
         let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
         let mut source = Self::unpack(path, reader, options)?;
-        if path.is_file() {
-            source.read_small(options);
+        if options.read_size.is_some() && path.is_file() {
+            source.read_small();
         }
         Ok(source)
     }
@@ -210,13 +210,15 @@ impl Source {
         let options = SourceOptions { layers: Layers::default(), ..options };
         let mut source = Self::unpack(path, member.open(), options)?;
         source.member = Some(Arc::clone(member));
-        source.read_small(options);
+        if options.read_size.is_some() {
+            source.read_small();
+        }
         Ok(source)
     }
 
     /// Among many sources, a small one is read to its end now. That frees its file, and the memory for unpacking it.
-    fn read_small(&mut self, options: SourceOptions) {
-        while options.read_size.is_some() && !self.window.holds_a_read() && self.failed.is_none() {
+    fn read_small(&mut self) {
+        while !self.window.holds_a_read() && self.failed.is_none() {
             self.failed = self.window.read().err();
         }
     }

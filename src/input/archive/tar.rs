@@ -25,7 +25,12 @@ const MAX_HOLES: u64 = 256 << 20;
 /// have a magic number.
 pub(super) fn is_header(head: &[u8]) -> bool {
     let Some(block) = head.first_chunk::<BLOCK>() else { return false };
-    let own = |at: usize| (148..156).contains(&at);
+    let own = 148..156;
+    // Nearly everything that is no archive is told by this.
+    if !block[own.clone()].iter().all(|byte| matches!(byte, b'0'..=b'7' | b' ' | 0)) {
+        return false;
+    }
+    let own = |at: usize| own.contains(&at);
     let sum = block.iter().enumerate().map(|(at, byte)| if own(at) { 32 } else { u32::from(*byte) }).sum::<u32>();
     block[0] != 0 && Header::from_byte_slice(block).cksum().is_ok_and(|cksum| cksum == sum)
 }

@@ -110,6 +110,9 @@ fn other_protobuf_is_no_trace_whatever_its_name() {
     }
 }
 
+/// How the messages are framed, and the path to the traces in them.
+type Envelope = Option<(Encoding, &'static [u32])>;
+
 /// A message of another type that holds a trace.
 #[test]
 fn envelopes_are_recognised_however_they_arrive() {
@@ -120,7 +123,7 @@ fn envelopes_are_recognised_however_they_arrive() {
     let deep = field(3, &field(1, &field(7, &field(2, &segment))));
     // Detection finds only the first four messages deep.
     let deeper = field(9, &deep);
-    let cases: [(&str, Vec<u8>, Option<(Encoding, &[u32])>); 7] = [
+    let cases: [(&str, Vec<u8>, Envelope); 7] = [
         ("StreamTapsRequest", taps.clone(), Some((Encoding::Binary, &[3]))),
         ("a delimited one", delimited, Some((Encoding::Delimited, &[3]))),
         ("depth 4", deep, Some((Encoding::Binary, &[3, 1, 7, 2]))),

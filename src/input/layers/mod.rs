@@ -43,6 +43,9 @@ const ROOM: u64 = 1 << 30;
 /// itself accepts (`max_response_headers_kb`, 60 KiB).
 const MAX_HEAD: usize = 64 * 1024;
 
+/// Bytes of the first read. They tell nearly all plain traces.
+const FIRST: usize = 64;
+
 /// Something around a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 #[non_exhaustive]
@@ -304,7 +307,7 @@ fn look(
     let mut buffer = [0; 4096];
     loop {
         // The first read is short, because the first bytes tell most, and what is read here is copied once more.
-        let room = if head.is_empty() { 4 } else { buffer.len() };
+        let room = if head.is_empty() { FIRST } else { buffer.len() };
         let at_end = match reader.read(&mut buffer[..room]) {
             Ok(0) => true,
             Ok(count) => {
