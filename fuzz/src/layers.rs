@@ -89,7 +89,7 @@ pub fn check(plan: &Plan<'_>) {
     let (mut bytes, mut layers, mut in_archive) = (plain.clone(), Vec::new(), false);
     for choice in &plan.layers {
         // By its name, an archive would count as a trace.
-        let suffix = if in_archive { "" } else { [".json", ".pb", ".pb_text", ""][usize::from(choice >> 4 & 3)] };
+        let suffix = if in_archive { "" } else { [".json", ".pb", ".pb_text", ".pb.gz"][usize::from(choice >> 4 & 3)] };
         let is_text = matches!(plan.encoding, Encoding::Text | Encoding::Json);
         match wrap(*choice, &bytes, suffix, is_text) {
             Wrapped::Layer(layer, wrapped) => {
@@ -127,7 +127,9 @@ pub fn check(plan: &Plan<'_>) {
         fs::write(file.path(), &bytes).expect("it can be written");
         open_all(file.path(), options).0
     } else {
-        vec![Source::unpack(path, InPieces::new(&bytes, plan.pieces), options)]
+        // A megabyte in pieces of a few bytes takes too long.
+        let pieces = if bytes.len() > 64 << 10 { Pieces::Of(4096) } else { plan.pieces };
+        vec![Source::unpack(path, InPieces::new(&bytes, pieces), options)]
     };
     let readings: Vec<_> = sources.into_iter().flatten().map(|mut source| read_source(&mut source)).collect();
     if is_changed {
