@@ -40,12 +40,9 @@ enum Change {
 }
 
 impl<'a> Plan<'a> {
-    /// Bytes of an input that are no script.
-    pub const LEN: usize = 8;
-
     /// What an input says.
     pub fn split(input: &'a [u8]) -> Option<Self> {
-        let (&[kind, change, at, by, first, second, third, how], script) = input.split_first_chunk::<{ Self::LEN }>()?;
+        let (&[kind, change, at, by, first, second, third, how], script) = input.split_first_chunk::<8>()?;
         let (format, encoding) = [
             (TraceFormat::ProtoBinary, Encoding::Binary),
             (TraceFormat::ProtoBinaryLengthDelimited, Encoding::Delimited),
@@ -91,7 +88,10 @@ pub fn check(plan: &Plan<'_>) {
     }
     let (mut bytes, mut layers, mut in_archive) = (plain.clone(), Vec::new(), false);
     for choice in &plan.layers {
-        match wrap(*choice, &bytes) {
+        // By its name, an archive would count as a trace.
+        let suffix = if in_archive { "" } else { [".json", ".pb", ".pb_text", ".pb.gz"][usize::from(choice >> 4 & 3)] };
+        let is_text = matches!(plan.encoding, Encoding::Text | Encoding::Json);
+        match wrap(*choice, &bytes, suffix, is_text) {
             Wrapped::Layer(layer, wrapped) => {
                 layers.push(layer);
                 bytes = wrapped;
@@ -120,15 +120,16 @@ pub fn check(plan: &Plan<'_>) {
             true
         }
     };
-    let options =
-        SourceOptions { encoding: Some(plan.encoding), read_size: Some(WINDOW), ..SourceOptions::default() };
+    let options = SourceOptions { encoding: Some(plan.encoding), read_size: Some(WINDOW), ..SourceOptions::default() };
     let path = Path::new("path_0");
     let sources = if in_archive {
         let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
         fs::write(file.path(), &bytes).expect("it can be written");
         open_all(file.path(), options).0
     } else {
-        vec![Source::unpack(path, InPieces::new(&bytes, plan.pieces), options)]
+        // A megabyte in pieces of a few bytes takes too long.
+        let pieces = if bytes.len() > 64 << 10 { Pieces::Of(4096) } else { plan.pieces };
+        vec![Source::unpack(path, InPieces::new(&bytes, pieces), options)]
     };
     let readings: Vec<_> = sources.into_iter().flatten().map(|mut source| read_source(&mut source)).collect();
     if is_changed {
@@ -149,7 +150,7 @@ enum Wrapped {
 }
 
 /// Puts the layer or archive that a byte chooses around `bytes`.
-fn wrap(choice: u8, bytes: &[u8]) -> Wrapped {
+fn wrap(choice: u8, bytes: &[u8], suffix: &str, is_text: bool) -> Wrapped {
     let size = 1 + usize::from(choice >> 3) * 7;
     match choice & 7 {
         0 => Wrapped::Layer(Layer::Gzip, bytes.chunks(size * 200).flat_map(gzip).collect()),
@@ -166,7 +167,7 @@ fn wrap(choice: u8, bytes: &[u8]) -> Wrapped {
             Wrapped::Layer(Layer::Chunked, chunks)
         }
         4 | 5 => match std::str::from_utf8(bytes) {
-            Ok(text) if text.starts_with(|char: char| char.is_ascii_graphic()) => {
+            Ok(text) if is_text && text.starts_with(|char: char| char.is_ascii_graphic()) => {
                 let units = text.encode_utf16();
                 let mark = (choice & 8 == 0).then_some(0xfeff);
                 let to_bytes = if choice & 1 == 0 { u16::to_le_bytes } else { u16::to_be_bytes };
@@ -178,11 +179,11 @@ fn wrap(choice: u8, bytes: &[u8]) -> Wrapped {
             let mut archive = tar::Builder::new(Vec::new());
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
-            let name = if choice & 8 == 0 { "path_0.json".to_owned() } else { format!("{}/path_0.pb", "d".repeat(150)) };
+            let name = format!("{}path_0{suffix}", "d/".repeat(if choice & 8 == 0 { 0 } else { 90 }));
             archive.append_data(&mut header, name, bytes).expect("memory does not fail");
             Wrapped::Archive(archive.into_inner().expect("memory does not fail"))
         }
-        _ => Wrapped::Archive(zip(bytes, choice & 8 == 0).expect("memory does not fail")),
+        _ => Wrapped::Archive(zip(bytes, choice & 8 == 0, suffix).expect("memory does not fail")),
     }
 }
 
@@ -191,10 +192,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory does not fail")
 }
 
-fn zip(bytes: &[u8], packs: bool) -> Result<Vec<u8>, rawzip::Error> {
+fn zip(bytes: &[u8], packs: bool, suffix: &str) -> Result<Vec<u8>, rawzip::Error> {
     let mut archive = rawzip::ZipArchiveWriter::new(Vec::new());
     let method = if packs { rawzip::CompressionMethod::DEFLATE } else { rawzip::CompressionMethod::STORE };
-    let (mut entry, config) = archive.new_file("path_0.pb_text").compression_method(method).start()?;
+    let (mut entry, config) = archive.new_file(&format!("path_0{suffix}")).compression_method(method).start()?;
     let descriptor = if packs {
         let mut writer = config.wrap(flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::fast()));
         writer.write_all(bytes)?;

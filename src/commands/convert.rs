@@ -29,8 +29,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
 
     let output = &Destination::new(output);
     let into_directory = output.is_directory();
-    let Discovered { inputs: found, unreadable, passed_over, count_passed_over } =
-        discover(inputs, settings.input.layers);
+    let Discovered { inputs: found, unreadable, passed_over, count_passed_over } = discover(inputs, settings.input);
     for unreadable in &unreadable {
         print_error(&unreadable.as_input_error());
     }

@@ -33,8 +33,8 @@ pub(super) enum Item<'a> {
 /// over.
 pub(super) fn inputs(args: &InspectArgs) -> Result<(Vec<Input>, Vec<InputError>, usize), Error> {
     interrupt::install()?;
-    let layers = settings::input_options(&args.from, args.limits)?.layers;
-    let Discovered { inputs: found, unreadable, passed_over, count_passed_over } = discover(&args.inputs, layers);
+    let options = settings::input_options(&args.from, args.limits)?;
+    let Discovered { inputs: found, unreadable, passed_over, count_passed_over } = discover(&args.inputs, options);
     super::read_stdin_once(&found)?;
     let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
     for error in &passed_over {

@@ -219,11 +219,13 @@ impl Unreadable {
 /// are not. The name of an archive, a colon and the path of a member or a directory in it stand for that.
 ///
 /// In a directory or an archive, a file with the suffix of a trace counts as one, so that damage to it is reported. For
-/// any other file, its first bytes decide. `layers` are those that are asked for.
+/// any other file, its first bytes decide. `options` are those of the sources: the
+/// layers that are asked for are taken off files, and an encoding is that of every trace.
 #[must_use]
-pub(crate) fn discover(paths: &[PathBuf], layers: Layers) -> Discovered {
+pub(crate) fn discover(paths: &[PathBuf], options: SourceOptions) -> Discovered {
     let mut found = Discovered::default();
-    let mut archives = Archives::default();
+    let layers = options.layers;
+    let mut archives = Archives::new(options);
     let is_pipe = |path: &&PathBuf| {
         let place = InputPath::new(path);
         place.file().is_none_or(|path| path.exists() && !path.is_dir()) && !place.is_regular()
@@ -249,7 +251,7 @@ pub(crate) fn discover(paths: &[PathBuf], layers: Layers) -> Discovered {
 #[doc(hidden)]
 #[must_use]
 pub fn open_all(path: &Path, options: SourceOptions) -> (Vec<Result<Source, InputError>>, usize) {
-    let found = discover(&[path.to_owned()], options.layers);
+    let found = discover(&[path.to_owned()], options);
     (found.inputs.iter().map(|input| Source::of(input, options)).collect(), found.unreadable.len())
 }
 

@@ -154,6 +154,8 @@ fn safe(name: &[u8]) -> PathBuf {
 #[derive(Debug, Default)]
 pub(super) struct Archives {
     spool: Spool,
+    /// Whether every trace is read in an encoding that was asked for, so that nothing that has a trace's name is refused.
+    accepts_names: bool,
     members: usize,
     names: usize,
     full: bool,
@@ -171,6 +173,10 @@ struct Scope<'a> {
 }
 
 impl Archives {
+    pub(super) fn new(options: SourceOptions) -> Self {
+        Self { accepts_names: options.encoding.is_some(), ..Self::default() }
+    }
+
     /// Adds the members of an archive that are traces to what was found, in the order of their names.
     pub(super) fn expand(
         &mut self,
@@ -281,10 +287,12 @@ impl Scope<'_> {
             Err(refused) => Some(refused.of(&spot.path)),
         };
         let modified = entry.modified();
+        let named = counts_as_trace(&spot.relative);
         let copied = match refused {
+            Some(_) if named && self.archives.accepts_names => self.copy(Some(spot), &mut head.as_slice().chain(entry)),
             None => self.copy(Some(spot), &mut head.as_slice().chain(entry)),
             // It is refused for the same reason when its turn comes, and its rest may be long.
-            Some(_) if counts_as_trace(&spot.relative) => self.copy(Some(spot), &mut head.as_slice()),
+            Some(_) if named => self.copy(Some(spot), &mut head.as_slice()),
             Some(error) => return self.found.pass_over(error),
         };
         if let Some(extent) = copied {
