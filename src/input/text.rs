@@ -336,8 +336,8 @@ fn other(window: &[u8], start: usize, at_end: bool) -> Other {
                 Some(_) => {
                     let word = word_end(window, next);
                     match kind_of(&window[next..word]) {
+                        _ if word == window.len() && !at_end => Other::Unknown,
                         Some(_) => Other::No,
-                        None if word == window.len() && !at_end => Other::Unknown,
                         None => Other::Text,
                     }
                 }
