@@ -387,9 +387,16 @@ impl Cursor for Scanner<'_> {
         scan.end = end;
         let mut field = |number| {
             let tag = Tag { field: number, wire_type: LEN };
-            scan.tag().is_ok_and(|found| found == tag) && scan.skip(tag).is_ok()
+            let is_here = scan.tag().is_ok_and(|found| found == tag);
+            let start = scan.at;
+            (is_here && scan.skip(tag).is_ok()).then(|| &scan.window[start..scan.at])
         };
-        field(1) && field(2) && scan.is_empty()
+        // The length is a byte, because no name is longer.
+        let is_name = |field: &[u8]| {
+            let part = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_alphanumeric);
+            field.len() > 3 && field[1..].split(|byte| *byte == b'-').all(part) && field[1..].contains(&b'-')
+        };
+        field(1).is_some_and(is_name) && field(2).is_some() && scan.is_empty()
     }
 
     #[inline]

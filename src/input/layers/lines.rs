@@ -183,8 +183,8 @@ struct Waiting {
 enum Plain {
     /// Lines are looked at.
     No,
-    /// A trace or another object is passed on until it is over.
-    Open(Depth),
+    /// A trace or another object is passed on until it is over. The flag says that a line begins here.
+    Open(Depth, bool),
     /// An object whose lines are kept, because one of its strings may be a trace.
     Object(Depth, Vec<u8>),
     /// A line that is too long is passed on.
@@ -289,8 +289,9 @@ impl Lines {
                 return;
             }
             match &mut self.plain {
-                Plain::Open(depth) => {
-                    let end = pass_object(depth, rest);
+                Plain::Open(depth, at_line) => {
+                    let end = if *at_line && rest[0] == b'{' { Some(0) } else { pass_object(depth, rest) };
+                    *at_line = rest.ends_with(b"\n");
                     if end.is_some() {
                         self.plain = Plain::No;
                     }
@@ -346,7 +347,7 @@ impl Lines {
         };
         self.stop_waiting();
         self.looked = 0;
-        self.plain = Plain::Open(Depth::new(is_text));
+        self.plain = Plain::Open(Depth::new(is_text), false);
         true
     }
 
@@ -546,7 +547,7 @@ impl Lines {
         self.stop_waiting();
         let mut depth = depth;
         if depth.is_open() && pass_object(&mut depth, line).is_none() {
-            self.plain = Plain::Open(depth);
+            self.plain = Plain::Open(depth, line.ends_with(b"\n"));
         }
         self.out.extend_from_slice(line);
         true
@@ -666,7 +667,7 @@ impl Lines {
         self.plain = Plain::No;
         if end.is_none() {
             self.out.extend_from_slice(&lines);
-            self.plain = Plain::Open(depth);
+            self.plain = Plain::Open(depth, lines.ends_with(b"\n"));
             return;
         }
         let contents = if !is_trace && may_hold(&lines) { log_record::of_json(&lines) } else { Vec::new() };

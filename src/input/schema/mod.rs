@@ -95,7 +95,8 @@ pub(super) trait Cursor: Sized {
         self.message(time, out)
     }
 
-    /// Whether the message to come has the two fields of a header field. A `Body` has only one of a oneof.
+    /// Whether the message to come has the two fields of a header field, the first of them a name such as `grpc-status`.
+    /// No writer of a `Body` sets both, because they are members of a oneof.
     fn is_header_value(&self) -> bool {
         false
     }
