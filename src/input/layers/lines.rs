@@ -340,7 +340,13 @@ impl Lines {
 
     /// Whether a plain trace begins here.
     fn opens_plain(&mut self, rest: &[u8]) -> bool {
-        let is_text = match around::opening(rest) {
+        // A blank line is looked at by itself: were the lines after it passed over here, many of them would take the
+        // square of their number.
+        let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        if matches!(rest.get(blanks), None | Some(b'\r' | b'\n')) {
+            return false;
+        }
+        let is_text = match around::opening(&rest[blanks..]) {
             Some(Opening::Json) => false,
             Some(Opening::Text) => true,
             None => return false,
