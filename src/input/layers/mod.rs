@@ -10,6 +10,8 @@ mod packed;
 mod tests;
 mod utf16;
 
+pub(super) use self::http_response::begins_trace;
+
 use std::{
     fmt,
     io::{self, Read},
