@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    convert::arrive,
     cuts::Cuts,
     error::Error,
     merge::Totals,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     capture::{Destination, OutputOptions},
     har::{Exchanges, Har},
-    input::{Input, MAX_MESSAGE, Source},
+    input::{Discovered, Input, MAX_MESSAGE, Source},
     interrupt,
     report::{Progress, Reporter, print_error, print_line},
     timeline::Track,
@@ -25,23 +26,23 @@ use crate::{
 
 /// Writes all exchanges of all inputs into one file, input by input.
 pub(super) fn one_file(
-    inputs: &[Input],
+    found: &mut Discovered,
     output: &Destination,
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Totals, Error> {
-    one_file_with(inputs, output, settings.output, settings, progress)
+    let har = create(output, settings.output, settings)?;
+    arrive(found, settings, progress)?;
+    write(&found.inputs, har, settings, progress)
 }
 
-fn one_file_with(
-    inputs: &[Input],
-    output: &Destination,
-    options: OutputOptions,
-    settings: &Settings,
-    progress: &Progress,
-) -> Result<Totals, Error> {
+fn create(output: &Destination, options: OutputOptions, settings: &Settings) -> Result<Har, Error> {
     let timeline = &settings.timeline;
-    let mut har = Har::create_with(output, timeline.http, timeline.start_time, options)?;
+    Ok(Har::create_with(output, timeline.http, timeline.start_time, options)?)
+}
+
+/// Writes all exchanges of these inputs.
+fn write(inputs: &[Input], mut har: Har, settings: &Settings, progress: &Progress) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
     for input in inputs {
         add(input, &mut har, settings, progress, &mut outcome)?;
@@ -49,7 +50,7 @@ fn one_file_with(
     }
     // As with captures, a file that the user ended before anything came is written nevertheless.
     if outcome.converted == 0 && interrupt::signal().is_some() {
-        outcome.converted = inputs.len();
+        outcome.converted = inputs.len().max(1);
     }
     if outcome.converted > 0 {
         har.finish()?;
@@ -75,7 +76,8 @@ pub(super) fn many_files(
         let directories = output.parent().map_or(Ok(()), fs::create_dir_all);
         let written = directories
             .map_err(|source| Error::output(output, source))
-            .and_then(|()| one_file_with(std::slice::from_ref(input), &file, options, settings, progress));
+            .and_then(|()| create(&file, options, settings))
+            .and_then(|har| write(std::slice::from_ref(input), har, settings, progress));
         match written {
             Ok(one) => outcome.add(&one),
             // As with captures, the others may still be written if one cannot be, unless there is no room.

@@ -34,8 +34,10 @@ pub(super) enum Item<'a> {
 pub(super) fn inputs(args: &InspectArgs) -> Result<(Vec<Input>, Vec<InputError>, usize), Error> {
     interrupt::install()?;
     let options = settings::input_options(&args.from, args.limits)?;
-    let Discovered { inputs: found, unreadable, passed_over, count_passed_over } = discover(&args.inputs, options);
-    super::read_stdin_once(&found)?;
+    let mut found = discover(&args.inputs, options);
+    super::read_stdin_once(&found.inputs)?;
+    found.look_into_pipe(options);
+    let Discovered { inputs: found, unreadable, passed_over, count_passed_over } = found;
     let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
     for error in &passed_over {
         super::passed_over(error.path(), error, settings::verbosity(args.verbosity));

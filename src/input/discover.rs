@@ -181,6 +181,33 @@ pub(crate) struct Discovered {
 }
 
 impl Discovered {
+    /// If the only input is standard input or a pipe with a name, waits for its first bytes. Returns whether they begin an
+    /// archive, whose traces are the inputs then. The output must be open by now, because whoever reads it may be who
+    /// makes the input come. Several inputs do not wait for each other, so an archive is not recognised among them.
+    pub(crate) fn look_into_pipe(&mut self, options: SourceOptions) -> bool {
+        let [input] = &mut self.inputs[..] else { return false };
+        if input.is_rereadable() {
+            return false;
+        }
+        let reader = match &input.place {
+            InputPath::Stdin => Ok(reader::stdin()),
+            InputPath::File(path) => reader::open(path),
+        };
+        match reader.map_err(Refused::Read).and_then(|reader| look(reader, options.layers)) {
+            Ok((begun, Some(kind))) => {
+                let mirrored = if input.is_stdin() { PathBuf::from("stdin") } else { input.mirrored.clone() };
+                let spot = archive(input.place.clone(), mirrored);
+                self.inputs.clear();
+                Archives::new(options).expand(&spot, kind, begun, None, self);
+                true
+            }
+            other => {
+                input.content = Content::Begun(Once::new(other.map(|(begun, _)| begun)));
+                false
+            }
+        }
+    }
+
     /// Adds a file that does not look like a trace.
     pub(super) fn pass_over(&mut self, error: InputError) {
         self.count_passed_over += 1;
@@ -226,19 +253,12 @@ pub(crate) fn discover(paths: &[PathBuf], options: SourceOptions) -> Discovered 
     let mut found = Discovered::default();
     let layers = options.layers;
     let mut archives = Archives::new(options);
-    let is_pipe = |path: &&PathBuf| {
-        let place = InputPath::new(path);
-        place.file().is_none_or(|path| path.exists() && !path.is_dir()) && !place.is_regular()
-    };
     for path in paths {
         let place = InputPath::new(path);
         if place.file().is_some_and(Path::is_dir) {
             walk(path, &mut found, &mut archives);
         } else if place.is_regular() {
             file(path, layers, &mut found, &mut archives);
-        } else if is_pipe(&path) && paths.len() == 1 {
-            // Nothing else waits until something comes.
-            pipe(place, layers, &mut found, &mut archives);
         } else if !members(path, layers, &mut found, &mut archives) {
             found.inputs.push(named(place));
         }
@@ -251,7 +271,8 @@ pub(crate) fn discover(paths: &[PathBuf], options: SourceOptions) -> Discovered 
 #[doc(hidden)]
 #[must_use]
 pub fn open_all(path: &Path, options: SourceOptions) -> (Vec<Result<Source, InputError>>, usize) {
-    let found = discover(&[path.to_owned()], options);
+    let mut found = discover(&[path.to_owned()], options);
+    found.look_into_pipe(options);
     (found.inputs.iter().map(|input| Source::of(input, options)).collect(), found.unreadable.len())
 }
 
@@ -272,30 +293,6 @@ fn file(path: &Path, layers: Layers, found: &mut Discovered, archives: &mut Arch
         }
         // What is wrong with it is found when it is read.
         _ => found.inputs.push(named(InputPath::File(path.to_owned()))),
-    }
-}
-
-/// Standard input, or a pipe with a name.
-fn pipe(place: InputPath, layers: Layers, found: &mut Discovered, archives: &mut Archives) {
-    let reader = match &place {
-        InputPath::Stdin => Ok(reader::stdin()),
-        InputPath::File(path) => reader::open(path),
-    };
-    let looked = reader.map_err(Refused::Read).and_then(|reader| look(reader, layers));
-    let mut input = named(place);
-    match looked {
-        Ok((begun, Some(kind))) => {
-            let mirrored = if input.is_stdin() { PathBuf::from("stdin") } else { input.mirrored };
-            archives.expand(&archive(input.place, mirrored), kind, begun, None, found);
-        }
-        Ok((begun, None)) => {
-            input.content = Content::Begun(Once::new(Ok(begun)));
-            found.inputs.push(input);
-        }
-        Err(refused) => {
-            input.content = Content::Begun(Once::new(Err(refused)));
-            found.inputs.push(input);
-        }
     }
 }
 

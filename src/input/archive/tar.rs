@@ -10,7 +10,10 @@ use std::{
 use tar::{Archive, Entries, Entry, EntryType, Header};
 
 use super::{Extent, Member, Scope, Spot};
-use crate::input::{discover::has_trace_suffix, layers::Inside};
+use crate::input::{
+    discover::has_trace_suffix,
+    layers::{Inside, begins_trace},
+};
 
 /// Bytes of a header.
 const BLOCK: usize = 512;
@@ -37,13 +40,13 @@ pub(super) fn is_header(head: &[u8]) -> bool {
 
 /// Whether more bytes may make the header of a member: a name, and zeros after it.
 pub(super) fn may_follow(head: &[u8]) -> bool {
-    // The length of the name's field. JSON does not begin with a name either.
+    // The length of the name's field. JSON does not begin with a name, nor does a message of protobuf text on one line.
     let field = &head[..head.len().min(100)];
     let name = field.iter().take_while(|byte| **byte != 0).count();
     let is_name = field[..name].iter().all(|byte| *byte >= b' ' && *byte != 0x7f);
-    let is_json = matches!(field, [b'{', b'"' | b' ' | b'}', ..]);
+    let is_trace = matches!(field, [b'{', b'"' | b' ' | b'}', ..]) || begins_trace(field, false);
     let is_padded = field[name..].iter().all(|byte| *byte == 0);
-    head.len() < BLOCK && is_name && !is_json && is_padded && (name > 0 || head.is_empty())
+    head.len() < BLOCK && is_name && !is_trace && is_padded && (name > 0 || head.is_empty())
 }
 
 /// A regular file in an archive that comes by.

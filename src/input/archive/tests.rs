@@ -31,7 +31,8 @@ fn an_archive_is_told_by_its_first_header_however_it_arrives() {
 /// A live trace must be decoded when it arrives.
 #[test]
 fn the_head_of_a_plain_trace_is_no_archive_at_once() {
-    let heads: [&[u8]; 8] = [
+    let heads: [&[u8]; 9] = [
+        b"socket_streamed_trace_segment{trace_id:1 ",
         b"{\n \"soc",
         b"{\"http",
         b"socket_streamed_trace_segment {\n",

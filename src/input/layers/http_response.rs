@@ -169,7 +169,7 @@ fn is_text(line: &[u8]) -> bool {
 }
 
 /// Whether a trace begins with this line: an object or an array of JSON, or a message in protobuf text.
-fn begins_trace(line: &[u8], is_ended: bool) -> bool {
+pub(in crate::input) fn begins_trace(line: &[u8], is_ended: bool) -> bool {
     let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
     match text {
         [b'{', b' ', b'[', ..] => false,

@@ -16,6 +16,8 @@ mod prefix;
 mod tests;
 mod utf16;
 
+pub(super) use self::http_response::begins_trace;
+
 use std::{
     fmt,
     io::{self, Read},

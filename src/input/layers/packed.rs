@@ -13,8 +13,13 @@ pub(super) const GZIP: &[u8] = b"\x1f\x8b";
 pub(super) const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
 
 pub(super) fn gzip(packed: Rewound) -> Box<dyn Read + Send> {
-    Box::new(Gzip(Some(GzDecoder::new(BufReader::new(packed)))))
+    // A read of a few bytes makes the decoder take all input there is, and its next read waits for more before it gives
+    // out the rest. So it is read in large pieces, that a live stream does not wait.
+    Box::new(BufReader::with_capacity(PIECE, Gzip(Some(GzDecoder::new(BufReader::new(packed))))))
 }
+
+/// Twice what DEFLATE's decoder holds back.
+const PIECE: usize = 64 * 1024;
 
 /// A gzip file may consist of several members (RFC 1952, section 2.2), and zeros may fill up its last block, which gzip
 /// itself ignores.
