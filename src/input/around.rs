@@ -316,6 +316,10 @@ fn ends_in_escape(line: &[u8]) -> bool {
 /// Whether what follows `line` is inside of quotes, or the value of a member of an object.
 fn is_quoted(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();
+    // Chats take a fence and the text after it on one line.
+    if line.trim_ascii_start() == b"```" {
+        return false;
+    }
     matches!(line, [.., b'"' | b'\'', b':'] | [.., b'"' | b'\'' | b'`' | b'\\'])
 }
 

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 
 use super::{MAX_HEAD, Match, Rewound};
 use crate::{
+    input::around::holds_quoted_name,
     input::outline::{InString, MAX_LOOK, Outline, Stop, bare, is_space, scalar, wrapper, wrapper_key},
     trace::TraceKind,
 };
@@ -21,7 +22,15 @@ const MAX_SCALAR: usize = 400;
 /// Whether `head` begins with JSON that holds traces and is none itself. If that takes more than [`MAX_HEAD`] to tell,
 /// [`Envelope::seek`] tells.
 pub(super) fn matches(head: &[u8]) -> Match {
-    let unknown = if head.len() < MAX_HEAD { Match::Unknown } else { Match::Yes { skip: 0 } };
+    // A log has one object after the other, or a trace in a string: its lines are looked at.
+    let is_log = |values: usize| values > 0 || holds_quoted_name(head);
+    let undecided = |values| match head.len() < MAX_HEAD {
+        true => Match::Unknown,
+        false if is_log(values) => Match::No,
+        false => Match::Yes { skip: 0 },
+    };
+    // Objects and arrays that are over.
+    let mut values = 0;
     let mut outline = Outline::default();
     let mut at = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let mut begun = false;
@@ -31,7 +40,7 @@ pub(super) fn matches(head: &[u8]) -> Match {
                 return Match::No;
             }
             if at + len == head.len() {
-                return if len < MAX_SCALAR { unknown } else { Match::No };
+                return if len < MAX_SCALAR { undecided(values) } else { Match::No };
             }
             if !is_scalar {
                 return Match::No;
@@ -46,12 +55,12 @@ pub(super) fn matches(head: &[u8]) -> Match {
                     match wrapper_key(&head[at..]) {
                         // A trace, whatever is in it.
                         Ok(()) if outline.depth() == 1 => return Match::No,
-                        Err(Stop::More) => return unknown,
+                        Err(Stop::More) => return undecided(values),
                         _ => {}
                     }
                     match wrapper(&head[at..]) {
                         Ok(()) => return Match::Yes { skip: 0 },
-                        Err(Stop::More) if head.len() - at < MAX_LOOK => return unknown,
+                        Err(Stop::More) if head.len() - at < MAX_LOOK => return undecided(values),
                         Err(_) => {}
                     }
                 }
@@ -61,14 +70,14 @@ pub(super) fn matches(head: &[u8]) -> Match {
                 match InString::default().end(&head[at + 1..]) {
                     Some(len) if head[at + len] == b'"' => at += 1 + len,
                     Some(_) => return Match::No,
-                    None => return unknown,
+                    None => return undecided(values),
                 }
                 continue;
             }
             b'{' if outline.at_object() => {
                 match bare(&head[at..]) {
                     Ok(_) => return Match::Yes { skip: 0 },
-                    Err(Stop::More) if head.len() - at < MAX_LOOK => return unknown,
+                    Err(Stop::More) if head.len() - at < MAX_LOOK => return undecided(values),
                     Err(_) => {}
                 }
                 outline.byte(*byte);
@@ -77,13 +86,14 @@ pub(super) fn matches(head: &[u8]) -> Match {
                 if !outline.byte(*byte) {
                     return Match::No;
                 }
+                values += usize::from(matches!(byte, b'}' | b']') && outline.depth() == 0);
             }
         }
         begun |= !is_space(*byte);
         at += 1;
     }
     // A long run of blanks says nothing.
-    if begun || head.len() < MAX_HEAD { unknown } else { Match::No }
+    if begun || head.len() < MAX_HEAD { undecided(values) } else { Match::No }
 }
 
 /// The traces, with spaces for everything else.

@@ -10,6 +10,9 @@ const MAX_FIELDS: usize = 256;
 /// The most bytes of text before the status line, such as the command in a terminal.
 const MAX_BEFORE: usize = 16 * 1024;
 
+/// More heads than any server and its proxies send before a body.
+const MAX_HEADS: usize = 32;
+
 const START: &[u8] = b"HTTP/";
 
 /// Whether `head` begins with a status line and header fields, or has them after some lines of text. How the body is
@@ -24,13 +27,15 @@ pub(super) fn matches(head: &[u8]) -> Match {
         Ok(at) => at,
         Err(other) => return other,
     };
-    loop {
+    let is_verbose_line = |line: &[u8]| is_note(line) || line.starts_with(b"< ");
+    let mut is_verbose = head[..at].split(|byte| *byte == b'\n').any(is_verbose_line);
+    for _ in 0..MAX_HEADS {
         let (len, code) = match one_head(&head[at..]) {
             Ok(found) => found,
             Err(other) => return other,
         };
+        is_verbose |= head[at..at + len].split(|byte| *byte == b'\n').any(is_verbose_line);
         at += len;
-        let is_verbose = head[..at].split(|byte| *byte == b'\n').any(|line| is_note(line) || line.starts_with(b"< "));
         // What curl says of itself may stand between the head and the body.
         while is_verbose
             && let Some(line) = Line::first(&head[at..]).filter(|line| line.is_ended && is_note(line.bytes))
@@ -46,6 +51,7 @@ pub(super) fn matches(head: &[u8]) -> Match {
         }
         return if (another && may_be_head) || may_be_note { Match::Unknown } else { Match::Yes { skip: at } };
     }
+    Match::No
 }
 
 /// How the lines begin that `curl -v` prints beside the heads. No JSON begins with the last two.

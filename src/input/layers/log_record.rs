@@ -46,6 +46,13 @@ const WRITERS: [&str; 12] = [
     "source",
 ];
 
+/// The most braces, brackets and commas of a record outside of its strings. A parsed value takes many times the memory
+/// of its text, and a record of a log has hundreds of them at most.
+const MOST_VALUES: usize = 16 * 1024;
+
+/// The most strings of a record that are looked at.
+const MOST_STRINGS: usize = 256;
+
 /// A string in a record.
 #[derive(Debug)]
 pub(super) struct Content {
@@ -59,6 +66,9 @@ pub(super) struct Content {
 /// The strings of a JSON object that may hold a trace. What follows the object is passed over.
 pub(super) fn of_json(object: &[u8]) -> Vec<Content> {
     let mut found = Vec::new();
+    if values(object) > MOST_VALUES {
+        return found;
+    }
     // The parser of bytes is the decoder's alone: with a second user, the compiler would not inline it there.
     let object = String::from_utf8_lossy(object);
     let mut values = serde_json::Deserializer::from_str(&object).into_iter::<Value>();
@@ -68,10 +78,38 @@ pub(super) fn of_json(object: &[u8]) -> Vec<Content> {
     // Docker splits a long line into records, of which only the last one has the line break.
     let is_docker = value.get("stream").is_some_and(Value::is_string) && value.get("log").is_some();
     strings(value, MOST_DEPTH, &mut writer, &mut |writer, text| {
+        if found.len() == MOST_STRINGS {
+            return;
+        }
         let is_partial = is_docker && !text.ends_with('\n');
         found.push(Content { writer, text: text.into_bytes(), is_partial });
     });
     found
+}
+
+/// Braces, brackets and commas outside of strings.
+fn values(object: &[u8]) -> usize {
+    let (mut count, mut at) = (0, 0);
+    while let Some(byte) = object.get(at) {
+        at += 1;
+        match byte {
+            b'{' | b'[' | b',' => count += 1,
+            b'"' => {
+                while let Some(len) = memchr::memchr2(b'"', b'\\', &object[at..]) {
+                    at += len + 1;
+                    if object[at - 1] == b'"' {
+                        break;
+                    }
+                    at += 1;
+                    if at > object.len() {
+                        return count;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Hashes what tells who wrote a record.

@@ -45,6 +45,9 @@ const ROOM: u64 = 1 << 30;
 /// itself accepts (`max_response_headers_kb`, 60 KiB).
 const MAX_HEAD: usize = 64 * 1024;
 
+/// A head that is longer is looked at again when it has grown by a sixteenth. Live streams show what they are earlier.
+const LONG: usize = 4096;
+
 /// Bytes of the first read. They tell nearly all plain traces.
 const FIRST: usize = 64;
 
@@ -307,6 +310,7 @@ fn look(
     may_be_text: bool,
 ) -> io::Result<Found> {
     let mut buffer = [0; 4096];
+    let mut looked = 0;
     loop {
         // The first read is short, because the first bytes tell most, and what is read here is copied once more.
         let room = if head.is_empty() { FIRST } else { buffer.len() };
@@ -323,6 +327,11 @@ fn look(
                 true
             }
         };
+        // A long head is not looked at again for each few bytes.
+        if !at_end && head.len() > LONG && head.len() < looked + looked / 16 {
+            continue;
+        }
+        looked = head.len();
         let mut unknown = false;
         for layer in layers.iter().copied() {
             match layer.matches(head) {
