@@ -46,6 +46,9 @@ enum Far {
     ToTheEnd,
 }
 
+/// A head that is longer is looked at again when it has grown by a sixteenth.
+const LONG: usize = 4096;
+
 /// How a source is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceOptions {
@@ -307,7 +310,7 @@ impl Source {
     fn detect(&mut self, given: Option<Encoding>, far: Far) -> Result<(Encoding, Option<FieldPath>), InputError> {
         let failed = |path: &Path, source| InputError::Read { path: path.to_owned(), source };
         let mut search = Some(around::Search::for_first());
-        let mut searched = 0;
+        let (mut searched, mut looked) = (0, 0);
         loop {
             self.window.read().map_err(|source| failed(&self.path, source))?;
             let bytes = self.window.bytes();
@@ -317,6 +320,11 @@ impl Source {
             if let Some(given) = given {
                 return Ok((given, None));
             }
+            // A layer may give a few bytes at a time. A long head is not looked at again for each of them.
+            if !self.window.at_end() && bytes.len() > LONG && bytes.len() < looked + looked / 16 {
+                continue;
+            }
+            looked = bytes.len();
             // The answer must not depend on how many bytes a read returns.
             let head = &bytes[..bytes.len().min(HEAD)];
             let refused = match recognise(head, &self.path, !self.window.at_end() && head.len() < HEAD) {

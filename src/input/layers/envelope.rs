@@ -99,6 +99,8 @@ pub(super) fn matches(head: &[u8]) -> Match {
 /// The traces, with spaces for everything else.
 pub(super) struct Envelope {
     inside: Rewound,
+    /// Room for a read, cleared once: the layer below may give a few bytes at a time.
+    room: Box<[u8]>,
     /// What was read and not looked at begins at `at`.
     window: Vec<u8>,
     at: usize,
@@ -130,6 +132,7 @@ impl Envelope {
     pub(super) fn new(inside: Rewound) -> Self {
         Self {
             inside,
+            room: vec![0; READ].into_boxed_slice(),
             window: Vec::new(),
             at: 0,
             at_end: false,
@@ -160,16 +163,14 @@ impl Envelope {
         }
         self.window.drain(..self.at);
         self.at = 0;
-        let start = self.window.len();
-        self.window.resize(start + READ, 0);
         let count = loop {
-            match self.inside.read(&mut self.window[start..]) {
+            match self.inside.read(&mut self.room) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                count => break count,
+                count => break count?,
             }
         };
-        self.window.truncate(start + *count.as_ref().unwrap_or(&0));
-        self.at_end = count? == 0;
+        self.window.extend_from_slice(&self.room[..count]);
+        self.at_end = count == 0;
         // At the end, what waited for more bytes is looked at once more.
         Ok(true)
     }

@@ -194,6 +194,8 @@ enum Plain {
 pub(super) struct Lines {
     inside: Box<dyn Read + Send>,
     used: Used,
+    /// Room for a read, cleared once: the layer below may give a few bytes at a time.
+    room: Box<[u8]>,
     /// What was read, from `at` on.
     raw: Vec<u8>,
     at: usize,
@@ -230,6 +232,7 @@ impl Lines {
         Self {
             inside,
             used,
+            room: vec![0; READ].into_boxed_slice(),
             raw: Vec::new(),
             at: 0,
             looked: 0,
@@ -245,19 +248,19 @@ impl Lines {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        self.raw.drain(..self.at);
-        self.at = 0;
-        let start = self.raw.len();
-        self.raw.resize(start + READ, 0);
-        let count = match self.inside.read(&mut self.raw[start..]) {
+        // What is left is moved only if it is the smaller part, so that each byte moves once.
+        if self.at * 2 >= self.raw.len() {
+            self.raw.drain(..self.at);
+            self.at = 0;
+        }
+        let count = match self.inside.read(&mut self.room) {
             Ok(count) => count,
             Err(error) => {
-                self.raw.truncate(start);
                 if error.kind() == io::ErrorKind::Interrupted {
                     return Ok(());
                 }
                 // What came before the error is passed on first.
-                if !self.raw.is_empty() || !self.traces.is_empty() || !self.waiting.is_empty() {
+                if self.at < self.raw.len() || !self.traces.is_empty() || !self.waiting.is_empty() {
                     self.inside = Box::new(Failed(Some(error)));
                     self.finish();
                     return Ok(());
@@ -265,7 +268,7 @@ impl Lines {
                 return Err(error);
             }
         };
-        self.raw.truncate(start + count);
+        self.raw.extend_from_slice(&self.room[..count]);
         let raw = std::mem::take(&mut self.raw);
         self.lines(&raw);
         self.raw = raw;
