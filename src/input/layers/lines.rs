@@ -499,7 +499,8 @@ impl Lines {
                 let Some(held) = view_of.held(line, records) else { continue };
                 let mut first_records = Records::new(&first.line);
                 let Some(begins) = view_of.held(&first.line, &mut first_records) else { continue };
-                if !goes_on(begins.inside(&first.line), held.inside(line), *is_text) {
+                let may_be_part = !matches!(view_of, View::Prefix(_));
+                if !goes_on(begins.inside(&first.line), held.inside(line), *is_text, may_be_part) {
                     // The first line was text. This one may be the first of a trace.
                     first.views.remove(view);
                     self.pass_on_text();
@@ -536,7 +537,7 @@ impl Lines {
         let trimmed = last.line.trim_ascii_end();
         let is_text = around::text_name(trimmed).is_some();
         let goes_on = match trimmed {
-            [.., b'{'] if is_text => line.starts_with(b" ") && goes_on(b"{", line, true),
+            [.., b'{'] if is_text => line.starts_with(b" ") && goes_on(b"{", line, true, false),
             [.., b'{'] => around::is_member(line),
             _ => false,
         };
@@ -752,8 +753,8 @@ fn may_hold(object: &[u8]) -> bool {
         })
 }
 
-/// Whether a trace goes on with this line after `first`.
-fn goes_on(first: &[u8], inside: &[u8], is_text: bool) -> bool {
+/// Whether a trace goes on with this line after `first`. Of a record, it `may_be_part` of a line.
+fn goes_on(first: &[u8], inside: &[u8], is_text: bool, may_be_part: bool) -> bool {
     let (first, line) = (first.trim_ascii(), inside.trim_ascii());
     if is_text {
         let name = line.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
@@ -766,8 +767,13 @@ fn goes_on(first: &[u8], inside: &[u8], is_text: bool) -> bool {
     let key = line.strip_prefix(b"\"").and_then(|key| Some(&key[memchr(b'"', key)? + 1..]));
     match first {
         b"[" => matches!(line, [b'{' | b'[', ..]),
-        // A part of a line may end in the key.
-        _ => line.starts_with(b"\"") && key.is_none_or(|rest| matches!(rest.trim_ascii_start(), [b':', ..] | [])),
+        _ => match key.map(<[u8]>::trim_ascii_start) {
+            Some([b':', ..]) => true,
+            // The line ends in the key.
+            Some([]) => may_be_part,
+            None => may_be_part && line.starts_with(b"\""),
+            Some(_) => false,
+        },
     }
 }
 
