@@ -9,7 +9,7 @@ pub mod pieces;
 pub mod script;
 
 /// Which exchanges are one connection: the program joins them outside its library, and here they are to be joined as there.
-#[path = "../../src/commands/connections.rs"]
+#[path = "../../src/commands/connections/mod.rs"]
 mod connections;
 // What that file takes from its own crate.
 use tap2pcap::{synth, timeline, trace};

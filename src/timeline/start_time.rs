@@ -29,8 +29,9 @@ pub enum TimesFrom {
     Nothing,
 }
 
-/// How many reads search a file for its first time. Together they are 8 MiB of unpacked data.
-const MAX_READS: u32 = 32;
+/// How many reads search a file for its first time. Together they are 8 MiB of unpacked data: the first four are small,
+/// and the others have 256 KiB.
+const MAX_READS: u32 = 36;
 
 /// Chooses the start time.
 #[derive(Clone, Debug)]
