@@ -130,6 +130,11 @@ impl Search {
         }
     }
 
+    /// Goes on after the start of the message that was found, because it is none.
+    pub(super) fn pass_over(&mut self) {
+        self.looked += 1;
+    }
+
     /// Gives up what is not needed any more.
     fn nothing(&mut self, text: &[u8], all: bool, hurry: bool) -> Found {
         let held = self.object.as_ref().map_or(self.looked, |object| object.start.unwrap_or(object.at));
@@ -264,6 +269,11 @@ pub(super) fn holds_name(text: &[u8]) -> bool {
 /// Whether the name of a trace is in a string of an object, as a key or as a field of the text format.
 pub(super) fn holds_quoted_name(object: &[u8]) -> bool {
     names_before(object, b"\\\"") || names_before(object, b" {") || names_before(object, b"{")
+}
+
+/// Whether a trace seems to begin in the text, which may be a quotation of one.
+pub(super) fn names_trace(text: &[u8]) -> bool {
+    holds_name(text) || holds_quoted_name(text)
 }
 
 /// Where a trace begins in the text, if one does.

@@ -39,6 +39,16 @@ pub(crate) enum Step {
     End,
 }
 
+/// Passes over control bytes between messages of text: zeros are padding, and the others end a text at a terminal and in
+/// files of DOS.
+#[cold]
+pub(crate) fn control_bytes(window: &[u8], start: usize) -> Step {
+    match window[start..].iter().take_while(|byte| **byte == 0).count() {
+        0 => Step::Skipped { start, end: start + 1 },
+        zeros => Step::Zeros { start, end: start + zeros },
+    }
+}
+
 /// Why a message is damaged.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fault {

@@ -24,7 +24,7 @@ use self::{
 };
 use super::{
     around::{self, Found as InText, begins_other_object},
-    decode::{Decode, Fault, Step},
+    decode::{Decode, Fault, Step, control_bytes},
     detect::Encoding,
     schema::Parts,
 };
@@ -91,6 +91,7 @@ impl Decode for JsonDecoder {
                 out.order_http();
                 step
             }
+            [0 | 0x04 | 0x1a, ..] => control_bytes(window, start),
             // The rest of a damaged message begins like this.
             text @ [b'}' | b'"' | b':', ..] => self.garbage(text, start, at_end),
             text => self.search(text, start, at_end, out),

@@ -45,6 +45,7 @@ mod reader;
 mod schema;
 #[cfg(test)]
 mod scrambled;
+mod skipped;
 mod source;
 mod text;
 mod wire;

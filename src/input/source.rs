@@ -1,6 +1,7 @@
 //! One source of trace messages: a reader, the window that slides over it, and the decoder of its encoding.
 
 mod findings;
+mod first;
 mod limits;
 mod look_ahead;
 #[cfg(test)]
@@ -16,7 +17,13 @@ use std::{
 };
 
 pub use self::limits::{LEAST_MAX_MESSAGE, MAX_MESSAGE};
-use self::{findings::Watch, limits::Limits, look_ahead::LookAhead, window::Window};
+use self::{
+    findings::Watch,
+    first::{First, FirstSearch},
+    limits::Limits,
+    look_ahead::LookAhead,
+    window::Window,
+};
 use super::{
     archive::Member,
     around,
@@ -109,6 +116,8 @@ pub struct Source {
     next_index: u64,
     decoded: u64,
     layers: Vec<Layer>,
+    /// What the layers meet.
+    met: layers::Met,
     /// The member of an archive that it reads.
     member: Option<Arc<Member>>,
 }
@@ -117,7 +126,7 @@ pub struct Source {
 pub(super) struct Begun {
     pub(super) inside: Inside,
     pub(super) layers: Vec<Layer>,
-    used: layers::Used,
+    met: layers::Met,
     count: Arc<AtomicU64>,
 }
 
@@ -126,8 +135,8 @@ impl Begun {
     pub(super) fn new(reader: Box<dyn Read + Send>, asked: Layers) -> Result<Self, layers::Refused> {
         let count = Arc::default();
         let counted = reader::Counted { reader, count: Arc::clone(&count) };
-        let TakenOff { inside, layers, used } = layers::take_off(Box::new(counted), asked, &count)?;
-        Ok(Self { inside, layers, used, count })
+        let TakenOff { inside, layers, met } = layers::take_off(Box::new(counted), asked, &count)?;
+        Ok(Self { inside, layers, met, count })
     }
 }
 
@@ -240,12 +249,13 @@ impl Source {
     }
 
     fn begun_within(path: &Path, begun: Begun, options: SourceOptions, far: Far) -> Result<Self, InputError> {
-        let Begun { inside, layers, used, count } = begun;
+        let Begun { inside, layers, met, count } = begun;
         // The layer has seen a trace, however far into the source that is.
         let is_json = layers.last() == Some(&Layer::JsonEnvelope);
         let encoding = options.encoding.or(is_json.then_some(Encoding::Json));
         let mut source = Self::searched(path, inside, SourceOptions { encoding, ..options }, far)?;
-        source.layers.splice(0..0, layers.into_iter().chain(used.layers()));
+        source.layers.splice(0..0, layers.into_iter().chain(met.layers()));
+        source.met = met;
         source.window.count_packed(count);
         Ok(source)
     }
@@ -288,6 +298,7 @@ impl Source {
             next_index: 0,
             decoded: 0,
             layers: Vec::new(),
+            met: layers::Met::default(),
             member: None,
         };
         let path;
@@ -309,7 +320,7 @@ impl Source {
     /// consumed, as much as `far` allows.
     fn detect(&mut self, given: Option<Encoding>, far: Far) -> Result<(Encoding, Option<FieldPath>), InputError> {
         let failed = |path: &Path, source| InputError::Read { path: path.to_owned(), source };
-        let mut search = Some(around::Search::for_first());
+        let mut search = Some(FirstSearch::default());
         let (mut searched, mut looked) = (0, 0);
         loop {
             self.window.read().map_err(|source| failed(&self.path, source))?;
@@ -333,21 +344,22 @@ impl Source {
                 Some(Detected::Other(looks_like)) => Some(looks_like),
                 None => None,
             };
-            let mut found = None;
             if let Some(search) = search.as_mut().filter(|_| around::is_text(head)) {
-                let at_end = self.window.at_end();
-                match search.find(&bytes[searched..], at_end, false) {
-                    around::Found::Message(encoding, at) => {
-                        found = Some(encoding);
-                        searched += at;
+                loop {
+                    match search.find(&bytes[searched..], self.window.at_end()) {
+                        First::Message(encoding, at) => {
+                            self.skip_text(searched + at);
+                            return Ok((encoding, None));
+                        }
+                        First::Skip(len) => {
+                            searched += len;
+                            continue;
+                        }
+                        First::Nothing(len) => searched += len,
+                        First::Unknown | First::Binary => {}
                     }
-                    around::Found::Nothing(skip) => searched += skip,
-                    around::Found::Binary(_) => {}
+                    break;
                 }
-            }
-            if let Some(encoding) = found {
-                self.skip_text(searched);
-                return Ok((encoding, None));
             }
             let Some(looks_like) = refused else { continue };
             let found = match (search.take().filter(|_| around::is_text(head)), far) {
@@ -360,17 +372,26 @@ impl Source {
     }
 
     /// Reads on in text until the first message, as `grep` would.
-    fn search_on(&mut self, mut search: around::Search, searched: usize) -> Result<Option<Encoding>, InputError> {
+    fn search_on(&mut self, mut search: FirstSearch, searched: usize) -> Result<Option<Encoding>, InputError> {
         self.skip_text(searched);
+        let mut wanted = 0;
         loop {
-            match search.find(self.window.bytes(), self.window.at_end(), false) {
-                around::Found::Message(encoding, at) => {
-                    self.skip_text(at);
-                    return Ok(Some(encoding));
+            if self.window.at_end() || self.window.len() >= wanted {
+                match search.find(self.window.bytes(), self.window.at_end()) {
+                    First::Message(encoding, at) => {
+                        self.skip_text(at);
+                        return Ok(Some(encoding));
+                    }
+                    First::Skip(len) => {
+                        self.skip_text(len);
+                        continue;
+                    }
+                    First::Binary => return Ok(None),
+                    First::Nothing(_) | First::Unknown if self.window.at_end() => return Ok(None),
+                    First::Nothing(len) => self.skip_text(len),
+                    // The beginning of a message is not looked at again for each few bytes.
+                    First::Unknown => wanted = self.window.len() + self.window.len() / 16,
                 }
-                around::Found::Binary(_) => return Ok(None),
-                around::Found::Nothing(_) if self.window.at_end() => return Ok(None),
-                around::Found::Nothing(skip) => self.skip_text(skip),
             }
             self.window.read().map_err(|source| InputError::Read { path: self.path.clone(), source })?;
         }
@@ -540,6 +561,7 @@ impl Source {
                 None
             }
             Step::End => {
+                self.watch.skipped_before(self.met.take_skipped());
                 self.watch.end(self.decoded > 0, self.encoding, findings);
                 Some(Advance::End)
             }

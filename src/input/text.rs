@@ -23,7 +23,7 @@ use self::{
 };
 use super::{
     around::{self, Found as InText},
-    decode::{Decode, Fault, Step},
+    decode::{Decode, Fault, Step, control_bytes},
     detect::Encoding,
     schema::{Cursor, Element, EventParts, MessageEnd, Parts, SchemaFields, SchemaRecord, Type},
 };
@@ -100,6 +100,9 @@ impl Decode for TextDecoder {
         loop {
             if start == window.len() {
                 return if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } };
+            }
+            if self.split.is_none() && matches!(window[start], 0 | 0x04 | 0x1a) {
+                return control_bytes(window, start);
             }
             if !at_end && self.is_pending(window) {
                 return self.more(window, start);

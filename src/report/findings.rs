@@ -46,9 +46,11 @@ fn fact(fact: &Fact) -> String {
                 count_of(*runs, "place", "places")
             )
         }
-        Fact::TextAround { bytes, first } => {
+        Fact::TextAround { bytes, first, names_trace } => {
             let text = count(*bytes, "byte");
-            format!("{text} of text around the messages skipped; its first line is \"{first}\"")
+            let names =
+                if *names_trace { "; it holds the name of a trace in quotes or code, which is not read" } else { "" };
+            format!("{text} of text around the messages skipped; its first line is \"{first}\"{names}")
         }
         Fact::ReadFailed(reason) => format!("cannot read on: {reason}"),
         Fact::LargeMessage { size, limit, with_rest } => {

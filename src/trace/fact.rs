@@ -58,6 +58,8 @@ pub enum Fact {
         bytes: u64,
         /// Its first line, or the beginning of that.
         first: String,
+        /// A trace seems to begin in it, in quotes or in source code, say.
+        names_trace: bool,
     },
     /// The source could not be read any further, because of this error of its reader.
     ReadFailed(String),

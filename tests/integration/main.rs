@@ -36,6 +36,7 @@ mod marks;
 mod memory;
 mod merge;
 mod messages;
+mod mixtures;
 mod multiplex;
 mod oracle;
 mod outputs;

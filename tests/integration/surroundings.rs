@@ -545,10 +545,10 @@ fn the_source_names_what_stood_around_its_lines() {
     let prefix = prefixed(|_| "> ".to_owned(), &PRETTY);
     assert_eq!(layers(PRETTY.as_bytes(), &dir), "");
     assert_eq!(layers(format!("$ {}", &**PRETTY).as_bytes(), &dir), "");
-    assert_eq!(layers(prefix.as_bytes(), &dir), "line prefixes\n");
-    assert_eq!(layers(docker(&PRETTY, "stdout", usize::MAX).as_bytes(), &dir), "log records\n");
+    assert_eq!(layers(prefix.as_bytes(), &dir), "line-prefix\n");
+    assert_eq!(layers(docker(&PRETTY, "stdout", usize::MAX).as_bytes(), &dir), "log-records\n");
     let both = docker(&prefix, "stdout", usize::MAX);
-    assert_eq!(layers(both.as_bytes(), &dir), "log records\nline prefixes\n");
+    assert_eq!(layers(both.as_bytes(), &dir), "log-records\nline-prefix\n");
 }
 
 /// Bytes that come in pieces of these sizes, over and over.

@@ -128,7 +128,7 @@ fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
                 decoded.push(Decoded::new(&out, &window[from..], Some(fault.told(start))));
                 start += to;
             }
-            Step::Skipped { start: from, end: to } => {
+            Step::Skipped { start: from, end: to } | Step::Zeros { start: from, end: to } => {
                 assert!(from < to && to <= window.len(), "no progress");
                 skipped(&mut decoded, start + from, to - from);
                 start += to;
@@ -139,7 +139,6 @@ fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
                 end = source.len().min((end + piece).max(start + skip + wanted));
                 start += skip;
             }
-            Step::Zeros { .. } => unreachable!("only protobuf has padding"),
             Step::End => {
                 assert!(at_end, "stops early");
                 return (decoded, out);
@@ -164,7 +163,7 @@ fn assert_fast_and_general_agree(source: &[u8], pieces: &[usize]) -> usize {
         });
         assert_eq!(outcomes[0], outcomes[1], "in {:?}", window.escape_ascii().to_string());
         match std::mem::replace(&mut outcomes[0].0, Step::End) {
-            Step::Skipped { end, .. } => start += end,
+            Step::Skipped { end, .. } | Step::Zeros { end, .. } => start += end,
             Step::Message { end, .. } | Step::Damaged { end, .. } => {
                 start += end;
                 messages += 1;
@@ -173,7 +172,6 @@ fn assert_fast_and_general_agree(source: &[u8], pieces: &[usize]) -> usize {
                 start += skip;
                 end = source.len().min(end.saturating_add(*pieces.next().expect("endless")));
             }
-            Step::Zeros { .. } => unreachable!("only protobuf has padding"),
             Step::End => return messages,
         }
     }
@@ -703,7 +701,7 @@ fn damage_of_compact_objects_ends_with_the_object() {
 
 #[test]
 fn garbage_between_objects_is_one_damage() {
-    for (garbage, shown) in [("}", "`}`"), ("\"", "`\"`"), (":{ text\n", "`:`"), ("\0{\"a\":1}\n", "byte 0x00")] {
+    for (garbage, shown) in [("}", "`}`"), ("\"", "`\"`"), (":{ text\n", "`:`")] {
         let detail = format!("expected an object, found {shown}");
         assert_damage(&format!("{garbage}{NEXT}"), 0, &detail, &[8]);
         assert_damage(&format!("{garbage}\n {NEXT}"), 0, &detail, &[8]);

@@ -1,20 +1,27 @@
 //! JSON around traces: arrays, and objects that hold a trace somewhere.
 //!
-//! Everything that is no trace becomes spaces, so that offsets stay what they are. A trace needs a brace before its key
+//! Everything that is no trace becomes spaces, so that offsets stay what they are. Values without any trace, and text
+//! between values, are noted as text that was skipped. A trace needs a brace before its key
 //! and one after its value; they take the place of the bytes there. Only what a trace without `TraceWrapper` gets is
 //! longer than what it replaces: offsets are larger by that until the next bytes that are no trace.
 
 use std::io::{self, Read};
 
-use super::{MAX_HEAD, Match, Rewound};
+use super::{MAX_HEAD, Match, Rewound, lines, met::Met};
 use crate::{
-    input::around::holds_quoted_name,
-    input::outline::{InString, MAX_LOOK, Outline, Stop, bare, is_space, scalar, wrapper, wrapper_key},
-    trace::TraceKind,
+    input::{
+        around::{holds_quoted_name, names_trace},
+        outline::{InString, MAX_LOOK, Outline, Stop, bare, is_space, scalar, wrapper, wrapper_key},
+        skipped::SkippedText,
+    },
+    trace::{Place, TraceKind},
 };
 
 /// Bytes per read.
 const READ: usize = 64 * 1024;
+
+/// How deep the JSON around traces may be. What opens more than this is text with many braces.
+const MOST_DEPTH: usize = 64;
 
 /// No number is longer.
 const MAX_SCALAR: usize = 400;
@@ -31,6 +38,7 @@ pub(super) fn matches(head: &[u8]) -> Match {
     };
     // Objects and arrays that are over.
     let mut values = 0;
+    let mut start = 0;
     let mut outline = Outline::default();
     let mut at = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let mut begun = false;
@@ -81,12 +89,22 @@ pub(super) fn matches(head: &[u8]) -> Match {
                     Err(_) => {}
                 }
                 outline.byte(*byte);
-            }
-            byte => {
-                if !outline.byte(*byte) {
+                if outline.depth() > MOST_DEPTH {
                     return Match::No;
                 }
-                values += usize::from(matches!(byte, b'}' | b']') && outline.depth() == 0);
+            }
+            byte => {
+                if !outline.byte(*byte) || outline.depth() > MOST_DEPTH {
+                    return Match::No;
+                }
+                if matches!(byte, b'}' | b']') && outline.depth() == 0 {
+                    values += 1;
+                    // A record of a live log must not wait for more of them.
+                    if lines::may_hold(&head[start..=at]) {
+                        return Match::No;
+                    }
+                    start = at + 1;
+                }
             }
         }
         begun |= !is_space(*byte);
@@ -113,6 +131,15 @@ pub(super) struct Envelope {
     given: usize,
     /// Bytes that were added, and for which that many spaces will be left out.
     debt: u64,
+    met: Met,
+    /// Where the next byte of the window is in what was read.
+    offset: u64,
+    /// Traces so far.
+    traces: u64,
+    /// What was passed over since the outermost value began, unless there is a trace in it.
+    skipped: SkippedText,
+    /// There is a trace in the outermost value.
+    holds_trace: bool,
 }
 
 /// Where the next byte of the window is.
@@ -129,7 +156,7 @@ enum State {
 }
 
 impl Envelope {
-    pub(super) fn new(inside: Rewound) -> Self {
+    pub(super) fn new(inside: Rewound, met: Met) -> Self {
         Self {
             inside,
             room: vec![0; READ].into_boxed_slice(),
@@ -142,6 +169,11 @@ impl Envelope {
             ready: Vec::new(),
             given: 0,
             debt: 0,
+            met,
+            offset: 0,
+            traces: 0,
+            skipped: SkippedText::default(),
+            holds_trace: false,
         }
     }
 
@@ -177,7 +209,20 @@ impl Envelope {
 
     /// Passes over `count` bytes that become spaces.
     fn blank(&mut self, count: usize) {
+        let text = &self.window[self.at..self.at + count];
+        let place = Place { offset: self.offset, message: self.traces };
+        if !self.holds_trace {
+            let is_mark = place.offset < 3 && text.iter().all(|byte| b"\xef\xbb\xbf".contains(byte));
+            if self.skipped.bytes > 0 || !is_mark && !text.iter().copied().all(is_space) {
+                self.skipped.add(place, text);
+            }
+        } else if matches!(self.state, State::String(_)) && names_trace(text) {
+            let mut skipped = SkippedText::default();
+            skipped.add(place, text);
+            self.met.skipped(skipped);
+        }
         self.at += count;
+        self.offset += count as u64;
         let left_out = self.debt.min(count as u64);
         self.debt -= left_out;
         self.blanks += count as u64 - left_out;
@@ -192,6 +237,17 @@ impl Envelope {
             self.debt -= 1;
         }
         self.state = State::Trace { depth: 0, string: None };
+        self.skipped = SkippedText::default();
+        self.holds_trace = true;
+        self.traces += 1;
+    }
+
+    /// Notes what was passed over, if an outermost value or text between two of them is over.
+    fn end_outermost(&mut self) {
+        if self.outline.depth() == 0 {
+            self.met.skipped(std::mem::take(&mut self.skipped));
+            self.holds_trace = false;
+        }
     }
 
     /// Goes on until there is something to give out, or the window is too short, as the answer says.
@@ -204,14 +260,11 @@ impl Envelope {
                 State::Outside => self.outside(),
                 State::String(string) => {
                     let rest = &self.window[self.at..];
-                    let len = match string.end(rest) {
-                        Some(len) => {
-                            self.state = State::Outside;
-                            len
-                        }
-                        None => rest.len(),
-                    };
-                    self.blank(len);
+                    let end = string.end(rest);
+                    self.blank(end.unwrap_or(rest.len()));
+                    if end.is_some() {
+                        self.state = State::Outside;
+                    }
                     false
                 }
                 State::Trace { .. } => {
@@ -228,6 +281,9 @@ impl Envelope {
 
     /// Looks at one byte outside of traces. Returns whether that takes more bytes.
     fn outside(&mut self) -> bool {
+        if matches!(self.window[self.at], b'{' | b'[') {
+            self.end_outermost();
+        }
         let rest = &self.window[self.at..];
         let may_wait = !self.at_end && rest.len() < MAX_LOOK;
         match rest[0] {
@@ -263,6 +319,9 @@ impl Envelope {
             byte @ (b'}' | b'[' | b']' | b',' | b':') => {
                 self.outline.byte(byte);
                 self.blank(1);
+                if matches!(byte, b'}' | b']') {
+                    self.end_outermost();
+                }
             }
             _ => {
                 let is_plain = |byte: &u8| !matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':');
@@ -306,11 +365,13 @@ impl Envelope {
         }
         self.ready.extend_from_slice(&rest[..at]);
         self.at += at;
+        self.offset += at as u64;
         if ended {
             self.ready.push(b'}');
             self.debt += 1;
             self.outline.value();
             self.state = State::Outside;
+            self.end_outermost();
         }
     }
 }
@@ -349,6 +410,7 @@ impl Read for Envelope {
                 return Ok(count);
             }
             if self.advance() && self.ready.is_empty() && !self.fill()? {
+                self.end_outermost();
                 if self.blanks > 0 {
                     continue;
                 }
@@ -381,7 +443,7 @@ mod tests {
 
     fn read(text: &str, piece: usize) -> (String, bool) {
         let rest = Box::new(Pieces(text.as_bytes().to_vec(), piece));
-        let mut envelope = Envelope::new(Rewound { head: Vec::new(), at: 0, rest });
+        let mut envelope = Envelope::new(Rewound { head: Vec::new(), at: 0, rest }, Met::default());
         let mut out = Vec::new();
         let is_whole = envelope.read_to_end(&mut out).is_ok();
         (String::from_utf8(out).unwrap(), is_whole)
@@ -432,7 +494,8 @@ mod tests {
         assert!(read("[{\"socket_buffered_trace\": {\"trace_id\": 1", 5).1);
         let deep = "{\"a\":[".repeat(100_000);
         assert!(!read(&deep, 1 << 20).1);
-        assert_ne!(matches(deep.as_bytes()), Match::No);
+        // Text with many braces is no envelope.
+        assert_eq!(matches(deep.as_bytes()), Match::No);
         assert_eq!(matches(&vec![b' '; MAX_HEAD]), Match::No);
     }
 }

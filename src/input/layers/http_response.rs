@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, str};
 
-use super::{MAX_HEAD, Match};
+use super::{MAX_HEAD, Match, lines};
 
 /// More fields than any server sends.
 const MAX_FIELDS: usize = 256;
@@ -70,7 +70,11 @@ fn start(head: &[u8]) -> Result<usize, Match> {
         if text.strip_prefix(b"< ").unwrap_or(&text).starts_with(START) {
             return Ok(at);
         }
-        if at + line.len > MAX_BEFORE || !is_text(line.bytes) || begins_trace(line.bytes, line.is_ended) {
+        let is_other = !is_text(line.bytes)
+            || begins_trace(line.bytes, line.is_ended)
+            // A live log must not wait for a status line.
+            || line.is_ended && lines::begins_in_log(line.bytes);
+        if at + line.len > MAX_BEFORE || is_other {
             return Err(Match::No);
         }
         if !line.is_ended {

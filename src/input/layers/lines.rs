@@ -13,10 +13,6 @@ mod tests;
 use std::{
     collections::VecDeque,
     io::{self, Read},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
 };
 
 use memchr::{memchr, memchr2, memmem};
@@ -25,6 +21,7 @@ use super::{
     Failed, Layer, Match,
     depth::Depth,
     log_record::{self, Content},
+    met::Met,
     prefix::Prefix,
 };
 use crate::input::around::{self, Opening};
@@ -34,6 +31,9 @@ const READ: usize = 64 * 1024;
 
 /// The longest line that is looked at.
 const MOST_LINE: usize = 8 << 20;
+
+/// The most bytes of memory that are kept from one read to the next.
+const MOST_KEPT: usize = 1 << 20;
 
 /// The most bytes that wait for traces to be over.
 const MOST_HELD: usize = 8 << 20;
@@ -67,30 +67,6 @@ pub(super) fn matches(head: &[u8], at_end: bool) -> Match {
     if (is_open || head.len() < ENOUGH) && !at_end { Match::Unknown } else { Match::Yes { skip: 0 } }
 }
 
-/// What was taken off so far, as bits.
-#[derive(Clone, Debug, Default)]
-pub(in crate::input) struct Used(Arc<AtomicU8>);
-
-impl Used {
-    const PREFIX: u8 = 1;
-    const RECORD: u8 = 2;
-
-    fn note(&self, what: &View) {
-        let bit = match what {
-            View::Prefix(_) => Self::PREFIX,
-            View::Json(_) | View::Cri(_) => Self::RECORD,
-        };
-        self.0.fetch_or(bit, Ordering::Relaxed);
-    }
-
-    /// The layers that were met so far.
-    pub(in crate::input) fn layers(&self) -> impl Iterator<Item = Layer> {
-        let used = self.0.load(Ordering::Relaxed);
-        let all = [(Self::RECORD, Layer::LogRecords), (Self::PREFIX, Layer::LinePrefix)];
-        all.into_iter().filter(move |(bit, _)| used & bit != 0).map(|(_, layer)| layer)
-    }
-}
-
 /// How the lines of a trace are recognised.
 #[derive(Debug, PartialEq)]
 enum View {
@@ -100,6 +76,22 @@ enum View {
     Json(u64),
     /// They are lines of this stream.
     Cri(u64),
+}
+
+/// Whether the line is surely a log's, and seems to begin a trace.
+pub(super) fn begins_in_log(line: &[u8]) -> bool {
+    let line = line.trim_ascii_end();
+    if let Some((at, ..)) = log_record::of_cri(line) {
+        return matches!(line[at..].trim_ascii(), [b'{', ..] | [.., b'{']) || around::holds_name(&line[at..]);
+    }
+    let before = match line.split_last() {
+        Some((b'{' | b'[', before)) => around::text_name(line).map_or(before, |start| &line[..start]),
+        _ => match around::opening_in(line) {
+            Some(start) => &line[..start],
+            None => return false,
+        },
+    };
+    Prefix::of(before).is_some_and(|prefix| prefix.is_of_log())
 }
 
 /// What a line holds, from some view.
@@ -138,6 +130,13 @@ impl<'a> Records<'a> {
 }
 
 impl View {
+    fn layer(&self) -> Layer {
+        match self {
+            Self::Prefix(_) => Layer::LinePrefix,
+            Self::Json(_) | Self::Cri(_) => Layer::LogRecords,
+        }
+    }
+
     /// What the line holds, if it is one of this view.
     fn held<'a>(&self, line: &'a [u8], records: &'a mut Records<'_>) -> Option<Held<'a>> {
         match self {
@@ -160,13 +159,27 @@ struct Trace {
     view: View,
     depth: Depth,
     is_text: bool,
+    /// What comes next continues a line that the log has split.
+    in_line: bool,
+    /// Its first line was added.
+    begun: bool,
+    /// Nothing else is around its lines, as a prefix may be in records.
+    is_plain: bool,
     /// What was taken off its lines, unless that is passed on at once.
     out: Vec<u8>,
 }
 
 impl Trace {
     fn new(view: View, is_text: bool) -> Self {
-        Self { view, depth: Depth::new(is_text), is_text, out: Vec::new() }
+        Self {
+            view,
+            depth: Depth::new(is_text),
+            is_text,
+            in_line: false,
+            begun: false,
+            is_plain: false,
+            out: Vec::new(),
+        }
     }
 }
 
@@ -193,7 +206,7 @@ enum Plain {
 
 pub(super) struct Lines {
     inside: Box<dyn Read + Send>,
-    used: Used,
+    met: Met,
     /// Room for a read, cleared once: the layer below may give a few bytes at a time.
     room: Box<[u8]>,
     /// What was read, from `at` on.
@@ -218,6 +231,8 @@ impl Read for Lines {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.out_at == self.out.len() && !self.ended {
             self.out.clear();
+            // Only a long line takes more.
+            self.out.shrink_to(MOST_KEPT);
             self.out_at = 0;
             self.fill()?;
         }
@@ -228,10 +243,10 @@ impl Read for Lines {
 }
 
 impl Lines {
-    pub(super) fn new(inside: Box<dyn Read + Send>, used: Used) -> Self {
+    pub(super) fn new(inside: Box<dyn Read + Send>, met: Met) -> Self {
         Self {
             inside,
-            used,
+            met,
             room: vec![0; READ].into_boxed_slice(),
             raw: Vec::new(),
             at: 0,
@@ -277,8 +292,15 @@ impl Lines {
             self.ended = true;
         } else if self.raw.len() - self.at > MOST_LINE {
             self.give_up();
-            self.out.extend_from_slice(&self.raw[self.at..]);
-            (self.at, self.looked) = (self.raw.len(), 0);
+            // The line is long, so that it is handed on without a copy.
+            let mut line = std::mem::take(&mut self.raw);
+            line.drain(..self.at);
+            if self.out.is_empty() {
+                self.out = line;
+            } else {
+                self.out.append(&mut line);
+            }
+            (self.at, self.looked) = (0, 0);
             self.plain = Plain::Line;
         }
         Ok(())
@@ -465,9 +487,14 @@ impl Lines {
         for index in 0..self.traces.len() {
             let trace = &mut self.traces[index];
             let Some(held) = trace.view.held(line, records) else { continue };
-            if begins_anew(held.inside(line)) {
+            let inside = held.inside(line);
+            if begins_anew(inside) {
                 // The end of the trace before is missing.
                 self.end(index);
+                return false;
+            }
+            if trace.is_plain && !trace.in_line && !trace.depth.in_string() && !may_go_on(inside, trace.is_text) {
+                // The writer has written something else in between.
                 return false;
             }
             self.add(index, line, &held);
@@ -497,6 +524,10 @@ impl Lines {
             for view in 0..first.views.len() {
                 let (view_of, is_text) = &first.views[view];
                 let Some(held) = view_of.held(line, records) else { continue };
+                if !may_go_on(held.inside(line), *is_text) && !around::holds_name(held.inside(line)) {
+                    // The writer has written something else in between.
+                    continue;
+                }
                 let mut first_records = Records::new(&first.line);
                 let Some(begins) = view_of.held(&first.line, &mut first_records) else { continue };
                 let may_be_part = !matches!(view_of, View::Prefix(_));
@@ -506,7 +537,7 @@ impl Lines {
                     self.pass_on_text();
                     return false;
                 }
-                self.used.note(view_of);
+                self.met.line(view_of.layer());
                 let is_text = *is_text;
                 let (view, _) = first.views.swap_remove(view);
                 // Text before the trace stays there.
@@ -601,7 +632,7 @@ impl Lines {
             return false;
         }
         if is_over {
-            self.used.note(&trace.view);
+            self.met.line(trace.view.layer());
             self.stop_waiting();
             self.text(&trace.out);
         } else {
@@ -623,7 +654,7 @@ impl Lines {
                 continue;
             }
             any = true;
-            self.used.note(&view);
+            self.met.line(view.layer());
             self.stop_waiting();
             let mut trace = Trace::new(view, matches!(around::opening(trimmed), Some(Opening::Text)));
             let is_over = add(&mut trace, line, &Held::Text(text, is_partial));
@@ -690,6 +721,11 @@ impl Lines {
 
 /// Adds what a line holds to its trace, and returns whether the trace is over.
 fn add(trace: &mut Trace, line: &[u8], held: &Held<'_>) -> bool {
+    if !trace.begun {
+        trace.begun = true;
+        let inside = held.inside(line).trim_ascii();
+        trace.is_plain = matches!(inside, [b'{' | b'[', ..]) || around::text_name(inside) == Some(0);
+    }
     match held {
         Held::After(len) => {
             trace.out.resize(trace.out.len() + len, b' ');
@@ -697,6 +733,7 @@ fn add(trace: &mut Trace, line: &[u8], held: &Held<'_>) -> bool {
             ended(&mut trace.depth, &line[*len..])
         }
         Held::Text(text, is_partial) => {
+            trace.in_line = *is_partial;
             trace.out.extend_from_slice(text);
             let is_over = ended(&mut trace.depth, text);
             // Without its line break, a name or number of the text format would run into the next line.
@@ -742,7 +779,7 @@ fn json_of(line: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whether a string in the object may be a trace, or a line that begins one.
-fn may_hold(object: &[u8]) -> bool {
+pub(super) fn may_hold(object: &[u8]) -> bool {
     around::holds_quoted_name(object)
         || memmem::find_iter(object, b"{\\n\"").next().is_some()
         || memmem::find_iter(object, b"{\\r\\n\"").next().is_some()
@@ -775,6 +812,32 @@ fn goes_on(first: &[u8], inside: &[u8], is_text: bool, may_be_part: bool) -> boo
             Some(_) => false,
         },
     }
+}
+
+/// Whether a line, or what a pipeline has made of one, may be in the middle of a trace.
+fn may_go_on(inside: &[u8], is_text: bool) -> bool {
+    let line = inside.trim_ascii();
+    let word = line.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"_+-.".contains(byte)).count();
+    let after = line[word..].trim_ascii_start();
+    match line {
+        [] | [b'"' | b'}' | b']', ..] => true,
+        [b'\'' | b'#' | b'>', ..] if is_text => true,
+        _ if is_text => {
+            let is_name = |word: &[u8]| word[0].is_ascii_lowercase() && !word.iter().any(|byte| b"+-.".contains(byte));
+            word > 0 && is_name(&line[..word]) && matches!(after, [b':' | b'{' | b'<' | b'[', ..])
+        }
+        [b'{', ..] => !is_whole_object(inside),
+        [b':' | b',', ..] => true,
+        [b'[', rest @ ..] => matches!(rest.trim_ascii_start(), [] | [b'"' | b'{' | b'[' | b']', ..]),
+        // A number or a literal, whose line ends with a comma at most.
+        _ => word > 0 && matches!(after, [] | [b',' | b'}' | b']', ..]),
+    }
+}
+
+/// Whether a line is an object of its own, in the first column, where no member of a trace is.
+fn is_whole_object(line: &[u8]) -> bool {
+    let mut depth = Depth::new(false);
+    line.starts_with(b"{\"") && depth.pass(line).is_some()
 }
 
 /// Whether an object begins in the first column, where no member of a trace does.

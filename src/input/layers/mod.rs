@@ -10,6 +10,7 @@ mod grpc;
 mod http_response;
 mod lines;
 mod log_record;
+mod met;
 mod packed;
 mod prefix;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use std::{
 
 use clap::ValueEnum;
 
-pub(super) use self::lines::Used;
+pub(super) use self::met::Met;
 use super::InputError;
 
 /// How many layers are taken off. Nobody stacks more by accident, and a bomb of layers must end.
@@ -200,7 +201,7 @@ impl Layer {
             Self::Utf16 => Box::new(utf16::Utf16::new(inside)),
             Self::ProtobufEnvelope | Self::LinePrefix | Self::LogRecords => Box::new(inside),
             Self::Grpc => Box::new(grpc::Grpc::new(inside)),
-            Self::JsonEnvelope => Box::new(envelope::Envelope::new(inside)),
+            Self::JsonEnvelope => Box::new(envelope::Envelope::new(inside, Met::default())),
         })
     }
 }
@@ -212,8 +213,8 @@ pub(super) struct TakenOff {
     pub(super) inside: Inside,
     /// The layers, the outermost first.
     pub(super) layers: Vec<Layer>,
-    /// What is taken off lines of text while they are read.
-    pub(super) used: Used,
+    /// What the layers meet while they are read.
+    pub(super) met: Met,
 }
 
 /// Why layers were not taken off.
@@ -240,7 +241,7 @@ impl Refused {
 /// `count` has the bytes that were read from the reader so far.
 pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>) -> Result<TakenOff, Refused> {
     let mut layers = Vec::new();
-    let used = Used::default();
+    let met = Met::default();
     let mut in_lines = false;
     let mut asked = asked.iter();
     loop {
@@ -260,7 +261,7 @@ pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>
                 // A record may hold another one, as that of a container does, and its lines may have a prefix.
                 for _ in 0..if in_lines { 0 } else { lines::STAGES } {
                     reader = Box::new(Rewound::new(std::mem::take(&mut head), reader));
-                    reader = Box::new(lines::Lines::new(reader, used.clone()));
+                    reader = Box::new(lines::Lines::new(reader, met.clone()));
                 }
                 in_lines = true;
                 continue;
@@ -268,20 +269,20 @@ pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>
             (Found::Nothing, Some(layer)) if layer.needs_no_sign() => (layer, 0),
             (Found::Nothing, Some(layer)) => return Err(Refused::Unfit { layer, within: layers }),
             (Found::Layer(..) | Found::Nothing, _) => {
-                return Ok(TakenOff { inside: Box::new(Rewound::new(head, reader)), layers, used });
+                return Ok(TakenOff { inside: Box::new(Rewound::new(head, reader)), layers, met });
             }
         };
         if layer == Layer::JsonEnvelope {
             // Only JSON is inside of it, or nothing: then the head tells what it is.
             let start = head.clone();
-            let mut envelope = envelope::Envelope::new(Rewound { head, at: skip, rest: reader });
+            let mut envelope = envelope::Envelope::new(Rewound { head, at: skip, rest: reader }, met.clone());
             let inside: Inside = if envelope.seek().map_err(Refused::Read)? {
                 layers.push(layer);
                 Box::new(envelope)
             } else {
                 Box::new(io::Cursor::new(start))
             };
-            return Ok(TakenOff { inside, layers, used });
+            return Ok(TakenOff { inside, layers, met });
         }
         reader = layer.read_through(Rewound { head, at: skip, rest: reader }).map_err(Refused::Read)?;
         if layer.packs() {

@@ -21,11 +21,11 @@ impl Read for Trickle {
 /// What is inside, which layers were taken off, and the error that ended it.
 fn open(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Vec<Layer>, Option<String>) {
     let reader = Box::new(Trickle(bytes.to_vec(), sizes.to_vec(), 0));
-    let TakenOff { inside: mut reader, mut layers, used } =
+    let TakenOff { inside: mut reader, mut layers, met } =
         take_off(reader, Layers::default(), &Arc::default()).unwrap();
     let mut inside = Vec::new();
     let error = reader.read_to_end(&mut inside).err().map(|error| error.to_string());
-    layers.extend(used.layers());
+    layers.extend(met.layers());
     (inside, layers, error)
 }
 

@@ -3,12 +3,9 @@
 use std::mem;
 
 use crate::{
-    input::detect::Encoding,
+    input::{detect::Encoding, skipped::SkippedText},
     trace::{DecodeFault, Fact, Finding, Findings, JsonFault, Message, Place, TextFault, TextItem, TraceKind},
 };
-
-/// The most bytes that are quoted of text around messages.
-const QUOTED: usize = 100;
 
 /// State for the findings that depend on more than one message.
 #[derive(Default)]
@@ -19,7 +16,7 @@ pub(super) struct Watch {
     /// Zeros between messages, in one finding however many they are.
     zeros: Option<Zeros>,
     /// Text around the messages so far.
-    around: Option<Around>,
+    around: SkippedText,
     /// The kinds of messages that were seen.
     kinds: [bool; TraceKind::ALL.len()],
 }
@@ -34,57 +31,29 @@ struct Zeros {
     end: u64,
 }
 
-/// Text around messages, of which only this is kept.
-struct Around {
-    place: Place,
-    bytes: u64,
-    /// Where the last piece of it ends.
-    end: u64,
-    /// The first line that is not blank, until it ends or is long enough.
-    first: Vec<u8>,
-    first_ended: bool,
-}
-
-impl Around {
-    fn add(&mut self, offset: u64, text: &[u8]) {
-        self.bytes += text.len() as u64;
-        // A message stands between the two pieces.
-        self.first_ended |= offset != self.end && !self.first.is_empty();
-        self.end = offset + text.len() as u64;
-        if self.first_ended {
-            return;
-        }
-        for byte in text {
-            match byte {
-                b'\n' | b'\r' if self.first.is_empty() => {}
-                b'\n' | b'\r' => self.first_ended = true,
-                _ if self.first.len() == QUOTED => self.first_ended = true,
-                byte if self.first.is_empty() && byte.is_ascii_whitespace() => {}
-                byte => self.first.push(*byte),
-            }
-            if self.first_ended {
-                return;
-            }
-        }
-    }
-}
-
 impl Watch {
     /// Notes text around messages. It is reported once, at the end of the source.
     #[cold]
     pub(super) fn skipped(&mut self, place: Place, text: &[u8]) {
-        let new = || Around { place, bytes: 0, end: place.offset, first: Vec::new(), first_ended: false };
-        self.around.get_or_insert_with(new).add(place.offset, text);
+        self.around.add(place, text);
+    }
+
+    /// Notes text that layers skipped around the messages.
+    pub(super) fn skipped_before(&mut self, text: SkippedText) {
+        self.around.merge(text);
     }
 
     /// Whether there was any text around messages.
     pub(super) fn has_skipped(&self) -> bool {
-        self.around.is_some()
+        self.around.bytes > 0
     }
 
     /// Reports the text around messages. If there is no message, it is not around anything.
     fn tell_around(&mut self, any_message: bool, encoding: Encoding, findings: &mut Findings) {
-        let Some(Around { place, bytes, first, .. }) = self.around.take() else { return };
+        let SkippedText { place, bytes, first, names_trace, .. } = mem::take(&mut self.around);
+        if bytes == 0 {
+            return;
+        }
         let fault = |first: &[u8]| match encoding {
             Encoding::Json if first.starts_with(b"{") => DecodeFault::Json(JsonFault::OtherObject),
             Encoding::Json => DecodeFault::Json(JsonFault::NoObject(first.first().copied().unwrap_or(b' '))),
@@ -94,7 +63,8 @@ impl Watch {
             }
         };
         let fact = if any_message {
-            Fact::TextAround { bytes, first: String::from_utf8_lossy(first.trim_ascii_end()).into_owned() }
+            let first = String::from_utf8_lossy(first.trim_ascii_end()).into_owned();
+            Fact::TextAround { bytes, first, names_trace }
         } else {
             Fact::Undecodable(fault(&first))
         };

@@ -134,7 +134,7 @@ fn read_with(mut decoder: TextDecoder, text: &[u8], feed: usize) -> (Vec<Seen>, 
         match decoder.step(window, to == text.len(), &mut out) {
             Step::Message { start, end } => from += take(start, end, None, &out),
             Step::Damaged { start, end, fault } => from += take(start, end, Some(fault), &out),
-            Step::Skipped { start, end } => {
+            Step::Skipped { start, end } | Step::Zeros { start, end } => {
                 assert!(start < end && end <= window.len(), "no progress: {start}..{end}");
                 skipped(&mut seen, from + start, from + end);
                 from += end;
@@ -145,7 +145,6 @@ fn read_with(mut decoder: TextDecoder, text: &[u8], feed: usize) -> (Vec<Seen>, 
                 from += skip;
                 to = (to + feed).min(text.len());
             }
-            Step::Zeros { .. } => unreachable!("only protobuf has padding"),
             Step::End => break,
         }
     }

@@ -7,7 +7,7 @@ use crate::input::layers::tests::Trickle;
 fn read(text: &[u8], sizes: &[usize]) -> Vec<u8> {
     let mut reader: Box<dyn Read + Send> = Box::new(Trickle(text.to_vec(), sizes.to_vec(), 0));
     for _ in 0..STAGES {
-        reader = Box::new(Lines::new(reader, Used::default()));
+        reader = Box::new(Lines::new(reader, Met::default()));
     }
     let mut out = Vec::new();
     reader.read_to_end(&mut out).unwrap();
@@ -79,7 +79,7 @@ fn a_plain_trace_after_text_does_not_wait() {
         }
     }
     let pieces: Vec<&[u8]> = vec![b"text\n", b"{\"socket_buffered_trace\": {}}", b"{\"socket_buffered_trace\":"];
-    let mut lines = Lines::new(Box::new(Live(pieces)), Used::default());
+    let mut lines = Lines::new(Box::new(Live(pieces)), Met::default());
     let mut buffer = [0; 100];
     for expected in [&b"text\n"[..], b"{\"socket_buffered_trace\": {}}", b"{\"socket_buffered_trace\":"] {
         let count = lines.read(&mut buffer).unwrap();
@@ -120,7 +120,7 @@ fn an_error_comes_after_what_was_read() {
             }
         }
     }
-    let mut lines = Lines::new(Box::new(Fails(0)), Used::default());
+    let mut lines = Lines::new(Box::new(Fails(0)), Met::default());
     let mut out = Vec::new();
     let error = lines.read_to_end(&mut out).unwrap_err();
     assert_eq!((out.len(), error.to_string().as_str()), (22, "the disk failed"));
