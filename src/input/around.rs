@@ -263,7 +263,8 @@ pub(super) fn holds_name(text: &[u8]) -> bool {
 
 /// Whether the name of a trace is in a string of an object, as a key or as a field of the text format.
 pub(super) fn holds_quoted_name(object: &[u8]) -> bool {
-    names_before(object, b"\\\"") || names_before(object, b" {") || names_before(object, b"{")
+    // Each string around it has doubled the backslashes.
+    names_before(object, b"\\") || names_before(object, b" {") || names_before(object, b"{")
 }
 
 /// Where a trace begins in the text, if one does.
