@@ -34,9 +34,10 @@ const KEYS: [&[u8]; 8] = [
     b"socketStreamedTraceSegment",
 ];
 
-/// Whether `byte` is in no text. Text may be in any superset of ASCII, and hold what a terminal acts on.
+/// Whether `byte` is in no text. Text may be in any superset of ASCII, and hold what a terminal acts on, or the record
+/// separator of RFC 7464.
 pub(super) fn is_binary(byte: u8) -> bool {
-    matches!(byte, 0..=6 | 0x10..=0x1a | 0x1c..=0x1f | 0x7f)
+    matches!(byte, 0..=6 | 0x10..=0x1a | 0x1c..=0x1d | 0x1f | 0x7f)
 }
 
 /// Where the first byte is that is in no text.
@@ -199,13 +200,13 @@ impl Search {
             return None;
         }
         let mut rest = after;
-        for wanted in [&b"\n"[..], b" "] {
+        for wanted in [&b"\n"[..], b" \t"] {
             let blank = rest.iter().take_while(|byte| wanted == b"\n" && matches!(byte, b' ' | b'\r')).count();
             rest = &rest[blank..];
             match rest.first() {
                 None if at_end => return None,
                 None => return Some(None),
-                Some(byte) if wanted != [*byte] => return None,
+                Some(byte) if !wanted.contains(byte) => return None,
                 Some(_) => rest = &rest[1..],
             }
         }
@@ -254,6 +255,11 @@ pub(super) fn text_name(line: &[u8]) -> Option<usize> {
 pub(super) fn is_member(line: &[u8]) -> bool {
     let member = line.trim_ascii_start().strip_prefix(b"\"");
     member.and_then(|key| Some(&key[..memchr(b'"', key)?])).is_some_and(|key| KEYS.contains(&key))
+}
+
+/// Whether the name is a key that holds a trace.
+pub(super) fn is_key(name: &[u8]) -> bool {
+    KEYS.contains(&name)
 }
 
 /// Whether the name of a trace is in the text as a key.

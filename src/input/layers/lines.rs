@@ -542,7 +542,7 @@ impl Lines {
         let trimmed = last.line.trim_ascii_end();
         let is_text = around::text_name(trimmed).is_some();
         let goes_on = match trimmed {
-            [.., b'{'] if is_text => line.starts_with(b" ") && goes_on(b"{", line, true, false),
+            [.., b'{'] if is_text => matches!(line, [b' ' | b'\t', ..]) && goes_on(b"{", line, true, false),
             [.., b'{'] => around::is_member(line),
             _ => false,
         };
