@@ -48,6 +48,9 @@ fn fact(fact: &Fact) -> String {
         }
         Fact::TextAround { bytes, first } => {
             let text = count(*bytes, "byte");
+            if first.is_empty() {
+                return format!("{text} of white space after the messages skipped");
+            }
             format!("{text} of text around the messages skipped; its first line is \"{first}\"")
         }
         Fact::ReadFailed(reason) => format!("cannot read on: {reason}"),

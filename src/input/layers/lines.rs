@@ -189,6 +189,10 @@ enum Plain {
     Object(Depth, Vec<u8>),
     /// A line that is too long is passed on.
     Line,
+    /// A line of an open trace that is too long is left out. What is left of the trace is damaged, and must end.
+    Dropped,
+    /// This is no text, and all of it is passed on.
+    Binary,
 }
 
 pub(super) struct Lines {
@@ -210,6 +214,8 @@ pub(super) struct Lines {
     /// Lines that may be the first one of a trace, and those after them.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// There was a trace, or a record.
+    any: bool,
     /// Where lines are that are records too. All of those are taken out, for the next look.
     nested: Vec<View>,
     /// What follows the first trace.
@@ -245,6 +251,7 @@ impl Lines {
             traces: Vec::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            any: false,
             nested: Vec::new(),
             later: Vec::new(),
         }
@@ -279,10 +286,11 @@ impl Lines {
             self.finish();
             self.ended = true;
         } else if self.raw.len() - self.at > MOST_LINE {
+            let is_of_trace = !self.traces.is_empty();
             self.give_up();
             self.out.extend_from_slice(&self.raw[self.at..]);
             (self.at, self.looked) = (self.raw.len(), 0);
-            self.plain = Plain::Line;
+            self.plain = if is_of_trace { Plain::Dropped } else { Plain::Line };
         }
         Ok(())
     }
@@ -315,6 +323,19 @@ impl Lines {
                     self.out.extend_from_slice(&rest[..end]);
                     self.at += end;
                     continue;
+                }
+                Plain::Dropped => {
+                    let end = memchr(b'\n', rest);
+                    if end.is_some() {
+                        self.plain = Plain::No;
+                    }
+                    self.at += end.map_or(rest.len(), |at| at + 1);
+                    continue;
+                }
+                Plain::Binary => {
+                    self.out.extend_from_slice(rest);
+                    self.at = raw.len();
+                    return;
                 }
                 Plain::No | Plain::Object(..) => {}
             }
@@ -359,6 +380,7 @@ impl Lines {
         };
         self.stop_waiting();
         self.looked = 0;
+        self.any = true;
         self.plain = Plain::Open(Depth::new(is_text), false);
         true
     }
@@ -367,6 +389,13 @@ impl Lines {
     fn line(&mut self, line: &[u8]) {
         if let Plain::Object(..) = self.plain {
             return self.object_line(line);
+        }
+        if !self.any && self.traces.is_empty() && !around::is_text(line) {
+            // A binary trace after text must stay what it is.
+            self.stop_waiting();
+            self.out.extend_from_slice(line);
+            self.plain = Plain::Binary;
+            return;
         }
         // A record is parsed once, for all that look at it.
         let mut records = Records::new(line);
@@ -649,6 +678,7 @@ impl Lines {
             if is_record && is_json && !is_nested && self.nested.len() < MOST_VIEWS {
                 self.nested.push(view.clone());
             }
+            self.any = true;
             self.used.note(&view);
             self.stop_waiting();
             let mut trace = Trace::new(view, matches!(around::opening(trimmed), Some(Opening::Text)));
@@ -674,6 +704,7 @@ impl Lines {
         if self.traces.len() == MOST_TRACES {
             self.end(0);
         }
+        self.any = true;
         self.traces.push(trace);
         self.traces.len() - 1
     }
