@@ -143,7 +143,7 @@ fn after_text(head: &[u8], more: bool) -> AfterText {
         }
         at += line.len();
         any |= !line.trim_ascii().is_empty();
-        if !any {
+        if !any || begins_with_words(&head[at..]) {
             continue;
         }
         match recognise(&head[at..], Path::new(""), more) {
@@ -376,22 +376,26 @@ impl Source {
             // The answer must not depend on how many bytes a read returns.
             let head = &bytes[..bytes.len().min(HEAD)];
             let more = !self.window.at_end() && head.len() < HEAD;
-            let refused = match recognise(head, &self.path, more) {
-                // Each letter of a text may be the length of a damaged message. In a whole one, a tag follows.
-                Some(Detected::Trace(Encoding::Delimited)) if begins_with_words(head) => {
-                    match after_text(head, more) {
-                        AfterText::Trace(at, encoding, path) => {
-                            self.skip_text(at);
-                            return Ok((encoding, path));
-                        }
-                        AfterText::Unknown => continue,
-                        AfterText::Damaged(_) | AfterText::Nothing => return Ok((Encoding::Delimited, None)),
+            let recognised = recognise(head, &self.path, more);
+            let mut is_trace = matches!(recognised, Some(Detected::Trace(_) | Detected::Enveloped { .. }));
+            let mut damage = None;
+            // Letters of a text may be taken for the lengths of damaged messages.
+            if is_trace && begins_with_words(head) || recognised.is_some() && !is_trace && !around::is_text(head) {
+                match after_text(head, more) {
+                    AfterText::Trace(at, encoding, path) => {
+                        self.skip_text(at);
+                        return Ok((encoding, path));
                     }
+                    AfterText::Unknown => continue,
+                    AfterText::Damaged(found) => (is_trace, damage) = (false, Some(found)),
+                    AfterText::Nothing => {}
                 }
-                Some(Detected::Trace(encoding)) => return Ok((encoding, None)),
-                Some(Detected::Enveloped { encoding, path }) => return Ok((encoding, Some(path))),
-                Some(Detected::Other(looks_like)) => Some(looks_like),
-                None => None,
+            }
+            let refused = match recognised {
+                Some(Detected::Trace(encoding)) if is_trace => return Ok((encoding, None)),
+                Some(Detected::Enveloped { encoding, path }) if is_trace => return Ok((encoding, Some(path))),
+                Some(Detected::Other(looks_like)) => Some(damage.unwrap_or(looks_like)),
+                _ => damage,
             };
             let mut found = None;
             if let Some(search) = search.as_mut().filter(|_| around::is_text(head)) {
@@ -409,18 +413,7 @@ impl Source {
                 self.skip_text(searched);
                 return Ok((encoding, None));
             }
-            let Some(mut looks_like) = refused else { continue };
-            if !around::is_text(head) {
-                match after_text(head, more) {
-                    AfterText::Trace(at, encoding, path) => {
-                        self.skip_text(at);
-                        return Ok((encoding, path));
-                    }
-                    AfterText::Unknown => continue,
-                    AfterText::Damaged(damage) => looks_like = damage,
-                    AfterText::Nothing => {}
-                }
-            }
+            let Some(looks_like) = refused else { continue };
             let found = match (search.take().filter(|_| around::is_text(head)), far) {
                 (Some(search), Far::ToTheEnd) => self.search_on(search, searched)?,
                 _ => None,

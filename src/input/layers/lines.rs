@@ -22,8 +22,9 @@ use std::{
 use memchr::{memchr, memchr2, memchr2_iter, memmem};
 
 use super::{
-    Failed, Layer, Match,
+    Failed, Layer, Match, Rewound,
     depth::Depth,
+    envelope::Envelope,
     log_record::{self, Content},
     prefix::Prefix,
 };
@@ -133,7 +134,10 @@ impl<'a> Records<'a> {
 
     fn contents(&mut self) -> &[Content] {
         let line = self.line;
-        self.contents.get_or_insert_with(|| json_of(line).map(log_record::of_json).unwrap_or_default())
+        self.contents.get_or_insert_with(|| match json_of(line).map(log_record::of_json) {
+            Some(contents) if !contents.is_empty() => contents,
+            _ => log_record::of_fields(line).unwrap_or_default(),
+        })
     }
 }
 
@@ -187,6 +191,8 @@ enum Plain {
     Open(Depth, bool),
     /// An object whose lines are kept, because one of its strings may be a trace.
     Object(Depth, Vec<u8>),
+    /// A row of CSV with a column of several lines. The number counts those after the first one.
+    Column(Vec<u8>, usize),
     /// A line that is too long is passed on.
     Line,
     /// A line of an open trace that is too long is left out. What is left of the trace is damaged, and must end.
@@ -337,7 +343,7 @@ impl Lines {
                     self.at = raw.len();
                     return;
                 }
-                Plain::No | Plain::Object(..) => {}
+                Plain::No | Plain::Object(..) | Plain::Column(..) => {}
             }
             // A trace with nothing around its lines does not wait for their ends.
             if matches!(self.plain, Plain::No) && self.traces.is_empty() && self.opens_plain(rest) {
@@ -387,8 +393,10 @@ impl Lines {
 
     /// Handles a line, with its line break if it has one.
     fn line(&mut self, line: &[u8]) {
-        if let Plain::Object(..) = self.plain {
-            return self.object_line(line);
+        match self.plain {
+            Plain::Object(..) => return self.object_line(line),
+            Plain::Column(..) => return self.column_line(line),
+            _ => {}
         }
         if !self.any && self.traces.is_empty() && !around::is_text(line) {
             // A binary trace after text must stay what it is.
@@ -466,7 +474,7 @@ impl Lines {
 
     /// Passes on everything that waits.
     fn give_up(&mut self) {
-        if let Plain::Object(_, lines) = &mut self.plain {
+        if let Plain::Object(_, lines) | Plain::Column(lines, _) = &mut self.plain {
             let lines = std::mem::take(lines);
             self.plain = Plain::No;
             self.text(&lines);
@@ -606,6 +614,16 @@ impl Lines {
         if json_of(line).is_some_and(|json| self.has_nested() || may_hold(json)) && self.json_record(line, records) {
             return true;
         }
+        if may_hold_in_fields(line) && self.json_record(line, records) {
+            return true;
+        }
+        if self.traces.is_empty() && log_record::opens_column(line) {
+            self.plain = Plain::Column(line.to_vec(), 0);
+            return true;
+        }
+        if self.traces.is_empty() && self.envelope(line) {
+            return true;
+        }
         if let Some(start) = around::opening_in(line).filter(|start| line[..*start].trim_ascii() != b"") {
             return self.one_line(line, start);
         }
@@ -621,6 +639,30 @@ impl Lines {
         }
         let Some(prefix) = Prefix::of(before) else { return false };
         self.wait(line, vec![(View::Prefix(prefix), name.is_some())]);
+        true
+    }
+
+    /// Whether an object that holds a trace somewhere is at the end of the line, after other text.
+    fn envelope(&mut self, line: &[u8]) -> bool {
+        let Some(object) = json_of(line).filter(|object| object.starts_with(b"{") && around::holds_name(object)) else {
+            return false;
+        };
+        let start = line.trim_ascii_end().len() - object.len();
+        if around::opening(object).is_some() || Prefix::of(&line[..start]).is_none_or(|prefix| !prefix.is_of_log()) {
+            return false;
+        }
+        let mut envelope = Envelope::new(Rewound::new(object.to_vec(), Box::new(io::empty())));
+        let mut inside = Vec::new();
+        if envelope.read_to_end(&mut inside).is_err() || inside.trim_ascii().is_empty() {
+            return false;
+        }
+        self.any = true;
+        self.used.note(&View::Cri(0));
+        self.stop_waiting();
+        let mut blanked = vec![b' '; start];
+        blanked.append(&mut inside);
+        blanked.extend_from_slice(&line[start + object.len()..]);
+        self.text(&blanked);
         true
     }
 
@@ -720,6 +762,33 @@ impl Lines {
         true
     }
 
+    /// Goes on with a row of CSV.
+    fn column_line(&mut self, line: &[u8]) {
+        let Plain::Column(lines, count) = &mut self.plain else { return };
+        let is_over = log_record::goes_on_column(line).filter(|is_over| {
+            *count > 0 || *is_over || has_doubled_quote(line) || matches!(line, [b' ' | b'\t', ..])
+        });
+        lines.extend_from_slice(line);
+        *count += 1;
+        if is_over == Some(false) && lines.len() <= MOST_LINE {
+            return;
+        }
+        let lines = std::mem::take(lines);
+        self.plain = Plain::No;
+        let mut records = Records::new(&lines);
+        if is_over == Some(true) && self.json_record(&lines, &mut records) {
+            return;
+        }
+        // It was something else, whose lines may begin a trace.
+        if is_over.is_none() && lines.len() <= MOST_WAITING_BYTES {
+            for (index, line) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
+                if index == 0 { self.wait(line, Vec::new()) } else { self.line(line) }
+            }
+        } else {
+            self.text(&lines);
+        }
+    }
+
     fn object_line(&mut self, line: &[u8]) {
         let Plain::Object(depth, lines) = &mut self.plain else { return };
         // Nothing in an object indents less than this, so its end is missing.
@@ -811,6 +880,21 @@ fn json_of(line: &[u8]) -> Option<&[u8]> {
     }
     let start = memmem::find(text, b"{\"").or_else(|| memmem::find(text, b"{ \""))?;
     text.ends_with(b"}").then_some(&text[start..])
+}
+
+/// Whether a line of fields may hold a trace, or a line that begins one.
+fn may_hold_in_fields(line: &[u8]) -> bool {
+    let brace = |at: usize| {
+        let after = line[at + 1..].strip_prefix(b"\"").unwrap_or(&line[at + 1..]);
+        at > 0
+            && matches!(line[at - 1], b'=' | b',' | b';' | b'\t' | b'"')
+            && matches!(after, [] | [b' ' | b'\r' | b'\n' | b',' | b';' | b'\t', ..])
+    };
+    may_hold(line) || memchr2_iter(b'{', b'[', line).any(brace) || has_doubled_quote(line) && around::holds_name(line)
+}
+
+fn has_doubled_quote(line: &[u8]) -> bool {
+    memmem::find(line, b"\"\"").is_some()
 }
 
 /// Whether JSON that is no trace begins with this line, and goes on.

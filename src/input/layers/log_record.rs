@@ -76,9 +76,17 @@ pub(super) fn of_json(json: &[u8]) -> Vec<Content> {
     // The parser of bytes is the decoder's alone: with a second user, the compiler would not inline it there.
     let json = String::from_utf8_lossy(json);
     let mut strings = Strings::default();
+    let mut root_string = false;
     // Splunk takes records without a line break between them.
     for value in serde_json::Deserializer::from_str(&json).into_iter::<Value>() {
-        let Ok(value) = value else { break };
+        let Ok(value) = value else {
+            // A string is the whole of its line, or one of several lines, and no column of CSV.
+            return if root_string { Vec::new() } else { strings.found };
+        };
+        if root_string {
+            return Vec::new();
+        }
+        root_string = value.is_string();
         let log = value.get("log");
         // An HTTP archive may show a trace that someone has looked at, as it does any other document.
         if log.is_some_and(|log| log.get("entries").is_some_and(Value::is_array)) {
@@ -236,4 +244,164 @@ pub(super) fn of_cri(line: &[u8]) -> Option<(usize, u64, bool)> {
     };
     let blank = usize::from(rest.get(tags) == Some(&b' '));
     is_time.then_some((line.len() - rest.len() + tags + blank, stream, is_partial))
+}
+
+/// The values of a line in logfmt, of a row of CSV, or of a line of YAML whose value is in double quotes.
+pub(super) fn of_fields(line: &[u8]) -> Option<Vec<Content>> {
+    let line = str::from_utf8(line).ok()?;
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    logfmt(line).or_else(|| yaml(line)).or_else(|| csv(line))
+}
+
+/// `level=info msg="a \"b\""`: at least two keys with values, and nothing else.
+fn logfmt(line: &str) -> Option<Vec<Content>> {
+    let mut strings = Strings::default();
+    let mut writer = DefaultHasher::new();
+    let mut rest = line;
+    let mut values = Vec::new();
+    while !rest.is_empty() {
+        let is_key = |char: &char| char.is_ascii_alphanumeric() || "_-.@/".contains(*char);
+        let len = rest.chars().take_while(is_key).count();
+        let (key, after) = rest.split_at(len);
+        let after = after.strip_prefix('=').filter(|_| len > 0)?;
+        let (value, after) = match after.starts_with('"') {
+            true => quoted(after)?,
+            false => {
+                let end = after.find(' ').unwrap_or(after.len());
+                (after[..end].to_owned(), &after[end..])
+            }
+        };
+        if is_writer(key) {
+            (key, &value).hash(&mut writer);
+        }
+        values.push((key, value));
+        if !after.is_empty() && !after.starts_with(' ') {
+            return None;
+        }
+        rest = after.trim_start_matches(' ');
+    }
+    if values.len() < 2 {
+        return None;
+    }
+    for (key, value) in values {
+        let mut path = writer.clone();
+        key.hash(&mut path);
+        strings.add(path.finish(), value.into_bytes(), KEYS.contains(&key.to_ascii_lowercase().as_str()));
+    }
+    Some(strings.found)
+}
+
+/// `  key: "a \"b\""` and nothing else. A list in source code would go on with a comma.
+fn yaml(line: &str) -> Option<Vec<Content>> {
+    let text = line.trim_start();
+    let text = text.strip_prefix("- ").unwrap_or(text);
+    let value = if text.starts_with('"') {
+        text
+    } else {
+        let (key, value) = text.split_once(": ")?;
+        let is_key = |char: char| char.is_ascii_alphanumeric() || "_-./".contains(char);
+        Some(value).filter(|_| !key.is_empty() && key.chars().all(is_key))?
+    };
+    let (value, after) = Some(value).filter(|value| value.starts_with('"')).and_then(quoted)?;
+    if !after.trim_end().is_empty() {
+        return None;
+    }
+    let mut strings = Strings::default();
+    let mut path = DefaultHasher::new();
+    text[..text.len() - text.trim_start_matches(|char| char != '"').len()].hash(&mut path);
+    strings.add(path.finish(), value.into_bytes(), false);
+    Some(strings.found)
+}
+
+/// A string as JSON quotes it, and what follows it.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<String>();
+    let value = values.next()?.ok()?;
+    Some((value, &text[values.byte_offset()..]))
+}
+
+/// What may separate columns.
+const SEPARATORS: [char; 3] = [',', ';', '\t'];
+
+/// The columns of a row of CSV (RFC 4180), for each separator that it may have.
+fn csv(line: &str) -> Option<Vec<Content>> {
+    let mut strings = Strings::default();
+    for separator in SEPARATORS {
+        let Some(columns) = columns(line, separator).filter(|columns| columns.len() > 1) else { continue };
+        let count = columns.len();
+        for (index, column) in columns.into_iter().enumerate() {
+            let mut path = DefaultHasher::new();
+            (separator, count, index).hash(&mut path);
+            strings.add(path.finish(), column.into_bytes(), false);
+        }
+    }
+    Some(strings.found)
+}
+
+fn columns(line: &str, separator: char) -> Option<Vec<String>> {
+    let mut columns = Vec::new();
+    let mut rest = line;
+    loop {
+        let after = match rest.strip_prefix('"') {
+            Some(text) => {
+                let end = csv_end(text)?;
+                columns.push(text[..end].replace("\"\"", "\""));
+                &text[end + 1..]
+            }
+            None => {
+                let end = rest.find(separator).unwrap_or(rest.len());
+                // A column with quotes is quoted as a whole.
+                columns.push(Some(&rest[..end]).filter(|column| !column.contains('"'))?.to_owned());
+                &rest[end..]
+            }
+        };
+        if after.is_empty() {
+            return Some(columns);
+        }
+        rest = after.strip_prefix(separator)?;
+    }
+}
+
+/// Where the quoted column ends, after its opening quote.
+fn csv_end(text: &str) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += text[at..].find('"')?;
+        if !text[at + 1..].starts_with('"') {
+            return Some(at);
+        }
+        at += 2;
+    }
+}
+
+/// Whether a column that begins in this row, with a trace, ends in a later one.
+pub(super) fn opens_column(row: &[u8]) -> bool {
+    let Ok(row) = str::from_utf8(row) else { return false };
+    let starts = row.match_indices('"').filter(|(at, _)| row[..*at].chars().last().is_none_or(|last| SEPARATORS.contains(&last)));
+    let mut end = 0;
+    for (at, _) in starts {
+        if at < end {
+            continue;
+        }
+        match csv_end(&row[at + 1..]) {
+            Some(len) => end = at + 1 + len + 1,
+            None => {
+                let text = row[at + 1..].trim();
+                return text == "{" || super::super::around::text_name(text.as_bytes()) == Some(0) || text.contains("\"\"");
+            }
+        }
+    }
+    false
+}
+
+/// Whether the quotes of a column that goes on are doubled in this line, and whether it ends here.
+pub(super) fn goes_on_column(line: &[u8]) -> Option<bool> {
+    let line = str::from_utf8(line).ok()?;
+    match csv_end(line) {
+        None => Some(false),
+        Some(end) => {
+            matches!(line[end + 1..].chars().next(), None | Some(',' | ';' | '\t' | '\r' | '\n')).then_some(true)
+        }
+    }
 }
