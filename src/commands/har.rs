@@ -66,7 +66,7 @@ pub(super) fn many_files(
     progress: &Progress,
 ) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
-    let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har");
+    let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har", settings.verbosity);
     if let Some(input) = overwritten(inputs, directory, &outputs) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }

@@ -33,6 +33,9 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
     let mut damaged = !unreadable.is_empty();
     let mut read = 0;
     let mut written = Ok(());
+    // One command merges all traces of an archive on standard input, because none of them can be read by its own name.
+    let mut merged = Hints::default();
+    let mut any_merged = false;
     unreadable.iter().for_each(|error| print_error(error));
     for input in &inputs {
         let options = settings::input_options(&args.inspect.from, args.inspect.limits)?;
@@ -43,16 +46,21 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
         };
         let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut hints = Hints::default();
+        let is_merged = input.is_from_stdin() && !input.is_stdin();
         let result = inspect::read(input, options, timeline, |item| match item {
             Item::Finding(finding) => reporter.finding(input.path(), finding),
             Item::Connection(summary, endpoints, timelines) => {
                 hints.add(summary, endpoints, TcpMode::Full);
+                if is_merged {
+                    merged.add(summary, endpoints, TcpMode::Full);
+                }
                 if written.is_ok() {
                     written = write_connection(&mut out, args.inspect.json, summary, endpoints, timelines);
                 }
             }
             Item::End(timelines) => {
-                if written.is_ok() && !args.inspect.json && timelines.connections() > 0 {
+                any_merged |= is_merged && timelines.connections() > 0;
+                if written.is_ok() && !args.inspect.json && timelines.connections() > 0 && !is_merged {
                     let command = pipe_command(input.path(), &hints);
                     written = writeln!(out, "  open: {}", report::for_terminal(&command));
                 }
@@ -77,6 +85,9 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
         if written.is_err() {
             break;
         }
+    }
+    if written.is_ok() && any_merged && !args.inspect.json {
+        written = writeln!(out, "open: {}", report::for_terminal(&pipe_command(Path::new("-"), &merged)));
     }
     written.and_then(|()| out.flush())?;
     super::count_passed_over(passed_over, settings::verbosity(args.inspect.verbosity));
@@ -159,8 +170,6 @@ pub(super) fn open_command(capture: &Path, hints: &Hints) -> String {
 
 /// The command that shows a trace dissected. It needs no capture file in between unless tshark must read it twice.
 fn pipe_command(trace: &Path, hints: &Hints) -> String {
-    // A member of an archive that came on standard input has no name by which it could be read again.
-    let trace = if trace.as_os_str().as_encoded_bytes().starts_with(b"-:") { Path::new("-") } else { trace };
     let (capture, then) = if hints.reads_twice() { ("capture.pcapng", "&&") } else { ("-", "|") };
     format!("tap2pcap {} {capture} {then} {}", quoted(trace), open_command(Path::new(capture), hints))
 }

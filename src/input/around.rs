@@ -34,9 +34,10 @@ const KEYS: [&[u8]; 8] = [
     b"socketStreamedTraceSegment",
 ];
 
-/// Whether `byte` is in no text. Text may be in any superset of ASCII, and hold what a terminal acts on.
+/// Whether `byte` is in no text. Text may be in any superset of ASCII, and hold what a terminal acts on, or the record
+/// separator of RFC 7464.
 pub(super) fn is_binary(byte: u8) -> bool {
-    matches!(byte, 0..=6 | 0x10..=0x1a | 0x1c..=0x1f | 0x7f)
+    matches!(byte, 0..=6 | 0x10..=0x1a | 0x1c..=0x1d | 0x1f | 0x7f)
 }
 
 /// Where the first byte is that is in no text.
@@ -204,13 +205,13 @@ impl Search {
             return None;
         }
         let mut rest = after;
-        for wanted in [&b"\n"[..], b" "] {
+        for wanted in [&b"\n"[..], b" \t"] {
             let blank = rest.iter().take_while(|byte| wanted == b"\n" && matches!(byte, b' ' | b'\r')).count();
             rest = &rest[blank..];
             match rest.first() {
                 None if at_end => return None,
                 None => return Some(None),
-                Some(byte) if wanted != [*byte] => return None,
+                Some(byte) if !wanted.contains(byte) => return None,
                 Some(_) => rest = &rest[1..],
             }
         }
@@ -261,6 +262,11 @@ pub(super) fn is_member(line: &[u8]) -> bool {
     member.and_then(|key| Some(&key[..memchr(b'"', key)?])).is_some_and(|key| KEYS.contains(&key))
 }
 
+/// Whether the name is a key that holds a trace.
+pub(super) fn is_key(name: &[u8]) -> bool {
+    KEYS.contains(&name)
+}
+
 /// Whether the name of a trace is in the text as a key.
 pub(super) fn holds_name(text: &[u8]) -> bool {
     names_before(text, b"\"")
@@ -268,7 +274,8 @@ pub(super) fn holds_name(text: &[u8]) -> bool {
 
 /// Whether the name of a trace is in a string of an object, as a key or as a field of the text format.
 pub(super) fn holds_quoted_name(object: &[u8]) -> bool {
-    names_before(object, b"\\\"") || names_before(object, b" {") || names_before(object, b"{")
+    // Each string around it has doubled the backslashes.
+    names_before(object, b"\\") || names_before(object, b" {") || names_before(object, b"{")
 }
 
 /// Whether a trace seems to begin in the text, which may be a quotation of one.

@@ -63,6 +63,9 @@ impl Decode for BinaryDecoder {
                 WireFault::Overlong { len, .. } => len <= MAX_LEN,
                 _ => false,
             };
+            if incomplete && at_end && is_line_break(&window[start..]) {
+                return Step::Skipped { start, end: window.len() };
+            }
             if incomplete && !at_end {
                 let end = match (&error.reason, head(window, start)) {
                     (WireFault::Overlong { .. }, Ok(field)) if field.tag.wire_type == wire::LEN => {
@@ -134,6 +137,11 @@ fn head(window: &[u8], start: usize) -> Result<TopLevelField, Box<WireError>> {
     let tag = scan.tag()?;
     let len = if tag.wire_type == wire::LEN { scan.varint()? } else { 0 };
     Ok(TopLevelField { tag, body: scan.position(), len })
+}
+
+/// Whether the rest of a source is what a shell or an editor adds to it.
+pub(super) fn is_line_break(rest: &[u8]) -> bool {
+    matches!(rest, b"\n" | b"\r\n")
 }
 
 /// How many zeros `bytes` begins with. A preallocated file and a datagram of fixed size are padded with them.

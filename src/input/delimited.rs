@@ -1,7 +1,7 @@
 //! PROTO_BINARY_LENGTH_DELIMITED: each `TraceWrapper` after its length as a varint.
 
 use super::{
-    binary::{Frame, cut_off, frame, too_long, undecodable, zeros},
+    binary::{Frame, cut_off, frame, is_line_break, too_long, undecodable, zeros},
     decode::{Decode, Fault, Step},
     wire::{self, Scanner},
 };
@@ -31,6 +31,10 @@ impl Decode for DelimitedDecoder {
                 len if len == window.len() && !at_end => return Step::NeedMore { skip: 0, wanted: PADDING },
                 _ => {}
             }
+        }
+        // A length of ten or thirteen that nothing follows.
+        if at_end && is_line_break(window) {
+            return Step::Skipped { start: 0, end: window.len() };
         }
         let mut scan = Scanner::new(window, 0, window.len(), false);
         let len = match scan.varint() {

@@ -243,7 +243,8 @@ fn starts_json(head: &[u8]) -> bool {
     }
 }
 
-/// Comments, then a field name before a message or a value.
+/// Comments, then a field name before a message or a value. In YAML a line may end with what says that its value is on
+/// the next ones.
 fn starts_text(head: &[u8]) -> bool {
     let mut rest = after_blanks(head);
     while let Some(comment) = rest.strip_prefix(b"#") {
@@ -251,5 +252,23 @@ fn starts_text(head: &[u8]) -> bool {
         rest = comment[line..].trim_ascii_start();
     }
     let name = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
-    name > 0 && rest[0].is_ascii_lowercase() && matches!(after_blanks(&rest[name..]), [b'{' | b'<' | b':', ..])
+    let begins =
+        name > 0 && rest[0].is_ascii_lowercase() && matches!(after_blanks(&rest[name..]), [b'{' | b'<' | b':', ..]);
+    begins && !is_yaml_key(rest)
+}
+
+/// Whether the text begins with lines of YAML, up to one whose value is on the next ones: `key:` or `key: |2-`.
+fn is_yaml_key(text: &[u8]) -> bool {
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let is_whole = line.ends_with(b"\n");
+        let line = line.trim_ascii_end();
+        let signs = line.iter().rev().take_while(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-')).count();
+        match line[..line.len() - signs] {
+            [.., b':'] if signs == 0 && is_whole => return true,
+            [.., b':', b' ', b'|' | b'>'] => return true,
+            [.., b'{' | b'<'] => return false,
+            _ => {}
+        }
+    }
+    false
 }

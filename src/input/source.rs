@@ -30,7 +30,7 @@ use super::{
     binary::BinaryDecoder,
     decode::{Decode, Fault, Step},
     delimited::DelimitedDecoder,
-    detect::{Detected, Encoding, FieldPath, recognise},
+    detect::{Detected, Encoding, FieldPath, Likeness, recognise},
     discover::{Content, Input},
     enveloped::EnvelopedDecoder,
     error::InputError,
@@ -120,6 +120,54 @@ pub struct Source {
     met: layers::Met,
     /// The member of an archive that it reads.
     member: Option<Arc<Member>>,
+}
+
+/// What a head has after lines of text.
+enum AfterText {
+    /// A binary trace, from this byte on.
+    Trace(usize, Encoding, Option<FieldPath>),
+    /// One that was damaged.
+    Damaged(Likeness),
+    /// More bytes will tell.
+    Unknown,
+    Nothing,
+}
+
+/// Whether the first bytes are printed, which those of no binary trace are.
+fn begins_with_words(head: &[u8]) -> bool {
+    head.get(..4).is_some_and(|start| start.iter().all(|byte| matches!(byte, b' '..=b'~')))
+}
+
+/// Looks for a binary trace after whole lines of text, as kubectl prints them on standard error. The trace may begin with
+/// a byte that is a line feed too, so each line may be the last one.
+fn after_text(head: &[u8], more: bool) -> AfterText {
+    /// The most lines before the trace.
+    const MOST: usize = 64;
+    let mut at = 0;
+    let mut any = false;
+    let mut told = AfterText::Nothing;
+    for line in head.split_inclusive(|byte| *byte == b'\n').take(MOST) {
+        if !line.ends_with(b"\n") || !around::is_text(line) || str::from_utf8(line).is_err() {
+            break;
+        }
+        at += line.len();
+        any |= !line.trim_ascii().is_empty();
+        if !any || begins_with_words(&head[at..]) {
+            continue;
+        }
+        match recognise(&head[at..], Path::new(""), more) {
+            Some(Detected::Trace(encoding @ (Encoding::Binary | Encoding::Delimited))) => {
+                return AfterText::Trace(at, encoding, None);
+            }
+            Some(Detected::Enveloped { encoding, path }) => return AfterText::Trace(at, encoding, Some(path)),
+            Some(Detected::Other(damage @ (Likeness::TerminalDamage | Likeness::Utf8Damage))) => {
+                told = AfterText::Damaged(damage);
+            }
+            Some(_) => {}
+            None => return AfterText::Unknown,
+        }
+    }
+    told
 }
 
 /// A source whose layers were taken off, before its messages are read.
@@ -338,11 +386,27 @@ impl Source {
             looked = bytes.len();
             // The answer must not depend on how many bytes a read returns.
             let head = &bytes[..bytes.len().min(HEAD)];
-            let refused = match recognise(head, &self.path, !self.window.at_end() && head.len() < HEAD) {
-                Some(Detected::Trace(encoding)) => return Ok((encoding, None)),
-                Some(Detected::Enveloped { encoding, path }) => return Ok((encoding, Some(path))),
-                Some(Detected::Other(looks_like)) => Some(looks_like),
-                None => None,
+            let more = !self.window.at_end() && head.len() < HEAD;
+            let recognised = recognise(head, &self.path, more);
+            let mut is_trace = matches!(recognised, Some(Detected::Trace(_) | Detected::Enveloped { .. }));
+            let mut damage = None;
+            // Letters of a text may be taken for the lengths of damaged messages.
+            if is_trace && begins_with_words(head) || recognised.is_some() && !is_trace && !around::is_text(head) {
+                match after_text(head, more) {
+                    AfterText::Trace(at, encoding, path) => {
+                        self.skip_text(at);
+                        return Ok((encoding, path));
+                    }
+                    AfterText::Unknown => continue,
+                    AfterText::Damaged(found) => (is_trace, damage) = (false, Some(found)),
+                    AfterText::Nothing => {}
+                }
+            }
+            let refused = match recognised {
+                Some(Detected::Trace(encoding)) if is_trace => return Ok((encoding, None)),
+                Some(Detected::Enveloped { encoding, path }) if is_trace => return Ok((encoding, Some(path))),
+                Some(Detected::Other(looks_like)) => Some(damage.unwrap_or(looks_like)),
+                _ => damage,
             };
             if let Some(search) = search.as_mut().filter(|_| around::is_text(head)) {
                 loop {

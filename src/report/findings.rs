@@ -48,6 +48,9 @@ fn fact(fact: &Fact) -> String {
         }
         Fact::TextAround { bytes, first, names_trace } => {
             let text = count(*bytes, "byte");
+            if first.is_empty() {
+                return format!("{text} of white space after the messages skipped");
+            }
             let names =
                 if *names_trace { "; it holds the name of a trace in quotes or code, which is not read" } else { "" };
             format!("{text} of text around the messages skipped; its first line is \"{first}\"{names}")

@@ -54,6 +54,16 @@ pub(super) fn matches(head: &[u8]) -> Match {
     Match::No
 }
 
+/// Whether heads say that the body is DEFLATE. RFC 9110, section 8.4.1.2, wants it in a zlib stream, and notes that some
+/// servers leave that out.
+pub(super) fn says_deflate(heads: &[u8]) -> bool {
+    heads.split(|byte| *byte == b'\n').any(|line| {
+        let line = line.strip_prefix(b"< ").unwrap_or(line).to_ascii_lowercase();
+        let codings = line.strip_prefix(b"content-encoding:");
+        codings.is_some_and(|codings| codings.trim_ascii() == b"deflate")
+    })
+}
+
 /// How the lines begin that `curl -v` prints beside the heads. No JSON begins with the last two.
 const NOTES: [&[u8]; 5] = [b"* ", b"> ", b"< ", b"{ [", b"} ["];
 

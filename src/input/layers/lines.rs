@@ -15,11 +15,12 @@ use std::{
     io::{self, Read},
 };
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memchr2, memchr2_iter, memmem};
 
 use super::{
-    Failed, Layer, Match,
+    Failed, Layer, Match, Rewound,
     depth::Depth,
+    envelope::Envelope,
     log_record::{self, Content},
     met::Met,
     prefix::Prefix,
@@ -49,7 +50,7 @@ const MOST_WAITING: usize = 64;
 const MOST_WAITING_BYTES: usize = 256 * 1024;
 
 /// How many times lines are looked through.
-pub(super) const STAGES: usize = 3;
+pub(super) const STAGES: usize = 4;
 
 /// How many bytes show that a head is text. A binary trace has a byte among them that no text has.
 const ENOUGH: usize = 64;
@@ -68,12 +69,12 @@ pub(super) fn matches(head: &[u8], at_end: bool) -> Match {
 }
 
 /// How the lines of a trace are recognised.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum View {
     /// They begin with a prefix.
     Prefix(Prefix),
-    /// They are strings in JSON of this writer.
-    Json(u64),
+    /// They are strings in records of this writer. The flag says that their key is that of a line.
+    Record(u64, bool),
     /// They are lines of this stream.
     Cri(u64),
 }
@@ -125,7 +126,10 @@ impl<'a> Records<'a> {
 
     fn contents(&mut self) -> &[Content] {
         let line = self.line;
-        self.contents.get_or_insert_with(|| json_of(line).map(log_record::of_json).unwrap_or_default())
+        self.contents.get_or_insert_with(|| match json_of(line).map(log_record::of_json) {
+            Some(contents) if !contents.is_empty() => contents,
+            _ => log_record::of_fields(line).unwrap_or_default(),
+        })
     }
 }
 
@@ -133,7 +137,7 @@ impl View {
     fn layer(&self) -> Layer {
         match self {
             Self::Prefix(_) => Layer::LinePrefix,
-            Self::Json(_) | Self::Cri(_) => Layer::LogRecords,
+            Self::Record(..) | Self::Cri(_) => Layer::LogRecords,
         }
     }
 
@@ -145,7 +149,7 @@ impl View {
                 let (at, of, is_partial) = log_record::of_cri(line)?;
                 (of == *stream).then_some(Held::Text(cri_text(&line[at..], is_partial), is_partial))
             }
-            Self::Json(writer) => {
+            Self::Record(writer, _) => {
                 let content = records.contents().iter().find(|content| content.writer == *writer)?;
                 Some(Held::Text(&content.text, content.is_partial))
             }
@@ -200,8 +204,14 @@ enum Plain {
     Open(Depth, bool),
     /// An object whose lines are kept, because one of its strings may be a trace.
     Object(Depth, Vec<u8>),
+    /// A row of CSV with a column of several lines. The number counts those after the first one.
+    Column(Vec<u8>, usize),
     /// A line that is too long is passed on.
     Line,
+    /// A line of an open trace that is too long is left out. What is left of the trace is damaged, and must end.
+    Dropped,
+    /// This is no text, and all of it is passed on.
+    Binary,
 }
 
 pub(super) struct Lines {
@@ -223,6 +233,10 @@ pub(super) struct Lines {
     /// Lines that may be the first one of a trace, and those after them.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// There was a trace, or a record.
+    any: bool,
+    /// Where lines are that are records too. All of those are taken out, for the next look.
+    nested: Vec<View>,
     /// What follows the first trace.
     later: Vec<u8>,
 }
@@ -258,6 +272,8 @@ impl Lines {
             traces: Vec::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            any: false,
+            nested: Vec::new(),
             later: Vec::new(),
         }
     }
@@ -291,6 +307,7 @@ impl Lines {
             self.finish();
             self.ended = true;
         } else if self.raw.len() - self.at > MOST_LINE {
+            let is_of_trace = !self.traces.is_empty();
             self.give_up();
             // The line is long, so that it is handed on without a copy.
             let mut line = std::mem::take(&mut self.raw);
@@ -301,7 +318,7 @@ impl Lines {
                 self.out.append(&mut line);
             }
             (self.at, self.looked) = (0, 0);
-            self.plain = Plain::Line;
+            self.plain = if is_of_trace { Plain::Dropped } else { Plain::Line };
         }
         Ok(())
     }
@@ -335,7 +352,20 @@ impl Lines {
                     self.at += end;
                     continue;
                 }
-                Plain::No | Plain::Object(..) => {}
+                Plain::Dropped => {
+                    let end = memchr(b'\n', rest);
+                    if end.is_some() {
+                        self.plain = Plain::No;
+                    }
+                    self.at += end.map_or(rest.len(), |at| at + 1);
+                    continue;
+                }
+                Plain::Binary => {
+                    self.out.extend_from_slice(rest);
+                    self.at = raw.len();
+                    return;
+                }
+                Plain::No | Plain::Object(..) | Plain::Column(..) => {}
             }
             // A trace with nothing around its lines does not wait for their ends.
             if matches!(self.plain, Plain::No) && self.traces.is_empty() && self.opens_plain(rest) {
@@ -378,14 +408,24 @@ impl Lines {
         };
         self.stop_waiting();
         self.looked = 0;
+        self.any = true;
         self.plain = Plain::Open(Depth::new(is_text), false);
         true
     }
 
     /// Handles a line, with its line break if it has one.
     fn line(&mut self, line: &[u8]) {
-        if let Plain::Object(..) = self.plain {
-            return self.object_line(line);
+        match self.plain {
+            Plain::Object(..) => return self.object_line(line),
+            Plain::Column(..) => return self.column_line(line),
+            _ => {}
+        }
+        if !self.any && self.traces.is_empty() && !around::is_text(line) {
+            // A binary trace after text must stay what it is.
+            self.stop_waiting();
+            self.out.extend_from_slice(line);
+            self.plain = Plain::Binary;
+            return;
         }
         // A record is parsed once, for all that look at it.
         let mut records = Records::new(line);
@@ -456,7 +496,7 @@ impl Lines {
 
     /// Passes on everything that waits.
     fn give_up(&mut self) {
-        if let Plain::Object(_, lines) = &mut self.plain {
+        if let Plain::Object(_, lines) | Plain::Column(lines, _) = &mut self.plain {
             let lines = std::mem::take(lines);
             self.plain = Plain::No;
             self.text(&lines);
@@ -531,7 +571,9 @@ impl Lines {
                 let mut first_records = Records::new(&first.line);
                 let Some(begins) = view_of.held(&first.line, &mut first_records) else { continue };
                 let may_be_part = !matches!(view_of, View::Prefix(_));
-                if !goes_on(begins.inside(&first.line), held.inside(line), *is_text, may_be_part) {
+                let (begins, held) = (begins.inside(&first.line), held.inside(line));
+                let is_weak = matches!(view_of, View::Record(_, false)) && !*is_text && !around::holds_name(held);
+                if is_weak || !goes_on(begins, held, *is_text, may_be_part) {
                     // The first line was text. This one may be the first of a trace.
                     first.views.remove(view);
                     self.pass_on_text();
@@ -568,7 +610,7 @@ impl Lines {
         let trimmed = last.line.trim_ascii_end();
         let is_text = around::text_name(trimmed).is_some();
         let goes_on = match trimmed {
-            [.., b'{'] if is_text => line.starts_with(b" ") && goes_on(b"{", line, true, false),
+            [.., b'{'] if is_text => matches!(line, [b' ' | b'\t', ..]) && goes_on(b"{", line, true, false),
             [.., b'{'] => around::is_member(line),
             _ => false,
         };
@@ -600,23 +642,58 @@ impl Lines {
             let text = cri_text(&line[at..], is_partial);
             return self.record(line, [(View::Cri(stream), text, is_partial)].into_iter());
         }
-        if json_of(line).is_some_and(may_hold) {
-            let contents = records.contents();
-            let contents = contents.iter().map(|it| (View::Json(it.writer), it.text.as_slice(), it.is_partial));
-            return self.record(line, contents);
+        if json_of(line).is_some_and(|json| self.has_nested() || may_hold(json)) && self.json_record(line, records) {
+            return true;
+        }
+        if may_hold_in_fields(line) && self.json_record(line, records) {
+            return true;
+        }
+        if self.traces.is_empty() && log_record::opens_column(line) {
+            self.plain = Plain::Column(line.to_vec(), 0);
+            return true;
+        }
+        if self.traces.is_empty() && self.envelope(line) {
+            return true;
         }
         if let Some(start) = around::opening_in(line).filter(|start| line[..*start].trim_ascii() != b"") {
             return self.one_line(line, start);
         }
         let trimmed = line.trim_ascii_end();
+        if opens_json(trimmed) {
+            return self.object(line);
+        }
         let Some((b'{' | b'[', before)) = trimmed.split_last() else { return false };
         let name = around::text_name(trimmed);
         let before = name.map_or(before, |start| &trimmed[..start]);
         if before.trim_ascii().is_empty() {
-            return name.is_none() && self.object(line);
+            return false;
         }
         let Some(prefix) = Prefix::of(before) else { return false };
         self.wait(line, vec![(View::Prefix(prefix), name.is_some())]);
+        true
+    }
+
+    /// Whether an object that holds a trace somewhere is at the end of the line, after other text.
+    fn envelope(&mut self, line: &[u8]) -> bool {
+        let Some(object) = json_of(line).filter(|object| object.starts_with(b"{") && around::holds_name(object)) else {
+            return false;
+        };
+        let start = line.trim_ascii_end().len() - object.len();
+        if around::opening(object).is_some() || Prefix::of(&line[..start]).is_none_or(|prefix| !prefix.is_of_log()) {
+            return false;
+        }
+        let mut envelope = Envelope::new(Rewound::new(object.to_vec(), Box::new(io::empty())), self.met.clone());
+        let mut inside = Vec::new();
+        if envelope.read_to_end(&mut inside).is_err() || inside.trim_ascii().is_empty() {
+            return false;
+        }
+        self.any = true;
+        self.met.line(Layer::LogRecords);
+        self.stop_waiting();
+        let mut blanked = vec![b' '; start];
+        blanked.append(&mut inside);
+        blanked.extend_from_slice(&line[start + object.len()..]);
+        self.text(&blanked);
         true
     }
 
@@ -641,19 +718,40 @@ impl Lines {
         true
     }
 
+    fn has_nested(&self) -> bool {
+        self.nested.iter().any(|view| matches!(view, View::Record(..)))
+    }
+
+    /// Whether a record in JSON holds the beginning of a trace, or a whole one.
+    fn json_record(&mut self, line: &[u8], records: &mut Records<'_>) -> bool {
+        let contents = records.contents().iter();
+        let contents = contents.map(|it| (View::Record(it.writer, it.is_known), it.text.as_slice(), it.is_partial));
+        self.record(line, contents)
+    }
+
     /// Whether records hold the beginning of a trace, or a whole one.
     fn record<'a>(&mut self, line: &[u8], contents: impl Iterator<Item = (View, &'a [u8], bool)>) -> bool {
         let mut views = Vec::new();
         let mut any = false;
         for (view, text, is_partial) in contents {
             let trimmed = text.trim_ascii();
-            if !may_hold(text) && around::opening_in(text).is_none() {
+            let is_json = matches!(trimmed, [b'{' | b'[' | b'"', ..]);
+            let is_nested = is_json && self.nested.contains(&view);
+            if !is_nested && matches!(view, View::Record(_, false)) && !begins_trace(text) {
+                continue;
+            }
+            let is_record = may_hold(text);
+            if !is_nested && !is_record && around::opening_in(text).is_none() {
                 if matches!(trimmed, [.., b'{' | b'[']) && !is_partial && views.len() < MOST_VIEWS {
                     views.push((view, around::text_name(trimmed).is_some()));
                 }
                 continue;
             }
             any = true;
+            if is_record && is_json && !is_nested && self.nested.len() < MOST_VIEWS {
+                self.nested.push(view.clone());
+            }
+            self.any = true;
             self.met.line(view.layer());
             self.stop_waiting();
             let mut trace = Trace::new(view, matches!(around::opening(trimmed), Some(Opening::Text)));
@@ -679,42 +777,80 @@ impl Lines {
         if self.traces.len() == MOST_TRACES {
             self.end(0);
         }
+        self.any = true;
         self.traces.push(trace);
         self.traces.len() - 1
     }
 
-    /// Begins to keep the lines of an object that stands alone.
+    /// Begins to keep the lines of JSON that stands alone. While a trace is open, only a record may go on with it.
     fn object(&mut self, line: &[u8]) -> bool {
-        if !self.traces.is_empty() {
+        if !self.traces.is_empty() && !self.traces.iter().any(|trace| matches!(trace.view, View::Record(..))) {
             return false;
         }
-        self.stop_waiting();
         let mut depth = Depth::new(false);
         depth.pass(line);
         self.plain = Plain::Object(depth, line.to_vec());
         true
     }
 
+    /// Goes on with a row of CSV.
+    fn column_line(&mut self, line: &[u8]) {
+        let Plain::Column(lines, count) = &mut self.plain else { return };
+        let is_over = log_record::goes_on_column(line)
+            .filter(|is_over| *count > 0 || *is_over || has_doubled_quote(line) || matches!(line, [b' ' | b'\t', ..]));
+        lines.extend_from_slice(line);
+        *count += 1;
+        if is_over == Some(false) && lines.len() <= MOST_LINE {
+            return;
+        }
+        let lines = std::mem::take(lines);
+        self.plain = Plain::No;
+        let mut records = Records::new(&lines);
+        if is_over == Some(true) && self.json_record(&lines, &mut records) {
+            return;
+        }
+        // It was something else, whose lines may begin a trace.
+        if is_over.is_none() && lines.len() <= MOST_WAITING_BYTES {
+            for (index, line) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
+                if index == 0 { self.wait(line, Vec::new()) } else { self.line(line) }
+            }
+        } else {
+            self.text(&lines);
+        }
+    }
+
     fn object_line(&mut self, line: &[u8]) {
         let Plain::Object(depth, lines) = &mut self.plain else { return };
+        // Nothing in an object indents less than this, so its end is missing.
+        if line.starts_with(b"{") && lines.starts_with(b"{") {
+            let lines = std::mem::take(lines);
+            self.plain = Plain::No;
+            self.wait(&lines, Vec::new());
+            return self.line(line);
+        }
         let end = pass_object(depth, line);
         let start = lines.len();
         lines.extend_from_slice(line);
-        let is_trace = around::is_member(&lines[start..]);
+        let is_trace = self.traces.is_empty() && around::is_member(&lines[start..]);
         if end.is_none() && !is_trace && lines.len() <= MOST_LINE {
             return;
         }
         let (depth, lines) = (*depth, std::mem::take(lines));
         self.plain = Plain::No;
-        if end.is_none() {
+        if end.is_none() && self.traces.is_empty() {
+            self.stop_waiting();
             self.out.extend_from_slice(&lines);
             self.plain = Plain::Open(depth, lines.ends_with(b"\n"));
             return;
         }
-        let contents = if !is_trace && may_hold(&lines) { log_record::of_json(&lines) } else { Vec::new() };
-        let contents = contents.iter().map(|it| (View::Json(it.writer), it.text.as_slice(), it.is_partial));
-        if !self.record(&lines, contents) {
-            self.text(&lines);
+        let mut records = Records::new(&lines);
+        let is_record = !is_trace
+            && end.is_some()
+            && (self.line_of_trace(&lines, &mut records)
+                || self.second_line(&lines, &mut records)
+                || (self.has_nested() || may_hold(&lines)) && self.json_record(&lines, &mut records));
+        if !is_record {
+            self.wait(&lines, Vec::new());
         }
     }
 }
@@ -772,22 +908,81 @@ fn cri_text(text: &[u8], is_partial: bool) -> &[u8] {
     text.strip_suffix(b"\r").unwrap_or(text)
 }
 
-/// The object that the line consists of, after a prefix.
+/// The JSON that the line consists of, or the object after a prefix.
 fn json_of(line: &[u8]) -> Option<&[u8]> {
-    let start = memmem::find(line, b"{\"").or_else(|| memmem::find(line, b"{ \""))?;
-    line.trim_ascii_end().ends_with(b"}").then_some(&line[start..])
+    let text = line.trim_ascii();
+    if matches!(text, [b'{', .., b'}'] | [b'[', .., b']'] | [b'"', .., b'"']) {
+        return Some(text);
+    }
+    let start = memmem::find(text, b"{\"").or_else(|| memmem::find(text, b"{ \""))?;
+    text.ends_with(b"}").then_some(&text[start..])
 }
 
-/// Whether a string in the object may be a trace, or a line that begins one.
-pub(super) fn may_hold(object: &[u8]) -> bool {
-    around::holds_quoted_name(object)
-        || memmem::find_iter(object, b"{\\n\"").next().is_some()
-        || memmem::find_iter(object, b"{\\r\\n\"").next().is_some()
-        || memmem::find_iter(object, b"[\\n\"").next().is_some()
-        || memmem::find_iter(object, b"{\"").any(|at| {
-            let after = object[at + 2..].trim_ascii_start();
-            matches!(after, [b',' | b'}', ..])
+/// Whether a line of fields may hold a trace, or a line that begins one.
+fn may_hold_in_fields(line: &[u8]) -> bool {
+    let brace = |at: usize| {
+        let after = line[at + 1..].strip_prefix(b"\"").unwrap_or(&line[at + 1..]);
+        at > 0
+            && matches!(line[at - 1], b'=' | b',' | b';' | b'\t' | b'"')
+            && matches!(after, [] | [b' ' | b'\r' | b'\n' | b',' | b';' | b'\t', ..])
+    };
+    may_hold(line) || memchr2_iter(b'{', b'[', line).any(brace) || has_doubled_quote(line) && around::holds_name(line)
+}
+
+fn has_doubled_quote(line: &[u8]) -> bool {
+    memmem::find(line, b"\"\"").is_some()
+}
+
+/// Whether JSON that is no trace begins with this line, and goes on.
+fn opens_json(line: &[u8]) -> bool {
+    let text = line.trim_ascii_start();
+    let braces = text.iter().take_while(|byte| matches!(byte, b'{' | b'[' | b' ')).count();
+    let is_json = matches!(text, [b'{' | b'[', ..]) && matches!(&text[braces..], [] | [b'"', ..]);
+    if !is_json || around::opening(text).is_some() {
+        return false;
+    }
+    let mut depth = Depth::new(false);
+    depth.pass(text).is_none() && depth.is_open() && !depth.in_string()
+}
+
+/// Whether a string whose key says nothing begins with a trace, or with its first line, or is JSON that may hold one.
+fn begins_trace(text: &[u8]) -> bool {
+    let trimmed = text.trim_ascii();
+    trimmed == b"{"
+        || matches!(trimmed, [b'{' | b'[' | b'"', ..]) && may_hold(trimmed)
+        || around::text_name(trimmed) == Some(0)
+        || around::opening_in(text).is_some_and(|start| {
+            let line = memchr::memrchr(b'\n', &text[..start]).map_or(0, |at| at + 1);
+            text[line..start].trim_ascii().is_empty()
         })
+}
+
+/// Whether a string in JSON may be a trace, or a line that begins one, however often it is quoted.
+pub(super) fn may_hold(json: &[u8]) -> bool {
+    around::holds_quoted_name(json)
+        || memchr2_iter(b'{', b'[', json).any(|at| ends_string(&json[at + 1..]))
+        || memmem::find(json, b"\"MESSAGE\"").is_some_and(|at| {
+            let after = json[at..].iter().skip(9).find(|byte| !matches!(byte, b' ' | b':'));
+            after == Some(&b'[')
+        })
+}
+
+/// Whether a string ends here, perhaps after line breaks. It may be in the string of another one.
+fn ends_string(rest: &[u8]) -> bool {
+    let backslashes = |rest: &[u8]| rest.iter().take_while(|byte| **byte == b'\\').count();
+    let mut rest = rest;
+    loop {
+        let len = backslashes(rest);
+        match &rest[len..] {
+            [b'n' | b'r', after @ ..] if len > 0 => rest = after,
+            [b'"', after @ ..] => {
+                let after = after.trim_ascii_start();
+                let after = &after[backslashes(after)..];
+                return matches!(after, [] | [b',' | b'}' | b']' | b'"', ..]);
+            }
+            _ => return false,
+        }
+    }
 }
 
 /// Whether a trace goes on with this line after `first`. Of a record, it `may_be_part` of a line.

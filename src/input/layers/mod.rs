@@ -5,13 +5,16 @@
 
 mod chunked;
 mod depth;
+mod entities;
 mod envelope;
+mod escapes;
 mod grpc;
 mod http_response;
 mod lines;
 mod log_record;
 mod met;
 mod packed;
+mod pieces;
 mod prefix;
 #[cfg(test)]
 mod tests;
@@ -32,7 +35,8 @@ use std::{
 use clap::ValueEnum;
 
 pub(super) use self::met::Met;
-use super::InputError;
+use self::{pieces::Pieces, prefix::escape_len};
+use super::{InputError, around};
 
 /// How many layers are taken off. Nobody stacks more by accident, and a bomb of layers must end.
 pub const MAX_LAYERS: usize = 6;
@@ -78,6 +82,9 @@ pub enum Layer {
     LinePrefix,
     /// The lines of a log, each in an object or another record.
     LogRecords,
+    /// zlib (RFC 1950), or DEFLATE (RFC 1951) alone in an HTTP response that says so.
+    #[value(alias = "deflate")]
+    Zlib,
 }
 
 impl Layer {
@@ -95,6 +102,7 @@ impl Layer {
             Self::JsonEnvelope => "json-envelope",
             Self::LinePrefix => "line-prefix",
             Self::LogRecords => "log-records",
+            Self::Zlib => "zlib",
         }
     }
 }
@@ -154,13 +162,21 @@ impl Match {
 
 impl Layer {
     /// The layers that a head shows. The others are taken off where they are met.
-    const ALL: [Self; 7] =
-        [Self::Gzip, Self::Zstandard, Self::HttpResponse, Self::Chunked, Self::Utf16, Self::Grpc, Self::JsonEnvelope];
+    const ALL: [Self; 8] = [
+        Self::Gzip,
+        Self::Zstandard,
+        Self::HttpResponse,
+        Self::Chunked,
+        Self::Utf16,
+        Self::Grpc,
+        Self::JsonEnvelope,
+        Self::Zlib,
+    ];
 
     fn matches(self, head: &[u8]) -> Match {
         match self {
             Self::Gzip => Match::of_magic(head, packed::GZIP),
-            Self::Zstandard => Match::of_magic(head, packed::ZSTANDARD),
+            Self::Zstandard => packed::is_zstandard(head),
             Self::HttpResponse => http_response::matches(head),
             Self::Chunked => chunked::matches(head),
             Self::Utf16 => utf16::matches(head),
@@ -168,6 +184,7 @@ impl Layer {
             Self::ProtobufEnvelope | Self::LinePrefix | Self::LogRecords => Match::No,
             Self::Grpc => grpc::matches(head),
             Self::JsonEnvelope => envelope::matches(head),
+            Self::Zlib => packed::is_zlib(head),
         }
     }
 
@@ -182,13 +199,14 @@ impl Layer {
             | Self::Grpc
             | Self::JsonEnvelope
             | Self::LinePrefix
-            | Self::LogRecords => false,
+            | Self::LogRecords
+            | Self::Zlib => false,
         }
     }
 
     /// Whether what is inside may be much longer.
     fn packs(self) -> bool {
-        matches!(self, Self::Gzip | Self::Zstandard)
+        matches!(self, Self::Gzip | Self::Zstandard | Self::Zlib)
     }
 
     /// Reads what the layer holds. `skip` bytes of the head were left out already.
@@ -202,6 +220,7 @@ impl Layer {
             Self::ProtobufEnvelope | Self::LinePrefix | Self::LogRecords => Box::new(inside),
             Self::Grpc => Box::new(grpc::Grpc::new(inside)),
             Self::JsonEnvelope => Box::new(envelope::Envelope::new(inside, Met::default())),
+            Self::Zlib => packed::zlib(inside, false),
         })
     }
 }
@@ -243,6 +262,8 @@ pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>
     let mut layers = Vec::new();
     let met = Met::default();
     let mut in_lines = false;
+    // A response has said that its body is DEFLATE, of which nothing else shows the beginning.
+    let mut may_be_raw = false;
     let mut asked = asked.iter();
     loop {
         let (mut head, mut late) = (Vec::new(), None);
@@ -255,12 +276,29 @@ pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>
         if late.is_some() {
             reader = Box::new(Failed(late));
         }
-        let (layer, skip) = match (found.map_err(Refused::Read)?, asked) {
+        let found = found.map_err(Refused::Read)?;
+        let is_raw = may_be_raw
+            && matches!(found, Found::Text | Found::Nothing)
+            && layers.len() < MAX_LAYERS
+            && matches!(asked, None | Some(Layer::Zlib))
+            && !around::is_text(&head)
+            && packed::inflates(&head, false) != Match::No;
+        if is_raw {
+            reader = packed::zlib(Rewound::new(head, reader), true);
+            reader = Box::new(Bounded { inside: reader, packed: Arc::clone(count), unpacked: 0 });
+            layers.push(Layer::Zlib);
+            may_be_raw = false;
+            continue;
+        }
+        let (layer, skip) = match (found, asked) {
             (Found::Layer(layer, skip), _) if layers.len() < MAX_LAYERS => (layer, skip),
             (Found::Text, _) => {
+                reader = Box::new(Rewound::new(std::mem::take(&mut head), reader));
+                if !in_lines {
+                    reader = Box::new(entities::Entities::new(Box::new(escapes::Escapes::new(reader))));
+                }
                 // A record may hold another one, as that of a container does, and its lines may have a prefix.
                 for _ in 0..if in_lines { 0 } else { lines::STAGES } {
-                    reader = Box::new(Rewound::new(std::mem::take(&mut head), reader));
                     reader = Box::new(lines::Lines::new(reader, met.clone()));
                 }
                 in_lines = true;
@@ -284,6 +322,11 @@ pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>
             };
             return Ok(TakenOff { inside, layers, met });
         }
+        may_be_raw = match layer {
+            Layer::HttpResponse => http_response::says_deflate(&head[..skip]),
+            Layer::Chunked => may_be_raw,
+            _ => false,
+        };
         reader = layer.read_through(Rewound { head, at: skip, rest: reader }).map_err(Refused::Read)?;
         if layer.packs() {
             reader = Box::new(Bounded { inside: reader, packed: Arc::clone(count), unpacked: 0 });

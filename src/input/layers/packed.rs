@@ -1,16 +1,116 @@
-//! gzip and Zstandard.
+//! gzip, zlib and Zstandard.
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use flate2::bufread::GzDecoder;
+use flate2::{
+    Decompress, FlushDecompress,
+    bufread::{DeflateDecoder, GzDecoder, ZlibDecoder},
+};
 
-use super::Rewound;
+use super::{MAX_HEAD, Match, Rewound};
 
 /// RFC 1952, section 2.3.1.
 pub(super) const GZIP: &[u8] = b"\x1f\x8b";
 
 /// RFC 8878, section 3.1.1.
 pub(super) const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
+
+/// A skippable frame of Zstandard, but for its first byte, which is 0x50 to 0x5f (RFC 8878, section 3.1.2).
+const SKIPPABLE: &[u8] = b"\x2a\x4d\x18";
+
+/// Whether `head` begins with a Zstandard frame, perhaps after skippable ones, as `pzstd` writes them.
+pub(super) fn is_zstandard(head: &[u8]) -> Match {
+    let mut at = 0;
+    loop {
+        let frame = head.get(at..).unwrap_or_default();
+        if frame.len() < 4 {
+            let begins = frame.first().is_none_or(|first| (0x50..=0x5f).contains(first))
+                && SKIPPABLE.starts_with(frame.get(1..).unwrap_or_default());
+            let may_begin = at < MAX_HEAD && (begins || ZSTANDARD.starts_with(frame));
+            return if may_begin { Match::Unknown } else { Match::No };
+        }
+        if frame.starts_with(ZSTANDARD) {
+            return Match::Yes { skip: 0 };
+        }
+        if !(0x50..=0x5f).contains(&frame[0]) || frame[1..4] != *SKIPPABLE {
+            return Match::No;
+        }
+        let Some(size) = frame.get(4..8) else { return Match::Unknown };
+        let size = size.iter().rev().fold(0, |size, byte| size << 8 | usize::from(*byte));
+        at += 8 + size;
+    }
+}
+
+/// Whether `head` begins with a zlib stream (RFC 1950). Its two bytes may be text, so what follows them must be DEFLATE.
+pub(super) fn is_zlib(head: &[u8]) -> Match {
+    // The window is that of 32 KiB in practice, and a dictionary would have to be known.
+    match head {
+        [] | [0x78] => Match::Unknown,
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => inflates(head, true),
+        _ => Match::No,
+    }
+}
+
+/// How many bytes of DEFLATE show that it is that, if they unpack to nothing yet.
+const ENOUGH: usize = 512;
+
+/// Whether `head` begins with DEFLATE (RFC 1951), in a zlib stream or without.
+pub(super) fn inflates(head: &[u8], in_zlib: bool) -> Match {
+    let mut unpacked = [0; 64];
+    let mut state = Decompress::new(in_zlib);
+    match state.decompress(head, &mut unpacked, FlushDecompress::None) {
+        Ok(_) if state.total_out() > 0 || head.len() >= ENOUGH => Match::Yes { skip: 0 },
+        Ok(_) => Match::Unknown,
+        Err(_) => Match::No,
+    }
+}
+
+/// `is_raw` says that DEFLATE is not in a zlib stream, as some servers send it.
+pub(super) fn zlib(packed: Rewound, is_raw: bool) -> Box<dyn Read + Send> {
+    let packed = BufReader::new(packed);
+    let decoder =
+        if is_raw { Inflate::Raw(DeflateDecoder::new(packed)) } else { Inflate::Zlib(ZlibDecoder::new(packed)) };
+    Box::new(BufReader::with_capacity(PIECE, decoder))
+}
+
+/// One stream, which zeros or a line feed may follow.
+enum Inflate {
+    Zlib(ZlibDecoder<BufReader<Rewound>>),
+    Raw(DeflateDecoder<BufReader<Rewound>>),
+}
+
+impl Read for Inflate {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match self {
+            Self::Zlib(decoder) => decoder.read(buffer)?,
+            Self::Raw(decoder) => decoder.read(buffer)?,
+        };
+        if count > 0 || buffer.is_empty() {
+            return Ok(count);
+        }
+        let packed = match self {
+            Self::Zlib(decoder) => decoder.get_mut(),
+            Self::Raw(decoder) => decoder.get_mut(),
+        };
+        loop {
+            let bytes = match packed.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                bytes => bytes?,
+            };
+            match bytes.iter().position(|byte| !matches!(byte, 0 | b'\r' | b'\n')) {
+                None if bytes.is_empty() => return Ok(0),
+                None => {
+                    let len = bytes.len();
+                    packed.consume(len);
+                }
+                Some(_) => {
+                    let text = "what follows the zlib data is not zlib";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+            }
+        }
+    }
+}
 
 pub(super) fn gzip(packed: Rewound) -> Box<dyn Read + Send> {
     // A read of a few bytes makes the decoder take all input there is, and its next read waits for more before it gives

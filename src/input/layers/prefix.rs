@@ -106,7 +106,7 @@ impl Prefix {
 }
 
 /// The length of a terminal's escape sequence for colours and the like.
-fn escape_len(bytes: &[u8]) -> Option<usize> {
+pub(super) fn escape_len(bytes: &[u8]) -> Option<usize> {
     let parameters = bytes.strip_prefix(b"\x1b[")?;
     let len = parameters.iter().take(32).take_while(|byte| matches!(byte, 0x20..=0x3f)).count();
     matches!(parameters.get(len)?, 0x40..=0x7e).then_some(len + 3)

@@ -96,7 +96,6 @@ fn what_is_beyond_the_limits_is_passed_on() {
         (0..MOST_TRACES + 9).map(|index| format!("{index}x | {{\n{index}x |  \"x\": {{\n")).collect(),
         (0..MOST_WAITING * 3).map(|index| format!("{index}x | {{\n")).collect(),
         format!("x | {{\n{}\n", "y".repeat(MOST_WAITING_BYTES + 1)),
-        format!("{open}a | {}\nend\n", "y".repeat(MOST_LINE + READ)),
         format!("{{\n \"a\": \"{}\"\n}}\n", "y".repeat(MOST_LINE + READ)),
     ];
     for text in texts {
@@ -106,6 +105,31 @@ fn what_is_beyond_the_limits_is_passed_on() {
         letters.sort_unstable();
         assert_eq!(letters[0], letters[1]);
     }
+}
+
+/// A long line of an open trace would make it as long as the line. Its rest is left out, and the trace is damaged.
+#[test]
+fn the_rest_of_a_long_line_in_an_open_trace_is_left_out() {
+    struct Long(u64, Vec<u8>);
+    impl Read for Long {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if let Some(left) = self.0.checked_sub(buffer.len() as u64) {
+                self.0 = left;
+                buffer.fill(b'y');
+                return Ok(buffer.len());
+            }
+            let count = (&*self.1).read(buffer)?;
+            self.1.drain(..count);
+            Ok(count)
+        }
+    }
+    let open = b"a | {\na |  \"x\": {\na |  \"".as_slice();
+    let long = open.chain(Long(512 << 20, b"\"\na |  }\nend\n".to_vec()));
+    let mut lines = Lines::new(Box::new(long), Met::default());
+    let mut out = Vec::new();
+    lines.read_to_end(&mut out).unwrap();
+    assert!((MOST_LINE..MOST_LINE + 4 * READ).contains(&out.len()), "{}", out.len());
+    assert!(out.ends_with(b"ya |  }\nend\n"), "{}", out[out.len() - 40..].escape_ascii());
 }
 
 #[test]
