@@ -301,9 +301,8 @@ impl Source {
         // The layer has seen a trace, however far into the source that is.
         let is_json = layers.last() == Some(&Layer::JsonEnvelope);
         let encoding = options.encoding.or(is_json.then_some(Encoding::Json));
-        let mut source = Self::searched(path, inside, SourceOptions { encoding, ..options }, far)?;
-        source.layers.splice(0..0, layers.into_iter().chain(met.layers()));
-        source.met = met;
+        let mut source = Self::searched(path, inside, met, SourceOptions { encoding, ..options }, far)?;
+        source.layers.splice(0..0, layers.into_iter().chain(source.met.layers()));
         source.window.count_packed(count);
         Ok(source)
     }
@@ -323,12 +322,13 @@ impl Source {
     /// # Errors
     /// As [`Source::open`].
     pub fn from_reader(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
-        Self::searched(path, reader, options, Far::ToTheEnd)
+        Self::searched(path, reader, layers::Met::default(), options, Far::ToTheEnd)
     }
 
     fn searched(
         path: &Path,
         reader: Box<dyn Read + Send>,
+        met: layers::Met,
         options: SourceOptions,
         far: Far,
     ) -> Result<Self, InputError> {
@@ -346,7 +346,7 @@ impl Source {
             next_index: 0,
             decoded: 0,
             layers: Vec::new(),
-            met: layers::Met::default(),
+            met,
             member: None,
         };
         let path;
@@ -402,7 +402,12 @@ impl Source {
                     AfterText::Nothing => {}
                 }
             }
+            // A string in a log may be an example of a trace.
+            let is_quoted = self.met.layers().next().is_some();
             let refused = match recognised {
+                Some(Detected::Trace(Encoding::Json | Encoding::Text)) if is_trace && is_quoted => {
+                    (!more).then_some(Likeness::EmptyTrace)
+                }
                 Some(Detected::Trace(encoding)) if is_trace => return Ok((encoding, None)),
                 Some(Detected::Enveloped { encoding, path }) if is_trace => return Ok((encoding, Some(path))),
                 Some(Detected::Other(looks_like)) => Some(damage.unwrap_or(looks_like)),

@@ -66,6 +66,8 @@ pub enum Likeness {
     EnvoyLog,
     /// An error message instead of a trace.
     ErrorMessage,
+    /// A trace in a record of a log, without anything in it.
+    EmptyTrace,
     /// JSON without a tap trace. Directories of traces hold such files too.
     OtherJson,
     /// JSON with a string that is a trace in base64.
@@ -117,7 +119,8 @@ impl Likeness {
     pub(in crate::input) fn is_other_json(self) -> bool {
         matches!(
             self,
-            Self::OtherJson
+            Self::EmptyTrace
+                | Self::OtherJson
                 | Self::JsonArray
                 | Self::Har
                 | Self::Packets(_)
@@ -193,6 +196,7 @@ impl fmt::Display for Likeness {
             Self::AccessLog => "it is an Envoy access log, which has no bytes of connections; tap the traffic instead",
             Self::EnvoyLog => "it is Envoy's own log; traces come from a tap",
             Self::ErrorMessage => "it is the text of an error message instead of a trace; read it, and tap again",
+            Self::EmptyTrace => "it has the name of a tap trace, but no address, event, header or body of one",
             Self::OtherJson => "it is JSON, but holds none of a tap trace's fields",
             Self::JsonWithBase64 => {
                 "it is JSON with a trace in base64; take that out first: jq -r .FIELD FILE | base64 -d"

@@ -216,7 +216,7 @@ impl Envelope {
             if self.skipped.bytes > 0 || !is_mark && !text.iter().copied().all(is_space) {
                 self.skipped.add(place, text);
             }
-        } else if matches!(self.state, State::String(_)) && names_trace(text) {
+        } else if matches!(self.state, State::String(_)) && text.starts_with(b"{") && names_trace(text) {
             let mut skipped = SkippedText::default();
             skipped.add(place, text);
             self.met.skipped(skipped);
