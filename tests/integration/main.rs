@@ -67,3 +67,4 @@ mod util;
 mod validate;
 mod wait;
 mod wire;
+mod wrappers;

@@ -30,36 +30,36 @@ fn testdata(name: &str) -> String {
 }
 
 /// Two HTTP traces as Envoy prints them, in one file.
-static PRETTY: LazyLock<String> = LazyLock::new(|| testdata("inputs/two_exchanges.json"));
+pub static PRETTY: LazyLock<String> = LazyLock::new(|| testdata("inputs/two_exchanges.json"));
 
 /// The same, one on each line.
-static LINES: LazyLock<String> = LazyLock::new(|| {
+pub static LINES: LazyLock<String> = LazyLock::new(|| {
     let values = serde_json::Deserializer::from_str(&PRETTY).into_iter::<serde_json::Value>();
     values.map(|value| format!("{}\n", value.unwrap())).collect()
 });
 
 /// Socket traces: streamed in JSON, streamed in text, buffered in text.
-static STREAMED: LazyLock<String> = LazyLock::new(|| testdata("tap/http1_str_JSON_BODY_AS_BYTES_15.json"));
-static TEXT: LazyLock<String> = LazyLock::new(|| testdata("tap/http1_str_PROTO_TEXT_19.pb_text"));
-static BUFFERED_TEXT: LazyLock<String> = LazyLock::new(|| testdata("tap/http1_buf_PROTO_TEXT_14.pb_text"));
+pub static STREAMED: LazyLock<String> = LazyLock::new(|| testdata("tap/http1_str_JSON_BODY_AS_BYTES_15.json"));
+pub static TEXT: LazyLock<String> = LazyLock::new(|| testdata("tap/http1_str_PROTO_TEXT_19.pb_text"));
+pub static BUFFERED_TEXT: LazyLock<String> = LazyLock::new(|| testdata("tap/http1_buf_PROTO_TEXT_14.pb_text"));
 
-fn all_traces() -> [&'static str; 5] {
+pub fn all_traces() -> [&'static str; 5] {
     [&PRETTY, &LINES, &STREAMED, &TEXT, &BUFFERED_TEXT]
 }
 
 /// A directory with the captures of plain traces, to compare others with.
-struct Judge {
-    dir: Dir,
+pub struct Judge {
+    pub dir: Dir,
     plain: Vec<(String, Vec<u8>)>,
 }
 
 impl Judge {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self { dir: Dir::new(name), plain: Vec::new() }
     }
 
     /// The capture of a file with these contents, the status of its conversion, and what was said.
-    fn capture(&self, bytes: &[u8]) -> (Vec<u8>, i32, String) {
+    pub fn capture(&self, bytes: &[u8]) -> (Vec<u8>, i32, String) {
         let own = self.dir.fresh();
         // The names of a trace and of its capture are in it.
         let (input, output) = (own.join("tap"), own.join("tap.pcap"));
@@ -70,7 +70,7 @@ impl Judge {
 
     /// Expects that a trace is read from `wrapped` as if it were plain, and whether text around it is told.
     #[track_caller]
-    fn expect_same(&mut self, what: &str, plain: &str, wrapped: &[u8], around: Option<bool>) {
+    pub fn expect_same(&mut self, what: &str, plain: &str, wrapped: &[u8], around: Option<bool>) {
         if !self.plain.iter().any(|(trace, _)| trace == plain) {
             let (capture, status, said) = self.capture(plain.as_bytes());
             assert_eq!(status, 0, "{said}");

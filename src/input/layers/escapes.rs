@@ -1,7 +1,6 @@
 //! What stands between the tokens of text: the colours of a terminal, and the separators of RFC 7464.
 //!
-//! `jq -C` and the like print colours into the middle of JSON, and `grep --color` into the middle of a word. Between
-//! tokens they become spaces, so that offsets stay; in a string or a word they are left out.
+//! jq and the like print colours into the middle of JSON, and grep into the middle of a word. Between tokens they become spaces, so that offsets stay; in a string or a word they are left out.
 
 use std::io::{self, Read};
 
@@ -22,6 +21,7 @@ const MOST: usize = 256;
 pub(super) struct Escapes {
     pieces: Pieces,
     state: State,
+    line: Line,
     in_string: bool,
     after_backslash: bool,
     /// The last byte that is no part of a sequence.
@@ -37,11 +37,20 @@ enum State {
     Binary,
 }
 
+/// What the line has so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Blank,
+    Json,
+    Other,
+}
+
 impl Escapes {
     pub(super) fn new(inside: Box<dyn Read + Send>) -> Self {
         Self {
             pieces: Pieces::new(inside),
             state: State::Looking,
+            line: Line::Blank,
             in_string: false,
             after_backslash: false,
             last: b'\n',
@@ -87,14 +96,22 @@ impl Escapes {
             }
             let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             let in_word = is_word(self.last) && next.is_some_and(|next| is_word(*next));
-            if self.in_string || in_word || matches!(self.last, b'{' | b'[') || matches!(next, Some(b'"' | b'{' | b'['))
-            {
+            let begins = self.line == Line::Blank && matches!(next, Some(b'"' | b'{' | b'['));
+            if self.in_string || in_word || begins || matches!(self.last, b'{' | b'[') {
                 self.state = State::TakesOff;
             }
             match self.state {
                 State::TakesOff if self.in_string || in_word => {}
-                State::TakesOff => out.resize(out.len() + run, b' '),
-                State::Looking | State::Binary => out.extend_from_slice(&rest[..run]),
+                // What grep prints also erases the rest of the line.
+                State::TakesOff
+                    if self.line == Line::Json
+                        || self.line == Line::Blank && begins_json(&rest[run..])
+                        || rest[..run].contains(&b'K') =>
+                {
+                    out.resize(out.len() + run, b' ');
+                }
+                // The prefix of a line has colours of its own, which must be alike on all lines.
+                State::TakesOff | State::Looking | State::Binary => out.extend_from_slice(&rest[..run]),
             }
             at += run;
         }
@@ -106,6 +123,16 @@ impl Escapes {
         let Some(last) = text.last() else { return };
         self.last = *last;
         let mut rest = text;
+        let start = memrchr(b'\n', text).map_or(0, |at| at + 1);
+        if start > 0 {
+            self.line = Line::Blank;
+        }
+        if self.line == Line::Blank && !text[start..].trim_ascii().is_empty() {
+            self.line = if begins_json(text[start..].trim_ascii_start()) { Line::Json } else { Line::Other };
+        }
+        if self.line == Line::Other && text[start..].iter().any(|byte| matches!(byte, b'{' | b'[' | b'"')) {
+            self.line = Line::Json;
+        }
         if let Some(at) = memrchr(b'\n', text) {
             (self.in_string, self.after_backslash) = (false, false);
             rest = &text[at + 1..];
@@ -126,6 +153,12 @@ impl Escapes {
             rest = rest.get(len..).unwrap_or_default();
         }
     }
+}
+
+/// Whether a token of JSON is here, or white space before one.
+fn begins_json(text: &[u8]) -> bool {
+    let is_token = |byte: &u8| b"{}[]\",:-0123456789 \t\r\n".contains(byte);
+    text.first().is_none_or(is_token) || [&b"true"[..], b"false", b"null"].iter().any(|word| text.starts_with(word))
 }
 
 /// The length of the sequences for colours at the start of the bytes.

@@ -25,7 +25,10 @@ use super::{
     met::Met,
     prefix::Prefix,
 };
-use crate::input::around::{self, Opening};
+use crate::input::{
+    around::{self, Opening},
+    outline::{Stop, wrapper},
+};
 
 /// Bytes that are read at once.
 const READ: usize = 64 * 1024;
@@ -953,7 +956,8 @@ fn begins_trace(text: &[u8]) -> bool {
         || around::text_name(trimmed) == Some(0)
         || around::opening_in(text).is_some_and(|start| {
             let line = memchr::memrchr(b'\n', &text[..start]).map_or(0, |at| at + 1);
-            text[line..start].trim_ascii().is_empty()
+            let begins = text[start..].strip_prefix(b"{").is_none_or(|after| wrapper(after) != Err(Stop::Other));
+            begins && text[line..start].trim_ascii().is_empty()
         })
 }
 
