@@ -391,7 +391,10 @@ impl Source {
             let mut is_trace = matches!(recognised, Some(Detected::Trace(_) | Detected::Enveloped { .. }));
             let mut damage = None;
             // Letters of a text may be taken for the lengths of damaged messages.
-            if is_trace && begins_with_words(head) || recognised.is_some() && !is_trace && !around::is_text(head) {
+            let is_text = matches!(recognised, Some(Detected::Trace(Encoding::Json | Encoding::Text)));
+            if is_trace && !is_text && begins_with_words(head)
+                || recognised.is_some() && !is_trace && !around::is_text(head)
+            {
                 match after_text(head, more) {
                     AfterText::Trace(at, encoding, path) => {
                         self.skip_text(at);
@@ -405,9 +408,7 @@ impl Source {
             // A string in a log may be an example of a trace.
             let is_quoted = self.met.layers().next().is_some();
             let refused = match recognised {
-                Some(Detected::Trace(Encoding::Json | Encoding::Text)) if is_trace && is_quoted => {
-                    (!more).then_some(Likeness::EmptyTrace)
-                }
+                Some(Detected::Trace(_)) if is_text && is_quoted => (!more).then_some(Likeness::EmptyTrace),
                 Some(Detected::Trace(encoding)) if is_trace => return Ok((encoding, None)),
                 Some(Detected::Enveloped { encoding, path }) if is_trace => return Ok((encoding, Some(path))),
                 Some(Detected::Other(looks_like)) => Some(damage.unwrap_or(looks_like)),

@@ -354,7 +354,7 @@ fn what_is_no_trace_in_json_becomes_none() {
         for text in [decoy.to_string(), json!([decoy]).to_string(), serde_json::to_string_pretty(&decoy).unwrap()] {
             let input = dir.create("decoy.json", &text);
             let run = convert(&[], &input, &dir.join("out.pcap")).run().expect_status(2);
-            run.expect_stderr("not an Envoy tap trace: it is ");
+            run.expect_stderr("not an Envoy tap trace: it ");
             for command in ["validate", "info"] {
                 tap2pcap().arg(command).arg(&input).run().expect_status(2);
             }
