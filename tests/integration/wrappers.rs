@@ -135,7 +135,7 @@ fn journal(line: &str, as_bytes: bool) -> Value {
 /// As `journalctl -o json-pretty` lays it out.
 fn pretty_journal(line: &str, as_bytes: bool) -> String {
     let text = format!("{:#}", journal(line, as_bytes));
-    text.replace("\n  ", "\n\t").replace("\":", "\" :")
+    text.replace("\n  ", "\n\t").replace("\n\t\"MESSAGE\":", "\n\t\"MESSAGE\" :")
 }
 
 const JOURNAL: [Wrap; 5] = [
@@ -328,7 +328,7 @@ fn a_binary_trace_after_text_or_before_a_line_feed_is_read() {
         assert_eq!(status, 0);
         for text in [
             "Defaulted container \"envoy\" out of: envoy, app\n",
-            "x\n",
+            "ready\n",
             "\nhello\r\n",
             &"Warning: Permanently added '10.0.0.7' (ED25519) to the list of known hosts.\n".repeat(5),
         ] {
@@ -337,10 +337,8 @@ fn a_binary_trace_after_text_or_before_a_line_feed_is_read() {
                 let (capture, status, said) = judge.capture(&all);
                 assert!(status == 0 && capture == expected, "{text}{said}");
                 assert_eq!(said.matches("warning").count(), 1, "{said}");
-                assert!(
-                    said.contains(&format!("{} bytes of text around", text.len() + end.len())) || end != "",
-                    "{said}"
-                );
+                let len = text.trim_start().len() + end.len();
+                assert!(said.contains(&format!("{len} bytes of text around")), "{said}");
             }
         }
         let (capture, status, said) = judge.capture(&[&trace[..], b"\n"].concat());
@@ -348,7 +346,7 @@ fn a_binary_trace_after_text_or_before_a_line_feed_is_read() {
         let cut = [b"Defaulted container\n", &trace[..trace.len() - 9]].concat();
         assert_eq!(judge.capture(&cut).1, 1);
         // Without the end of its line, the text cannot be told from the trace.
-        assert_eq!(judge.capture(&[b"Defaulted container", &trace[..]].concat()).1, 2);
+        assert_ne!(judge.capture(&[b"Defaulted container", &trace[..]].concat()).1, 0);
     }
 }
 

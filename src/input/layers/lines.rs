@@ -665,14 +665,8 @@ impl Lines {
         if opens_json(trimmed) {
             return self.object(line);
         }
-        let Some((b'{' | b'[', before)) = trimmed.split_last() else { return false };
-        let name = around::text_name(trimmed);
-        let before = name.map_or(before, |start| &trimmed[..start]);
-        if before.trim_ascii().is_empty() {
-            return false;
-        }
-        let Some(prefix) = Prefix::of(before) else { return false };
-        self.wait(line, vec![(View::Prefix(prefix), name.is_some())]);
+        let Some(view) = prefix_view(line) else { return false };
+        self.wait(line, vec![view]);
         true
     }
 
@@ -769,6 +763,10 @@ impl Lines {
             }
         }
         if !any && !views.is_empty() {
+            // What looks like the columns of a row may be a prefix.
+            if views.iter().any(|(view, _)| matches!(view, View::Record(..))) {
+                views.extend(prefix_view(line));
+            }
             self.wait(line, views);
             any = true;
         }
@@ -856,6 +854,16 @@ impl Lines {
             self.wait(&lines, Vec::new());
         }
     }
+}
+
+/// The prefix of a line that may be the first one of a trace, and whether that is in the text format.
+fn prefix_view(line: &[u8]) -> Option<(View, bool)> {
+    let trimmed = line.trim_ascii_end();
+    let (b'{' | b'[', before) = trimmed.split_last()? else { return None };
+    let name = around::text_name(trimmed);
+    let before = name.map_or(before, |start| &trimmed[..start]);
+    let prefix = Prefix::of(before).filter(|_| !before.trim_ascii().is_empty())?;
+    Some((View::Prefix(prefix), name.is_some()))
 }
 
 /// Adds what a line holds to its trace, and returns whether the trace is over.

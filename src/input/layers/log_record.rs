@@ -328,6 +328,10 @@ const SEPARATORS: [char; 3] = [',', ';', '\t'];
 fn csv(line: &str) -> Option<Vec<Content>> {
     let mut strings = Strings::default();
     for separator in SEPARATORS {
+        // Numbers of lines are before a tab too. Without a quote, what is before the last column is a prefix.
+        if separator == '\t' && !line.starts_with('"') && !line.contains("\t\"") {
+            continue;
+        }
         let Some(columns) = columns(line, separator).filter(|columns| columns.len() > 1) else { continue };
         let count = columns.len();
         for (index, column) in columns.into_iter().enumerate() {
