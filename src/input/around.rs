@@ -4,6 +4,8 @@
 //! there in full: the name of a trace as a key of an object or as a field, and the brace of its value. A quotation of a
 //! trace in source code has a quote, a bracket or an assignment before it, and is none.
 
+use std::sync::LazyLock;
+
 use memchr::{memchr, memchr2, memchr3, memmem};
 
 use super::detect::Encoding;
@@ -269,18 +271,18 @@ pub(super) fn is_key(name: &[u8]) -> bool {
 
 /// Whether the name of a trace is in the text as a key.
 pub(super) fn holds_name(text: &[u8]) -> bool {
-    names_before(text, b"\"")
+    names_before(text, &[b"\""])
 }
 
 /// Whether the name of a trace is in a string of an object, as a key or as a field of the text format.
 pub(super) fn holds_quoted_name(object: &[u8]) -> bool {
     // Each string around it has doubled the backslashes.
-    names_before(object, b"\\") || names_before(object, b" {") || names_before(object, b"{")
+    names_before(object, &[b"\\", b" {", b"{"])
 }
 
 /// Whether a trace seems to begin in the text, which may be a quotation of one.
 pub(super) fn names_trace(text: &[u8]) -> bool {
-    holds_name(text) || holds_quoted_name(text)
+    names_before(text, &[b"\"", b"\\", b" {", b"{"])
 }
 
 /// Where a trace begins in the text, if one does.
@@ -291,12 +293,16 @@ pub(super) fn opening_in(text: &[u8]) -> Option<usize> {
     }
 }
 
-fn names_before(text: &[u8], after: &[u8]) -> bool {
-    // Each name ends with one of these.
-    [&b"trace"[..], b"Trace", b"egment"].into_iter().any(|end| {
-        memmem::find_iter(text, end).any(|at| {
-            let before = &text[..at + end.len()];
-            text[before.len()..].starts_with(after) && KEYS.iter().any(|key| before.ends_with(key))
+/// Whether the name of a trace is in the text before one of these.
+fn names_before(text: &[u8], after: &[&[u8]]) -> bool {
+    /// How the names end.
+    const ENDS: [&[u8]; 3] = [b"trace", b"Trace", b"egment"];
+    // Many texts are short, and to prepare a search takes longer than they do.
+    static SEARCHES: LazyLock<[memmem::Finder<'static>; 3]> = LazyLock::new(|| ENDS.map(memmem::Finder::new));
+    SEARCHES.iter().any(|search| {
+        search.find_iter(text).any(|at| {
+            let (before, rest) = text.split_at(at + search.needle().len());
+            after.iter().any(|after| rest.starts_with(after)) && KEYS.iter().any(|key| before.ends_with(key))
         })
     })
 }

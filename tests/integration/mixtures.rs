@@ -229,3 +229,80 @@ fn a_live_log_flows_through_layers() {
         }
     }
 }
+
+/// An editor on Windows writes a byte order mark before whatever it saves.
+#[test]
+fn a_byte_order_mark_before_wrapped_traces_changes_nothing() {
+    let dir = Dir::new("mark");
+    let trace = trace();
+    let (plain, ..) = converted(&dir, &trace);
+    let prefixed: String = trace.lines().map(|line| format!("[pod/a/tap] {line}\n")).collect();
+    let cri: String = trace.lines().map(|line| format!("2024-05-01T10:00:00.5Z stdout F {line}\n")).collect();
+    let values: Vec<serde_json::Value> =
+        serde_json::Deserializer::from_str(&trace).into_iter().collect::<Result<_, _>>().unwrap();
+    let records: Vec<_> = values.iter().map(|value| serde_json::json!({ "message": value.to_string() })).collect();
+    let strings: Vec<_> = values.iter().map(ToString::to_string).collect();
+    for text in [
+        prefixed,
+        cri,
+        serde_json::to_string_pretty(&records).unwrap(),
+        serde_json::to_string(&records).unwrap(),
+        serde_json::to_string(&strings).unwrap(),
+        serde_json::to_string(&serde_json::json!({ "taps": values })).unwrap(),
+    ] {
+        for text in [text.clone(), format!("\u{feff}{text}")] {
+            let (capture, status, said) = converted(&dir, &text);
+            assert_eq!(status, 0, "{said}\n{text}");
+            assert!(capture == plain, "{said}\n{text}");
+        }
+    }
+}
+
+/// Ansible prints an output as a string and as a list of lines.
+#[test]
+fn an_output_that_is_there_twice_is_read_once() {
+    let dir = Dir::new("twice");
+    let trace = trace();
+    let (plain, ..) = converted(&dir, &trace);
+    let lines: Vec<_> = trace.lines().collect();
+    let result = serde_json::json!({ "rc": 0, "stdout": trace, "stdout_lines": lines });
+    for text in [result.to_string(), serde_json::to_string_pretty(&result).unwrap()] {
+        let (capture, status, said) = converted(&dir, &text);
+        assert_eq!(status, 0, "{said}");
+        assert!(capture == plain, "{said}");
+    }
+    let only_lines = serde_json::json!({ "stdout_lines": lines }).to_string();
+    assert!(converted(&dir, only_lines).0 == plain);
+}
+
+#[test]
+fn the_prefix_of_lines_in_records_may_begin_with_a_bracket() {
+    let dir = Dir::new("bracket");
+    let trace = trace();
+    let (plain, ..) = converted(&dir, &trace);
+    for prefix in ["[tap] ", "[2024-05-06 07:08:09.123][12][info][tap] [x.cc:9] "] {
+        let mut docker = String::new();
+        let mut cri = String::new();
+        for line in trace.lines() {
+            let log = serde_json::to_string(&format!("{prefix}{line}\n")).unwrap();
+            docker += &format!("{{\"log\":{log},\"stream\":\"stdout\"}}\n");
+            cri += &format!("2024-05-01T10:00:00.5Z stdout F {prefix}{line}\n");
+        }
+        for text in [docker, cri] {
+            let (capture, status, said) = converted(&dir, &text);
+            assert_eq!(status, 0, "{said}\n{text}");
+            assert!(capture == plain, "{said}\n{text}");
+        }
+    }
+}
+
+/// Each of many beginnings of a trace could be read to the end of the text. A test that takes long shows that they are.
+#[test]
+fn many_beginnings_of_a_trace_take_linear_time() {
+    let dir = Dir::new("beginnings");
+    for line in ["a: socket_buffered_trace {\n", "socket_buffered_trace {\n  x {\n", "{\"socket_buffered_trace\": {\n"]
+    {
+        let (_, status, said) = converted(&dir, line.repeat(200_000));
+        assert!(status == 2 || line.starts_with('s') || line.starts_with('{'), "{said}");
+    }
+}

@@ -871,7 +871,12 @@ fn add(trace: &mut Trace, line: &[u8], held: &Held<'_>) -> bool {
     if !trace.begun {
         trace.begun = true;
         let inside = held.inside(line).trim_ascii();
-        trace.is_plain = matches!(inside, [b'{' | b'[', ..]) || around::text_name(inside) == Some(0);
+        let is_array = |rest: &[u8]| matches!(rest.trim_ascii_start(), [] | [b'{' | b'[' | b'"' | b']', ..]);
+        trace.is_plain = match inside {
+            [b'{', ..] => true,
+            [b'[', rest @ ..] => is_array(rest),
+            _ => around::text_name(inside) == Some(0),
+        };
     }
     match held {
         Held::After(len) => {

@@ -163,8 +163,13 @@ impl Strings {
         match value {
             Value::String(text) => self.add(path.finish(), text.into_bytes(), is_known),
             Value::Object(members) if depth > 0 => {
+                // Ansible writes an output once more as a list of lines.
+                let is_copy = |key: &&String| {
+                    key.strip_suffix("_lines").is_some_and(|whole| members.contains_key(whole)) || *key == COPY
+                };
+                let copies: Vec<_> = members.keys().filter(is_copy).cloned().collect();
                 for (key, value) in members {
-                    if key == COPY {
+                    if copies.contains(&key) {
                         continue;
                     }
                     let mut path = path.clone();

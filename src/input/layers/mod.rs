@@ -53,6 +53,9 @@ const MAX_HEAD: usize = 64 * 1024;
 /// A head that is longer is looked at again when it has grown by a sixteenth. Live streams show what they are earlier.
 const LONG: usize = 4096;
 
+/// What editors write before text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Bytes of the first read. They tell nearly all plain traces.
 const FIRST: usize = 64;
 
@@ -277,6 +280,13 @@ pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>
             reader = Box::new(Failed(late));
         }
         let found = found.map_err(Refused::Read)?;
+        // What is taken off lines and values begins without it.
+        let has_mark = head.starts_with(BYTE_ORDER_MARK);
+        if has_mark && asked.is_none() && matches!(found, Found::Text | Found::Layer(Layer::JsonEnvelope, _)) {
+            head.drain(..BYTE_ORDER_MARK.len());
+            reader = Box::new(Rewound::new(head, reader));
+            continue;
+        }
         let is_raw = may_be_raw
             && matches!(found, Found::Text | Found::Nothing)
             && layers.len() < MAX_LAYERS

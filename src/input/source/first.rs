@@ -18,6 +18,10 @@ use crate::{
 /// message shows that it is a trace's.
 const MOST: usize = 1 << 20;
 
+/// How many bytes are decoded in all to tell messages from quotations. Without a bound, each of many beginnings could be
+/// decoded to the end of the text.
+const MOST_DECODED: usize = 64 << 20;
+
 /// How many damaged messages are looked at closely.
 const MOST_DAMAGED: usize = 8;
 
@@ -50,11 +54,12 @@ pub(super) struct FirstSearch {
     damaged: Option<Encoding>,
     /// How many more messages may be waited for like that. Each takes a search of its own.
     patience: usize,
+    decoded: usize,
 }
 
 impl Default for FirstSearch {
     fn default() -> Self {
-        Self { search: Search::for_first(), damaged: None, patience: MOST_DAMAGED }
+        Self { search: Search::for_first(), damaged: None, patience: MOST_DAMAGED, decoded: 0 }
     }
 }
 
@@ -63,7 +68,7 @@ impl FirstSearch {
     /// arrived since.
     pub(super) fn find(&mut self, text: &[u8], at_end: bool) -> First {
         if let Some(encoding) = self.damaged {
-            if Self::is_followed(text) {
+            if self.is_followed(text) {
                 return First::Message(encoding, 0);
             }
             if !at_end && text.len() < MOST {
@@ -77,12 +82,15 @@ impl FirstSearch {
             }
         }
         loop {
+            if self.decoded > MOST_DECODED {
+                return First::Nothing(text.len());
+            }
             let (encoding, at) = match self.search.find(text, at_end, false) {
                 Found::Message(encoding, at) => (encoding, at),
                 Found::Nothing(skip) => return First::Nothing(skip),
                 Found::Binary(_) => return First::Binary,
             };
-            match look(encoding, &text[at..], at_end) {
+            match self.look(encoding, &text[at..], at_end) {
                 Candidate::Message => return First::Message(encoding, at),
                 Candidate::Unknown => return First::Unknown,
                 Candidate::Damaged if self.patience > 0 => {
@@ -96,35 +104,42 @@ impl FirstSearch {
     }
 
     /// Whether a message that says something follows the one that the text begins with.
-    fn is_followed(text: &[u8]) -> bool {
+    fn is_followed(&mut self, text: &[u8]) -> bool {
         let mut search = Search::for_first();
         while let Found::Message(encoding, at) = search.find(text, true, false) {
-            if at > 0 && matches!(look(encoding, &text[at..], true), Candidate::Message) {
+            if self.decoded > MOST_DECODED {
+                return false;
+            }
+            if at > 0 && matches!(self.look(encoding, &text[at..], true), Candidate::Message) {
                 return true;
             }
             search.pass_over();
         }
         false
     }
-}
 
-/// Looks at the message that the text begins with.
-fn look(encoding: Encoding, text: &[u8], at_end: bool) -> Candidate {
-    let mut decoder: Box<dyn Decode> = match encoding {
-        Encoding::Json => Box::new(JsonDecoder::default()),
-        _ => Box::new(TextDecoder::default()),
-    };
-    let mut out = Message::default();
-    let step = decoder.step(text, true, &mut out);
-    if out.holds_anything() {
-        return Candidate::Message;
-    }
-    match step {
-        Step::Damaged { fault, .. } if fault.is_cut_off() => match at_end || text.len() > MOST {
-            true => Candidate::Damaged,
-            false => Candidate::Unknown,
-        },
-        Step::Damaged { .. } => Candidate::Damaged,
-        _ => Candidate::Empty,
+    /// Looks at the message that the text begins with.
+    fn look(&mut self, encoding: Encoding, text: &[u8], at_end: bool) -> Candidate {
+        let mut decoder: Box<dyn Decode> = match encoding {
+            Encoding::Json => Box::new(JsonDecoder::default()),
+            _ => Box::new(TextDecoder::default()),
+        };
+        let mut out = Message::default();
+        let step = decoder.step(text, true, &mut out);
+        self.decoded += match step {
+            Step::Message { end, .. } | Step::Damaged { end, .. } => end,
+            _ => text.len(),
+        };
+        if out.holds_anything() {
+            return Candidate::Message;
+        }
+        match step {
+            Step::Damaged { fault, .. } if fault.is_cut_off() => match at_end || text.len() > MOST {
+                true => Candidate::Damaged,
+                false => Candidate::Unknown,
+            },
+            Step::Damaged { .. } => Candidate::Damaged,
+            _ => Candidate::Empty,
+        }
     }
 }
