@@ -46,6 +46,10 @@ pub(crate) struct JsonDecoder {
     around: Option<around::Search>,
     /// The search has found that the window begins with a message.
     is_message: bool,
+    /// The last step has found a whole message.
+    after_whole: bool,
+    /// A line has ended since.
+    on_new_line: bool,
     /// The window will not grow, so the search must not ask for more.
     hurry: bool,
     times: Times,
@@ -85,14 +89,26 @@ impl Decode for JsonDecoder {
         start += window[start..].iter().take_while(|byte| is_space(**byte)).count();
         match &window[start..] {
             [] if at_end => Step::End,
-            [] => Step::NeedMore { skip: start, wanted: 1 },
+            [] => {
+                self.on_new_line |= window[..start].contains(&b'\n');
+                Step::NeedMore { skip: start, wanted: 1 }
+            }
             text @ [b'{', ..] => {
                 let step = self.object(text, start, at_end, out);
                 out.order_http();
+                if !matches!(step, Step::NeedMore { .. }) {
+                    self.after_whole = matches!(step, Step::Message { .. });
+                    self.on_new_line = false;
+                }
                 step
             }
             [0 | 0x04 | 0x1a, ..] => control_bytes(window, start),
-            // The rest of a damaged message begins like this.
+            // The rest of a damaged message begins like this, but a line after a whole message is text.
+            text @ [b'}' | b'"' | b':', ..]
+                if self.after_whole && (self.on_new_line || window[..start].contains(&b'\n')) =>
+            {
+                self.search(text, start, at_end, out)
+            }
             text @ [b'}' | b'"' | b':', ..] => self.garbage(text, start, at_end),
             text => self.search(text, start, at_end, out),
         }
@@ -151,6 +167,7 @@ impl JsonDecoder {
     /// Reports bytes that begin no object and are no text.
     #[cold]
     fn garbage(&mut self, text: &[u8], start: usize, at_end: bool) -> Step {
+        self.after_whole = false;
         self.damaged(text, start, at_end, Search::in_garbage(), 0, JsonFault::NoObject(text[0]))
     }
 

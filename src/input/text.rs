@@ -60,6 +60,10 @@ pub(crate) struct TextDecoder {
     hurry: bool,
     /// Unknown fields up to this offset in the field were counted by an earlier attempt to decode it.
     counted: usize,
+    /// The last step has found a whole message.
+    after_whole: bool,
+    /// A line has ended since.
+    on_new_line: bool,
     /// Turns the fast path off, for tests that compare the two.
     #[cfg(test)]
     only_general: bool,
@@ -96,7 +100,9 @@ impl Decode for TextDecoder {
                 start = BYTE_ORDER_MARK.len();
             }
         }
+        let blank = start;
         start = self.skip_between(window, start);
+        self.on_new_line |= self.after_whole && window[blank..start].contains(&b'\n');
         loop {
             if start == window.len() {
                 return if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } };
@@ -122,7 +128,8 @@ impl Decode for TextDecoder {
                 FastText::Cut(_) | FastText::Other => {}
             }
             if self.split.is_none() {
-                match other(window, start, at_end || self.hurry) {
+                let may_be_rest = !(self.after_whole && self.on_new_line);
+                match other(window, start, at_end || self.hurry, may_be_rest) {
                     Other::No => {}
                     Other::Text => {
                         if let Some(step) = self.search(window, start, at_end) {
@@ -242,6 +249,7 @@ impl TextDecoder {
     fn begin(&mut self, after_field: bool) {
         *self = Self {
             after_field,
+            after_whole: after_field,
             begun: true,
             #[cfg(test)]
             only_general: self.only_general,
@@ -300,8 +308,9 @@ enum Other {
     Unknown,
 }
 
-/// Whether `window[start..]`, which is not empty, begins with text around messages, and not with a field.
-fn other(window: &[u8], start: usize, at_end: bool) -> Other {
+/// Whether `window[start..]`, which is not empty, begins with text around messages, and not with a field. A brace or a
+/// quote `may_be_rest` of a damaged message.
+fn other(window: &[u8], start: usize, at_end: bool, may_be_rest: bool) -> Other {
     let end = word_end(window, start);
     let word = &window[start..end];
     if end == window.len() {
@@ -320,6 +329,9 @@ fn other(window: &[u8], start: usize, at_end: bool) -> Other {
         let after = window[end..].trim_ascii_start();
         !word.is_empty() && word.iter().all(u8::is_ascii_digit) && matches!(after, [b':' | b'{' | b'<' | b'[', ..])
     };
+    if !may_be_rest && matches!(window[start], b'}' | b'"') {
+        return Other::Text;
+    }
     if Parts::named(word, false).is_some() || is_number() || is_damage(window[start]) {
         return Other::No;
     }

@@ -306,3 +306,23 @@ fn many_beginnings_of_a_trace_take_linear_time() {
         assert!(status == 2 || line.starts_with('s') || line.starts_with('{'), "{said}");
     }
 }
+
+/// A line after a whole message is text, whatever it begins with. What follows on the message's own line is damage.
+#[test]
+fn a_line_after_a_message_may_begin_with_a_quote_or_a_brace() {
+    let dir = Dir::new("quote");
+    for dress in [Dress::Json, Dress::Text] {
+        let [first, second] = parts(dress).map(|bytes| String::from_utf8(bytes).unwrap().trim_end().to_owned());
+        let (plain, ..) = converted(&dir, format!("{first}\n{second}\n"));
+        for line in ["\"quoted\" note", "}", "} else {", "\"", "  }\n", ": x"] {
+            for text in [format!("{first}\n{line}\n{second}\n"), format!("{first}\n{second}\n{line}\n")] {
+                let (capture, status, said) = converted(&dir, &text);
+                assert!(capture == plain, "{dress:?} {line}: {said}");
+                assert_eq!(status, 0, "{dress:?} {line}: {said}");
+                assert!(said.contains("text around"), "{dress:?} {line}: {said}");
+            }
+        }
+        let (_, status, said) = converted(&dir, format!("{first}}}\n{second}\n"));
+        assert_eq!(status, 1, "{dress:?}: {said}");
+    }
+}
