@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    convert::arrive,
     cuts::Cuts,
     error::Error,
     merge::Totals,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     capture::{Destination, OutputOptions},
     har::{Exchanges, Har},
-    input::{Input, MAX_MESSAGE, Source},
+    input::{Discovered, Input, MAX_MESSAGE, Source},
     interrupt,
     report::{Progress, Reporter, print_error, print_line},
     timeline::Track,
@@ -25,23 +26,23 @@ use crate::{
 
 /// Writes all exchanges of all inputs into one file, input by input.
 pub(super) fn one_file(
-    inputs: &[Input],
+    found: &mut Discovered,
     output: &Destination,
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Totals, Error> {
-    one_file_with(inputs, output, settings.output, settings, progress)
+    let har = create(output, settings.output, settings)?;
+    arrive(found, settings, progress)?;
+    write(&found.inputs, har, settings, progress)
 }
 
-fn one_file_with(
-    inputs: &[Input],
-    output: &Destination,
-    options: OutputOptions,
-    settings: &Settings,
-    progress: &Progress,
-) -> Result<Totals, Error> {
+fn create(output: &Destination, options: OutputOptions, settings: &Settings) -> Result<Har, Error> {
     let timeline = &settings.timeline;
-    let mut har = Har::create_with(output, timeline.http, timeline.start_time, options)?;
+    Ok(Har::create_with(output, timeline.http, timeline.start_time, options)?)
+}
+
+/// Writes all exchanges of these inputs.
+fn write(inputs: &[Input], mut har: Har, settings: &Settings, progress: &Progress) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
     for input in inputs {
         add(input, &mut har, settings, progress, &mut outcome)?;
@@ -49,7 +50,7 @@ fn one_file_with(
     }
     // As with captures, a file that the user ended before anything came is written nevertheless.
     if outcome.converted == 0 && interrupt::signal().is_some() {
-        outcome.converted = inputs.len();
+        outcome.converted = inputs.len().max(1);
     }
     if outcome.converted > 0 {
         har.finish()?;
@@ -65,7 +66,7 @@ pub(super) fn many_files(
     progress: &Progress,
 ) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
-    let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har");
+    let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har", settings.verbosity);
     if let Some(input) = overwritten(inputs, directory, &outputs) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
@@ -75,7 +76,8 @@ pub(super) fn many_files(
         let directories = output.parent().map_or(Ok(()), fs::create_dir_all);
         let written = directories
             .map_err(|source| Error::output(output, source))
-            .and_then(|()| one_file_with(std::slice::from_ref(input), &file, options, settings, progress));
+            .and_then(|()| create(&file, options, settings))
+            .and_then(|har| write(std::slice::from_ref(input), har, settings, progress));
         match written {
             Ok(one) => outcome.add(&one),
             // As with captures, the others may still be written if one cannot be, unless there is no room.
@@ -103,13 +105,13 @@ fn add(
         Err(_) if input.is_stdin() && interrupt::signal().is_some() => return Ok(()),
         Err(error) => return outcome.refuse(input, &error, settings),
     };
-    let mut pump = Pump::new(source, input.is_stdin());
+    let mut pump = Pump::new(source, input.is_from_stdin());
     let mut reporter = Reporter::new(settings.verbosity, settings.strict);
     let before = har.entries();
     // The limit of one message: a streamed exchange is no larger than the buffered trace of the same exchange.
     let max_held = settings.input.max_message.unwrap_or(MAX_MESSAGE);
     let cuts = &mut outcome.cuts;
-    let refused = read(input.path(), &mut pump, har, &mut reporter, progress, max_held, cuts)?;
+    let refused = read(input, &mut pump, har, &mut reporter, progress, max_held, cuts)?;
     reporter.finish(input.path());
     reporter.unknown_fields(input.path(), pump.stage().unknown_fields());
     let converted = har.entries() > before;
@@ -132,7 +134,7 @@ fn add(
 
 /// Reads one input to its end, and returns whether there were socket traces in it.
 fn read(
-    path: &Path,
+    input: &Input,
     pump: &mut Pump<Source>,
     har: &mut Har,
     reporter: &mut Reporter,
@@ -140,7 +142,7 @@ fn read(
     max_held: usize,
     cuts: &mut Cuts,
 ) -> Result<bool, Error> {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let (name, path) = (input.name(), input.path());
     let mut exchanges = Exchanges::new(max_held);
     let mut sockets: Option<Finding> = None;
     let mut entries = 0;

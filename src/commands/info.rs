@@ -33,9 +33,12 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
     let mut damaged = !unreadable.is_empty();
     let mut read = 0;
     let mut written = Ok(());
+    // One command merges all traces of an archive on standard input, because none of them can be read by its own name.
+    let mut merged = Hints::default();
+    let mut any_merged = false;
     unreadable.iter().for_each(|error| print_error(error));
     for input in &inputs {
-        let options = settings::input_options(args.inspect.from, args.inspect.limits);
+        let options = settings::input_options(&args.inspect.from, args.inspect.limits)?;
         let timeline = timeline::TimelineOptions {
             role: settings::role(args.role),
             max_connections: Some(args.inspect.limits.max_connections),
@@ -43,16 +46,21 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
         };
         let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut hints = Hints::default();
+        let is_merged = input.is_from_stdin() && !input.is_stdin();
         let result = inspect::read(input, options, timeline, |item| match item {
             Item::Finding(finding) => reporter.finding(input.path(), finding),
             Item::Connection(summary, endpoints, timelines) => {
                 hints.add(summary, endpoints, TcpMode::Full);
+                if is_merged {
+                    merged.add(summary, endpoints, TcpMode::Full);
+                }
                 if written.is_ok() {
                     written = write_connection(&mut out, args.inspect.json, summary, endpoints, timelines);
                 }
             }
             Item::End(timelines) => {
-                if written.is_ok() && !args.inspect.json && timelines.connections() > 0 {
+                any_merged |= is_merged && timelines.connections() > 0;
+                if written.is_ok() && !args.inspect.json && timelines.connections() > 0 && !is_merged {
                     let command = pipe_command(input.path(), &hints);
                     written = writeln!(out, "  open: {}", report::for_terminal(&command));
                 }
@@ -78,6 +86,9 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
             break;
         }
     }
+    if written.is_ok() && any_merged && !args.inspect.json {
+        written = writeln!(out, "open: {}", report::for_terminal(&pipe_command(Path::new("-"), &merged)));
+    }
     written.and_then(|()| out.flush())?;
     super::count_passed_over(passed_over, settings::verbosity(args.inspect.verbosity));
     Ok(match (read, damaged) {
@@ -97,7 +108,6 @@ fn write_connection(
     let source = timelines.source();
     let path = source.path().display().to_string();
     let opening = &summary.opening;
-    let encoding = source.encoding().name();
     let mode = if opening.buffered { "buffered" } else { "streamed" };
     let role = opening.role.word();
     let protocol = summary.protocol.name();
@@ -108,8 +118,9 @@ fn write_connection(
         let end = |address: SocketAddr, name: Option<&Address>| json!({ "address": address.ip().to_string(), "port": address.port(), "trace": name.map(Address::to_string) });
         let mut hints = Hints::default();
         hints.add(summary, endpoints, TcpMode::Full);
+        let layers: Vec<_> = source.layers().iter().map(|layer| layer.name()).collect();
         let object = json!({
-            "path": path, "format": encoding, "mode": mode, "role": role, "trace_id": opening.trace_id,
+            "path": path, "format": source.encoding().name(), "layers": layers, "mode": mode, "role": role, "trace_id": opening.trace_id,
             "local": end(endpoints.local, opening.connection.local.as_ref()),
             "remote": end(endpoints.remote, opening.connection.remote.as_ref()),
             "first": first, "last": last, "read": side(read), "write": side(write),
@@ -139,7 +150,11 @@ fn write_connection(
         format!("{} in {}{lost}", words::count(side.bytes, "byte"), words::count(side.events, "event"))
     };
     let lines = [
-        format!("{path}: {encoding}, {mode}, trace_id {}, {role}, {protocol}, {ending}", opening.trace_id),
+        format!(
+            "{path}: {}, {mode}, trace_id {}, {role}, {protocol}, {ending}",
+            super::encoding_and_layers(source),
+            opening.trace_id
+        ),
         format!("  {client}{client_name} -> {server}{server_name}"),
         format!("  {first} to {last}"),
         format!("  read {}; wrote {}", count(read), count(write)),

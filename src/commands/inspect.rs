@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cli::InspectArgs,
-    input::{self, Discovered, Input, InputError, Source, discover, trace_stem},
+    input::{self, Discovered, Input, InputError, Source, discover},
     interrupt,
     report::Progress,
     timeline::{
@@ -33,16 +33,19 @@ pub(super) enum Item<'a> {
 /// over.
 pub(super) fn inputs(args: &InspectArgs) -> Result<(Vec<Input>, Vec<InputError>, usize), Error> {
     interrupt::install()?;
-    let Discovered { inputs: found, unreadable, passed_over } = discover(&args.inputs);
-    super::read_stdin_once(&found)?;
+    let options = settings::input_options(&args.from, args.limits)?;
+    let mut found = discover(&args.inputs, options);
+    super::read_stdin_once(&found.inputs)?;
+    found.look_into_pipe(options);
+    let Discovered { inputs: found, unreadable, passed_over, count_passed_over } = found;
     let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
     for error in &passed_over {
         super::passed_over(error.path(), error, settings::verbosity(args.verbosity));
     }
     if found.is_empty() && unreadable.is_empty() && interrupt::signal().is_none() {
-        return Err(super::no_traces(&args.inputs, passed_over.len()));
+        return Err(super::no_traces(&args.inputs, count_passed_over));
     }
-    Ok((found, errors, passed_over.len()))
+    Ok((found, errors, count_passed_over))
 }
 
 /// Reads one trace to its end and passes each item to `each`.
@@ -60,10 +63,10 @@ pub(super) fn read(
         (Err(_), Some(signal)) => return Err(Error::Signal(signal)),
         (Err(error), None) => return Err(error.into()),
     };
-    options.reread = input.place.is_regular().then_some(input_options);
+    options.reread = input.is_rereadable().then_some(input_options);
     let mut connections = OpenConnections {
         connections: Connections::new(Mappings::default()),
-        stem: trace_stem(input.path()),
+        stem: input.stem(),
         ends: PerConnection::default(),
     };
     let mut pump = Pump::new(Timelines::new(source, options), false);

@@ -70,7 +70,7 @@ impl Trace {
     /// Opens a trace. An `eager` one never waits for the next event to write this one.
     pub(super) fn open(input: &Input, name: &InputName, settings: &Settings, eager: bool) -> Result<Self, InputError> {
         let source = Source::of(input, settings.input)?;
-        Ok(Self::new(source, name.clone(), settings, eager, input.is_stdin()))
+        Ok(Self::new(source, name.clone(), settings, eager, input.is_from_stdin()))
     }
 
     /// A trace that is converted while it arrives, until its source ends.
@@ -83,7 +83,7 @@ impl Trace {
     fn new(source: Source, name: InputName, settings: &Settings, eager: bool, live: bool) -> Self {
         let mut options = settings.timeline;
         options.eager = eager;
-        options.reread = (!live).then_some(settings.input);
+        options.reread = (source.is_member() || !live).then_some(settings.input);
         let synth::SynthOptions { tcp, truncated, .. } = settings.synth;
         options.join = !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
         Self {
@@ -323,7 +323,7 @@ impl Trace {
     pub(super) fn describe(&self) {
         if self.settings.verbosity == Verbosity::Verbose {
             let source = self.timelines().source();
-            let (path, encoding) = (source.path().display(), source.encoding().name());
+            let (path, encoding) = (source.path().display(), super::encoding_and_layers(source));
             let (connections, packets) =
                 (count(self.timelines().connections(), "connection"), count(self.packets, "packet"));
             print_line("note", &format_args!("{path}: {encoding}, {connections}, {packets}"));

@@ -53,7 +53,7 @@ pub(super) fn run(args: &ValidateArgs) -> Result<Status, Error> {
         written = written.and_then(|()| write_refusal(&mut out, args.inspect.json, error));
     }
     for input in &inputs {
-        let options = settings::input_options(args.inspect.from, args.inspect.limits);
+        let options = settings::input_options(&args.inspect.from, args.inspect.limits)?;
         let timeline = timeline::TimelineOptions {
             max_connections: Some(args.inspect.limits.max_connections),
             ..timeline::TimelineOptions::default()

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub)]
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod archives;
 mod bad_input;
 mod batch;
 mod changing_inputs;
@@ -15,6 +16,7 @@ mod descriptors;
 mod directories;
 mod documentation;
 mod endpoints;
+mod envelopes;
 mod escaping;
 mod fixture;
 mod formats;
@@ -24,7 +26,9 @@ mod http2;
 mod http_replay;
 mod info;
 mod inputs;
+mod layers;
 mod library;
+mod likeness;
 mod limits;
 mod loss;
 mod manifest;
@@ -32,6 +36,7 @@ mod marks;
 mod memory;
 mod merge;
 mod messages;
+mod mixtures;
 mod multiplex;
 mod oracle;
 mod outputs;
@@ -50,6 +55,7 @@ mod record_config;
 mod record_load;
 mod scenario;
 mod signals;
+mod surroundings;
 mod tap_fixtures;
 mod tap_formats;
 mod tcp;
@@ -61,3 +67,4 @@ mod util;
 mod validate;
 mod wait;
 mod wire;
+mod wrappers;
