@@ -14,7 +14,7 @@ use clap::{
 pub(crate) use self::record::RecordArgs;
 use crate::{
     http::{Attribute, Filter},
-    input::Encoding,
+    input::{Encoding, Layer},
     report::ProgressMode,
     synth::{TcpMode, TruncatedMode},
     timeline::{Mapping, Role, SideChoice, VersionChoice},
@@ -31,9 +31,11 @@ use crate::{
     max_term_width = 100,
     override_usage = "tap2pcap [OPTIONS] <INPUT>... <OUTPUT>\n       tap2pcap <COMMAND>",
     after_help = "\
-INPUT is a trace file, a directory of them, or `-` (standard input); .gz and .zst are unpacked. In a directory, a file
-with a trace's suffix counts as a trace; any other file is judged by its first bytes. OUTPUT is a capture file (several
-inputs are merged in time order), a directory (one capture per trace), or `-` (standard output).
+INPUT is a trace file, an archive (tar, ZIP) or a directory of them, or `-` (standard input). What is packed is unpacked,
+and what else stands around a trace is taken off: the head of an HTTP response, log lines, a terminal session, and more.
+In a directory or an archive, a file with a trace's suffix counts as a trace; any other file is judged by its first
+bytes. OUTPUT is a capture file (several inputs are merged in time order), a directory (one capture per trace), or `-`
+(standard output).
 
 OUTPUT's suffix says what is written: .pcapng (also .ntar, or no suffix), .pcap (also .cap, .dmp) or .har. If .gz or
 .zst follows, the output is packed. Any other suffix needs -F.
@@ -91,7 +93,7 @@ pub enum Command {
 /// The arguments that `validate` and `info` share.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Trace files, directories, or `-` for standard input
+    /// Trace files, archives, directories, or `-` for standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
@@ -99,9 +101,9 @@ pub struct InspectArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Encoding of the input; auto looks at its content
-    #[arg(long, value_name = "FORMAT", default_value = AUTO, value_parser = or_auto::<Encoding>("By content"))]
-    pub from: OrAuto<Encoding>,
+    /// Encoding of the input, and before it what stands around the trace, the outermost first, such as gzip,json
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
+    pub from: Vec<From>,
 
     /// Limits on what is read.
     #[command(flatten)]
@@ -252,13 +254,13 @@ impl Default for SortField {
 /// Arguments of a conversion.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Trace files, `-` for standard input; last, the capture, `-` for standard output
+    /// Trace files, archives, directories, `-` for standard input; last, the capture, `-` for standard output
     #[arg(required = true, num_args = 2.., value_names = ["INPUT", "OUTPUT"])]
     pub paths: Vec<PathBuf>,
 
-    /// Encoding of the input; auto looks at its content
-    #[arg(long, value_name = "FORMAT", default_value = AUTO, value_parser = or_auto::<Encoding>("By content"))]
-    pub from: OrAuto<Encoding>,
+    /// Encoding of the input, and before it what stands around the trace, the outermost first, such as gzip,json
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
+    pub from: Vec<From>,
 
     /// Format of the output [default: by OUTPUT's suffix, pcapng for `-` and for directories]
     #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
@@ -376,6 +378,27 @@ fn or_auto<T: ValueEnum + Send + Sync + 'static>(help: &'static str) -> impl Typ
     let values = T::value_variants().iter().filter_map(T::to_possible_value);
     let names = std::iter::once(PossibleValue::new(AUTO).help(help)).chain(values);
     PossibleValuesParser::new(names).map(|name| T::from_str(&name, false).ok())
+}
+
+/// A word of `--from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// What is inside is recognised.
+    Auto,
+    /// The layer that comes next.
+    Layer(Layer),
+    /// The encoding of the trace itself.
+    Encoding(Encoding),
+}
+
+fn from() -> impl TypedValueParser<Value = From> {
+    let encodings = Encoding::value_variants().iter().filter_map(Encoding::to_possible_value);
+    let layers = Layer::value_variants().iter().filter_map(Layer::to_possible_value);
+    let auto = std::iter::once(PossibleValue::new(AUTO).help("By content"));
+    PossibleValuesParser::new(auto.chain(encodings).chain(layers)).map(|name| {
+        let encoding = Encoding::from_str(&name, false).map(From::Encoding);
+        encoding.or_else(|_| Layer::from_str(&name, false).map(From::Layer)).unwrap_or(From::Auto)
+    })
 }
 
 fn jobs(text: &str) -> Result<usize, String> {

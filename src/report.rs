@@ -90,11 +90,11 @@ impl Reporter {
             Severity::Note => {}
         }
         // Warnings are the business of `validate`. Without `--verbose`, a conversion prints only those that make it
-        // fail, and the one that its own `--map` may have caused.
+        // fail, the one that its own `--map` may have caused, and the one that tells what of a source was not read.
         let fails = severity == Severity::Error || (self.strict && severity == Severity::Warning);
         let needed = match finding.code() {
             _ if fails => Verbosity::Quiet,
-            Code::SameAddress => Verbosity::Normal,
+            Code::SameAddress | Code::TextAround => Verbosity::Normal,
             _ => Verbosity::Verbose,
         };
         if self.verbosity < needed || self.muted {
@@ -182,6 +182,7 @@ pub(crate) fn why_passed_over(error: &InputError) -> String {
         }
         InputError::Unrecognised { looks_like, .. } => looks_like.to_string(),
         InputError::Read { source, .. } => format!("cannot be read: {source}"),
+        InputError::Unfit { layer, .. } => format!("it is not {layer}"),
         InputError::Empty { .. } => "it is empty".to_owned(),
         InputError::NothingReadable { .. } => "it holds nothing that can be read".to_owned(),
     }
@@ -226,7 +227,7 @@ pub(crate) struct Progress {
     shown: Shown,
     files: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
-    total_files: usize,
+    total_files: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug)]
@@ -256,7 +257,8 @@ impl Progress {
             (ProgressMode::Always, false) => Shown::Lines(Arc::new(Mutex::new(Instant::now()))),
             (ProgressMode::Auto | ProgressMode::Always, true) => Shown::Bar(bar(bytes())),
         };
-        let progress = Self { shown, total_files: files, ..Self::hidden() };
+        let progress = Self { shown, ..Self::hidden() };
+        progress.expect_files(files);
         if let Shown::Bar(bar) = &progress.shown {
             bar.set_message(progress.files_done());
             // A process converts once, so no other bar has been set.
@@ -268,11 +270,16 @@ impl Progress {
     /// Shows nothing.
     #[must_use]
     pub(crate) fn hidden() -> Self {
-        Self { shown: Shown::Nothing, files: Arc::default(), bytes: Arc::default(), total_files: 0 }
+        Self { shown: Shown::Nothing, files: Arc::default(), bytes: Arc::default(), total_files: Arc::default() }
     }
 
     fn files_done(&self) -> String {
-        format!("{}/{} files", self.files.load(Ordering::Relaxed), self.total_files)
+        format!("{}/{} files", self.files.load(Ordering::Relaxed), self.total_files.load(Ordering::Relaxed))
+    }
+
+    /// Sets how many files there are.
+    pub(crate) fn expect_files(&self, files: usize) {
+        self.total_files.store(files as u64, Ordering::Relaxed);
     }
 
     /// Counts more bytes of input. This costs more than converting an event, so it is not for every event.

@@ -119,7 +119,8 @@ fn whole_frames(payload: &[u8], length: TrueLength) {
     }
     assert!(rest.is_empty(), "the head of a frame is cut");
     // One byte stands for those of which nobody knows how many they were.
-    let lengths = [TrueLength::Known(there), TrueLength::Unframed(there), TrueLength::MoreThan(there.saturating_sub(1))];
+    let lengths =
+        [TrueLength::Known(there), TrueLength::Unframed(there), TrueLength::MoreThan(there.saturating_sub(1))];
     assert!(lengths.contains(&length), "{there} {length:?}");
 }
 

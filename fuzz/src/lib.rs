@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod convert;
 pub mod http;
+pub mod layers;
 pub mod messages;
 pub mod pieces;
 pub mod script;

@@ -130,6 +130,14 @@ impl Message {
 /// Reads `data` to its end.
 pub fn read(data: &[u8], path: &Path, pieces: Pieces, options: SourceOptions) -> Result<Reading, InputError> {
     let mut source = Source::from_reader(path, InPieces::new(data, pieces), options)?;
+    let reading = read_source(&mut source);
+    assert!(source.bytes_read() <= data.len() as u64, "more bytes than there are");
+    assert!(source.offset() <= data.len() as u64);
+    Ok(reading)
+}
+
+/// Reads a source to its end.
+pub fn read_source(source: &mut Source) -> Reading {
     let mut messages = Vec::new();
     let (mut findings, mut found) = (Vec::new(), Findings::default());
     loop {
@@ -141,10 +149,8 @@ pub fn read(data: &[u8], path: &Path, pieces: Pieces, options: SourceOptions) ->
         findings.append(&mut found.take());
     }
     findings.append(&mut found.take());
-    assert!(source.bytes_read() <= data.len() as u64, "more bytes than there are");
-    assert!(source.offset() <= data.len() as u64);
     let (unknown, decoded) = (source.unknown_fields().total(), source.decoded());
-    Ok(Reading { messages, findings, unknown, decoded })
+    Reading { messages, findings, unknown, decoded }
 }
 
 /// Reads `data` in pieces of several sizes: what comes of it must not depend on them.

@@ -1,6 +1,6 @@
 //! `tap2pcap INPUT... OUTPUT` converts traces to captures.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::{
     Status,
@@ -9,7 +9,6 @@ use super::{
     merge::{Totals, merge},
     mirror::mirror,
     output::{self, Kind},
-    select,
     settings::Settings,
 };
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
 };
 
 pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
-    let mut settings = Settings::new(args);
+    let mut settings = Settings::new(args)?;
     let Some((output, inputs)) = args.paths.split_last() else {
         return Err(Error::Arguments("an input and an output are needed".to_owned()));
     };
@@ -30,56 +29,73 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
 
     let output = &Destination::new(output);
     let into_directory = output.is_directory();
-    let Discovered { inputs: mut found, unreadable, passed_over } = discover(inputs);
-    for unreadable in &unreadable {
+    let mut found = discover(inputs, settings.input);
+    for unreadable in &found.unreadable {
         print_error(&unreadable.as_input_error());
     }
-    super::read_stdin_once(&found)?;
-    if let Some(path) = overwritten(&found, output) {
+    super::read_stdin_once(&found.inputs)?;
+    if let Some(path) = overwritten(&found.inputs, output) {
         return Err(Error::Overwrite(path.to_owned()));
     }
     let (kind, packing) = output::kind(args, output)?;
     settings.output.packing = packing;
-    for error in &passed_over {
+    for error in &found.passed_over {
         super::passed_over(error.path(), error, settings.verbosity);
     }
-    if found.is_empty() {
+    if found.inputs.is_empty() {
         return match interrupt::signal() {
             Some(signal) => Err(Error::Signal(signal)),
-            None => Err(super::no_traces(inputs, passed_over.len())),
+            None => Err(super::no_traces(inputs, found.count_passed_over)),
         };
     }
     // A pipe is read twice as well: once to select, once to convert.
-    let copies = if settings.selector.is_some() { select::copy_pipes(&mut found)? } else { Vec::new() };
-    let progress = Progress::new(args.progress, settings.verbosity, found.len(), || total_size(&found));
+    if settings.selector.is_some() {
+        found.copy_pipes()?;
+    }
+    let size = || found.inputs.iter().map(Input::len).sum();
+    let progress = Progress::new(args.progress, settings.verbosity, found.inputs.len(), size);
     let is_har = matches!(kind, Kind::Har);
     let outcome = match kind {
-        Kind::Har if into_directory => har::many_files(&found, output.path(), &settings, &progress),
-        Kind::Har => har::one_file(&found, output, &settings, &progress),
+        Kind::Har if into_directory => arrive(&mut found, &settings, &progress)
+            .and_then(|()| har::many_files(&found.inputs, output.path(), &settings, &progress)),
+        Kind::Har => har::one_file(&mut found, output, &settings, &progress),
         Kind::Capture(format) => {
             settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
             if into_directory {
-                mirror(&found, output.path(), format, &settings, &progress)
+                arrive(&mut found, &settings, &progress)
+                    .and_then(|()| mirror(&found.inputs, output.path(), format, &settings, &progress))
             } else {
-                one_capture(&found, output, format, &settings, &progress)
+                one_capture(&mut found, output, format, &settings, &progress)
             }
         }
     };
     progress.finish();
-    drop(copies);
     let mut outcome = outcome?;
-    outcome.damaged += unreadable.len();
-    super::count_passed_over(passed_over.len() + outcome.skipped, settings.verbosity);
-    let inputs = found.len() + unreadable.iter().filter(|unreadable| unreadable.is_trace()).count();
+    outcome.damaged += found.unreadable.len();
+    super::count_passed_over(found.count_passed_over + outcome.skipped, settings.verbosity);
+    let inputs = found.inputs.len() + found.unreadable.iter().filter(|unreadable| unreadable.is_trace()).count();
     let status = conclude(&outcome, inputs, output, into_directory, &settings);
     let unmatched = !is_har && outcome.converted > 0 && report_unmatched(&settings);
     Ok(if unmatched && settings.strict && status == Status::Done { Status::Damaged } else { status })
 }
 
-/// The size of all inputs. It is not known if one of them is a pipe.
-fn total_size(inputs: &[Input]) -> Option<u64> {
-    let file = |input: &Input| fs::metadata(input.place.file()?).ok().filter(|file| file.is_file());
-    inputs.iter().map(|input| file(input).map(|file| file.len())).sum()
+/// Waits for what comes through a pipe, which may be an archive of traces.
+pub(super) fn arrive(found: &mut Discovered, settings: &Settings, progress: &Progress) -> Result<(), Error> {
+    let pipe: Vec<_> = found.inputs.iter().take(1).map(|input| input.path().to_owned()).collect();
+    if !found.look_into_pipe(settings.input) {
+        return Ok(());
+    }
+    for unreadable in &found.unreadable {
+        print_error(&unreadable.as_input_error());
+    }
+    for error in &found.passed_over {
+        super::passed_over(error.path(), error, settings.verbosity);
+    }
+    if found.inputs.is_empty() && interrupt::signal().is_none() {
+        return Err(super::no_traces(&pipe, found.count_passed_over));
+    }
+    progress.expect_files(found.inputs.len());
+    Ok(())
 }
 
 /// Reports every `--map` that has rewritten nothing, and returns whether there is one.
@@ -157,18 +173,19 @@ fn overwritten<'a>(inputs: &'a [Input], output: &Destination) -> Option<&'a Path
 }
 
 fn one_capture(
-    inputs: &[Input],
+    found: &mut Discovered,
     output: &Destination,
     format: CaptureFormat,
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Totals, Error> {
     let mut capture = Capture::create_with(output, format, settings.output)?;
-    let mut outcome = merge(inputs, settings, output.is_stream(), &mut capture, progress)?;
+    arrive(found, settings, progress)?;
+    let mut outcome = merge(&found.inputs, settings, output.is_stream(), &mut capture, progress)?;
     // Like tcpdump's, a capture that the user ended before anything came is still written.
     if outcome.converted == 0 && interrupt::signal().is_some() {
         capture.add_interface("-");
-        outcome.converted = inputs.len();
+        outcome.converted = found.inputs.len().max(1);
     }
     if outcome.converted > 0 {
         capture.finish()?;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    convert::arrive,
     cuts::Cuts,
     error::Error,
     merge::Totals,
@@ -18,7 +19,7 @@ use crate::{
     capture::{Destination, OutputOptions},
     har::{Exchanges, Har},
     http::{HttpItem, HttpStage, HttpStageOptions},
-    input::{Input, MAX_MESSAGE, Source},
+    input::{Discovered, Input, MAX_MESSAGE, Source},
     interrupt,
     report::{Progress, Reporter, Verbosity, print_error, print_line},
     timeline::{Summaries, Timelines, Track},
@@ -27,23 +28,23 @@ use crate::{
 
 /// Writes all exchanges of all inputs into one file, input by input.
 pub(super) fn one_file(
-    inputs: &[Input],
+    found: &mut Discovered,
     output: &Destination,
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Totals, Error> {
-    one_file_with(inputs, output, settings.output, settings, progress)
+    let har = create(output, settings.output, settings)?;
+    arrive(found, settings, progress)?;
+    write(&found.inputs, har, settings, progress)
 }
 
-fn one_file_with(
-    inputs: &[Input],
-    output: &Destination,
-    options: OutputOptions,
-    settings: &Settings,
-    progress: &Progress,
-) -> Result<Totals, Error> {
+fn create(output: &Destination, options: OutputOptions, settings: &Settings) -> Result<Har, Error> {
     let timeline = &settings.timeline;
-    let mut har = Har::create_with(output, timeline.http, timeline.start_time, options)?;
+    Ok(Har::create_with(output, timeline.http, timeline.start_time, options)?)
+}
+
+/// Writes all exchanges of these inputs.
+fn write(inputs: &[Input], mut har: Har, settings: &Settings, progress: &Progress) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
     for input in inputs {
         add(input, &mut har, settings, progress, &mut outcome)?;
@@ -51,7 +52,7 @@ fn one_file_with(
     }
     // As with captures, a file that the user ended before anything came is written nevertheless.
     if outcome.converted == 0 && interrupt::signal().is_some() {
-        outcome.converted = inputs.len();
+        outcome.converted = inputs.len().max(1);
     }
     if outcome.converted > 0 {
         har.finish()?;
@@ -67,7 +68,7 @@ pub(super) fn many_files(
     progress: &Progress,
 ) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
-    let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har");
+    let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har", settings.verbosity);
     if let Some(input) = overwritten(inputs, directory, &outputs) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
@@ -77,7 +78,8 @@ pub(super) fn many_files(
         let directories = output.parent().map_or(Ok(()), fs::create_dir_all);
         let written = directories
             .map_err(|source| Error::output(output, source))
-            .and_then(|()| one_file_with(std::slice::from_ref(input), &file, options, settings, progress));
+            .and_then(|()| create(&file, options, settings))
+            .and_then(|har| write(std::slice::from_ref(input), har, settings, progress));
         match written {
             Ok(one) => outcome.add(&one),
             // As with captures, the others may still be written if one cannot be, unless there is no room.
@@ -102,7 +104,7 @@ fn add(
 ) -> Result<(), Error> {
     let mut options = settings.timeline;
     options.unreplayed = true;
-    options.reread = input.place.is_regular().then_some(settings.input);
+    options.reread = input.is_rereadable().then_some(settings.input);
     let selection = match &settings.selector {
         Some(selector) => match Selection::of(input, settings.input, options, selector) {
             Ok(selection) => Some(selection),
@@ -115,11 +117,11 @@ fn add(
         Err(_) if input.is_stdin() && interrupt::signal().is_some() => return Ok(()),
         Err(error) => return outcome.refuse(input, &error, settings),
     };
-    let mut pump = Pump::new(Timelines::new(source, options), input.is_stdin());
+    let mut pump = Pump::new(Timelines::new(source, options), input.is_from_stdin());
     let mut reporter = Reporter::new(settings.verbosity, settings.strict);
     // The limit of one message: a streamed exchange is no larger than the buffered trace of the same exchange.
     let max_held = settings.input.max_message.unwrap_or(MAX_MESSAGE);
-    let found = read(input.path(), &mut pump, har, &mut reporter, progress, max_held, selection.as_ref())?;
+    let found = read(input, &mut pump, har, &mut reporter, progress, max_held, selection.as_ref())?;
     outcome.cuts.add(found.cuts);
     reporter.finish(input.path());
     reporter.unknown_fields(input.path(), pump.stage().source().unknown_fields());
@@ -158,7 +160,7 @@ struct Found {
 
 /// Reads one input to its end.
 fn read(
-    path: &Path,
+    input: &Input,
     pump: &mut Pump<Timelines>,
     har: &mut Har,
     reporter: &mut Reporter,
@@ -166,7 +168,7 @@ fn read(
     max_held: usize,
     selection: Option<&Selection>,
 ) -> Result<Found, Error> {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let (name, path) = (input.name(), input.path());
     let mut exchanges = Exchanges::new(max_held);
     let mut stage = HttpStage::new(HttpStageOptions { max_body: max_held, max_held, ..HttpStageOptions::default() });
     let mut summaries = Summaries::default();

@@ -19,7 +19,7 @@ use super::{
         table::{self, Layout, Table},
     },
     inspect::{self, Item},
-    select::{self, Doubts, Selector},
+    select::{Doubts, Selector},
     settings,
 };
 use crate::{
@@ -34,19 +34,22 @@ use crate::{
 };
 
 pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
-    let (mut inputs, unreadable, mut passed_over) = inspect::inputs(&args.inspect)?;
     let selector = args.filter.clone().map(|filter| Selector { filter, doubts: Doubts::default() });
-    let copies = if selector.is_some() { select::copy_pipes(&mut inputs)? } else { Vec::new() };
+    let (found, unreadable) = inspect::inputs(&args.inspect, selector.is_some())?;
+    let (inputs, mut passed_over) = (&found.inputs, found.count_passed_over);
     let mut out = Watched(io::stdout().lock());
     let mut damaged = !unreadable.is_empty();
     let mut read = 0;
     let mut written = Ok(());
+    // One command merges all traces of an archive on standard input, because none of them can be read by its own name.
+    let mut merged = Hints::default();
+    let mut any_merged = false;
     unreadable.iter().for_each(|error| print_error(error));
     // One trace, or with -v each, is shown in full; many as a table.
     let is_table = inputs.len() > 1 && !args.inspect.json && !args.inspect.verbosity.verbose;
     let mut many = Many::new(args.top);
-    for input in &inputs {
-        let options = settings::input_options(args.inspect.from, args.inspect.limits);
+    for input in inputs {
+        let options = settings::input_options(&args.inspect.from, args.inspect.limits)?;
         let timeline = timeline::TimelineOptions {
             role: settings::role(args.role),
             max_connections: Some(args.inspect.limits.max_connections),
@@ -54,11 +57,15 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
         };
         let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut hints = Hints::default();
+        let is_merged = input.is_from_stdin() && !input.is_stdin();
         let mut shown = false;
         let result = inspect::read(input, options, timeline, selector.as_ref(), |item| match item {
             Item::Finding(finding) => reporter.finding(input.path(), finding),
             Item::Connection(summary, endpoints, timelines) => {
                 hints.add(summary, endpoints, TcpMode::Full);
+                if is_merged {
+                    merged.add(summary, endpoints, TcpMode::Full);
+                }
                 shown = true;
                 if is_table {
                     if written.is_ok() {
@@ -69,7 +76,8 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
                 }
             }
             Item::End => {
-                if written.is_ok() && !args.inspect.json && !is_table && shown {
+                any_merged |= is_merged && shown;
+                if written.is_ok() && !args.inspect.json && !is_table && shown && !is_merged {
                     let command = pipe_command(input.path(), &hints);
                     written = writeln!(out, "  open: {}", report::for_terminal(&command));
                 }
@@ -96,9 +104,11 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
             break;
         }
     }
-    drop(copies);
     if is_table && written.is_ok() && read > 0 {
         written = many.write(&mut out);
+    }
+    if written.is_ok() && any_merged && !args.inspect.json {
+        written = writeln!(out, "open: {}", report::for_terminal(&pipe_command(Path::new("-"), &merged)));
     }
     written.and_then(|()| out.flush())?;
     if let Some(selector) = &selector {
@@ -240,7 +250,6 @@ fn write_connection(
     let source = timelines.source();
     let path = source.path().display().to_string();
     let opening = &summary.opening;
-    let encoding = source.encoding().name();
     let mode = if opening.buffered { "buffered" } else { "streamed" };
     let role = opening.role.word();
     let protocol = summary.protocol.name();
@@ -251,8 +260,9 @@ fn write_connection(
         let end = |address: SocketAddr, name: Option<&Address>| json!({ "address": address.ip().to_string(), "port": address.port(), "trace": name.map(Address::to_string) });
         let mut hints = Hints::default();
         hints.add(summary, endpoints, TcpMode::Full);
+        let layers: Vec<_> = source.layers().iter().map(|layer| layer.name()).collect();
         let object = json!({
-            "path": path, "format": encoding, "mode": mode, "role": role, "trace_id": opening.trace_id,
+            "path": path, "format": source.encoding().name(), "layers": layers, "mode": mode, "role": role, "trace_id": opening.trace_id,
             "local": end(endpoints.local, opening.connection.local.as_ref()),
             "remote": end(endpoints.remote, opening.connection.remote.as_ref()),
             "first": first, "last": last, "read": side(read), "write": side(write),
@@ -282,7 +292,11 @@ fn write_connection(
         format!("{} in {}{lost}", words::count(side.bytes, "byte"), words::count(side.events, "event"))
     };
     let lines = [
-        format!("{path}: {encoding}, {mode}, trace_id {}, {role}, {protocol}, {ending}", opening.trace_id),
+        format!(
+            "{path}: {}, {mode}, trace_id {}, {role}, {protocol}, {ending}",
+            super::encoding_and_layers(source),
+            opening.trace_id
+        ),
         format!("  {client}{client_name} -> {server}{server_name}"),
         format!("  {first} to {last}"),
         format!("  read {}; wrote {}", count(read), count(write)),

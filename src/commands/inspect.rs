@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cli::InspectArgs,
-    input::{self, Discovered, Input, InputError, Source, discover, trace_stem},
+    input::{self, Discovered, Input, InputError, Source, discover},
     interrupt,
     report::Progress,
     timeline::{
@@ -31,20 +31,24 @@ pub(super) enum Item<'a> {
     End,
 }
 
-/// The inputs that the arguments stand for, the errors of those that cannot be read, and how many files were passed
-/// over.
-pub(super) fn inputs(args: &InspectArgs) -> Result<(Vec<Input>, Vec<InputError>, usize), Error> {
+/// What the arguments stand for, and the errors of what cannot be read. If each input `is_read_twice`, pipes are copied.
+pub(super) fn inputs(args: &InspectArgs, is_read_twice: bool) -> Result<(Discovered, Vec<InputError>), Error> {
     interrupt::install()?;
-    let Discovered { inputs: found, unreadable, passed_over } = discover(&args.inputs);
-    super::read_stdin_once(&found)?;
-    let errors = unreadable.iter().map(input::Unreadable::as_input_error).collect();
-    for error in &passed_over {
+    let options = settings::input_options(&args.from, args.limits)?;
+    let mut found = discover(&args.inputs, options);
+    super::read_stdin_once(&found.inputs)?;
+    if is_read_twice {
+        found.copy_pipes()?;
+    }
+    found.look_into_pipe(options);
+    let errors = found.unreadable.iter().map(input::Unreadable::as_input_error).collect();
+    for error in &found.passed_over {
         super::passed_over(error.path(), error, settings::verbosity(args.verbosity));
     }
-    if found.is_empty() && unreadable.is_empty() && interrupt::signal().is_none() {
-        return Err(super::no_traces(&args.inputs, passed_over.len()));
+    if found.inputs.is_empty() && found.unreadable.is_empty() && interrupt::signal().is_none() {
+        return Err(super::no_traces(&args.inputs, found.count_passed_over));
     }
-    Ok((found, errors, passed_over.len()))
+    Ok((found, errors))
 }
 
 /// Reads one trace to its end and passes each item to `each`.
@@ -58,7 +62,7 @@ pub(super) fn read(
     selector: Option<&Selector>,
     mut each: impl FnMut(Item<'_>),
 ) -> Result<(), Error> {
-    options.reread = input.place.is_regular().then_some(input_options);
+    options.reread = input.is_rereadable().then_some(input_options);
     let selection = match selector {
         Some(selector) => Some(Selection::of(input, input_options, options, selector)?),
         None => None,
@@ -71,7 +75,7 @@ pub(super) fn read(
     let (mut open, mut selected) = (PerConnection::default(), 0);
     let mut connections = OpenConnections {
         connections: Connections::new(Mappings::default()),
-        stem: trace_stem(input.path()),
+        stem: input.stem(),
         ends: PerConnection::default(),
     };
     let mut pump = Pump::new(Timelines::new(source, options), false);

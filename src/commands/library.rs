@@ -123,7 +123,7 @@ pub fn convert(
     }
     let mut capture = Capture::create_with(&output, format, settings.output)?;
     let relative = PathBuf::from(place.path().file_name().unwrap_or_default());
-    let input = Input { place, relative, is_found: false, copy: None };
+    let input = Input::new(place, relative, false);
     // The program does the same: the reader of a pipe must not wait for events that may come later.
     let eager = input.is_stdin() && output.is_stream();
     let mut trace = Trace::open(&input, &InputName::alone(&input), &settings, eager)?;

@@ -89,8 +89,11 @@ impl Totals {
 
     /// Reports an input that could not be opened, unless a signal is the reason.
     pub(super) fn refuse(&mut self, input: &Input, error: &InputError, settings: &Settings) -> Result<(), Error> {
-        if let (false, Some(signal)) = (input.is_stdin(), interrupt::signal()) {
-            return Err(Error::Signal(signal));
+        match interrupt::signal() {
+            // It has cut a member of an archive. What came of the stream before that is converted.
+            Some(_) if input.is_from_stdin() && !input.is_stdin() => return Ok(()),
+            Some(signal) if !input.is_stdin() => return Err(Error::Signal(signal)),
+            _ => {}
         }
         if input.is_found && error.is_other_json() {
             self.skipped += 1;
@@ -132,12 +135,11 @@ pub(super) fn merge(
     let mut queue = BinaryHeap::new();
     // Traces without any time begin when the others begin. A file can be opened again when that is known. A pipe can be
     // read only once, so pipes are opened after the files.
-    let (files, pipes): (Vec<usize>, Vec<usize>) =
-        (0..inputs.len()).partition(|index| inputs[*index].place.is_regular());
+    let (files, pipes): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(|index| inputs[*index].is_rereadable());
     let mut without_time = Vec::new();
     for index in files.iter().chain(&pipes).copied() {
         let input = &inputs[index];
-        let is_file = input.place.is_regular();
+        let is_file = input.is_rereadable();
         let mut trace = match open(index, &settings) {
             Ok(trace) => trace,
             // The user ended the stream before it began.

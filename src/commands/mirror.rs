@@ -16,7 +16,8 @@ use crate::{
     capture::{Capture, CaptureFormat, Destination, OutputOptions, sync_outputs},
     input::Input,
     interrupt,
-    report::{Progress, print_error},
+    report::{Progress, Verbosity, print_error, print_line},
+    words,
 };
 
 /// Each worker holds up to four files, and some systems allow a process only 256.
@@ -34,7 +35,7 @@ pub(super) fn mirror(
         CaptureFormat::Pcap | CaptureFormat::PcapMicros => ".pcap",
         CaptureFormat::Pcapng => ".pcapng",
     };
-    let outputs = output_paths(inputs, directory, suffix);
+    let outputs = output_paths(inputs, directory, suffix, settings.verbosity);
     if let Some(input) = overwritten(inputs, directory, &outputs) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
@@ -84,28 +85,40 @@ pub(super) fn sync(directory: &Path, outputs: &[PathBuf]) -> Result<(), Error> {
 }
 
 /// Where each input's capture goes: the input's name, with the capture's suffix after it. Inputs of the same name, from
-/// different directories, are numbered in their order.
-pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str) -> Vec<PathBuf> {
+/// different directories or archives, are numbered in their order, which a note says.
+pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str, verbosity: Verbosity) -> Vec<PathBuf> {
     let mut taken = HashSet::new();
+    let mut numbered = Vec::new();
     let named = |relative: &Path, middle: &str| {
         let mut name = OsString::from(relative);
         name.push(middle);
         name.push(suffix);
         directory.join(name)
     };
-    inputs
+    let paths: Vec<_> = inputs
         .iter()
-        .map(|input| {
-            let relative = if input.is_stdin() { Path::new("stdin") } else { &input.relative };
+        .enumerate()
+        .map(|(index, input)| {
+            let relative = if input.is_stdin() { Path::new("stdin") } else { &input.mirrored };
             let mut path = named(relative, "");
             let mut number = 2;
             while !taken.insert(path.clone()) {
                 path = named(relative, &format!("-{number}"));
                 number += 1;
             }
+            if number > 2 {
+                numbered.push(index);
+            }
             path
         })
-        .collect()
+        .collect();
+    if let Some(first) = numbered.first().filter(|_| verbosity > Verbosity::Quiet) {
+        let (input, output) = (inputs[*first].path().display(), paths[*first].display());
+        let inputs = words::count(numbered.len() as u64, "input");
+        let example = format_args!("{input} becomes {output}");
+        print_line("note", &format_args!("{inputs} with the name of another one, told apart by numbers: {example}"));
+    }
+    paths
 }
 
 /// An input that is also one of the outputs, under any name.

@@ -30,7 +30,7 @@ use self::error::Error;
 pub use self::library::{Conversion, ConvertError, ConvertOptions, convert};
 use crate::{
     cli::{Cli, Command},
-    input::{Input, InputError},
+    input::{Input, InputError, Source},
     report::{Verbosity, print_line, why_passed_over},
 };
 
@@ -83,6 +83,13 @@ fn read_stdin_once(inputs: &[Input]) -> Result<(), Error> {
         return Err(Error::Arguments("standard input can be read only once".to_owned()));
     }
     Ok(())
+}
+
+/// The encoding of a trace, and the layers that it was read through.
+fn encoding_and_layers(source: &Source) -> String {
+    let encoding = source.encoding().name();
+    let layers: Vec<_> = source.layers().iter().map(|layer| layer.name()).collect();
+    if layers.is_empty() { encoding.to_owned() } else { format!("{encoding} in {}", layers.join(", ")) }
 }
 
 fn nothing_readable(path: &Path) {

@@ -2,10 +2,10 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use crate::input::{Input, trace_stem};
+use crate::input::Input;
 
 /// The names of one input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,19 +21,17 @@ impl InputName {
     /// The names in a capture of its own. They do not depend on what else is converted, because the place of the
     /// capture in the tree tells it apart.
     pub(super) fn alone(input: &Input) -> Self {
-        Self { shown: own(input), stem: trace_stem(input.path()) }
+        Self { shown: input.name(), stem: input.stem() }
     }
 }
 
 /// The names of inputs that go into one capture.
 pub(super) fn names(inputs: &[Input]) -> Vec<InputName> {
-    let with_stem = |path: &Path, input: &Input| text(&path.with_file_name(trace_stem(input.path())));
-    let shown = tell_apart(inputs, &[&own, &|input| text(&input.relative), &|input| text(input.path())]);
+    let with_stem = |path: &Path, input: &Input| text(&path.with_file_name(input.stem()));
+    let shown = tell_apart(inputs, &[&Input::name, &|input| text(&input.relative), &|input| text(input.path())]);
     let stems = tell_apart(
         inputs,
-        &[&|input| trace_stem(input.path()), &|input| with_stem(&input.relative, input), &|input| {
-            with_stem(input.path(), input)
-        }],
+        &[&Input::stem, &|input| with_stem(&input.relative, input), &|input| with_stem(input.path(), input)],
     );
     shown.into_iter().zip(stems).map(|(shown, stem)| InputName { shown, stem }).collect()
 }
@@ -42,30 +40,25 @@ pub(super) fn names(inputs: &[Input]) -> Vec<InputName> {
 fn tell_apart(inputs: &[Input], kinds: &[&dyn Fn(&Input) -> String]) -> Vec<String> {
     let mut names: Vec<Option<String>> = vec![None; inputs.len()];
     for (depth, kind) in kinds.iter().enumerate() {
-        let mut directories: HashMap<String, Option<&Path>> = HashMap::new();
+        let mut directories: HashMap<String, Option<PathBuf>> = HashMap::new();
         let open: Vec<usize> = (0..inputs.len()).filter(|index| names[*index].is_none()).collect();
         for index in &open {
-            let directory = inputs[*index].path().parent();
+            let directory = inputs[*index].directory();
             match directories.entry(kind(&inputs[*index])) {
-                Entry::Vacant(entry) => drop(entry.insert(directory)),
-                Entry::Occupied(mut entry) if *entry.get() != directory => drop(entry.insert(None)),
+                Entry::Vacant(entry) => drop(entry.insert(Some(directory))),
+                Entry::Occupied(mut entry) if entry.get().as_ref() != Some(&directory) => drop(entry.insert(None)),
                 Entry::Occupied(_) => {}
             }
         }
         for index in open {
             let name = kind(&inputs[index]);
-            let unique = directories.get(&name).is_some_and(|directory| *directory == inputs[index].path().parent());
+            let unique = directories.get(&name).is_some_and(Option::is_some);
             if unique || depth + 1 == kinds.len() {
                 names[index] = Some(name);
             }
         }
     }
     names.into_iter().map(Option::unwrap_or_default).collect()
-}
-
-/// The file's own name.
-fn own(input: &Input) -> String {
-    input.path().file_name().unwrap_or(input.path().as_os_str()).to_string_lossy().into_owned()
 }
 
 fn text(path: &Path) -> String {
@@ -78,7 +71,7 @@ mod tests {
     use crate::input::InputPath;
 
     fn input(path: &str, relative: &str) -> Input {
-        Input { place: InputPath::new(Path::new(path)), relative: relative.into(), is_found: true, copy: None }
+        Input::new(InputPath::new(Path::new(path)), relative.into(), true)
     }
 
     fn named(inputs: &[(&str, &str)]) -> Vec<(String, String)> {

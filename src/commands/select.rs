@@ -2,18 +2,14 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
-    io::{self, Write as _},
+    io,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{
-    error::Error,
-    http::backlog::{Backlog, Line},
-};
+use super::http::backlog::{Backlog, Line};
 use crate::{
     http::{Exchange, ExchangeRecord, Filter, HttpConnection, HttpItem, HttpStage, HttpStageOptions, MAX_BODY},
-    input::{Advance, Input, InputError, Source, SourceOptions, stdin},
+    input::{Advance, Input, InputError, Source, SourceOptions},
     interrupt,
     report::{Verbosity, print_line},
     timeline::{Opening, TimelineOptions, Timelines},
@@ -177,19 +173,4 @@ impl Search<'_> {
         }
         Ok(())
     }
-}
-
-/// Copies inputs that can be read only once to temporary files, which are gone when what is returned is dropped.
-pub(super) fn copy_pipes(inputs: &mut [Input]) -> Result<Vec<tempfile::TempPath>, Error> {
-    let mut copies = Vec::new();
-    for input in inputs.iter_mut().filter(|input| !input.place.is_regular()) {
-        let failed = |source| InputError::Read { path: input.path().to_owned(), source };
-        let mut reader = if input.is_stdin() { stdin() } else { Box::new(File::open(input.path()).map_err(failed)?) };
-        let mut copy = tempfile::NamedTempFile::new().map_err(failed)?;
-        io::copy(&mut reader, &mut copy).and_then(|_| copy.flush()).map_err(failed)?;
-        let path = copy.into_temp_path();
-        input.copy = Some(path.to_path_buf());
-        copies.push(path);
-    }
-    Ok(copies)
 }

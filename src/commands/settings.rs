@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::select::{Doubts, Selector};
+use super::{
+    error::Error,
+    select::{Doubts, Selector},
+};
 use crate::{
     capture::OutputOptions,
     cli::{self, ConvertArgs, OrAuto},
-    input::{self, Encoding},
+    input::{self, Encoding, Layers},
     report::Verbosity,
     synth::{self, SettingNames},
     timeline::{self, HttpOptions, Mappings, Role, RoleChoice},
@@ -51,9 +54,9 @@ impl Settings {
         }
     }
 
-    pub(super) fn new(args: &ConvertArgs) -> Self {
-        Self {
-            input: input_options(args.from, args.limits),
+    pub(super) fn new(args: &ConvertArgs) -> Result<Self, Error> {
+        Ok(Self {
+            input: input_options(&args.from, args.limits)?,
             timeline: timeline::TimelineOptions {
                 role: role(args.role),
                 start_time: args.start_time,
@@ -73,18 +76,34 @@ impl Settings {
             jobs: jobs(args.jobs),
             output: OutputOptions { force: args.force, ..OutputOptions::default() },
             selector: args.filter.clone().map(|filter| Arc::new(Selector { filter, doubts: Doubts::default() })),
-        }
+        })
     }
 }
 
-pub(super) fn input_options(from: OrAuto<Encoding>, limits: cli::LimitArgs) -> input::SourceOptions {
-    input::SourceOptions {
-        encoding: from,
+pub(super) fn input_options(from: &[cli::From], limits: cli::LimitArgs) -> Result<input::SourceOptions, Error> {
+    let (mut layers, mut encoding) = (Vec::new(), None);
+    for word in from {
+        if let (Some(encoding), false) = (encoding, *word == cli::From::Auto) {
+            let encoding: Encoding = encoding;
+            let name = encoding.name();
+            return Err(Error::Arguments(format!("--from: {name} is the trace itself, so nothing can follow it")));
+        }
+        match word {
+            cli::From::Auto => {}
+            cli::From::Layer(layer) => layers.push(*layer),
+            cli::From::Encoding(given) => encoding = Some(*given),
+        }
+    }
+    let layers = Layers::new(&layers)
+        .ok_or_else(|| Error::Arguments(format!("--from: more than {} layers", input::MAX_LAYERS)))?;
+    Ok(input::SourceOptions {
+        encoding,
+        layers,
         read_size: None,
         max_message: Some(limits.max_message),
         max_events: Some(limits.max_events),
         max_headers: Some(limits.max_headers),
-    }
+    })
 }
 
 pub(super) fn role(role: OrAuto<Role>) -> RoleChoice {

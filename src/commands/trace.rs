@@ -79,14 +79,14 @@ impl Trace {
     pub(super) fn open(input: &Input, name: &InputName, settings: &Settings, eager: bool) -> Result<Self, InputError> {
         let selection = match &settings.selector {
             Some(selector) => {
-                let reread = input.place.is_regular().then_some(settings.input);
+                let reread = input.is_rereadable().then_some(settings.input);
                 let timeline = TimelineOptions { reread, ..settings.timeline };
                 Some((Selection::of(input, settings.input, timeline, selector)?, PerConnection::default()))
             }
             None => None,
         };
         let source = Source::of(input, settings.input)?;
-        Ok(Self { selection, ..Self::new(source, name.clone(), settings, eager, input.is_stdin()) })
+        Ok(Self { selection, ..Self::new(source, name.clone(), settings, eager, input.is_from_stdin()) })
     }
 
     /// A trace that is converted while it arrives, until its source ends.
@@ -99,7 +99,7 @@ impl Trace {
     fn new(source: Source, name: InputName, settings: &Settings, eager: bool, live: bool) -> Self {
         let mut options = settings.timeline;
         options.eager = eager;
-        options.reread = (!live).then_some(settings.input);
+        options.reread = (source.is_member() || !live).then_some(settings.input);
         let synth::SynthOptions { tcp, truncated, .. } = settings.synth;
         options.join = !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
         Self {
@@ -356,7 +356,7 @@ impl Trace {
     pub(super) fn describe(&self) {
         if self.settings.verbosity == Verbosity::Verbose {
             let source = self.timelines().source();
-            let (path, encoding) = (source.path().display(), source.encoding().name());
+            let (path, encoding) = (source.path().display(), super::encoding_and_layers(source));
             let (connections, packets) =
                 (count(self.timelines().connections(), "connection"), count(self.packets, "packet"));
             print_line("note", &format_args!("{path}: {encoding}, {connections}, {packets}"));

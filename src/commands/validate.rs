@@ -43,7 +43,8 @@ impl Counts {
 }
 
 pub(super) fn run(args: &ValidateArgs) -> Result<Status, Error> {
-    let (inputs, unreadable, mut passed_over) = inspect::inputs(&args.inspect)?;
+    let (found, unreadable) = inspect::inputs(&args.inspect, false)?;
+    let (inputs, mut passed_over) = (&found.inputs, found.count_passed_over);
     let mut out = Watched(io::stdout().lock());
     let mut counts = Counts::default();
     let mut read = 0;
@@ -52,8 +53,8 @@ pub(super) fn run(args: &ValidateArgs) -> Result<Status, Error> {
         counts.add(Severity::Error);
         written = written.and_then(|()| write_refusal(&mut out, args.inspect.json, error));
     }
-    for input in &inputs {
-        let options = settings::input_options(args.inspect.from, args.inspect.limits);
+    for input in inputs {
+        let options = settings::input_options(&args.inspect.from, args.inspect.limits)?;
         let timeline = timeline::TimelineOptions {
             max_connections: Some(args.inspect.limits.max_connections),
             ..timeline::TimelineOptions::default()

@@ -54,6 +54,8 @@ impl Decode for BinaryDecoder {
                         }
                     }
                 },
+                // No field has the number 0, so these are no bytes of a message.
+                Err(_) if window[start] == 0 => return Step::Zeros { start, end: start + zeros(&window[start..]) },
                 Err(error) => error,
             };
             let incomplete = match error.reason {
@@ -61,6 +63,9 @@ impl Decode for BinaryDecoder {
                 WireFault::Overlong { len, .. } => len <= MAX_LEN,
                 _ => false,
             };
+            if incomplete && at_end && is_line_break(&window[start..]) {
+                return Step::Skipped { start, end: window.len() };
+            }
             if incomplete && !at_end {
                 let end = match (&error.reason, head(window, start)) {
                     (WireFault::Overlong { .. }, Ok(field)) if field.tag.wire_type == wire::LEN => {
@@ -132,6 +137,16 @@ fn head(window: &[u8], start: usize) -> Result<TopLevelField, Box<WireError>> {
     let tag = scan.tag()?;
     let len = if tag.wire_type == wire::LEN { scan.varint()? } else { 0 };
     Ok(TopLevelField { tag, body: scan.position(), len })
+}
+
+/// Whether the rest of a source is what a shell or an editor adds to it.
+pub(super) fn is_line_break(rest: &[u8]) -> bool {
+    matches!(rest, b"\n" | b"\r\n")
+}
+
+/// How many zeros `bytes` begins with. A preallocated file and a datagram of fixed size are padded with them.
+pub(super) fn zeros(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len())
 }
 
 /// Whether the window holds all bytes of a message.

@@ -28,11 +28,25 @@ pub(crate) enum Step {
     /// The message in `window[start..end]` is damaged. `out` holds what was readable, which may be nothing. The next
     /// step starts after it, and returns `End` if the decoder cannot find another message.
     Damaged { start: usize, end: usize, fault: Fault },
+    /// `window[start..end]` is text around messages, not a damaged message. The next step starts after it.
+    Skipped { start: usize, end: usize },
     /// The first `skip` bytes hold nothing. After them, the decoder needs at least `wanted` bytes, more than there are
     /// now. In an encoding with lengths, `wanted` is the length of the whole message. Never returned when `at_end`.
     NeedMore { skip: usize, wanted: usize },
+    /// `window[start..end]` is zeros, and so is padding. The next step starts after it.
+    Zeros { start: usize, end: usize },
     /// Nothing is left, or the framing of what follows is lost.
     End,
+}
+
+/// Passes over control bytes between messages of text: zeros are padding, and the others end a text at a terminal and in
+/// files of DOS.
+#[cold]
+pub(crate) fn control_bytes(window: &[u8], start: usize) -> Step {
+    match window[start..].iter().take_while(|byte| **byte == 0).count() {
+        0 => Step::Skipped { start, end: start + 1 },
+        zeros => Step::Zeros { start, end: start + zeros },
+    }
 }
 
 /// Why a message is damaged.

@@ -1,11 +1,14 @@
 //! PROTO_BINARY_LENGTH_DELIMITED: each `TraceWrapper` after its length as a varint.
 
 use super::{
-    binary::{Frame, cut_off, frame, too_long, undecodable},
+    binary::{Frame, cut_off, frame, is_line_break, too_long, undecodable, zeros},
     decode::{Decode, Fault, Step},
     wire::{self, Scanner},
 };
 use crate::trace::{CutIn, Message, WireFault};
+
+/// This many zeros are padding. Fewer may be empty messages, which lose nothing either way.
+const PADDING: usize = 8;
 
 /// Decodes PROTO_BINARY_LENGTH_DELIMITED.
 #[derive(Debug, Default)]
@@ -21,6 +24,17 @@ impl Decode for DelimitedDecoder {
         }
         if let Some(end) = wire::run(wire::WireFraming::Delimited, window, out) {
             return Step::Message { start: 0, end };
+        }
+        if window.first() == Some(&0) {
+            match zeros(window) {
+                len @ PADDING.. => return Step::Zeros { start: 0, end: len },
+                len if len == window.len() && !at_end => return Step::NeedMore { skip: 0, wanted: PADDING },
+                _ => {}
+            }
+        }
+        // A length of ten or thirteen that nothing follows.
+        if at_end && is_line_break(window) {
+            return Step::Skipped { start: 0, end: window.len() };
         }
         let mut scan = Scanner::new(window, 0, window.len(), false);
         let len = match scan.varint() {

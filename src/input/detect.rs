@@ -2,18 +2,30 @@
 //!
 //! Extensions get lost in practice, and Envoy gives both JSON encodings the same one.
 
+mod enveloped;
 mod evidence;
+mod likeness;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use clap::ValueEnum;
 use memchr::memmem;
 
+pub use self::enveloped::FieldPath;
+pub(super) use self::enveloped::holds_trace;
 use self::evidence::Evidence;
-use super::{binary::BinaryDecoder, delimited::DelimitedDecoder, discover::unpacked, wire::Scanner};
-use crate::trace::{TraceKind, WireFault};
+pub use self::likeness::{FirstBytes, Likeness};
+use super::{
+    archive,
+    binary::BinaryDecoder,
+    delimited::DelimitedDecoder,
+    discover::unpacked,
+    outline::{InString, Outline, wrapper_key},
+    wire::WireFraming,
+};
+use crate::trace::TraceKind;
 
 /// The encodings of a trace file. The two JSON ones differ only in the field that holds a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
@@ -60,77 +72,32 @@ impl Encoding {
 pub enum Detected {
     /// One of the five encodings.
     Trace(Encoding),
+    /// Protobuf messages that hold traces.
+    Enveloped {
+        /// How those messages are framed: [`Encoding::Binary`] or [`Encoding::Delimited`].
+        encoding: Encoding,
+        /// Where the traces are in them.
+        path: FieldPath,
+    },
     /// Something else.
     Other(Likeness),
-}
-
-/// What the first bytes look like if they are not those of a trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Likeness {
-    /// A pcapng capture.
-    Pcapng,
-    /// A pcap capture.
-    Pcap,
-    /// An image.
-    Image,
-    /// An HTML page.
-    Html,
-    /// An XML document.
-    Xml,
-    /// gzip data within packed data: only one layer is unpacked.
-    Gzip,
-    /// Zstandard data within packed data: only one layer is unpacked.
-    Zstandard,
-    /// A ZIP archive.
-    Zip,
-    /// JSON without a tap trace. Directories of traces hold such files too.
-    OtherJson,
-    /// A JSON array.
-    JsonArray,
-    /// Only white space.
-    Blank,
-    /// Text of no known kind.
-    Text,
-    /// A protobuf message of some other type, or of any type.
-    Protobuf,
-    /// Nothing that is known.
-    Nothing,
-}
-
-impl fmt::Display for Likeness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pcapng => "it is a pcapng capture already",
-            Self::Pcap => "it is a pcap capture already",
-            Self::Image => "it is an image",
-            Self::Html => "it is an HTML page (an error page saved as a file?)",
-            Self::Xml => "it is an XML document",
-            Self::Gzip => "it is gzip data",
-            Self::Zstandard => "it is Zstandard data",
-            Self::Zip => "it is a ZIP archive",
-            Self::OtherJson => "it is JSON, but holds none of a tap trace's fields",
-            Self::JsonArray => "it is a JSON array; Envoy writes objects one after another",
-            Self::Blank => "it holds only white space",
-            Self::Text => "it is text, but neither JSON nor protobuf text",
-            Self::Protobuf => "it may be a protobuf message, but it has nothing that only a tap trace has",
-            Self::Nothing => "none of Envoy's five formats fits its first bytes",
-        })
-    }
 }
 
 /// Recognises the encoding of a source by its first bytes, which will not grow; `path` breaks ties.
 #[must_use]
 pub fn detect(head: &[u8], path: &Path) -> Detected {
-    recognise(head, path, false).unwrap_or_else(|| Detected::Other(looks_like(head)))
+    recognise(head, path, false).unwrap_or_else(|| Detected::Other(likeness::of(head)))
 }
 
 /// Like [`detect`], but if `more` bytes may come, `None` says that they are needed.
 ///
 /// More bytes never change an answer, so it does not depend on how the bytes arrive.
 pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected> {
-    if let Some(other) = capture(head) {
+    if let Some(other) = likeness::capture(head) {
         return Some(Detected::Other(other));
+    }
+    if archive::Kind::of(head) == Some(archive::Kind::Tar) {
+        return Some(Detected::Other(Likeness::Tar));
     }
     let is_json = starts_json(head);
     if is_json && has_key(head) {
@@ -142,6 +109,20 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
     let binary = Evidence::of(&mut BinaryDecoder::default(), head, more);
     let delimited = Evidence::of(&mut DelimitedDecoder::default(), head, more);
     let by_name = Encoding::from_suffix(path);
+    if let Some(damage) = damage(head, binary, delimited) {
+        return Some(Detected::Other(damage));
+    }
+    // An envelope that ends before that is what it would be if nothing had followed it yet.
+    let first =
+        [binary, delimited].iter().filter_map(|evidence| Some((evidence.found_at()?, evidence.is_late()))).min();
+    let envelope = match first {
+        None => enveloped(head, more),
+        Some((at, true)) => enveloped(&head[..at - 1], true),
+        Some((_, false)) => None,
+    };
+    if envelope.is_some() {
+        return envelope;
+    }
     let found = match (binary.found_at(), delimited.found_at()) {
         (Some(binary), Some(delimited)) if binary == delimited && by_name == Some(Encoding::Delimited) => {
             Some(Encoding::Delimited)
@@ -160,7 +141,50 @@ pub(super) fn recognise(head: &[u8], path: &Path, more: bool) -> Option<Detected
     match found {
         Some(encoding) => Some(Detected::Trace(encoding)),
         None if more => None,
-        None => Some(Detected::Other(if is_json { Likeness::OtherJson } else { looks_like(head) })),
+        None => Some(Detected::Other(match likeness::of(head) {
+            // It is JSON with a fault, or in another character set.
+            Likeness::Text(_) | Likeness::Nothing(_) if is_json => Likeness::OtherJson,
+            other => other,
+        })),
+    }
+}
+
+/// What was done to a binary trace that can still be recognised, but not read.
+fn damage(head: &[u8], binary: Evidence, delimited: Evidence) -> Option<Likeness> {
+    let evidence = [binary, delimited].into_iter().filter(|evidence| evidence.is_contradicted() || evidence.is_cut());
+    let seen = &head[..evidence.filter_map(|evidence| evidence.found_at()).min()?];
+    if likeness::is_terminal_damage(seen) {
+        Some(Likeness::TerminalDamage)
+    } else if likeness::is_utf8_damage(seen) {
+        Some(Likeness::Utf8Damage)
+    } else {
+        None
+    }
+}
+
+/// Protobuf messages that hold traces, framed as `TraceWrapper` is in either encoding.
+fn enveloped(head: &[u8], more: bool) -> Option<Detected> {
+    let bare = enveloped::find(WireFraming::Bare, head, more);
+    let delimited = enveloped::find(WireFraming::Delimited, head, more);
+    match (bare, delimited) {
+        (Some(bare), Some(delimited)) if delimited.at < bare.at => Some((Encoding::Delimited, delimited)),
+        (Some(bare), _) => Some((Encoding::Binary, bare)),
+        (None, delimited) => delimited.map(|found| (Encoding::Delimited, found)),
+    }
+    .map(|(encoding, found)| Detected::Enveloped { encoding, path: found.path })
+}
+
+/// What the bytes are if they are a binary trace or hold one, and nothing speaks against it.
+fn binary_trace(bytes: &[u8]) -> Option<Detected> {
+    let binary = Evidence::of(&mut BinaryDecoder::default(), bytes, false);
+    let delimited = Evidence::of(&mut DelimitedDecoder::default(), bytes, false);
+    let is_sound = |evidence: &Evidence| evidence.found_at().is_some() && !evidence.is_contradicted();
+    if is_sound(&binary) {
+        Some(Detected::Trace(Encoding::Binary))
+    } else if is_sound(&delimited) {
+        Some(Detected::Trace(Encoding::Delimited))
+    } else {
+        enveloped(bytes, false)
     }
 }
 
@@ -168,27 +192,25 @@ fn after_blanks(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
 }
 
-/// The fields of `TraceWrapper` that hold a trace, in both spellings of JSON.
-const NAMES: [&str; 8] = [
-    "http_buffered_trace",
-    "http_streamed_trace_segment",
-    "socket_buffered_trace",
-    "socket_streamed_trace_segment",
-    "httpBufferedTrace",
-    "httpStreamedTraceSegment",
-    "socketBufferedTrace",
-    "socketStreamedTraceSegment",
-];
-
-/// Whether one of the names is a key in the head: in quotes and before a colon. It need not be the first key, because a
-/// newer Envoy may write others before it.
+/// Whether an object of the head has a key of `TraceWrapper`, directly in it and before a colon. It need not be the
+/// first key, because a newer Envoy may write others before it.
 fn has_key(head: &[u8]) -> bool {
-    NAMES.iter().any(|name| {
-        memmem::find_iter(head, name.as_bytes()).any(|at| {
-            let after = head[at + name.len()..].strip_prefix(b"\"").unwrap_or_default();
-            head[..at].ends_with(b"\"") && after.trim_ascii_start().starts_with(b":")
-        })
-    })
+    let mut outline = Outline::default();
+    let mut at = 0;
+    while let Some(byte) = head.get(at) {
+        at += 1;
+        if *byte != b'"' {
+            outline.byte(*byte);
+            continue;
+        }
+        if outline.depth() == 1 && outline.at_key() && wrapper_key(&head[at - 1..]).is_ok() {
+            return true;
+        }
+        outline.string();
+        let Some(len) = InString::default().end(&head[at..]) else { return false };
+        at += len;
+    }
+    false
 }
 
 /// Whether one of the names is a field in the head: a whole word before an opening brace.
@@ -221,7 +243,8 @@ fn starts_json(head: &[u8]) -> bool {
     }
 }
 
-/// Comments, then a field name before a message or a value.
+/// Comments, then a field name before a message or a value. In YAML a line may end with what says that its value is on
+/// the next ones.
 fn starts_text(head: &[u8]) -> bool {
     let mut rest = after_blanks(head);
     while let Some(comment) = rest.strip_prefix(b"#") {
@@ -229,63 +252,23 @@ fn starts_text(head: &[u8]) -> bool {
         rest = comment[line..].trim_ascii_start();
     }
     let name = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
-    name > 0 && rest[0].is_ascii_lowercase() && matches!(after_blanks(&rest[name..]), [b'{' | b'<' | b':', ..])
+    let begins =
+        name > 0 && rest[0].is_ascii_lowercase() && matches!(after_blanks(&rest[name..]), [b'{' | b'<' | b':', ..]);
+    begins && !is_yaml_key(rest)
 }
 
-/// Recognises captures by their magic numbers. They are often in the same directory as traces.
-fn capture(head: &[u8]) -> Option<Likeness> {
-    let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| head.starts_with(prefix));
-    if starts(&[b"\x0a\x0d\x0d\x0a"]) {
-        Some(Likeness::Pcapng)
-    } else if starts(&[b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"]) {
-        Some(Likeness::Pcap)
-    } else {
-        None
-    }
-}
-
-/// Whether the head consists of protobuf fields. The last one may be incomplete.
-fn is_protobuf(head: &[u8]) -> bool {
-    let mut scan = Scanner::new(head, 0, head.len(), false);
-    while !scan.is_empty() {
-        match scan.tag().and_then(|tag| scan.skip(tag)) {
-            Ok(()) => {}
-            Err(error) => {
-                return error.at > 0 && matches!(error.reason, WireFault::EndInField | WireFault::Overlong { .. });
-            }
+/// Whether the text begins with lines of YAML, up to one whose value is on the next ones: `key:` or `key: |2-`.
+fn is_yaml_key(text: &[u8]) -> bool {
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let is_whole = line.ends_with(b"\n");
+        let line = line.trim_ascii_end();
+        let signs = line.iter().rev().take_while(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-')).count();
+        match line[..line.len() - signs] {
+            [.., b':'] if signs == 0 && is_whole => return true,
+            [.., b':', b' ', b'|' | b'>'] => return true,
+            [.., b'{' | b'<'] => return false,
+            _ => {}
         }
     }
-    !head.is_empty()
-}
-
-/// What the first bytes look like if they are not those of a trace.
-fn looks_like(head: &[u8]) -> Likeness {
-    let text = after_blanks(head);
-    let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| head.starts_with(prefix));
-    let tag = |word: &[u8]| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    if let Some(capture) = capture(head) {
-        capture
-    } else if starts(&[b"\x89PNG", b"\xff\xd8\xff", b"GIF8"]) {
-        Likeness::Image
-    } else if tag(b"<!doctype html") || tag(b"<html") || tag(b"<head") || tag(b"<body") {
-        Likeness::Html
-    } else if tag(b"<?xml") {
-        Likeness::Xml
-    } else if starts(&[b"\x1f\x8b"]) {
-        Likeness::Gzip
-    } else if starts(&[b"\x28\xb5\x2f\xfd"]) {
-        Likeness::Zstandard
-    } else if starts(&[b"PK\x03\x04"]) {
-        Likeness::Zip
-    } else if text.starts_with(b"[") {
-        Likeness::JsonArray
-    } else if text.is_empty() {
-        Likeness::Blank
-    } else if head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
-        Likeness::Text
-    } else if is_protobuf(head) {
-        Likeness::Protobuf
-    } else {
-        Likeness::Nothing
-    }
+    false
 }

@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::Likeness;
+use super::{Layer, Likeness};
 
 /// A source that cannot be opened or recognised. What is wrong inside a recognised source is a
 /// [`Finding`](crate::trace::Finding) instead, because what came before it is kept.
@@ -42,6 +42,21 @@ pub enum InputError {
         /// What its first bytes look like instead.
         looks_like: Likeness,
     },
+    /// A layer was asked for that it does not have.
+    #[error("{path}: byte 0: not {layer}{}", inside(within), path = path.display())]
+    Unfit {
+        /// The file, `-` for standard input.
+        path: PathBuf,
+        /// The layer.
+        layer: Layer,
+        /// The layers around it that were asked for and fit.
+        within: Vec<Layer>,
+    },
+}
+
+fn inside(layers: &[Layer]) -> String {
+    let names: Vec<_> = layers.iter().map(|layer| layer.name()).collect();
+    if names.is_empty() { String::new() } else { format!(" within {}", names.join(", ")) }
 }
 
 impl InputError {
@@ -52,6 +67,7 @@ impl InputError {
             Self::Read { path, .. }
             | Self::Empty { path }
             | Self::NothingReadable { path }
+            | Self::Unfit { path, .. }
             | Self::Unrecognised { path, .. } => path,
         }
     }
@@ -63,13 +79,18 @@ impl InputError {
             Self::Read { .. } => "unreadable",
             Self::Empty { .. } => "empty",
             Self::NothingReadable { .. } => "nothing-readable",
-            Self::Unrecognised { .. } => "not-a-trace",
+            Self::Unrecognised { .. } | Self::Unfit { .. } => "not-a-trace",
         }
+    }
+
+    /// Whether it is an archive, which may hold traces.
+    pub(super) fn is_archive(&self) -> bool {
+        matches!(self, Self::Unrecognised { looks_like: Likeness::Tar | Likeness::Zip, .. })
     }
 
     /// Whether it is a JSON file of some other kind: directories of traces hold such files too.
     #[must_use]
     pub fn is_other_json(&self) -> bool {
-        matches!(self, Self::Unrecognised { looks_like: Likeness::OtherJson, .. })
+        matches!(self, Self::Unrecognised { looks_like, .. } if looks_like.is_other_json())
     }
 }

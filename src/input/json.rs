@@ -23,7 +23,9 @@ use self::{
     times::Times,
 };
 use super::{
-    decode::{Decode, Fault, Step},
+    around::{self, Found as InText, begins_other_object},
+    decode::{Decode, Fault, Step, control_bytes},
+    detect::Encoding,
     schema::Parts,
 };
 use crate::trace::{CutIn, EventKind, HttpPart, HttpSide, JsonFault, Message, UnknownFields};
@@ -40,6 +42,16 @@ pub(crate) struct JsonDecoder {
     pending: Option<PendingObject>,
     /// The search for the end of damage, or of an object that is passed over.
     lost: Option<Search>,
+    /// The search for the next message, in text around messages.
+    around: Option<around::Search>,
+    /// The search has found that the window begins with a message.
+    is_message: bool,
+    /// The last step has found a whole message.
+    after_whole: bool,
+    /// A line has ended since.
+    on_new_line: bool,
+    /// The window will not grow, so the search must not ask for more.
+    hurry: bool,
     times: Times,
     /// Turns the fast path off, for tests that compare the two.
     #[cfg(test)]
@@ -69,31 +81,96 @@ impl Decode for JsonDecoder {
                 start = BYTE_ORDER_MARK.len();
             }
         }
+        if self.around.is_some() {
+            // The window begins in text, so `start` is 0.
+            return self.search(&window[start..], start, at_end, out);
+        }
+        start += window[start..].iter().take_while(|byte| is_space(**byte)).count();
         start += window[start..].iter().take_while(|byte| is_space(**byte)).count();
         match &window[start..] {
             [] if at_end => Step::End,
-            [] => Step::NeedMore { skip: start, wanted: 1 },
+            [] => {
+                self.on_new_line |= window[..start].contains(&b'\n');
+                Step::NeedMore { skip: start, wanted: 1 }
+            }
             text @ [b'{', ..] => {
                 let step = self.object(text, start, at_end, out);
                 out.order_http();
+                if !matches!(step, Step::NeedMore { .. }) {
+                    self.after_whole = matches!(step, Step::Message { .. });
+                    self.on_new_line = false;
+                }
                 step
             }
-            text => self.damaged(text, start, at_end, Search::in_garbage(), 0, JsonFault::NoObject(text[0])),
+            [0 | 0x04 | 0x1a, ..] => control_bytes(window, start),
+            // The rest of a damaged message begins like this, but a line after a whole message is text.
+            text @ [b'}' | b'"' | b':', ..]
+                if self.after_whole && (self.on_new_line || window[..start].contains(&b'\n')) =>
+            {
+                self.search(text, start, at_end, out)
+            }
+            text @ [b'}' | b'"' | b':', ..] => self.garbage(text, start, at_end),
+            text => self.search(text, start, at_end, out),
         }
     }
 
     fn look_again(&mut self) {
         self.pending = None;
+        self.hurry = true;
     }
 
     fn pass_over(&mut self) -> bool {
         self.pending = None;
+        self.is_message = false;
         self.lost = Some(Search::over_object());
         true
     }
 }
 
 impl JsonDecoder {
+    /// Forgets the object at the start of the window, because the next step starts after it.
+    #[inline]
+    fn begin(&mut self) {
+        self.pending = None;
+        self.is_message = false;
+        self.hurry = false;
+    }
+
+    /// Searches for the next message in `text`, which begins at `start` of the window.
+    #[cold]
+    fn search(&mut self, text: &[u8], start: usize, at_end: bool, out: &mut Message) -> Step {
+        let around = self.around.get_or_insert_with(|| around::Search::for_next(Encoding::Json));
+        let hurry = std::mem::take(&mut self.hurry);
+        let len = match around.find(text, at_end, hurry) {
+            InText::Message(_, len) => {
+                self.around = None;
+                self.is_message = true;
+                if len == 0 {
+                    return self.object(text, start, at_end, out);
+                }
+                len
+            }
+            InText::Binary(len) => {
+                self.around = None;
+                if len == 0 {
+                    return self.garbage(text, start, at_end);
+                }
+                len
+            }
+            InText::Nothing(0) if at_end => return Step::End,
+            InText::Nothing(0) => return Step::NeedMore { skip: start, wanted: text.len() + 1 },
+            InText::Nothing(len) => len,
+        };
+        Step::Skipped { start, end: start + len }
+    }
+
+    /// Reports bytes that begin no object and are no text.
+    #[cold]
+    fn garbage(&mut self, text: &[u8], start: usize, at_end: bool) -> Step {
+        self.after_whole = false;
+        self.damaged(text, start, at_end, Search::in_garbage(), 0, JsonFault::NoObject(text[0]))
+    }
+
     /// Decodes the object that `text` starts with. `start` is the offset of `text` in the window.
     fn object(&mut self, text: &[u8], start: usize, at_end: bool, out: &mut Message) -> Step {
         let need_more = Step::NeedMore { skip: start, wanted: text.len() + 1 };
@@ -106,7 +183,7 @@ impl JsonDecoder {
         }
         match self.fast(text, out) {
             FastJson::Segment(len) => {
-                self.pending = None;
+                self.begin();
                 return Step::Message { start, end: start + len };
             }
             FastJson::Cut if !at_end => {
@@ -115,10 +192,19 @@ impl JsonDecoder {
             }
             FastJson::Cut | FastJson::Other => {}
         }
+        if self.pending.is_none() && !self.is_message {
+            match begins_other_object(&text[1..], at_end) {
+                Some(false) => {}
+                Some(true) => {
+                    return self.search(text, start, at_end, out);
+                }
+                None => return need_more,
+            }
+        }
         let attempt = self.parse(text, out, None);
         let error = match attempt.outcome {
             Ok(len) => {
-                self.pending = None;
+                self.begin();
                 if out.kind.is_none() && attempt.unknown_before.is_some() {
                     // Its unknown fields are not a newer Envoy's, because nothing else in it is Envoy's.
                     attempt.undo(out);
@@ -139,7 +225,7 @@ impl JsonDecoder {
         }
         // The parser may report an early end for an object whose braces are all closed, as in `{"\u"}`.
         let complete = complete || (error.is_eof() && PendingObject::new(text).is_complete(text));
-        self.pending = None;
+        self.begin();
         if error.is_eof() && !complete && at_end {
             self.read_cut_body(text, out, attempt);
             out.cut = true;

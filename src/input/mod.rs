@@ -23,32 +23,40 @@
 //! # Ok::<(), tap2pcap::input::InputError>(())
 //! ```
 
+mod archive;
+mod around;
 mod binary;
 mod decode;
 mod delimited;
 mod detect;
 mod discover;
+mod enveloped;
 mod error;
 #[cfg(test)]
 #[cfg(feature = "record")]
 mod http_tests;
 mod json;
+mod layers;
 mod line;
 mod messages;
+mod outline;
 mod place;
 mod reader;
 mod schema;
 #[cfg(test)]
 mod scrambled;
+mod skipped;
 mod source;
 mod text;
 mod wire;
 
-pub use detect::{Detected, Encoding, Likeness, detect};
+pub use detect::{Detected, Encoding, FieldPath, FirstBytes, Likeness, detect};
+#[doc(hidden)]
+pub use discover::open_all;
 pub use discover::trace_stem;
 pub(crate) use discover::{Discovered, Input, Unreadable, discover};
 pub use error::InputError;
+pub use layers::{Layer, Layers, MAX_LAYERS};
 pub use place::InputPath;
-pub(crate) use reader::stdin;
-pub(crate) use source::Peek;
 pub use source::{Advance, LEAST_MAX_MESSAGE, MAX_MESSAGE, Source, SourceOptions};
+pub(crate) use source::{Peek, Reopen};

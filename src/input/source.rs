@@ -1,6 +1,8 @@
 //! One source of trace messages: a reader, the window that slides over it, and the decoder of its encoding.
 
+mod detection;
 mod findings;
+mod first;
 mod limits;
 mod look_ahead;
 #[cfg(test)]
@@ -8,35 +10,39 @@ mod tests;
 mod window;
 
 use std::{
-    fmt,
+    fmt, fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
+    time::SystemTime,
 };
 
 pub use self::limits::{LEAST_MAX_MESSAGE, MAX_MESSAGE};
-use self::{findings::Watch, limits::Limits, look_ahead::LookAhead, window::Window};
+use self::{detection::Far, findings::Watch, limits::Limits, look_ahead::LookAhead, window::Window};
 use super::{
+    archive::Member,
     binary::BinaryDecoder,
     decode::{Decode, Fault, Step},
     delimited::DelimitedDecoder,
-    detect::{Detected, Encoding, recognise},
-    discover::Input,
+    detect::Encoding,
+    discover::{Content, Input},
+    enveloped::EnvelopedDecoder,
     error::InputError,
     json::JsonDecoder,
+    layers::{self, Inside, Layer, Layers, TakenOff},
     reader,
     text::TextDecoder,
+    wire::WireFraming,
 };
 use crate::trace::{Code, Fact, Finding, Findings, Message, MessageView, Place, UnknownFields};
-
-/// The most bytes that detection looks at. More are not needed, because the first message shows its encoding early.
-const HEAD: usize = 64 * 1024;
 
 /// How a source is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceOptions {
     /// The encoding; `None` to detect it.
     pub encoding: Option<Encoding>,
+    /// The layers that are taken off first, whatever the bytes look like.
+    pub layers: Layers,
     /// Bytes per read, to save memory when many sources are open at once.
     pub read_size: Option<usize>,
     /// The largest message that is read, in bytes; a larger one is passed over. At least [`LEAST_MAX_MESSAGE`];
@@ -89,6 +95,29 @@ pub struct Source {
     taken: usize,
     next_index: u64,
     decoded: u64,
+    layers: Vec<Layer>,
+    /// What the layers meet.
+    met: layers::Met,
+    /// The member of an archive that it reads.
+    member: Option<Arc<Member>>,
+}
+
+/// A source whose layers were taken off, before its messages are read.
+pub(super) struct Begun {
+    pub(super) inside: Inside,
+    pub(super) layers: Vec<Layer>,
+    met: layers::Met,
+    count: Arc<AtomicU64>,
+}
+
+impl Begun {
+    /// Takes the layers off.
+    pub(super) fn new(reader: Box<dyn Read + Send>, asked: Layers) -> Result<Self, layers::Refused> {
+        let count = Arc::default();
+        let counted = reader::Counted { reader, count: Arc::clone(&count) };
+        let TakenOff { inside, layers, met } = layers::take_off(Box::new(counted), asked, &count)?;
+        Ok(Self { inside, layers, met, count })
+    }
 }
 
 impl fmt::Debug for Source {
@@ -101,53 +130,144 @@ impl fmt::Debug for Source {
     }
 }
 
+/// Opens the bytes of a source again.
+#[derive(Clone, Debug)]
+pub(crate) struct Reopen {
+    path: PathBuf,
+    member: Option<Arc<Member>>,
+}
+
+impl Reopen {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub(crate) fn open(&self, options: SourceOptions) -> Result<Source, InputError> {
+        match &self.member {
+            Some(member) => Source::of_member(member, &self.path, options),
+            None => Source::open(&self.path, options),
+        }
+    }
+
+    /// When they were modified.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        match &self.member {
+            Some(member) => member.modified(),
+            None => fs::metadata(&self.path).ok()?.modified().ok(),
+        }
+    }
+}
+
 impl Source {
     /// Opens an input of the command line.
     ///
     /// # Errors
     /// As [`Source::open`].
     pub(crate) fn of(input: &Input, options: SourceOptions) -> Result<Self, InputError> {
-        if let Some(copy) = &input.copy {
-            let failed = |source| InputError::Read { path: input.path().to_owned(), source };
-            Self::unpack(input.path(), reader::open(copy).map_err(failed)?, options)
-        } else if input.is_stdin() {
-            Self::unpack(input.path(), reader::stdin(), options)
-        } else {
-            Self::open(input.path(), options)
+        match &input.content {
+            Content::File if input.place.file().is_none() => Self::unpack(input.path(), reader::stdin(), options),
+            Content::File => Self::open(input.path(), options),
+            Content::Copy(copy) => {
+                let failed = |source| InputError::Read { path: input.path().to_owned(), source };
+                Self::unpack(input.path(), reader::open(copy).map_err(failed)?, options)
+            }
+            Content::Member(member) => Self::of_member(member, input.path(), options),
+            Content::Begun(begun) => match begun.take() {
+                Some(begun) => Self::begun(input.path(), begun.map_err(|refused| refused.of(input.path()))?, options),
+                // It can be read only once.
+                None => Err(InputError::Empty { path: input.path().to_owned() }),
+            },
         }
     }
 
-    /// Opens a trace file, and unpacks gzip and Zstandard. Unless `options` names the encoding, it is detected.
+    /// Opens a trace file, and takes off what is around the trace. Unless `options` names the encoding, it is detected.
     ///
     /// # Errors
     /// [`InputError`] if the file cannot be read, is empty, or is not a trace.
     pub fn open(path: &Path, options: SourceOptions) -> Result<Self, InputError> {
         let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
         let mut source = Self::unpack(path, reader, options)?;
-        // Among many sources, a small one is read to its end now. That frees its file, and the memory for unpacking it.
         if options.read_size.is_some() && path.is_file() {
-            while !source.window.holds_a_read() && source.failed.is_none() {
-                source.failed = source.window.read().err();
-            }
+            source.read_small();
         }
         Ok(source)
     }
 
-    fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
-        let failed = |source| InputError::Read { path: path.to_owned(), source };
-        let count = Arc::default();
-        let counted = reader::Counted { reader, count: Arc::clone(&count) };
-        let reader = reader::unpack(Box::new(counted)).map_err(failed)?;
-        let mut source = Self::from_reader(path, reader, options)?;
+    /// Checks that the first bytes of a file are those of a trace, or of text with a trace in it. The error says why
+    /// they are not.
+    pub(super) fn look_into(path: &Path, options: SourceOptions) -> Result<(), InputError> {
+        let reader = reader::open(path).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
+        let begun = Begun::new(reader, options.layers).map_err(|refused| refused.of(path))?;
+        Self::begun_within(path, begun, options, Far::InTheHead).map(drop)
+    }
+
+    fn of_member(member: &Arc<Member>, path: &Path, options: SourceOptions) -> Result<Self, InputError> {
+        // The layers that were asked for are those of the archive.
+        let options = SourceOptions { layers: Layers::default(), ..options };
+        let mut source = Self::unpack(path, member.open(), options)?;
+        source.member = Some(Arc::clone(member));
+        if options.read_size.is_some() {
+            source.read_small();
+        }
+        Ok(source)
+    }
+
+    /// Among many sources, a small one is read to its end now. That frees its file, and the memory for unpacking it.
+    fn read_small(&mut self) {
+        while !self.window.holds_a_read() && self.failed.is_none() {
+            self.failed = self.window.read().err();
+        }
+    }
+
+    /// Reads a trace from `reader` after what stands around it is taken off; `path` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn unpack(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
+        let begun = Begun::new(reader, options.layers).map_err(|refused| refused.of(path))?;
+        Self::begun(path, begun, options)
+    }
+
+    pub(super) fn begun(path: &Path, begun: Begun, options: SourceOptions) -> Result<Self, InputError> {
+        Self::begun_within(path, begun, options, Far::ToTheEnd)
+    }
+
+    fn begun_within(path: &Path, begun: Begun, options: SourceOptions, far: Far) -> Result<Self, InputError> {
+        let Begun { inside, layers, met, count } = begun;
+        // The layer has seen a trace, however far into the source that is.
+        let is_json = layers.last() == Some(&Layer::JsonEnvelope);
+        let encoding = options.encoding.or(is_json.then_some(Encoding::Json));
+        let mut source = Self::searched(path, inside, met, SourceOptions { encoding, ..options }, far)?;
+        source.layers.splice(0..0, layers.into_iter().chain(source.met.layers()));
         source.window.count_packed(count);
         Ok(source)
     }
 
-    /// Reads a trace from `reader`; `path` names it in messages and breaks ties in detection.
+    /// Whether it is a member of an archive, which can be opened again.
+    pub(crate) fn is_member(&self) -> bool {
+        self.member.is_some()
+    }
+
+    /// Opens the same bytes again.
+    pub(crate) fn reopen(&self) -> Reopen {
+        Reopen { path: self.path.clone(), member: self.member.clone() }
+    }
+
+    /// Reads a trace from `reader`, which holds nothing else; `path` names it in messages and breaks ties in detection.
     ///
     /// # Errors
     /// As [`Source::open`].
     pub fn from_reader(path: &Path, reader: Box<dyn Read + Send>, options: SourceOptions) -> Result<Self, InputError> {
+        Self::searched(path, reader, layers::Met::default(), options, Far::ToTheEnd)
+    }
+
+    fn searched(
+        path: &Path,
+        reader: Box<dyn Read + Send>,
+        met: layers::Met,
+        options: SourceOptions,
+        far: Far,
+    ) -> Result<Self, InputError> {
         let limits = Limits::new(&options);
         let mut source = Self {
             path: path.to_owned(),
@@ -161,40 +281,23 @@ impl Source {
             taken: 0,
             next_index: 0,
             decoded: 0,
+            layers: Vec::new(),
+            met,
+            member: None,
         };
-        source.encoding = source.detect(options.encoding)?;
+        let path;
+        (source.encoding, path) = source.detect(options.encoding, far)?;
         source.limits.set_encoding(source.encoding);
-        source.decoder = match source.encoding {
-            Encoding::Binary => Box::new(BinaryDecoder::default()),
-            Encoding::Delimited => Box::new(DelimitedDecoder::default()),
-            Encoding::Text => Box::new(TextDecoder::default()),
-            Encoding::Json => Box::new(JsonDecoder::default()),
+        source.decoder = match (source.encoding, path) {
+            (Encoding::Delimited, Some(path)) => Box::new(EnvelopedDecoder::new(WireFraming::Delimited, path)),
+            (_, Some(path)) => Box::new(EnvelopedDecoder::new(WireFraming::Bare, path)),
+            (Encoding::Binary, None) => Box::new(BinaryDecoder::default()),
+            (Encoding::Delimited, None) => Box::new(DelimitedDecoder::default()),
+            (Encoding::Text, None) => Box::new(TextDecoder::default()),
+            (Encoding::Json, None) => Box::new(JsonDecoder::default()),
         };
+        source.layers.extend(path.map(|_| Layer::ProtobufEnvelope));
         Ok(source)
-    }
-
-    /// Looks at the first bytes without consuming them. On a live stream it waits for no more than it needs.
-    fn detect(&mut self, given: Option<Encoding>) -> Result<Encoding, InputError> {
-        let failed = |path: &Path, source| InputError::Read { path: path.to_owned(), source };
-        loop {
-            self.window.read().map_err(|source| failed(&self.path, source))?;
-            let bytes = self.window.bytes();
-            if bytes.is_empty() {
-                return Err(InputError::Empty { path: self.path.clone() });
-            }
-            if let Some(given) = given {
-                return Ok(given);
-            }
-            // The answer must not depend on how many bytes a read returns.
-            let head = &bytes[..bytes.len().min(HEAD)];
-            match recognise(head, &self.path, !self.window.at_end() && head.len() < HEAD) {
-                Some(Detected::Trace(encoding)) => return Ok(encoding),
-                Some(Detected::Other(looks_like)) => {
-                    return Err(InputError::Unrecognised { path: self.path.clone(), looks_like });
-                }
-                None => {}
-            }
-        }
     }
 
     /// The name the source was opened under.
@@ -207,6 +310,12 @@ impl Source {
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// What stood around the trace, the outermost layer first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
     }
 
     /// Messages decoded so far, including damaged ones that were partly readable.
@@ -327,8 +436,24 @@ impl Source {
                 self.limits.want(&self.window, &mut *self.decoder, 0, (skip, wanted));
                 None
             }
+            Step::Zeros { start, end } => {
+                let offset = self.window.offset() + start as u64;
+                self.watch.zeros(Place { offset, message: self.next_index }, (end - start) as u64);
+                self.taken += end;
+                self.limits.begin_next();
+                None
+            }
+            Step::Skipped { start, end } => {
+                let place = Place { offset: self.window.offset() + start as u64, message: self.next_index };
+                self.watch.release_suspect(findings);
+                self.watch.skipped(place, &self.window.bytes()[start..end]);
+                self.taken += end;
+                self.limits.begin_next();
+                None
+            }
             Step::End => {
-                self.watch.end(self.decoded > 0, findings);
+                self.watch.skipped_before(self.met.take_skipped());
+                self.watch.end(self.decoded > 0, self.encoding, findings);
                 Some(Advance::End)
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! Nothing marks where one wrapper ends and the next starts. But each holds one field of the oneof, so each such field
 //! is a message. It counts as complete at its closing brace, because on a live stream the next one may come much later.
-//! Other fields at the top level belong to the message before them, but say nothing that matters, and are skipped.
+//! Other fields at the top level belong to the message before them, but say nothing that matters, and are skipped. What
+//! is no field is text around the messages.
 
 mod fast;
 mod lane;
@@ -17,14 +18,22 @@ use memchr::memchr;
 
 use self::{
     fast::FastText,
-    lexer::{Lexer, LexerStop, Parse, StringContents},
+    lexer::{Lexer, LexerStop, Parse, StringContents, kind_of, word_end},
     split::Split,
 };
 use super::{
-    decode::{Decode, Fault, Step},
+    around::{self, Found as InText},
+    decode::{Decode, Fault, Step, control_bytes},
+    detect::Encoding,
     schema::{Cursor, Element, EventParts, MessageEnd, Parts, SchemaFields, SchemaRecord, Type},
 };
 use crate::trace::{Body, CutIn, Event, Message, Span, TraceKind};
+
+/// The longest field at the top level that this version does not know. What is longer is text.
+const MOST_FIELD: usize = 64 * 1024;
+
+/// Windows editors write it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
@@ -43,8 +52,18 @@ pub(crate) struct TextDecoder {
     after_field: bool,
     /// The search for the end of a message that is passed over.
     over: Option<Split>,
+    /// The start of the source, where a byte order mark may be, was passed.
+    begun: bool,
+    /// The search for the next message, in text around messages.
+    around: Option<around::Search>,
+    /// The window will not grow, so a search must not ask for more.
+    hurry: bool,
     /// Unknown fields up to this offset in the field were counted by an earlier attempt to decode it.
     counted: usize,
+    /// The last step has found a whole message.
+    after_whole: bool,
+    /// A line has ended since.
+    on_new_line: bool,
     /// Turns the fast path off, for tests that compare the two.
     #[cfg(test)]
     only_general: bool,
@@ -66,10 +85,30 @@ impl Decode for TextDecoder {
                 }
             }
         }
+        if self.around.is_some() {
+            match self.search(window, start, at_end) {
+                Some(step) => return step,
+                None => self.around = None,
+            }
+        }
+        if !self.begun {
+            if window.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(window) && !at_end {
+                return Step::NeedMore { skip: 0, wanted: BYTE_ORDER_MARK.len() };
+            }
+            self.begun = true;
+            if window.starts_with(BYTE_ORDER_MARK) {
+                start = BYTE_ORDER_MARK.len();
+            }
+        }
+        let blank = start;
         start = self.skip_between(window, start);
+        self.on_new_line |= self.after_whole && window[blank..start].contains(&b'\n');
         loop {
             if start == window.len() {
                 return if at_end { Step::End } else { Step::NeedMore { skip: start, wanted: 1 } };
+            }
+            if self.split.is_none() && matches!(window[start], 0 | 0x04 | 0x1a) {
+                return control_bytes(window, start);
             }
             if !at_end && self.is_pending(window) {
                 return self.more(window, start);
@@ -87,6 +126,21 @@ impl Decode for TextDecoder {
                     return self.wait_for_end(split, true, self.counted, window, start, out);
                 }
                 FastText::Cut(_) | FastText::Other => {}
+            }
+            if self.split.is_none() {
+                let may_be_rest = !(self.after_whole && self.on_new_line);
+                match other(window, start, at_end || self.hurry, may_be_rest) {
+                    Other::No => {}
+                    Other::Text => {
+                        if let Some(step) = self.search(window, start, at_end) {
+                            return step;
+                        }
+                    }
+                    Other::Unknown => {
+                        let len = window.len() - start;
+                        return Step::NeedMore { skip: start, wanted: len + 1 + len / 64 };
+                    }
+                }
             }
             let mut parser = Parser::new(window, start, at_end, self.counted);
             #[cfg(test)]
@@ -132,6 +186,7 @@ impl Decode for TextDecoder {
     fn look_again(&mut self) {
         self.split = None;
         self.patience = 0;
+        self.hurry = true;
     }
 
     fn pass_over(&mut self) -> bool {
@@ -142,6 +197,26 @@ impl Decode for TextDecoder {
 }
 
 impl TextDecoder {
+    /// Searches for the next message in the text at `start`. `None` says that the next field begins there.
+    #[cold]
+    fn search(&mut self, window: &[u8], start: usize, at_end: bool) -> Option<Step> {
+        let text = &window[start..];
+        let around = self.around.get_or_insert_with(|| around::Search::for_next(Encoding::Text));
+        let len = match around.find(text, at_end, self.hurry) {
+            InText::Message(_, len) | InText::Binary(len) => {
+                self.begin(false);
+                len
+            }
+            InText::Nothing(0) if at_end => return Some(Step::End),
+            InText::Nothing(0) => return Some(Step::NeedMore { skip: start, wanted: text.len() + 1 }),
+            InText::Nothing(len) => {
+                self.hurry = false;
+                len
+            }
+        };
+        (len > 0).then_some(Step::Skipped { start, end: start + len })
+    }
+
     /// Skips white space, comments and the optional separator between two fields.
     fn skip_between(&mut self, window: &[u8], from: usize) -> usize {
         let mut at = from;
@@ -174,6 +249,8 @@ impl TextDecoder {
     fn begin(&mut self, after_field: bool) {
         *self = Self {
             after_field,
+            after_whole: after_field,
+            begun: true,
             #[cfg(test)]
             only_general: self.only_general,
             ..Self::default()
@@ -221,6 +298,74 @@ impl TextDecoder {
     fn more(&self, window: &[u8], start: usize) -> Step {
         Step::NeedMore { skip: start, wanted: self.patience.max(window.len() - start + 1) }
     }
+}
+
+/// Whether something at the top level is text around messages.
+enum Other {
+    No,
+    Text,
+    /// Too few bytes follow to tell.
+    Unknown,
+}
+
+/// Whether `window[start..]`, which is not empty, begins with text around messages, and not with a field. A brace or a
+/// quote `may_be_rest` of a damaged message.
+fn other(window: &[u8], start: usize, at_end: bool, may_be_rest: bool) -> Other {
+    let end = word_end(window, start);
+    let word = &window[start..end];
+    if end == window.len() {
+        // The end of the source may cut the name of a field.
+        let is_part = |name: &str| name.as_bytes().starts_with(word);
+        let is_known =
+            TraceKind::ALL.iter().any(|kind| is_part(kind.field_name())) || is_part("configured_sample_rate");
+        return match at_end {
+            true if is_known => Other::No,
+            true => Other::Text,
+            false if word.len() > MOST_FIELD => Other::Text,
+            false => Other::Unknown,
+        };
+    }
+    let is_number = || {
+        let after = window[end..].trim_ascii_start();
+        !word.is_empty() && word.iter().all(u8::is_ascii_digit) && matches!(after, [b':' | b'{' | b'<' | b'[', ..])
+    };
+    if !may_be_rest && matches!(window[start], b'}' | b'"') {
+        return Other::Text;
+    }
+    if Parts::named(word, false).is_some() || is_number() || is_damage(window[start]) {
+        return Other::No;
+    }
+    // It is a field of a newer Envoy if it has the syntax of one, and ends with its line or before another field.
+    let mut parser = Parser::new(window, start, at_end, 0);
+    let outcome = parser.top_level(&mut Message::default());
+    let end = parser.lex.pos;
+    match outcome {
+        Ok(()) if end - start > MOST_FIELD => Other::Text,
+        Ok(()) => {
+            let blank = window[end..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
+            let next = end + blank;
+            match window.get(next) {
+                Some(b'\n' | b'#' | b',' | b';') => Other::No,
+                None if at_end => Other::No,
+                None => Other::Unknown,
+                Some(_) => {
+                    let word = word_end(window, next);
+                    match kind_of(&window[next..word]) {
+                        _ if word == window.len() && !at_end => Other::Unknown,
+                        Some(_) => Other::No,
+                        None => Other::Text,
+                    }
+                }
+            }
+        }
+        Err(LexerStop::End) if !at_end && window.len() - start <= MOST_FIELD => Other::Unknown,
+        Err(LexerStop::End | LexerStop::Bad) => Other::Text,
+    }
+}
+
+/// Whether a byte at the top level shows that a message is damaged.
+fn is_damage(byte: u8) -> bool {
+    matches!(byte, b'}' | b'"') || around::is_binary(byte)
 }
 
 /// Counts the event fields of a newer Envoy that begin at `window[at]`, except those that an earlier attempt to decode

@@ -379,6 +379,26 @@ impl Cursor for Scanner<'_> {
         result
     }
 
+    fn is_header_value(&self) -> bool {
+        let mut scan = *self;
+        let Ok(len) = scan.varint() else { return false };
+        // What is cut is not looked at, because its second field may be missing.
+        let Some(end) = scan.at.checked_add(len as usize).filter(|end| *end <= scan.end) else { return false };
+        scan.end = end;
+        let mut field = |number| {
+            let tag = Tag { field: number, wire_type: LEN };
+            let is_here = scan.tag().is_ok_and(|found| found == tag);
+            let start = scan.at;
+            (is_here && scan.skip(tag).is_ok()).then(|| &scan.window[start..scan.at])
+        };
+        // The length is a byte, because no name is longer.
+        let is_name = |field: &[u8]| {
+            let part = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_alphanumeric);
+            field.len() > 3 && field[1..].split(|byte| *byte == b'-').all(part) && field[1..].contains(&b'-')
+        };
+        field(1).is_some_and(is_name) && field(2).is_some() && scan.is_empty()
+    }
+
     #[inline]
     fn plain_event(&mut self, out: &mut Message) -> Option<Event> {
         let mut after = *self;

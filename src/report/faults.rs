@@ -92,6 +92,7 @@ impl Expected for JsonType {
             Self::String => "a string",
             Self::Bool => "true or false",
             Self::Unsigned => "a whole number that is not negative",
+            Self::Integer => "a whole number",
             Self::Time => "a time",
             Self::Base64 => "a base64 string",
         })

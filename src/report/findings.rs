@@ -6,7 +6,7 @@ use std::fmt;
 use super::faults;
 use crate::{
     trace::{ExchangeFact, Fact, Finding, HttpFact, Limited, Owner, Place},
-    words::{bytes_are, count_of, times},
+    words::{bytes_are, count, count_of, times},
 };
 
 /// `byte 7, message 0`
@@ -39,6 +39,21 @@ fn fact(fact: &Fact) -> String {
         Fact::CutOff(place) => faults::cut_off(*place),
         Fact::TrailingBytes(fault) => {
             format!("the bytes after the last message are not a message: {}", faults::undecodable(fault))
+        }
+        Fact::Zeros { bytes, runs } => {
+            format!(
+                "{bytes} zero bytes between or after messages, in {}; they are passed over",
+                count_of(*runs, "place", "places")
+            )
+        }
+        Fact::TextAround { bytes, first, names_trace } => {
+            let text = count(*bytes, "byte");
+            if first.is_empty() {
+                return format!("{text} of white space after the messages skipped");
+            }
+            let names =
+                if *names_trace { "; it holds the name of a trace in quotes or code, which is not read" } else { "" };
+            format!("{text} of text around the messages skipped; its first line is \"{first}\"{names}")
         }
         Fact::ReadFailed(reason) => format!("cannot read on: {reason}"),
         Fact::LargeMessage { size, limit, with_rest } => {

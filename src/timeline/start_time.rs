@@ -1,10 +1,10 @@
 //! Start times for events that have no time and follow no event with one.
 
-use std::{fs, path::PathBuf, time::UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::{TimelineOptions, http::head};
 use crate::{
-    input::{self, Advance, Source},
+    input::{self, Advance, Reopen, Source},
     trace::{Findings, MessageView, Nanos},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Start {
     given: Option<Nanos>,
     neighbours: Option<Nanos>,
     latest: Nanos,
-    file: Option<(PathBuf, input::SourceOptions)>,
+    file: Option<(Reopen, input::SourceOptions)>,
     found: Option<(Nanos, TimesFrom)>,
 }
 
@@ -49,7 +49,7 @@ impl Start {
             given: options.start_time,
             neighbours: options.neighbours,
             latest: options.latest.unwrap_or(Nanos::MAX),
-            file: options.reread.map(|options| (source.path().to_owned(), options)),
+            file: options.reread.map(|options| (source.reopen(), options)),
             found: None,
         }
     }
@@ -83,8 +83,8 @@ impl Start {
 
     /// The first time in the file. The file is read again for this, so that no event has to be held back.
     fn next_in_file(&self) -> Option<Nanos> {
-        let (path, options) = self.file.as_ref().filter(|(path, _)| path.is_file())?;
-        let mut source = Source::open(path, input::SourceOptions { read_size: None, ..*options }).ok()?;
+        let (file, options) = self.file.as_ref()?;
+        let mut source = file.open(input::SourceOptions { read_size: None, ..*options }).ok()?;
         // These findings are dropped, because the main pass over the file reports them.
         let mut findings = Findings::default();
         let mut reads = 0;
@@ -113,9 +113,8 @@ impl Start {
     }
 
     fn modified(&self) -> Option<Nanos> {
-        let (path, _) = self.file.as_ref()?;
-        let file = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-        let modified = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        let (file, _) = self.file.as_ref()?;
+        let modified = file.modified()?.duration_since(UNIX_EPOCH).ok()?;
         Nanos::try_from(modified.as_nanos()).ok().filter(|time| *time <= self.latest)
     }
 }

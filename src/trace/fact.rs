@@ -45,6 +45,22 @@ pub enum Fact {
     CutOff(CutIn),
     /// Bytes after the last message do not decode as one.
     TrailingBytes(DecodeFault),
+    /// Zeros stand between messages or after the last one.
+    Zeros {
+        /// How many.
+        bytes: u64,
+        /// In how many places.
+        runs: u64,
+    },
+    /// Text stands before, between or after the messages of a source.
+    TextAround {
+        /// Its length in bytes.
+        bytes: u64,
+        /// Its first line, or the beginning of that.
+        first: String,
+        /// A trace seems to begin in it, in quotes or in source code, say.
+        names_trace: bool,
+    },
     /// The source could not be read any further, because of this error of its reader.
     ReadFailed(String),
     /// A message was passed over because of its size.
@@ -298,6 +314,8 @@ impl Fact {
             Self::Undecodable(_) => Code::Undecodable,
             Self::CutOff(_) => Code::CutOff,
             Self::TrailingBytes(_) => Code::TrailingBytes,
+            Self::Zeros { .. } => Code::ZeroPadding,
+            Self::TextAround { .. } => Code::TextAround,
             Self::ReadFailed(_) => Code::ReadFailed,
             Self::LargeMessage { .. } | Self::ManyRecords { .. } | Self::LongAddress { .. } => Code::TooLarge,
             Self::BadTimes { .. } | Self::LateTime | Self::NoTime => Code::BadTime,

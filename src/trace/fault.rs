@@ -181,7 +181,9 @@ pub(crate) enum JsonType {
     Bool,
     /// An unsigned integer, as a number or a string.
     Unsigned,
-    /// A time as a string.
+    /// An integer, as a number or a string.
+    Integer,
+    /// A time as a string, a number or an object.
     Time,
     /// Bytes as a string.
     Base64,

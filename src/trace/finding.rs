@@ -47,6 +47,10 @@ pub enum Code {
     TooManyConnections,
     /// Bytes after the last message that do not decode as one.
     TrailingBytes,
+    /// Zeros between or after messages.
+    ZeroPadding,
+    /// Text before, between or after the messages.
+    TextAround,
     /// Socket and HTTP traces, or buffered and streamed ones, in one source.
     MixedKinds,
     /// No address of either side.
@@ -103,6 +107,8 @@ impl Code {
             Self::TooLarge => "too-large",
             Self::TooManyConnections => "too-many-connections",
             Self::TrailingBytes => "trailing-bytes",
+            Self::ZeroPadding => "zero-padding",
+            Self::TextAround => "text-around",
             Self::MixedKinds => "mixed-kinds",
             Self::MissingConnection => "missing-connection",
             Self::MissingAddress => "missing-address",
@@ -139,7 +145,9 @@ impl Code {
             | Self::TooLarge
             | Self::TooManyConnections
             | Self::TrailingBytes => Severity::Error,
-            Self::MixedKinds
+            Self::ZeroPadding
+            | Self::TextAround
+            | Self::MixedKinds
             | Self::MissingConnection
             | Self::MissingAddress
             | Self::SameAddress

@@ -284,6 +284,16 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whether it says anything of a connection or an exchange: an address, an event, a header field or a part of a body.
+    #[must_use]
+    pub(crate) fn holds_anything(&self) -> bool {
+        let mut own = self.connection.iter().chain(&self.upstream_connection);
+        // The first segment of an upstream connection has no address yet.
+        own.any(|connection| self.trace_id != 0 || !connection.is_empty())
+            || self.events.iter().any(|event| event.time.is_some() || event.kind != EventKind::Absent)
+            || self.http.iter().any(|piece| piece.headers.0 < piece.headers.1 || !piece.body.payload.is_empty())
+    }
+
     /// A message that keeps at most this many events and header fields. [`Message::beyond_limits`] tells what it drops.
     #[must_use]
     pub fn with_limits(events: usize, headers: usize) -> Self {

@@ -60,7 +60,7 @@ fn info_shows_every_field() {
     assert_eq!(lines.len(), 3);
     let open = format!("tap2pcap {} - | tshark -r -", path.display());
     let expected = json!({
-        "path": path, "format": "delimited", "mode": "streamed", "role": "downstream", "trace_id": 11,
+        "path": path, "format": "delimited", "layers": [], "mode": "streamed", "role": "downstream", "trace_id": 11,
         "local": { "address": "10.0.0.1", "port": 8080, "trace": "10.0.0.1:8080" },
         "remote": { "address": "192.0.2.7", "port": 50123, "trace": "192.0.2.7:50123" },
         "first": "2026-01-31T12:00:00.123456789Z", "last": "2026-01-31T12:00:03.123456789Z",

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub)]
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod archives;
 mod bad_input;
 mod batch;
 mod changing_inputs;
@@ -15,6 +16,7 @@ mod descriptors;
 mod directories;
 mod documentation;
 mod endpoints;
+mod envelopes;
 mod escaping;
 mod exchanges;
 mod filter;
@@ -27,7 +29,9 @@ mod http2;
 mod http_replay;
 mod info;
 mod inputs;
+mod layers;
 mod library;
+mod likeness;
 mod limits;
 mod loss;
 mod manifest;
@@ -35,6 +39,7 @@ mod marks;
 mod memory;
 mod merge;
 mod messages;
+mod mixtures;
 mod multiplex;
 mod oracle;
 mod outputs;
@@ -54,6 +59,7 @@ mod record_load;
 mod routes;
 mod scenario;
 mod signals;
+mod surroundings;
 mod tap_fixtures;
 mod tap_formats;
 mod tcp;
@@ -65,3 +71,4 @@ mod util;
 mod validate;
 mod wait;
 mod wire;
+mod wrappers;

@@ -61,7 +61,8 @@ fn a_number_goes_on_in_the_next_read() {
 
 #[test]
 fn a_damaged_json_object_that_is_closed_is_not_cut_off() {
-    let json = br#"{"socket_streamed_trace_segment": {"event": {"closed": {}}}}{"\u"}"#;
+    let json =
+        br#"{"socket_streamed_trace_segment": {"event": {"closed": {}}}}{"socket_streamed_trace_segment": "\u"}"#;
     let whole = findings_by_pieces(Encoding::Json, json, usize::MAX);
     assert_eq!(whole.iter().map(|finding| finding.code()).collect::<Vec<_>>(), [Code::TrailingBytes]);
     for size in 1..=json.len() {

@@ -214,6 +214,7 @@ pub struct Tool {
 
 pub const TSHARK: Tool = Tool { name: "tshark", package: "tshark" };
 pub const CAPINFOS: Tool = Tool { name: "capinfos", package: "wireshark-common" };
+pub const EDITCAP: Tool = Tool { name: "editcap", package: "wireshark-common" };
 pub const MERGECAP: Tool = Tool { name: "mergecap", package: "wireshark-common" };
 pub const TCPDUMP: Tool = Tool { name: "tcpdump", package: "tcpdump" };
 pub const TCPFLOW: Tool = Tool { name: "tcpflow", package: "tcpflow" };

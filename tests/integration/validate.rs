@@ -137,6 +137,8 @@ fn flaws() -> Vec<Flaw> {
         flaw("bad-address", "error", connection("db.example", 80), 0, "db.example"),
         flaw("bad-time", "error", change(2, &|message| edit_event(message, |event| event.timestamp = None)), 2, "time"),
         flaw("trailing-bytes", "error", trailing, 4, ""),
+        flaw("zero-padding", "warning", [delimited(&sound()), vec![0; 100]].concat(), 4, "100 zero bytes"),
+        flaw("text-around", "warning", [&b"$ cat\n"[..], &Dress::Text.file(&sound())].concat(), 0, "\"$ cat\""),
         flaw("mixed-kinds", "warning", delimited(&mixed), 4, "socket_buffered_trace"),
         flaw("missing-connection", "warning", without(0), 0, "trace_id 1"),
         flaw("missing-address", "warning", cluster, 0, "set_connection_per_event"),

@@ -41,16 +41,17 @@ use crate::{
 const MAX_JOBS: usize = 32;
 
 pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
-    let (inputs, unreadable, passed_over) = inspect::inputs(&args.inspect)?;
+    let (found, unreadable) = inspect::inputs(&args.inspect, false)?;
+    let (inputs, passed_over) = (&found.inputs, found.count_passed_over);
     unreadable.iter().for_each(|error| print_error(error));
     let verbosity = settings::verbosity(args.inspect.verbosity);
     // Lines that come while files are read would run through a bar on the same terminal.
     let hidden = !args.sorts() && io::stdout().is_terminal() && args.progress == ProgressMode::Auto;
     let when = if hidden { ProgressMode::Never } else { args.progress };
-    let progress = Progress::new(when, verbosity, inputs.len(), || total_size(&inputs));
+    let progress = Progress::new(when, verbosity, inputs.len(), || inputs.iter().map(Input::len).sum());
     let work = Work {
         args,
-        inputs: &inputs,
+        inputs,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         done: Mutex::new(Done {
@@ -100,10 +101,6 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
         (_, true) => Status::Damaged,
         (_, false) => Status::Done,
     })
-}
-
-fn total_size(inputs: &[Input]) -> Option<u64> {
-    inputs.iter().map(|input| Some(std::fs::metadata(input.place.file()?).ok()?.len())).sum()
 }
 
 /// What only the end of a connection tells, by the second part of its name.
@@ -258,7 +255,7 @@ impl<'a, 'w> Reader<'a, 'w> {
 
     fn read(&mut self) -> Result<(), Error> {
         let args = self.work.args;
-        let input_options = settings::input_options(args.inspect.from, args.inspect.limits);
+        let input_options = settings::input_options(&args.inspect.from, args.inspect.limits)?;
         let source = match (Source::of(self.input, input_options), interrupt::signal()) {
             (Ok(source), _) => source,
             (Err(_), Some(signal)) => return Err(Error::Signal(signal)),
@@ -268,7 +265,7 @@ impl<'a, 'w> Reader<'a, 'w> {
             role: settings::role(args.role),
             max_connections: Some(args.inspect.limits.max_connections),
             unreplayed: true,
-            reread: self.input.place.is_regular().then_some(input_options),
+            reread: self.input.is_rereadable().then_some(input_options),
             ..TimelineOptions::default()
         };
         let mut stage = HttpStage::new(HttpStageOptions { max_body: args.max_body, ..HttpStageOptions::default() });

@@ -19,10 +19,14 @@ pub(super) struct Evidence {
     good: usize,
     /// How many things no trace has.
     bad: usize,
+    /// The source ends inside a message.
+    cut: bool,
     /// Fields that may be a newer Envoy's.
     unknown: bool,
     /// Traces, empty ones included.
     traces: usize,
+    /// Messages that were looked at.
+    messages: usize,
     /// The end of the first message after which more speaks for a trace than against it.
     found_at: Option<usize>,
 }
@@ -39,14 +43,20 @@ impl Evidence {
                 Step::Message { start, end } => (start, end),
                 Step::Damaged { fault, .. } if more && fault.is_cut_off() => break,
                 Step::Damaged { start, end, fault } => {
+                    evidence.cut |= fault.is_cut_off();
                     evidence.bad += usize::from(!fault.is_cut_off());
                     (start, end)
                 }
-                Step::NeedMore { .. } | Step::End => {
+                Step::Zeros { end, .. } => {
+                    at += end;
+                    continue;
+                }
+                Step::Skipped { .. } | Step::NeedMore { .. } | Step::End => {
                     evidence.fields(&out);
                     break;
                 }
             };
+            evidence.messages += 1;
             evidence.message(MessageView::new(&out, &window[..end]));
             debug_assert!(start < end, "decoders make progress");
             at += end;
@@ -59,6 +69,21 @@ impl Evidence {
 
     pub(super) fn found_at(&self) -> Option<usize> {
         self.found_at
+    }
+
+    /// Whether the first message alone did not tell.
+    pub(super) fn is_late(&self) -> bool {
+        self.messages > 1
+    }
+
+    /// Whether anything speaks against a trace.
+    pub(super) fn is_contradicted(&self) -> bool {
+        self.bad > 0
+    }
+
+    /// Whether the source ends inside a message, or seems to because its length is wrong.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Whether it may be a trace because nothing speaks against it, even if nothing speaks for it.

@@ -2,7 +2,10 @@ use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 
 use super::*;
-use crate::{input::wire::tests::wrapper_strategy, tap::TraceFormat};
+use crate::{
+    input::wire::{Scanner, tests::wrapper_strategy},
+    tap::TraceFormat,
+};
 
 /// What a source is recognised as if it arrives in these pieces.
 fn in_pieces(bytes: &[u8], path: &Path, mut pieces: impl Iterator<Item = usize>) -> Detected {
@@ -104,6 +107,41 @@ fn other_protobuf_is_no_trace_whatever_its_name() {
     for (what, bytes) in others {
         let detected = detect(&bytes, Path::new("message.bin"));
         assert!(matches!(detected, Detected::Other(_)), "{what}: {detected:?}");
+    }
+}
+
+/// How the messages are framed, and the path to the traces in them.
+type Envelope = Option<(Encoding, &'static [u32])>;
+
+/// A message of another type that holds a trace.
+#[test]
+fn envelopes_are_recognised_however_they_arrive() {
+    let connection = field(2, &field(2, &field(1, &field(2, b"10.0.0.1"))));
+    let segment = field(4, &[&[8, 7][..], &connection].concat());
+    let taps = [field(1, &field(2, b"tap-1")), vec![0x10, 9], field(3, &segment)].concat();
+    let delimited = [&[taps.len() as u8][..], &taps].concat();
+    let deep = field(3, &field(1, &field(7, &field(2, &segment))));
+    // Detection finds only the first four messages deep.
+    let deeper = field(9, &deep);
+    let cases: [(&str, Vec<u8>, Envelope); 7] = [
+        ("StreamTapsRequest", taps.clone(), Some((Encoding::Binary, &[3]))),
+        ("a delimited one", delimited, Some((Encoding::Delimited, &[3]))),
+        ("depth 4", deep, Some((Encoding::Binary, &[3, 1, 7, 2]))),
+        ("depth 5", deeper, None),
+        ("a list", field(5, &[field(1, &segment), field(1, &segment)].concat()), Some((Encoding::Binary, &[5, 1]))),
+        ("traces after it", [field(3, &segment), segment.repeat(9)].concat(), Some((Encoding::Binary, &[3]))),
+        ("zeros before it", [vec![0; 9], taps].concat(), Some((Encoding::Binary, &[3]))),
+    ];
+    for (what, bytes, expected) in cases {
+        let whole = detect(&bytes, Path::new("message.bin"));
+        let found = match &whole {
+            Detected::Enveloped { encoding, path } => Some((*encoding, path.numbers())),
+            _ => None,
+        };
+        assert_eq!(found, expected, "{what}: {whole:?}");
+        for piece in [1, 2, 3, 7, 1000] {
+            assert_eq!(in_pieces(&bytes, Path::new("message.bin"), std::iter::repeat(piece)), whole, "{what}, {piece}");
+        }
     }
 }
 

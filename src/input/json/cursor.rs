@@ -11,7 +11,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
 };
 
-use super::times::Times;
+use super::times::{self, Times};
 use crate::{
     input::schema::{Cursor, Element, MessageEnd, SchemaFields, SchemaRecord, Time, Type},
     trace::{Body, JsonType, Message, Span, UnknownFields},
@@ -102,7 +102,10 @@ fn read_fields<'de, F: SchemaFields, A: MapAccess<'de>>(
         if let Some(number) = F::named(name.as_bytes(), true) {
             fields.field(number, &mut value, out)?;
         } else {
-            value.context.count_unknown(F::MESSAGE, &name, out);
+            // The type in a `google.protobuf.Any` is no field.
+            if name != "@type" {
+                value.context.count_unknown(F::MESSAGE, &name, out);
+            }
             value.map.next_value::<IgnoredAny>()?;
         }
     }
@@ -220,9 +223,14 @@ impl<'de, A: MapAccess<'de>> Cursor for FieldValue<'_, '_, 'de, A> {
         self.scalar(&JsonType::Unsigned, |scalar, _| scalar.whole(false).map(Option::unwrap_or_default))
     }
 
-    /// Only a `Timestamp` has such fields, and JSON writes that as a string.
+    /// Only a `Timestamp` has such fields. Protobuf's own JSON writes that as a string, others as an object.
     fn int64(&mut self) -> Result<i64, A::Error> {
-        self.map.next_value()
+        self.scalar(&JsonType::Integer, |scalar, _| match scalar {
+            Scalar::Null => Ok(0),
+            Scalar::Signed(number) => Ok(number),
+            Scalar::Text(text) if text.starts_with('-') => text.parse().map_err(|_| Wrong::Value),
+            other => other.whole(true).map(|number| i64::try_from(number.unwrap_or_default()).unwrap_or(i64::MAX)),
+        })
     }
 
     #[inline]
@@ -286,13 +294,63 @@ impl<'de, A: MapAccess<'de>> Cursor for FieldValue<'_, '_, 'de, A> {
     }
 
     #[inline]
-    fn time(&mut self, time: &mut Option<Time>, _out: &mut Message) -> Result<(), A::Error> {
-        *time = self.scalar(&JsonType::Time, |scalar, context| match scalar {
-            Scalar::Null => Ok(None),
-            Scalar::Text(text) => Ok(Some(context.times.read(text))),
-            _ => Err(Wrong::Type),
-        })?;
+    fn time(&mut self, time: &mut Option<Time>, out: &mut Message) -> Result<(), A::Error> {
+        *time = self.map.next_value_seed(TimeSeed { context: self.context, out })?;
         Ok(())
+    }
+}
+
+/// Reads a time: a string, a number since 1970, or the fields of `google.protobuf.Timestamp`. `None` stands for null.
+struct TimeSeed<'c, 'a, 'm> {
+    context: &'c mut Context<'a>,
+    out: &'m mut Message,
+}
+
+impl<'de> DeserializeSeed<'de> for TimeSeed<'_, '_, '_> {
+    type Value = Option<Time>;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TimeSeed<'_, '_, '_> {
+    type Value = Option<Time>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        JsonType::Time.fmt(f)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    #[inline]
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(self.context.times.read(text)))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(times::since_1970(number, 0.0)))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(Time::new(number, 0)))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        // A capture holds neither times before 1970 nor numbers beyond 2^64.
+        Ok(Some(match number.trunc() {
+            whole if (0.0..1.8e19).contains(&whole) => times::since_1970(whole as u64, number - whole),
+            whole => Time::new(whole as i64, 0),
+        }))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut time = Time::default();
+        read_fields(&mut time, &mut map, self.context, self.out)?;
+        Ok(Some(time))
     }
 }
 

@@ -170,8 +170,9 @@ fn is_wrapper(text: &[u8]) -> Option<bool> {
         b"\"configured_sample_rate\"",
         b"\"configuredSampleRate\"",
     ];
-    // No layout has more white space than this, and following more would only make the search slow.
-    const MOST_SPACE: usize = 16;
+    // No layout has more white space than this, even after a line prefix that was blanked. Following more would only
+    // make the search slow.
+    const MOST_SPACE: usize = 128;
     let space = text.iter().take(MOST_SPACE).take_while(|byte| is_space(**byte)).count();
     let name = &text[space..];
     if FIELDS.iter().any(|field| name.starts_with(field)) {

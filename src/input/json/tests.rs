@@ -95,6 +95,17 @@ impl Decoded {
     }
 }
 
+/// Adds text around messages, which may come in pieces, as if it were one damaged message.
+fn skipped(decoded: &mut Vec<Decoded>, at: usize, len: usize) {
+    match decoded.last_mut().and_then(|last| last.fault.as_mut()) {
+        Some((start, Code::TextAround, words)) => *words = format!("{} bytes", at + len - *start),
+        _ => {
+            let fault = Some((at, Code::TextAround, format!("{len} bytes")));
+            decoded.push(Decoded { fault, ..Decoded::default() });
+        }
+    }
+}
+
 /// Decodes a source that arrives `piece` bytes at a time, and checks that the decoder keeps the contract of [`Decode`].
 fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
     let (mut decoder, mut out) = (JsonDecoder::default(), Message::default());
@@ -115,6 +126,11 @@ fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
                 assert!(from < to && to <= window.len(), "no progress");
                 assert!((from..=window.len()).contains(&fault.at), "fault outside of the window");
                 decoded.push(Decoded::new(&out, &window[from..], Some(fault.told(start))));
+                start += to;
+            }
+            Step::Skipped { start: from, end: to } | Step::Zeros { start: from, end: to } => {
+                assert!(from < to && to <= window.len(), "no progress");
+                skipped(&mut decoded, start + from, to - from);
                 start += to;
             }
             Step::NeedMore { skip, wanted } => {
@@ -147,6 +163,7 @@ fn assert_fast_and_general_agree(source: &[u8], pieces: &[usize]) -> usize {
         });
         assert_eq!(outcomes[0], outcomes[1], "in {:?}", window.escape_ascii().to_string());
         match std::mem::replace(&mut outcomes[0].0, Step::End) {
+            Step::Skipped { end, .. } | Step::Zeros { end, .. } => start += end,
             Step::Message { end, .. } | Step::Damaged { end, .. } => {
                 start += end;
                 messages += 1;
@@ -684,14 +701,91 @@ fn damage_of_compact_objects_ends_with_the_object() {
 
 #[test]
 fn garbage_between_objects_is_one_damage() {
-    for (garbage, shown) in [(",", "`,`"), ("]", "`]`"), ("some { text\n", "`s`"), ("\0{\"a\":1}\n", "byte 0x00")] {
+    for (garbage, shown) in [("}", "`}`"), ("\"", "`\"`"), (":{ text\n", "`:`")] {
         let detail = format!("expected an object, found {shown}");
         assert_damage(&format!("{garbage}{NEXT}"), 0, &detail, &[8]);
         assert_damage(&format!("{garbage}\n {NEXT}"), 0, &detail, &[8]);
     }
-    let tail_of_another = format!("AA==\"\n    }},\n    \"connection\": {{\n    }}\n   }}\n }}\n}}\n{NEXT}");
-    assert_damage(&tail_of_another, 0, "expected an object, found `A`", &[8]);
-    assert_damage("no trace at all", 0, "expected an object, found `n`", &[]);
+    let tail_of_another = format!("\"AA==\"\n    }},\n    \"connection\": {{\n    }}\n   }}\n }}\n}}\n{NEXT}");
+    assert_damage(&tail_of_another, 0, "expected an object, found `\"`", &[8]);
+}
+
+/// The source as messages and text, whatever pieces it arrives in.
+fn decode_text(source: &str) -> Vec<Decoded> {
+    let all = decode(source.as_bytes());
+    for piece in [1, 3, 20, 90, 300] {
+        assert_eq!(decode_in_pieces(source.as_bytes(), piece).0, all, "{piece} bytes at a time: {source}");
+    }
+    all
+}
+
+#[test]
+fn text_around_messages_is_skipped() {
+    let long = "x { y } z\n".repeat(100);
+    let members = format!("{{\"a\": {{\"b\": [\"}}\", {}1]}}}}\n", "{\"c\": \"\\\"\"},".repeat(40));
+    for text in [
+        "$ cat trace.json\n",
+        "$ ",
+        "  0     0    0     0    0     0      0      0 --:--:-- --:--:-- --:--:--     0\r  1 ",
+        "\u{1b}[32mroot@pod\u{1b}[0m:/# ",
+        "```json\n",
+        "# a comment\n",
+        "some { text\n",
+        "{ not json }\n",
+        "{not json}\n",
+        "{\n  int x;\n}\n",
+        "{{ template }}\n",
+        "{\"level\":\"info\",\"msg\":\"{\\\"socket_buffered_trace\\\": {}}\"}\n",
+        "{\n \"level\": \"info\",\n \"n\": [1, {\"socket\": {}}]\n}\n",
+        "{\"level\":\"info\",\"msg\":\"cut",
+        "{\"level\": [\n",
+        "[",
+        ",",
+        "]\n",
+        &long,
+        &members,
+    ] {
+        // What is cut ends where the next object begins a line.
+        let text = if text.ends_with(['t', '[']) && text.len() > 1 { format!("{text}\n") } else { text.to_owned() };
+        for source in [format!("{text}{NEXT}"), format!("{NEXT}{text}{NEXT}"), format!("{NEXT}\n{text}{NEXT}{text}")] {
+            let all = decode_text(&source);
+            let (skipped, messages): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.fault.is_some());
+            let code = |it: &Decoded| it.fault.as_ref().map(|fault| fault.1);
+            assert!(skipped.iter().all(|it| code(it) == Some(Code::TextAround)), "{source}: {skipped:?}");
+            assert_eq!(messages.len(), source.matches(NEXT).count(), "{source}");
+            let bytes =
+                |it: &Decoded| it.fault.as_ref().unwrap().2.split(' ').next().unwrap().parse::<usize>().unwrap();
+            let all: usize = skipped.iter().map(bytes).sum();
+            assert!(all >= text.trim().len() * source.matches(text.trim()).count(), "{source}: {skipped:?}");
+        }
+    }
+    assert_eq!(decode_text("no trace at all").len(), 1);
+}
+
+#[test]
+fn a_prompt_after_the_last_brace_is_text() {
+    let source = format!("{}istio-proxy@app-0:/$ ", NEXT.trim_end());
+    let all = decode_text(&source);
+    assert_eq!((all[0].trace_id, &all[0].fault, all.len()), (8, &None, 2));
+    assert_eq!(all[1].fault, Some((NEXT.len() - 1, Code::TextAround, "21 bytes".to_owned())));
+}
+
+#[test]
+fn a_quotation_of_a_trace_is_no_message() {
+    for (before, after) in [("let x = r#\"", "\"#;"), ("f('", "')"), ("{\"a\": ", "}"), ("`", "`")] {
+        let all = decode_text(&format!("{NEXT}text {before}{}{after}\n", NEXT.trim_end()));
+        assert_eq!(all.len(), 2, "{all:?}");
+    }
+}
+
+#[test]
+fn a_damaged_name_of_a_trace_is_no_text() {
+    for name in ["socket_streamed_trace_segmen", "socket_str\u{e9}amed_trace_segment", "xtp_streamed_trace_segment"] {
+        let source = format!("{{\n \"{name}\": {{\n  \"trace_id\": \"7\"\n }}\n}}\n{NEXT}");
+        assert_damage(&source, 0, "an object with none of a tap trace's fields", &[8]);
+    }
+    let unquoted = format!("{{\n socket_streamed_trace_segment\": {{\n  \"trace_id\": \"7\"\n }}\n}}\n{NEXT}");
+    assert_damage(&unquoted, 3, "key must be a string", &[8]);
 }
 
 #[test]

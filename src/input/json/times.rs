@@ -1,4 +1,4 @@
-//! RFC 3339 times.
+//! Times in JSON: in RFC 3339 format as protobuf writes them, and the numbers that others make of them.
 
 use std::str::FromStr;
 
@@ -23,7 +23,7 @@ impl Times {
             Some((seconds, nanos, [])) => (seconds, nanos),
             _ => match Timestamp::from_str(text) {
                 Ok(time) => (time.seconds, i64::from(time.nanos)),
-                Err(_) => return Time::UNREADABLE,
+                Err(_) => return decimal(text).unwrap_or(Time::UNREADABLE),
             },
         };
         Time::new(seconds, nanos)
@@ -47,6 +47,37 @@ impl Times {
         }
         Some((self.begins + second, nanos, rest))
     }
+}
+
+/// A time as a number since 1970. Its size tells the unit: as seconds, what are milliseconds since 1973 would be after
+/// the year 5138. A double has no digits beyond microseconds of such a time.
+pub(super) fn since_1970(whole: u64, fraction: f64) -> Time {
+    let (per_second, micros) = match whole {
+        0..100_000_000_000 => (1, 1_000_000.0),
+        100_000_000_000..100_000_000_000_000 => (1_000, 1_000.0),
+        100_000_000_000_000..100_000_000_000_000_000 => (1_000_000, 1.0),
+        _ => (1_000_000_000, 0.0),
+    };
+    let nanos = whole % per_second * (1_000_000_000 / per_second) + (fraction * micros).round() as u64 * 1_000;
+    // Both fit: at most 2^64 seconds in billionths, and less than two seconds.
+    Time::new((whole / per_second + nanos / 1_000_000_000).cast_signed(), (nanos % 1_000_000_000).cast_signed())
+}
+
+/// Seconds, milliseconds and so on in a string.
+#[cold]
+fn decimal(text: &str) -> Option<Time> {
+    let (whole, digits) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(digits) {
+        return None;
+    }
+    let whole = whole.parse().ok()?;
+    if whole < 100_000_000_000 {
+        // All nine digits of a second.
+        let nanos = nanos_of(digits.as_bytes().get(..9).unwrap_or(digits.as_bytes()))?;
+        return Some(Time::new(i64::try_from(whole).ok()?, nanos));
+    }
+    Some(since_1970(whole, format!("0.{digits}").parse().ok()?))
 }
 
 /// Two digits of a clock, whose value must be below `limit`.

@@ -15,6 +15,11 @@ message!("HttpBufferedTrace" for HttpBuffered<'_>, |self, number, value, out| {
     2 Message b"response" => half(Response, self.0, value, out)?,
     3 Message b"downstream_connection" | b"downstreamConnection" => single(&mut self.0.connection, value, out)?,
     4 Message b"upstream_connection" | b"upstreamConnection" => single(&mut self.0.upstream_connection, value, out)?,
+    // The layout of Envoy 1.9, by name only: other fields have its numbers now, and none has these.
+    536870908 Message b"request_headers" | b"requestHeaders" => list(Request, Headers, value, out)?,
+    536870909 Message b"request_trailers" | b"requestTrailers" => list(Request, Trailers, value, out)?,
+    536870910 Message b"response_headers" | b"responseHeaders" => list(Response, Headers, value, out)?,
+    536870911 Message b"response_trailers" | b"responseTrailers" => list(Response, Trailers, value, out)?,
 } begin |replaces| {
     self.0.begin_trace(TraceKind::HttpBuffered, replaces, out);
 });
@@ -44,6 +49,10 @@ fn half<C: Cursor>(side: HttpSide, parts: &mut Parts, value: &mut C, out: &mut M
 message!("Message" for HttpHalf<'_>, |self, number, value, out| {
     1 Message b"headers" => self.headers(Headers, value, out)?,
     2 Message b"body" => {
+        // The first layout, of early 2019, had no bodies, and trailers = 2.
+        if value.is_header_value() {
+            return self.headers(Trailers, value, out);
+        }
         if C::REPLACES {
             out.remove_http(self.side, Some(Body));
             self.parts.body = None;
@@ -57,11 +66,16 @@ message!("Message" for HttpHalf<'_>, |self, number, value, out| {
 
 impl HttpHalf<'_> {
     fn headers<C: Cursor>(&mut self, part: HttpPart, value: &mut C, out: &mut Message) -> Result<(), C::Stop> {
-        if C::REPLACES {
-            out.remove_http(self.side, Some(part));
-        }
-        value.each::<HeaderValue>(Some((self.side, part)), out)
+        list(self.side, part, value, out)
     }
+}
+
+/// Header or trailer fields of a buffered trace.
+fn list<C: Cursor>(side: HttpSide, part: HttpPart, value: &mut C, out: &mut Message) -> Result<(), C::Stop> {
+    if C::REPLACES {
+        out.remove_http(side, Some(part));
+    }
+    value.each::<HeaderValue>(Some((side, part)), out)
 }
 
 /// The body of a buffered trace, or a chunk of it.

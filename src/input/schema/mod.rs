@@ -95,6 +95,12 @@ pub(super) trait Cursor: Sized {
         self.message(time, out)
     }
 
+    /// Whether the message to come has the two fields of a header field, the first of them a name such as `grpc-status`.
+    /// No writer of a `Body` sets both, because they are members of a oneof.
+    fn is_header_value(&self) -> bool {
+        false
+    }
+
     /// Reads an event by the fast path if it has exactly Envoy's layout. Otherwise, returns `None` and changes nothing.
     fn plain_event(&mut self, _out: &mut Message) -> Option<Event> {
         None

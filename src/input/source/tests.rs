@@ -207,6 +207,7 @@ fn no_limit_is_too_small_to_get_on() {
         for least in 0..3 {
             let options = SourceOptions {
                 encoding: Some(encoding),
+                layers: Layers::default(),
                 max_message: Some(least),
                 max_events: Some(least),
                 max_headers: Some(least),

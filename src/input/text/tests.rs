@@ -101,6 +101,17 @@ impl Seen {
     }
 }
 
+/// Adds text around messages, which may come in pieces, as if it were one damaged message.
+fn skipped(seen: &mut Vec<Seen>, start: usize, end: usize) {
+    match seen.last_mut() {
+        Some(Seen { fault: Some((_, Code::TextAround, _)), end: last, .. }) if *last <= start => *last = end,
+        _ => {
+            let fault = Some((start, Code::TextAround, String::new()));
+            seen.push(Seen { fault, ..Seen::new(&Message::default(), b"", start, end, None) });
+        }
+    }
+}
+
 /// Decodes `text`, and gives the decoder `feed` more bytes whenever it asks. Offsets in the result count from the start
 /// of the text.
 fn read_fed(text: &[u8], feed: usize) -> (Vec<Seen>, UnknownNames) {
@@ -123,6 +134,11 @@ fn read_with(mut decoder: TextDecoder, text: &[u8], feed: usize) -> (Vec<Seen>, 
         match decoder.step(window, to == text.len(), &mut out) {
             Step::Message { start, end } => from += take(start, end, None, &out),
             Step::Damaged { start, end, fault } => from += take(start, end, Some(fault), &out),
+            Step::Skipped { start, end } | Step::Zeros { start, end } => {
+                assert!(start < end && end <= window.len(), "no progress: {start}..{end}");
+                skipped(&mut seen, from + start, from + end);
+                from += end;
+            }
             Step::NeedMore { skip, wanted } => {
                 assert!(to < text.len(), "asked for more than there is");
                 assert!(skip <= window.len() && skip + wanted > window.len(), "asked for nothing");
@@ -354,7 +370,7 @@ fn fields_outside_the_oneof_give_no_message() {
     }
     let seen = read("socket_buffered_trace { trace_id: 4 };; socket_buffered_trace { trace_id: 5 }");
     assert_eq!(seen.iter().map(|seen| seen.trace_id).collect::<Vec<_>>(), [4, 0, 5]);
-    assert_eq!(seen[1].fault(), (38, Code::Undecodable, "expected a field name, found \";\""));
+    assert_eq!(seen[1].fault(), (38, Code::TextAround, ""));
 }
 
 #[test]
@@ -747,9 +763,9 @@ fn nesting_is_limited_to_a_hundred_messages() {
         assert_eq!(seen[0].fault(), (223, Code::Undecodable, "messages are nested more than 100 deep"));
         assert_eq!((seen.len(), seen[1].trace_id), (2, 8));
     }
-    let (seen, _) = read_fed("x: [".repeat(10_000).as_bytes(), 4096);
-    assert_eq!(seen[0].fault(), (5, Code::Undecodable, "expected ',' or ']', found \":\""));
-    let (seen, _) = read_fed("x [<".repeat(10_000).as_bytes(), 4096);
+    let (seen, _) = read_fed(format!("0: 0 {}", "1: [".repeat(10_000)).as_bytes(), 4096);
+    assert_eq!(seen[0].fault(), (10, Code::Undecodable, "expected ',' or ']', found \":\""));
+    let (seen, _) = read_fed("1 [<".repeat(10_000).as_bytes(), 4096);
     assert_eq!(seen[0].fault(), (403, Code::Undecodable, "messages are nested more than 100 deep"));
 }
 

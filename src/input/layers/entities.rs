@@ -1,0 +1,178 @@
+//! A trace in HTML or XML, where entities stand for its quotes.
+
+use std::io::{self, Read};
+
+use memchr::{memchr, memrchr};
+
+use super::Pieces;
+use crate::input::around;
+
+/// No entity is longer that stands for a character of JSON.
+const MOST: usize = 10;
+
+/// How far the name of a trace and its quotes reach.
+const MOST_NAME: usize = 64;
+
+/// The most bytes of a line that are kept.
+const MOST_LINE: usize = 128;
+
+/// Replaces entities from the first one on that is the quote of a trace's name, or of a field in the text format.
+pub(super) struct Entities {
+    pieces: Pieces,
+    state: State,
+    /// The beginning of the line so far.
+    line: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Looking,
+    Replaces,
+    Binary,
+}
+
+impl Entities {
+    pub(super) fn new(inside: Box<dyn Read + Send>) -> Self {
+        Self { pieces: Pieces::new(inside), state: State::Looking, line: Vec::new() }
+    }
+
+    /// Handles what was read, and returns how much of it. The rest is needed once more.
+    fn replace(&mut self, raw: &[u8], at_end: bool, out: &mut Vec<u8>) -> usize {
+        let mut at = 0;
+        while at < raw.len() {
+            let len = memchr(b'&', &raw[at..]).unwrap_or(raw.len() - at);
+            let text = &raw[at..at + len];
+            if self.state == State::Looking && !around::is_text(text) {
+                self.state = State::Binary;
+            }
+            if self.state == State::Binary {
+                out.extend_from_slice(&raw[at..]);
+                return raw.len();
+            }
+            out.extend_from_slice(text);
+            self.pass(text);
+            at += len;
+            let rest = &raw[at..];
+            let needed = if self.state == State::Looking { MOST_NAME } else { MOST };
+            if rest.is_empty() || rest.len() < needed && !at_end {
+                return at;
+            }
+            let found = entity(rest);
+            if self.state == State::Looking && found.is_some_and(|(char, _)| char == '"') && self.begins(rest) {
+                self.state = State::Replaces;
+            }
+            match found.filter(|_| self.state == State::Replaces) {
+                Some((char, len)) => {
+                    out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                    at += len;
+                }
+                None => {
+                    out.push(b'&');
+                    at += 1;
+                }
+            }
+            self.pass(b"&");
+        }
+        at
+    }
+
+    fn pass(&mut self, text: &[u8]) {
+        if self.state == State::Replaces {
+            return;
+        }
+        let mut rest = text;
+        if let Some(at) = memrchr(b'\n', text) {
+            self.line.clear();
+            rest = &text[at + 1..];
+        }
+        let room = MOST_LINE - self.line.len();
+        self.line.extend_from_slice(&rest[..rest.len().min(room)]);
+    }
+
+    /// Whether a trace's name is quoted here, or a value in the text format.
+    fn begins(&self, rest: &[u8]) -> bool {
+        let Some((_, len)) = entity(rest) else { return false };
+        let name = &rest[len..];
+        let end = name.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+        let is_key = around::is_key(&name[..end]) && entity(&name[end..]).is_some_and(|(char, _)| char == '"');
+        let field = self.line.trim_ascii_start().strip_suffix(b": ");
+        is_key
+            || field.is_some_and(|field| {
+                !field.is_empty() && field.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'_')
+            })
+    }
+}
+
+/// The character that an entity at the start of the bytes stands for, and its length.
+fn entity(bytes: &[u8]) -> Option<(char, usize)> {
+    let name = bytes.strip_prefix(b"&")?;
+    let end = name.iter().take(MOST).position(|byte| *byte == b';')?;
+    let number = |digits: &[u8], radix| u32::from_str_radix(str::from_utf8(digits).ok()?, radix).ok();
+    let char = match &name[..end] {
+        b"quot" => '"',
+        b"amp" => '&',
+        b"lt" => '<',
+        b"gt" => '>',
+        b"apos" => '\'',
+        b"nbsp" => ' ',
+        [b'#', b'x' | b'X', digits @ ..] => char::from_u32(number(digits, 16)?)?,
+        [b'#', digits @ ..] => char::from_u32(number(digits, 10)?)?,
+        _ => return None,
+    };
+    Some((char, end + 2))
+}
+
+impl Read for Entities {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.pieces.wants_more() {
+            let (raw, at_end) = self.pieces.fill()?;
+            let mut out = self.pieces.take_out();
+            let used = self.replace(&raw, at_end, &mut out);
+            self.pieces.put_back(raw, used, out);
+        }
+        Ok(self.pieces.give(buffer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::layers::tests::Trickle;
+
+    #[track_caller]
+    fn expect(text: &str, expected: &str) {
+        for sizes in [vec![1], vec![7, 3, 50], vec![1 << 20]] {
+            let mut out = Vec::new();
+            let inside = Box::new(Trickle(text.as_bytes().to_vec(), sizes.clone(), 0));
+            Entities::new(inside).read_to_end(&mut out).unwrap();
+            assert_eq!(String::from_utf8_lossy(&out), expected, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn entities_are_replaced_from_a_traces_name_on() {
+        expect(
+            "a &amp; b <pre>{&quot;http_buffered_trace&quot;: {&#34;x&#x22;: &quot;&amp;quot;&lt;&nbsp;&foo;&#39;",
+            "a &amp; b <pre>{\"http_buffered_trace\": {\"x\": \"&quot;< &foo;'",
+        );
+        expect(
+            "socket_buffered_trace {\n  address: &quot;a&quot;\n  x: &#34;b&",
+            "socket_buffered_trace {\n  address: \"a\"\n  x: \"b&",
+        );
+    }
+
+    #[test]
+    fn other_entities_stay() {
+        for text in [
+            "&quot;a&quot;",
+            "{&quot;http_buffered_traces&quot;: {}}",
+            "the &quot;http_buffered_trace&quot",
+            "\0{&quot;http_buffered_trace&quot;: {}}",
+            "&",
+            "&#xffffffff; &#99999999; &#; &#x;",
+            "He said: &quot;no&quot;",
+        ] {
+            expect(text, text);
+        }
+    }
+}
