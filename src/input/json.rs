@@ -96,13 +96,12 @@ impl Decode for JsonDecoder {
             text @ [b'{', ..] => {
                 let step = self.object(text, start, at_end, out);
                 out.order_http();
-                if !matches!(step, Step::NeedMore { .. }) {
-                    self.after_whole = matches!(step, Step::Message { .. });
-                    self.on_new_line = false;
-                }
                 step
             }
-            [0 | 0x04 | 0x1a, ..] => control_bytes(window, start),
+            [0 | 0x04 | 0x1a, ..] => {
+                self.on_new_line |= window[..start].contains(&b'\n');
+                control_bytes(window, start)
+            }
             // The rest of a damaged message begins like this, but a line after a whole message is text.
             text @ [b'}' | b'"' | b':', ..]
                 if self.after_whole && (self.on_new_line || window[..start].contains(&b'\n')) =>
@@ -134,6 +133,8 @@ impl JsonDecoder {
         self.pending = None;
         self.is_message = false;
         self.hurry = false;
+        self.after_whole = true;
+        self.on_new_line = false;
     }
 
     /// Searches for the next message in `text`, which begins at `start` of the window.
@@ -207,6 +208,7 @@ impl JsonDecoder {
                 self.begin();
                 if out.kind.is_none() && attempt.unknown_before.is_some() {
                     // Its unknown fields are not a newer Envoy's, because nothing else in it is Envoy's.
+                    self.after_whole = false;
                     attempt.undo(out);
                     let fault = Fault::undecodable(start, JsonFault::OtherObject);
                     return Step::Damaged { start, end: start + len, fault };
@@ -226,6 +228,7 @@ impl JsonDecoder {
         // The parser may report an early end for an object whose braces are all closed, as in `{"\u"}`.
         let complete = complete || (error.is_eof() && PendingObject::new(text).is_complete(text));
         self.begin();
+        self.after_whole = false;
         if error.is_eof() && !complete && at_end {
             self.read_cut_body(text, out, attempt);
             out.cut = true;

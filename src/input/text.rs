@@ -152,6 +152,7 @@ impl Decode for TextDecoder {
             match outcome {
                 Ok(()) => {
                     self.begin(true);
+                    self.after_whole = out.kind.is_some();
                     if out.kind.is_some() {
                         return Step::Message { start, end: lex.pos };
                     }
