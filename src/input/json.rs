@@ -24,14 +24,11 @@ use self::{
 };
 use super::{
     around::{self, Found as InText, begins_other_object},
-    decode::{Decode, Fault, Step, control_bytes},
+    decode::{BYTE_ORDER_MARK, Decode, Fault, Step, control_bytes},
     detect::Encoding,
     schema::Parts,
 };
 use crate::trace::{CutIn, EventKind, HttpPart, HttpSide, JsonFault, Message, UnknownFields};
-
-/// Windows editors write it; JSON does not allow it.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Decodes JSON objects back to back, each a `TraceWrapper`.
 #[derive(Debug, Default)]
@@ -86,11 +83,10 @@ impl Decode for JsonDecoder {
             return self.search(&window[start..], start, at_end, out);
         }
         start += window[start..].iter().take_while(|byte| is_space(**byte)).count();
-        start += window[start..].iter().take_while(|byte| is_space(**byte)).count();
         match &window[start..] {
             [] if at_end => Step::End,
             [] => {
-                self.on_new_line |= window[..start].contains(&b'\n');
+                self.pass_blank(&window[..start]);
                 Step::NeedMore { skip: start, wanted: 1 }
             }
             text @ [b'{', ..] => {
@@ -99,13 +95,11 @@ impl Decode for JsonDecoder {
                 step
             }
             [0 | 0x04 | 0x1a, ..] => {
-                self.on_new_line |= window[..start].contains(&b'\n');
+                self.pass_blank(&window[..start]);
                 control_bytes(window, start)
             }
             // The rest of a damaged message begins like this, but a line after a whole message is text.
-            text @ [b'}' | b'"' | b':', ..]
-                if self.after_whole && (self.on_new_line || window[..start].contains(&b'\n')) =>
-            {
+            text @ [b'}' | b'"' | b':', ..] if self.after_whole && self.pass_blank(&window[..start]) => {
                 self.search(text, start, at_end, out)
             }
             text @ [b'}' | b'"' | b':', ..] => self.garbage(text, start, at_end),
@@ -135,6 +129,13 @@ impl JsonDecoder {
         self.hurry = false;
         self.after_whole = true;
         self.on_new_line = false;
+    }
+
+    /// Notes white space after a message, and returns whether a line has ended since.
+    #[cold]
+    fn pass_blank(&mut self, blank: &[u8]) -> bool {
+        self.on_new_line |= blank.contains(&b'\n');
+        self.on_new_line
     }
 
     /// Searches for the next message in `text`, which begins at `start` of the window.
