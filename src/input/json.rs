@@ -45,7 +45,7 @@ pub(crate) struct JsonDecoder {
     is_message: bool,
     /// The last step has found a whole message.
     after_whole: bool,
-    /// A line has ended since.
+    /// A line has ended since, or text was skipped.
     on_new_line: bool,
     /// The window will not grow, so the search must not ask for more.
     hurry: bool,
@@ -82,24 +82,20 @@ impl Decode for JsonDecoder {
             // The window begins in text, so `start` is 0.
             return self.search(&window[start..], start, at_end, out);
         }
+        let blank = start;
         start += window[start..].iter().take_while(|byte| is_space(**byte)).count();
+        self.on_new_line |= window[blank..start].contains(&b'\n');
         match &window[start..] {
             [] if at_end => Step::End,
-            [] => {
-                self.pass_blank(&window[..start]);
-                Step::NeedMore { skip: start, wanted: 1 }
-            }
+            [] => Step::NeedMore { skip: start, wanted: 1 },
             text @ [b'{', ..] => {
                 let step = self.object(text, start, at_end, out);
                 out.order_http();
                 step
             }
-            [0 | 0x04 | 0x1a, ..] => {
-                self.pass_blank(&window[..start]);
-                control_bytes(window, start)
-            }
+            [0 | 0x04 | 0x1a, ..] => control_bytes(window, start),
             // The rest of a damaged message begins like this, but a line after a whole message is text.
-            text @ [b'}' | b'"' | b':', ..] if self.after_whole && self.pass_blank(&window[..start]) => {
+            text @ [b'}' | b'"' | b':', ..] if self.after_whole && self.on_new_line => {
                 self.search(text, start, at_end, out)
             }
             text @ [b'}' | b'"' | b':', ..] => self.garbage(text, start, at_end),
@@ -131,13 +127,6 @@ impl JsonDecoder {
         self.on_new_line = false;
     }
 
-    /// Notes white space after a message, and returns whether a line has ended since.
-    #[cold]
-    fn pass_blank(&mut self, blank: &[u8]) -> bool {
-        self.on_new_line |= blank.contains(&b'\n');
-        self.on_new_line
-    }
-
     /// Searches for the next message in `text`, which begins at `start` of the window.
     #[cold]
     fn search(&mut self, text: &[u8], start: usize, at_end: bool, out: &mut Message) -> Step {
@@ -163,6 +152,8 @@ impl JsonDecoder {
             InText::Nothing(0) => return Step::NeedMore { skip: start, wanted: text.len() + 1 },
             InText::Nothing(len) => len,
         };
+        // What follows text begins on no line of a message.
+        self.on_new_line = true;
         Step::Skipped { start, end: start + len }
     }
 
