@@ -27,6 +27,11 @@ fuzz_target!(|data: &[u8]| {
                 assert!(says || encoding == Encoding::Text, "{encoding:?}, and then not a word of it");
             }
             (Detected::Other(_), Err(InputError::Unrecognised { .. })) => {}
+            // Detection alone does not look for traces after text.
+            (Detected::Enveloped { .. } | Detected::Other(_), Ok(reading)) => {
+                let says = !reading.messages.is_empty() || !reading.findings.is_empty() || reading.unknown > 0;
+                assert!(says, "{detected:?}, and then not a word of it");
+            }
             (_, Err(InputError::Empty { .. })) => assert!(data.is_empty()),
             (detected, read) => panic!("{detected:?}, but {read:?}"),
         }

@@ -2,6 +2,9 @@
 
 use crate::trace::{CutIn, DecodeFault, Fact, Message};
 
+/// What editors write before text in UTF-8. JSON does not allow it.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Decodes one encoding from a window that slides over the source. Every offset is relative to the window of the call.
 pub(crate) trait Decode {
     /// Decodes the first message of `window` into `out`, which the caller has cleared.

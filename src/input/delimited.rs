@@ -15,6 +15,8 @@ const PADDING: usize = 8;
 pub(crate) struct DelimitedDecoder {
     /// The framing is lost, so nothing more can be read.
     lost: bool,
+    /// The last step has passed over padding, which may go on.
+    in_padding: bool,
 }
 
 impl Decode for DelimitedDecoder {
@@ -23,15 +25,20 @@ impl Decode for DelimitedDecoder {
             return Step::End;
         }
         if let Some(end) = wire::run(wire::WireFraming::Delimited, window, out) {
+            self.in_padding = false;
             return Step::Message { start: 0, end };
         }
         if window.first() == Some(&0) {
             match zeros(window) {
-                len @ PADDING.. => return Step::Zeros { start: 0, end: len },
+                len if len >= PADDING || self.in_padding => {
+                    self.in_padding = true;
+                    return Step::Zeros { start: 0, end: len };
+                }
                 len if len == window.len() && !at_end => return Step::NeedMore { skip: 0, wanted: PADDING },
                 _ => {}
             }
         }
+        self.in_padding &= window.is_empty();
         // A length of ten or thirteen that nothing follows.
         if at_end && is_line_break(window) {
             return Step::Skipped { start: 0, end: window.len() };

@@ -20,6 +20,7 @@ pub use self::likeness::{FirstBytes, Likeness};
 use super::{
     archive,
     binary::BinaryDecoder,
+    decode::BYTE_ORDER_MARK,
     delimited::DelimitedDecoder,
     discover::unpacked,
     outline::{InString, Outline, wrapper_key},
@@ -189,7 +190,7 @@ fn binary_trace(bytes: &[u8]) -> Option<Detected> {
 }
 
 fn after_blanks(head: &[u8]) -> &[u8] {
-    head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
+    head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head).trim_ascii_start()
 }
 
 /// Whether an object of the head has a key of `TraceWrapper`, directly in it and before a colon. It need not be the

@@ -24,14 +24,11 @@ use self::{
 };
 use super::{
     around::{self, Found as InText, begins_other_object},
-    decode::{Decode, Fault, Step, control_bytes},
+    decode::{BYTE_ORDER_MARK, Decode, Fault, Step, control_bytes},
     detect::Encoding,
     schema::Parts,
 };
 use crate::trace::{CutIn, EventKind, HttpPart, HttpSide, JsonFault, Message, UnknownFields};
-
-/// Windows editors write it; JSON does not allow it.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Decodes JSON objects back to back, each a `TraceWrapper`.
 #[derive(Debug, Default)]
@@ -48,7 +45,7 @@ pub(crate) struct JsonDecoder {
     is_message: bool,
     /// The last step has found a whole message.
     after_whole: bool,
-    /// A line has ended since.
+    /// A line has ended since, or text was skipped.
     on_new_line: bool,
     /// The window will not grow, so the search must not ask for more.
     hurry: bool,
@@ -85,28 +82,20 @@ impl Decode for JsonDecoder {
             // The window begins in text, so `start` is 0.
             return self.search(&window[start..], start, at_end, out);
         }
+        let blank = start;
         start += window[start..].iter().take_while(|byte| is_space(**byte)).count();
-        start += window[start..].iter().take_while(|byte| is_space(**byte)).count();
+        self.on_new_line |= window[blank..start].contains(&b'\n');
         match &window[start..] {
             [] if at_end => Step::End,
-            [] => {
-                self.on_new_line |= window[..start].contains(&b'\n');
-                Step::NeedMore { skip: start, wanted: 1 }
-            }
+            [] => Step::NeedMore { skip: start, wanted: 1 },
             text @ [b'{', ..] => {
                 let step = self.object(text, start, at_end, out);
                 out.order_http();
-                if !matches!(step, Step::NeedMore { .. }) {
-                    self.after_whole = matches!(step, Step::Message { .. });
-                    self.on_new_line = false;
-                }
                 step
             }
             [0 | 0x04 | 0x1a, ..] => control_bytes(window, start),
             // The rest of a damaged message begins like this, but a line after a whole message is text.
-            text @ [b'}' | b'"' | b':', ..]
-                if self.after_whole && (self.on_new_line || window[..start].contains(&b'\n')) =>
-            {
+            text @ [b'}' | b'"' | b':', ..] if self.after_whole && self.on_new_line => {
                 self.search(text, start, at_end, out)
             }
             text @ [b'}' | b'"' | b':', ..] => self.garbage(text, start, at_end),
@@ -134,6 +123,8 @@ impl JsonDecoder {
         self.pending = None;
         self.is_message = false;
         self.hurry = false;
+        self.after_whole = true;
+        self.on_new_line = false;
     }
 
     /// Searches for the next message in `text`, which begins at `start` of the window.
@@ -161,6 +152,8 @@ impl JsonDecoder {
             InText::Nothing(0) => return Step::NeedMore { skip: start, wanted: text.len() + 1 },
             InText::Nothing(len) => len,
         };
+        // What follows text begins on no line of a message.
+        self.on_new_line = true;
         Step::Skipped { start, end: start + len }
     }
 
@@ -207,6 +200,7 @@ impl JsonDecoder {
                 self.begin();
                 if out.kind.is_none() && attempt.unknown_before.is_some() {
                     // Its unknown fields are not a newer Envoy's, because nothing else in it is Envoy's.
+                    self.after_whole = false;
                     attempt.undo(out);
                     let fault = Fault::undecodable(start, JsonFault::OtherObject);
                     return Step::Damaged { start, end: start + len, fault };
@@ -226,6 +220,7 @@ impl JsonDecoder {
         // The parser may report an early end for an object whose braces are all closed, as in `{"\u"}`.
         let complete = complete || (error.is_eof() && PendingObject::new(text).is_complete(text));
         self.begin();
+        self.after_whole = false;
         if error.is_eof() && !complete && at_end {
             self.read_cut_body(text, out, attempt);
             out.cut = true;

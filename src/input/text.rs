@@ -23,7 +23,7 @@ use self::{
 };
 use super::{
     around::{self, Found as InText},
-    decode::{Decode, Fault, Step, control_bytes},
+    decode::{BYTE_ORDER_MARK, Decode, Fault, Step, control_bytes},
     detect::Encoding,
     schema::{Cursor, Element, EventParts, MessageEnd, Parts, SchemaFields, SchemaRecord, Type},
 };
@@ -31,9 +31,6 @@ use crate::trace::{Body, CutIn, Event, Message, Span, TraceKind};
 
 /// The longest field at the top level that this version does not know. What is longer is text.
 const MOST_FIELD: usize = 64 * 1024;
-
-/// Windows editors write it.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
@@ -152,6 +149,7 @@ impl Decode for TextDecoder {
             match outcome {
                 Ok(()) => {
                     self.begin(true);
+                    self.after_whole = out.kind.is_some();
                     if out.kind.is_some() {
                         return Step::Message { start, end: lex.pos };
                     }

@@ -396,7 +396,9 @@ impl Cursor for Scanner<'_> {
             let part = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_alphanumeric);
             field.len() > 3 && field[1..].split(|byte| *byte == b'-').all(part) && field[1..].contains(&b'-')
         };
-        field(1).is_some_and(is_name) && field(2).is_some() && scan.is_empty()
+        // A body has one field, and may be long: its bytes are looked at last.
+        let (name, value) = (field(1), field(2));
+        value.is_some() && scan.is_empty() && name.is_some_and(is_name)
     }
 
     #[inline]

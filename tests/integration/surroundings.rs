@@ -149,7 +149,7 @@ const PREFIXES: [Prefix; 38] = [
     ("blanks", |_| "        ".to_owned()),
 ];
 
-fn prefixed(prefix: fn(usize) -> String, text: &str) -> String {
+pub fn prefixed(prefix: fn(usize) -> String, text: &str) -> String {
     text.lines().enumerate().map(|(index, line)| format!("{}{line}\n", prefix(index))).collect()
 }
 
@@ -279,7 +279,7 @@ fn records_of_log_pipelines_are_unquoted() {
 }
 
 /// Docker's json-file, in pieces of `most` bytes.
-fn docker(text: &str, stream: &str, most: usize) -> String {
+pub fn docker(text: &str, stream: &str, most: usize) -> String {
     let mut log = String::new();
     for (index, mut line) in text.split_inclusive('\n').enumerate() {
         while !line.is_empty() {
@@ -293,7 +293,7 @@ fn docker(text: &str, stream: &str, most: usize) -> String {
 }
 
 /// Lines that Kubernetes writes for a container.
-fn container(text: &str, stream: &str) -> String {
+pub fn container(text: &str, stream: &str) -> String {
     text.lines()
         .enumerate()
         .map(|(index, line)| format!("2024-05-01T{}.{index:09}Z {stream} F {line}\n", seconds(index)))

@@ -317,6 +317,12 @@ fn zlib_and_skippable_frames_are_unpacked() {
     let mut changed = whole.clone();
     changed[whole.len() / 2] ^= 0xff;
     assert_ne!(judge.capture(&changed).1, 0);
+    // What comes long before the damage is read.
+    let mut changed = zlib(PRETTY.repeat(50).as_bytes(), 6);
+    let middle = changed.len() / 2;
+    changed[middle] ^= 0xff;
+    let (capture, status, said) = judge.capture(&changed);
+    assert!(status == 1 && !capture.is_empty(), "{said}");
 }
 
 #[test]

@@ -633,6 +633,22 @@ fn nesting_without_end_is_damage() {
     }
 }
 
+#[test]
+fn what_follows_a_message_does_not_depend_on_the_pieces_it_arrives_in() {
+    let message = r#"{"socket_streamed_trace_segment":{"trace_id":"1"}}"#;
+    for after in [
+        "\n{\n \"socket_stream},\n ace\": {\n \"time\": \"1\0\0\"\"\"\0Z\"\n }\n}\n",
+        "\nwords\0\"more\": 1\n",
+        "\0\"a\": 1}",
+    ] {
+        let source = format!("{message}{after}");
+        let whole = decode(source.as_bytes());
+        for piece in [1, 2, 3, 20] {
+            assert_eq!(decode_in_pieces(source.as_bytes(), piece).0, whole, "{piece} bytes at a time: {after:?}");
+        }
+    }
+}
+
 // Damage.
 
 /// `source` has damage at `at`; messages with the trace ids `after` follow it.

@@ -1,10 +1,8 @@
 //! A trace in HTML or XML, where entities stand for its quotes.
 
-use std::io::{self, Read};
-
 use memchr::{memchr, memrchr};
 
-use super::Pieces;
+use super::rewritten::Rewrite;
 use crate::input::around;
 
 /// No entity is longer that stands for a character of JSON.
@@ -18,7 +16,6 @@ const MOST_LINE: usize = 128;
 
 /// Replaces entities from the first one on that is the quote of a trace's name, or of a field in the text format.
 pub(super) struct Entities {
-    pieces: Pieces,
     state: State,
     /// The beginning of the line so far.
     line: Vec<u8>,
@@ -31,13 +28,8 @@ enum State {
     Binary,
 }
 
-impl Entities {
-    pub(super) fn new(inside: Box<dyn Read + Send>) -> Self {
-        Self { pieces: Pieces::new(inside), state: State::Looking, line: Vec::new() }
-    }
-
-    /// Handles what was read, and returns how much of it. The rest is needed once more.
-    fn replace(&mut self, raw: &[u8], at_end: bool, out: &mut Vec<u8>) -> usize {
+impl Rewrite for Entities {
+    fn rewrite(&mut self, raw: &[u8], at_end: bool, out: &mut Vec<u8>) -> usize {
         let mut at = 0;
         while at < raw.len() {
             let len = memchr(b'&', &raw[at..]).unwrap_or(raw.len() - at);
@@ -74,6 +66,12 @@ impl Entities {
             self.pass(b"&");
         }
         at
+    }
+}
+
+impl Entities {
+    pub(super) fn new() -> Self {
+        Self { state: State::Looking, line: Vec::new() }
     }
 
     fn pass(&mut self, text: &[u8]) {
@@ -122,31 +120,14 @@ fn entity(bytes: &[u8]) -> Option<(char, usize)> {
     Some((char, end + 2))
 }
 
-impl Read for Entities {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.pieces.wants_more() {
-            let (raw, at_end) = self.pieces.fill()?;
-            let mut out = self.pieces.take_out();
-            let used = self.replace(&raw, at_end, &mut out);
-            self.pieces.put_back(raw, used, out);
-        }
-        Ok(self.pieces.give(buffer))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::layers::tests::Trickle;
+    use crate::input::layers::tests::expect_rewritten;
 
     #[track_caller]
     fn expect(text: &str, expected: &str) {
-        for sizes in [vec![1], vec![7, 3, 50], vec![1 << 20]] {
-            let mut out = Vec::new();
-            let inside = Box::new(Trickle(text.as_bytes().to_vec(), sizes.clone(), 0));
-            Entities::new(inside).read_to_end(&mut out).unwrap();
-            assert_eq!(String::from_utf8_lossy(&out), expected, "{sizes:?}");
-        }
+        expect_rewritten(Entities::new, text, expected);
     }
 
     #[test]

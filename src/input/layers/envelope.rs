@@ -1,9 +1,9 @@
 //! JSON around traces: arrays, and objects that hold a trace somewhere.
 //!
 //! Everything that is no trace becomes spaces, so that offsets stay what they are. Values without any trace, and text
-//! between values, are noted as text that was skipped. A trace needs a brace before its key
-//! and one after its value; they take the place of the bytes there. Only what a trace without `TraceWrapper` gets is
-//! longer than what it replaces: offsets are larger by that until the next bytes that are no trace.
+//! between values, are noted as text that was skipped. A trace needs a brace before its key and one after its value; they
+//! take the place of the bytes there. Only what a trace without `TraceWrapper` gets is longer than what it replaces:
+//! offsets are larger by that until the next bytes that are no trace.
 
 use std::io::{self, Read};
 
@@ -11,6 +11,7 @@ use super::{MAX_HEAD, Match, Rewound, lines, met::Met};
 use crate::{
     input::{
         around::{holds_quoted_name, names_trace},
+        decode::BYTE_ORDER_MARK,
         outline::{InString, MAX_LOOK, Outline, Stop, bare, is_space, scalar, wrapper, wrapper_key},
         skipped::SkippedText,
     },
@@ -40,7 +41,7 @@ pub(super) fn matches(head: &[u8]) -> Match {
     let mut values = 0;
     let mut start = 0;
     let mut outline = Outline::default();
-    let mut at = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let mut at = if head.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     let mut begun = false;
     while let Some(byte) = head.get(at) {
         if let Some((len, is_scalar)) = scalar(&head[at..]) {
@@ -212,8 +213,7 @@ impl Envelope {
         let text = &self.window[self.at..self.at + count];
         let place = Place { offset: self.offset, message: self.traces };
         if !self.holds_trace {
-            let is_mark = place.offset < 3 && text.iter().all(|byte| b"\xef\xbb\xbf".contains(byte));
-            if self.skipped.bytes > 0 || !is_mark && !text.iter().copied().all(is_space) {
+            if self.skipped.bytes > 0 || !text.iter().copied().all(is_space) {
                 self.skipped.add(place, text);
             }
         } else if matches!(self.state, State::String(_)) && text.starts_with(b"{") && names_trace(text) {

@@ -3,11 +3,9 @@
 //! jq and the like print colours into the middle of JSON, and grep into the middle of a word. Between tokens they become
 //! spaces, so that offsets stay; in a string or a word they are left out.
 
-use std::io::{self, Read};
-
 use memchr::{memchr2, memchr3, memrchr};
 
-use super::{Pieces, escape_len};
+use super::{prefix::escape_len, rewritten::Rewrite};
 use crate::input::around;
 
 /// The record separator of RFC 7464, section 2.2.
@@ -20,7 +18,6 @@ const MOST: usize = 256;
 
 /// Takes colours off, once there is one beside a token of JSON or in a word. Those before that, as of a prompt, stay.
 pub(super) struct Escapes {
-    pieces: Pieces,
     state: State,
     line: Line,
     in_string: bool,
@@ -46,20 +43,8 @@ enum Line {
     Other,
 }
 
-impl Escapes {
-    pub(super) fn new(inside: Box<dyn Read + Send>) -> Self {
-        Self {
-            pieces: Pieces::new(inside),
-            state: State::Looking,
-            line: Line::Blank,
-            in_string: false,
-            after_backslash: false,
-            last: b'\n',
-        }
-    }
-
-    /// Handles what was read, and returns how much of it. The rest is needed once more.
-    fn take_off(&mut self, raw: &[u8], at_end: bool, out: &mut Vec<u8>) -> usize {
+impl Rewrite for Escapes {
+    fn rewrite(&mut self, raw: &[u8], at_end: bool, out: &mut Vec<u8>) -> usize {
         let mut at = 0;
         while at < raw.len() {
             let len = memchr2(ESCAPE, SEPARATOR, &raw[at..]).unwrap_or(raw.len() - at);
@@ -118,6 +103,12 @@ impl Escapes {
         }
         at
     }
+}
+
+impl Escapes {
+    pub(super) fn new() -> Self {
+        Self { state: State::Looking, line: Line::Blank, in_string: false, after_backslash: false, last: b'\n' }
+    }
 
     /// Goes on after text without sequences.
     fn pass(&mut self, text: &[u8]) {
@@ -174,31 +165,14 @@ fn colours(bytes: &[u8]) -> usize {
     at
 }
 
-impl Read for Escapes {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.pieces.wants_more() {
-            let (raw, at_end) = self.pieces.fill()?;
-            let mut out = self.pieces.take_out();
-            let used = self.take_off(&raw, at_end, &mut out);
-            self.pieces.put_back(raw, used, out);
-        }
-        Ok(self.pieces.give(buffer))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::layers::tests::Trickle;
+    use crate::input::layers::tests::expect_rewritten;
 
     #[track_caller]
     fn expect(text: &str, expected: &str) {
-        for sizes in [vec![1], vec![7, 3, 50], vec![1 << 20]] {
-            let mut out = Vec::new();
-            let inside = Box::new(Trickle(text.as_bytes().to_vec(), sizes.clone(), 0));
-            Escapes::new(inside).read_to_end(&mut out).unwrap();
-            assert_eq!(String::from_utf8_lossy(&out), expected, "{sizes:?}");
-        }
+        expect_rewritten(Escapes::new, text, expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, str};
 
 use super::{MAX_HEAD, Match, lines};
+use crate::input::decode::BYTE_ORDER_MARK;
 
 /// More fields than any server sends.
 const MAX_FIELDS: usize = 256;
@@ -190,7 +191,7 @@ fn is_text(line: &[u8]) -> bool {
 
 /// Whether a trace begins with this line: an object or an array of JSON, or a message in protobuf text.
 pub(in crate::input) fn begins_trace(line: &[u8], is_ended: bool) -> bool {
-    let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
+    let text = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii_start();
     match text {
         [b'{', b' ', b'[', ..] => false,
         [b'{', b' '] | [b'{'] => is_ended,

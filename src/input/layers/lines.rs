@@ -27,6 +27,7 @@ use super::{
 };
 use crate::input::{
     around::{self, Opening},
+    decode::BYTE_ORDER_MARK,
     outline::{Stop, wrapper},
 };
 
@@ -60,7 +61,7 @@ const ENOUGH: usize = 64;
 
 /// Whether `head` is text, and not a trace that begins at once.
 pub(super) fn matches(head: &[u8], at_end: bool) -> Match {
-    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let text = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head).trim_ascii_start();
     if !around::is_text(head) || around::opening(text).is_some() {
         return Match::No;
     }
@@ -88,14 +89,11 @@ pub(super) fn begins_in_log(line: &[u8]) -> bool {
     if let Some((at, ..)) = log_record::of_cri(line) {
         return matches!(line[at..].trim_ascii(), [b'{', ..] | [.., b'{']) || around::holds_name(&line[at..]);
     }
-    let before = match line.split_last() {
-        Some((b'{' | b'[', before)) => around::text_name(line).map_or(before, |start| &line[..start]),
-        _ => match around::opening_in(line) {
-            Some(start) => &line[..start],
-            None => return false,
-        },
+    let prefix = match line {
+        [.., b'{' | b'['] => prefix_of(line).map(|(prefix, _)| prefix),
+        _ => around::opening_in(line).and_then(|start| Prefix::of(&line[..start])),
     };
-    Prefix::of(before).is_some_and(|prefix| prefix.is_of_log())
+    prefix.is_some_and(|prefix| prefix.is_of_log())
 }
 
 /// What a line holds, from some view.
@@ -168,25 +166,15 @@ struct Trace {
     is_text: bool,
     /// What comes next continues a line that the log has split.
     in_line: bool,
-    /// Its first line was added.
-    begun: bool,
-    /// Nothing else is around its lines, as a prefix may be in records.
-    is_plain: bool,
+    /// Nothing else is around its lines, as a prefix may be in records. The first line tells.
+    is_plain: Option<bool>,
     /// What was taken off its lines, unless that is passed on at once.
     out: Vec<u8>,
 }
 
 impl Trace {
     fn new(view: View, is_text: bool) -> Self {
-        Self {
-            view,
-            depth: Depth::new(is_text),
-            is_text,
-            in_line: false,
-            begun: false,
-            is_plain: false,
-            out: Vec::new(),
-        }
+        Self { view, depth: Depth::new(is_text), is_text, in_line: false, is_plain: None, out: Vec::new() }
     }
 }
 
@@ -536,7 +524,11 @@ impl Lines {
                 self.end(index);
                 return false;
             }
-            if trace.is_plain && !trace.in_line && !trace.depth.in_string() && !may_go_on(inside, trace.is_text) {
+            if trace.is_plain == Some(true)
+                && !trace.in_line
+                && !trace.depth.in_string()
+                && !may_go_on(inside, trace.is_text)
+            {
                 // The writer has written something else in between.
                 return false;
             }
@@ -665,8 +657,8 @@ impl Lines {
         if opens_json(trimmed) {
             return self.object(line);
         }
-        let Some(view) = prefix_view(line) else { return false };
-        self.wait(line, vec![view]);
+        let Some((prefix, is_text)) = prefix_of(line) else { return false };
+        self.wait(line, vec![(View::Prefix(prefix), is_text)]);
         true
     }
 
@@ -679,7 +671,8 @@ impl Lines {
         if around::opening(object).is_some() || Prefix::of(&line[..start]).is_none_or(|prefix| !prefix.is_of_log()) {
             return false;
         }
-        let mut envelope = Envelope::new(Rewound::new(object.to_vec(), Box::new(io::empty())), self.met.clone());
+        // If there is no trace, the line is text as a whole.
+        let mut envelope = Envelope::new(Rewound::new(object.to_vec(), Box::new(io::empty())), Met::default());
         let mut inside = Vec::new();
         if envelope.read_to_end(&mut inside).is_err() || inside.trim_ascii().is_empty() {
             return false;
@@ -765,7 +758,7 @@ impl Lines {
         if !any && !views.is_empty() {
             // What looks like the columns of a row may be a prefix.
             if views.iter().any(|(view, _)| matches!(view, View::Record(..))) {
-                views.extend(prefix_view(line));
+                views.extend(prefix_of(line).map(|(prefix, is_text)| (View::Prefix(prefix), is_text)));
             }
             self.wait(line, views);
             any = true;
@@ -857,27 +850,21 @@ impl Lines {
 }
 
 /// The prefix of a line that may be the first one of a trace, and whether that is in the text format.
-fn prefix_view(line: &[u8]) -> Option<(View, bool)> {
+fn prefix_of(line: &[u8]) -> Option<(Prefix, bool)> {
     let trimmed = line.trim_ascii_end();
     let (b'{' | b'[', before) = trimmed.split_last()? else { return None };
     let name = around::text_name(trimmed);
     let before = name.map_or(before, |start| &trimmed[..start]);
-    let prefix = Prefix::of(before).filter(|_| !before.trim_ascii().is_empty())?;
-    Some((View::Prefix(prefix), name.is_some()))
+    Some((Prefix::of(before)?, name.is_some()))
 }
 
 /// Adds what a line holds to its trace, and returns whether the trace is over.
 fn add(trace: &mut Trace, line: &[u8], held: &Held<'_>) -> bool {
-    if !trace.begun {
-        trace.begun = true;
-        let inside = held.inside(line).trim_ascii();
-        let is_array = |rest: &[u8]| matches!(rest.trim_ascii_start(), [] | [b'{' | b'[' | b'"' | b']', ..]);
-        trace.is_plain = match inside {
-            [b'{', ..] => true,
-            [b'[', rest @ ..] => is_array(rest),
-            _ => around::text_name(inside) == Some(0),
-        };
-    }
+    trace.is_plain.get_or_insert_with(|| match held.inside(line).trim_ascii() {
+        [b'{', ..] => true,
+        [b'[', rest @ ..] => may_be_array(rest),
+        inside => around::text_name(inside) == Some(0),
+    });
     match held {
         Held::After(len) => {
             trace.out.resize(trace.out.len() + len, b' ');
@@ -1040,10 +1027,15 @@ fn may_go_on(inside: &[u8], is_text: bool) -> bool {
         }
         [b'{', ..] => !is_whole_object(inside),
         [b':' | b',', ..] => true,
-        [b'[', rest @ ..] => matches!(rest.trim_ascii_start(), [] | [b'"' | b'{' | b'[' | b']', ..]),
+        [b'[', rest @ ..] => may_be_array(rest),
         // A number or a literal, whose line ends with a comma at most.
         _ => word > 0 && matches!(after, [] | [b',' | b'}' | b']', ..]),
     }
+}
+
+/// Whether what follows a bracket may be in an array of a trace. Dates and names of a log may be in brackets too.
+fn may_be_array(rest: &[u8]) -> bool {
+    matches!(rest.trim_ascii_start(), [] | [b'"' | b'{' | b'[' | b']', ..])
 }
 
 /// Whether a line is an object of its own, in the first column, where no member of a trace is.

@@ -8,6 +8,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::input::around;
+
 /// How deep the string may be in the object. Elasticsearch and Loki nest it in lists of results.
 const MOST_DEPTH: usize = 8;
 
@@ -399,9 +401,7 @@ pub(super) fn opens_column(row: &[u8]) -> bool {
             Some(len) => end = at + 1 + len + 1,
             None => {
                 let text = row[at + 1..].trim();
-                return text == "{"
-                    || super::super::around::text_name(text.as_bytes()) == Some(0)
-                    || text.contains("\"\"");
+                return text == "{" || around::text_name(text.as_bytes()) == Some(0) || text.contains("\"\"");
             }
         }
     }

@@ -14,8 +14,8 @@ mod lines;
 mod log_record;
 mod met;
 mod packed;
-mod pieces;
 mod prefix;
+mod rewritten;
 #[cfg(test)]
 mod tests;
 mod utf16;
@@ -35,8 +35,8 @@ use std::{
 use clap::ValueEnum;
 
 pub(super) use self::met::Met;
-use self::{pieces::Pieces, prefix::escape_len};
-use super::{InputError, around};
+use self::{entities::Entities, escapes::Escapes, rewritten::Rewritten};
+use super::{InputError, around, decode::BYTE_ORDER_MARK};
 
 /// How many layers are taken off. Nobody stacks more by accident, and a bomb of layers must end.
 pub const MAX_LAYERS: usize = 6;
@@ -50,11 +50,12 @@ const ROOM: u64 = 1 << 30;
 /// itself accepts (`max_response_headers_kb`, 60 KiB).
 const MAX_HEAD: usize = 64 * 1024;
 
-/// A head that is longer is looked at again when it has grown by a sixteenth. Live streams show what they are earlier.
-const LONG: usize = 4096;
-
-/// What editors write before text in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Whether a head of this length is to be looked at once more, after it was looked at when it had `looked` bytes. One that
+/// is long must have grown by a sixteenth. Live streams show what they are earlier.
+pub(super) fn is_due(len: usize, looked: usize) -> bool {
+    const LONG: usize = 4096;
+    len <= LONG || len >= looked + looked / 16
+}
 
 /// Bytes of the first read. They tell nearly all plain traces.
 const FIRST: usize = 64;
@@ -281,11 +282,9 @@ pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>
         }
         let found = found.map_err(Refused::Read)?;
         // What is taken off lines and values begins without it.
-        let has_mark = head.starts_with(BYTE_ORDER_MARK);
-        if has_mark && asked.is_none() && matches!(found, Found::Text | Found::Layer(Layer::JsonEnvelope, _)) {
+        let is_of_text = matches!(found, Found::Text | Found::Layer(Layer::JsonEnvelope, _));
+        if is_of_text && head.starts_with(BYTE_ORDER_MARK) {
             head.drain(..BYTE_ORDER_MARK.len());
-            reader = Box::new(Rewound::new(head, reader));
-            continue;
         }
         let is_raw = may_be_raw
             && matches!(found, Found::Text | Found::Nothing)
@@ -305,7 +304,8 @@ pub(super) fn take_off(mut reader: Inside, asked: Layers, count: &Arc<AtomicU64>
             (Found::Text, _) => {
                 reader = Box::new(Rewound::new(std::mem::take(&mut head), reader));
                 if !in_lines {
-                    reader = Box::new(entities::Entities::new(Box::new(escapes::Escapes::new(reader))));
+                    reader = Box::new(Rewritten::new(reader, Escapes::new()));
+                    reader = Box::new(Rewritten::new(reader, Entities::new()));
                 }
                 // A record may hold another one, as that of a container does, and its lines may have a prefix.
                 for _ in 0..if in_lines { 0 } else { lines::STAGES } {
@@ -382,7 +382,7 @@ fn look(
             }
         };
         // A long head is not looked at again for each few bytes.
-        if !at_end && head.len() > LONG && head.len() < looked + looked / 16 {
+        if !at_end && !is_due(head.len(), looked) {
             continue;
         }
         looked = head.len();

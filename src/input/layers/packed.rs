@@ -54,8 +54,9 @@ pub(super) fn is_zlib(head: &[u8]) -> Match {
 /// How many bytes of DEFLATE show that it is that, if they unpack to nothing yet.
 const ENOUGH: usize = 512;
 
-/// Whether `head` begins with DEFLATE (RFC 1951), in a zlib stream or without.
+/// Whether `head` begins with DEFLATE (RFC 1951), in a zlib stream or without. What comes later may be damaged.
 pub(super) fn inflates(head: &[u8], in_zlib: bool) -> Match {
+    let head = &head[..head.len().min(ENOUGH)];
     let mut unpacked = [0; 64];
     let mut state = Decompress::new(in_zlib);
     match state.decompress(head, &mut unpacked, FlushDecompress::None) {

@@ -56,6 +56,17 @@ fn utf16(text: &str, big_endian: bool, mark: bool) -> Vec<u8> {
     units.flat_map(|unit| if big_endian { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
 }
 
+/// Expects what a layer makes of a text, whatever pieces it arrives in.
+#[track_caller]
+pub(super) fn expect_rewritten<T: rewritten::Rewrite>(rewrite: impl Fn() -> T, text: &str, expected: &str) {
+    for sizes in [vec![1], vec![7, 3, 50], vec![1 << 20]] {
+        let mut out = Vec::new();
+        let inside = Box::new(Trickle(text.as_bytes().to_vec(), sizes.clone(), 0));
+        Rewritten::new(inside, rewrite()).read_to_end(&mut out).unwrap();
+        assert_eq!(String::from_utf8_lossy(&out), expected, "{sizes:?}");
+    }
+}
+
 #[test]
 fn each_layer_and_layers_in_layers_give_what_they_hold() {
     let text = str::from_utf8(TRACE).unwrap();

@@ -10,6 +10,7 @@ use crate::{
     input::{
         InputError, around,
         detect::{Detected, Encoding, FieldPath, Likeness, recognise},
+        layers::is_due,
     },
     trace::Place,
 };
@@ -24,9 +25,6 @@ pub(super) enum Far {
     InTheHead,
     ToTheEnd,
 }
-
-/// A head that is longer is looked at again when it has grown by a sixteenth.
-const LONG: usize = 4096;
 
 /// What a head has after lines of text.
 enum AfterText {
@@ -97,7 +95,7 @@ impl Source {
                 return Ok((given, None));
             }
             // A layer may give a few bytes at a time. A long head is not looked at again for each of them.
-            if !self.window.at_end() && bytes.len() > LONG && bytes.len() < looked + looked / 16 {
+            if !self.window.at_end() && !is_due(bytes.len(), looked) {
                 continue;
             }
             looked = bytes.len();
