@@ -13,6 +13,7 @@ use clap::{
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 use crate::{
+    capture::SplitBy,
     http::{Attribute, Filter},
     input::{Encoding, Layer},
     report::ProgressMode,
@@ -309,6 +310,11 @@ pub struct ConvertArgs {
     #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
 
+    /// Several captures with numbers in their names, such as capture-00001.pcapng: one for each `connection`, or a new
+    /// one after `size=N` bytes (or 100M, 1GiB) or `time=D` of the packets' time (10s, 5min)
+    #[arg(long, value_name = "WHAT", value_parser = split)]
+    pub split: Option<SplitBy>,
+
     /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, the time of merged
     /// traces, the file's modification time]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -445,6 +451,41 @@ fn max_body(text: &str) -> Result<usize, String> {
 
 fn filter(text: &str) -> Result<Arc<Filter>, String> {
     Filter::parse(text).map(Arc::new).map_err(|error| error.to_string())
+}
+
+fn split(text: &str) -> Result<SplitBy, String> {
+    match text.split_once('=') {
+        None if text == "connection" => Ok(SplitBy::Connection),
+        Some(("size", size)) => size_in_bytes(size)
+            .map(SplitBy::Size)
+            .ok_or_else(|| "expected a number of bytes, at least 1, such as size=100M or size=1GiB".to_owned()),
+        Some(("time", duration)) => {
+            let nanos = humantime::parse_duration(duration).ok().and_then(|time| Nanos::try_from(time.as_nanos()).ok());
+            nanos
+                .filter(|nanos| *nanos > 0)
+                .map(SplitBy::Time)
+                .ok_or_else(|| "expected a duration such as time=10s, time=5min or time=1h".to_owned())
+        }
+        _ => Err("expected connection, size=N or time=DURATION".to_owned()),
+    }
+}
+
+/// Bytes with a unit as in coreutils: K, M and G, also KiB and so on, are powers of 1024, and KB and so on of 1000.
+fn size_in_bytes(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.to_ascii_lowercase();
+    let factor = match unit.as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor).filter(|size| *size > 0)
 }
 
 fn parse_time(text: &str) -> Result<Nanos, String> {

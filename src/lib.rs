@@ -80,6 +80,7 @@ pub mod program;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
 mod report;
+mod spool;
 pub mod synth;
 #[cfg(feature = "record")]
 pub mod tap;

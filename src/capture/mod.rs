@@ -30,8 +30,9 @@ mod chunk;
 mod output;
 mod pcap;
 mod pcapng;
+mod split;
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, path::Path};
 
 use pcap_file::TsResolution;
 
@@ -42,6 +43,8 @@ pub(crate) use output::create_folders;
 pub use output::{Access, Destination, OutputError, OutputOptions, OutputPacking};
 pub(crate) use output::{Output, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
+pub use split::SplitBy;
+pub(crate) use split::{Captures, Lane, SplitCapture, part_path, path_of_part};
 
 use crate::synth::{Packet, PacketSink};
 
@@ -54,6 +57,40 @@ pub enum CaptureFormat {
     PcapMicros,
     /// The pcapng draft, with comments, directions, interface names and name resolution.
     Pcapng,
+}
+
+impl CaptureFormat {
+    fn append_header(self, buffer: &mut PacketBuffer) {
+        match self {
+            Self::Pcap => pcap::append_file_header(buffer, TsResolution::NanoSecond),
+            Self::PcapMicros => pcap::append_file_header(buffer, TsResolution::MicroSecond),
+            Self::Pcapng => pcapng::append_section_header(buffer),
+        }
+    }
+
+    /// pcap has no interfaces.
+    fn append_interface(self, buffer: &mut PacketBuffer, name: &str) {
+        if self == Self::Pcapng {
+            pcapng::append_interface(buffer, name);
+        }
+    }
+
+    /// pcap has no place for names.
+    fn append_names(self, buffer: &mut PacketBuffer, names: &[(IpAddr, String)]) {
+        if self == Self::Pcapng && !names.is_empty() {
+            pcapng::append_names(buffer, names);
+        }
+    }
+
+    #[inline(always)]
+    fn append_packet(self, buffer: &mut PacketBuffer, interface: u32, packet: &Packet<'_>) -> io::Result<()> {
+        match self {
+            Self::Pcapng => pcapng::append_packet(buffer, interface, packet),
+            Self::Pcap => pcap::append_packet(buffer, packet, 1)?,
+            Self::PcapMicros => pcap::append_packet(buffer, packet, 1000)?,
+        }
+        Ok(())
+    }
 }
 
 /// The snap length that captures declare. All interfaces have the same one, because libpcap refuses different ones. It
@@ -93,33 +130,29 @@ impl Capture {
     ) -> Result<Self, OutputError> {
         let output = Output::create(destination, options)?;
         let mut buffer = PacketBuffer::default();
-        match format {
-            CaptureFormat::Pcap => pcap::append_file_header(&mut buffer, TsResolution::NanoSecond),
-            CaptureFormat::PcapMicros => pcap::append_file_header(&mut buffer, TsResolution::MicroSecond),
-            CaptureFormat::Pcapng => pcapng::append_section_header(&mut buffer),
-        }
+        format.append_header(&mut buffer);
         Ok(Self { format, buffer, output, interfaces: 0, packets: 0 })
     }
 
     /// Adds an interface, named after a trace file, and returns its number. pcap has no interfaces.
     pub fn add_interface(&mut self, name: &str) -> u32 {
-        if self.format == CaptureFormat::Pcapng {
-            pcapng::append_interface(&mut self.buffer, name);
-        }
+        self.format.append_interface(&mut self.buffer, name);
         self.interfaces += 1;
         self.interfaces - 1
     }
 
     /// Adds the true names of made-up addresses. pcap has no place for them.
     pub fn add_names(&mut self, names: &[(IpAddr, String)]) {
-        if self.format == CaptureFormat::Pcapng && !names.is_empty() {
-            pcapng::append_names(&mut self.buffer, names);
-        }
+        self.format.append_names(&mut self.buffer, names);
     }
 
     /// A sink for the packets of one interface.
     pub fn interface(&mut self, number: u32) -> Interface<'_> {
         Interface { capture: self, number }
+    }
+
+    fn path(&self) -> &Path {
+        self.output.path()
     }
 
     /// How many packets have been added.
@@ -159,12 +192,14 @@ impl Capture {
 
     #[inline(always)]
     fn append(&mut self, interface: u32, packet: &Packet<'_>) -> io::Result<()> {
-        match self.format {
-            CaptureFormat::Pcapng => pcapng::append_packet(&mut self.buffer, interface, packet),
-            CaptureFormat::Pcap => pcap::append_packet(&mut self.buffer, packet, 1)?,
-            CaptureFormat::PcapMicros => pcap::append_packet(&mut self.buffer, packet, 1000)?,
-        }
+        self.format.append_packet(&mut self.buffer, interface, packet)?;
         self.packets += 1;
+        if self.buffer.len() >= CHUNK { self.write_chunk() } else { Ok(()) }
+    }
+
+    /// Adds bytes in the capture's own format.
+    fn append_encoded(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.append(bytes);
         if self.buffer.len() >= CHUNK { self.write_chunk() } else { Ok(()) }
     }
 

@@ -7,12 +7,12 @@ use super::{
     error::Error,
     har,
     merge::{Totals, merge},
-    mirror::mirror,
+    mirror::{folder, mirror, split_over, sync},
     output::{self, Kind},
     settings::Settings,
 };
 use crate::{
-    capture::{Capture, CaptureFormat, Destination, LATEST_PCAP_TIME},
+    capture::{Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, SplitCapture, part_path},
     cli::ConvertArgs,
     input::{Discovered, Input, discover},
     interrupt,
@@ -34,7 +34,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
         print_error(&unreadable.as_input_error());
     }
     super::read_stdin_once(&found.inputs)?;
-    if let Some(path) = overwritten(&found.inputs, output) {
+    if let Some(path) = overwritten(&found.inputs, output, settings.split.is_some()) {
         return Err(Error::Overwrite(path.to_owned()));
     }
     let (kind, packing) = output::kind(args, output)?;
@@ -155,11 +155,23 @@ fn conclude(
         let tried = words::count(tried as u64, "trace");
         print_line("note", &format_args!("{} of {tried} converted", outcome.converted));
     }
+    if let (Some(_), [first, .., last], true) =
+        (settings.split, &*outcome.captures, settings.verbosity > Verbosity::Quiet)
+    {
+        let captures = words::count(outcome.captures.len() as u64, "capture");
+        let (first, last) = (first.display(), last.display());
+        print_line("note", &format_args!("{captures} written, from {first} to {last}"));
+    }
     if outcome.converted == 0 {
         return Status::NotDone;
     }
     if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && !output.is_stream() {
-        let capture = if into_directory { Path::new("CAPTURE") } else { output.path() };
+        let first = part_path(output.path(), 1);
+        let capture = match settings.split {
+            _ if into_directory => Path::new("CAPTURE"),
+            Some(_) => &first,
+            None => output.path(),
+        };
         let command = super::info::open_command(capture, &outcome.hints);
         print_line("note", &format_args!("to see it dissected: {command}"));
     }
@@ -167,7 +179,10 @@ fn conclude(
 }
 
 /// An input that is also the output, under any name: writing would destroy what is read.
-fn overwritten<'a>(inputs: &'a [Input], output: &Destination) -> Option<&'a Path> {
+fn overwritten<'a>(inputs: &'a [Input], output: &Destination, is_split: bool) -> Option<&'a Path> {
+    if is_split && !output.is_directory() {
+        return split_over(inputs, &[output.file()?.to_owned()]).map(Input::path);
+    }
     let output = output.file()?.canonicalize().ok().filter(|path| path.is_file())?;
     inputs.iter().find(|input| input.place.canonical().is_some_and(|path| path == output)).map(Input::path)
 }
@@ -179,16 +194,25 @@ fn one_capture(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Totals, Error> {
-    let mut capture = Capture::create_with(output, format, settings.output)?;
+    let mut captures = match (settings.split, output.file()) {
+        (Some(by), Some(path)) => {
+            let at_once = found.inputs.iter().any(Input::is_stdin);
+            Captures::Split(Box::new(SplitCapture::new(by, path, format, settings.output, at_once)))
+        }
+        _ => Captures::One(Capture::create_with(output, format, settings.output)?),
+    };
     arrive(found, settings, progress)?;
-    let mut outcome = merge(&found.inputs, settings, output.is_stream(), &mut capture, progress)?;
+    let mut outcome = merge(&found.inputs, settings, output.is_stream(), &mut captures, progress)?;
     // Like tcpdump's, a capture that the user ended before anything came is still written.
     if outcome.converted == 0 && interrupt::signal().is_some() {
-        capture.add_interface("-");
+        captures.add_interface("-");
         outcome.converted = found.inputs.len().max(1);
     }
     if outcome.converted > 0 {
-        capture.finish()?;
+        outcome.captures = captures.finish()?;
+        if let (Some(_), Some(path)) = (settings.split, output.file()) {
+            sync(folder(path), &outcome.captures)?;
+        }
     }
     Ok(outcome)
 }

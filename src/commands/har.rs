@@ -69,7 +69,7 @@ pub(super) fn many_files(
 ) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
     let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har", settings.verbosity);
-    if let Some(input) = overwritten(inputs, directory, &outputs) {
+    if let Some(input) = overwritten(inputs, directory, &outputs, false) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
     let options = OutputOptions { many: true, ..settings.output };

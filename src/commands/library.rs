@@ -9,7 +9,9 @@ use thiserror::Error;
 
 use super::{error::Error, names::InputName, output, settings::Settings, trace::Trace};
 use crate::{
-    capture::{Capture, CaptureFormat, Destination, LATEST_PCAP_TIME, OutputError, OutputOptions, OutputPacking},
+    capture::{
+        Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, OutputError, OutputOptions, OutputPacking,
+    },
     input::{self, Input, InputError, InputPath},
     report::{Progress, Verbosity},
     synth, timeline,
@@ -116,12 +118,13 @@ pub fn convert(
         jobs: 1,
         output: options.output,
         selector: None,
+        split: None,
     };
     settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
     if settings.output.packing == OutputPacking::None {
         settings.output.packing = packing;
     }
-    let mut capture = Capture::create_with(&output, format, settings.output)?;
+    let mut captures = Captures::One(Capture::create_with(&output, format, settings.output)?);
     let relative = PathBuf::from(place.path().file_name().unwrap_or_default());
     let input = Input::new(place, relative, false);
     // The program does the same: the reader of a pipe must not wait for events that may come later.
@@ -129,17 +132,17 @@ pub fn convert(
     let mut trace = Trace::open(&input, &InputName::alone(&input), &settings, eager)?;
     trace.reporter.mute();
     trace.keep_findings(MAX_FINDINGS);
-    trace.convert(&settings.mappings, &mut capture, &Progress::hidden()).map_err(|error| match error {
+    trace.convert(&settings.mappings, &mut captures, &Progress::hidden()).map_err(|error| match error {
         Error::Output(error) => error,
         // Only the program handles signals, so nothing else can fail here.
-        error => capture.error(io::Error::other(error)),
+        error => captures.error(io::Error::other(error)),
     })?;
     trace.finish();
     if !trace.has_connections() {
         return Err(InputError::NothingReadable { path: input.path().to_owned() }.into());
     }
-    let packets = capture.packets();
-    capture.finish()?;
+    let packets = captures.packets();
+    captures.finish()?;
     Ok(Conversion {
         connections: trace.timelines().connections(),
         packets,

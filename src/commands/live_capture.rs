@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{error::Error, hints::Hints, settings::Settings, trace::Trace};
 use crate::{
-    capture::{Access, Capture, CaptureFormat, Destination, OutputOptions, OutputPacking},
+    capture::{Access, Capture, CaptureFormat, Captures, Destination, OutputOptions, OutputPacking},
     input::{InputError, Source},
     report::Progress,
     tap::{PipeReader, PipeSink, SystemClock, Tap, TapSettings, pipe},
@@ -99,8 +99,9 @@ fn write(mut capture: Capture, reader: PipeReader) -> Result<Written, Error> {
         Err(error) => return Err(capture.error(io::Error::other(error)).into()),
     };
     let mut trace = Trace::live(source, &settings);
-    trace.convert(&settings.mappings, &mut capture, &Progress::hidden())?;
+    let mut captures = Captures::One(capture);
+    trace.convert(&settings.mappings, &mut captures, &Progress::hidden())?;
     trace.finish();
-    capture.finish()?;
+    captures.finish()?;
     Ok(Written { damaged: trace.is_damaged(), hints: std::mem::take(&mut trace.hints) })
 }

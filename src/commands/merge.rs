@@ -4,7 +4,7 @@
 //! again until its turn comes. So thousands of traces need few open files and little memory, unless they all happened
 //! at once.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap, path::PathBuf};
 
 use super::{
     cuts::Cuts,
@@ -15,7 +15,7 @@ use super::{
     trace::{PacketConnections, Trace, close_all},
 };
 use crate::{
-    capture::Capture,
+    capture::Captures,
     input::{Input, InputError},
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
@@ -50,6 +50,8 @@ pub(super) struct Totals {
     pub hints: Hints,
     /// What Envoy's limit cut off.
     pub cuts: Cuts,
+    /// The captures that were written.
+    pub captures: Vec<PathBuf>,
 }
 
 impl Totals {
@@ -64,6 +66,7 @@ impl Totals {
         self.without_http += other.without_http;
         self.hints.extend(&other.hints);
         self.cuts.add(other.cuts);
+        self.captures.extend_from_slice(&other.captures);
     }
 
     /// Counts a trace that was read to its end.
@@ -112,12 +115,12 @@ enum Turn {
     Open(Box<Trace>),
 }
 
-/// Merges `inputs` into `capture`.
+/// Merges `inputs` into `captures`.
 pub(super) fn merge(
     inputs: &[Input],
     settings: &Settings,
     live_output: bool,
-    capture: &mut Capture,
+    captures: &mut Captures,
     progress: &Progress,
 ) -> Result<Totals, Error> {
     let mut settings = settings.clone();
@@ -151,7 +154,7 @@ pub(super) fn merge(
             }
         };
         let keep = inputs.len() <= KEEP || !is_file;
-        let begun = if is_file { trace.begin(capture)? } else { trace.advance(capture, progress)? };
+        let begun = if is_file { trace.begin(captures)? } else { trace.advance(captures, progress)? };
         match begun {
             Some(time) if trace.begins_anywhere() => {
                 if is_file {
@@ -188,7 +191,7 @@ pub(super) fn merge(
         let mut trace = match std::mem::replace(&mut turns[index], Turn::Waiting) {
             Turn::Open(trace) => trace,
             Turn::Waiting => match open(index, &settings) {
-                Ok(mut trace) => match trace.advance(capture, progress)? {
+                Ok(mut trace) => match trace.advance(captures, progress)? {
                     Some(_) => trace,
                     None => {
                         outcome.count(&mut trace);
@@ -204,7 +207,7 @@ pub(super) fn merge(
             },
         };
         let next = queue.peek().map(|Reverse(next)| *next);
-        if let Some(time) = write_until(&mut trace, index, next, &mut connections, capture, progress)? {
+        if let Some(time) = write_until(&mut trace, index, next, &mut connections, captures, progress)? {
             queue.push(Reverse((time, index)));
             turns[index] = Turn::Open(trace);
         } else {
@@ -212,9 +215,9 @@ pub(super) fn merge(
             progress.file();
         }
     }
-    let before = capture.packets();
-    close_all(&mut connections, capture)?;
-    let ends = capture.packets() - before;
+    let before = captures.packets();
+    close_all(&mut connections, captures)?;
+    let ends = captures.packets() - before;
     if ends > 0 && settings.verbosity == Verbosity::Verbose {
         let packets = count(ends, "packet");
         print_line("note", &format_args!("{packets} more, to end connections that were kept open for more exchanges"));
@@ -228,12 +231,12 @@ fn write_until(
     index: usize,
     next: Option<(Nanos, usize)>,
     connections: &mut PacketConnections,
-    capture: &mut Capture,
+    captures: &mut Captures,
     progress: &Progress,
 ) -> Result<Option<Nanos>, Error> {
     loop {
-        trace.write(connections, capture)?;
-        let Some(time) = trace.advance(capture, progress)? else { return Ok(None) };
+        trace.write(connections, captures)?;
+        let Some(time) = trace.advance(captures, progress)? else { return Ok(None) };
         if next.is_some_and(|next| next < (time, index)) {
             return Ok(Some(time));
         }

@@ -13,7 +13,7 @@ use std::{
 
 use super::{error::Error, merge::Totals, names::InputName, settings::Settings, trace::Trace};
 use crate::{
-    capture::{Capture, CaptureFormat, Destination, OutputOptions, sync_outputs},
+    capture::{Capture, CaptureFormat, Captures, Destination, OutputOptions, SplitCapture, path_of_part, sync_outputs},
     input::Input,
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
@@ -36,7 +36,7 @@ pub(super) fn mirror(
         CaptureFormat::Pcapng => ".pcapng",
     };
     let outputs = output_paths(inputs, directory, suffix, settings.verbosity);
-    if let Some(input) = overwritten(inputs, directory, &outputs) {
+    if let Some(input) = overwritten(inputs, directory, &outputs, settings.split.is_some()) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
     let next = AtomicUsize::new(0);
@@ -74,8 +74,9 @@ pub(super) fn mirror(
         }
         work();
     });
-    let outcome = result.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-    sync(directory, &outputs)?;
+    let mut outcome = result.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+    outcome.captures.sort_unstable();
+    sync(directory, &outcome.captures)?;
     Ok(outcome)
 }
 
@@ -121,15 +122,41 @@ pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str, ver
     paths
 }
 
-/// An input that is also one of the outputs, under any name.
-pub(super) fn overwritten<'a>(inputs: &'a [Input], directory: &Path, outputs: &[PathBuf]) -> Option<&'a Input> {
+/// An input that is also one of the outputs, under any name, or one of the captures that an output is split into.
+pub(super) fn overwritten<'a>(
+    inputs: &'a [Input],
+    directory: &Path,
+    outputs: &[PathBuf],
+    is_split: bool,
+) -> Option<&'a Input> {
     // Nothing is in a new directory. That saves a look for each output.
     if !directory.exists() {
         return None;
     }
+    if is_split {
+        return split_over(inputs, outputs);
+    }
     let existing: HashSet<_> = outputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let is_output = |input: &&Input| input.place.canonical().is_some_and(|path| existing.contains(&path));
     if existing.is_empty() { None } else { inputs.iter().find(is_output) }
+}
+
+/// An input that may be one of the captures that one of the outputs is split into.
+pub(super) fn split_over<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Option<&'a Input> {
+    let mut parts =
+        inputs.iter().filter_map(|input| Some((input, path_of_part(&input.place.canonical()?)?))).peekable();
+    // Few inputs, if any, have such a name.
+    parts.peek()?;
+    let outputs: HashSet<_> = outputs
+        .iter()
+        .filter_map(|output| Some(folder(output).canonicalize().ok()?.join(output.file_name()?)))
+        .collect();
+    parts.find(|(_, path)| outputs.contains(path)).map(|(input, _)| input)
+}
+
+/// The directory that a path is in.
+pub(super) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 fn convert(
@@ -144,34 +171,40 @@ fn convert(
         Ok(trace) => trace,
         // The user ended the stream before it began. Like tcpdump's, its capture is empty, but it is written.
         Err(_) if input.is_stdin() && interrupt::signal().is_some() => {
-            let mut capture = create(output, format, settings)?;
-            capture.add_interface("-");
-            capture.finish()?;
-            return Ok(Totals { converted: 1, ..outcome });
+            let mut captures = create(output, format, settings, true)?;
+            captures.add_interface("-");
+            return Ok(Totals { converted: 1, captures: captures.finish()?, ..outcome });
         }
         Err(error) => {
             outcome.refuse(input, &error, settings)?;
             return Ok(outcome);
         }
     };
-    let mut capture = create(output, format, settings)?;
-    trace.convert(&settings.mappings, &mut capture, progress)?;
+    let mut captures = create(output, format, settings, input.is_stdin())?;
+    trace.convert(&settings.mappings, &mut captures, progress)?;
     outcome.count(&mut trace);
     if trace.is_written() {
-        capture.finish()?;
+        outcome.captures = captures.finish()?;
     }
     Ok(outcome)
 }
 
-/// Creates a capture, and the directories that lead to it if they are missing.
-fn create(output: &Path, format: CaptureFormat, settings: &Settings) -> Result<Capture, Error> {
+/// Creates a capture, and the directories that lead to it if they are missing. With `--split`, the captures of a stream
+/// appear `at_once`.
+fn create(output: &Path, format: CaptureFormat, settings: &Settings, at_once: bool) -> Result<Captures, Error> {
     let options = OutputOptions { many: true, ..settings.output };
-    let destination = Destination::File(output.to_owned());
-    match (Capture::create_with(&destination, format, options), output.parent()) {
-        (Err(error), Some(parent)) if error.source.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(parent).map_err(|source| Error::output(output, source))?;
-            Ok(Capture::create_with(&destination, format, options)?)
-        }
-        (created, _) => Ok(created?),
+    let create_folders = |folder| fs::create_dir_all(folder).map_err(|source| Error::output(output, source));
+    if let Some(by) = settings.split {
+        output.parent().map_or(Ok(()), create_folders)?;
+        return Ok(Captures::Split(Box::new(SplitCapture::new(by, output, format, options, at_once))));
     }
+    let destination = Destination::File(output.to_owned());
+    let capture = match (Capture::create_with(&destination, format, options), output.parent()) {
+        (Err(error), Some(parent)) if error.source.kind() == io::ErrorKind::NotFound => {
+            create_folders(parent)?;
+            Capture::create_with(&destination, format, options)?
+        }
+        (created, _) => created?,
+    };
+    Ok(Captures::One(capture))
 }

@@ -7,7 +7,7 @@ use super::{
     select::{Doubts, Selector},
 };
 use crate::{
-    capture::OutputOptions,
+    capture::{OutputOptions, SplitBy},
     cli::{self, ConvertArgs, OrAuto},
     input::{self, Encoding, Layers},
     report::Verbosity,
@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub output: OutputOptions,
     /// Selects connections.
     pub selector: Option<Arc<Selector>>,
+    /// What gets a capture of its own.
+    pub split: Option<SplitBy>,
 }
 
 impl Settings {
@@ -51,6 +53,7 @@ impl Settings {
             jobs: 1,
             output: OutputOptions::default(),
             selector: None,
+            split: None,
         }
     }
 
@@ -76,6 +79,7 @@ impl Settings {
             jobs: jobs(args.jobs),
             output: OutputOptions { force: args.force, ..OutputOptions::default() },
             selector: args.filter.clone().map(|filter| Arc::new(Selector { filter, doubts: Doubts::default() })),
+            split: args.split,
         })
     }
 }

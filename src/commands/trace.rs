@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use crate::{
-    capture::Capture,
+    capture::{Captures, Lane},
     input::{Input, InputError, Source},
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, ExchangeStream, Flow, FlowIdentity, TcpMode, TruncatedMode},
@@ -26,26 +26,31 @@ use super::{
     settings::Settings,
 };
 
-/// The connections of a capture, each with the interface of the trace that it was last seen in.
-pub(super) type PacketConnections = Connections<(Box<Flow>, u32)>;
+/// The connections of a capture, each with its lane, whose interface is the trace that it was last seen in.
+pub(super) type PacketConnections = Connections<(Box<Flow>, Lane)>;
 
 /// Writes the last packets of a connection.
-fn close(over: Over<(Box<Flow>, u32)>, capture: &mut Capture) -> io::Result<()> {
-    let Over { flow: (mut flow, interface), time, complete } = over;
-    let sink = &mut capture.interface(interface);
-    if complete { flow.close(time, sink) } else { flow.abandon(time, sink) }
+fn close(over: Over<(Box<Flow>, Lane)>, captures: &mut Captures) -> io::Result<()> {
+    let Over { flow: (mut flow, lane), time, complete } = over;
+    let sink = &mut captures.lane(lane);
+    if complete {
+        flow.close(time, sink)?
+    } else {
+        flow.abandon(time, sink)?
+    }
+    captures.end(lane)
 }
 
 /// Writes the last packets of the connections that are kept open.
-pub(super) fn close_all(connections: &mut PacketConnections, capture: &mut Capture) -> Result<(), Error> {
-    connections.end_all(&mut |over| close(over, capture)).map_err(|source| capture.error(source).into())
+pub(super) fn close_all(connections: &mut PacketConnections, captures: &mut Captures) -> Result<(), Error> {
+    connections.end_all(&mut |over| close(over, captures)).map_err(|source| captures.error(source).into())
 }
 
 /// What writes one of the trace's connections.
 #[expect(clippy::large_enum_variant, reason = "nearly all values are of the large variant, and each event uses it")]
 enum ConnectionWriter {
     /// The flow of the whole connection.
-    Own(Flow),
+    Own(Flow, Lane),
     /// The stream of one exchange, on a flow that other exchanges may share.
     Shared(SharedKey, ExchangeStream),
 }
@@ -157,12 +162,12 @@ impl Trace {
     /// Advances to the next entry and returns its time, or `None` at the end. Before it waits for the input of a live
     /// stream, it flushes the capture.
     #[inline(always)]
-    pub(super) fn advance(&mut self, capture: &mut Capture, progress: &Progress) -> Result<Option<Nanos>, Error> {
+    pub(super) fn advance(&mut self, captures: &mut Captures, progress: &Progress) -> Result<Option<Nanos>, Error> {
         let mut attendant = TraceAttendant {
             reporter: &mut self.reporter,
             kept: &mut self.kept,
             summed: &mut self.summed,
-            capture: Some(capture),
+            captures: Some(captures),
         };
         loop {
             if !self.pump.next(progress, &mut attendant)? {
@@ -180,9 +185,9 @@ impl Trace {
 
     /// Like [`Trace::advance`], for the first entry, but it leaves the reports to the next call, because the trace may
     /// be dropped before that.
-    pub(super) fn begin(&mut self, capture: &mut Capture) -> Result<Option<Nanos>, Error> {
+    pub(super) fn begin(&mut self, captures: &mut Captures) -> Result<Option<Nanos>, Error> {
         self.pump.hold = true;
-        let time = self.advance(capture, &Progress::hidden());
+        let time = self.advance(captures, &Progress::hidden());
         self.pump.hold = false;
         time
     }
@@ -205,37 +210,37 @@ impl Trace {
     pub(super) fn convert(
         &mut self,
         mappings: &Mappings,
-        capture: &mut Capture,
+        captures: &mut Captures,
         progress: &Progress,
     ) -> Result<(), Error> {
         let mut connections = PacketConnections::new(mappings.clone());
-        while self.advance(capture, progress)?.is_some() {
-            self.write(&mut connections, capture)?;
+        while self.advance(captures, progress)?.is_some() {
+            self.write(&mut connections, captures)?;
         }
-        close_all(&mut connections, capture)?;
+        close_all(&mut connections, captures)?;
         // Now the packets that end the connections kept open count as well.
-        self.packets = capture.packets();
+        self.packets = captures.packets();
         Ok(())
     }
 
     /// Writes the packets of the current entry.
     #[inline(always)]
-    pub(super) fn write(&mut self, connections: &mut PacketConnections, capture: &mut Capture) -> Result<(), Error> {
-        let before = capture.packets();
-        let written = self.write_entry(connections, capture);
-        self.packets += capture.packets() - before;
-        written.map_err(|source| capture.error(source).into())
+    pub(super) fn write(&mut self, connections: &mut PacketConnections, captures: &mut Captures) -> Result<(), Error> {
+        let before = captures.packets();
+        let written = self.write_entry(connections, captures);
+        self.packets += captures.packets() - before;
+        written.map_err(|source| captures.error(source).into())
     }
 
     #[inline(always)]
-    fn write_entry(&mut self, connections: &mut PacketConnections, capture: &mut Capture) -> io::Result<()> {
+    fn write_entry(&mut self, connections: &mut PacketConnections, captures: &mut Captures) -> io::Result<()> {
         let Some(entry) = self.pump.stage().entry() else { return Ok(()) };
         let summary = self.summaries.entry(self.pump.stage(), &entry, &mut self.summed);
-        match (&entry.kind, self.flows.get_mut(entry.connection), self.interface) {
-            (EntryKind::Data(data), Some((ConnectionWriter::Own(flow), _)), Some(interface)) => {
-                flow.data(entry.time, data, &mut capture.interface(interface))
+        match (&entry.kind, self.flows.get_mut(entry.connection)) {
+            (EntryKind::Data(data), Some((ConnectionWriter::Own(flow, lane), _))) => {
+                flow.data(entry.time, data, &mut captures.lane(*lane))
             }
-            _ => self.write_rare(summary, connections, capture),
+            _ => self.write_rare(summary, connections, captures),
         }
     }
 
@@ -244,28 +249,35 @@ impl Trace {
         &mut self,
         summary: Option<Summary>,
         connections: &mut PacketConnections,
-        capture: &mut Capture,
+        captures: &mut Captures,
     ) -> io::Result<()> {
         let Some(entry) = self.pump.stage().entry() else { return Ok(()) };
         let (connection, time) = (entry.connection, entry.time);
-        let interface = *self.interface.get_or_insert_with(|| capture.add_interface(&self.name.shown));
+        let interface = *self.interface.get_or_insert_with(|| captures.add_interface(&self.name.shown));
         let Some((writer, endpoints)) = self.flows.get_mut(connection) else {
-            return self.open_flow(connection, time, interface, connections, capture);
+            return self.open_flow(connection, time, interface, connections, captures);
         };
-        let sink = &mut capture.interface(interface);
         match (entry.kind, writer) {
             (EntryKind::Opened, _) => Ok(()),
-            (EntryKind::Data(data), ConnectionWriter::Own(flow)) => flow.data(time, &data, sink),
+            (EntryKind::Data(data), ConnectionWriter::Own(flow, lane)) => {
+                flow.data(time, &data, &mut captures.lane(*lane))
+            }
             (EntryKind::Data(data), ConnectionWriter::Shared(key, stream)) => match connections.shared(*key, time) {
-                Some(((flow, _), at)) => stream.data(flow, at, time, &data, sink),
+                Some(((flow, lane), at)) => {
+                    *lane = lane.on(interface);
+                    stream.data(flow, at, time, &data, &mut captures.lane(*lane))
+                }
                 None => Ok(()),
             },
-            (EntryKind::Gap { direction, bytes, certain }, ConnectionWriter::Own(flow)) => {
-                flow.gap(time, direction, bytes, certain, sink)
+            (EntryKind::Gap { direction, bytes, certain }, ConnectionWriter::Own(flow, lane)) => {
+                flow.gap(time, direction, bytes, certain, &mut captures.lane(*lane))
             }
             (EntryKind::Gap { direction, bytes, certain }, ConnectionWriter::Shared(key, _)) => {
                 match connections.shared(*key, time) {
-                    Some(((flow, _), at)) => flow.gap(at, direction, bytes, certain, sink),
+                    Some(((flow, lane), at)) => {
+                        *lane = lane.on(interface);
+                        flow.gap(at, direction, bytes, certain, &mut captures.lane(*lane))
+                    }
                     None => Ok(()),
                 }
             }
@@ -275,7 +287,7 @@ impl Trace {
                     self.cuts.connection(&summary);
                 }
                 let complete = !matches!(entry.kind, EntryKind::Abandoned);
-                self.end_flow(connection, time, complete, interface, connections, capture)
+                self.end_flow(connection, time, complete, interface, connections, captures)
             }
         }
     }
@@ -287,22 +299,22 @@ impl Trace {
         complete: bool,
         interface: u32,
         connections: &mut PacketConnections,
-        capture: &mut Capture,
+        captures: &mut Captures,
     ) -> io::Result<()> {
         match (self.flows.take(connection), self.pump.stage().opening(connection)) {
-            (Some((ConnectionWriter::Own(flow), endpoints)), Some(opening)) => {
-                let flow = (Box::new(flow), interface);
-                connections.end(flow, endpoints, opening, time, complete, &mut |over| close(over, capture))
+            (Some((ConnectionWriter::Own(flow, lane), endpoints)), Some(opening)) => {
+                let flow = (Box::new(flow), lane);
+                connections.end(flow, endpoints, opening, time, complete, &mut |over| close(over, captures))
             }
             (Some((ConnectionWriter::Shared(key, _), _)), _) => {
-                if let Some(((flow, last_seen), at)) = connections.shared(key, time) {
-                    *last_seen = interface;
+                if let Some(((flow, lane), at)) = connections.shared(key, time) {
+                    *lane = lane.on(interface);
                     // A connection stays open if the exchange is complete: other exchanges may follow on it.
                     if !complete {
-                        flow.abandon(at, &mut capture.interface(interface))?;
+                        flow.abandon(at, &mut captures.lane(*lane))?;
                     }
                 }
-                connections.end_shared(key, complete, &mut |over| close(over, capture))
+                connections.end_shared(key, complete, &mut |over| close(over, captures))
             }
             _ => Ok(()),
         }
@@ -314,30 +326,30 @@ impl Trace {
         time: Nanos,
         interface: u32,
         connections: &mut PacketConnections,
-        capture: &mut Capture,
+        captures: &mut Captures,
     ) -> io::Result<()> {
         let Some(opening) = self.pump.stage().opening(connection) else { return Ok(()) };
         let InputName { shown, stem } = &self.name;
         let identity = |endpoints| FlowIdentity { trace_file: shown, source: stem, opening, endpoints, time };
         let mut written = Ok(());
-        let (writer, endpoints) = match connections.begin(stem, opening, time, &mut |over| close(over, capture))? {
+        let (writer, endpoints) = match connections.begin(stem, opening, time, &mut |over| close(over, captures))? {
             Begun::New(endpoints, key) => {
-                capture.add_names(&endpoints.names);
+                let lane = captures.begin(interface, &endpoints.names)?;
                 let mut flow = Flow::new(self.settings.synth, &identity(&endpoints));
-                written = flow.open(time, &mut capture.interface(interface));
+                written = flow.open(time, &mut captures.lane(lane));
                 let writer = match key {
                     Some(key) => {
-                        let flow = (Box::new(flow), interface);
+                        let flow = (Box::new(flow), lane);
                         connections.share(key, flow, endpoints.clone(), opening.role, time);
                         ConnectionWriter::Shared(key, ExchangeStream::first())
                     }
-                    None => ConnectionWriter::Own(flow),
+                    None => ConnectionWriter::Own(flow, lane),
                 };
                 (writer, endpoints)
             }
-            Begun::Resumed((mut flow, _), endpoints) => {
+            Begun::Resumed((mut flow, lane), endpoints) => {
                 flow.resume(&identity(&endpoints));
-                (ConnectionWriter::Own(*flow), endpoints)
+                (ConnectionWriter::Own(*flow, lane.on(interface)), endpoints)
             }
             Begun::Joined(key, endpoints) => match connections.shared(key, time) {
                 Some(((flow, _), _)) => {
@@ -369,7 +381,7 @@ impl Trace {
             reporter: &mut self.reporter,
             kept: &mut self.kept,
             summed: &mut self.summed,
-            capture: None,
+            captures: None,
         });
         let source = self.pump.stage().source();
         self.reporter.finish(source.path());
@@ -408,7 +420,7 @@ struct TraceAttendant<'a> {
     kept: &'a mut (Vec<Finding>, usize),
     summed: &'a mut Findings,
     /// The capture to flush before a wait. At the end of the trace there is none.
-    capture: Option<&'a mut Capture>,
+    captures: Option<&'a mut Captures>,
 }
 
 impl Attendant for TraceAttendant<'_> {
@@ -427,6 +439,6 @@ impl Attendant for TraceAttendant<'_> {
     }
 
     fn before_wait(&mut self) -> Result<(), Error> {
-        Ok(self.capture.as_mut().map_or(Ok(()), |capture| capture.flush())?)
+        Ok(self.captures.as_mut().map_or(Ok(()), |captures| captures.flush())?)
     }
 }

@@ -59,6 +59,7 @@ mod record_load;
 mod routes;
 mod scenario;
 mod signals;
+mod split;
 mod surroundings;
 mod tap_fixtures;
 mod tap_formats;

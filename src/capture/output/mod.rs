@@ -18,7 +18,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 use thiserror::Error;
 
 pub use self::{access::Access, pack::OutputPacking};
@@ -224,6 +224,11 @@ impl Output {
         created.map_err(|source| OutputError { path, source })
     }
 
+    /// The path as the user typed it.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Adds the path to an error.
     pub(crate) fn error(&self, source: io::Error) -> OutputError {
         OutputError { path: self.path.clone(), source }
@@ -287,14 +292,22 @@ impl Output {
     }
 
     /// Writes the last bytes and puts the file in its place.
-    pub(crate) fn finish(mut self, rest: &PacketBuffer) -> Result<(), OutputError> {
+    pub(crate) fn finish(self, rest: &PacketBuffer) -> Result<(), OutputError> {
+        self.complete(rest)?.put_in_place()
+    }
+
+    /// Writes the last bytes.
+    pub(super) fn complete(mut self, rest: &PacketBuffer) -> Result<CompleteOutput, OutputError> {
         self.join()?;
         let unfinished = self.unfinished.take();
-        let finished = match self.sink.take() {
+        let written = match self.sink.take() {
             Some(mut sink) => sink.write_chunk(rest.as_bytes()).and_then(|()| sink.finish()),
             None => Err(io::Error::other("an earlier write failed")),
         };
-        finished.and_then(|()| unfinished.map_or(Ok(()), UnfinishedFile::finish)).map_err(|error| self.error(error))
+        match written.and_then(|()| unfinished.map(UnfinishedFile::complete).transpose()) {
+            Ok(file) => Ok(CompleteOutput { path: std::mem::take(&mut self.path), file }),
+            Err(error) => Err(self.error(error)),
+        }
     }
 }
 
@@ -341,12 +354,44 @@ impl UnfinishedFile {
         Ok(Self { temporary, target, many: options.many, _registered: registered })
     }
 
-    /// Gives the file its own name. Its bytes reach the disk first: after a power cut, either the old file is there or
-    /// the whole new one.
-    fn finish(self) -> io::Result<()> {
-        if !self.many {
-            self.temporary.as_file().sync_all()?;
+    /// Closes the file. Its bytes reach the disk before it has its name: after a power cut, either the old file is there
+    /// or the whole new one.
+    fn complete(self) -> io::Result<CompleteFile> {
+        let Self { temporary, target, many, _registered } = self;
+        if !many {
+            temporary.as_file().sync_all()?;
         }
+        Ok(CompleteFile { temporary: temporary.into_temp_path(), target, many, _registered })
+    }
+}
+
+/// An output that has all its bytes, but not its name. Dropping it deletes it.
+#[derive(Debug)]
+pub(super) struct CompleteOutput {
+    path: PathBuf,
+    /// A stream needs no name.
+    file: Option<CompleteFile>,
+}
+
+impl CompleteOutput {
+    /// Gives a file its name.
+    pub(super) fn put_in_place(self) -> Result<(), OutputError> {
+        let Self { path, file } = self;
+        file.map_or(Ok(()), CompleteFile::put_in_place).map_err(|source| OutputError { path, source })
+    }
+}
+
+/// A closed file under its temporary name.
+#[derive(Debug)]
+struct CompleteFile {
+    temporary: TempPath,
+    target: PathBuf,
+    many: bool,
+    _registered: interrupt::TemporaryPath,
+}
+
+impl CompleteFile {
+    fn put_in_place(self) -> io::Result<()> {
         self.temporary.persist(&self.target).map_err(|error| error.error)?;
         if !self.many {
             disk::sync_names(directory(&self.target));

@@ -3,10 +3,12 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::BinaryHeap,
     fs::File,
-    io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, BufWriter, Read, Seek, Write},
 };
+
+use crate::spool::Spool;
 
 /// How many bytes wait in memory, of one source.
 const MAX_WAITING: usize = 4 << 20;
@@ -56,52 +58,20 @@ fn read_part(source: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(part))
 }
 
-/// The lines of one connection.
-#[derive(Debug, Default)]
-struct Waiting {
-    /// Start and length of what is in the file.
-    parts: Vec<(u64, u64)>,
-    bytes: Vec<u8>,
-}
-
 /// Lines that wait for the ends of their connections.
-#[derive(Debug, Default)]
-pub(in crate::commands) struct Backlog {
-    connections: HashMap<u64, Waiting>,
-    held: usize,
-    file: Option<File>,
-    file_len: u64,
+#[derive(Debug)]
+pub(in crate::commands) struct Backlog(Spool);
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self(Spool::new(MAX_WAITING))
+    }
 }
 
 impl Backlog {
     /// Adds a line of a connection.
     pub(in crate::commands) fn push(&mut self, connection: u64, line: &Line) -> io::Result<()> {
-        let waiting = self.connections.entry(connection).or_default();
-        let before = waiting.bytes.len();
-        line.write(&mut waiting.bytes)?;
-        self.held += waiting.bytes.len() - before;
-        if self.held > MAX_WAITING { self.spill() } else { Ok(()) }
-    }
-
-    fn spill(&mut self) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            file => file.insert(tempfile::tempfile()?),
-        };
-        file.seek(SeekFrom::Start(self.file_len))?;
-        let mut out = BufWriter::with_capacity(1 << 16, file);
-        for waiting in self.connections.values_mut().filter(|waiting| !waiting.bytes.is_empty()) {
-            let bytes = std::mem::take(&mut waiting.bytes);
-            out.write_all(&bytes)?;
-            let len = bytes.len() as u64;
-            match waiting.parts.last_mut() {
-                Some((start, before)) if *start + *before == self.file_len => *before += len,
-                _ => waiting.parts.push((self.file_len, len)),
-            }
-            self.file_len += len;
-        }
-        self.held = 0;
-        out.flush()
+        self.0.push(connection, |bytes| line.write(bytes).expect("writing to memory cannot fail"))
     }
 
     /// Takes the lines of a connection, in the order in which they were added.
@@ -110,25 +80,12 @@ impl Backlog {
         connection: u64,
         mut each: impl FnMut(Line) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Some(waiting) = self.connections.remove(&connection) else { return Ok(()) };
-        self.held -= waiting.bytes.len();
-        for (start, len) in waiting.parts {
-            let Some(file) = &mut self.file else { break };
-            file.seek(SeekFrom::Start(start))?;
-            let mut part = BufReader::with_capacity(1 << 16, file.take(len));
-            while let Some(line) = Line::read(&mut part)? {
+        self.0.take(connection, |mut bytes| {
+            while let Some(line) = Line::read(&mut bytes)? {
                 each(line)?;
             }
-        }
-        let mut bytes = waiting.bytes.as_slice();
-        while let Some(line) = Line::read(&mut bytes)? {
-            each(line)?;
-        }
-        if self.connections.is_empty() {
-            // Nothing in the file is needed any more.
-            self.file_len = 0;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -224,7 +181,6 @@ mod tests {
         for number in 0..3000 {
             backlog.push(number % 3, &line(number, 10_000)).unwrap();
         }
-        assert!(backlog.held <= MAX_WAITING && backlog.file_len > 0);
         for connection in [1, 0, 2] {
             let mut numbers = Vec::new();
             backlog
@@ -236,7 +192,6 @@ mod tests {
                 .unwrap();
             assert_eq!(numbers, (0..1000).map(|number| number * 3 + connection).collect::<Vec<_>>());
         }
-        assert_eq!((backlog.held, backlog.file_len), (0, 0));
     }
 
     #[test]
