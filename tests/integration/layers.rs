@@ -107,6 +107,15 @@ fn verbose_and_info_say_what_stood_around_a_trace() {
     run.expect_stderr("path_0: text in gzip, http-response, chunked, 1 connection, ");
     let run = tap2pcap().arg("info").arg(&input).run().expect_clean();
     assert!(run.stdout_text().contains("path_0: text in gzip, http-response, chunked, streamed, "), "{run:?}");
+    // A proxy may pass on a whole response in chunks. The size of the first is no text before the response.
+    for size in [22, 100, 5000] {
+        let whole = response(&gzip(&trace(Dress::Delimited)));
+        let chunks =
+            whole.chunks(size).map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+        let input = dir.create("path_1", [chunks.collect::<Vec<_>>().concat(), b"0\r\n\r\n".to_vec()].concat());
+        let run = tap2pcap().arg("info").arg(&input).run().expect_clean();
+        assert!(run.stdout_text().contains("path_1: delimited in chunked, http-response, gzip, streamed, "), "{run:?}");
+    }
 }
 
 #[test]

@@ -79,7 +79,8 @@ fn start(head: &[u8]) -> Result<usize, Match> {
     while let Some(line) = Line::first(&head[at..]) {
         let text = line.clean();
         if text.strip_prefix(b"< ").unwrap_or(&text).starts_with(START) {
-            return Ok(at);
+            // The response is in chunks as a whole.
+            return if is_chunk_size(&head[..at]) { Err(Match::No) } else { Ok(at) };
         }
         let is_other = !is_text(line.bytes)
             || begins_trace(line.bytes, line.is_ended)
@@ -94,6 +95,12 @@ fn start(head: &[u8]) -> Result<usize, Match> {
         at += line.len;
     }
     Err(Match::Unknown)
+}
+
+/// Whether a line is the first one of a chunk, and nothing else.
+fn is_chunk_size(line: &[u8]) -> bool {
+    let digits = line.strip_suffix(b"\r\n").unwrap_or_default();
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// The length and the status code of the head that `bytes` begin with.
