@@ -938,3 +938,17 @@ fn strings_of_an_http_tap_are_whole_if_all_their_pieces_are_as_long_as_announced
         assert_eq!(response.body, format!("text {second}").as_bytes());
     }
 }
+
+#[test]
+fn http_1_counts_its_fields_as_envoy_does() {
+    let seen = Tap::new()
+        .read("POST /a HTTP/1.1\r\nHost: host\r\ntransfer-encoding: chunked\r\nx: y\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        .write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nx: y\r\n\r\n2\r\nok\r\n0\r\nz: 1\r\n\r\n")
+        .closed();
+    let size = |fields: &[&str]| fields.iter().map(|text| text.len() as u64).sum::<u64>();
+    let [exchange] = &seen.exchanges[..] else { panic!("{:?}", seen.lines()) };
+    // Envoy counts the host as a pseudo-header, and takes the transfer coding off.
+    let request = size(&[":method", "POST", ":path", "/a", ":authority", "host", "x", "y"]);
+    assert_eq!(exchange.request.total_size(), Some(request + 3));
+    assert_eq!(exchange.response.total_size(), Some(size(&[":status", "200", "x", "y", "z", "1"]) + 2));
+}
