@@ -106,7 +106,14 @@ class Programs:
 
     def __exit__(self, *_):
         for process in self.running:
+            process.terminate()
+        for process in self.running:
             try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                pass
+            try:
+                # Its own children as well.
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
