@@ -166,8 +166,13 @@ pub(super) fn decoded<'a, 'b>(codings: impl Iterator<Item = &'a [u8]>, body: &'b
 /// The size of a body as far as it is known, and a comment if bytes are missing.
 fn true_size(track: &Track, bodiless: bool) -> (i64, Option<String>) {
     let announced = track.content_length().filter(|length| *length > track.body && !bodiless);
+    // A body may also be shorter than announced because its sender gave up.
+    let is_cut = track.truncated || track.as_string;
     let (size, comment) = match announced {
-        Some(length) => (length, Some(format!("{} of the {length} bytes are here", track.body))),
+        Some(length) => {
+            let size = if is_cut { length } else { track.body };
+            (size, Some(format!("{} of the {length} bytes are here", track.body)))
+        }
         None if track.truncated => {
             (track.body, Some(format!("truncated: {} bytes are here; how many there were is not known", track.body)))
         }

@@ -101,6 +101,8 @@ impl Fields {
     }
 }
 
+const TRANSFER_ENCODING: &str = "transfer-encoding";
+
 /// A request or a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpMessage {
@@ -169,8 +171,10 @@ impl HttpMessage {
     /// framing or of a compressed form.
     #[must_use]
     pub fn total_size(&self) -> Option<u64> {
-        let fields = self.pseudo_size + self.fields.size() + self.trailers.size();
-        Some(self.size()?.saturating_add(fields))
+        // Envoy takes the transfer coding off before it counts.
+        let coding = |value: &[u8]| (TRANSFER_ENCODING.len() + value.len()) as u64;
+        let fields = self.fields.size() - self.fields.all(TRANSFER_ENCODING).map(coding).sum::<u64>();
+        Some(self.size()?.saturating_add(self.pseudo_size + fields + self.trailers.size()))
     }
 
     /// Bytes of the body that are not in the trace.

@@ -869,7 +869,9 @@ fn parse_with<'h>(
             }
             let sizes = [(":method", &exchange.method), (":path", &exchange.path)];
             let size = sizes.iter().filter_map(|(name, value)| Some(name.len() + value.as_ref()?.len())).sum::<usize>();
-            exchange.request.pseudo_size = size as u64;
+            // To Envoy, the field is the pseudo-header with the longer name.
+            let host = exchange.request.fields.get("host").map_or(0, |_| ":authority".len() - "host".len());
+            exchange.request.pseudo_size = (size + host) as u64;
         }
         HttpSide::Response => message.pseudo_size = (":status".len() + "200".len()) as u64,
     }

@@ -178,10 +178,7 @@ impl TapExchange {
                 }
                 let message = exchange.message_mut(side);
                 context.add_body(message, bytes);
-                // JSON_BODY_AS_STRING replaces binary data, and does not say so.
-                let destroyed =
-                    piece.body.as_string && message.content_length.is_some_and(|length| length != message.body_size);
-                if piece.body.truncated || destroyed {
+                if piece.body.truncated {
                     message.lose_body(None);
                 }
             }
@@ -199,15 +196,19 @@ impl TapExchange {
     fn end(mut self, tracks: &[Track; 2], cut: bool, shared: &mut Shared, findings: &mut Findings) {
         let trace_id = self.connection.trace_id;
         let bodiless = [false, tracks[0].is_head_request() || tracks[1].is_bodiless()];
-        for (side, bodiless) in [HttpSide::Request, HttpSide::Response].into_iter().zip(bodiless) {
+        for ((side, bodiless), track) in [HttpSide::Request, HttpSide::Response].into_iter().zip(bodiless).zip(tracks) {
             if let Some(reader) = &mut self.grpc {
                 reader.end(&mut self.exchange, side);
             }
             let message = self.exchange.message_mut(side);
-            let short = !bodiless && message.content_length.is_some_and(|length| length > message.body_size);
-            if short {
-                message.size_unknown = true;
+            let differs = |length| length != message.body_size;
+            // JSON_BODY_AS_STRING replaces binary data, and does not say so. Only all pieces together tell.
+            if track.as_string && message.content_length.is_some_and(differs) {
+                message.lose_body(None);
             }
+            // A body may also be shorter than announced because its sender gave up.
+            let short = !bodiless && message.content_length.is_some_and(|length| length > message.body_size);
+            message.size_unknown |= short && cut;
             message.complete = message.has_head && !message.damaged && !short && !cut;
         }
         let mut report = |fact| findings.push(Finding::new(self.exchange.place, fact));

@@ -893,3 +893,68 @@ fn http2_follows_a_proxys_header_too() {
     let seen = Tap::new().read(preface).read(headers).write([0, 0, 0, 4, 0, 0, 0, 0, 0]).write(response).closed();
     assert_eq!(seen.lines(), ["GET / 204 ++"]);
 }
+
+/// A message of an HTTP tap.
+fn http_segment(piece: &str) -> String {
+    format!(r#"{{"http_streamed_trace_segment": {{"trace_id": "7", {piece}}}}}"#)
+}
+
+fn header_list(fields: &[(&str, &str)]) -> String {
+    let one = |(key, value): &(&str, &str)| serde_json::json!({"key": key, "value": value}).to_string();
+    fields.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn the_body_of_an_http_tap_has_the_announced_size_only_where_the_tap_cut_it() {
+    let get = header_list(&[(":method", "GET"), (":path", "/"), (":authority", "a")]);
+    let ok = header_list(&[(":status", "200"), ("content-length", "100")]);
+    for (is_cut, size) in [(false, 9), (true, 100)] {
+        let body = format!(r#"{{"as_bytes": "b25seSB0aGlz", "truncated": {is_cut}}}"#);
+        let buffered = format!(
+            r#"{{"http_buffered_trace": {{"request": {{"headers": [{get}]}}, "response": {{"headers": [{ok}], "body": {body}}}}}}}"#
+        );
+        let streamed = [
+            format!(r#""request_headers": {{"headers": [{get}]}}"#),
+            format!(r#""response_headers": {{"headers": [{ok}]}}"#),
+            format!(r#""response_body_chunk": {body}"#),
+        ];
+        let streamed = streamed.iter().map(|piece| http_segment(piece)).collect::<String>();
+        for trace in [buffered, streamed] {
+            let seen = see(trace.into_bytes()).expect(&["GET / 200 +!"]);
+            assert_eq!(seen.exchanges[0].response.size(), Some(size), "{is_cut}");
+        }
+    }
+}
+
+#[test]
+fn strings_of_an_http_tap_are_whole_if_all_their_pieces_are_as_long_as_announced() {
+    for (second, is_whole) in [("and more", true), (" ", false)] {
+        let pieces = [
+            format!(r#""request_headers": {{"headers": [{}]}}"#, header_list(&[(":method", "GET"), (":path", "/")])),
+            format!(
+                r#""response_headers": {{"headers": [{}]}}"#,
+                header_list(&[(":status", "200"), ("content-length", "13")])
+            ),
+            r#""response_body_chunk": {"as_string": "text "}"#.to_owned(),
+            format!(r#""response_body_chunk": {{"as_string": "{second}"}}"#),
+        ];
+        let seen = see(pieces.iter().map(|piece| http_segment(piece)).collect::<String>().into_bytes());
+        let response = &seen.exchanges[0].response;
+        assert_eq!((response.complete, response.size()), (is_whole, Some(13)));
+        assert_eq!(response.body, format!("text {second}").as_bytes());
+    }
+}
+
+#[test]
+fn http_1_counts_its_fields_as_envoy_does() {
+    let seen = Tap::new()
+        .read("POST /a HTTP/1.1\r\nHost: host\r\ntransfer-encoding: chunked\r\nx: y\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        .write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nx: y\r\n\r\n2\r\nok\r\n0\r\nz: 1\r\n\r\n")
+        .closed();
+    let size = |fields: &[&str]| fields.iter().map(|text| text.len() as u64).sum::<u64>();
+    let [exchange] = &seen.exchanges[..] else { panic!("{:?}", seen.lines()) };
+    // Envoy counts the host as a pseudo-header, and takes the transfer coding off.
+    let request = size(&[":method", "POST", ":path", "/a", ":authority", "host", "x", "y"]);
+    assert_eq!(exchange.request.total_size(), Some(request + 3));
+    assert_eq!(exchange.response.total_size(), Some(size(&[":status", "200", "x", "y", "z", "1"]) + 2));
+}

@@ -199,3 +199,26 @@ fn a_trace_without_http_is_no_har() {
     convert(&[], &trace, &output).run().expect_status(2).expect_stderr("HAR is for HTTP");
     assert!(!output.exists());
 }
+
+#[test]
+fn the_body_of_an_http_tap_has_the_announced_size_only_where_the_tap_cut_it() {
+    let dir = Dir::new("har-announced");
+    for (is_cut, size) in [(false, 9), (true, 100)] {
+        let trace = serde_json::json!({"http_buffered_trace": {
+            "request": {"headers": [{"key": ":method", "value": "GET"}, {"key": ":path", "value": "/"}]},
+            "response": {
+                "headers": [{"key": ":status", "value": "200"}, {"key": "content-length", "value": "100"}],
+                "body": {"as_bytes": "b25seSB0aGlz", "truncated": is_cut},
+            },
+        }});
+        let trace = dir.create("trace.json", trace.to_string());
+        let output = dir.fresh().join("out.har");
+        convert(&["-q"], &trace, &output).run().expect_no_panic();
+        let [entry] = &entries(&output)[..] else { panic!("not one entry") };
+        assert_eq!(entry["response"]["bodySize"], size);
+        assert_eq!(entry["response"]["content"]["comment"], "9 of the 100 bytes are here");
+        let [line] = &listed(&trace, &[])[..] else { panic!("not one line") };
+        assert_eq!(line["response"]["size"], size);
+        assert_eq!(line["response"]["complete"], false);
+    }
+}
