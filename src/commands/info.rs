@@ -27,7 +27,7 @@ use crate::{
     interrupt::Watched,
     report::{self, Reporter, print_error},
     synth::TcpMode,
-    timeline::{self, AddressPair, Direction, DirectionTotals, Endpoints, Summary, Timelines},
+    timeline::{self, AddressPair, Direction, DirectionTotals, Endpoints, Protocol, Speech, Summary, Timelines},
     trace::{Address, Nanos, rfc3339},
     untrusted::{escape, escape_json},
     words,
@@ -181,7 +181,7 @@ impl Many {
         }
         let (first, last) = self.span.unwrap_or((summary.first, summary.last));
         self.span = Some((first.min(summary.first), last.max(summary.last)));
-        let protocol = summary.protocol.name();
+        let protocol = summary.speech.protocol.name();
         *self.protocols.entry(protocol).or_default() += 1;
         let duration = summary.last.saturating_sub(summary.first);
         let AddressPair(client, server) = endpoints.tuple(summary.opening.role);
@@ -197,7 +197,7 @@ impl Many {
             table::time(summary.first),
             client.to_string(),
             server.to_string(),
-            protocol.to_owned(),
+            report::for_terminal(&protocol_cell(&summary.speech)),
             read.bytes.to_string(),
             write.bytes.to_string(),
             table::duration(duration),
@@ -240,6 +240,22 @@ impl Many {
     }
 }
 
+/// A connection's protocol in a table, with the name of the server that its client asks for in TLS.
+fn protocol_cell(speech: &Speech) -> String {
+    /// Longer names are cut, because other columns need room too.
+    const MAX_NAME: usize = 40;
+    let mut cell = speech.protocol.name().to_owned();
+    if speech.goes_on_in_tls {
+        cell.push_str(", then tls");
+    }
+    if let Some(name) = speech.hello.as_ref().and_then(|hello| hello.server_name.as_deref()) {
+        let cut: String = name.chars().take(MAX_NAME).collect();
+        let mark = if cut.len() < name.len() { "…" } else { "" };
+        cell.push_str(&format!(" {cut}{mark}"));
+    }
+    cell
+}
+
 fn write_connection(
     out: &mut impl Write,
     json: bool,
@@ -252,7 +268,8 @@ fn write_connection(
     let opening = &summary.opening;
     let mode = if opening.buffered { "buffered" } else { "streamed" };
     let role = opening.role.word();
-    let protocol = summary.protocol.name();
+    let speech = &summary.speech;
+    let protocol = speech.protocol.name();
     let [read, write] = summary.sides;
     let (first, last) = (rfc3339(summary.first), rfc3339(summary.last));
     if json {
@@ -261,7 +278,7 @@ fn write_connection(
         let mut hints = Hints::default();
         hints.add(summary, endpoints, TcpMode::Full);
         let layers: Vec<_> = source.layers().iter().map(|layer| layer.name()).collect();
-        let object = json!({
+        let mut object = json!({
             "path": path, "format": source.encoding().name(), "layers": layers, "mode": mode, "role": role, "trace_id": opening.trace_id,
             "local": end(endpoints.local, opening.connection.local.as_ref()),
             "remote": end(endpoints.remote, opening.connection.remote.as_ref()),
@@ -269,6 +286,24 @@ fn write_connection(
             "closed": summary.closed, "protocol": protocol,
             "open": pipe_command(source.path(), &hints),
         });
+        if speech.protocol == Protocol::Tls || speech.goes_on_in_tls {
+            let hello = speech.hello.as_deref().cloned().unwrap_or_default();
+            let mut tls = json!({ "alpn": hello.alpn });
+            if let Some(name) = hello.server_name {
+                tls["server_name"] = name.into();
+            }
+            if hello.is_cut {
+                tls["cut"] = true.into();
+            }
+            object["tls"] = tls;
+        }
+        if let Some(proxy) = &speech.proxy {
+            let end = |address: Option<SocketAddr>| {
+                address.map(|address| json!({ "address": address.ip().to_string(), "port": address.port() }))
+            };
+            object["proxy"] =
+                json!({ "version": proxy.version, "source": end(proxy.source), "destination": end(proxy.destination) });
+        }
         return writeln!(out, "{}", escape_json(&object.to_string()));
     }
     let AddressPair(client, server) = endpoints.tuple(opening.role);
@@ -291,16 +326,29 @@ fn write_connection(
         };
         format!("{} in {}{lost}", words::count(side.bytes, "byte"), words::count(side.events, "event"))
     };
-    let lines = [
+    let then = if speech.goes_on_in_tls { ", goes on in TLS" } else { "" };
+    let mut lines = vec![
         format!(
-            "{path}: {}, {mode}, trace_id {}, {role}, {protocol}, {ending}",
+            "{path}: {}, {mode}, trace_id {}, {role}, {protocol}{then}, {ending}",
             super::encoding_and_layers(source),
             opening.trace_id
         ),
         format!("  {client}{client_name} -> {server}{server_name}"),
-        format!("  {first} to {last}"),
-        format!("  read {}; wrote {}", count(read), count(write)),
     ];
+    lines.extend(speech.proxy.as_deref().map(|proxy| match proxy.source {
+        Some(source) => format!("  a PROXY header (version {}) names the client {source}", proxy.version),
+        None => format!("  a PROXY header (version {}) names no client", proxy.version),
+    }));
+    lines.extend(speech.hello.as_deref().map(|hello| {
+        let server = hello.server_name.as_deref().unwrap_or("a server without a name");
+        let alpn = match (hello.alpn.is_empty(), hello.is_cut) {
+            (false, _) => format!(", ALPN {}", hello.alpn.join(", ")),
+            (true, false) => String::new(),
+            (true, true) => ", ALPN not in the trace".to_owned(),
+        };
+        format!("  TLS to {server}{alpn}")
+    }));
+    lines.extend([format!("  {first} to {last}"), format!("  read {}; wrote {}", count(read), count(write))]);
     lines.iter().try_for_each(|line| writeln!(out, "{}", report::for_terminal(line)))
 }
 

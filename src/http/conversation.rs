@@ -7,10 +7,12 @@ use super::{
     exchange::{HttpConnection, HttpConnectionEnd},
     h1::Http1,
     h2::{Http2, frame::FrameHead},
-    sniff::{self, Guess, ProxyHeader},
+    sniff::{self, Guess},
 };
 use crate::{
-    timeline::{Data, Direction, Entry, EntryKind, Opening, Role, TimesFrom, TrueLength},
+    timeline::{
+        Data, Direction, Entry, EntryKind, Opening, Protocol, ProxyStart, Role, Sniffer, TimesFrom, TrueLength,
+    },
     trace::{Findings, HttpFact, HttpSide, Nanos, Place},
 };
 
@@ -59,8 +61,8 @@ pub(super) struct Conversation {
     last: Nanos,
     emitted: bool,
     reports: u32,
-    /// Its first bytes are those of a TLS record.
-    is_tls: bool,
+    /// Tells other protocols than HTTP.
+    sniffer: Sniffer,
 }
 
 impl Conversation {
@@ -91,7 +93,7 @@ impl Conversation {
             last: time,
             emitted: false,
             reports: MAX_REPORTS,
-            is_tls: false,
+            sniffer: Sniffer::default(),
         }
     }
 
@@ -110,6 +112,9 @@ impl Conversation {
         if let EntryKind::Data(data) = &entry.kind {
             self.bytes[data.direction.index()] += data.payload.len() as u64;
             self.last = entry.time;
+            if matches!(self.speech, Speech::Undecided | Speech::Other) {
+                self.sniffer.look(data.direction, data.payload, &mut shared.room);
+            }
             if matches!(self.speech, Speech::Other) && data.length == TrueLength::Known(data.payload.len() as u64) {
                 return;
             }
@@ -138,20 +143,26 @@ impl Conversation {
         }
         (self.emitted, self.reports) = (had, left);
         let is_last = matches!(entry.kind, EntryKind::Closed { .. } | EntryKind::Abandoned);
-        if is_last && (self.emitted || shared.options.all_connections) {
-            let end = self.connection_end();
+        if !is_last {
+            return;
+        }
+        let protocol = std::mem::take(&mut self.sniffer).finish(&mut shared.room).protocol;
+        if self.emitted || shared.options.all_connections {
+            let end = self.connection_end(protocol);
             shared.done.push_back(HttpItem::ConnectionEnd(end));
         }
     }
 
-    fn connection_end(&self) -> HttpConnectionEnd {
+    /// What is known at the end of the connection, of which `sniffed` is the protocol if it is not HTTP.
+    fn connection_end(&self, sniffed: Protocol) -> HttpConnectionEnd {
         let protocol = match &self.speech {
             Speech::Http1(http) if http.is_web_socket() => "websocket",
             Speech::Http1(_) => "http/1.1",
             Speech::Http2(http) if http.is_grpc() => "grpc",
             Speech::Http2(_) => "http/2",
-            Speech::Undecided | Speech::Other if self.is_tls => "tls",
-            Speech::Undecided | Speech::Other => "unknown",
+            // Without a request or a response, it is not HTTP.
+            Speech::Undecided | Speech::Other if sniffed.is_http() => Protocol::Unknown.name(),
+            Speech::Undecided | Speech::Other => sniffed.name(),
         };
         let [received, sent] = self.bytes;
         HttpConnectionEnd {
@@ -225,6 +236,7 @@ impl Conversation {
 
     fn lose(&mut self, context: &mut Context<'_>, direction: Direction, loss: Loss) {
         let side = self.side(direction);
+        self.sniffer.lose(direction);
         match &mut self.speech {
             Speech::Http1(http) => http.lose(context, side, loss),
             Speech::Http2(http) => http.lose(context, side, loss),
@@ -267,19 +279,25 @@ impl Conversation {
             if !waiting.bytes.is_empty() {
                 all = Cow::Owned([waiting.bytes.as_slice(), bytes].concat());
             }
-            match sniff::proxy_header(&all) {
-                ProxyHeader::Absent => {}
-                ProxyHeader::Open => {
-                    waiting.began.get_or_insert((context.time, context.place));
-                    waiting.bytes = all.into_owned();
-                    return;
-                }
-                ProxyHeader::Whole(len) => {
+            match ProxyStart::of(&all) {
+                ProxyStart::Known(len, _) if len <= all.len() => {
                     *waiting = Waiting::default();
                     self.client = direction;
                     return self.decide(context, direction, &all[len..]);
                 }
+                ProxyStart::Open | ProxyStart::Known(..) => {
+                    waiting.began.get_or_insert((context.time, context.place));
+                    waiting.bytes = all.into_owned();
+                    return;
+                }
+                ProxyStart::Absent => {}
             }
+        }
+        let told = self.sniffer.protocol();
+        if told != Protocol::Unknown && !told.is_http() {
+            self.speech = Speech::Other;
+            self.waiting = Default::default();
+            return;
         }
         let fresh = waiting.bytes.is_empty();
         let guess = if fresh {
@@ -310,8 +328,6 @@ impl Conversation {
                 return;
             }
             Guess::Other => {
-                let first = if fresh { bytes } else { &self.waiting[index].bytes };
-                self.is_tls = crate::timeline::is_tls(first);
                 self.speech = Speech::Other;
                 self.waiting = Default::default();
                 return;

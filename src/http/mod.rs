@@ -70,7 +70,7 @@ pub use self::{
 };
 use self::{conversation::Conversation, tap::TapExchanges};
 use crate::{
-    timeline::{Entry, EntryKind, PerConnection, Timelines},
+    timeline::{Entry, EntryKind, PerConnection, Room, Timelines},
     trace::{Fact, Finding, Findings, HttpFact, HttpSide, Nanos, Place},
 };
 
@@ -132,6 +132,8 @@ struct Shared {
     open: usize,
     /// How many bytes their fields take.
     fields: usize,
+    /// Room for what tells other protocols.
+    room: Room,
 }
 
 /// How many exchanges of a source may be open. With more, connections that have several give up their oldest.
@@ -234,7 +236,15 @@ impl HttpStage {
         Self {
             open: PerConnection::default(),
             tap: TapExchanges::default(),
-            shared: Shared { options, held: 0, done: VecDeque::new(), connections: 0, open: 0, fields: 0 },
+            shared: Shared {
+                options,
+                held: 0,
+                done: VecDeque::new(),
+                connections: 0,
+                open: 0,
+                fields: 0,
+                room: Room::default(),
+            },
         }
     }
 

@@ -12,45 +12,6 @@ const MAX_METHOD: usize = 32;
 const METHODS: [&[u8]; 9] =
     [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH "];
 
-/// The first bytes of the PROXY protocol, version 2.
-const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-
-/// The longest header of version 1.
-const MAX_PROXY_V1: usize = 107;
-
-/// A header that a proxy sends before the client's first bytes (the PROXY protocol of HAProxy, versions 1 and 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ProxyHeader {
-    Absent,
-    /// More bytes are needed to tell.
-    Open,
-    /// It has this many bytes.
-    Whole(usize),
-}
-
-/// Whether a direction begins with a proxy's header.
-pub(super) fn proxy_header(bytes: &[u8]) -> ProxyHeader {
-    let is_part_of = |sign: &[u8]| bytes.len() < sign.len() && sign.starts_with(bytes);
-    if bytes.starts_with(PROXY_V2) {
-        let Some(len) = bytes.get(14..16) else { return ProxyHeader::Open };
-        let len = 16 + usize::from(u16::from_be_bytes([len[0], len[1]]));
-        return if bytes.len() < len { ProxyHeader::Open } else { ProxyHeader::Whole(len) };
-    }
-    if [&b"PROXY TCP4 "[..], b"PROXY TCP6 ", b"PROXY UNKNOWN"].iter().any(|sign| bytes.starts_with(sign)) {
-        let line = &bytes[..bytes.len().min(MAX_PROXY_V1)];
-        return match memmem::find(line, b"\r\n") {
-            Some(end) => ProxyHeader::Whole(end + 2),
-            None if line.len() < MAX_PROXY_V1 => ProxyHeader::Open,
-            None => ProxyHeader::Absent,
-        };
-    }
-    if [PROXY_V2, b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"].into_iter().any(is_part_of) {
-        ProxyHeader::Open
-    } else {
-        ProxyHeader::Absent
-    }
-}
-
 /// `tchar` of RFC 9110 section 5.6.2.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
@@ -193,18 +154,13 @@ pub(super) fn first_bytes(bytes: &[u8]) -> Guess {
             return Guess::Http1(side, 0);
         }
     }
-    if is_tls(bytes) {
+    if crate::timeline::is_tls(bytes) {
         return Guess::Other;
     }
     if FrameHead::are_frames(bytes) {
         return Guess::Frames;
     }
     Guess::Open
-}
-
-/// A record of TLS (RFC 8446 section 5.1).
-pub(super) fn is_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [20..=23, 3, 0..=4, ..])
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@
 //!         _ => {}
 //!     }
 //!     if let Some(summary) = view.summary {
-//!         println!("{}, {} bytes read", summary.protocol.name(), summary.sides[0].bytes);
+//!         println!("{}, {} bytes read", summary.speech.protocol.name(), summary.sides[0].bytes);
 //!         # assert!(summary.sides[0].bytes > 0);
 //!     }
 //! }
@@ -59,8 +59,8 @@ pub(crate) use http::{Completeness, OpenExchanges, reason_phrase};
 pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
 pub use mapping::{Mapping, Mappings, ParseMappingError};
 pub use options::{MAX_CONNECTIONS, TimelineOptions};
-pub use protocol::{PREFACE, Protocol};
-pub(crate) use protocol::{Preface, Sniffer, is_tls};
+pub use protocol::{ClientHello, PREFACE, Preface, Protocol, ProxyHeader, Speech};
+pub(crate) use protocol::{ProxyStart, Room, Sniffer, is_tls};
 pub use role::{Role, RoleChoice};
 pub use start_time::TimesFrom;
 pub use summary::{DirectionTotals, Summaries, Summary};

@@ -1,7 +1,7 @@
 //! The totals of each connection of a source, and what is wrong with it.
 
 use super::{
-    ConnectionId, Data, Entry, EntryKind, Opening, PerConnection, Preface, Protocol, Sniffer, Timelines, TrueLength,
+    ConnectionId, Data, Entry, EntryKind, Opening, PerConnection, Room, Sniffer, Speech, Timelines, TrueLength,
 };
 use crate::trace::{Fact, Finding, Findings, Nanos, Owner, Place};
 
@@ -35,10 +35,8 @@ pub struct Summary {
     pub sides: [DirectionTotals; 2],
     /// Whether it ended within the trace.
     pub closed: bool,
-    /// The application protocol.
-    pub protocol: Protocol,
-    /// How the connection began, if it was HTTP/2.
-    pub preface: Preface,
+    /// The application protocol, and what else its first bytes tell.
+    pub speech: Speech,
     sniffer: Sniffer,
     truncated: Count,
     destroyed: Count,
@@ -98,6 +96,7 @@ impl Summary {
             TrueLength::Known(_) => data.as_string.then_some(OpenEvent::AsString { place }),
         };
         if data.length != TrueLength::Known(present) {
+            self.sniffer.lose(data.direction);
             let count = if data.as_string && !data.truncated { &mut self.destroyed } else { &mut self.truncated };
             count.add(lost, place);
         }
@@ -128,6 +127,7 @@ fn missing_address(opening: &Opening) -> Option<Fact> {
 #[derive(Debug, Default)]
 pub struct Summaries {
     open: PerConnection<Summary>,
+    room: Room,
 }
 
 impl Summaries {
@@ -157,7 +157,7 @@ impl Summaries {
             findings.push(backwards(summary.last - time, timelines.place()));
         }
         summary.last = time;
-        summary.sniffer.look(data.direction, data.payload);
+        summary.sniffer.look(data.direction, data.payload, &mut self.room);
         let present = data.payload.len() as u64;
         let side = &mut summary.sides[data.direction.index()];
         side.events += 1 + u64::from(data.joined.is_some());
@@ -186,6 +186,10 @@ impl Summaries {
             // These were handled above.
             EntryKind::Opened | EntryKind::Data(_) => None,
             EntryKind::Gap { direction, bytes, certain } => {
+                summary.sniffer.lose(direction);
+                if !certain {
+                    summary.sniffer.lose(direction.reverse());
+                }
                 let side = &mut summary.sides[direction.index()];
                 match summary.open_event.take().filter(|_| certain) {
                     Some(OpenEvent::Truncated { stand_in }) => {
@@ -221,8 +225,7 @@ impl Summaries {
             last: time,
             sides: [DirectionTotals::default(); 2],
             closed: false,
-            protocol: Protocol::Unknown,
-            preface: Preface::default(),
+            speech: Speech::default(),
             sniffer: Sniffer::default(),
             truncated: Count::default(),
             destroyed: Count::default(),
@@ -234,8 +237,7 @@ impl Summaries {
     fn end(&mut self, connection: ConnectionId, closed: bool, findings: &mut Findings) -> Option<Summary> {
         let mut summary = self.open.take(connection)?;
         summary.closed = closed;
-        summary.protocol = summary.sniffer.protocol();
-        summary.preface = summary.sniffer.preface();
+        summary.speech = std::mem::take(&mut summary.sniffer).finish(&mut self.room);
         let trace_id = summary.opening.trace_id;
         let Count { times: bodies, bytes, first } = summary.truncated;
         if bodies > 0 {

@@ -164,7 +164,7 @@ fn a_protocol_is_told_by_its_first_bytes() {
         ("http2", PREFACE, b"\0\0\0\x04\0\0\0\0\0"),
         ("grpc", &grpc, b"\0\0\0\x04\0\0\0\0\0"),
         ("tls", hello, b"\x16\x03\x03\x00\x05\x02\x00\x00\x01\x00"),
-        ("unknown", b"SSH-2.0-x\r\n", b"SSH-2.0-y\r\n"),
+        ("ssh", b"SSH-2.0-x\r\n", b"SSH-2.0-y\r\n"),
         ("unknown", b"GETTING", b"HTTPS"),
         ("unknown", b"", b""),
     ];

@@ -49,6 +49,7 @@ mod paths;
 mod permissions;
 mod pipes;
 mod progress;
+mod protocols;
 mod reads;
 mod real_traces;
 mod record;
