@@ -74,11 +74,11 @@ fuzz_target!(|data: &[u8]| {
     loop {
         let advance = timelines.advance(&mut findings);
         match advance {
-            Advance::Message => stage.advance(&timelines, &mut findings),
+            Advance::Message => stage.begin_entry(),
             Advance::NeedInput => timelines.fill(&mut findings),
             Advance::End => stage.end(&mut findings),
         }
-        while let Some(item) = stage.next_item() {
+        while let Some(item) = stage.next_item(&timelines, &mut findings) {
             let HttpItem::Exchange(exchange) = item else {
                 open = 0;
                 continue;

@@ -10,7 +10,7 @@ use tap2pcap::{
     har::{Exchanges, Har},
     input::{Advance, Source},
     timeline::Track,
-    trace::{Findings, MessageView},
+    trace::{Findings, MessageView, Place},
 };
 use tap2pcap_fuzz::{
     convert::{Plan, output},
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
     let mut entries = 0;
     let mut findings = Findings::default();
     loop {
-        let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| -> Result<(), OutputError> {
+        let mut each = |_: Place, view: MessageView<'_>, tracks: &[Track; 2]| -> Result<(), OutputError> {
             entries += 1;
             har.entry("path_0", view, tracks)
         };

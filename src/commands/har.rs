@@ -23,7 +23,7 @@ use crate::{
     interrupt,
     report::{Progress, Reporter, Verbosity, print_error, print_line},
     timeline::{Summaries, Timelines, Track},
-    trace::{Fact, Finding, MessageView},
+    trace::{Fact, Finding, MessageView, Place},
 };
 
 /// Writes all exchanges of all inputs into one file, input by input.
@@ -177,9 +177,9 @@ fn read(
     loop {
         let more = pump.next(progress, &mut HarAttendant { reporter, har })?;
         let mut cut = Vec::new();
-        let mut each = |view: MessageView<'_>, tracks: &[Track; 2]| {
+        let mut each = |origin: Place, view: MessageView<'_>, tracks: &[Track; 2]| {
             found.exchanges += 1;
-            if selection.is_some_and(|selection| !selection.has_tap(view.message().trace_id)) {
+            if selection.is_some_and(|selection| !selection.has_tap(view.message().trace_id, origin)) {
                 return Ok(());
             }
             cut.extend(truncation(view, tracks));
@@ -193,7 +193,7 @@ fn read(
                 if let Some(summary) = summaries.entry(timelines, &entry, findings) {
                     found.cuts.connection(&summary);
                 }
-                stage.advance(timelines, findings);
+                stage.begin_entry();
                 Ok(())
             }
             (true, None, Some(view)) => exchanges.message(view, &mut each),
@@ -204,7 +204,8 @@ fn read(
             reporter.finding(path, finding);
         }
         written?;
-        while let Some(item) = stage.next_item() {
+        let (timelines, findings) = pump.parts();
+        while let Some(item) = stage.next_item(timelines, findings) {
             let HttpItem::Exchange(exchange) = item else { continue };
             found.exchanges += 1;
             sockets += 1;

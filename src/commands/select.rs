@@ -54,8 +54,6 @@ type Key = (u64, Place);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
     connections: HashSet<Key>,
-    /// The exchanges of HTTP taps, by `trace_id`.
-    taps: HashSet<u64>,
     /// The exchanges of sockets, by their number in the order in which they end, from 1.
     exchanges: HashSet<u64>,
 }
@@ -65,8 +63,9 @@ impl Selection {
         self.connections.contains(&(opening.trace_id, opening.place))
     }
 
-    pub(super) fn has_tap(&self, trace_id: u64) -> bool {
-        self.taps.contains(&trace_id)
+    /// Whether the exchange of an HTTP tap is selected whose first message is at `origin`.
+    pub(super) fn has_tap(&self, trace_id: u64, origin: Place) -> bool {
+        self.connections.contains(&(trace_id, origin))
     }
 
     pub(super) fn has_exchange(&self, number: u64) -> bool {
@@ -76,9 +75,8 @@ impl Selection {
     fn add(&mut self, connection: &HttpConnection, exchange: Option<u64>) {
         self.connections.insert((connection.trace_id, connection.place));
         match exchange {
-            _ if connection.http_tap => drop(self.taps.insert(connection.trace_id)),
-            Some(number) => drop(self.exchanges.insert(number)),
-            None => {}
+            Some(number) if !connection.http_tap => drop(self.exchanges.insert(number)),
+            Some(_) | None => {}
         }
     }
 
@@ -109,15 +107,15 @@ impl Selection {
         loop {
             let advance = timelines.advance(&mut findings);
             match advance {
-                Advance::Message => stage.advance(&timelines, &mut findings),
+                Advance::Message => stage.begin_entry(),
                 Advance::NeedInput if interrupt::signal().is_some() => break,
                 Advance::NeedInput => timelines.fill(&mut findings),
                 Advance::End => stage.end(&mut findings),
             }
-            drop(findings.take());
-            while let Some(item) = stage.next_item() {
+            while let Some(item) = stage.next_item(&timelines, &mut findings) {
                 search.item(item).map_err(|source| InputError::Read { path: input.path().to_owned(), source })?;
             }
+            drop(findings.take());
             if advance == Advance::End {
                 break;
             }

@@ -153,7 +153,7 @@ impl<'a> ExchangeSide<'a> {
 }
 
 /// The most bytes that a body may have without its content codings.
-const MAX_DECODED: usize = 64 << 20;
+pub(super) const MAX_DECODED: usize = 64 << 20;
 
 /// A body without its content codings, and whether it had some that could be taken off.
 pub(super) fn decoded<'a, 'b>(codings: impl Iterator<Item = &'a [u8]>, body: &'b [u8]) -> (Cow<'b, [u8]>, bool) {

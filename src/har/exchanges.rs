@@ -2,7 +2,7 @@
 
 use crate::{
     timeline::{Completeness, OpenExchanges, Track},
-    trace::{HttpPart, HttpSide, MessageView, TraceKind},
+    trace::{HttpPart, HttpSide, MessageView, Place, TraceKind},
 };
 
 /// The most exchanges that may be open. Nothing marks the end of a streamed exchange, so past this limit, the one that
@@ -27,21 +27,21 @@ impl Exchanges {
         Self { open: OpenExchanges::default(), held: 0, max_held }
     }
 
-    /// Adds a message, and passes the exchanges that end with it to `each`.
+    /// Adds a message, and passes the exchanges that end with it to `each`, with the place of the first message of each.
     ///
     /// # Errors
     /// Those of `each`.
     pub fn message<E>(
         &mut self,
         view: MessageView<'_>,
-        mut each: impl FnMut(MessageView<'_>, &[Track; 2]) -> Result<(), E>,
+        mut each: impl FnMut(Place, MessageView<'_>, &[Track; 2]) -> Result<(), E>,
     ) -> Result<(), E> {
         let message = view.message();
         match message.kind {
             Some(TraceKind::HttpBuffered) => {
                 let mut tracks = <[Track; 2]>::default();
                 message.http.iter().for_each(|piece| tracks[piece.side.index()].add(view, piece));
-                each(view, &tracks)
+                each(message.place(), view, &tracks)
             }
             Some(TraceKind::HttpStreamed) if !message.http.is_empty() => {
                 let index = self.open.of(view);
@@ -77,21 +77,24 @@ impl Exchanges {
     ///
     /// # Errors
     /// Those of `each`.
-    pub fn end<E>(&mut self, mut each: impl FnMut(MessageView<'_>, &[Track; 2]) -> Result<(), E>) -> Result<(), E> {
+    pub fn end<E>(
+        &mut self,
+        mut each: impl FnMut(Place, MessageView<'_>, &[Track; 2]) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.open.in_order().into_iter().try_for_each(|index| self.end_one(index, &mut each))
     }
 
     fn end_one<E>(
         &mut self,
         index: usize,
-        each: &mut impl FnMut(MessageView<'_>, &[Track; 2]) -> Result<(), E>,
+        each: &mut impl FnMut(Place, MessageView<'_>, &[Track; 2]) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(mut stream) = self.open.remove(index) else { return Ok(()) };
-        let held = stream.take_held();
+        let (held, origin) = (stream.take_held(), stream.origin);
         self.open.release(index);
         let Some(held) = held else { return Ok(()) };
         self.held -= held.bytes;
-        let result = each(held.view(), &stream.tracks);
+        let result = each(origin, held.view(), &stream.tracks);
         self.open.give_back(held);
         result
     }

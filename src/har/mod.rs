@@ -23,9 +23,9 @@
 //! let mut exchanges = Exchanges::new(MAX_MESSAGE);
 //! let mut findings = Findings::default();
 //! while let Some(view) = source.next_message(&mut findings) {
-//!     exchanges.message(view, |view, tracks| har.entry("in memory", view, tracks))?;
+//!     exchanges.message(view, |_, view, tracks| har.entry("in memory", view, tracks))?;
 //! }
-//! exchanges.end(|view, tracks| har.entry("in memory", view, tracks))?;
+//! exchanges.end(|_, view, tracks| har.entry("in memory", view, tracks))?;
 //! assert_eq!(har.entries(), 1);
 //! har.finish()?;
 //! # assert!(path.exists());

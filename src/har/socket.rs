@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 
+use flate2::{Decompress, FlushDecompress};
 use serde::Serialize;
 
 use super::{
-    entry::{Cache, Content, HarEntry, PostData, Request, Response, Timings, decoded},
+    entry::{Cache, Content, HarEntry, MAX_DECODED, PostData, Request, Response, Timings, decoded},
     text::{Cookies, HeaderFields, Query, body, lossy, url},
 };
 use crate::{
     http::{Exchange, Fields, HttpMessage, WebSocketFrame},
     timeline::reason_phrase,
     trace::{Address, HttpSide, Nanos, rfc3339},
+    words,
 };
 
 /// A WebSocket message, as Chromium exports it.
@@ -135,6 +137,12 @@ impl<'a> HarEntry<'a> {
                 comment: join(notes_on_body),
             }
         };
+        let (web_socket_messages, unreadable) = web_socket_messages(exchange).unzip();
+        notes.extend(
+            unreadable.filter(|count| *count > 0).map(|count| {
+                format!("{} left out, which cannot be inflated", words::count(count, "compressed message"))
+            }),
+        );
         let port = |address: &Option<Address>| match address {
             Some(Address::Socket { port, .. }) => port.map(|port| port.to_string()),
             _ => None,
@@ -179,20 +187,22 @@ impl<'a> HarEntry<'a> {
             server_ip_address: ip(&connection.destination),
             connection: port(&connection.source),
             comment: notes.join("; "),
-            web_socket_messages: web_socket_messages(exchange),
+            web_socket_messages,
         }
     }
 }
 
-/// The messages of a WebSocket connection, as far as their bytes are kept.
-fn web_socket_messages(exchange: &Exchange) -> Option<Vec<WebSocketMessage<'static>>> {
+/// The messages of a WebSocket connection, as far as their bytes are kept, and how many are left out because they cannot
+/// be inflated.
+fn web_socket_messages(exchange: &Exchange) -> Option<(Vec<WebSocketMessage<'static>>, u64)> {
     let web_socket = exchange.web_socket.as_deref()?;
     let mut rest = [exchange.request.body.as_slice(), exchange.response.body.as_slice()];
-    // The opcode and the bytes of a message whose last frame has not come.
-    let mut begun: [(u8, Vec<u8>); 2] = Default::default();
-    let mut messages = Vec::new();
+    let mut begun: [Begun; 2] = Default::default();
+    let mut inflaters = [Inflater::default(), Inflater::default()];
+    let (mut messages, mut unreadable) = (Vec::new(), 0);
     for frame in &web_socket.frames {
         let index = frame.side.index();
+        let is_compressed = rest[index].first().is_some_and(|first| first & RSV1 != 0);
         let Some(payload) = payload(&mut rest[index], frame) else {
             rest[index] = &[];
             continue;
@@ -201,15 +211,21 @@ fn web_socket_messages(exchange: &Exchange) -> Option<Vec<WebSocketMessage<'stat
         if frame.opcode >= 8 {
             continue;
         }
-        let (opcode, bytes) = &mut begun[index];
+        let message = &mut begun[index];
         if frame.opcode != 0 {
-            *opcode = frame.opcode;
-            bytes.clear();
+            *message = Begun { opcode: frame.opcode, is_compressed, bytes: Vec::new() };
         }
-        bytes.extend(payload);
+        message.bytes.extend(payload);
         if frame.last {
-            let bytes = std::mem::take(bytes);
-            let data = match (*opcode, String::from_utf8(bytes)) {
+            let Begun { opcode, is_compressed, mut bytes } = std::mem::take(message);
+            if is_compressed {
+                let Some(inflated) = inflaters[index].message(bytes) else {
+                    unreadable += 1;
+                    continue;
+                };
+                bytes = inflated;
+            }
+            let data = match (opcode, String::from_utf8(bytes)) {
                 (1, Ok(text)) => text,
                 (_, bytes) => {
                     let bytes = bytes.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes);
@@ -218,10 +234,61 @@ fn web_socket_messages(exchange: &Exchange) -> Option<Vec<WebSocketMessage<'stat
             };
             let kind = if frame.side == HttpSide::Request { "send" } else { "receive" };
             let time = frame.time as f64 / 1e9;
-            messages.push(WebSocketMessage { kind, time, opcode: *opcode, data: Cow::Owned(data) });
+            messages.push(WebSocketMessage { kind, time, opcode, data: Cow::Owned(data) });
         }
     }
-    Some(messages)
+    Some((messages, unreadable))
+}
+
+/// The bit of a message's first frame that says that permessage-deflate has compressed it (RFC 7692 section 6).
+const RSV1: u8 = 0x40;
+
+/// A message whose last frame has not come.
+#[derive(Default)]
+struct Begun {
+    opcode: u8,
+    is_compressed: bool,
+    bytes: Vec<u8>,
+}
+
+/// Inflates the messages of one direction. Each may refer to those before it (RFC 7692 section 7.2.2); one that does not
+/// is inflated in the same way.
+struct Inflater {
+    state: Decompress,
+    /// How many bytes may still come.
+    room: usize,
+    /// What follows may refer to what could not be inflated.
+    failed: bool,
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Self { state: Decompress::new(false), room: MAX_DECODED, failed: false }
+    }
+}
+
+impl Inflater {
+    fn message(&mut self, mut compressed: Vec<u8>) -> Option<Vec<u8>> {
+        // The sender leaves these out.
+        compressed.extend([0, 0, 0xff, 0xff]);
+        let start = self.state.total_in();
+        let mut out = Vec::new();
+        while !self.failed {
+            let used = usize::try_from(self.state.total_in() - start).unwrap_or(compressed.len());
+            out.reserve(compressed.len().clamp(1 << 10, 1 << 20));
+            let before = (self.state.total_in(), out.len());
+            let rest = compressed.get(used..).unwrap_or_default();
+            let inflated = self.state.decompress_vec(rest, &mut out, FlushDecompress::Sync);
+            let has_room = out.len() < out.capacity();
+            let is_stuck = before == (self.state.total_in(), out.len());
+            self.failed = inflated.is_err() || out.len() > self.room;
+            if !self.failed && has_room && (is_stuck || self.state.total_in() - start == compressed.len() as u64) {
+                self.room -= out.len();
+                return Some(out);
+            }
+        }
+        None
+    }
 }
 
 /// The payload of a side's next frame (RFC 6455 section 5.2), unmasked; `None` if its bytes are not all here.

@@ -256,6 +256,7 @@ impl Conversation {
             Speech::Http1(http) => {
                 if let Some(switch) = http.data(context, side, bytes) {
                     let mut http = Http2::after_upgrade(switch.exchange);
+                    http.data(context, HttpSide::Request, &switch.early);
                     http.data(context, side, &bytes[switch.read..]);
                     self.speech = Speech::Http2(Box::new(http));
                 }

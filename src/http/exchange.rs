@@ -319,6 +319,15 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// How much memory its header and trailer fields take, roughly, and what else its heads tell.
+    pub(super) fn fields_held(&self) -> usize {
+        let own = [&self.method, &self.scheme, &self.host, &self.path];
+        let own: usize = own.into_iter().flatten().map(Vec::len).sum();
+        let of_messages =
+            [&self.request, &self.response].map(|message| message.fields.held() + message.trailers.held());
+        own + of_messages.iter().sum::<usize>()
+    }
+
     /// An exchange that nothing is known of yet.
     #[must_use]
     pub fn new(connection: Arc<HttpConnection>, place: Place) -> Self {

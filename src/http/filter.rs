@@ -121,6 +121,8 @@ impl Filter {
             source: &source,
             depth: 0,
             bound: Vec::new(),
+            macros: 0,
+            macros_within: 0,
             attributes: Vec::new(),
             constants: Vec::new(),
             regexes: Vec::new(),
@@ -201,6 +203,11 @@ impl Filter {
 /// of them.
 const MAX_DEPTH: usize = 32;
 const MAX_OPERATORS: usize = 400;
+
+/// The most macros (`all`, `exists`, `map` and so on), and the most within each other: each multiplies the time, and may
+/// double what an expression builds.
+const MAX_MACROS: usize = 8;
+const MAX_MACROS_WITHIN: usize = 2;
 
 /// How deep the parsed expression may be, which is evaluated on the stack of any thread.
 const MAX_TREE: usize = 64;
@@ -321,6 +328,9 @@ struct Preparation<'a> {
     depth: usize,
     /// The variables of the macros around.
     bound: Vec<String>,
+    /// How many macros there were, and how many are around.
+    macros: usize,
+    macros_within: usize,
     attributes: Vec<&'static Attribute>,
     constants: Vec<cel::Value>,
     regexes: Vec<Regex>,
@@ -439,14 +449,22 @@ impl Preparation<'_> {
                 Err(self.error(id, message))
             }
             Expr::Comprehension(comprehension) => {
+                self.macros += 1;
+                if self.macros > MAX_MACROS || self.macros_within == MAX_MACROS_WITHIN {
+                    let (most, within) = (MAX_MACROS, MAX_MACROS_WITHIN);
+                    let message = format!("more than {most} macros such as all and map, or {within} within each other");
+                    return Err(self.error(expr.id, message));
+                }
                 self.expr(&mut comprehension.iter_range)?;
                 self.expr(&mut comprehension.accu_init)?;
                 let before = self.bound.len();
                 self.bound.push(comprehension.iter_var.clone());
                 self.bound.extend(comprehension.iter_var2.clone());
                 self.bound.push(comprehension.accu_var.clone());
+                self.macros_within += 1;
                 self.expr(&mut comprehension.loop_cond)?;
                 self.expr(&mut comprehension.loop_step)?;
+                self.macros_within -= 1;
                 self.expr(&mut comprehension.result)?;
                 self.bound.truncate(before);
                 Ok(())
@@ -688,6 +706,19 @@ mod tests {
     fn holds_all(filter: &Filter) -> Result<bool, String> {
         let exchange = exchange();
         filter.holds(ExchangeRecord { exchange: &exchange, end: None, file: "a.pb", max_body: 100 })
+    }
+
+    #[test]
+    fn an_expression_cannot_run_for_ever_or_build_without_bounds() {
+        let nested = |depth: usize| {
+            let starts: String = (0..depth).map(|at| format!("[1, 2].all(v{at}, ")).collect();
+            format!("{starts}v0 > 0{}", ")".repeat(depth))
+        };
+        assert_eq!(holds(&nested(2)), Ok(true));
+        assert!(holds(&nested(3)).unwrap_err().contains("more than 8 macros"));
+        let doubled = |times: usize| format!("[\"a\"]{}[0] != \"\"", ".map(a, a + a)".repeat(times));
+        assert_eq!(holds(&doubled(8)), Ok(true));
+        assert!(holds(&doubled(9)).unwrap_err().contains("more than 8 macros"));
     }
 
     #[test]

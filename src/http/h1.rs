@@ -120,6 +120,8 @@ pub(super) struct Switch {
     pub(super) exchange: Box<Exchange>,
     /// How many of the bytes were still HTTP/1.
     pub(super) read: usize,
+    /// What the client has sent after the request, before it had the answer.
+    pub(super) early: Vec<u8>,
 }
 
 /// A connection that speaks HTTP/1.
@@ -186,7 +188,8 @@ impl Http1 {
             };
             rest = &rest[read..];
             if let Some(exchange) = self.switch.take() {
-                return Some(Switch { exchange, read: bytes.len() - rest.len() });
+                let early = std::mem::take(&mut self.sides[0].buffer);
+                return Some(Switch { exchange, read: bytes.len() - rest.len(), early });
             }
         }
         None
@@ -194,7 +197,13 @@ impl Http1 {
 
     /// Bytes of one side that are not in the trace.
     pub(super) fn lose(&mut self, context: &mut Context<'_>, side: HttpSide, loss: Loss) {
-        self.missed_responses |= side == HttpSide::Response;
+        let stays_inside = match (self.sides[side.index()].state, loss) {
+            (State::Body(left) | State::Chunk(Chunk::Data(left)), Loss::Exactly(bytes)) => bytes <= left,
+            (State::UntilClose | State::Tunnel, _) => true,
+            _ => false,
+        };
+        // The heads of other responses may be among the missing bytes.
+        self.missed_responses |= side == HttpSide::Response && !stays_inside;
         let lost = |open, chunked| State::Lost { open, chunked };
         match (self.sides[side.index()].state, loss) {
             (State::Head, _) => {
@@ -472,8 +481,8 @@ impl Http1 {
 
     fn begin_response(&mut self, context: &mut Context<'_>, head: &[u8], cut: bool) {
         let side = HttpSide::Response;
-        if let (Some(100 | 102..=199), false) = (status(head), cut) {
-            // An informational response; the final one follows (RFC 9110 section 15.2).
+        if let Some(100 | 102..=199) = status(head) {
+            // An informational response; the final one follows (RFC 9110 section 15.2), even if this one is cut.
             return;
         }
         self.open_message(context, side);
@@ -638,7 +647,10 @@ impl Http1 {
         if let Some(open) = self.current(side) {
             if end > 2 {
                 match fields_of(&buffer[..end]) {
-                    Some(fields) => open.exchange.message_mut(side).trailers = fields,
+                    Some(fields) => {
+                        open.exchange.message_mut(side).trailers = fields;
+                        context.hold_fields(&mut open.exchange, side);
+                    }
                     None => {
                         open.exchange.message_mut(side).damaged = true;
                         context.report(HttpFact::BadHead(side));
@@ -735,6 +747,10 @@ impl Http1 {
                 open.exchange.response = HttpMessage::new();
                 open.exchange.code = None;
                 self.switch = Some(open.exchange);
+                // No response in HTTP/1 follows.
+                while let Some(open) = self.open.pop_front() {
+                    emit(context, open);
+                }
             }
             return;
         }

@@ -22,11 +22,11 @@
 //! loop {
 //!     let advance = timelines.advance(&mut findings);
 //!     match advance {
-//!         Advance::Message => stage.advance(&timelines, &mut findings),
+//!         Advance::Message => stage.begin_entry(),
 //!         Advance::NeedInput => timelines.fill(&mut findings),
 //!         Advance::End => stage.end(&mut findings),
 //!     }
-//!     while let Some(item) = stage.next_item() {
+//!     while let Some(item) = stage.next_item(&timelines, &mut findings) {
 //!         if let HttpItem::Exchange(exchange) = item {
 //!             codes.push(exchange.code);
 //!         }
@@ -70,7 +70,7 @@ pub use self::{
 };
 use self::{conversation::Conversation, tap::TapExchanges};
 use crate::{
-    timeline::{Entry, EntryKind, PerConnection, Room, Timelines},
+    timeline::{Entry, EntryKind, PerConnection, Room, Timelines, TrueLength},
     trace::{Fact, Finding, Findings, HttpFact, HttpSide, Nanos, Place},
 };
 
@@ -143,6 +143,9 @@ const MAX_OPEN: usize = 1 << 17;
 /// twice as many, no more are kept.
 const MAX_FIELDS: usize = 16 << 20;
 
+/// How many bytes of a payload are read before the exchanges that they end are handed on.
+const PIECE: usize = 256 << 10;
+
 impl Shared {
     fn opened(&mut self) {
         self.open += 1;
@@ -196,18 +199,24 @@ impl Context<'_> {
         self.shared.held += taken;
     }
 
-    /// Counts the fields of a message, which have just been read.
+    /// Counts the fields of an exchange, after those of a message were read.
     fn hold_fields(&mut self, exchange: &mut Exchange, side: HttpSide) {
-        let message = exchange.message_mut(side);
-        let held = message.fields.held() + message.trailers.held();
-        if self.shared.fields.saturating_add(held) > 2 * MAX_FIELDS {
-            (message.fields, message.trailers) = (Fields::default(), Fields::default());
-            message.damaged = true;
-            self.report(HttpFact::LongList { side, limit: 2 * MAX_FIELDS });
+        let held = exchange.fields_held();
+        let others = self.shared.fields.saturating_sub(exchange.held_fields);
+        if others.saturating_add(held) <= 2 * MAX_FIELDS {
+            self.shared.fields = others + held;
+            exchange.held_fields = held;
             return;
         }
-        exchange.held_fields += held;
-        self.shared.fields += held;
+        if side == HttpSide::Request {
+            (exchange.method, exchange.scheme, exchange.host, exchange.path) = (None, None, None, None);
+        }
+        let message = exchange.message_mut(side);
+        (message.fields, message.trailers) = (Fields::default(), Fields::default());
+        message.damaged = true;
+        exchange.held_fields = exchange.fields_held();
+        self.shared.fields = others + exchange.held_fields;
+        self.report(HttpFact::LongList { side, limit: 2 * MAX_FIELDS });
     }
 
     /// An exchange is over.
@@ -227,6 +236,8 @@ pub struct HttpStage {
     open: PerConnection<Box<Conversation>>,
     tap: TapExchanges,
     shared: Shared,
+    /// Where the payload of the current entry is to be read from.
+    unread_from: Option<usize>,
 }
 
 impl HttpStage {
@@ -236,6 +247,7 @@ impl HttpStage {
         Self {
             open: PerConnection::default(),
             tap: TapExchanges::default(),
+            unread_from: None,
             shared: Shared {
                 options,
                 held: 0,
@@ -248,14 +260,34 @@ impl HttpStage {
         }
     }
 
-    /// Takes what `timelines` has just advanced to: an entry or, with
-    /// [`TimelineOptions::unreplayed`](crate::timeline::TimelineOptions::unreplayed), a message of an HTTP tap.
-    pub fn advance(&mut self, timelines: &Timelines, findings: &mut Findings) {
-        if let Some(entry) = timelines.entry() {
-            self.entry(timelines, &entry, findings);
-        } else if let Some(view) = timelines.unreplayed() {
-            self.tap.message(view, &mut self.shared, findings);
+    /// The timelines have advanced: to an entry or, with
+    /// [`TimelineOptions::unreplayed`](crate::timeline::TimelineOptions::unreplayed), to a message of an HTTP tap. It is
+    /// read by [`HttpStage::next_item`], until that returns `None`.
+    pub fn begin_entry(&mut self) {
+        self.unread_from = Some(0);
+    }
+
+    /// Reads the next piece of what `timelines` has advanced to.
+    fn read_piece(&mut self, timelines: &Timelines, findings: &mut Findings) {
+        let Some(from) = self.unread_from.take() else { return };
+        let Some(mut entry) = timelines.entry() else {
+            if let Some(view) = timelines.unreplayed() {
+                self.tap.message(view, &mut self.shared, findings);
+            }
+            return;
+        };
+        if let EntryKind::Data(data) = &mut entry.kind {
+            // A few bytes may be a whole exchange, so that those of a large payload would take many times its memory.
+            let rest = data.payload.get(from..).unwrap_or_default();
+            data.length = data.length.map(|length| length.saturating_sub(from as u64));
+            data.payload = rest;
+            if let Some(piece) = rest.get(..PIECE).filter(|piece| piece.len() < rest.len()) {
+                (data.payload, data.length) = (piece, TrueLength::Known(piece.len() as u64));
+                (data.truncated, data.end_stream) = (false, false);
+                self.unread_from = Some(from + piece.len());
+            }
         }
+        self.entry(timelines, &entry, findings);
     }
 
     fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>, findings: &mut Findings) {
@@ -278,8 +310,11 @@ impl HttpStage {
         self.tap.end(&mut self.shared, findings);
     }
 
-    /// The next item, if there is one.
-    pub fn next_item(&mut self) -> Option<HttpItem> {
+    /// The next item of what `timelines` has advanced to, if there is one.
+    pub fn next_item(&mut self, timelines: &Timelines, findings: &mut Findings) -> Option<HttpItem> {
+        while self.shared.done.is_empty() && self.unread_from.is_some() {
+            self.read_piece(timelines, findings);
+        }
         self.shared.done.pop_front()
     }
 }

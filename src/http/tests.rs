@@ -145,11 +145,11 @@ fn see_with(trace: Vec<u8>, options: HttpStageOptions) -> Seen {
     loop {
         let advance = timelines.advance(&mut findings);
         match advance {
-            Advance::Message => stage.advance(&timelines, &mut findings),
+            Advance::Message => stage.begin_entry(),
             Advance::NeedInput => timelines.fill(&mut findings),
             Advance::End => stage.end(&mut findings),
         }
-        while let Some(item) = stage.next_item() {
+        while let Some(item) = stage.next_item(&timelines, &mut findings) {
             match item {
                 HttpItem::Exchange(exchange) => seen.exchanges.push(*exchange),
                 HttpItem::ConnectionEnd(end) => seen.ends.push(end),
@@ -316,6 +316,34 @@ fn a_cut_body_has_its_true_size_and_the_next_message_is_read() {
     let response = &seen.exchanges[0].response;
     assert_eq!((response.size(), response.body.len(), response.ended.is_some()), (Some(100), 10, true));
     assert_eq!(seen.ends[0].sent, Some(140 + 40));
+}
+
+#[test]
+fn requests_wait_for_their_responses_after_a_cut_body() {
+    let requests = "GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n";
+    let ok = |code: u32| format!("HTTP/1.1 {code} X\r\ncontent-length: 2\r\n\r\nok");
+    Tap::new()
+        .read(requests)
+        .cut_write("HTTP/1.1 201 X\r\ncontent-length: 50\r\n\r\n0123456789", 38 + 50)
+        .write([ok(202), ok(203)].concat())
+        .closed()
+        .expect(&["GET /1 201 +!", "GET /2 202 ++", "GET /3 203 ++"]);
+    // Of the chunks, nobody can tell what else is missing.
+    Tap::new()
+        .read(requests)
+        .cut_write("HTTP/1.1 201 X\r\ntransfer-encoding: chunked\r\n\r\n32\r\n0123456789", 50 + 50)
+        .write(["\r\n0\r\n\r\n".to_owned(), ok(202), ok(203)].concat())
+        .closed()
+        .expect(&["GET /1 201 +!", "GET /2 202 ++", "GET /3 203 ++"]);
+}
+
+#[test]
+fn a_cut_informational_head_is_no_response() {
+    Tap::new()
+        .read("POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n")
+        .write("HTTP/1.1 100 Continue\r\nx: y\r\n")
+        .end()
+        .expect(&["POST / - +!"]);
 }
 
 #[test]
@@ -592,6 +620,26 @@ fn h2c_goes_on_as_http_2_on_stream_1() {
 }
 
 #[test]
+fn what_a_client_sends_before_an_upgrade_is_answered_is_not_dropped() {
+    let upgrade = b"GET /1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
+    let switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    // The preface and a request come early.
+    Tap::new()
+        .read([&upgrade[..], &preface(), &frame(1, 5, 3, request("/3"))].concat())
+        .write([&switching[..], &frame(4, 0, 0, []), &frame(1, 5, 1, OK), &frame(1, 5, 3, OK)].concat())
+        .closed()
+        .expect(&["GET /1 200 ++", "GET /3 200 ++"])
+        .expect_facts(&[]);
+    // A second request in HTTP/1 is none of HTTP/2, which is said.
+    let seen = Tap::new()
+        .read([&upgrade[..], b"GET /second HTTP/1.1\r\n\r\n"].concat())
+        .write([&switching[..], &frame(4, 0, 0, []), &frame(1, 5, 1, OK)].concat())
+        .closed();
+    assert_eq!(seen.lines(), ["GET /1 200 ++"]);
+    assert!(!seen.facts.is_empty());
+}
+
+#[test]
 fn lost_data_counts_and_the_stream_goes_on() {
     let seen = Tap::new()
         .read([preface(), frame(1, 5, 1, request("/1"))].concat())
@@ -696,6 +744,25 @@ fn an_hpack_bomb_is_bounded() {
     let seen = seen.expect(&["GET /1 - !!", "GET /3 - +!"]);
     assert_eq!(seen.facts, [HttpFact::LongList { side: Request, limit: 256 << 10 }]);
     assert!(seen.exchanges[0].request.fields.size() <= 256 << 10);
+}
+
+#[test]
+fn long_paths_count_as_fields_do() {
+    // One path of 60,000 bytes in the table, and a reference to it on each of 1,000 streams: 60 MB.
+    let path = [&[0x44, 0x7f, 0xe1, 0xd3, 3][..], &vec![b'/'; 60_000]].concat();
+    let settings = frame(4, 0, 0, [0, 1, 0, 1, 0, 0]);
+    // The table may have 64 KiB.
+    let head = frame(1, 1, 1, [&[0x3f, 0xe1, 0xff, 3, 0x82][..], &path[..16_000]].concat());
+    let mut tap = Tap::new().write(&settings).read([preface(), head].concat());
+    for piece in path[16_000..].chunks(16_000) {
+        tap = tap.read(frame(9, if piece.len() < 16_000 { 4 } else { 0 }, 1, piece));
+    }
+    let many: Vec<u8> = (1..1000_u32).flat_map(|index| frame(1, 5, 2 * index + 1, [0x82, 0xbe])).collect();
+    let seen = tap.read(many).closed();
+    let held: usize = seen.exchanges.iter().filter_map(|exchange| exchange.path.as_ref()).map(Vec::len).sum();
+    assert_eq!(seen.exchanges.len(), 1000);
+    assert!((1 << 20..=2 * MAX_FIELDS).contains(&held), "{held}");
+    assert!(seen.facts.contains(&HttpFact::LongList { side: Request, limit: 2 * MAX_FIELDS }), "{:?}", seen.facts);
 }
 
 #[test]

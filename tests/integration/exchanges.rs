@@ -362,6 +362,16 @@ fn the_body_is_kept_up_to_its_limit_and_without_its_coding() {
 }
 
 #[test]
+fn exchanges_of_one_large_event_do_not_pile_up() {
+    let responses = b"HTTP/1.1 204 \r\n\r\n".repeat(300_000);
+    let events = [fixture::read(1, b"GET / HTTP/1.1\r\n\r\n"), fixture::write(2, &responses), fixture::closed(3)];
+    let trace = Dress::Delimited.file(&fixture::streamed(7, fixture::downstream(), events));
+    // The exchanges take about 700 bytes each: 210 MB together.
+    let run = tap2pcap().args(&["http", "--json", "--stats", "-"]).stdin(trace).run_within(130).expect_status(0);
+    assert!(run.stdout_text().contains("\"count\":"), "{}", run.stdout_text());
+}
+
+#[test]
 fn a_long_connection_takes_little_memory() {
     let ok = |len: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\n\r\n").into_bytes();
     let get = fixture::read(1, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -50,6 +50,25 @@ fn paths(trace: &Path, expression: &str) -> Vec<String> {
 }
 
 #[test]
+fn har_has_the_exchanges_of_taps_that_match() {
+    let dir = Dir::new("filter-har-tap");
+    let exchange = |path: &str, code: &str| {
+        let request = headers(&[(":method", "GET"), (":path", path), (":authority", "a")]);
+        buffered(message(request), message(headers(&[(":status", code)])))
+    };
+    // Buffered exchanges have no trace_id to tell them apart.
+    let messages = [exchange("/a", "200"), exchange("/b", "500"), exchange("/c", "200")];
+    let trace = dir.create("trace.pb_length_delimited", Dress::Delimited.file(&messages));
+    let har = dir.join("some.har");
+    let run = convert(&["--where", "response.code == 500"], &trace, &har).run().expect_status(0);
+    run.expect_stderr("1 of 3 exchanges in 1 trace match");
+    let har: Value = serde_json::from_slice(&std::fs::read(har).unwrap()).unwrap();
+    let urls: Vec<_> = har["log"]["entries"].as_array().unwrap().iter().map(|entry| &entry["request"]["url"]).collect();
+    assert_eq!(urls.len(), 1);
+    assert!(urls[0].as_str().unwrap().ends_with("/b"), "{urls:?}");
+}
+
+#[test]
 fn http_lists_the_requests_that_match() {
     let dir = Dir::new("filter-http");
     let trace = file(&dir);

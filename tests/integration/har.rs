@@ -154,7 +154,11 @@ fn web_socket_messages_are_as_chromium_exports_them() {
             write(4_100_000_000, ping),
             write(5_000_000_000, last),
             write(6_000_000_000, b"\x82\x02\x00\xff"),
-            closed(7_000_000_000),
+            // RFC 7692 section 7.2.3.2: "Hello" compressed, and again, as a reference to the first. The third is damaged.
+            write(7_000_000_000, b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"),
+            write(8_000_000_000, b"\xc1\x05\xf2\x00\x11\x00\x00"),
+            write(9_000_000_000, b"\xc1\x02\xff\xff"),
+            closed(9_500_000_000),
         ],
     );
     let output = dir.join("out.har");
@@ -164,8 +168,12 @@ fn web_socket_messages_are_as_chromium_exports_them() {
         { "type": "send", "time": 3.0, "opcode": 1, "data": "Hello" },
         { "type": "receive", "time": 5.0, "opcode": 1, "data": "Hello" },
         { "type": "receive", "time": 6.0, "opcode": 2, "data": "AP8=" },
+        { "type": "receive", "time": 7.0, "opcode": 1, "data": "Hello" },
+        { "type": "receive", "time": 8.0, "opcode": 1, "data": "Hello" },
     ]);
     assert_eq!(messages, expected);
+    let comment = entries(&output)[0]["comment"].as_str().unwrap().to_owned();
+    assert!(comment.contains("1 compressed message left out, which cannot be inflated"), "{comment}");
 }
 
 #[test]

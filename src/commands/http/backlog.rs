@@ -96,8 +96,9 @@ pub(in crate::commands) struct Sorter {
     greatest: BinaryHeap<Reverse<Line>>,
     lines: Vec<Line>,
     held: usize,
-    /// Sorted files.
+    /// Sorted files, and how many lines are in them.
     runs: Vec<File>,
+    spilled: usize,
 }
 
 impl Sorter {
@@ -107,12 +108,18 @@ impl Sorter {
     }
 
     pub(in crate::commands) fn push(&mut self, line: Line) -> io::Result<()> {
-        if let Some(top) = self.top {
+        if let Some(top) = self.top.filter(|_| self.runs.is_empty()) {
+            self.held += line.size();
             self.greatest.push(Reverse(line));
             if self.greatest.len() > top {
-                self.greatest.pop();
+                self.held -= self.greatest.pop().map_or(0, |Reverse(least)| least.size());
             }
-            return Ok(());
+            if self.held <= MAX_SORTING {
+                return Ok(());
+            }
+            // So many are sorted as if all were wanted.
+            self.lines.extend(self.greatest.drain().map(|Reverse(line)| line));
+            return self.spill();
         }
         self.held += line.size();
         self.lines.push(line);
@@ -123,6 +130,7 @@ impl Sorter {
         let mut lines = std::mem::take(&mut self.lines);
         self.held = 0;
         lines.sort_unstable();
+        self.spilled += lines.len();
         let mut out = BufWriter::with_capacity(1 << 16, tempfile::tempfile()?);
         lines.iter().try_for_each(|line| line.write(&mut out))?;
         let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -134,6 +142,7 @@ impl Sorter {
     /// Adds what another sorter holds.
     pub(super) fn merge(&mut self, other: Self) -> io::Result<()> {
         self.runs.extend(other.runs);
+        self.spilled += other.spilled;
         other
             .lines
             .into_iter()
@@ -146,6 +155,7 @@ impl Sorter {
         let mut lines: Vec<Line> = self.greatest.into_iter().map(|Reverse(line)| line).collect();
         lines.append(&mut self.lines);
         lines.sort_unstable();
+        let mut unwanted = self.top.map_or(0, |top| (lines.len() + self.spilled).saturating_sub(top));
         let mut lines = lines.into_iter();
         let mut runs: Vec<_> = self.runs.into_iter().map(|file| BufReader::with_capacity(1 << 16, file)).collect();
         // The next line of each run; what is in memory is the last of them.
@@ -156,7 +166,11 @@ impl Sorter {
         let memory = runs.len();
         next.extend(lines.next().map(|line| Reverse((line, memory))));
         while let Some(Reverse((line, index))) = next.pop() {
-            each(line)?;
+            if unwanted == 0 {
+                each(line)?;
+            } else {
+                unwanted -= 1;
+            }
             let following = match runs.get_mut(index) {
                 Some(run) => Line::read(run)?,
                 None => lines.next(),
@@ -216,5 +230,7 @@ mod tests {
         assert_eq!(all.len(), 4000);
         assert!(all.is_sorted());
         assert_eq!(sorted(Some(3)), all[3997..]);
+        // More than fit into memory.
+        assert_eq!(sorted(Some(3500)), all[500..]);
     }
 }

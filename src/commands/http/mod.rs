@@ -280,11 +280,11 @@ impl<'a, 'w> Reader<'a, 'w> {
                 if let Some(entry) = timelines.entry() {
                     summaries.entry(timelines, &entry, findings);
                 }
-                stage.advance(timelines, findings);
+                stage.begin_entry();
             } else {
                 stage.end(findings);
             }
-            while let Some(item) = stage.next_item() {
+            while let Some(item) = stage.next_item(timelines, findings) {
                 self.item(item, &file)?;
             }
             if !more {

@@ -58,22 +58,27 @@ impl Hpack {
         self.lost = true;
     }
 
-    /// Decodes a block, and passes on each field: its name and its value, `None` where that is unknown. If the block is
-    /// cut, its error comes after the fields that are whole.
+    /// Decodes a block, and passes on each field: its name and its value, `None` where that is unknown. `each` says
+    /// whether more of them are wanted: a byte may stand for a long field. If the block is cut, its error comes after the
+    /// fields that are whole.
     pub(super) fn decode(
         &mut self,
         block: &[u8],
-        mut each: impl FnMut(Option<&[u8]>, Option<&[u8]>),
+        mut each: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
     ) -> Result<(), BadBlock> {
-        let mut rest = block;
+        let (mut rest, mut wanted) = (block, true);
         while !rest.is_empty() {
             let field = Field::cut(&mut rest)?;
+            // The other kinds change the table.
+            if !wanted && matches!(field.kind, Kind::Indexed | Kind::Literal) {
+                continue;
+            }
             self.field.clear();
             self.field.extend_from_slice(field.bytes);
             let unknown = match self.decode_field() {
                 Err(DecoderError::InvalidIndex) if self.may_be_lost(field.index) => {
                     if field.kind == Kind::Indexed {
-                        each(None, None);
+                        wanted = each(None, None);
                         continue;
                     }
                     // The same field with an empty name, which no message has, in the place of the unknown one: the
@@ -87,7 +92,7 @@ impl Hpack {
             };
             unknown.map_err(|_| BadBlock)?;
             if let Some((name, value, _)) = self.decoded.first() {
-                each(Some(name.as_slice()).filter(|name| !name.is_empty()), Some(value));
+                wanted = each(Some(name.as_slice()).filter(|name| !name.is_empty()), Some(value));
             }
             // An encoder that empties its table leaves nothing unknown in it.
             self.lost &= !(field.kind == Kind::SizeUpdate && field.index == 0);
@@ -210,12 +215,31 @@ mod tests {
 
     fn decode(hpack: &mut Hpack, block: &[u8]) -> Result<Vec<Pair>, BadBlock> {
         let mut fields = Vec::new();
-        hpack.decode(block, |name, value| fields.push((name.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec))))?;
+        hpack.decode(block, |name, value| {
+            fields.push((name.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec)));
+            true
+        })?;
         Ok(fields)
     }
 
     fn known(name: &str, value: &str) -> Pair {
         (Some(name.into()), Some(value.into()))
+    }
+
+    #[test]
+    fn fields_that_nobody_wants_cost_nothing_but_change_the_table() {
+        let mut hpack = Hpack::default();
+        let mut calls = 0;
+        // An entry, ten references to it, and another entry.
+        let block = [&[0x40, 1, b'a', 1, b'b'][..], &[0xbe; 10], &[0x40, 1, b'c', 1, b'd']].concat();
+        hpack
+            .decode(&block, |_, _| {
+                calls += 1;
+                false
+            })
+            .unwrap();
+        assert_eq!(calls, 2);
+        assert_eq!(decode(&mut hpack, &[0xbe, 0xbf]).unwrap(), [known("c", "d"), known("a", "b")]);
     }
 
     #[test]
@@ -283,7 +307,12 @@ mod tests {
             block.extend([0x7e, 0]);
         }
         let mut bytes = 0;
-        hpack.decode(&block, |name, _| bytes += name.unwrap().len()).unwrap();
+        hpack
+            .decode(&block, |name, _| {
+                bytes += name.unwrap().len();
+                true
+            })
+            .unwrap();
         assert_eq!(bytes, 4000 * 100_001);
         // None but the last of them is left.
         assert_eq!(decode(&mut hpack, &[0xbe]).unwrap().len(), 1);

@@ -77,6 +77,8 @@ struct Side {
     payload: Vec<u8>,
     block: Option<Block>,
     hpack: Hpack,
+    /// The number of its last GOAWAY.
+    last_processed: Option<u32>,
     /// The longest frame so far, at least [`DEFAULT_MAX_LEN`].
     max_len: u32,
     skipped: u64,
@@ -96,6 +98,7 @@ impl Side {
             payload: Vec::new(),
             block: None,
             hpack: Hpack::default(),
+            last_processed: None,
             max_len: DEFAULT_MAX_LEN,
             skipped: 0,
             losses: 0,
@@ -462,10 +465,14 @@ impl Http2 {
                 let last = u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]]) & (u32::MAX >> 1);
                 // The peer's streams above this number were not processed (RFC 9113 section 6.8).
                 let peers = u32::from(side == HttpSide::Response);
-                let above: Vec<u32> = match last.checked_add(1) {
-                    Some(next) => self.streams.range(next..).map(|(id, _)| *id).filter(|id| id % 2 == peers).collect(),
-                    None => Vec::new(),
-                };
+                // A server may send several, each with a lower number. Any other one says nothing new.
+                let before = &mut self.sides[side.index()].last_processed;
+                if last >= before.unwrap_or(u32::MAX >> 1) {
+                    return;
+                }
+                *before = Some(last);
+                let above: Vec<u32> =
+                    self.streams.range(last + 1..).map(|(id, _)| *id).filter(|id| id % 2 == peers).collect();
                 above.into_iter().for_each(|id| self.give_up(context, id));
             }
             _ => {}
@@ -778,20 +785,21 @@ impl Stream {
 }
 
 impl List {
-    fn add(&mut self, name: Option<&[u8]>, value: Option<&[u8]>) {
+    /// Adds a field, and returns whether there is room for more.
+    fn add(&mut self, name: Option<&[u8]>, value: Option<&[u8]>) -> bool {
         let (Some(name), Some(value)) = (name, value) else {
             self.unknown += 1;
-            return;
+            return true;
         };
         // The overhead bounds the number of empty fields as well (RFC 9113 section 6.5.2).
         self.size = self.size.saturating_add(name.len() + value.len() + 32);
         if self.size > MAX_LIST {
             self.damaged = true;
-            return;
+            return false;
         }
         let Some(pseudo) = name.strip_prefix(b":") else {
             self.fields.push(name, value);
-            return;
+            return true;
         };
         self.pseudo_size += (name.len() + value.len()) as u64;
         match pseudo {
@@ -803,5 +811,6 @@ impl List {
             b"status" => self.status = str::from_utf8(value).ok().and_then(|status| status.parse().ok()),
             _ => {}
         }
+        true
     }
 }
