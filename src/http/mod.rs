@@ -144,7 +144,7 @@ const MAX_OPEN: usize = 1 << 17;
 const MAX_FIELDS: usize = 16 << 20;
 
 /// How many bytes of a payload are read before the exchanges that they end are handed on.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 64 << 10;
 
 impl Shared {
     fn opened(&mut self) {
@@ -153,6 +153,13 @@ impl Shared {
 
     fn closed(&mut self) {
         self.open = self.open.saturating_sub(1);
+    }
+
+    /// An exchange is handed on. Until then it takes memory, even if it is over.
+    fn release(&mut self, exchange: &Exchange) {
+        self.fields = self.fields.saturating_sub(exchange.held_fields);
+        let bodies = exchange.request.body.len() + exchange.response.body.len();
+        self.held = self.held.saturating_sub(bodies);
     }
 
     fn is_crowded(&self) -> bool {
@@ -222,9 +229,6 @@ impl Context<'_> {
     /// An exchange is over.
     fn emit(&mut self, exchange: Box<Exchange>) {
         *self.emitted = true;
-        let bodies = exchange.request.body.len() + exchange.response.body.len();
-        self.shared.held = self.shared.held.saturating_sub(bodies);
-        self.shared.fields = self.shared.fields.saturating_sub(exchange.held_fields);
         self.shared.closed();
         self.shared.done.push_back(HttpItem::Exchange(exchange));
     }
@@ -315,6 +319,10 @@ impl HttpStage {
         while self.shared.done.is_empty() && self.unread_from.is_some() {
             self.read_piece(timelines, findings);
         }
-        self.shared.done.pop_front()
+        let item = self.shared.done.pop_front();
+        if let Some(HttpItem::Exchange(exchange)) = &item {
+            self.shared.release(exchange);
+        }
+        item
     }
 }

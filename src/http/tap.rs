@@ -223,8 +223,6 @@ impl TapExchange {
             }
         }
         let is_grpc = self.exchange.grpc.is_some();
-        let bodies = self.exchange.request.body.len() + self.exchange.response.body.len();
-        shared.held = shared.held.saturating_sub(bodies);
         shared.closed();
         shared.done.push_back(HttpItem::Exchange(self.exchange));
         shared.done.push_back(HttpItem::ConnectionEnd(HttpConnectionEnd {
