@@ -137,6 +137,7 @@ impl<'a> HarEntry<'a> {
                 comment: join(notes_on_body),
             }
         };
+        notes.extend(frames(exchange));
         let (web_socket_messages, unreadable) = web_socket_messages(exchange).unzip();
         notes.extend(
             unreadable.filter(|count| *count > 0).map(|count| {
@@ -190,6 +191,14 @@ impl<'a> HarEntry<'a> {
             web_socket_messages,
         }
     }
+}
+
+/// How many WebSocket frames there were, those of control included.
+fn frames(exchange: &Exchange) -> Option<String> {
+    let sides = exchange.web_socket.as_deref()?.sides;
+    let [sent, received] = sides.map(|side| side.frames);
+    let more = if sides.iter().any(|side| side.uncounted) { ", and some that cannot be told apart" } else { "" };
+    Some(format!("{} sent and {received} received{more}", words::count(sent, "WebSocket frame")))
 }
 
 /// The messages of a WebSocket connection, as far as their bytes are kept, and how many are left out because they cannot

@@ -173,6 +173,7 @@ fn web_socket_messages_are_as_chromium_exports_them() {
     ]);
     assert_eq!(messages, expected);
     let comment = entries(&output)[0]["comment"].as_str().unwrap().to_owned();
+    assert!(comment.contains("1 WebSocket frame sent and 7 received"), "{comment}");
     assert!(comment.contains("1 compressed message left out, which cannot be inflated"), "{comment}");
 }
 
