@@ -41,7 +41,7 @@ pub(crate) use output::ReadOnlyOutput;
 #[cfg(feature = "record")]
 pub(crate) use output::create_folders;
 pub use output::{Access, Destination, OutputError, OutputOptions, OutputPacking};
-pub(crate) use output::{Output, sync_outputs};
+pub(crate) use output::{Output, folder, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
 pub use split::SplitBy;
 pub(crate) use split::{Captures, Lane, SplitCapture, part_path, path_of_part};
@@ -60,6 +60,13 @@ pub enum CaptureFormat {
 }
 
 impl CaptureFormat {
+    /// The format that a file's suffix, without its dot, stands for: those of Wireshark and tcpdump.
+    pub(crate) fn of_suffix(suffix: &str) -> Option<Self> {
+        let pcap = ["pcap", "cap", "dmp"].map(|name| (name, Self::Pcap));
+        let pcapng = ["pcapng", "ntar"].map(|name| (name, Self::Pcapng));
+        pcap.into_iter().chain(pcapng).find_map(|(name, format)| suffix.eq_ignore_ascii_case(name).then_some(format))
+    }
+
     fn append_header(self, buffer: &mut PacketBuffer) {
         match self {
             Self::Pcap => pcap::append_file_header(buffer, TsResolution::NanoSecond),

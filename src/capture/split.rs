@@ -12,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Capture, CaptureFormat, Destination, OutputError, OutputOptions, PacketBuffer, output::CompleteOutput};
+use super::{
+    Capture, CaptureFormat, Destination, OutputError, OutputOptions, OutputPacking, PacketBuffer,
+    output::CompleteOutput,
+};
 use crate::{
     spool::Spool,
     synth::{Packet, PacketSink},
@@ -430,12 +433,10 @@ impl SplitCapture {
 /// What a name of captures consists of: what comes before the number, and the suffixes that say what they are.
 fn stem_and_suffix(path: &Path) -> (OsString, OsString) {
     let (mut stem, mut suffix) = (path.to_owned(), OsString::new());
-    let is_suffix = |path: &Path, known: &[&str]| {
-        let given = path.extension().and_then(|suffix| suffix.to_str());
-        given.is_some_and(|given| known.iter().any(|known| given.eq_ignore_ascii_case(known)))
-    };
-    for known in [&["gz", "zst"][..], &["pcap", "cap", "dmp", "pcapng", "ntar"]] {
-        if is_suffix(&stem, known) {
+    let packs = |suffix: &str| OutputPacking::of_suffix(suffix).is_some();
+    let is_format = |suffix: &str| CaptureFormat::of_suffix(suffix).is_some();
+    for is_known in [&packs as &dyn Fn(&str) -> bool, &is_format] {
+        if stem.extension().and_then(|suffix| suffix.to_str()).is_some_and(is_known) {
             let mut longer = OsString::from(".");
             longer.push(stem.extension().unwrap_or_default());
             longer.push(&suffix);

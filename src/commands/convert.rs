@@ -7,12 +7,12 @@ use super::{
     error::Error,
     har,
     merge::{Totals, merge},
-    mirror::{folder, mirror, split_over, sync},
+    mirror::{mirror, split_over, sync},
     output::{self, Kind},
     settings::Settings,
 };
 use crate::{
-    capture::{Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, SplitCapture, part_path},
+    capture::{Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, SplitCapture, folder, part_path},
     cli::ConvertArgs,
     input::{Discovered, Input, discover},
     interrupt,

@@ -13,7 +13,9 @@ use std::{
 
 use super::{error::Error, merge::Totals, names::InputName, settings::Settings, trace::Trace};
 use crate::{
-    capture::{Capture, CaptureFormat, Captures, Destination, OutputOptions, SplitCapture, path_of_part, sync_outputs},
+    capture::{
+        Capture, CaptureFormat, Captures, Destination, OutputOptions, SplitCapture, folder, path_of_part, sync_outputs,
+    },
     input::Input,
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
@@ -152,11 +154,6 @@ pub(super) fn split_over<'a>(inputs: &'a [Input], outputs: &[PathBuf]) -> Option
         .filter_map(|output| Some(folder(output).canonicalize().ok()?.join(output.file_name()?)))
         .collect();
     parts.find(|(_, path)| outputs.contains(path)).map(|(input, _)| input)
-}
-
-/// The directory that a path is in.
-pub(super) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 fn convert(

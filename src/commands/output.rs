@@ -92,12 +92,14 @@ fn by_suffix(output: &Path) -> (Option<Suffix>, OutputPacking) {
         None => (output.to_owned(), OutputPacking::None),
     };
     let name = match suffix(&inner).as_deref() {
-        Some("pcap" | "cap" | "dmp") => Some(Suffix::Pcap),
-        Some("pcapng" | "ntar") => Some(Suffix::Pcapng),
         Some("har") => Some(Suffix::Har),
+        Some(suffix) => CaptureFormat::of_suffix(suffix).map(|format| match format {
+            CaptureFormat::Pcap | CaptureFormat::PcapMicros => Suffix::Pcap,
+            CaptureFormat::Pcapng => Suffix::Pcapng,
+        }),
         // `capture.gz` says how the output is packed, but not what is in it.
         None if packing == OutputPacking::None => Some(Suffix::Any),
-        _ => None,
+        None => None,
     };
     (name, packing)
 }

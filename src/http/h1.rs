@@ -390,7 +390,12 @@ impl Http1 {
 
     /// Ends a message whose head is not whole: how long its body is may be unknown.
     fn cut_message(&mut self, context: &mut Context<'_>, side: HttpSide) {
-        context.report(HttpFact::CutHead(side));
+        self.end_in_head(context, side, HttpFact::CutHead(side));
+    }
+
+    /// Ends a message whose head does not tell where its body ends.
+    fn end_in_head(&mut self, context: &mut Context<'_>, side: HttpSide, fact: HttpFact) {
+        context.report(fact);
         if let Some(open) = self.current(side) {
             let message = open.exchange.message_mut(side);
             message.has_head = true;
@@ -519,13 +524,7 @@ impl Http1 {
 
     /// A head that is none: its lines tell no more than the start line.
     fn bad_head(&mut self, context: &mut Context<'_>, side: HttpSide) {
-        context.report(HttpFact::BadHead(side));
-        if let Some(open) = self.current(side) {
-            let message = open.exchange.message_mut(side);
-            message.has_head = true;
-            message.lose_body(None);
-        }
-        self.end(context, side, false);
+        self.end_in_head(context, side, HttpFact::BadHead(side));
         self.sides[side.index()].state = State::Lost { open: false, chunked: false };
     }
 

@@ -13,7 +13,7 @@ use crate::{
     util::{Dir, PROGRAM, Run, convert, tap2pcap},
 };
 
-fn info(paths: &[&Path]) -> Vec<Value> {
+pub fn info(paths: &[&Path]) -> Vec<Value> {
     let mut command = tap2pcap().args(&["info", "--json"]);
     for path in paths {
         command = command.arg(path);
@@ -22,12 +22,12 @@ fn info(paths: &[&Path]) -> Vec<Value> {
     run.stdout_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     tap2pcap().arg("info").arg(path).run().expect_clean().stdout_text().to_owned()
 }
 
 /// Runs a printed command as a user would, with the program in the PATH.
-fn shell(command: &str) -> Run {
+pub fn shell(command: &str) -> Run {
     let mut shell = Command::new("sh");
     let folder = Path::new(PROGRAM).parent().unwrap().display().to_string();
     shell.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap())).args(["-c", command]);

@@ -1,14 +1,15 @@
 //! Protocols beyond HTTP: named, and dissected with the printed options on a port that Wireshark knows nothing of.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use tap2pcap::proto::tap::{Connection, TraceWrapper, socket_streamed_trace_segment::MessagePiece, trace_wrapper};
 
 use crate::{
-    batch::{Running, cut, numbered},
+    batch::{cut, numbered},
     fixture::{Dress, TIME, buffered, closed, read, socket, streamed, write},
-    util::{Dir, PROGRAM, ROOT, Run, convert, on_all_cores, tap2pcap},
+    info::{info, shell, text},
+    util::{Dir, ROOT, Run, convert, on_all_cores, tap2pcap},
 };
 
 /// No dissector of Wireshark has this port.
@@ -348,23 +349,6 @@ fn talks() -> Vec<Talk> {
     ]
 }
 
-fn info(path: &Path) -> Vec<Value> {
-    let run = tap2pcap().args(&["info", "--json"]).arg(path).run().expect_clean();
-    run.stdout_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn text(path: &Path) -> String {
-    tap2pcap().arg("info").arg(path).run().expect_clean().stdout_text().to_owned()
-}
-
-/// Runs a printed command as a user would, with the program in the PATH.
-fn shell(command: &str) -> Run {
-    let mut shell = Command::new("sh");
-    let folder = Path::new(PROGRAM).parent().unwrap().display().to_string();
-    shell.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap())).args(["-c", command]);
-    Running::of(shell).finish().expect_status(0)
-}
-
 /// How many packets match, in the output of a command that has `-Y`.
 fn count(run: &Run) -> usize {
     run.stdout_text().lines().count()
@@ -376,7 +360,7 @@ fn protocols_are_named_and_the_printed_command_dissects_them_on_any_port() {
     let work = |(index, talk): &(usize, Talk)| {
         let what = format!("{} ({index})", talk.name);
         let path = dir.create(&format!("{index}.pb"), Dress::Binary.file(&trace(1, PORT, &talk.says)));
-        let line = &info(&path)[0];
+        let line = &info(&[&path])[0];
         assert_eq!((&line["protocol"], &line["role"]), (&json!(talk.name), &json!("downstream")), "{what}");
         let is_tls = talk.in_tls || talk.name == "tls";
         let tls = json!({ "server_name": "db.example", "alpn": ["h2", "http/1.1"] });
@@ -456,7 +440,7 @@ fn an_option_is_given_where_wireshark_needs_it_and_nowhere_else() {
         let talk = talks().into_iter().find(is_it).unwrap();
         let messages = trace(1, *port, &talk.says);
         let path = dir.create(&format!("{dissector}-{port}.pb"), Dress::Binary.file(&messages));
-        let line = &info(&path)[0];
+        let line = &info(&[&path])[0];
         assert_eq!(line["protocol"], talk.name);
         let command = line["open"].as_str().unwrap();
         let option = format!(" -d tcp.port=={port},{dissector}");
@@ -495,7 +479,7 @@ fn a_proxy_header_is_passed_over_and_shown() {
     ];
     for (header, says, protocol, option, filter, packets) in cases {
         let path = dir.create("trace.pb", Dress::Binary.file(&trace(1, PORT, &[vec![client(header)], says].concat())));
-        let info = &info(&path)[0];
+        let info = &info(&[&path])[0];
         assert_eq!(info["protocol"], protocol);
         let version = if header == line { 1 } else { 2 };
         let (source, destination, words) = if header == local {
@@ -515,7 +499,7 @@ fn a_proxy_header_is_passed_over_and_shown() {
     }
     // Without a header, there is nothing about one.
     let path = dir.create("trace.pb", Dress::Binary.file(&trace(1, PORT, &http())));
-    assert_eq!((info(&path)[0].get("proxy"), text(&path).contains("PROXY")), (None, false));
+    assert_eq!((info(&[&path])[0].get("proxy"), text(&path).contains("PROXY")), (None, false));
 }
 
 #[test]
@@ -528,7 +512,7 @@ fn what_a_client_hello_says_is_escaped() {
     let body = joined(&[b"\x03\x03", &[7; 32], b"\0\0\x02\x13\x01\x01\0", &sized::<2>(extensions)]);
     let hello = joined(&[b"\x16\x03\x01", &sized::<2>(joined(&[b"\x01", &sized::<3>(body)]))]);
     let path = dir.create("trace.pb", Dress::Binary.file(&trace(1, PORT, &[client(&hello)])));
-    assert_eq!(info(&path)[0]["tls"]["server_name"].as_str().unwrap().as_bytes(), name);
+    assert_eq!(info(&[&path])[0]["tls"]["server_name"].as_str().unwrap().as_bytes(), name);
     let text = text(&path);
     assert!(text.contains("\n  TLS to evil\\u{1b}[31m\\u{a}.example, ALPN h2\\u{7}\n"), "{text}");
     dir.create("other.pb", Dress::Binary.file(&trace(2, PORT, &[client(&hello)])));
@@ -552,7 +536,7 @@ fn a_client_hello_that_was_cut_is_read_as_far_as_it_goes() {
     let path = dir.create("trace.pb", Dress::Binary.file(&messages));
     let text = text(&path);
     assert!(text.contains("\n  TLS to db.example, ALPN not in the trace\n"), "{text}");
-    assert_eq!(info(&path)[0]["tls"], json!({ "server_name": "db.example", "alpn": [], "cut": true }));
+    assert_eq!(info(&[&path])[0]["tls"], json!({ "server_name": "db.example", "alpn": [], "cut": true }));
 }
 
 /// Neither ports nor the order of events say who opened these connections, but the first bytes of both directions do. A
@@ -599,7 +583,7 @@ fn what_is_not_recognised_is_unknown_and_has_no_option() {
     ];
     for (question, answer) in cases {
         let path = dir.create("trace.pb", Dress::Binary.file(&trace(1, PORT, &[client(question), server(answer)])));
-        let line = &info(&path)[0];
+        let line = &info(&[&path])[0];
         assert_eq!(line["protocol"], "unknown", "{}", question.escape_ascii());
         assert!(!line["open"].as_str().unwrap().contains(" -d "), "{line}");
     }

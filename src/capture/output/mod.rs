@@ -342,7 +342,7 @@ impl UnfinishedFile {
         builder.prefix(TEMPORARY_PREFIX).suffix(".tmp");
         let mode = options.access.at_creation(existing.is_some());
         let mut reason = None;
-        let created = builder.make_in(directory(&target), |path| {
+        let created = builder.make_in(folder(&target), |path| {
             let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
             opened.inspect_err(|error| reason = error.raw_os_error())
         });
@@ -394,13 +394,14 @@ impl CompleteFile {
     fn put_in_place(self) -> io::Result<()> {
         self.temporary.persist(&self.target).map_err(|error| error.error)?;
         if !self.many {
-            disk::sync_names(directory(&self.target));
+            disk::sync_names(folder(&self.target));
         }
         Ok(())
     }
 }
 
-fn directory(target: &Path) -> &Path {
+/// The directory that a path is in.
+pub(crate) fn folder(target: &Path) -> &Path {
     match target.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),

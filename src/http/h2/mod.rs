@@ -231,10 +231,7 @@ impl Http2 {
                 let body = left - padding.unwrap_or(0).min(left);
                 let size = if padding.is_none() { None } else { Some(u64::from(lost.min(body))) };
                 self.lose_body(frame.stream, side, size);
-                self.sides[side.index()].state = State::Data { frame, left: left - lost, padding: padding.or(Some(0)) };
-                if left == lost {
-                    self.end_data(context, side, frame);
-                }
+                self.go_on_in_data(context, side, frame, left - lost, padding.or(Some(0)));
             }
             (State::Data { frame, left, padding }, _) => {
                 let body = left - padding.unwrap_or(0).min(left);
@@ -335,10 +332,7 @@ impl Http2 {
         let state = &mut self.sides[side.index()];
         if frame.kind == DATA {
             let padding = if frame.has(PADDED) { None } else { Some(0) };
-            state.state = State::Data { frame, left: frame.len, padding };
-            if frame.len == 0 {
-                self.end_data(context, side, frame);
-            }
+            self.go_on_in_data(context, side, frame, frame.len, padding);
         } else if frame.len == 0 {
             state.state = State::Head;
             self.frame(context, side, frame, &[]);
@@ -362,11 +356,7 @@ impl Http2 {
             if padding >= left {
                 context.report(HttpFact::BadFrame(side));
             }
-            self.sides[side.index()].state =
-                State::Data { frame, left: left - 1, padding: Some(padding.min(left - 1)) };
-            if left == 1 {
-                self.end_data(context, side, frame);
-            }
+            self.go_on_in_data(context, side, frame, left - 1, Some(padding.min(left - 1)));
             return 1;
         };
         let taken = bytes.len().min(left as usize);
@@ -377,15 +367,23 @@ impl Http2 {
         {
             stream.add_body(context, side, &bytes[..body]);
         }
-        let left = left - taken as u32;
-        self.sides[side.index()].state = State::Data { frame, left, padding: Some(padding) };
-        if left == 0 {
-            self.end_data(context, side, frame);
-        }
+        self.go_on_in_data(context, side, frame, left - taken as u32, Some(padding));
         taken
     }
 
-    fn end_data(&mut self, context: &mut Context<'_>, side: HttpSide, frame: FrameHead) {
+    /// `left` bytes of a DATA frame are still to come. If that is none, the frame ends.
+    fn go_on_in_data(
+        &mut self,
+        context: &mut Context<'_>,
+        side: HttpSide,
+        frame: FrameHead,
+        left: u32,
+        padding: Option<u32>,
+    ) {
+        if left > 0 {
+            self.sides[side.index()].state = State::Data { frame, left, padding };
+            return;
+        }
         self.sides[side.index()].state = State::Head;
         if frame.has(END_STREAM) {
             self.end_side(context, frame.stream, side, true);
