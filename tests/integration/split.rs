@@ -12,7 +12,7 @@ use crate::{
     batch::{Running, client, conversation, numbered, paths, temporaries},
     fixture::{self, Dress, TIME, closed, pipe, read},
     tshark::{self, Frame},
-    util::{CAPINFOS, Dir, EDITCAP, Run, convert, tap2pcap},
+    util::{CAPINFOS, Dir, EDITCAP, ROOT, Run, convert, tap2pcap},
     wait::wait_until,
 };
 
@@ -209,6 +209,46 @@ fn a_failure_leaves_no_capture() {
     let run = convert(&["--split", "connection"], &dir.create("no.pb", "words"), &dir.join("none.pcapng")).run();
     run.expect_status(2);
     assert!(!dir.names().iter().any(|name| name.starts_with("none")));
+}
+
+#[test]
+fn what_was_readable_of_a_damaged_trace_is_split_and_read_as_http() {
+    let dir = Dir::new("split-damaged");
+    let whole = fs::read(Path::new(ROOT).join("testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb")).unwrap();
+    let cut = dir.create("cut.pb", &whole[..whole.len() - 100]);
+    let huge = [&[0xff, 0xff, 0xff, 0xff, 0xff, 0x7f][..], &whole[..50]].concat();
+    let refused = [dir.create("empty.pb", ""), dir.create("huge.pb", huge), dir.create("words.pb", "hello world\n")];
+    let commands: [(&[&str], &str); 4] = [
+        (&["--split", "connection"], "x.pcapng"),
+        (&["--split", "size=1000"], "x.pcapng"),
+        (&["--where", "response.code >= 200"], "x.pcapng"),
+        (&[], "x.har"),
+    ];
+    for (options, output) in commands {
+        let folder = dir.fresh();
+        let run = convert(options, &cut, &folder.join(output)).run().expect_status(1);
+        run.expect_stderr("cut.pb: byte ").expect_stderr(": cut off");
+        let written = paths(&folder);
+        assert!(!written.is_empty(), "{options:?}");
+        if output.ends_with("pcapng") {
+            CAPINFOS.run(written.iter().map(|name| folder.join(name)), &[]);
+        }
+        for trace in &refused {
+            let folder = dir.fresh();
+            let run = convert(options, trace, &folder.join(output)).run().expect_status(2);
+            let run = run.expect_stderr("error: ");
+            assert!(run.stderr.contains(trace.file_name().unwrap().to_str().unwrap()), "{run:?}");
+            assert_eq!(paths(&folder), BTreeSet::new(), "{options:?} {}", trace.display());
+        }
+    }
+    for options in [&["http"][..], &["http", "--stats"], &["http", "--json", "--where", "request.method == 'GET'"]] {
+        let run = tap2pcap().args(options).arg(&cut).run().expect_status(1);
+        run.expect_stderr("cut.pb: byte ").expect_stderr(": cut off");
+        for trace in &refused {
+            let run = tap2pcap().args(options).arg(trace).run().expect_status(2);
+            assert!(run.stdout.is_empty() && run.stderr.contains("not an Envoy tap trace"), "{run:?}");
+        }
+    }
 }
 
 #[test]
