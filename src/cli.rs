@@ -263,47 +263,13 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
     pub from: Vec<From>,
 
-    /// Format of the output [default: by OUTPUT's suffix, pcapng for `-` and for directories]
-    #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
-    pub format: Option<OutputFormat>,
+    /// What is written.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
-    /// Precision of the times in pcap: us for readers that refuse nanoseconds [default: ns]
-    #[arg(long, value_enum, value_name = "UNIT")]
-    pub precision: Option<Precision>,
-
-    /// Replace an output that is read-only
-    #[arg(long)]
-    pub force: bool,
-
-    /// How much TCP to make up around the tapped bytes
-    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
-    pub tcp: TcpMode,
-
-    /// Cut payload into segments of at most N bytes; HTTP/2's preface, 24 bytes, stays whole [default: what one IP
-    /// packet holds]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub mss: Option<u16>,
-
-    /// What to write where bytes are missing from the trace
-    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
-    pub truncated: TruncatedMode,
-
-    /// Who opened the connections
-    #[arg(long, value_name = "ROLE", default_value = AUTO, value_parser = or_auto::<Role>("By what the trace shows"))]
-    pub role: OrAuto<Role>,
-
-    /// Rewrite an address (with its zone or without), an address:port, or the :port of every address (repeatable). OLD
-    /// may also be a socket path, or `local` or `remote` for an address that the trace lacks
-    #[arg(long, value_name = "OLD=NEW")]
-    pub map: Vec<Mapping>,
-
-    /// How to replay the exchanges of HTTP tap traces; auto uses HTTP/2 for gRPC, `te: trailers` and trailers
-    #[arg(long, value_enum, value_name = "VERSION", default_value_t)]
-    pub http: VersionChoice,
-
-    /// Whose connection carries a replayed HTTP exchange: the client's, or Envoy's to the server
-    #[arg(long, value_enum, value_name = "SIDE", default_value_t)]
-    pub side: SideChoice,
+    /// How traces become packets.
+    #[command(flatten)]
+    pub packets: PacketArgs,
 
     /// Only connections with an exchange that this CEL expression over attributes holds for, or into HAR only these
     /// exchanges, such as `response.code >= 500` or `source.address.startsWith("10.1.")`. `tap2pcap http --json` shows the attributes
@@ -339,6 +305,56 @@ pub struct ConvertArgs {
     /// How much to say.
     #[command(flatten)]
     pub verbosity: VerbosityArgs,
+}
+
+/// What is written.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Format of the output [default: by OUTPUT's suffix, pcapng for `-` and for directories]
+    #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
+    pub format: Option<OutputFormat>,
+
+    /// Precision of the times in pcap: us for readers that refuse nanoseconds [default: ns]
+    #[arg(long, value_enum, value_name = "UNIT")]
+    pub precision: Option<Precision>,
+
+    /// Replace an output that is read-only
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// How traces become packets.
+#[derive(Debug, Args)]
+pub struct PacketArgs {
+    /// How much TCP to make up around the tapped bytes
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    pub tcp: TcpMode,
+
+    /// Cut payload into segments of at most N bytes; HTTP/2's preface, 24 bytes, stays whole [default: what one IP
+    /// packet holds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub mss: Option<u16>,
+
+    /// What to write where bytes are missing from the trace
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    pub truncated: TruncatedMode,
+
+    /// Who opened the connections
+    #[arg(long, value_name = "ROLE", default_value = AUTO, value_parser = or_auto::<Role>("By what the trace shows"))]
+    pub role: OrAuto<Role>,
+
+    /// Rewrite an address (with its zone or without), an address:port, or the :port of every address (repeatable). OLD
+    /// may also be a socket path, or `local` or `remote` for an address that the trace lacks
+    #[arg(long, value_name = "OLD=NEW")]
+    pub map: Vec<Mapping>,
+
+    /// How to replay the exchanges of HTTP tap traces; auto uses HTTP/2 for gRPC, `te: trailers` and trailers
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t)]
+    pub http: VersionChoice,
+
+    /// Whose connection carries a replayed HTTP exchange: the client's, or Envoy's to the server
+    #[arg(long, value_enum, value_name = "SIDE", default_value_t)]
+    pub side: SideChoice,
 }
 
 /// `-q` and `-v`.

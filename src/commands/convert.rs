@@ -37,7 +37,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
     if let Some(path) = overwritten(&found.inputs, output, settings.split.is_some()) {
         return Err(Error::Overwrite(path.to_owned()));
     }
-    let (kind, packing) = output::kind(args, output)?;
+    let (kind, packing) = output::kind(&args.output, args.split.is_some(), !args.packets.map.is_empty(), output)?;
     settings.output.packing = packing;
     for error in &found.passed_over {
         super::passed_over(error.path(), error, settings.verbosity);

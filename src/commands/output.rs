@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::Error;
 use crate::{
     capture::{CaptureFormat, Destination, OutputPacking},
-    cli::{self, ConvertArgs},
+    cli::{self, OutputArgs},
 };
 
 /// What is written.
@@ -15,11 +15,16 @@ pub(super) enum Kind {
     Har,
 }
 
-/// What is written to `output`, and how it is packed.
+/// What is written to `output`, and how it is packed. `split` and `map` say whether these options are given.
 ///
 /// # Errors
 /// The name and the options do not say what to write, or the options contradict each other.
-pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, OutputPacking), Error> {
+pub(super) fn kind(
+    args: &OutputArgs,
+    split: bool,
+    map: bool,
+    output: &Destination,
+) -> Result<(Kind, OutputPacking), Error> {
     let (by_name, packing) = match output.file() {
         Some(path) if !output.is_directory() => by_suffix(path),
         _ => (Some(Suffix::Any), OutputPacking::None),
@@ -49,10 +54,10 @@ pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, Ou
     if packing == OutputPacking::Zstd && !cfg!(feature = "zstd") {
         return contradiction(&format!("{path}: this build of tap2pcap lacks Zstandard; write .gz or unpacked"));
     }
-    if args.split.is_some() && (kind == Kind::Har || output.is_stream()) {
+    if split && (kind == Kind::Har || output.is_stream()) {
         return contradiction("--split is for captures in files: the output must be a capture's name or a directory");
     }
-    if kind == Kind::Har && !args.map.is_empty() {
+    if kind == Kind::Har && map {
         return contradiction("--map rewrites the addresses of captures; a HAR file has those of the trace");
     }
     Ok((kind, packing))

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     capture::{OutputOptions, SplitBy},
-    cli::{self, ConvertArgs, OrAuto},
+    cli::{self, ConvertArgs, OrAuto, PacketArgs},
     input::{self, Encoding, Layers},
     report::Verbosity,
     synth::{self, SettingNames},
@@ -61,7 +61,7 @@ impl Settings {
         Ok(Self {
             input: input_options(&args.from, args.limits)?,
             timeline: timeline::TimelineOptions {
-                role: role(args.role),
+                role: role(args.packets.role),
                 start_time: args.start_time,
                 neighbours: None,
                 reread: None,
@@ -69,15 +69,15 @@ impl Settings {
                 join: false,
                 latest: None,
                 max_connections: Some(args.limits.max_connections),
-                http: HttpOptions { version: args.http, side: args.side },
+                http: HttpOptions { version: args.packets.http, side: args.packets.side },
                 unreplayed: false,
             },
-            synth: synth::SynthOptions { tcp: args.tcp, truncated: args.truncated, mss: args.mss, names: &NAMES },
-            mappings: args.map.clone().into(),
+            synth: synth_options(&args.packets),
+            mappings: args.packets.map.clone().into(),
             strict: args.strict,
             verbosity: verbosity(args.verbosity),
             jobs: jobs(args.jobs),
-            output: OutputOptions { force: args.force, ..OutputOptions::default() },
+            output: OutputOptions { force: args.output.force, ..OutputOptions::default() },
             selector: args.filter.clone().map(|filter| Arc::new(Selector { filter, doubts: Doubts::default() })),
             split: args.split,
         })
@@ -108,6 +108,10 @@ pub(super) fn input_options(from: &[cli::From], limits: cli::LimitArgs) -> Resul
         max_events: Some(limits.max_events),
         max_headers: Some(limits.max_headers),
     })
+}
+
+fn synth_options(args: &PacketArgs) -> synth::SynthOptions {
+    synth::SynthOptions { tcp: args.tcp, truncated: args.truncated, mss: args.mss, names: &NAMES }
 }
 
 pub(super) fn role(role: OrAuto<Role>) -> RoleChoice {

@@ -25,6 +25,8 @@
 
 mod archive;
 mod around;
+#[cfg(feature = "live")]
+mod arrivals;
 mod binary;
 mod decode;
 mod delimited;
@@ -50,6 +52,8 @@ mod source;
 mod text;
 mod wire;
 
+#[cfg(feature = "live")]
+pub(crate) use arrivals::Arrivals;
 pub use detect::{Detected, Encoding, FieldPath, FirstBytes, Likeness, detect};
 #[doc(hidden)]
 pub use discover::open_all;

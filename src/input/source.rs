@@ -34,6 +34,8 @@ use super::{
     text::TextDecoder,
     wire::WireFraming,
 };
+#[cfg(feature = "live")]
+use crate::trace::Nanos;
 use crate::trace::{Code, Fact, Finding, Findings, Message, MessageView, Place, UnknownFields};
 
 /// How a source is read.
@@ -347,6 +349,16 @@ impl Source {
     #[must_use]
     pub fn records(&self) -> &Message {
         self.messages.current()
+    }
+
+    /// Gives the parts of an HTTP exchange in the current message this time, unless one of them has a time.
+    #[cfg(feature = "live")]
+    pub(crate) fn set_time_of_arrival(&mut self, time: Nanos) {
+        let message = self.messages.current_mut();
+        if message.http.iter().all(|piece| piece.time.is_none()) {
+            message.arrived = !message.http.is_empty();
+            message.http.iter_mut().for_each(|piece| piece.time = Some(time));
+        }
     }
 
     /// The message that the last [`Source::advance`] decoded.

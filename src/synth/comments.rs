@@ -69,7 +69,9 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
     if options.tcp == TcpMode::Full {
         comment.push_str(", handshake, acknowledgements, close");
     }
-    if *times != TimesFrom::Recorded {
+    if *times == TimesFrom::Arrival {
+        comment.push_str("\nwhat has no time of its own has the time of its arrival");
+    } else if *times != TimesFrom::Recorded {
         comment.push_str("\nthe trace has no time for the beginning of this connection; it is made up");
     }
     let from = match times {
@@ -77,7 +79,7 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
             comment.push_str("\ntimes between the recorded ones are made up");
             None
         }
-        TimesFrom::Recorded => None,
+        TimesFrom::Recorded | TimesFrom::Arrival => None,
         TimesFrom::Date => Some("the response's date header"),
         TimesFrom::Given => Some(options.names.start_time),
         TimesFrom::Before => Some("the last time before it in the trace"),

@@ -3,12 +3,17 @@
 //! A source may interleave many connections, which their `trace_id` tells apart. A connection is forgotten when it
 //! closes. Only an event that waits for the next one, to learn its true length, is copied.
 
+#[cfg(feature = "live")]
+use std::sync::Arc;
+
 use super::{
     ConnectionId, Entry, EntryKind, Opening, Record, TimelineOptions,
     entry::PayloadPlace,
     replayed::Replayed,
     sockets::{PendingEntry, Sockets},
 };
+#[cfg(feature = "live")]
+use crate::input::Arrivals;
 use crate::{
     input::{Advance, Source},
     trace::{Fact, Finding, Findings, MessageView, Nanos, Place, TraceKind},
@@ -24,6 +29,9 @@ pub struct Timelines {
     ended: bool,
     /// How many messages of HTTP traces were passed on.
     exchanges: u64,
+    /// When the source's bytes arrived, if it is live.
+    #[cfg(feature = "live")]
+    arrivals: Option<Arc<Arrivals>>,
 }
 
 impl Timelines {
@@ -31,8 +39,38 @@ impl Timelines {
     #[must_use]
     pub fn new(source: Source, options: TimelineOptions) -> Self {
         let sockets = Sockets::new(&source, options);
-        Self { source, options, sockets, replayed: Replayed::default(), ended: false, exchanges: 0 }
+        Self {
+            source,
+            options,
+            sockets,
+            replayed: Replayed::default(),
+            ended: false,
+            exchanges: 0,
+            #[cfg(feature = "live")]
+            arrivals: None,
+        }
     }
+
+    /// Gives what has no time of its own the time of its arrival.
+    #[cfg(feature = "live")]
+    pub(crate) fn arriving(mut self, arrivals: Arc<Arrivals>) -> Self {
+        self.arrivals = Some(arrivals);
+        self
+    }
+
+    #[cfg(feature = "live")]
+    fn set_time_of_arrival(&mut self) {
+        if let Some(arrivals) = &self.arrivals {
+            let time = arrivals.time(self.source.offset()).map(|time| time.min(self.sockets.clock.latest));
+            self.sockets.clock.arrived = time;
+            if let Some(time) = time {
+                self.source.set_time_of_arrival(time);
+            }
+        }
+    }
+
+    #[cfg(not(feature = "live"))]
+    fn set_time_of_arrival(&mut self) {}
 
     /// The source of the timelines.
     #[must_use]
@@ -161,7 +199,11 @@ impl Timelines {
             if self.ended {
                 return Advance::End;
             }
-            match self.source.advance(findings) {
+            let advance = self.source.advance(findings);
+            if advance == Advance::Message {
+                self.set_time_of_arrival();
+            }
+            match advance {
                 Advance::Message => match self.source.records().kind {
                     Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) if self.options.unreplayed => {
                         self.exchanges += 1;

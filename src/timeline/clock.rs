@@ -14,12 +14,14 @@ pub(super) struct EventClock {
     /// The time of the last event, recorded or made up.
     pub(super) last: Option<Nanos>,
     pub(super) start: Start,
+    /// When the current message arrived, if the source is live.
+    pub(super) arrived: Option<Nanos>,
 }
 
 impl EventClock {
     pub(super) fn new(source: &Source, options: &TimelineOptions) -> Self {
         let latest = options.latest.unwrap_or(Nanos::MAX);
-        Self { latest, last: None, start: Start::new(source, options) }
+        Self { latest, last: None, start: Start::new(source, options), arrived: None }
     }
 
     /// The event's time, if it has one that the capture can hold.
@@ -30,9 +32,10 @@ impl EventClock {
     /// Makes up a time. `before` is the last time on the same connection.
     #[cold]
     pub(super) fn make_up(&mut self, before: Option<Nanos>) -> (Nanos, TimesFrom) {
-        match before.or(self.last) {
-            Some(time) => (time, TimesFrom::Before),
-            None => self.start.get(),
+        match (before.or(self.last), self.arrived) {
+            (before, Some(arrived)) => (before.map_or(arrived, |before| before.max(arrived)), TimesFrom::Arrival),
+            (Some(time), None) => (time, TimesFrom::Before),
+            (None, None) => self.start.get(),
         }
     }
 }

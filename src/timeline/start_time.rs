@@ -23,6 +23,8 @@ pub enum TimesFrom {
     Next,
     /// The earliest time of the other traces in the capture.
     Neighbours,
+    /// When the parts arrived, from a source that is live.
+    Arrival,
     /// The file's modification time.
     Modified,
     /// Nothing, so times count from the Unix epoch.

@@ -272,6 +272,8 @@ pub struct Message {
     pub write_truncated: bool,
     /// The source ends inside this message. The records are complete, or marked as truncated.
     pub cut: bool,
+    /// The parts of the HTTP exchange have no times of their own, but those of their arrival.
+    pub arrived: bool,
     /// What is wrong with the first time that no capture can hold.
     pub bad_time: Option<TimeError>,
     /// How many such times there are.
@@ -354,6 +356,7 @@ impl Message {
         self.read_truncated = false;
         self.write_truncated = false;
         self.cut = false;
+        self.arrived = false;
         self.forget_bad_times();
         self.scratch.clear();
     }
@@ -578,6 +581,7 @@ impl Message {
         self.kind = message.kind;
         self.trace_id = message.trace_id;
         (self.offset, self.index) = (message.offset, message.index);
+        self.arrived |= message.arrived;
         for (mine, theirs) in
             [(&mut self.connection, &message.connection), (&mut self.upstream_connection, &message.upstream_connection)]
         {

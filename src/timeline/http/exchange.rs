@@ -201,6 +201,7 @@ impl Exchange {
         };
         let (time, times) = match (recorded, env.shared.start_time) {
             // Parts before the first one with a time were sent earlier.
+            (Some((_, time)), _) if view.message().arrived => (time, TimesFrom::Arrival),
             (Some((before, time)), _) => (time.saturating_sub(before.saturating_mul(STEP)), TimesFrom::Recorded),
             (None, Some(start)) => (after_clock(env.shared.clock, start), TimesFrom::Given),
             (None, None) => match date().filter(|date| *date <= env.shared.latest) {
