@@ -1,5 +1,7 @@
 //! The command line: types only. `commands/` gives them their meaning.
 
+#[cfg(feature = "live")]
+mod live;
 #[cfg(feature = "record")]
 mod record;
 
@@ -10,6 +12,8 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 
+#[cfg(feature = "live")]
+pub(crate) use self::live::{LiveArgs, LiveSource, TapArgs};
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 use crate::{
@@ -81,6 +85,13 @@ pub enum Command {
     /// with `!` belongs to an exchange of which something is missing. Exit status: 0 done; 1 some input was damaged;
     /// 2 nothing could be read.
     Http(HttpArgs),
+    #[cfg(feature = "live")]
+    /// Tap a running Envoy, through its admin endpoint or its UDP sink, and write the capture meanwhile
+    ///
+    /// Without OUTPUT, it lists the taps that Envoy has. One request taps every extension with the config_id: sockets and
+    /// HTTP filters. SIGINT or SIGTERM ends it, after the capture is complete. Exit status: 0 done; 1 something was lost
+    /// or damaged; 2 it did not start, or the capture could not be written.
+    Live(Box<LiveArgs>),
     #[cfg(feature = "record")]
     /// Record traces without Envoy: relay TCP connections through a tap
     ///

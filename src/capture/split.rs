@@ -4,9 +4,9 @@
 //! file, and each capture is written when its connection is over.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     ffi::OsString,
-    io,
+    fs, io,
     net::IpAddr,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
@@ -208,13 +208,15 @@ pub(crate) struct SplitCapture {
     options: OutputOptions,
     /// Whether each capture gets its name as soon as it is complete, and not together with all others.
     at_once: bool,
+    /// How many complete captures are kept; an older one is removed.
+    keep: usize,
     interfaces: Vec<String>,
     parts: Parts,
     /// How many captures have a number.
     numbered: u64,
     packets: u64,
     complete: Vec<CompleteOutput>,
-    written: Vec<PathBuf>,
+    written: VecDeque<PathBuf>,
     /// The capture that could not be written.
     failed: Option<PathBuf>,
     scratch: PacketBuffer,
@@ -237,15 +239,22 @@ impl SplitCapture {
             // The caller waits for the disk, once for all.
             options: OutputOptions { many: true, ..options },
             at_once,
+            keep: usize::MAX,
             interfaces: Vec::new(),
             parts,
             numbered: 0,
             packets: 0,
             complete: Vec::new(),
-            written: Vec::new(),
+            written: VecDeque::new(),
             failed: None,
             scratch: PacketBuffer::default(),
         }
+    }
+
+    /// Keeps the last captures alone, so many of them.
+    #[cfg(feature = "live")]
+    pub(crate) fn keeping(self, keep: usize) -> Self {
+        Self { keep, ..self }
     }
 
     fn add_interface(&mut self, name: &str) -> u32 {
@@ -403,7 +412,18 @@ impl SplitCapture {
         } else {
             self.complete.push(complete);
         }
-        self.written.push(part_path(&self.path, number));
+        self.written.push_back(part_path(&self.path, number));
+        if self.written.len() > self.keep
+            && let Some(oldest) = self.written.pop_front()
+        {
+            // Whoever moved it away wanted to keep it.
+            match fs::remove_file(&oldest) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.fail(OutputError { path: oldest, source }));
+                }
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -425,8 +445,9 @@ impl SplitCapture {
             return Err(OutputError { path: self.failed.unwrap_or(self.path), source });
         }
         self.complete.into_iter().try_for_each(CompleteOutput::put_in_place)?;
-        self.written.sort_unstable();
-        Ok(self.written)
+        let mut written = Vec::from(self.written);
+        written.sort_unstable();
+        Ok(written)
     }
 }
 

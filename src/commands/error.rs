@@ -8,6 +8,8 @@ use std::{
 use thiserror::Error;
 
 use super::Status;
+#[cfg(feature = "live")]
+use crate::admin::AdminError;
 #[cfg(feature = "record")]
 use crate::tap::{EndpointError, TlsError};
 use crate::{capture::OutputError, input::InputError};
@@ -33,6 +35,10 @@ pub(crate) enum Error {
     /// The arguments do not say what to do, or contradict each other.
     #[error("{0}")]
     Arguments(String),
+    /// Envoy cannot be tapped.
+    #[cfg(feature = "live")]
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// An address given to `record` is not valid.
     #[cfg(feature = "record")]
     #[error(transparent)]

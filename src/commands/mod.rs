@@ -10,6 +10,8 @@ mod http;
 mod info;
 mod inspect;
 mod library;
+#[cfg(feature = "live")]
+mod live;
 #[cfg(feature = "record")]
 mod live_capture;
 mod merge;
@@ -72,6 +74,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
         Some(Command::Http(args)) => http::run(args),
+        #[cfg(feature = "live")]
+        Some(Command::Live(args)) => live::run(args),
         #[cfg(feature = "record")]
         Some(Command::Record(args)) => record::run(args),
     };

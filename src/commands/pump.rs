@@ -87,6 +87,12 @@ impl<S: Stage> Pump<S> {
         Self { stage, live, findings: Findings::default(), counted: 0, hold: false }
     }
 
+    /// Changes the stage.
+    #[cfg(feature = "live")]
+    pub(super) fn map(&mut self, change: impl FnOnce(&mut S)) {
+        change(&mut self.stage);
+    }
+
     pub(super) fn stage(&self) -> &S {
         &self.stage
     }

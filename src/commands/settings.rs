@@ -57,6 +57,28 @@ impl Settings {
         }
     }
 
+    /// The settings of `live`. The format of the output is still to be set.
+    #[cfg(feature = "live")]
+    pub(super) fn of_live(args: &cli::LiveArgs) -> Result<Self, Error> {
+        Ok(Self {
+            input: input_options(&[], args.limits)?,
+            timeline: timeline::TimelineOptions {
+                role: role(args.packets.role),
+                max_connections: Some(args.limits.max_connections),
+                http: HttpOptions { version: args.packets.http, side: args.packets.side },
+                ..timeline::TimelineOptions::default()
+            },
+            synth: synth_options(&args.packets),
+            mappings: args.packets.map.clone().into(),
+            strict: args.strict,
+            verbosity: verbosity(args.verbosity),
+            jobs: 1,
+            output: OutputOptions { force: args.output.force, ..OutputOptions::default() },
+            selector: args.filter.clone().map(|filter| Arc::new(Selector { filter, doubts: Doubts::default() })),
+            split: args.split,
+        })
+    }
+
     pub(super) fn new(args: &ConvertArgs) -> Result<Self, Error> {
         Ok(Self {
             input: input_options(&args.from, args.limits)?,

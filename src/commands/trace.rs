@@ -1,7 +1,11 @@
 //! Converts one trace into a capture.
 
+#[cfg(feature = "live")]
+use std::sync::Arc;
 use std::{io, path::Path};
 
+#[cfg(feature = "live")]
+use crate::input::Arrivals;
 use crate::{
     capture::{Captures, Lane},
     input::{Input, InputError, Source},
@@ -92,6 +96,14 @@ impl Trace {
         };
         let source = Source::of(input, settings.input)?;
         Ok(Self { selection, ..Self::new(source, name.clone(), settings, eager, input.is_from_stdin()) })
+    }
+
+    /// A trace whose bytes arrive from a running Envoy.
+    #[cfg(feature = "live")]
+    pub(super) fn arriving(source: Source, name: InputName, settings: &Settings, arrivals: Arc<Arrivals>) -> Self {
+        let mut trace = Self::new(source, name, settings, true, true);
+        trace.pump.map(|timelines| timelines.set_arrivals(arrivals));
+        trace
     }
 
     /// A trace that is converted while it arrives, until its source ends.

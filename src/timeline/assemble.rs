@@ -53,9 +53,8 @@ impl Timelines {
 
     /// Gives what has no time of its own the time of its arrival.
     #[cfg(feature = "live")]
-    pub(crate) fn arriving(mut self, arrivals: Arc<Arrivals>) -> Self {
+    pub(crate) fn set_arrivals(&mut self, arrivals: Arc<Arrivals>) {
         self.arrivals = Some(arrivals);
-        self
     }
 
     #[cfg(feature = "live")]

@@ -184,8 +184,7 @@ impl Read for BacklogReader {
         if self.at == self.taken.len() {
             let mut waiting = self.shared.lock();
             while waiting.len() == 0 && !waiting.ended && !self.until.is_over() {
-                waiting =
-                    self.shared.arrived.wait_timeout(waiting, INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+                waiting = self.shared.arrived.wait_timeout(waiting, INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
             }
             self.at = 0;
             waiting.take(&mut self.taken)?;

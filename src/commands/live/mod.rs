@@ -1,0 +1,237 @@
+//! `tap2pcap live` taps a running Envoy and writes the capture meanwhile.
+
+mod backlog;
+mod feed;
+mod sessions;
+mod udp;
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering, mpsc::RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use self::{
+    backlog::Until,
+    feed::Keeping,
+    sessions::{Session, Sessions},
+};
+use super::{
+    Status,
+    error::Error,
+    hints::Hints,
+    names::InputName,
+    output::{self, Kind},
+    settings::Settings,
+    trace::{PacketConnections, Trace, close_all},
+};
+use crate::{
+    admin::{Admin, ConfiguredTap, TapKind, TapRequest, TapSink},
+    capture::{
+        Access, Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, SplitCapture, folder, part_path,
+    },
+    cli::{LiveArgs, LiveSource, TapArgs},
+    input::{InputError, Source},
+    interrupt::{self, Watched},
+    report::{Progress, Verbosity, print_line},
+    untrusted::one_line,
+    words::{self, count},
+};
+
+/// How often a wait looks whether it is time to end.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
+    interrupt::install()?;
+    let Some(path) = &args.path else {
+        return match &args.source {
+            LiveSource::Admin(endpoint) => list(&Admin::new(endpoint)),
+            LiveSource::Udp(_) => Err(Error::Arguments("udp:// needs an OUTPUT, a capture or `-`".to_owned())),
+        };
+    };
+    let destination = Destination::new(path);
+    if destination.is_directory() {
+        return Err(Error::Arguments(format!("{}: is a directory; live writes a capture", path.display())));
+    }
+    let mut settings = Settings::of_live(args)?;
+    let (kind, packing) = output::kind(&args.output, args.split.is_some(), !args.packets.map.is_empty(), &destination)?;
+    let Kind::Capture(format) = kind else {
+        return Err(Error::Arguments(
+            "live writes captures; convert one to HAR with `tap2pcap CAPTURE.json OUT.har`".to_owned(),
+        ));
+    };
+    settings.output.packing = packing;
+    // It holds what TLS has hidden.
+    settings.output.access = Access::Private;
+    settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
+
+    let until = Until(args.tap.duration.and_then(|duration| Instant::now().checked_add(duration)));
+    let keeping = |name: String| Keeping { once: args.tap.once, until, verbosity: settings.verbosity, name };
+    let (name, sessions) = match &args.source {
+        LiveSource::Udp(place) => {
+            let name = format!("udp://{place}");
+            (name.clone(), udp::start(place, keeping(name))?)
+        }
+        LiveSource::Admin(endpoint) => {
+            let admin = Arc::new(Admin::new(endpoint));
+            let request = request(&args.tap, &admin)?;
+            let name = endpoint.to_string();
+            (name.clone(), feed::start(admin, request, keeping(name))?)
+        }
+    };
+    capture(&destination, format, &settings, args.keep, &name, sessions, until)
+}
+
+/// Prints the taps that a request can use.
+fn list(admin: &Admin) -> Result<Status, Error> {
+    let taps = admin.taps()?;
+    if taps.is_empty() {
+        return Err(no_taps());
+    }
+    let mut out = Watched(io::stdout().lock());
+    for ConfiguredTap { config_id, kind, place, .. } in taps {
+        let kind = match kind {
+            TapKind::Downstream => "sockets of clients",
+            TapKind::Upstream => "sockets of servers",
+            TapKind::HttpFilter => "HTTP requests",
+        };
+        writeln!(out, "{}", one_line(&format!("{config_id}  {kind}  {place}")))?;
+    }
+    Ok(Status::Done)
+}
+
+fn no_taps() -> Error {
+    Error::Arguments(
+        "this Envoy has no tap with an admin_config; `tap2pcap tap-config` prints what to add to its configuration"
+            .to_owned(),
+    )
+}
+
+/// What to ask Envoy for.
+fn request(args: &TapArgs, admin: &Admin) -> Result<TapRequest, Error> {
+    let config_id = match &args.config_id {
+        Some(config_id) => config_id.clone(),
+        None => {
+            let mut known: Vec<String> = admin.taps()?.into_iter().map(|tap| tap.config_id).collect();
+            known.sort();
+            known.dedup();
+            match &mut *known {
+                [] => return Err(no_taps()),
+                [only] => std::mem::take(only),
+                _ => {
+                    let known: Vec<_> = known.iter().map(|id| format!("{id:?}")).collect();
+                    let known = words::list(&known);
+                    return Err(Error::Arguments(format!(
+                        "Envoy has taps with several config_ids, {known}: --config-id says which"
+                    )));
+                }
+            }
+        }
+    };
+    let sink = match args.max_traces {
+        Some(max_traces) => TapSink::Buffered { max_traces, timeout: args.duration },
+        None => TapSink::Streaming,
+    };
+    Ok(TapRequest { config_id, matching: args.matching(), max_rx: args.max_rx, max_tx: args.max_tx, sink })
+}
+
+/// Writes what the sessions bring.
+fn capture(
+    destination: &Destination,
+    format: CaptureFormat,
+    settings: &Settings,
+    keep: Option<usize>,
+    name: &str,
+    sessions: Sessions,
+    until: Until,
+) -> Result<Status, Error> {
+    let mut captures = match (settings.split, destination.file()) {
+        (Some(by), Some(path)) => Captures::Split(Box::new(
+            SplitCapture::new(by, path, format, settings.output, true).keeping(keep.unwrap_or(usize::MAX)),
+        )),
+        _ => Captures::One(Capture::create_with(destination, format, settings.output)?),
+    };
+    // The reader of a pipe sees at once that it is a capture.
+    captures.flush()?;
+    let mut live = Live {
+        settings,
+        name,
+        connections: PacketConnections::new(settings.mappings.clone()),
+        captures,
+        hints: Hints::default(),
+        opened: 0,
+        damaged: false,
+    };
+    loop {
+        match sessions.receiver.recv_timeout(INTERVAL) {
+            Ok(session) => live.session(session)?,
+            Err(RecvTimeoutError::Timeout) if !until.is_over() => {}
+            Err(_) => break,
+        }
+    }
+    let mut status = live.finish(destination)?;
+    if sessions.failed.load(Ordering::Relaxed) && status == Status::Done {
+        status = Status::Damaged;
+    }
+    Ok(status)
+}
+
+/// A capture that is being written.
+struct Live<'a> {
+    settings: &'a Settings,
+    name: &'a str,
+    connections: PacketConnections,
+    captures: Captures,
+    hints: Hints,
+    /// How many connections there were.
+    opened: u64,
+    damaged: bool,
+}
+
+impl Live<'_> {
+    /// Converts what a session brings, until its end.
+    fn session(&mut self, session: Session) -> Result<(), Error> {
+        let Session { number, reader, arrivals, encoding } = session;
+        let name = if number == 1 { self.name.to_owned() } else { format!("{} ({number})", self.name) };
+        let options = crate::input::SourceOptions { encoding: Some(encoding), ..self.settings.input };
+        let source = match Source::from_reader(Path::new(&name), reader, options) {
+            Ok(source) => source,
+            // Nothing came.
+            Err(InputError::Empty { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let names = InputName { shown: name.clone(), stem: name };
+        let mut trace = Trace::arriving(source, names, self.settings, arrivals);
+        let progress = Progress::hidden();
+        while trace.advance(&mut self.captures, &progress)?.is_some() {
+            trace.write(&mut self.connections, &mut self.captures)?;
+        }
+        trace.finish();
+        self.opened += trace.timelines().connections();
+        self.hints.extend(&trace.hints);
+        self.damaged |= trace.is_damaged();
+        Ok(self.captures.flush()?)
+    }
+
+    /// Completes the capture, and reports what it has.
+    fn finish(mut self, destination: &Destination) -> Result<Status, Error> {
+        close_all(&mut self.connections, &mut self.captures)?;
+        let packets = self.captures.packets();
+        let is_split = matches!(self.captures, Captures::Split(_));
+        let written: Vec<PathBuf> = self.captures.finish()?;
+        if let (true, Some(path)) = (is_split, destination.file()) {
+            super::mirror::sync(folder(path), &written)?;
+        }
+        if self.settings.verbosity > Verbosity::Quiet {
+            let (connections, packets) = (count(self.opened, "connection"), count(packets, "packet"));
+            print_line("note", &format_args!("{connections}, {packets}"));
+            if !self.hints.is_empty() && !destination.is_stream() {
+                let first = if is_split { part_path(destination.path(), 1) } else { destination.path().to_owned() };
+                let command = super::info::open_command(&first, &self.hints);
+                print_line("note", &format_args!("to see it dissected: {command}"));
+            }
+        }
+        Ok(if self.damaged { Status::Damaged } else { Status::Done })
+    }
+}

@@ -1,0 +1,25 @@
+//! What comes from one connection to Envoy, until that ends.
+
+use std::{
+    io::Read,
+    sync::{Arc, atomic::AtomicBool, mpsc::Receiver},
+};
+
+use crate::input::{Arrivals, Encoding};
+
+/// A stream of traces. Envoy's `trace_id`s are unique within it, but not beyond it, because Envoy may have restarted.
+pub(super) struct Session {
+    /// From 1.
+    pub number: u64,
+    pub reader: Box<dyn Read + Send>,
+    pub arrivals: Arc<Arrivals>,
+    pub encoding: Encoding,
+}
+
+/// The sessions of a live source, one after another, as its thread begins them. The last one is followed by the end of
+/// the channel.
+pub(super) struct Sessions {
+    pub receiver: Receiver<Session>,
+    /// Whether something was lost. The user was told of it.
+    pub failed: Arc<AtomicBool>,
+}

@@ -1,0 +1,183 @@
+//! Receives what Envoy's UDP sink sends: one message a datagram, in PROTO_BINARY, PROTO_TEXT or JSON.
+
+use std::{
+    io::{self, ErrorKind},
+    net::{SocketAddr, ToSocketAddrs as _, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::{
+    super::error::Error,
+    backlog::{BacklogWriter, MAX_WAITING, Refusal, backlog},
+    feed::{Keeping, now},
+    sessions::{Session, Sessions},
+};
+use crate::{
+    input::Encoding,
+    report::{Verbosity, print_line},
+};
+
+/// The largest payload of a UDP datagram over IPv6 (RFC 8200 section 4.5), and over IPv4.
+const MAX_DATAGRAM: usize = 1 << 16;
+
+/// How often a wait for a datagram looks whether it is time to end.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// How many bytes the kernel is asked to keep until they are read. It may keep fewer: net.core.rmem_max.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// Binds the address, and starts a thread that receives.
+///
+/// # Errors
+/// The address cannot be bound.
+pub(super) fn start(place: &str, keeping: Keeping) -> Result<Sessions, Error> {
+    let bind = || -> io::Result<UdpSocket> {
+        let mut failed = io::Error::from(ErrorKind::AddrNotAvailable);
+        for address in place.to_socket_addrs()? {
+            match UdpSocket::bind(address) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    };
+    let socket = bind().map_err(|error| Error::Arguments(format!("cannot receive on udp://{place}: {error}")))?;
+    // If the kernel gives less, datagrams of a burst are lost sooner. Those are counted by `seq_num`.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
+    socket.set_read_timeout(Some(INTERVAL))?;
+    if keeping.verbosity > Verbosity::Quiet {
+        print_line("note", &format_args!("receiving on udp://{}", socket.local_addr()?));
+    }
+    let (sender, receiver) = sync_channel(1);
+    let failed = Arc::new(AtomicBool::new(false));
+    let receiving =
+        Receiving { socket, keeping, sessions: sender, failed: Arc::clone(&failed), session: None, ignored: 0 };
+    thread::Builder::new().name("udp".into()).spawn(move || receiving.run())?;
+    Ok(Sessions { receiver, failed })
+}
+
+struct Receiving {
+    socket: UdpSocket,
+    keeping: Keeping,
+    sessions: SyncSender<Session>,
+    failed: Arc<AtomicBool>,
+    session: Option<(Encoding, SocketAddr, BacklogWriter)>,
+    /// How many datagrams were not converted.
+    ignored: u64,
+}
+
+impl Receiving {
+    fn run(mut self) {
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        loop {
+            let received = self.socket.recv_from(&mut buffer);
+            if self.keeping.until.is_over() {
+                return;
+            }
+            match received {
+                Ok((count, from)) => {
+                    if !self.datagram(&buffer[..count], from) {
+                        return;
+                    }
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                }
+                Err(error) => {
+                    self.fail("error", &format!("receiving failed: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn fail(&self, kind: &str, text: &str) {
+        self.failed.store(true, Ordering::Relaxed);
+        if self.keeping.verbosity > Verbosity::Quiet || kind == "error" {
+            print_line(kind, &format_args!("{}: {text}", self.keeping.name));
+        }
+    }
+
+    /// Passes a datagram on. Returns whether anybody still wants more.
+    fn datagram(&mut self, bytes: &[u8], from: SocketAddr) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let encoding = encoding_of(bytes);
+        let writer = match &mut self.session {
+            Some((known, host, writer)) if *known == encoding && host.ip() == from.ip() => writer,
+            Some((known, host, _)) => {
+                let (known, host) = (known.name(), host.ip());
+                self.ignored += 1;
+                if self.ignored == 1 {
+                    self.fail(
+                        "warning",
+                        &format!(
+                            "what {} sends in {} is left out: only {host}'s {known} is converted, which came first. \
+                             Receive it on another port",
+                            from.ip(),
+                            encoding.name()
+                        ),
+                    );
+                }
+                return true;
+            }
+            session => {
+                let (writer, reader) = backlog(MAX_WAITING, self.keeping.until);
+                let arrivals = reader.arrivals();
+                let new = Session { number: 1, reader: Box::new(reader), arrivals, encoding };
+                if self.sessions.send(new).is_err() {
+                    return false;
+                }
+                &mut session.insert((encoding, from, writer)).2
+            }
+        };
+        let mut message = Vec::with_capacity(bytes.len() + 4);
+        match encoding {
+            Encoding::Delimited => {
+                prost::encoding::encode_varint(bytes.len() as u64, &mut message);
+                message.extend_from_slice(bytes);
+            }
+            _ => {
+                message.extend_from_slice(bytes);
+                message.push(b'\n');
+            }
+        }
+        match writer.write(&message, now()) {
+            Ok(()) => true,
+            Err(Refusal::Abandoned) => false,
+            Err(Refusal::Full) => {
+                self.ignored += 1;
+                if self.ignored == 1 {
+                    self.fail("warning", "the capture is read too slowly: datagrams are lost");
+                }
+                true
+            }
+            Err(Refusal::Failed(error)) => {
+                self.fail("error", &format!("the temporary file for what waits failed: {error}"));
+                false
+            }
+        }
+    }
+}
+
+/// The encoding of a datagram. A message in PROTO_BINARY has no length in front of it; it gets one here, so that a lost
+/// datagram does not join two others.
+fn encoding_of(bytes: &[u8]) -> Encoding {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    // TraceWrapper's fields 1 to 5 begin with the bytes 0x0A, 0x12, 0x1A, 0x22 and 0x2A, and names in text with a letter.
+    match (bytes[0], first) {
+        (0x0A, _) if prost::encoding::decode_varint(&mut &bytes[1..]).is_ok_and(|len| len < bytes.len() as u64) => {
+            Encoding::Delimited
+        }
+        (_, Some(b'{')) => Encoding::Json,
+        (_, Some(first)) if first.is_ascii_alphabetic() => Encoding::Text,
+        _ => Encoding::Delimited,
+    }
+}
