@@ -63,6 +63,13 @@ pub(crate) fn signal() -> Option<u8> {
     u8::try_from(SIGNAL.load(Ordering::Relaxed)).ok().filter(|signal| *signal != 0)
 }
 
+/// Becomes readable when a signal arrives, and stays so. For those who wait in ways of their own.
+#[cfg(feature = "live")]
+#[must_use]
+pub(crate) fn wake() -> Option<std::os::fd::BorrowedFd<'static>> {
+    WAKE.get().map(AsFd::as_fd)
+}
+
 /// Standard input that ends when a signal arrives.
 pub(crate) fn stdin() -> impl Read + Send {
     // This does not read through io::stdin(), because its buffer would hide bytes from poll.

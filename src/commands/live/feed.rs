@@ -86,7 +86,7 @@ pub(super) fn start(admin: Arc<Admin>, request: TapRequest, keeping: Keeping) ->
     let before = admin.counters();
     let stream = admin.start(&request)?;
     if keeping.verbosity > Verbosity::Quiet {
-        let config_id = untrusted::one_line(&request.config_id).into_owned();
+        let config_id = untrusted::one_line(&request.config_id);
         print_line("note", &format_args!("{}: tapping {config_id}", keeping.name));
     }
     let (sender, receiver) = sync_channel(1);

@@ -1,0 +1,163 @@
+//! The client of Envoy's admin endpoint: which taps there are, a tap for as long as a request lasts, and why it stays
+//! silent.
+//!
+//! Envoy aborts on some requests that it accepts. [`request`] and [`matching`] can express none of them.
+
+mod counters;
+mod dump;
+mod endpoint;
+mod error;
+mod http;
+mod link;
+mod matching;
+mod reasons;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io::{self, Read},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ureq::BodyReader;
+
+pub(crate) use self::{
+    counters::Counters,
+    dump::{ConfiguredTap, TapKind},
+    endpoint::Endpoint,
+    error::AdminError,
+    matching::MatchConfig,
+    reasons::Reason,
+    request::{TapRequest, TapSink},
+};
+use self::{http::Client, link::LinkError};
+
+/// How long after the end of our own tap Envoy may still say that a tap is active: it notices on the next turn of its
+/// event loop, or when its answer reaches a closed connection.
+const OWN_TAP_ENDS: Duration = Duration::from_secs(10);
+
+/// Envoy's admin endpoint.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    client: Client,
+    /// When our own last tap ended.
+    ended: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Admin {
+    /// Connects nowhere yet.
+    #[must_use]
+    pub(crate) fn new(endpoint: &Endpoint) -> Self {
+        Self::with(Client::new(endpoint))
+    }
+
+    fn with(client: Client) -> Self {
+        Self { client, ended: Arc::default() }
+    }
+
+    /// The taps that a request can use: those with an `admin_config`. They are in the order of the configuration.
+    ///
+    /// # Errors
+    /// Nothing answers, or it is not Envoy that does.
+    pub(crate) fn taps(&self) -> Result<Vec<ConfiguredTap>, AdminError> {
+        let text = self.client.get("/config_dump")?;
+        dump::taps(&text).map_err(|error| self.client.not_understood("/config_dump", &error))
+    }
+
+    /// The counters that tell whether there was anything to tap.
+    ///
+    /// # Errors
+    /// As [`taps`](Self::taps).
+    pub(crate) fn counters(&self) -> Result<Counters, AdminError> {
+        let text = self.client.get(counters::PATH)?;
+        Counters::parse(&text).map_err(|error| self.client.not_understood("/stats", &error))
+    }
+
+    /// Begins to tap. Returns when the head of Envoy's answer is there: from now on it taps.
+    ///
+    /// # Errors
+    /// As [`taps`](Self::taps), or Envoy does not want to.
+    pub(crate) fn start(&self, request: &TapRequest) -> Result<TapStream, AdminError> {
+        let body = request.to_json()?;
+        match self.client.tap(&body) {
+            Ok(reader) => Ok(TapStream { reader: Some(reader), ended: Arc::clone(&self.ended) }),
+            Err(AdminError::UnknownConfigId { endpoint, asked, .. }) => {
+                // What else there is helps, but the error stands without it.
+                let mut known: Vec<String> =
+                    self.taps().unwrap_or_default().into_iter().map(|tap| tap.config_id).collect();
+                known.sort_unstable();
+                known.dedup();
+                Err(AdminError::UnknownConfigId { endpoint, asked, known })
+            }
+            Err(AdminError::Busy { endpoint, said, .. }) => {
+                let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+                let after_own = ended.is_some_and(|ended| ended.elapsed() < OWN_TAP_ENDS);
+                Err(AdminError::Busy { endpoint, said, after_own })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Why nothing has come since `before` was read. Empty if there is no reason to be seen.
+    ///
+    /// # Errors
+    /// As [`taps`](Self::taps).
+    pub(crate) fn reasons(&self, request: &TapRequest, before: &Counters) -> Result<Vec<Reason>, AdminError> {
+        let taps = self.taps()?;
+        let text = self.client.get("/listeners?format=json")?;
+        let listeners = reasons::listeners(&text).map_err(|error| self.client.not_understood("/listeners", &error))?;
+        Ok(reasons::reasons(request, &taps, &listeners, before, &self.counters()?))
+    }
+}
+
+/// What a tap sends, as it arrives. It ends when Envoy ends it or a signal arrives. Where the connection breaks off, an
+/// error of the kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) or another one says so.
+///
+/// Envoy ends the tap when this is dropped.
+pub(crate) struct TapStream {
+    /// `None` after the end, so that the connection is closed at once.
+    reader: Option<BodyReader<'static>>,
+    ended: Arc<Mutex<Option<Instant>>>,
+}
+
+impl TapStream {
+    fn end(&mut self) {
+        if self.reader.take().is_some() {
+            *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+}
+
+impl Read for TapStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(reader) = &mut self.reader else {
+            return Ok(0);
+        };
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let result = reader.read(buffer);
+        match result {
+            Ok(count @ 1..) => Ok(count),
+            Ok(0) => {
+                self.end();
+                Ok(0)
+            }
+            Err(error) => {
+                self.end();
+                match LinkError::of(&error) {
+                    Some(LinkError::Interrupted) => Ok(0),
+                    _ => Err(http::read_error(error)),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for TapStream {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
