@@ -103,7 +103,7 @@ pub struct LiveArgs {
 
     /// The capture, `-` for standard output. Without it, the taps that Envoy has are listed
     #[arg(value_name = "OUTPUT")]
-    pub path: Option<PathBuf>,
+    pub destination: Option<PathBuf>,
 
     /// What is tapped.
     #[command(flatten)]

@@ -44,7 +44,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     interrupt::install()?;
-    let Some(path) = &args.path else {
+    let Some(path) = &args.destination else {
         return match &args.source {
             LiveSource::Admin(endpoint) => list(&Admin::new(endpoint)),
             LiveSource::Udp(_) => Err(Error::Arguments("udp:// needs an OUTPUT, a capture or `-`".to_owned())),
