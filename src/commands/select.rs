@@ -152,6 +152,7 @@ impl Search<'_> {
                     selection.add(connection, Some(*exchanges));
                 }
             }
+            HttpItem::Request(_) => {}
             HttpItem::ConnectionEnd(end) => {
                 backlog.take(end.connection.number, |line| {
                     if doubts.settle(filter.holds_for_kept(&line.kept, &end)) {

@@ -79,7 +79,7 @@ impl Conversation {
             role: opening.role,
             source,
             destination,
-            http_tap: false,
+            http_tap: opening.http.is_some(),
             place: opening.place,
         };
         Self {

@@ -477,6 +477,7 @@ impl Http1 {
             self.cut_message(context, side);
             return;
         }
+        context.request(&open.exchange);
         if let Some(fact) = fact {
             context.report(fact);
         }

@@ -86,12 +86,31 @@ pub struct HttpStageOptions {
     pub max_held: usize,
     /// Whether the ends of connections without exchanges come out as well.
     pub all_connections: bool,
+    /// Whether the heads of requests come out as well, before their exchanges are over.
+    pub requests: bool,
 }
 
 impl Default for HttpStageOptions {
     fn default() -> Self {
-        Self { max_body: MAX_BODY, max_held: 24 << 20, all_connections: false }
+        Self { max_body: MAX_BODY, max_held: 24 << 20, all_connections: false, requests: false }
     }
+}
+
+/// The head of a request whose exchange is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The connection.
+    pub connection: Arc<HttpConnection>,
+    /// [`Exchange::place`] of its exchange.
+    pub place: Place,
+    /// The method.
+    pub method: Vec<u8>,
+    /// As [`Exchange::host`].
+    pub host: Option<Vec<u8>>,
+    /// As [`Exchange::path`].
+    pub path: Vec<u8>,
+    /// The header fields.
+    pub fields: Fields,
 }
 
 /// What comes out of the stage.
@@ -99,6 +118,8 @@ impl Default for HttpStageOptions {
 pub enum HttpItem {
     /// An exchange is over.
     Exchange(Box<Exchange>),
+    /// The head of a request was read: see [`HttpStageOptions::requests`].
+    Request(Box<RequestHead>),
     /// A connection is over that had exchanges, or any: see [`HttpStageOptions::all_connections`]. No more of it follow.
     ConnectionEnd(HttpConnectionEnd),
 }
@@ -224,6 +245,22 @@ impl Context<'_> {
         exchange.held_fields = exchange.fields_held();
         self.shared.fields = others + exchange.held_fields;
         self.report(HttpFact::LongList { side, limit: 2 * MAX_FIELDS });
+    }
+
+    /// The head of a request is there.
+    fn request(&mut self, exchange: &Exchange) {
+        if self.shared.options.requests
+            && let (Some(method), Some(path)) = (&exchange.method, &exchange.path)
+        {
+            self.shared.done.push_back(HttpItem::Request(Box::new(RequestHead {
+                connection: Arc::clone(&exchange.connection),
+                place: exchange.place,
+                method: method.clone(),
+                host: exchange.host.clone(),
+                path: path.clone(),
+                fields: exchange.request.fields.clone(),
+            })));
+        }
     }
 
     /// An exchange is over.

@@ -34,9 +34,9 @@ use super::{
     text::TextDecoder,
     wire::WireFraming,
 };
-#[cfg(feature = "live")]
-use crate::trace::Nanos;
 use crate::trace::{Code, Fact, Finding, Findings, Message, MessageView, Place, UnknownFields};
+#[cfg(feature = "live")]
+use crate::trace::{Connection, Nanos};
 
 /// How a source is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -349,6 +349,13 @@ impl Source {
     #[must_use]
     pub fn records(&self) -> &Message {
         self.messages.current()
+    }
+
+    /// Gives the current message of an HTTP trace the ends of the socket that carries the exchange.
+    #[cfg(feature = "live")]
+    pub(crate) fn set_connection(&mut self, ends: Connection) {
+        let message = self.messages.current_mut();
+        (message.connection, message.connection_of_socket) = (Some(ends), true);
     }
 
     /// Gives the parts of an HTTP exchange in the current message this time, unless one of them has a time.

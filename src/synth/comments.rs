@@ -91,7 +91,10 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
     if let Some(from) = from {
         let _ = write!(comment, ", from {from} on");
     }
-    if let Some(HttpOpening { end_assumed, notes, .. }) = http {
+    if let Some(HttpOpening { end_assumed, notes, of_socket, .. }) = http {
+        if *of_socket {
+            comment.push_str("\nthe addresses are those of the tapped socket that carried the same request");
+        }
         if *end_assumed {
             comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
         }

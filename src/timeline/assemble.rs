@@ -6,6 +6,8 @@
 #[cfg(feature = "live")]
 use std::sync::Arc;
 
+#[cfg(feature = "live")]
+use super::OpenRequests;
 use super::{
     ConnectionId, Entry, EntryKind, Opening, Record, TimelineOptions,
     entry::PayloadPlace,
@@ -32,6 +34,9 @@ pub struct Timelines {
     /// When the source's bytes arrived, if it is live.
     #[cfg(feature = "live")]
     arrivals: Option<Arc<Arrivals>>,
+    /// The requests on tapped sockets whose HTTP may be tapped too.
+    #[cfg(feature = "live")]
+    requests: OpenRequests,
 }
 
 impl Timelines {
@@ -48,6 +53,8 @@ impl Timelines {
             exchanges: 0,
             #[cfg(feature = "live")]
             arrivals: None,
+            #[cfg(feature = "live")]
+            requests: OpenRequests::default(),
         }
     }
 
@@ -57,19 +64,29 @@ impl Timelines {
         self.arrivals = Some(arrivals);
     }
 
+    /// The requests whose addresses segments of HTTP traces get, if they are the same. The caller adds them.
     #[cfg(feature = "live")]
-    fn set_time_of_arrival(&mut self) {
+    pub(crate) fn requests(&self) -> OpenRequests {
+        self.requests.clone()
+    }
+
+    /// Gives a message what another source than itself tells of it.
+    #[cfg(feature = "live")]
+    fn complete_message(&mut self) {
         if let Some(arrivals) = &self.arrivals {
             let time = arrivals.time(self.source.offset()).map(|time| time.min(self.sockets.clock.latest));
             self.sockets.clock.arrived = time;
             if let Some(time) = time {
                 self.source.set_time_of_arrival(time);
             }
+            if let Some(ends) = self.requests.take(self.source.message()) {
+                self.source.set_connection(ends);
+            }
         }
     }
 
     #[cfg(not(feature = "live"))]
-    fn set_time_of_arrival(&mut self) {}
+    fn complete_message(&mut self) {}
 
     /// The source of the timelines.
     #[must_use]
@@ -200,7 +217,7 @@ impl Timelines {
             }
             let advance = self.source.advance(findings);
             if advance == Advance::Message {
-                self.set_time_of_arrival();
+                self.complete_message();
             }
             match advance {
                 Advance::Message => match self.source.records().kind {

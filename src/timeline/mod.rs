@@ -57,6 +57,8 @@ pub use hash::AddressPair;
 pub(crate) use hash::StableHasher;
 pub(crate) use http::{Completeness, OpenExchanges, reason_phrase};
 pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
+#[cfg(feature = "live")]
+pub(crate) use http::{OpenRequest, OpenRequests};
 pub use mapping::{Mapping, Mappings, ParseMappingError};
 pub use options::{MAX_CONNECTIONS, TimelineOptions};
 pub use protocol::{ClientHello, PREFACE, Preface, Protocol, ProxyHeader, Speech};

@@ -274,6 +274,8 @@ pub struct Message {
     pub cut: bool,
     /// The parts of the HTTP exchange have no times of their own, but those of their arrival.
     pub arrived: bool,
+    /// [`Message::connection`] is not recorded in an HTTP trace, but that of the tapped socket that carried the exchange.
+    pub connection_of_socket: bool,
     /// What is wrong with the first time that no capture can hold.
     pub bad_time: Option<TimeError>,
     /// How many such times there are.
@@ -357,6 +359,7 @@ impl Message {
         self.write_truncated = false;
         self.cut = false;
         self.arrived = false;
+        self.connection_of_socket = false;
         self.forget_bad_times();
         self.scratch.clear();
     }
@@ -582,6 +585,7 @@ impl Message {
         self.trace_id = message.trace_id;
         (self.offset, self.index) = (message.offset, message.index);
         self.arrived |= message.arrived;
+        self.connection_of_socket |= message.connection_of_socket;
         for (mine, theirs) in
             [(&mut self.connection, &message.connection), (&mut self.upstream_connection, &message.upstream_connection)]
         {

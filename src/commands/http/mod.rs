@@ -346,6 +346,7 @@ impl<'a, 'w> Reader<'a, 'w> {
                 self.backlog.push(exchange.connection.number, &line)?;
                 Ok(())
             }
+            HttpItem::Request(_) => Ok(()),
             HttpItem::ConnectionEnd(end) => {
                 let mut backlog = std::mem::take(&mut self.backlog);
                 let result = backlog.take(end.connection.number, |line| self.line(line, Some(&end)));

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod feed;
+mod requests;
 mod sessions;
 mod udp;
 
@@ -15,6 +16,7 @@ use std::{
 use self::{
     backlog::Until,
     feed::Keeping,
+    requests::Requests,
     sessions::{Session, Sessions},
 };
 use super::{
@@ -204,7 +206,9 @@ impl Live<'_> {
         let names = InputName { shown: name.clone(), stem: name };
         let mut trace = Trace::arriving(source, names, self.settings, arrivals);
         let progress = Progress::hidden();
+        let mut requests = Requests::of(&trace);
         while trace.advance(&mut self.captures, &progress)?.is_some() {
+            requests.entry(&trace);
             trace.write(&mut self.connections, &mut self.captures)?;
         }
         trace.finish();

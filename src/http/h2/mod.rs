@@ -632,6 +632,9 @@ impl Http2 {
         } else {
             stream.take_head(side, list, block.began.0);
             context.hold_fields(&mut stream.exchange, side);
+            if side == HttpSide::Request {
+                context.request(&stream.exchange);
+            }
             let is_grpc = stream.exchange.grpc.is_some();
             self.grpc |= is_grpc;
         }

@@ -231,6 +231,7 @@ impl Exchange {
         opening.http = Some(HttpOpening {
             version: if two { 2 } else { 1 },
             end_assumed: !opening.buffered && !tracks[1].has_trailers,
+            of_socket: view.message().connection_of_socket,
             last: false,
             notes: Vec::new(),
         });

@@ -13,6 +13,8 @@ mod h1;
 mod h2;
 pub(super) mod head;
 mod open_exchanges;
+#[cfg(feature = "live")]
+mod open_requests;
 mod out;
 mod sink;
 mod track;
@@ -21,6 +23,8 @@ use std::collections::VecDeque;
 
 use clap::ValueEnum;
 
+#[cfg(feature = "live")]
+pub(crate) use self::open_requests::{OpenRequest, OpenRequests};
 pub(super) use self::out::{Made, MadeKind};
 pub use self::track::Track;
 use self::{
@@ -86,6 +90,8 @@ pub struct HttpOpening {
     pub version: u8,
     /// The end of the exchange is assumed: in a streamed trace, only trailers mark it.
     pub end_assumed: bool,
+    /// The addresses are those of a tapped socket, which carried the same request at the same time.
+    pub of_socket: bool,
     /// No other exchange can follow on the connection. This is known once the exchange is over.
     pub last: bool,
     /// What else was made up, escaped or left out.
