@@ -25,12 +25,17 @@ pub(crate) struct Spool {
     /// Has no name, so it is gone when the program is.
     file: Option<File>,
     file_len: u64,
+    /// How many bytes of the file are still waiting.
+    in_file: u64,
 }
+
+/// How many times as long as what is in memory the file may get before what no longer waits in it is left out.
+const LEAST_TO_COMPACT: u64 = 4;
 
 impl Spool {
     /// A spool that holds `max_held` bytes in memory.
     pub(crate) fn new(max_held: usize) -> Self {
-        Self { waiting: HashMap::new(), max_held, held: 0, file: None, file_len: 0 }
+        Self { waiting: HashMap::new(), max_held, held: 0, file: None, file_len: 0, in_file: 0 }
     }
 
     /// Adds what `write` appends to the bytes of `key`. Those are not passed to it whole, so it must only append.
@@ -45,7 +50,31 @@ impl Spool {
         if self.held > self.max_held { self.spill() } else { Ok(()) }
     }
 
+    /// Copies what is waiting into a new file, if that is the smaller part of this one. A stream may go on for days.
+    fn compact(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if self.file_len < (LEAST_TO_COMPACT * self.max_held as u64).max(2 * self.in_file) {
+            return Ok(());
+        }
+        let mut fresh = tempfile::tempfile()?;
+        let mut len = 0;
+        for waiting in self.waiting.values_mut() {
+            let start = len;
+            for (from, count) in &waiting.stretches {
+                file.seek(SeekFrom::Start(*from))?;
+                len += io::copy(&mut file.take(*count), &mut fresh)?;
+            }
+            waiting.stretches.clear();
+            if len > start {
+                waiting.stretches.push((start, len - start));
+            }
+        }
+        (self.file, self.file_len) = (Some(fresh), len);
+        Ok(())
+    }
+
     fn spill(&mut self) -> io::Result<()> {
+        self.compact()?;
         let file = match &mut self.file {
             Some(file) => file,
             file => file.insert(tempfile::tempfile()?),
@@ -61,6 +90,7 @@ impl Spool {
                 _ => waiting.stretches.push((self.file_len, len)),
             }
             self.file_len += len;
+            self.in_file += len;
         }
         self.held = 0;
         out.flush()
@@ -81,6 +111,7 @@ impl Spool {
         for (start, len) in waiting.stretches {
             let Some(file) = &mut self.file else { break };
             file.seek(SeekFrom::Start(start))?;
+            self.in_file -= len;
             each(&mut BufReader::with_capacity(1 << 16, file.take(len)))?;
         }
         if !waiting.bytes.is_empty() {
@@ -88,7 +119,7 @@ impl Spool {
         }
         if self.waiting.is_empty() {
             // Nothing in the file is needed any more.
-            self.file_len = 0;
+            (self.file_len, self.in_file) = (0, 0);
         }
         Ok(())
     }
@@ -107,11 +138,13 @@ mod tests {
         ) {
             let mut spool = Spool::new(5000);
             let mut expected: [Vec<u8>; 4] = Default::default();
-            let mut fill = 0;
+            let (mut fill, mut most) = (0, 0);
             for (key, len, takes) in pushes {
                 fill += 1;
                 spool.push(key, |bytes| bytes.resize(bytes.len() + len, fill)).unwrap();
                 prop_assert!(spool.held <= 5000);
+                most = most.max(spool.in_file);
+                prop_assert!(spool.file_len <= 20_000.max(2 * most) + 8000, "{} {most}", spool.file_len);
                 let all = &mut expected[usize::try_from(key).unwrap()];
                 all.resize(all.len() + len, fill);
                 if takes {

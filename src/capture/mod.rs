@@ -27,6 +27,8 @@
 //! ```
 
 mod chunk;
+#[cfg(feature = "live")]
+mod gate;
 mod output;
 mod pcap;
 mod pcapng;
@@ -37,6 +39,8 @@ use std::{io, net::IpAddr, path::Path};
 use pcap_file::TsResolution;
 
 pub(crate) use chunk::PacketBuffer;
+#[cfg(feature = "live")]
+pub(crate) use gate::Gate;
 pub(crate) use output::ReadOnlyOutput;
 #[cfg(feature = "record")]
 pub(crate) use output::create_folders;

@@ -12,6 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[cfg(feature = "live")]
+use super::Gate;
 use super::{
     Capture, CaptureFormat, Destination, OutputError, OutputOptions, OutputPacking, PacketBuffer,
     output::CompleteOutput,
@@ -42,9 +44,9 @@ pub enum SplitBy {
 /// Where the packets of a connection go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lane {
-    interface: u32,
-    /// The connection, if each has a capture.
-    connection: u64,
+    pub(super) interface: u32,
+    /// The connection, if each has a capture, or may be unwanted.
+    pub(super) connection: u64,
 }
 
 impl Lane {
@@ -60,6 +62,9 @@ impl Lane {
 pub(crate) enum Captures {
     One(Capture),
     Split(Box<SplitCapture>),
+    /// Of those connections alone that are wanted.
+    #[cfg(feature = "live")]
+    Gated(Box<Gate>),
 }
 
 impl Captures {
@@ -68,6 +73,8 @@ impl Captures {
         match self {
             Self::One(capture) => capture.add_interface(name),
             Self::Split(split) => split.add_interface(name),
+            #[cfg(feature = "live")]
+            Self::Gated(gate) => gate.captures_mut().add_interface(name),
         }
     }
 
@@ -79,6 +86,8 @@ impl Captures {
                 Ok(Lane { interface, connection: 0 })
             }
             Self::Split(split) => split.begin(interface, names),
+            #[cfg(feature = "live")]
+            Self::Gated(gate) => Ok(gate.begin(interface, names)),
         }
     }
 
@@ -93,6 +102,8 @@ impl Captures {
         match self {
             Self::One(_) => Ok(()),
             Self::Split(split) => split.end(lane),
+            #[cfg(feature = "live")]
+            Self::Gated(gate) => gate.end(lane),
         }
     }
 
@@ -101,6 +112,8 @@ impl Captures {
         match self {
             Self::One(capture) => capture.packets(),
             Self::Split(split) => split.packets,
+            #[cfg(feature = "live")]
+            Self::Gated(gate) => gate.captures().packets(),
         }
     }
 
@@ -110,6 +123,26 @@ impl Captures {
             Self::One(capture) => capture.flush(),
             // A file cannot be seen before it is complete.
             Self::Split(_) => Ok(()),
+            #[cfg(feature = "live")]
+            Self::Gated(gate) => gate.captures_mut().flush(),
+        }
+    }
+
+    /// The connection is wanted, if they are not all. Returns whether that is new.
+    #[cfg(feature = "live")]
+    pub(crate) fn want(&mut self, lane: Lane) -> io::Result<bool> {
+        match self {
+            Self::Gated(gate) => gate.want(lane),
+            Self::One(_) | Self::Split(_) => Ok(false),
+        }
+    }
+
+    /// How many connections were given up before it was known whether they are wanted.
+    #[cfg(feature = "live")]
+    pub(crate) fn given_up(&self) -> u64 {
+        match self {
+            Self::Gated(gate) => gate.given_up(),
+            Self::One(_) | Self::Split(_) => 0,
         }
     }
 
@@ -118,6 +151,8 @@ impl Captures {
         match self {
             Self::One(capture) => capture.error(source),
             Self::Split(split) => OutputError { path: split.failed.as_ref().unwrap_or(&split.path).clone(), source },
+            #[cfg(feature = "live")]
+            Self::Gated(gate) => gate.captures().error(source),
         }
     }
 
@@ -129,6 +164,8 @@ impl Captures {
                 capture.finish().map(|()| vec![path])
             }
             Self::Split(split) => split.finish(),
+            #[cfg(feature = "live")]
+            Self::Gated(gate) => gate.finish(),
         }
     }
 }
@@ -146,6 +183,8 @@ impl PacketSink for LaneSink<'_> {
         match self.captures {
             Captures::One(capture) => capture.append(self.lane.interface, packet),
             Captures::Split(split) => split.packet(self.lane, packet),
+            #[cfg(feature = "live")]
+            Captures::Gated(gate) => gate.packet(self.lane, packet),
         }
     }
 }

@@ -95,14 +95,8 @@ impl Selection {
         let timeline = TimelineOptions { unreplayed: true, eager: false, join: false, ..timeline };
         let mut timelines = Timelines::new(source, timeline);
         let mut stage = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
-        let mut search = Search {
-            filter,
-            doubts,
-            file: input.path().display().to_string(),
-            selection: Self::default(),
-            backlog: Backlog::default(),
-            exchanges: 0,
-        };
+        let mut search = Search::new(filter, doubts, input.path().display().to_string());
+        let mut selection = Self::default();
         let mut findings = Findings::default();
         loop {
             let advance = timelines.advance(&mut findings);
@@ -113,31 +107,48 @@ impl Selection {
                 Advance::End => stage.end(&mut findings),
             }
             while let Some(item) = stage.next_item(&timelines, &mut findings) {
-                search.item(item).map_err(|source| InputError::Read { path: input.path().to_owned(), source })?;
+                let found = |connection: &HttpConnection, exchange| selection.add(connection, exchange);
+                search
+                    .item(item, found)
+                    .map_err(|source| InputError::Read { path: input.path().to_owned(), source })?;
             }
             drop(findings.take());
             if advance == Advance::End {
                 break;
             }
         }
-        Ok(search.selection)
+        Ok(selection)
     }
 }
 
-struct Search<'a> {
+/// Finds the exchanges that `--where` holds for.
+pub(super) struct Search<'a> {
     filter: &'a Filter,
     doubts: &'a Doubts,
     file: String,
-    selection: Selection,
     /// Exchanges whose connections decide when they end.
     backlog: Backlog,
     /// How many exchanges of sockets there were.
     exchanges: u64,
 }
 
-impl Search<'_> {
-    fn item(&mut self, item: HttpItem) -> io::Result<()> {
-        let Self { filter, doubts, file, selection, backlog, exchanges } = self;
+impl<'a> Search<'a> {
+    /// `file` names the source.
+    pub(super) fn new(filter: &'a Filter, doubts: &'a Doubts, file: String) -> Self {
+        Self { filter, doubts, file, backlog: Backlog::default(), exchanges: 0 }
+    }
+
+    /// Takes the next item of the stage. `found` gets the connection of each match, and the number of the exchange among
+    /// those of sockets.
+    ///
+    /// # Errors
+    /// What waits for the ends of connections cannot be kept.
+    pub(super) fn item(
+        &mut self,
+        item: HttpItem,
+        mut found: impl FnMut(&HttpConnection, Option<u64>),
+    ) -> io::Result<()> {
+        let Self { filter, doubts, file, backlog, exchanges } = self;
         match item {
             HttpItem::Exchange(exchange) => {
                 let connection = &exchange.connection;
@@ -149,7 +160,7 @@ impl Search<'_> {
                     return backlog.push(connection.number, &line);
                 }
                 if doubts.settle(filter.holds(record)) {
-                    selection.add(connection, Some(*exchanges));
+                    found(connection, Some(*exchanges));
                 }
             }
             HttpItem::Request(_) => {}
@@ -157,7 +168,7 @@ impl Search<'_> {
                 backlog.take(end.connection.number, |line| {
                     if doubts.settle(filter.holds_for_kept(&line.kept, &end)) {
                         let number = line.key.try_into().map(u64::from_be_bytes).ok();
-                        selection.add(&end.connection, number);
+                        found(&end.connection, number);
                     }
                     Ok::<_, io::Error>(())
                 })?;
@@ -165,7 +176,7 @@ impl Search<'_> {
                     let exchange = Exchange::new(end.connection.clone(), end.connection.place);
                     let record = ExchangeRecord { exchange: &exchange, end: Some(&end), file, max_body: MAX_BODY };
                     if doubts.settle(filter.holds_without_exchange(record)) {
-                        selection.add(&end.connection, None);
+                        found(&end.connection, None);
                     }
                 }
             }

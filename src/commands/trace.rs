@@ -218,6 +218,25 @@ impl Trace {
         })
     }
 
+    /// The connection of the current entry is wanted.
+    #[cfg(feature = "live")]
+    pub(super) fn want(&mut self, connections: &mut PacketConnections, captures: &mut Captures) -> Result<(), Error> {
+        let Some(entry) = self.pump.stage().entry() else { return Ok(()) };
+        let lane = match self.flows.get_mut(entry.connection) {
+            Some((ConnectionWriter::Own(_, lane), _)) => Some(*lane),
+            Some((ConnectionWriter::Shared(key, _), _)) => {
+                connections.shared(*key, entry.time).map(|((_, lane), _)| *lane)
+            }
+            None => None,
+        };
+        if let Some(lane) = lane
+            && captures.want(lane).map_err(|source| captures.error(source))?
+        {
+            self.selected += 1;
+        }
+        Ok(())
+    }
+
     /// Converts the whole trace into a capture of its own.
     pub(super) fn convert(
         &mut self,

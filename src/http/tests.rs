@@ -153,6 +153,7 @@ fn see_with(trace: Vec<u8>, options: HttpStageOptions) -> Seen {
             match item {
                 HttpItem::Exchange(exchange) => seen.exchanges.push(*exchange),
                 HttpItem::ConnectionEnd(end) => seen.ends.push(end),
+                HttpItem::Request(_) => {}
             }
         }
         if advance == Advance::End {

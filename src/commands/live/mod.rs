@@ -31,7 +31,7 @@ use super::{
 use crate::{
     admin::{Admin, ConfiguredTap, TapKind, TapRequest, TapSink},
     capture::{
-        Access, Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, SplitCapture, folder, part_path,
+        Access, Capture, CaptureFormat, Captures, Destination, Gate, LATEST_PCAP_TIME, SplitCapture, folder, part_path,
     },
     cli::{LiveArgs, LiveSource, TapArgs},
     input::{InputError, Source},
@@ -148,11 +148,15 @@ fn capture(
     sessions: Sessions,
     until: Until,
 ) -> Result<Status, Error> {
-    let mut captures = match (settings.split, destination.file()) {
+    let captures = match (settings.split, destination.file()) {
         (Some(by), Some(path)) => Captures::Split(Box::new(
             SplitCapture::new(by, path, format, settings.output, true).keeping(keep.unwrap_or(usize::MAX)),
         )),
         _ => Captures::One(Capture::create_with(destination, format, settings.output)?),
+    };
+    let mut captures = match settings.selector {
+        Some(_) => Captures::Gated(Box::new(Gate::new(captures))),
+        None => captures,
     };
     // The reader of a pipe sees at once that it is a capture.
     captures.flush()?;
@@ -163,6 +167,7 @@ fn capture(
         captures,
         hints: Hints::default(),
         opened: 0,
+        wanted: 0,
         damaged: false,
     };
     loop {
@@ -188,6 +193,8 @@ struct Live<'a> {
     hints: Hints,
     /// How many connections there were.
     opened: u64,
+    /// How many of them have a match.
+    wanted: u64,
     damaged: bool,
 }
 
@@ -206,13 +213,16 @@ impl Live<'_> {
         let names = InputName { shown: name.clone(), stem: name };
         let mut trace = Trace::arriving(source, names, self.settings, arrivals);
         let progress = Progress::hidden();
-        let mut requests = Requests::of(&trace);
+        let mut requests = Requests::of(&trace, self.settings.selector.as_deref(), self.name);
         while trace.advance(&mut self.captures, &progress)?.is_some() {
-            requests.entry(&trace);
+            if requests.entry(&trace)? {
+                trace.want(&mut self.connections, &mut self.captures)?;
+            }
             trace.write(&mut self.connections, &mut self.captures)?;
         }
         trace.finish();
         self.opened += trace.timelines().connections();
+        self.wanted += trace.selected;
         self.hints.extend(&trace.hints);
         self.damaged |= trace.is_damaged();
         Ok(self.captures.flush()?)
@@ -222,20 +232,35 @@ impl Live<'_> {
     fn finish(mut self, destination: &Destination) -> Result<Status, Error> {
         close_all(&mut self.connections, &mut self.captures)?;
         let packets = self.captures.packets();
-        let is_split = matches!(self.captures, Captures::Split(_));
+        let is_split = self.settings.split.is_some();
+        let given_up = self.captures.given_up();
         let written: Vec<PathBuf> = self.captures.finish()?;
         if let (true, Some(path)) = (is_split, destination.file()) {
             super::mirror::sync(folder(path), &written)?;
         }
         if self.settings.verbosity > Verbosity::Quiet {
             let (connections, packets) = (count(self.opened, "connection"), count(packets, "packet"));
-            print_line("note", &format_args!("{connections}, {packets}"));
+            match &self.settings.selector {
+                Some(selector) => {
+                    selector.doubts.report(self.settings.verbosity);
+                    let wanted = self.wanted;
+                    print_line("note", &format_args!("{wanted} of {connections} match, {packets}"));
+                }
+                None => print_line("note", &format_args!("{connections}, {packets}")),
+            }
+            if given_up > 0 {
+                let connections = count(given_up, "connection");
+                print_line(
+                    "warning",
+                    &format_args!("{connections} left out before there was a match: too much waited to be written"),
+                );
+            }
             if !self.hints.is_empty() && !destination.is_stream() {
                 let first = if is_split { part_path(destination.path(), 1) } else { destination.path().to_owned() };
                 let command = super::info::open_command(&first, &self.hints);
                 print_line("note", &format_args!("to see it dissected: {command}"));
             }
         }
-        Ok(if self.damaged { Status::Damaged } else { Status::Done })
+        Ok(if self.damaged || given_up > 0 { Status::Damaged } else { Status::Done })
     }
 }

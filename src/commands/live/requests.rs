@@ -1,49 +1,75 @@
-//! Reads the HTTP of the connections that are captured: which requests are under way on sockets, and what matches.
+//! Reads the HTTP of the connections that are captured: which requests are under way on sockets, and what `--where` holds
+//! for.
 
+use super::super::{
+    error::Error,
+    select::{Search, Selector},
+    trace::Trace,
+};
 use crate::{
-    http::{HttpItem, HttpStage, HttpStageOptions},
+    http::{HttpItem, HttpStage, HttpStageOptions, RequestHead},
     timeline::{OpenRequest, OpenRequests, Role},
     trace::{Connection, Findings},
 };
 
-use super::super::trace::Trace;
-
-/// Tells the timelines of a trace which requests are under way on its sockets.
-pub(super) struct Requests {
+/// Reads the HTTP of a trace.
+pub(super) struct Requests<'a> {
     stage: HttpStage,
     open: OpenRequests,
+    search: Option<Search<'a>>,
 }
 
-impl Requests {
-    pub(super) fn of(trace: &Trace) -> Self {
-        let options = HttpStageOptions { max_body: 0, requests: true, ..HttpStageOptions::default() };
-        Self { stage: HttpStage::new(options), open: trace.timelines().requests() }
+impl<'a> Requests<'a> {
+    /// `file` names the trace.
+    pub(super) fn of(trace: &Trace, selector: Option<&'a Selector>, file: &str) -> Self {
+        let mut options = HttpStageOptions { requests: true, ..HttpStageOptions::default() };
+        match selector {
+            Some(_) => options.all_connections = true,
+            None => options.max_body = 0,
+        }
+        Self {
+            stage: HttpStage::new(options),
+            open: trace.timelines().requests(),
+            search: selector.map(|Selector { filter, doubts }| Search::new(filter, doubts, file.to_owned())),
+        }
     }
 
-    /// Reads the trace's current entry.
-    pub(super) fn entry(&mut self, trace: &Trace) {
+    /// Reads the trace's current entry, and returns whether its connection has a match.
+    ///
+    /// # Errors
+    /// What waits for the end of its connection cannot be kept.
+    pub(super) fn entry(&mut self, trace: &Trace) -> Result<bool, Error> {
         // The conversion reports what is wrong.
         let mut findings = Findings::default();
+        let mut matches = false;
         self.stage.begin_entry();
         while let Some(item) = self.stage.next_item(trace.timelines(), &mut findings) {
-            match item {
-                HttpItem::Request(request)
-                    if !request.connection.http_tap && request.connection.role == Role::Downstream =>
-                {
-                    let (local, remote) = (request.connection.destination.clone(), request.connection.source.clone());
-                    self.open.begin(OpenRequest {
-                        key: (request.connection.number, request.place.offset),
-                        ends: Connection { local, remote, ..Connection::default() },
-                        method: request.method,
-                        host: request.host,
-                        path: request.path,
-                        fields: request.fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
-                    });
-                }
+            match &item {
+                HttpItem::Request(request) => self.begin(request),
                 HttpItem::Exchange(exchange) => self.open.end((exchange.connection.number, exchange.place.offset)),
-                HttpItem::Request(_) | HttpItem::ConnectionEnd(_) => {}
+                HttpItem::ConnectionEnd(_) => {}
+            }
+            if let Some(search) = &mut self.search {
+                search.item(item, |_, _| matches = true)?;
             }
             drop(findings.take());
         }
+        Ok(matches)
+    }
+
+    /// A request is under way. Those that are replayed from HTTP taps are none of a socket.
+    fn begin(&self, request: &RequestHead) {
+        let connection = &request.connection;
+        if connection.http_tap || connection.role != Role::Downstream {
+            return;
+        }
+        self.open.begin(OpenRequest {
+            key: (connection.number, request.place.offset),
+            ends: Connection { local: connection.destination.clone(), remote: connection.source.clone() },
+            method: request.method.clone(),
+            host: request.host.clone(),
+            path: request.path.clone(),
+            fields: request.fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+        });
     }
 }

@@ -82,7 +82,7 @@ fn opening(role: Role) -> Opening {
         role_given: false,
         place: Place::default(),
         times: TimesFrom::Recorded,
-        http: Some(HttpOpening { version: 2, end_assumed: false, last: false, notes: Vec::new() }),
+        http: Some(HttpOpening { of_socket: false, version: 2, end_assumed: false, last: false, notes: Vec::new() }),
     }
 }
 
