@@ -268,12 +268,9 @@ impl<'de> Visitor<'de> for Node<'_> {
                 "stat_prefix" => found.stat_prefix = value.text,
                 "alt_stat_name" => found.alt_stat_name = value.text,
                 "config_id" => found.config_id = value.text,
-                "@type" | "type_url" => {
-                    // A TypedStruct has both, and the second tells what it holds.
-                    if key == "type_url" || found.type_url.is_none() {
-                        found.type_url = value.text;
-                    }
-                }
+                // A TypedStruct has both, and the second tells what it holds.
+                "type_url" => found.type_url = value.text,
+                "@type" => found.type_url = found.type_url.or(value.text),
                 "admin_config" => found.admin_id = value.config_id,
                 "common_config" => found.tap_id = value.admin_id,
                 "value" => {

@@ -204,9 +204,9 @@ impl Connector for Links {
     type Out = Link;
 
     fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Link>, ureq::Error> {
-        let stream = self.open().and_then(|fd| match self.endpoint {
-            Endpoint::Tcp { .. } => Ok(Stream::Tcp(TcpStream::from(fd))),
-            Endpoint::Unix(_) => Ok(Stream::Unix(UnixStream::from(fd))),
+        let stream = self.open().map(|fd| match self.endpoint {
+            Endpoint::Tcp { .. } => Stream::Tcp(TcpStream::from(fd)),
+            Endpoint::Unix(_) => Stream::Unix(UnixStream::from(fd)),
         });
         let stream = stream.map_err(|error| match LinkError::of(&error) {
             Some(_) => ureq::Error::Io(error),
