@@ -19,6 +19,8 @@ mod endpoints;
 mod envelopes;
 mod escaping;
 mod exchanges;
+#[cfg(feature = "live")]
+mod fake_envoy;
 mod filter;
 mod fixture;
 mod formats;
@@ -33,6 +35,8 @@ mod layers;
 mod library;
 mod likeness;
 mod limits;
+#[cfg(feature = "live")]
+mod live;
 mod loss;
 mod manifest;
 mod marks;

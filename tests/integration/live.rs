@@ -1,0 +1,534 @@
+//! `tap2pcap live`, beside a server that answers as Envoy does. `scripts/interop-live` holds it against the real one.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    io::Read,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    fake_envoy::{FakeEnvoy, TapAnswer, interleaved},
+    tshark,
+    util::{Dir, PROGRAM, Run, convert, tap2pcap},
+    wait::{PATIENCE, wait_until},
+};
+
+/// A run in the background.
+struct Live {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    stdout: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<thread::JoinHandle<()>>,
+}
+
+impl Live {
+    fn start(url: &str, output: impl AsRef<OsStr>, more: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.arg("live").arg(url).arg(output).args(more);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (stdout, stderr) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<String>>::default());
+        let (to_stdout, to_stderr) = (Arc::clone(&stdout), Arc::clone(&stderr));
+        let readers = vec![
+            thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = out.read(&mut buffer) {
+                    to_stdout.lock().unwrap().extend_from_slice(&buffer[..count]);
+                }
+            }),
+            thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 12];
+                while let Ok(count @ 1..) = err.read(&mut buffer) {
+                    to_stderr.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+                }
+            }),
+        ];
+        Self { child, stderr, stdout, readers }
+    }
+
+    fn said(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits for words on standard error.
+    #[track_caller]
+    fn wait_for(&self, words: &str) {
+        wait_until(words, || self.said().contains(words));
+    }
+
+    /// Waits for bytes of a payload on standard output.
+    #[track_caller]
+    fn wait_for_payload(&self, bytes: &[u8]) {
+        wait_until("a payload", || memchr::memmem::find(&self.stdout.lock().unwrap(), bytes).is_some());
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it ends.
+    fn ended(mut self) -> Run {
+        let mut status = None;
+        wait_until("live ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        let stdout = std::mem::take(&mut *self.stdout.lock().unwrap());
+        Run { command: "tap2pcap live".to_owned(), status: status.unwrap(), stdout, stderr: self.said() }
+    }
+
+    fn end(self) -> Run {
+        self.signal(Signal::INT);
+        self.ended()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
+}
+
+/// Sends a stream in pieces that end anywhere.
+fn send_in_pieces(tap: &mut TapAnswer, bytes: &[u8]) {
+    for piece in bytes.chunks(997) {
+        if tap.send(piece).is_err() {
+            return;
+        }
+    }
+}
+
+/// What each client and server said, by their addresses.
+fn conversations(capture: &Path) -> BTreeMap<(SocketAddr, SocketAddr), Vec<u8>> {
+    let mut said = BTreeMap::<_, Vec<u8>>::new();
+    for frame in tshark::read(capture) {
+        frame.expect_sound(&capture.display());
+        if let (Some(src), Some(dst)) = (frame.src, frame.dst) {
+            said.entry((src, dst)).or_default().extend_from_slice(&frame.payload);
+        }
+    }
+    said
+}
+
+/// The addresses of a request whose path is this, as HTTP taps are replayed and as sockets carried it.
+fn ends_of(capture: &Path, path: &str) -> Vec<String> {
+    let filter = format!("http.request.uri == \"{path}\"");
+    tshark::lines(
+        capture,
+        &["-Y", &filter, "-T", "fields", "-e", "ip.src", "-e", "tcp.srcport", "-e", "ip.dst", "-e", "tcp.dstport"],
+    )
+}
+
+#[test]
+fn sockets_have_the_packets_that_a_conversion_of_the_stream_makes() {
+    let envoy = FakeEnvoy::with_one_tap(|tap| {
+        tap.accept();
+        send_in_pieces(tap, &interleaved());
+        tap.end();
+    });
+    let dir = Dir::new();
+    let (live, file, stream) =
+        (dir.path().join("live.pcapng"), dir.path().join("file.pcapng"), dir.path().join("tap.json"));
+    let run = Live::start(&envoy.url(), &live, &["--once"]).ended().expect_status(0);
+    assert!(run.stderr.contains("tapping tap"), "{run:?}");
+    fs::write(&stream, interleaved()).unwrap();
+    convert(&[], &stream, &file).run().expect_status(0);
+    let of_sockets = |capture: &Path| {
+        let mut said = conversations(capture);
+        said.retain(|_, bytes| !bytes.is_empty());
+        said.retain(|(src, dst), _| {
+            src.port() >= 1024 && dst.port() >= 1024 && !src.ip().to_string().starts_with("198.")
+        });
+        said
+    };
+    let (live, file) = (of_sockets(&live), of_sockets(&file));
+    // Three clients, and the connections to the server.
+    assert!(file.len() >= 8, "{:?}", file.keys());
+    for (ends, bytes) in &file {
+        assert_eq!(live.get(ends).map(Vec::as_slice), Some(bytes.as_slice()), "{ends:?}");
+    }
+}
+
+#[test]
+fn segments_of_http_taps_get_the_addresses_of_the_socket_that_carried_the_request() {
+    let envoy = FakeEnvoy::with_one_tap(|tap| {
+        tap.accept();
+        send_in_pieces(tap, &interleaved());
+        tap.end();
+    });
+    let dir = Dir::new();
+    let capture = dir.path().join("live.pcapng");
+    Live::start(&envoy.url(), &capture, &["--once"]).ended().expect_status(0);
+    for client in 0..3 {
+        for path in ["ok0", "fail1", "ok2"] {
+            let ends = ends_of(&capture, &format!("/client{client}/{path}"));
+            // The client's socket, the server's, and the HTTP tap, whose client port is made up: the socket has it.
+            assert_eq!(ends.len(), 3, "{ends:?}");
+            assert!(ends.iter().all(|ends| ends.starts_with("127.0.0.1\t")), "{ends:?}");
+        }
+    }
+    let comments = tshark::lines(&capture, &["-Y", "frame.comment", "-T", "fields", "-e", "frame.comment"]);
+    let paired = comments.iter().filter(|comment| comment.contains("tapped socket that carried the same request"));
+    assert_eq!(paired.count(), 9);
+}
+
+#[test]
+fn requests_that_could_be_either_of_two_sockets_get_no_address_of_a_socket() {
+    // All clients ask for the same.
+    let text = String::from_utf8(interleaved()).unwrap();
+    let stream = {
+        use base64_simd::STANDARD;
+        let mut out = String::new();
+        for line in text.lines() {
+            let replaced = line.split_once("\"as_bytes\": \"").and_then(|(before, rest)| {
+                let (data, after) = rest.split_once('"')?;
+                let bytes = STANDARD.decode_to_vec(data).ok()?;
+                let bytes =
+                    String::from_utf8(bytes).ok()?.replace("/client1/", "/client0/").replace("body of 1", "body of 0");
+                Some(format!("{before}\"as_bytes\": \"{}\"{after}", STANDARD.encode_to_string(bytes)))
+            });
+            out.push_str(&replaced.unwrap_or_else(|| line.replace("/client1/", "/client0/")));
+            out.push('\n');
+        }
+        out.into_bytes()
+    };
+    // Each message of a client's sockets comes before all messages of HTTP taps, as when both clients ask at once.
+    let mut messages: Vec<&[u8]> = stream
+        .split_inclusive(|byte| *byte == b'\n')
+        .collect::<Vec<_>>()
+        .chunk_by(|line, _| *line != b"}\n")
+        .map(|lines| {
+            let start = lines[0].as_ptr() as usize - stream.as_ptr() as usize;
+            &stream[start..start + lines.iter().map(|line| line.len()).sum::<usize>()]
+        })
+        .collect();
+    let is_http = |message: &&[u8]| memchr::memmem::find(message, b"http_streamed").is_some();
+    let is_read = |message: &&[u8]| {
+        memchr::memmem::find(message, b"\"write\"").is_none() && memchr::memmem::find(message, b"\"closed\"").is_none()
+    };
+    messages.sort_by_key(|message| {
+        if is_http(message) {
+            1
+        } else if is_read(message) {
+            0
+        } else {
+            2
+        }
+    });
+    let sorted = messages.concat();
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        tap.accept();
+        send_in_pieces(tap, &sorted);
+        tap.end();
+    });
+    let dir = Dir::new();
+    let capture = dir.path().join("live.pcapng");
+    Live::start(&envoy.url(), &capture, &["--once"]).ended().expect_no_panic();
+    let made_up = |path: &str| ends_of(&capture, path).iter().filter(|ends| ends.starts_with("198.1")).count();
+    assert_eq!(made_up("/client0/ok0"), 2);
+    assert_eq!(made_up("/client2/ok0"), 0);
+}
+
+#[test]
+fn a_signal_completes_the_capture() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let envoy = FakeEnvoy::with_one_tap(|tap| {
+            tap.accept();
+            send_in_pieces(tap, &interleaved());
+            tap.wait_for_end();
+        });
+        let live = Live::start(&envoy.url(), "-", &[]);
+        live.wait_for_payload(b"answer to /client2/ok2");
+        live.wait_for_payload(b"answer to /client0/ok2");
+        live.signal(signal);
+        let run = live.ended().expect_status(0);
+        let dir = Dir::new();
+        let capture = dir.path().join("live.pcapng");
+        fs::write(&capture, &run.stdout).unwrap();
+        assert!(conversations(&capture).len() >= 8);
+    }
+}
+
+#[test]
+fn what_has_no_time_has_that_of_its_arrival() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let only_http: Vec<u8> = {
+        let text = String::from_utf8(interleaved()).unwrap();
+        let messages = text.split_inclusive("\n}\n");
+        messages.filter(|message| message.contains("http_streamed")).collect::<String>().into_bytes()
+    };
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        tap.accept();
+        send_in_pieces(tap, &only_http);
+        tap.end();
+    });
+    let dir = Dir::new();
+    let capture = dir.path().join("live.pcapng");
+    let before = now();
+    Live::start(&envoy.url(), &capture, &["--once"]).ended().expect_status(0);
+    let after = now();
+    let times = tshark::lines(&capture, &["-T", "fields", "-e", "frame.time_epoch"]);
+    assert!(times.len() > 9 * 4);
+    for time in times {
+        let time: f64 = time.parse().unwrap();
+        assert!((before..=after).contains(&time), "{before} {time} {after}");
+    }
+    let comments = tshark::lines(&capture, &["-Y", "frame.comment", "-T", "fields", "-e", "frame.comment"]);
+    assert!(comments.iter().filter(|comment| comment.contains("the time of its arrival")).count() >= 9);
+}
+
+#[test]
+fn envoy_is_tapped_again_after_it_was_gone() {
+    let stream = interleaved();
+    let cut = memchr::memmem::find(&stream, b"\n}\n{").unwrap() + 3;
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        if tap.number == 1 {
+            return tap.refuse("503 Service Unavailable", "not yet");
+        }
+        tap.accept();
+        match tap.number {
+            // It breaks off in the middle of a message.
+            0 => tap.send(&stream[..cut + 100]).unwrap(),
+            _ => {
+                send_in_pieces(tap, &stream);
+                tap.wait_for_end();
+            }
+        }
+    });
+    let live = Live::start(&envoy.url(), "-", &[]);
+    live.wait_for("tapped again");
+    live.wait_for_payload(b"answer to /client2/ok2");
+    live.wait_for_payload(b"answer to /client0/ok2");
+    let run = live.end().expect_no_panic();
+    assert!(run.stderr.contains("broke off") && run.stderr.contains("not yet"), "{run:?}");
+    // A message was cut.
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
+    let dir = Dir::new();
+    let capture = dir.path().join("live.pcapng");
+    fs::write(&capture, &run.stdout).unwrap();
+    assert!(conversations(&capture).len() >= 8);
+}
+
+#[test]
+fn what_cannot_be_tapped_is_an_error_and_leaves_no_file() {
+    let refusing =
+        |status: &'static str, words: &'static str| FakeEnvoy::with_one_tap(move |tap| tap.refuse(status, words));
+    let busy = refusing("400 Bad Request", "An attached /tap admin stream already exists. Detach it.");
+    let unknown = refusing("400 Bad Request", "Unknown config id 'tap'. No extension has registered with this id.");
+    let missing = refusing("404 Not Found", "invalid path. admin commands are:");
+    let broken = refusing("500 Internal Server Error", "\u{1b}[31mno");
+    let nobody = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    for (url, words) in [
+        (busy.url(), "another tap is active"),
+        (unknown.url(), "no tap with the config_id"),
+        (missing.url(), "tap2pcap tap-config"),
+        (broken.url(), "status 500"),
+        (nobody, "cannot connect"),
+    ] {
+        let dir = Dir::new();
+        let run = Live::start(&url, dir.path().join("live.pcapng"), &["--config-id", "tap"]).ended();
+        let run = run.expect_status(2).expect_stderr(words);
+        assert!(!run.stderr.contains('\u{1b}'));
+        assert!(dir.names().is_empty(), "{:?}", dir.names());
+    }
+}
+
+#[test]
+fn without_an_output_the_taps_are_listed() {
+    let envoy = FakeEnvoy::with_one_tap(|_| ());
+    let run = tap2pcap().args(&["live", &envoy.url()]).run().expect_clean();
+    assert_eq!(run.stdout_text(), "tap  sockets of clients  listener ingress, filter chain 1\n");
+    assert_eq!(envoy.taps(), 0);
+}
+
+#[test]
+fn the_request_says_what_is_to_be_tapped() {
+    let (sender, receiver) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        sender.lock().unwrap().send(tap.request.clone()).unwrap();
+        tap.accept();
+        tap.end();
+    });
+    let asked = |more: &[&str]| -> serde_json::Value {
+        let dir = Dir::new();
+        Live::start(&envoy.url(), dir.path().join("live.pcapng"), &[&["--once"], more].concat())
+            .ended()
+            .expect_status(0);
+        serde_json::from_str(&receiver.recv_timeout(PATIENCE).unwrap()).unwrap()
+    };
+    let plain = asked(&[]);
+    assert_eq!(plain["config_id"], "tap");
+    let output = &plain["tap_config"]["output_config"];
+    assert_eq!(output["max_buffered_rx_bytes"], 1 << 20);
+    assert_eq!(output["max_buffered_tx_bytes"], 1 << 20);
+    assert_eq!(output["sinks"][0]["format"], "JSON_BODY_AS_BYTES");
+    assert_eq!(output["streaming"], true);
+    let matched = asked(&["--header", "x-a=b", "--path", "/api", "--max-rx", "4K", "--match", "any_match: true"]);
+    let text = matched["tap_config"]["match"].to_string();
+    assert!(text.contains("x-a") && text.contains("/api") && text.contains("any_match"), "{text}");
+    assert_eq!(matched["tap_config"]["output_config"]["max_buffered_rx_bytes"], 4096);
+    let first = asked(&["--max-traces", "3", "--for", "20s"]);
+    assert_eq!(first["tap_config"]["output_config"]["sinks"][0]["buffered_admin"]["max_traces"], 3);
+}
+
+#[test]
+fn a_time_limit_ends_it() {
+    let envoy = FakeEnvoy::with_one_tap(|tap| {
+        tap.accept();
+        tap.wait_for_end();
+    });
+    let dir = Dir::new();
+    let capture = dir.path().join("live.pcapng");
+    Live::start(&envoy.url(), &capture, &["--for", "300ms"]).ended().expect_status(0);
+    assert!(tshark::read(&capture).is_empty());
+}
+
+#[test]
+fn only_connections_with_a_match_are_written_and_they_are_whole() {
+    let stream = interleaved();
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        tap.accept();
+        send_in_pieces(tap, &stream);
+        tap.end();
+    });
+    let dir = Dir::new();
+    let capture = dir.path().join("live.pcapng");
+    let filter = r#"request.path == "/client1/fail1" && response.code == 503"#;
+    let run = Live::start(&envoy.url(), &capture, &["--once", "--where", filter]).ended().expect_status(0);
+    assert!(run.stderr.contains(" of ") && run.stderr.contains(" match"), "{run:?}");
+    let said: Vec<u8> = conversations(&capture).into_values().flatten().collect();
+    let has = |text: &str| memchr::memmem::find(&said, text.as_bytes()).is_some();
+    // What came before the match on the same connection, and after it.
+    assert!(has("POST /client1/ok0 ") && has("POST /client1/fail1 ") && has("answer to /client1/ok2"));
+    let run =
+        Live::start(&envoy.url(), &capture, &["--once", "--where", "response.code == 404"]).ended().expect_status(0);
+    assert!(run.stderr.contains("0 of "), "{run:?}");
+    assert!(tshark::read(&capture).is_empty());
+}
+
+#[test]
+fn a_ring_keeps_the_last_captures() {
+    let stream = interleaved();
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        tap.accept();
+        send_in_pieces(tap, &stream);
+        tap.end();
+    });
+    let dir = Dir::new();
+    let more = ["--once", "--split", "size=2K", "--keep", "3"];
+    Live::start(&envoy.url(), dir.path().join("ring.pcapng"), &more).ended().expect_status(0);
+    let names = dir.names();
+    assert_eq!(names.len(), 3, "{names:?}");
+    let number = |name: &str| name.trim_end_matches(".pcapng").rsplit('-').next().unwrap().parse::<u32>().unwrap();
+    let numbers: Vec<_> = names.iter().map(|name| number(name)).collect();
+    assert!(numbers[0] > 3 && numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+    names.iter().for_each(|name| assert!(!tshark::read(&dir.path().join(name)).is_empty()));
+    Live::start(&envoy.url(), dir.path().join("ring.pcapng"), &["--keep", "3"]).ended().expect_status(2);
+}
+
+#[test]
+fn envoy_never_waits_for_the_reader_of_the_capture() {
+    // Two pipes of 64 KiB and a megabyte of buffers would be full many times over.
+    const COUNT: usize = 400;
+    let message = {
+        let text = String::from_utf8(interleaved()).unwrap();
+        let read = text.split_inclusive("\n}\n").find(|message| message.contains("\"read\"")).unwrap();
+        let (before, rest) = read.split_once("\"as_bytes\": \"").unwrap();
+        let after = rest.split_once('"').unwrap().1;
+        format!("{before}\"as_bytes\": \"{}\"{after}", "QUFB".repeat(30_000))
+    };
+    let (done, sent) = mpsc::channel();
+    let done = Mutex::new(done);
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        tap.accept();
+        for _ in 0..COUNT {
+            tap.send(message.as_bytes()).unwrap();
+        }
+        tap.end();
+        done.lock().unwrap().send(()).unwrap();
+    });
+    let mut child = Command::new(PROGRAM)
+        .args(["live", &envoy.url(), "-", "--once", "--quiet"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Nobody has read a byte of the capture.
+    sent.recv_timeout(PATIENCE).unwrap();
+    let mut capture = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut capture).unwrap();
+    assert!(child.wait().unwrap().code().is_some_and(|code| code <= 1));
+    assert!(capture.len() > COUNT * 90_000, "{}", capture.len());
+}
+
+#[test]
+fn datagrams_of_envoys_udp_sink_are_converted() {
+    let dir = Dir::new();
+    for (input, split) in [
+        ("testdata/tap/http1_str_JSON_BODY_AS_BYTES_15.json", b"\n}\n".as_slice()),
+        ("testdata/tap/http1_str_PROTO_TEXT_19.pb_text", b"\n}\n"),
+        ("testdata/tap/http1_str_PROTO_BINARY_LENGTH_DELIMITED_18.pb_length_delimited", b""),
+    ] {
+        let input = Path::new(crate::util::ROOT).join(input);
+        let bytes = fs::read(&input).unwrap();
+        let mut messages: Vec<Vec<u8>> = Vec::new();
+        if split.is_empty() {
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let len = usize::try_from(prost::encoding::decode_varint(&mut rest).unwrap()).unwrap();
+                messages.push(rest[..len].to_vec());
+                rest = &rest[len..];
+            }
+        } else {
+            let mut rest = bytes.as_slice();
+            while let Some(end) = memchr::memmem::find(rest, split) {
+                messages.push(rest[..end + split.len()].to_vec());
+                rest = &rest[end + split.len()..];
+            }
+        }
+        assert!(messages.len() > 3);
+        let live = Live::start("udp://127.0.0.1:0", "-", &[]);
+        live.wait_for("receiving on udp://");
+        let said = live.said();
+        let place = said.split("udp://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (expected, got) = (dir.path().join("file.pcapng"), dir.path().join("udp.pcapng"));
+        convert(&[], &input, &expected).run().expect_clean();
+        let expected = conversations(&expected);
+        for message in &messages {
+            socket.send_to(message, &place).unwrap();
+        }
+        let last = expected.values().max_by_key(|bytes| bytes.len()).unwrap();
+        live.wait_for_payload(&last[last.len().saturating_sub(20)..]);
+        let run = live.end().expect_status(0);
+        fs::write(&got, &run.stdout).unwrap();
+        assert_eq!(conversations(&got), expected, "{}", input.display());
+    }
+}
+
+#[test]
+fn silence_is_explained() {
+    let envoy = FakeEnvoy::start(|tap| {
+        tap.accept();
+        tap.wait_for_end();
+    });
+    let dir = Dir::new();
+    let dump = tap2pcap().args(&["live", &envoy.url()]).run().expect_clean();
+    let config_id = dump.stdout_text().split_whitespace().next().unwrap().to_owned();
+    let live = Live::start(&envoy.url(), dir.path().join("live.pcapng"), &["--config-id", &config_id]);
+    live.wait_for("nothing was tapped in 10 s");
+    live.end().expect_status(0);
+}
