@@ -1,5 +1,6 @@
 //! The command line: types only. `commands/` gives them their meaning.
 
+mod open;
 #[cfg(feature = "record")]
 mod record;
 
@@ -10,6 +11,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 
+pub(crate) use self::open::OpenArgs;
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 use crate::{
@@ -81,6 +83,11 @@ pub enum Command {
     /// with `!` belongs to an exchange of which something is missing. Exit status: 0 done; 1 some input was damaged;
     /// 2 nothing could be read.
     Http(HttpArgs),
+    /// Convert, and look at the capture in Wireshark or tshark
+    ///
+    /// The capture is a temporary file. Wireshark, or tshark with --tshark, is started with the options that it needs to
+    /// dissect what is in it, and when it ends the file is removed.
+    Open(OpenArgs),
     #[cfg(feature = "record")]
     /// Record traces without Envoy: relay TCP connections through a tap
     ///
@@ -259,10 +266,6 @@ pub struct ConvertArgs {
     #[arg(required = true, num_args = 2.., value_names = ["INPUT", "OUTPUT"])]
     pub paths: Vec<PathBuf>,
 
-    /// Encoding of the input, and before it what stands around the trace, the outermost first, such as gzip,json
-    #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
-    pub from: Vec<From>,
-
     /// Format of the output [default: by OUTPUT's suffix, pcapng for `-` and for directories]
     #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
     pub format: Option<OutputFormat>,
@@ -274,6 +277,23 @@ pub struct ConvertArgs {
     /// Replace an output that is read-only
     #[arg(long)]
     pub force: bool,
+
+    /// Several captures with numbers in their names, such as capture-00001.pcapng: one for each `connection`, or a new
+    /// one after `size=N` bytes (or 100M, 1GiB) or `time=D` of the packets' time (10s, 5min)
+    #[arg(long, value_name = "WHAT", value_parser = split)]
+    pub split: Option<SplitBy>,
+
+    /// What conversions have in common.
+    #[command(flatten)]
+    pub conversion: ConversionArgs,
+}
+
+/// The arguments of everything that converts, whatever becomes of the capture.
+#[derive(Debug, Args)]
+pub struct ConversionArgs {
+    /// Encoding of the input, and before it what stands around the trace, the outermost first, such as gzip,json
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
+    pub from: Vec<From>,
 
     /// How much TCP to make up around the tapped bytes
     #[arg(long, value_enum, value_name = "MODE", default_value_t)]
@@ -309,11 +329,6 @@ pub struct ConvertArgs {
     /// exchanges, such as `response.code >= 500` or `source.address.startsWith("10.1.")`. `tap2pcap http --json` shows the attributes
     #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
-
-    /// Several captures with numbers in their names, such as capture-00001.pcapng: one for each `connection`, or a new
-    /// one after `size=N` bytes (or 100M, 1GiB) or `time=D` of the packets' time (10s, 5min)
-    #[arg(long, value_name = "WHAT", value_parser = split)]
-    pub split: Option<SplitBy>,
 
     /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, the time of merged
     /// traces, the file's modification time]

@@ -33,6 +33,9 @@ pub(crate) enum Error {
     /// The arguments do not say what to do, or contradict each other.
     #[error("{0}")]
     Arguments(String),
+    /// Another program cannot be started.
+    #[error("{0}")]
+    Program(String),
     /// An address given to `record` is not valid.
     #[cfg(feature = "record")]
     #[error(transparent)]

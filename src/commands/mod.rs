@@ -15,6 +15,7 @@ mod live_capture;
 mod merge;
 mod mirror;
 mod names;
+mod open;
 mod output;
 mod pump;
 #[cfg(feature = "record")]
@@ -72,6 +73,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
         Some(Command::Http(args)) => http::run(args),
+        Some(Command::Open(args)) => open::run(args),
         #[cfg(feature = "record")]
         Some(Command::Record(args)) => record::run(args),
     };

@@ -52,7 +52,7 @@ pub(super) fn kind(args: &ConvertArgs, output: &Destination) -> Result<(Kind, Ou
     if args.split.is_some() && (kind == Kind::Har || output.is_stream()) {
         return contradiction("--split is for captures in files: the output must be a capture's name or a directory");
     }
-    if kind == Kind::Har && !args.map.is_empty() {
+    if kind == Kind::Har && !args.conversion.map.is_empty() {
         return contradiction("--map rewrites the addresses of captures; a HAR file has those of the trace");
     }
     Ok((kind, packing))

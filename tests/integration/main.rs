@@ -41,6 +41,7 @@ mod merge;
 mod messages;
 mod mixtures;
 mod multiplex;
+mod open;
 mod oracle;
 mod outputs;
 mod overlap;
