@@ -3,6 +3,7 @@
 mod open;
 #[cfg(feature = "record")]
 mod record;
+mod tap_config;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -14,6 +15,7 @@ use clap::{
 pub(crate) use self::open::OpenArgs;
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
+pub(crate) use self::tap_config::{TapConfigArgs, Target};
 use crate::{
     capture::SplitBy,
     http::{Attribute, Filter},
@@ -88,6 +90,11 @@ pub enum Command {
     /// The capture is a temporary file. Wireshark, or tshark with --tshark, is started with the options that it needs to
     /// dissect what is in it, and when it ends the file is removed.
     Open(OpenArgs),
+    /// Print the configuration of a tap, to be added to Envoy's
+    ///
+    /// The YAML goes to standard output, with comments that say where each part belongs. Without options, it is an HTTP
+    /// tap that records while somebody asks the admin endpoint for it.
+    TapConfig(TapConfigArgs),
     #[cfg(feature = "record")]
     /// Record traces without Envoy: relay TCP connections through a tap
     ///

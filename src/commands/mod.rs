@@ -22,6 +22,7 @@ mod pump;
 mod record;
 mod select;
 mod settings;
+mod tap_config;
 mod trace;
 mod validate;
 
@@ -74,6 +75,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Info(args)) => info::run(args),
         Some(Command::Http(args)) => http::run(args),
         Some(Command::Open(args)) => open::run(args),
+        Some(Command::TapConfig(args)) => tap_config::run(args),
         #[cfg(feature = "record")]
         Some(Command::Record(args)) => record::run(args),
     };
