@@ -23,7 +23,8 @@ pub struct TapConfigArgs {
     pub socket: bool,
 
     /// The connections speak TLS already: show where the transport socket that is there now goes
-    #[arg(long, requires = "socket")]
+    // clap drops a requirement that conflicts with another argument, so the conflicts are spelled out.
+    #[arg(long, requires = "socket", conflicts_with = "http")]
     pub tls: bool,
 
     /// Record only while somebody asks the admin endpoint for it [default]
@@ -39,11 +40,11 @@ pub struct TapConfigArgs {
     pub file: Option<String>,
 
     /// Keep at most N bytes of what is read from the peer: of each event of a socket, or of each HTTP body
-    #[arg(long, value_name = "N", default_value_t = MAX_BUFFERED, requires = "file")]
+    #[arg(long, value_name = "N", default_value_t = MAX_BUFFERED, requires = "file", conflicts_with_all = ["admin", "config_id"])]
     pub max_rx: u32,
 
     /// Keep at most N bytes of what is written to the peer, counted likewise
-    #[arg(long, value_name = "N", default_value_t = MAX_BUFFERED, requires = "file")]
+    #[arg(long, value_name = "N", default_value_t = MAX_BUFFERED, requires = "file", conflicts_with_all = ["admin", "config_id"])]
     pub max_tx: u32,
 
     /// What the configuration is for

@@ -120,8 +120,8 @@ fn transport_socket(args: &TapConfigArgs, side: Side) -> String {
     let place = if args.tls { "    # Put the transport socket that is there now in place of this one.\n" } else { "" };
     // A listener's connections have both addresses from their beginning on.
     let per_event = if side == Side::Cluster {
-        "    # Envoy's own address, which it does not know when it begins to connect. Remove this if Envoy is too old to \
-         know it\n    # (1.36 knows it).\n    socket_tap_config:\n      set_connection_per_event: true\n"
+        "    # Envoy's own address, which it does not know before it is connected. Remove this if Envoy rejects it\n    # \
+         (1.36 knows it).\n    socket_tap_config:\n      set_connection_per_event: true\n"
     } else {
         ""
     };

@@ -63,6 +63,7 @@ mod scenario;
 mod signals;
 mod split;
 mod surroundings;
+mod tap_config;
 mod tap_fixtures;
 mod tap_formats;
 mod tcp;
