@@ -14,7 +14,7 @@ Examples:
   tap2pcap tap-config --socket --tls                      around the TLS that is there
   tap2pcap tap-config --for istio | kubectl apply -f -    after the label in it is changed")]
 pub struct TapConfigArgs {
-    /// Tap requests and responses, with the HTTP filter [default]
+    /// Tap requests and responses, with the HTTP filter, which is the default
     #[arg(long, conflicts_with = "socket")]
     pub http: bool,
 
@@ -27,7 +27,7 @@ pub struct TapConfigArgs {
     #[arg(long, requires = "socket", conflicts_with = "http")]
     pub tls: bool,
 
-    /// Record only while somebody asks the admin endpoint for it [default]
+    /// Record only while somebody asks the admin endpoint for it, which is the default
     #[arg(long, conflicts_with = "file")]
     pub admin: bool,
 
