@@ -2,8 +2,10 @@
 
 #[cfg(feature = "live")]
 mod live;
+mod open;
 #[cfg(feature = "record")]
 mod record;
+mod tap_config;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -14,8 +16,10 @@ use clap::{
 
 #[cfg(feature = "live")]
 pub(crate) use self::live::{LiveArgs, LiveSource, TapArgs};
+pub(crate) use self::open::OpenArgs;
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
+pub(crate) use self::tap_config::{TapConfigArgs, Target};
 use crate::{
     capture::SplitBy,
     http::{Attribute, Filter},
@@ -92,6 +96,16 @@ pub enum Command {
     /// HTTP filters. SIGINT or SIGTERM ends it, after the capture is complete. Exit status: 0 done; 1 something was lost
     /// or damaged; 2 it did not start, or the capture could not be written.
     Live(Box<LiveArgs>),
+    /// Convert, and look at the capture in Wireshark or tshark
+    ///
+    /// The capture is a temporary file. Wireshark, or tshark with --tshark, is started with the options that it needs to
+    /// dissect what is in it, and when it ends the file is removed.
+    Open(OpenArgs),
+    /// Print the configuration of a tap, to be added to Envoy's
+    ///
+    /// The YAML goes to standard output, with comments that say where each part belongs. Without options, it is an HTTP
+    /// tap that records while somebody asks the admin endpoint for it.
+    TapConfig(TapConfigArgs),
     #[cfg(feature = "record")]
     /// Record traces without Envoy: relay TCP connections through a tap
     ///
@@ -270,13 +284,26 @@ pub struct ConvertArgs {
     #[arg(required = true, num_args = 2.., value_names = ["INPUT", "OUTPUT"])]
     pub paths: Vec<PathBuf>,
 
-    /// Encoding of the input, and before it what stands around the trace, the outermost first, such as gzip,json
-    #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
-    pub from: Vec<From>,
-
     /// What is written.
     #[command(flatten)]
     pub output: OutputArgs,
+
+    /// Several captures with numbers in their names, such as capture-00001.pcapng: one for each `connection`, or a new
+    /// one after `size=N` bytes (or 100M, 1GiB) or `time=D` of the packets' time (10s, 5min)
+    #[arg(long, value_name = "WHAT", value_parser = split)]
+    pub split: Option<SplitBy>,
+
+    /// What conversions have in common.
+    #[command(flatten)]
+    pub conversion: ConversionArgs,
+}
+
+/// The arguments of everything that converts, whatever becomes of the capture.
+#[derive(Debug, Args)]
+pub struct ConversionArgs {
+    /// Encoding of the input, and before it what stands around the trace, the outermost first, such as gzip,json
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
+    pub from: Vec<From>,
 
     /// How traces become packets.
     #[command(flatten)]
@@ -286,11 +313,6 @@ pub struct ConvertArgs {
     /// exchanges, such as `response.code >= 500` or `source.address.startsWith("10.1.")`. `tap2pcap http --json` shows the attributes
     #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
-
-    /// Several captures with numbers in their names, such as capture-00001.pcapng: one for each `connection`, or a new
-    /// one after `size=N` bytes (or 100M, 1GiB) or `time=D` of the packets' time (10s, 5min)
-    #[arg(long, value_name = "WHAT", value_parser = split)]
-    pub split: Option<SplitBy>,
 
     /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, the time of merged
     /// traces, the file's modification time]

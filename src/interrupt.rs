@@ -27,6 +27,7 @@ use rustix::{
     fs::OFlags,
 };
 use signal_hook::{
+    SigId,
     consts::{SIGINT, SIGTERM},
     flag, low_level,
 };
@@ -35,6 +36,9 @@ static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 /// Becomes readable with the first signal.
 static WAKE: OnceLock<UnixStream> = OnceLock::new();
+
+/// The actions by which a second signal ends the process.
+static LAST_WORDS: Mutex<Vec<SigId>> = Mutex::new(Vec::new());
 
 /// Installs handlers for the two signals.
 ///
@@ -46,7 +50,8 @@ pub(crate) fn install() -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         // The actions of a signal run in the order of their registration, so the first one sees `again` only on a
         // second signal, of either kind. It exits with the status that a shell reports for the signal.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
+        let ends = flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
+        lock(&LAST_WORDS).push(ends);
         flag::register(signal, Arc::clone(&again))?;
         flag::register_usize(signal, Arc::clone(&SIGNAL), signal.unsigned_abs() as usize)?;
         low_level::pipe::register(signal, write.try_clone()?)?;
@@ -68,6 +73,22 @@ pub(crate) fn signal() -> Option<u8> {
 #[must_use]
 pub(crate) fn wake() -> Option<std::os::fd::BorrowedFd<'static>> {
     WAKE.get().map(AsFd::as_fd)
+}
+
+/// For the time that another program works for this one: from now on no signal ends this process. Each yields a byte
+/// instead, and [`signal`] tells the latest, so that it can be passed on.
+///
+/// # Errors
+/// The operating system refused.
+pub(crate) fn pass_on() -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    for ends in lock(&LAST_WORDS).drain(..) {
+        low_level::unregister(ends);
+    }
+    Ok(read)
 }
 
 /// Standard input that ends when a signal arrives.

@@ -61,7 +61,8 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-fn is_harmful(char: char) -> bool {
+/// Whether a terminal or a viewer could act on a character.
+pub(crate) fn is_harmful(char: char) -> bool {
     char.is_control()
         || matches!(char,
             // Soft hyphen, Arabic letter mark, Mongolian vowel separator.

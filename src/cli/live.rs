@@ -59,8 +59,8 @@ pub struct TapArgs {
     pub(crate) header: Vec<MatchConfig>,
 
     /// Tap only requests whose path begins with this. Only HTTP taps can match
-    #[arg(long, value_name = "PREFIX")]
-    pub path: Option<String>,
+    #[arg(long, value_name = "PREFIX", value_parser = MatchConfig::path_prefix)]
+    pub(crate) path: Option<MatchConfig>,
 
     /// Keep at most so many bytes of what Envoy receives: of each event or part of a body, or of each trace with
     /// --max-traces
@@ -87,8 +87,7 @@ pub struct TapArgs {
 impl TapArgs {
     /// The matcher that all of the arguments together stand for.
     pub(crate) fn matching(&self) -> MatchConfig {
-        let path = self.path.as_deref().map(MatchConfig::path_prefix);
-        let all: Vec<_> = self.matching.iter().chain(&self.header).cloned().chain(path).collect();
+        let all: Vec<_> = self.matching.iter().chain(&self.header).chain(&self.path).cloned().collect();
         if all.is_empty() { MatchConfig::any() } else { MatchConfig::all(all) }
     }
 }
@@ -146,7 +145,7 @@ pub struct LiveArgs {
 
 fn header(text: &str) -> Result<MatchConfig, String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok(MatchConfig::header(name, value)),
+        Some((name, value)) if !name.is_empty() => MatchConfig::header(name, value),
         _ => Err("expected NAME=VALUE, such as x-request-id=1234".to_owned()),
     }
 }

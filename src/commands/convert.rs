@@ -1,33 +1,55 @@
 //! `tap2pcap INPUT... OUTPUT` converts traces to captures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
     Status,
     error::Error,
     har,
+    hints::Hints,
     merge::{Totals, merge},
     mirror::{mirror, split_over, sync},
     output::{self, Kind},
     settings::Settings,
 };
 use crate::{
-    capture::{Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, SplitCapture, folder, part_path},
+    capture::{
+        Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, OutputPacking, SplitCapture, folder, part_path,
+    },
     cli::ConvertArgs,
     input::{Discovered, Input, discover},
     interrupt,
-    report::{Progress, Verbosity, print_error, print_line},
+    report::{Progress, ProgressMode, Verbosity, print_error, print_line},
     words,
 };
 
 pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
-    let mut settings = Settings::new(args)?;
+    let mut settings = Settings::new(&args.conversion)?;
+    settings.output.force = args.output.force;
+    settings.split = args.split;
     let Some((output, inputs)) = args.paths.split_last() else {
         return Err(Error::Arguments("an input and an output are needed".to_owned()));
     };
     interrupt::install()?;
+    let output = Destination::new(output);
+    let (split, map) = (args.split.is_some(), !args.conversion.packets.map.is_empty());
+    let kind = |output: &Destination| output::kind(&args.output, split, map, output);
+    let (status, hints) = convert(inputs, &output, settings, args.conversion.progress, kind)?;
+    if status != Status::NotDone {
+        suggest(&output, args, &hints);
+    }
+    Ok(status)
+}
 
-    let output = &Destination::new(output);
+/// Converts, and reports what concerns the whole conversion. `kind` says what is written, and how it is packed. Returns
+/// what Wireshark has to be told about the output as well.
+pub(super) fn convert(
+    inputs: &[PathBuf],
+    output: &Destination,
+    mut settings: Settings,
+    progress: ProgressMode,
+    kind: impl FnOnce(&Destination) -> Result<(Kind, OutputPacking), Error>,
+) -> Result<(Status, Hints), Error> {
     let into_directory = output.is_directory();
     let mut found = discover(inputs, settings.input);
     for unreadable in &found.unreadable {
@@ -37,7 +59,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
     if let Some(path) = overwritten(&found.inputs, output, settings.split.is_some()) {
         return Err(Error::Overwrite(path.to_owned()));
     }
-    let (kind, packing) = output::kind(&args.output, args.split.is_some(), !args.packets.map.is_empty(), output)?;
+    let (kind, packing) = kind(output)?;
     settings.output.packing = packing;
     for error in &found.passed_over {
         super::passed_over(error.path(), error, settings.verbosity);
@@ -53,7 +75,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
         found.copy_pipes()?;
     }
     let size = || found.inputs.iter().map(Input::len).sum();
-    let progress = Progress::new(args.progress, settings.verbosity, found.inputs.len(), size);
+    let progress = Progress::new(progress, settings.verbosity, found.inputs.len(), size);
     let is_har = matches!(kind, Kind::Har);
     let outcome = match kind {
         Kind::Har if into_directory => arrive(&mut found, &settings, &progress)
@@ -74,9 +96,25 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
     outcome.damaged += found.unreadable.len();
     super::count_passed_over(found.count_passed_over + outcome.skipped, settings.verbosity);
     let inputs = found.inputs.len() + found.unreadable.iter().filter(|unreadable| unreadable.is_trace()).count();
-    let status = conclude(&outcome, inputs, output, into_directory, &settings);
+    let status = conclude(&outcome, inputs, &settings);
     let unmatched = !is_har && outcome.converted > 0 && report_unmatched(&settings);
-    Ok(if unmatched && settings.strict && status == Status::Done { Status::Damaged } else { status })
+    let status = if unmatched && settings.strict && status == Status::Done { Status::Damaged } else { status };
+    Ok((status, outcome.hints))
+}
+
+/// Says how to see the output dissected.
+fn suggest(output: &Destination, args: &ConvertArgs, hints: &Hints) {
+    if hints.is_empty() || args.conversion.verbosity.quiet || output.is_stream() {
+        return;
+    }
+    let first = part_path(output.path(), 1);
+    let capture = match args.split {
+        _ if output.is_directory() => Path::new("CAPTURE"),
+        Some(_) => &first,
+        None => output.path(),
+    };
+    let command = super::info::open_command(capture, hints);
+    print_line("note", &format_args!("to see it dissected: {command}"));
 }
 
 /// Waits for what comes through a pipe, which may be an archive of traces.
@@ -115,13 +153,7 @@ fn report_unmatched(settings: &Settings) -> bool {
 }
 
 /// Reports what concerns the whole conversion, and returns its status.
-fn conclude(
-    outcome: &Totals,
-    inputs: usize,
-    output: &Destination,
-    into_directory: bool,
-    settings: &Settings,
-) -> Status {
+fn conclude(outcome: &Totals, inputs: usize, settings: &Settings) -> Status {
     if let Some(words) = outcome.cuts.words()
         && settings.verbosity > Verbosity::Quiet
     {
@@ -164,16 +196,6 @@ fn conclude(
     }
     if outcome.converted == 0 {
         return Status::NotDone;
-    }
-    if !outcome.hints.is_empty() && settings.verbosity > Verbosity::Quiet && !output.is_stream() {
-        let first = part_path(output.path(), 1);
-        let capture = match settings.split {
-            _ if into_directory => Path::new("CAPTURE"),
-            Some(_) => &first,
-            None => output.path(),
-        };
-        let command = super::info::open_command(capture, &outcome.hints);
-        print_line("note", &format_args!("to see it dissected: {command}"));
     }
     if outcome.damaged > 0 { Status::Damaged } else { Status::Done }
 }

@@ -39,6 +39,9 @@ pub(crate) enum Error {
     #[cfg(feature = "live")]
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// Another program cannot be started.
+    #[error("{0}")]
+    Program(String),
     /// An address given to `record` is not valid.
     #[cfg(feature = "record")]
     #[error(transparent)]

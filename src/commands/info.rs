@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    ffi::OsStr,
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -368,15 +369,23 @@ fn pipe_command(trace: &Path, hints: &Hints) -> String {
 fn quoted(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
     // A path with a leading dash would be taken for an option.
-    let prefix = if bytes.starts_with(b"-") && bytes != b"-" { "./" } else { "" };
+    quoted_after(if bytes.starts_with(b"-") && bytes != b"-" { "./" } else { "" }, path.as_os_str())
+}
+
+/// Quotes an argument for a shell.
+pub(super) fn quoted_word(word: &OsStr) -> String {
+    quoted_after("", word)
+}
+
+fn quoted_after(prefix: &str, word: &OsStr) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,:@%".contains(char);
-    match path.to_str() {
-        Some(path) if !path.is_empty() && path.chars().all(plain) => format!("{prefix}{path}"),
-        Some(path) if matches!(escape(path), Cow::Borrowed(_)) => {
-            format!("'{prefix}{}'", path.replace('\'', "'\\''"))
+    match word.to_str() {
+        Some(word) if !word.is_empty() && word.chars().all(plain) => format!("{prefix}{word}"),
+        Some(word) if matches!(escape(word), Cow::Borrowed(_)) => {
+            format!("'{prefix}{}'", word.replace('\'', "'\\''"))
         }
-        // A path that is not readable text is escaped in the way that bash, zsh and ksh understand.
-        _ => format!("$'{prefix}{}'", bytes.escape_ascii()),
+        // What is not readable text is escaped in the way that bash, zsh and ksh understand.
+        _ => format!("$'{prefix}{}'", word.as_encoded_bytes().escape_ascii()),
     }
 }
 

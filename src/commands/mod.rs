@@ -17,12 +17,14 @@ mod live_capture;
 mod merge;
 mod mirror;
 mod names;
+mod open;
 mod output;
 mod pump;
 #[cfg(feature = "record")]
 mod record;
 mod select;
 mod settings;
+mod tap_config;
 mod trace;
 mod validate;
 
@@ -76,6 +78,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Http(args)) => http::run(args),
         #[cfg(feature = "live")]
         Some(Command::Live(args)) => live::run(args),
+        Some(Command::Open(args)) => open::run(args),
+        Some(Command::TapConfig(args)) => tap_config::run(args),
         #[cfg(feature = "record")]
         Some(Command::Record(args)) => record::run(args),
     };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     capture::{OutputOptions, SplitBy},
-    cli::{self, ConvertArgs, OrAuto, PacketArgs},
+    cli::{self, ConversionArgs, OrAuto, PacketArgs},
     input::{self, Encoding, Layers},
     report::Verbosity,
     synth::{self, SettingNames},
@@ -79,7 +79,7 @@ impl Settings {
         })
     }
 
-    pub(super) fn new(args: &ConvertArgs) -> Result<Self, Error> {
+    pub(super) fn new(args: &ConversionArgs) -> Result<Self, Error> {
         Ok(Self {
             input: input_options(&args.from, args.limits)?,
             timeline: timeline::TimelineOptions {
@@ -99,9 +99,9 @@ impl Settings {
             strict: args.strict,
             verbosity: verbosity(args.verbosity),
             jobs: jobs(args.jobs),
-            output: OutputOptions { force: args.output.force, ..OutputOptions::default() },
+            output: OutputOptions::default(),
             selector: args.filter.clone().map(|filter| Arc::new(Selector { filter, doubts: Doubts::default() })),
-            split: args.split,
+            split: None,
         })
     }
 }

@@ -78,7 +78,9 @@ fn free_port() -> u16 {
 fn every_recipe_of_the_readme_works_as_printed() {
     let newcomer = Newcomer::new("readme");
     let blocks = blocks("README.md", "sh");
-    let [first, test, install, file, directory, archive, live, check, requests, record] = blocks.as_slice() else {
+    let [first, test, install, file, look, directory, archive, config, live, check, requests, record] =
+        blocks.as_slice()
+    else {
         panic!("a recipe came or went: run it here");
     };
     assert_eq!((test.as_str(), install.as_str()), ("scripts/test\n", "cargo install --path .\n"));
@@ -89,6 +91,12 @@ fn every_recipe_of_the_readme_works_as_printed() {
     newcomer.run(file);
     assert_eq!(newcomer.tshark("path_0.pcapng", &["-Y", "http.request"]).lines().count(), 3);
 
+    let run = newcomer.run(look);
+    assert!(
+        run.stdout_text().lines().all(|line| line.contains("HTTP2")) && run.stdout_text().contains("HEADERS"),
+        "{run:?}"
+    );
+
     newcomer.run(directory);
     let traces = fs::read_dir(newcomer.dir.join("testdata/tap")).unwrap().count();
     assert_eq!(fs::read_dir(newcomer.dir.join("captures")).unwrap().count(), traces);
@@ -98,6 +106,9 @@ fn every_recipe_of_the_readme_works_as_printed() {
     let connections =
         |capture| newcomer.tshark(capture, &["-Y", "tcp.flags.syn == 1 && tcp.flags.ack == 0"]).lines().count();
     assert_eq!(connections("archive.pcapng"), connections("all.pcapng"));
+
+    let [printed] = self::blocks("README.md", "yaml").try_into().unwrap();
+    assert_eq!(newcomer.run(config).stdout_text(), printed);
 
     let run = newcomer.run(live);
     assert!(run.stdout_text().contains("HEADERS"), "{run:?}");
@@ -179,7 +190,8 @@ fn the_example_prints_the_bytes_of_each_connection() {
 fn every_command_has_its_manual_page_and_every_shell_its_completions() {
     let dir = Dir::new("manuals");
     example("manuals", &[dir.path().to_str().unwrap()]);
-    for page in ["tap2pcap", "tap2pcap-validate", "tap2pcap-info", "tap2pcap-http", "tap2pcap-record"] {
+    for page in ["tap2pcap", "tap2pcap-validate", "tap2pcap-info", "tap2pcap-http", "tap2pcap-record", "tap2pcap-open"]
+    {
         let text = fs::read_to_string(dir.join(format!("man/{page}.1"))).unwrap();
         assert!(text.contains(".SH OPTIONS") && text.contains(".SH SYNOPSIS"), "{text}");
     }

@@ -9,7 +9,6 @@ mod dissector;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     net::SocketAddr,
 };
 
@@ -175,8 +174,13 @@ impl Hints {
         self.ports.values().any(|port| port.server_first && port.dissector() == Some(Dissector::Http))
     }
 
-    /// Options of tshark and Wireshark, each with a space before it.
+    /// Options of tshark and Wireshark for a shell, each with a space before it.
     pub(super) fn options(&self) -> String {
+        self.arguments().iter().map(|argument| format!(" {argument}")).collect()
+    }
+
+    /// Options of tshark and Wireshark, one word each.
+    pub(super) fn arguments(&self) -> Vec<String> {
         let mut ranges: Vec<_> = Dissector::ALL.iter().map(|dissector| (*dissector, self.ranges(*dissector))).collect();
         // If there are too many, each dissector keeps some.
         while ranges.iter().map(|(_, ranges)| ranges.len()).sum::<usize>() > MAX_OPTIONS
@@ -184,18 +188,15 @@ impl Hints {
         {
             most.pop();
         }
-        let mut options = String::new();
+        let mut arguments = Vec::new();
         for (dissector, ranges) in ranges {
             for (first, last) in ranges {
                 let name = dissector.name();
-                // Writing to a String cannot fail.
-                let _ = match first == last {
-                    true => write!(options, " -d tcp.port=={first},{name}"),
-                    false => write!(options, " -d tcp.port=={first}-{last},{name}"),
-                };
+                let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+                arguments.extend(["-d".to_owned(), format!("tcp.port=={ports},{name}")]);
             }
         }
-        options
+        arguments
     }
 
     /// The fewest ranges that cover all ports of this dissector and no port that must not go to it.

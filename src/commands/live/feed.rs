@@ -19,7 +19,7 @@ use super::{
 use crate::{
     admin::{Admin, TapRequest, TapSink, TapStream},
     input::Encoding,
-    report::{Verbosity, print_error, print_line},
+    report::{Verbosity, print_line},
     trace::Nanos,
     untrusted,
 };
@@ -238,8 +238,10 @@ impl Feed {
                 Err(_) if self.keeping.until.is_over() => return None,
                 Err(error) => {
                     let words = error.to_string();
-                    if words != said && self.keeping.verbosity > Verbosity::Quiet {
-                        print_error(&error);
+                    if words != said {
+                        // Even what seems lasting may pass: Envoy gets its listeners from elsewhere after it has started.
+                        let kind = if error.is_temporary() { "note" } else { "warning" };
+                        self.say(kind, &format!("not tapped yet, trying again: {words}"));
                         said = words;
                     }
                 }
