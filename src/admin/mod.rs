@@ -21,8 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ureq::BodyReader;
-
 pub(crate) use self::{
     counters::Counters,
     dump::{ConfiguredTap, TapKind},
@@ -32,7 +30,10 @@ pub(crate) use self::{
     reasons::Reason,
     request::{TapRequest, TapSink},
 };
-use self::{http::Client, link::LinkError};
+use self::{
+    http::{Client, Progressing},
+    link::LinkError,
+};
 
 /// How long after the end of our own tap Envoy may still say that a tap is active: it notices on the next turn of its
 /// event loop, or when its answer reaches a closed connection.
@@ -118,7 +119,7 @@ impl Admin {
 /// Envoy ends the tap when this is dropped.
 pub(crate) struct TapStream {
     /// `None` after the end, so that the connection is closed at once.
-    reader: Option<BodyReader<'static>>,
+    reader: Option<Progressing>,
     ended: Arc<Mutex<Option<Instant>>>,
 }
 

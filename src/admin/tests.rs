@@ -384,7 +384,7 @@ fn a_unix_socket_is_an_endpoint() {
 
 #[test]
 fn redirects_are_not_followed() {
-    for location in ["/tap", "http://127.0.0.1:1/", "\u{1b}[2J"] {
+    for location in ["/tap", "http://127.0.0.1:1/", "\u{202e}\u{9b}2J"] {
         let error = tap_error(sending(answer("302 Found", &format!("location: {location}\r\n"), "")));
         let AdminError::Redirect { status: 302, .. } = error else { panic!("{error}") };
         assert!(!error.is_temporary());
