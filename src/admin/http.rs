@@ -25,6 +25,9 @@ const MAX_ANSWER: u64 = 64 << 20;
 /// Bytes of an answer that tell why something was refused.
 const MAX_REASON: u64 = 4096;
 
+/// Longer than anyone waits, and within what times can express.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+
 /// How long the other side has time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -210,6 +213,13 @@ impl Client {
 pub(crate) struct Progressing {
     reader: BodyReader<'static>,
     bounds: Bounds,
+}
+
+impl Progressing {
+    /// Reads give up after this time.
+    pub(crate) fn end_after(&self, time: Duration) {
+        self.bounds.set_deadline(time.min(LONGEST), "the tap");
+    }
 }
 
 impl Read for Progressing {

@@ -180,25 +180,43 @@ fn the_request_has_what_envoy_needs_and_nothing_that_ends_it() {
     let outputs: Vec<_> = bodies.iter().map(|body| &body["tap_config"]["output_config"]).collect();
     assert_eq!(outputs[0]["sinks"], serde_json::json!([{ "format": "JSON_BODY_AS_BYTES", "streaming_admin": {} }]));
     assert_eq!(outputs[0]["streaming"], true);
-    let buffered = serde_json::json!([{
-        "format": "PROTO_BINARY_LENGTH_DELIMITED",
-        "buffered_admin": { "max_traces": 7, "timeout": "2.500000000s" },
-    }]);
-    assert_eq!(outputs[1]["sinks"], buffered);
+    // Never another sink, which an open connection would take for the first one.
+    assert_eq!(outputs[1]["sinks"], outputs[0]["sinks"]);
     assert_eq!(outputs[1]["streaming"], false);
 }
 
 #[test]
-fn a_request_that_could_end_envoy_is_not_sent() {
+fn the_first_whole_traces_are_counted_and_their_time_is_kept() {
+    let trace = "{\n \"a\": {\n  \"b\": \"}\"\n }\n}\n";
+    let body: String = trace.repeat(5).bytes().map(|byte| format!("1\r\n{}\r\n", char::from(byte))).collect();
+    for (text, traces) in
+        [(chunked(&body), 3), (chunked(&format!("{:x}\r\n{}\r\n", trace.len() * 5, trace.repeat(5))), 1)]
+    {
+        let sink = TapSink::Buffered { max_traces: traces, timeout: Some(Duration::MAX) };
+        let mut all = String::new();
+        let admin = admin(sending(text));
+        admin.start(&TapRequest { sink, ..request() }).unwrap().read_to_string(&mut all).unwrap();
+        assert_eq!(all, trace.repeat(usize::try_from(traces).unwrap()));
+    }
+    let client = server(|stream| {
+        stream.write_all(chunked("3\r\n{\n}\r\n").as_bytes())?;
+        stream.read(&mut [0]).map(drop)
+    });
+    let sink = TapSink::Buffered { max_traces: 2, timeout: Some(Duration::from_millis(200)) };
+    let mut all = String::new();
+    admin(client).start(&TapRequest { sink, ..request() }).unwrap().read_to_string(&mut all).unwrap();
+    assert_eq!(all, "{\n}");
+}
+
+#[test]
+fn a_request_for_nothing_is_not_sent() {
     let refused = |request: TapRequest| {
         let error = request.to_json().unwrap_err();
         assert!(matches!(error, AdminError::Refused(_)) && !error.is_temporary(), "{error}");
     };
     let buffered = |max_traces, timeout| TapRequest { sink: TapSink::Buffered { max_traces, timeout }, ..request() };
     refused(buffered(0, None));
-    refused(buffered(u64::MAX, None));
-    refused(buffered(1, Some(Duration::MAX)));
-    refused(buffered(1, Some(Duration::ZERO)));
+    refused(TapRequest { config_id: "a\0b".into(), ..request() });
     refused(TapRequest { config_id: String::new(), ..request() });
     refused(TapRequest { config_id: "x".repeat(1 << 20), ..request() });
 }
