@@ -153,8 +153,7 @@ impl Client {
             404 if path == "/tap" && said.starts_with("invalid path") => AdminError::NoTap { endpoint },
             400 if said.contains("already exists") => AdminError::Busy { endpoint, said, after_own: false },
             400 if said.starts_with("Unknown config id") => {
-                let asked = said.split('\'').nth(1).unwrap_or_default().to_owned();
-                AdminError::UnknownConfigId { endpoint, asked, known: Vec::new() }
+                AdminError::UnknownConfigId { endpoint, asked: String::new(), known: Vec::new() }
             }
             400 | 429 | 500..=599 => AdminError::Status { endpoint, status, said },
             _ => {

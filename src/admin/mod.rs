@@ -1,7 +1,7 @@
 //! The client of Envoy's admin endpoint: which taps there are, a tap for as long as a request lasts, and why it stays
 //! silent.
 //!
-//! Envoy aborts on some requests that it accepts. [`request`] and [`matching`] can express none of them.
+//! Envoy ends on some requests that it accepts. [`request`] and [`matching`] can express none of them.
 
 mod counters;
 mod dump;
@@ -91,13 +91,13 @@ impl Admin {
                 let ending = Ending::new(request.sink);
                 Ok(TapStream { reader: Some(reader), ending, ended: Arc::clone(&self.ended) })
             }
-            Err(AdminError::UnknownConfigId { endpoint, asked, .. }) => {
+            Err(AdminError::UnknownConfigId { endpoint, .. }) => {
                 // What else there is helps, but the error stands without it.
                 let mut known: Vec<String> =
                     self.taps().unwrap_or_default().into_iter().map(|tap| tap.config_id).collect();
                 known.sort_unstable();
                 known.dedup();
-                Err(AdminError::UnknownConfigId { endpoint, asked, known })
+                Err(AdminError::UnknownConfigId { endpoint, asked: request.config_id.clone(), known })
             }
             Err(AdminError::Busy { endpoint, said, .. }) => {
                 let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
