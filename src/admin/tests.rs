@@ -828,3 +828,15 @@ fn counters_that_began_again_count_from_zero() {
     assert_eq!(odd.unwrap(), super::Counters::default());
     assert!(super::Counters::parse(b"[]").is_err());
 }
+
+#[test]
+fn counters_of_envoy_are_read() {
+    let counters = super::Counters::parse(include_bytes!("../../testdata/admin/stats.json")).unwrap();
+    for name in [
+        "listener.127.0.0.1_10000.downstream_cx_total",
+        "http.ingress_http.downstream_rq_total",
+        "cluster.backend.upstream_cx_total",
+    ] {
+        assert_eq!(counters.get(name), Some(1), "{name}");
+    }
+}
