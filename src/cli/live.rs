@@ -71,7 +71,7 @@ pub struct TapArgs {
     #[arg(long, value_name = "BYTES", default_value = MAX_BYTES, value_parser = max_bytes)]
     pub max_tx: u32,
 
-    /// End after the first N whole traces. Envoy collects them, and sends them together
+    /// End after the first N whole traces, each of which Envoy sends when its connection or request is over
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_traces: Option<u64>,
 
