@@ -38,7 +38,7 @@ impl FromStr for LiveSource {
             Some(_) => {
                 Err("expected udp://HOST:PORT, an address of this machine that Envoy's UDP sink sends to".to_owned())
             }
-            None => text.parse().map(Self::Admin).map_err(|error| format!("{error}")),
+            None => text.parse().map(Self::Admin).map_err(|error| error.to_string()),
         }
     }
 }
