@@ -19,7 +19,6 @@ mod endpoints;
 mod envelopes;
 mod escaping;
 mod exchanges;
-#[cfg(feature = "live")]
 mod fake_envoy;
 mod filter;
 mod fixture;
@@ -35,7 +34,6 @@ mod layers;
 mod library;
 mod likeness;
 mod limits;
-#[cfg(feature = "live")]
 mod live;
 mod loss;
 mod manifest;
