@@ -134,7 +134,7 @@ fn explain_silence(admin: &Admin, request: &TapRequest, before: &crate::admin::C
 
 impl Feed {
     fn session(&self, number: u64) -> (BacklogWriter, Session) {
-        let (writer, reader): (BacklogWriter, BacklogReader) = backlog(MAX_WAITING, self.keeping.until);
+        let (writer, reader): (BacklogWriter, BacklogReader) = backlog(MAX_WAITING, self.keeping.until.clone());
         let encoding = match self.request.sink {
             TapSink::Streaming => Encoding::Json,
             TapSink::Buffered { .. } => Encoding::Delimited,

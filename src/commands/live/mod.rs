@@ -29,7 +29,7 @@ use super::{
     trace::{PacketConnections, Trace, close_all},
 };
 use crate::{
-    admin::{Admin, ConfiguredTap, TapKind, TapRequest, TapSink},
+    admin::{Admin, ConfiguredTap, TapRequest, TapSink},
     capture::{
         Access, Capture, CaptureFormat, Captures, Destination, Gate, LATEST_PCAP_TIME, SplitCapture, folder, part_path,
     },
@@ -68,8 +68,9 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     settings.output.access = Access::Private;
     settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
 
-    let until = Until(args.tap.duration.and_then(|duration| Instant::now().checked_add(duration)));
-    let keeping = |name: String| Keeping { once: args.tap.once, until, verbosity: settings.verbosity, name };
+    let until = Until::time(args.tap.duration.and_then(|duration| Instant::now().checked_add(duration)));
+    let keeping =
+        |name: String| Keeping { once: args.tap.once, until: until.clone(), verbosity: settings.verbosity, name };
     let (name, sessions) = match &args.source {
         LiveSource::Udp(place) => {
             let name = format!("udp://{place}");
@@ -82,7 +83,7 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
             (name.clone(), feed::start(admin, request, keeping(name))?)
         }
     };
-    capture(&destination, format, &settings, args.keep, &name, sessions, until)
+    capture(&destination, format, &settings, args.keep, &name, sessions, &until)
 }
 
 /// Prints the taps that a request can use.
@@ -93,11 +94,7 @@ fn list(admin: &Admin) -> Result<Status, Error> {
     }
     let mut out = Watched(io::stdout().lock());
     for ConfiguredTap { config_id, kind, place, .. } in taps {
-        let kind = match kind {
-            TapKind::Downstream => "sockets of clients",
-            TapKind::Upstream => "sockets of servers",
-            TapKind::HttpFilter => "HTTP requests",
-        };
+        let kind = kind.words();
         writeln!(out, "{}", one_line(&format!("{config_id}  {kind}  {place}")))?;
     }
     Ok(Status::Done)
@@ -146,13 +143,19 @@ fn capture(
     keep: Option<usize>,
     name: &str,
     sessions: Sessions,
-    until: Until,
+    until: &Until,
 ) -> Result<Status, Error> {
     let captures = match (settings.split, destination.file()) {
         (Some(by), Some(path)) => Captures::Split(Box::new(
             SplitCapture::new(by, path, format, settings.output, true).keeping(keep.unwrap_or(usize::MAX)),
         )),
-        _ => Captures::One(Capture::create_with(destination, format, settings.output)?),
+        _ => {
+            let mut capture = Capture::create_with(destination, format, settings.output)?;
+            if let Some(pipe) = capture.pipe() {
+                until.watch(pipe);
+            }
+            Captures::One(capture)
+        }
     };
     let mut captures = match settings.selector {
         Some(_) => Captures::Gated(Box::new(Gate::new(captures))),
@@ -176,6 +179,9 @@ fn capture(
             Err(RecvTimeoutError::Timeout) if !until.is_over() => {}
             Err(_) => break,
         }
+    }
+    if until.is_unread() {
+        return Ok(Status::Done);
     }
     let mut status = live.finish(destination)?;
     if sessions.failed.load(Ordering::Relaxed) && status == Status::Done {
