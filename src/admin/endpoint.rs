@@ -84,9 +84,9 @@ impl FromStr for Endpoint {
         if host.is_empty() || !host.chars().all(is_name) {
             return Err(format!("there is no host in it; {EXPECTED}"));
         }
-        let port = port.ok_or_else(|| format!("the port is missing; {EXPECTED}"))?;
-        match port.parse() {
-            Ok(port @ 1..) if text.ends_with(|char: char| char.is_ascii_digit() || char == '/') => {
+        let port_text = port.ok_or_else(|| format!("the port is missing; {EXPECTED}"))?;
+        match port_text.parse() {
+            Ok(port @ 1..) if port_text.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Ok(Self::Tcp { host: host.to_owned(), port })
             }
             _ => Err(format!("the port is no number from 1 to 65535; {EXPECTED}")),

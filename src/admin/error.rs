@@ -44,7 +44,7 @@ pub(crate) enum AdminError {
     },
     #[error("the Envoy at {endpoint} answers with status {status}: {}", quote(.said))]
     Status { endpoint: String, status: u16, said: String },
-    #[error("not sent, because it could end Envoy: {0}")]
+    #[error("no such tap is possible: {0}")]
     Refused(String),
     #[error("interrupted")]
     Interrupted,

@@ -14,7 +14,7 @@ use ureq::{
 use super::{
     AdminError, Endpoint,
     error::quote,
-    link::{Deadline, LinkError, Links, NoResolver},
+    link::{Bounds, LinkError, Links, NoResolver},
 };
 use crate::interrupt;
 
@@ -24,6 +24,9 @@ pub(crate) const MAX_HEAD: usize = 64 * 1024;
 const MAX_ANSWER: u64 = 64 << 20;
 /// Bytes of an answer that tell why something was refused.
 const MAX_REASON: u64 = 4096;
+
+/// Longer than anyone waits, and within what times can express.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// How long the other side has time.
 #[derive(Clone, Copy, Debug)]
@@ -55,12 +58,12 @@ impl Client {
 
     /// The whole answer to a GET.
     pub(crate) fn get(&self, path: &str) -> Result<Vec<u8>, AdminError> {
-        let (response, deadline) = self.send(path, None)?;
-        deadline.set(self.patience.whole, "no whole answer");
+        let (response, bounds) = self.send(path, None)?;
+        bounds.set_deadline(self.patience.whole, "no whole answer");
         let response = self.expect_ok(response, path)?;
         let mut answer = Vec::new();
-        let mut reader = response.into_body().into_reader().take(MAX_ANSWER + 1);
-        reader.read_to_end(&mut answer).map_err(|error| self.broken(error))?;
+        let reader = Progressing { reader: response.into_body().into_reader(), bounds };
+        reader.take(MAX_ANSWER + 1).read_to_end(&mut answer).map_err(|error| self.broken(error))?;
         if answer.len() as u64 > MAX_ANSWER {
             return Err(self.too_large(format!("more than {} MiB", MAX_ANSWER >> 20)));
         }
@@ -68,23 +71,23 @@ impl Client {
     }
 
     /// The body of the answer to POST /tap.
-    pub(crate) fn tap(&self, body: &str) -> Result<BodyReader<'static>, AdminError> {
-        let (response, deadline) = self.send("/tap", Some(body))?;
-        deadline.set(self.patience.head, "no whole answer");
+    pub(crate) fn tap(&self, body: &str) -> Result<Progressing, AdminError> {
+        let (response, bounds) = self.send("/tap", Some(body))?;
+        bounds.set_deadline(self.patience.head, "no whole answer");
         let response = self.expect_ok(response, "/tap")?;
         // Nothing may happen for as long as it takes.
-        deadline.clear();
-        Ok(response.into_body().into_reader())
+        bounds.clear_deadline();
+        Ok(Progressing { reader: response.into_body().into_reader(), bounds })
     }
 
     /// Sends a request, and returns when the head of the answer is there.
-    fn send(&self, path: &str, body: Option<&str>) -> Result<(Response<Body>, Deadline), AdminError> {
-        let deadline = Deadline::default();
-        deadline.set(self.patience.connect, "no connection");
+    fn send(&self, path: &str, body: Option<&str>) -> Result<(Response<Body>, Bounds), AdminError> {
+        let bounds = Bounds::default();
+        bounds.set_deadline(self.patience.connect, "no connection");
         let links = Links {
             endpoint: self.endpoint.clone(),
             wake: self.wake,
-            deadline: deadline.clone(),
+            bounds: bounds.clone(),
             head: self.patience.head,
         };
         let config = Agent::config_builder()
@@ -103,7 +106,7 @@ impl Client {
             None => agent.get(uri).call(),
             Some(body) => agent.post(uri).content_type("application/json").send(body),
         };
-        Ok((result.map_err(|error| self.failed(error))?, deadline))
+        Ok((result.map_err(|error| self.failed(error))?, bounds))
     }
 
     fn uri(&self, path: &str) -> String {
@@ -150,8 +153,7 @@ impl Client {
             404 if path == "/tap" && said.starts_with("invalid path") => AdminError::NoTap { endpoint },
             400 if said.contains("already exists") => AdminError::Busy { endpoint, said, after_own: false },
             400 if said.starts_with("Unknown config id") => {
-                let asked = said.split('\'').nth(1).unwrap_or_default().to_owned();
-                AdminError::UnknownConfigId { endpoint, asked, known: Vec::new() }
+                AdminError::UnknownConfigId { endpoint, asked: String::new(), known: Vec::new() }
             }
             400 | 429 | 500..=599 => AdminError::Status { endpoint, status, said },
             _ => {
@@ -195,7 +197,7 @@ impl Client {
         let endpoint = self.name();
         match error.downcast::<LinkError>() {
             Ok(LinkError::Interrupted) => AdminError::Interrupted,
-            Ok(LinkError::Endless) => self.too_large("a line of it does not end".into()),
+            Ok(LinkError::Endless) => self.too_large("a part of it does not end".into()),
             Ok(LinkError::Late(what)) => AdminError::Timeout { endpoint, what },
             Ok(LinkError::Connect(source)) => AdminError::Connect { endpoint, source },
             Err(error) => match error.downcast::<ureq::Error>() {
@@ -206,16 +208,40 @@ impl Client {
     }
 }
 
+/// The body of an answer.
+pub(crate) struct Progressing {
+    reader: BodyReader<'static>,
+    bounds: Bounds,
+}
+
+impl Progressing {
+    /// Reads give up after this time.
+    pub(crate) fn end_after(&self, time: Duration) {
+        self.bounds.set_deadline(time.min(LONGEST), "the tap");
+    }
+}
+
+impl Read for Progressing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.bounds.progress();
+        self.reader.read(buffer)
+    }
+}
+
 /// An error of a read in words that name no part of the program.
 pub(crate) fn read_error(error: io::Error) -> io::Error {
     match error.downcast::<ureq::Error>() {
         Ok(ureq::Error::Protocol(error)) => {
             io::Error::new(io::ErrorKind::InvalidData, format!("its transfer coding is broken ({error})"))
         }
+        // ureq says so where the connection ends within the size of a chunk.
+        Ok(ureq::Error::BodyStalled) => closed(),
         Ok(other) => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            io::Error::new(io::ErrorKind::UnexpectedEof, "it was closed before the end of the answer")
-        }
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => closed(),
         Err(error) => error,
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it was closed before the end of the answer")
 }

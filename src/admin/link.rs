@@ -9,7 +9,10 @@ use std::{
         unix::net::UnixStream,
     },
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -32,6 +35,8 @@ use super::Endpoint;
 
 /// Bytes that ureq may need at once: a head, or the line of a chunk's size.
 const INPUT: usize = super::http::MAX_HEAD + 1024;
+/// Bytes that may arrive and lead to nothing. It is more than what one read takes.
+const MAX_IDLE: usize = 4 * INPUT;
 const OUTPUT: usize = 16 * 1024;
 /// When a peer that says nothing is asked whether it is still there, how often, and how many times.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
@@ -42,7 +47,7 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration:
 pub(crate) enum LinkError {
     #[error("interrupted")]
     Interrupted,
-    #[error("it has a line that does not end")]
+    #[error("a part of it does not end")]
     Endless,
     #[error("{0}")]
     Late(String),
@@ -61,23 +66,36 @@ impl LinkError {
     }
 }
 
-/// Until when the other side has time, and for what. `None` is forever.
+/// What the other side may take: time, and bytes that lead to nothing. A connection and those who read from it share
+/// this.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Deadline(Arc<Mutex<Option<(Instant, String)>>>);
+pub(crate) struct Bounds(Arc<Shared>);
 
-impl Deadline {
-    pub(crate) fn set(&self, after: Duration, what: &str) {
+#[derive(Debug, Default)]
+struct Shared {
+    /// Until when, and for what. `None` is forever.
+    deadline: Mutex<Option<(Instant, String)>>,
+    /// Bytes that arrived since something came of them.
+    idle: AtomicUsize,
+}
+
+impl Bounds {
+    pub(crate) fn set_deadline(&self, after: Duration, what: &str) {
         let what = format!("{what}: more than {}", humantime::format_duration(after));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now() + after, what));
+        *self.deadline() = Some((Instant::now() + after, what));
     }
 
-    pub(crate) fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    pub(crate) fn clear_deadline(&self) {
+        *self.deadline() = None;
+    }
+
+    fn deadline(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.0.deadline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time that is left.
     fn left(&self) -> Result<Option<Duration>, LinkError> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.deadline() {
             None => Ok(None),
             Some((at, what)) => match at.checked_duration_since(Instant::now()) {
                 Some(left) if !left.is_zero() => Ok(Some(left)),
@@ -85,12 +103,22 @@ impl Deadline {
             },
         }
     }
+
+    /// Something came of what arrived, so that as much may arrive again.
+    pub(crate) fn progress(&self) {
+        self.0.idle.store(0, Ordering::Relaxed);
+    }
+
+    /// Trailers, for example, may go on forever, and no part of a body comes of them.
+    fn arrived(&self, count: usize) -> Result<(), LinkError> {
+        if self.0.idle.fetch_add(count, Ordering::Relaxed) > MAX_IDLE { Err(LinkError::Endless) } else { Ok(()) }
+    }
 }
 
 /// Waits until `fd` can be read or written, the deadline passes, or a signal arrives.
-fn wait(fd: impl AsFd, flags: PollFlags, wake: Option<BorrowedFd<'_>>, deadline: &Deadline) -> io::Result<()> {
+fn wait(fd: impl AsFd, flags: PollFlags, wake: Option<BorrowedFd<'_>>, bounds: &Bounds) -> io::Result<()> {
     loop {
-        let left = match deadline.left() {
+        let left = match bounds.left() {
             Ok(left) => {
                 left.map(|left| Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() })
             }
@@ -119,7 +147,7 @@ pub(crate) struct Links {
     pub(crate) endpoint: Endpoint,
     /// Becomes readable when a signal arrives.
     pub(crate) wake: Option<BorrowedFd<'static>>,
-    pub(crate) deadline: Deadline,
+    pub(crate) bounds: Bounds,
     /// The deadline of the answer's head, which begins when the connection is there.
     pub(crate) head: Duration,
 }
@@ -158,7 +186,7 @@ impl Links {
             let _signal = signal;
             Ok((host.as_str(), port).to_socket_addrs()?.collect())
         })?;
-        wait(&done, PollFlags::IN, self.wake, &self.deadline)?;
+        wait(&done, PollFlags::IN, self.wake, &self.bounds)?;
         resolver.join().unwrap_or_else(|_| Err(io::Error::other("the resolver ended")))
     }
 
@@ -168,7 +196,7 @@ impl Links {
         match connect(&fd, &address) {
             Ok(()) => {}
             Err(Errno::INPROGRESS) => {
-                wait(&fd, PollFlags::OUT, self.wake, &self.deadline)?;
+                wait(&fd, PollFlags::OUT, self.wake, &self.bounds)?;
                 sockopt::socket_error(&fd)??;
             }
             Err(error) => return Err(error.into()),
@@ -212,9 +240,9 @@ impl Connector for Links {
             Some(_) => ureq::Error::Io(error),
             None => LinkError::Connect(error).into_ureq(),
         })?;
-        self.deadline.set(self.head, "no head of an answer");
+        self.bounds.set_deadline(self.head, "no head of an answer");
         let buffers = LazyBuffers::new(INPUT, OUTPUT);
-        Ok(Some(Link { stream, buffers, wake: self.wake, deadline: self.deadline.clone() }))
+        Ok(Some(Link { stream, buffers, wake: self.wake, bounds: self.bounds.clone() }))
     }
 }
 
@@ -263,7 +291,7 @@ pub(crate) struct Link {
     stream: Stream,
     buffers: LazyBuffers,
     wake: Option<BorrowedFd<'static>>,
-    deadline: Deadline,
+    bounds: Bounds,
 }
 
 impl fmt::Debug for Link {
@@ -280,7 +308,7 @@ impl Transport for Link {
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
         let mut sent = 0;
         while sent < amount {
-            wait(&self.stream, PollFlags::OUT, self.wake, &self.deadline)?;
+            wait(&self.stream, PollFlags::OUT, self.wake, &self.bounds)?;
             match self.stream.write(&self.buffers.output()[sent..amount]) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(count) => sent += count,
@@ -297,9 +325,10 @@ impl Transport for Link {
                 // What ureq waits for the end of is larger than all that it may hold.
                 return Err(LinkError::Endless.into_ureq());
             }
-            wait(&self.stream, PollFlags::IN, self.wake, &self.deadline)?;
+            wait(&self.stream, PollFlags::IN, self.wake, &self.bounds)?;
             match self.stream.read(self.buffers.input_append_buf()) {
                 Ok(count) => {
+                    self.bounds.arrived(count).map_err(LinkError::into_ureq)?;
                     self.buffers.input_appended(count);
                     return Ok(count > 0);
                 }

@@ -1,7 +1,7 @@
 //! What of a tap is wanted: Envoy's `MatchPredicate`.
 //!
 //! Envoy 1.40 builds matchers where nothing catches an exception, so a match that it takes for valid, but cannot build,
-//! ends it: a regular expression that does not compile is enough. So a match is read into the fields that are known, and
+//! ends it: a regular expression that does not compile, or of more than about 97 characters, is enough. So a match is read into the fields that are known, and
 //! what is sent is written from them.
 
 mod regex;

@@ -1,7 +1,7 @@
 //! The client of Envoy's admin endpoint: which taps there are, a tap for as long as a request lasts, and why it stays
 //! silent.
 //!
-//! Envoy aborts on some requests that it accepts. [`request`] and [`matching`] can express none of them.
+//! Envoy ends on some requests that it accepts. [`request`] and [`matching`] can express none of them.
 
 mod counters;
 mod dump;
@@ -21,8 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ureq::BodyReader;
-
 pub(crate) use self::{
     counters::Counters,
     dump::{ConfiguredTap, TapKind},
@@ -32,7 +30,11 @@ pub(crate) use self::{
     reasons::Reason,
     request::{TapRequest, TapSink},
 };
-use self::{http::Client, link::LinkError};
+use self::{
+    http::{Client, Progressing},
+    link::LinkError,
+    request::Ending,
+};
 
 /// How long after the end of our own tap Envoy may still say that a tap is active: it notices on the next turn of its
 /// event loop, or when its answer reaches a closed connection.
@@ -89,14 +91,20 @@ impl Admin {
     pub(crate) fn start(&self, request: &TapRequest) -> Result<TapStream, AdminError> {
         let body = request.to_json()?;
         match self.client.tap(&body) {
-            Ok(reader) => Ok(TapStream { reader: Some(reader), ended: Arc::clone(&self.ended) }),
-            Err(AdminError::UnknownConfigId { endpoint, asked, .. }) => {
+            Ok(reader) => {
+                if let TapSink::Buffered { timeout: Some(timeout), .. } = request.sink {
+                    reader.end_after(timeout);
+                }
+                let ending = Ending::new(request.sink);
+                Ok(TapStream { reader: Some(reader), ending, ended: Arc::clone(&self.ended) })
+            }
+            Err(AdminError::UnknownConfigId { endpoint, .. }) => {
                 // What else there is helps, but the error stands without it.
                 let mut known: Vec<String> =
                     self.taps().unwrap_or_default().into_iter().map(|tap| tap.config_id).collect();
                 known.sort_unstable();
                 known.dedup();
-                Err(AdminError::UnknownConfigId { endpoint, asked, known })
+                Err(AdminError::UnknownConfigId { endpoint, asked: request.config_id.clone(), known })
             }
             Err(AdminError::Busy { endpoint, said, .. }) => {
                 let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,13 +127,15 @@ impl Admin {
     }
 }
 
-/// What a tap sends, as it arrives. It ends when Envoy ends it or a signal arrives. Where the connection breaks off, an
+/// What a tap sends, as it arrives: JSON, one object after the other. It ends when Envoy ends it, with the last trace or
+/// the time that the request has, or when a signal arrives. Where the connection breaks off, an
 /// error of the kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) or another one says so.
 ///
 /// Envoy ends the tap when this is dropped.
 pub(crate) struct TapStream {
     /// `None` after the end, so that the connection is closed at once.
-    reader: Option<BodyReader<'static>>,
+    reader: Option<Progressing>,
+    ending: Option<Ending>,
     ended: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -147,15 +157,25 @@ impl Read for TapStream {
         }
         let result = reader.read(buffer);
         match result {
-            Ok(count @ 1..) => Ok(count),
             Ok(0) => {
                 self.end();
                 Ok(0)
             }
+            Ok(count) => {
+                let Some(ending) = &mut self.ending else {
+                    return Ok(count);
+                };
+                let wanted = ending.wanted(&buffer[..count]);
+                if ending.is_over() {
+                    self.end();
+                }
+                Ok(wanted)
+            }
             Err(error) => {
                 self.end();
                 match LinkError::of(&error) {
-                    Some(LinkError::Interrupted) => Ok(0),
+                    // Only the time of the request is a deadline here.
+                    Some(LinkError::Interrupted | LinkError::Late(_)) => Ok(0),
                     _ => Err(http::read_error(error)),
                 }
             }

@@ -1,17 +1,15 @@
 //! The body of a request for a tap.
 //!
-//! Which sinks and formats go together is fixed here: with any other combination, Envoy 1.40 aborts.
+//! The sink is always `streaming_admin`, and the format JSON. With the other formats but one, Envoy 1.40 aborts. And it
+//! ends with a segmentation fault if a tap with `buffered_admin` is followed by one with `streaming_admin` while a
+//! connection or request of the first is open: the end of that one is handed to the second, which has no buffer. So the
+//! first whole traces are counted here, in [`Ending`], and not by Envoy.
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{AdminError, MatchConfig, dump::MAX_CONFIG_ID};
-
-/// Envoy reserves memory for all of them at once, and ends if it gets none.
-pub(crate) const MAX_TRACES: u64 = 100_000;
-/// Longer than anyone waits, and far from where Envoy's numbers of milliseconds overflow.
-pub(crate) const MAX_TIMEOUT: Duration = Duration::from_hours(24 * 30);
 
 /// What to tap.
 #[derive(Clone, Debug)]
@@ -31,20 +29,20 @@ pub(crate) struct TapRequest {
 /// When what is tapped is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TapSink {
-    /// Everything as it happens, as JSON.
+    /// Everything as it happens.
     Streaming,
-    /// The first whole traces, at the end, each as a length and a message in protobuf encoding.
+    /// The first whole traces, each at the end of its connection or request.
     Buffered {
-        /// So many.
+        /// After so many, the stream ends.
         max_traces: u64,
-        /// What there is after this time, even if it is less.
+        /// After this time, the stream ends with what there was.
         timeout: Option<Duration>,
     },
 }
 
 impl TapRequest {
     /// # Errors
-    /// Envoy would end.
+    /// There is no such tap.
     pub(crate) fn to_json(&self) -> Result<String, AdminError> {
         let refuse = |why: String| Err(AdminError::Refused(why));
         if self.config_id.is_empty() || self.config_id.len() > MAX_CONFIG_ID {
@@ -53,25 +51,13 @@ impl TapRequest {
                 self.config_id.len()
             ));
         }
-        let (sink, streaming) = match self.sink {
-            TapSink::Streaming => (json!({ "format": "JSON_BODY_AS_BYTES", "streaming_admin": {} }), true),
-            TapSink::Buffered { max_traces, timeout } => {
-                if !(1..=MAX_TRACES).contains(&max_traces) {
-                    return refuse(format!(
-                        "Envoy can keep 1 to {MAX_TRACES} traces until they are sent, not {max_traces}"
-                    ));
-                }
-                let mut admin = json!({ "max_traces": max_traces });
-                if let Some(timeout) = timeout {
-                    if timeout > MAX_TIMEOUT || timeout < Duration::from_millis(1) {
-                        return refuse("Envoy can wait from 1 ms to 30 days for traces".into());
-                    }
-                    // Envoy takes the form of protobuf's JSON: seconds with a fraction and an "s".
-                    admin["timeout"] = Value::from(format!("{}.{:09}s", timeout.as_secs(), timeout.subsec_nanos()));
-                }
-                (json!({ "format": "PROTO_BINARY_LENGTH_DELIMITED", "buffered_admin": admin }), false)
-            }
-        };
+        if self.config_id.contains('\0') {
+            return refuse("the config_id has a NUL byte in it".into());
+        }
+        if matches!(self.sink, TapSink::Buffered { max_traces: 0, .. }) {
+            return refuse("of no traces there is nothing to tap".into());
+        }
+        let sink = json!({ "format": "JSON_BODY_AS_BYTES", "streaming_admin": {} });
         Ok(json!({
             "config_id": self.config_id,
             "tap_config": {
@@ -80,10 +66,60 @@ impl TapRequest {
                     "sinks": [sink],
                     "max_buffered_rx_bytes": self.max_rx,
                     "max_buffered_tx_bytes": self.max_tx,
-                    "streaming": streaming,
+                    "streaming": self.sink == TapSink::Streaming,
                 },
             },
         })
         .to_string())
+    }
+}
+
+/// Counts whole traces on their way.
+///
+/// Envoy prints each as an object of several lines, and a string has no line break in JSON: a line that is nothing but a
+/// closing brace, without a space before it, is the end of a trace.
+#[derive(Debug)]
+pub(super) struct Ending {
+    left: u64,
+    line: Line,
+}
+
+#[derive(Debug)]
+enum Line {
+    Start,
+    Brace,
+    Other,
+}
+
+impl Ending {
+    /// After how many traces the stream ends, if it does.
+    pub(super) fn new(sink: TapSink) -> Option<Self> {
+        match sink {
+            TapSink::Streaming => None,
+            TapSink::Buffered { max_traces, .. } => Some(Self { left: max_traces, line: Line::Start }),
+        }
+    }
+
+    /// How many of these bytes belong to the traces that are wanted.
+    pub(super) fn wanted(&mut self, bytes: &[u8]) -> usize {
+        for (index, byte) in bytes.iter().enumerate() {
+            if self.left == 0 {
+                return index;
+            }
+            self.line = match (&self.line, byte) {
+                (Line::Start, b'}') => Line::Brace,
+                (Line::Brace, b'\n') => {
+                    self.left -= 1;
+                    Line::Start
+                }
+                (_, b'\n') => Line::Start,
+                _ => Line::Other,
+            };
+        }
+        bytes.len()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0
     }
 }

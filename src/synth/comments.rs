@@ -93,7 +93,9 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
     }
     if let Some(HttpOpening { end_assumed, notes, of_socket, .. }) = http {
         if *of_socket {
-            comment.push_str("\nthe addresses are those of the tapped socket that carried the same request");
+            comment.push_str(
+                "\nthe addresses are those of the tapped socket that carried the same request at the same time",
+            );
         }
         if *end_assumed {
             comment.push_str("\nthe trace does not say where the exchange ends; its last segment is taken for the end");
@@ -146,6 +148,7 @@ fn address(names: &SettingNames, note: &AddressNote) -> String {
                     "this exchange cannot be joined to another one of its connection: only exchanges of one HTTP \
                      version can be joined, and those of HTTP/1 only if they follow each other"
                 }
+                Other::Socket => "the socket has packets of its own",
                 Other::Connection => "another connection with these addresses is open at the same time",
             };
             format!("{why}; client port made up: {} for {}", new.port(), old.port())

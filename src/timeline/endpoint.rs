@@ -129,6 +129,8 @@ pub enum Other {
     OwnEnd,
     /// An exchange of the same connection, to which it cannot be joined.
     Exchange,
+    /// The tapped socket that carried the exchange of an HTTP tap.
+    Socket,
     /// A connection with the same addresses that is open at the same time.
     Connection,
 }
@@ -274,7 +276,10 @@ impl EndpointTable {
         let old = endpoints.tuple(opening.role).0;
         let mut attempt = 0_u64;
         let same = endpoints.local == endpoints.remote;
-        while endpoints.local == endpoints.remote || !self.open.insert(ordered(endpoints)) {
+        // The socket is in the capture, or was until just now.
+        let of_socket = opening.http.as_ref().is_some_and(|http| http.of_socket);
+        while attempt == 0 && of_socket || endpoints.local == endpoints.remote || !self.open.insert(ordered(endpoints))
+        {
             // Buffered traces share one trace_id. Without the message's index, each would try the ports of all earlier
             // ones.
             let hash = stable_hash(&[
@@ -301,6 +306,8 @@ impl EndpointTable {
             let new = endpoints.tuple(opening.role).0;
             let from = if same && new.ip() == old.ip() {
                 Other::OwnEnd
+            } else if of_socket && new.ip() == old.ip() {
+                Other::Socket
             } else if new.ip() == old.ip() && opening.http.is_some() && endpoints.recorded {
                 Other::Exchange
             } else {
