@@ -20,6 +20,8 @@ mod envelopes;
 mod escaping;
 mod exchanges;
 #[cfg(feature = "live")]
+mod extcap;
+#[cfg(feature = "live")]
 mod fake_envoy;
 mod filter;
 mod fixture;

@@ -212,13 +212,15 @@ fn values_of(option: &str, endpoint: &LiveSource) -> String {
 
 /// The values of the option `--config-id` for these taps.
 fn config_ids(taps: &[ConfiguredTap]) -> String {
-    let mut ids: Vec<&str> = Vec::new();
+    let mut all: Vec<&str> = Vec::new();
     for tap in taps {
-        // What cannot be a value in a sentence cannot come back from Wireshark either.
-        if is_plain(&tap.config_id) && !ids.contains(&&*tap.config_id) {
-            ids.push(&tap.config_id);
+        if !all.contains(&&*tap.config_id) {
+            all.push(&tap.config_id);
         }
     }
+    // What cannot be a value in a sentence cannot come back from Wireshark either.
+    let ids: Vec<&str> = all.iter().copied().filter(|id| is_plain(id)).collect();
+    let must_choose = all.len() > 1 && !ids.is_empty();
     let mut answer = String::new();
     let mut value = |value: &str, display: &str, is_default: bool| {
         let default = if is_default { "true" } else { "false" };
@@ -229,14 +231,16 @@ fn config_ids(taps: &[ConfiguredTap]) -> String {
             .with("default", default)
             .end(&mut answer);
     };
-    value("", "The only one", ids.len() < 2);
+    if !must_choose {
+        value("", "The only one", true);
+    }
     for (index, id) in ids.iter().enumerate() {
         let mut kinds: Vec<String> =
             taps.iter().filter(|tap| tap.config_id == *id).map(|tap| tap.kind.words().to_owned()).collect();
         kinds.sort();
         kinds.dedup();
         let display = format!("{id}: {}", words::list(&kinds));
-        value(id, &untrusted::cap(&display, 200), index == 0 && ids.len() > 1);
+        value(id, &untrusted::cap(&display, 200), must_choose && index == 0);
     }
     answer
 }
