@@ -175,9 +175,10 @@ fn config() -> String {
         (
             "max-traces",
             "Traces",
-            "unsigned",
+            // A field for a number shows 0 when it is empty, and passes it.
+            "string",
             LIMITS,
-            &[],
+            &[("placeholder", "100"), ("validation", "^[0-9]*$")],
             "End after so many whole traces. Envoy collects them, and sends them together",
         ),
         ("for", "Duration", "string", LIMITS, &[("placeholder", "30s")], "End after this time, such as 30s or 5min"),
