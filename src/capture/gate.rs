@@ -220,7 +220,7 @@ mod tests {
             let capture = Capture::create(&Destination::File(path.clone()), CaptureFormat::Pcap).unwrap();
             let mut gate = Gate::new(Captures::One(capture));
             let [one, two, three] = [0, 0, 0].map(|_| gate.begin(0, &[]));
-            let mut put = |gate: &mut Gate, lane, time, payload| {
+            let put = |gate: &mut Gate, lane, time, payload| {
                 if all || payload != b"no" {
                     gate.packet(lane, &packet(time, payload)).unwrap()
                 }

@@ -38,7 +38,7 @@ impl FromStr for LiveSource {
             Some(_) => {
                 Err("expected udp://HOST:PORT, an address of this machine that Envoy's UDP sink sends to".to_owned())
             }
-            None => text.parse().map(Self::Admin).map_err(|error| format!("{error}")),
+            None => text.parse().map(Self::Admin).map_err(|error| error.to_string()),
         }
     }
 }
@@ -71,7 +71,7 @@ pub struct TapArgs {
     #[arg(long, value_name = "BYTES", default_value = MAX_BYTES, value_parser = max_bytes)]
     pub max_tx: u32,
 
-    /// End after the first N whole traces. Envoy collects them, and sends them together
+    /// End after the first N whole traces, each of which Envoy sends when its connection or request is over
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_traces: Option<u64>,
 

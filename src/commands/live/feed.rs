@@ -17,9 +17,9 @@ use super::{
     sessions::{Session, Sessions},
 };
 use crate::{
-    admin::{Admin, TapRequest, TapSink, TapStream},
+    admin::{Admin, AdminError, TapRequest, TapSink, TapStream},
     input::Encoding,
-    report::{Verbosity, print_line},
+    report::{Verbosity, print_error, print_line},
     trace::Nanos,
     untrusted,
 };
@@ -135,12 +135,8 @@ fn explain_silence(admin: &Admin, request: &TapRequest, before: &crate::admin::C
 impl Feed {
     fn session(&self, number: u64) -> (BacklogWriter, Session) {
         let (writer, reader): (BacklogWriter, BacklogReader) = backlog(MAX_WAITING, self.keeping.until.clone());
-        let encoding = match self.request.sink {
-            TapSink::Streaming => Encoding::Json,
-            TapSink::Buffered { .. } => Encoding::Delimited,
-        };
         let arrivals = reader.arrivals();
-        (writer, Session { number, reader: Box::new(reader), arrivals, encoding })
+        (writer, Session { number, reader: Box::new(reader), arrivals, encoding: Encoding::Json })
     }
 
     fn say(&self, kind: &str, text: &str) {
@@ -236,6 +232,13 @@ impl Feed {
                     return Some(stream);
                 }
                 Err(_) if self.keeping.until.is_over() => return None,
+                // Another client's tap may be one with `buffered_admin`. Envoy 1.40 dies if this one follows it while a
+                // connection of it is open.
+                Err(error @ AdminError::Busy { .. }) if !error.is_temporary() => {
+                    self.failed.store(true, Ordering::Relaxed);
+                    print_error(&error);
+                    return None;
+                }
                 Err(error) => {
                     let words = error.to_string();
                     if words != said {
