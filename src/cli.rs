@@ -1,6 +1,8 @@
 //! The command line: types only. `commands/` gives them their meaning.
 
 #[cfg(feature = "live")]
+mod extcap;
+#[cfg(feature = "live")]
 mod live;
 mod open;
 #[cfg(feature = "record")]
@@ -14,6 +16,8 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 
+#[cfg(feature = "live")]
+pub(crate) use self::extcap::{ENDPOINT as EXTCAP_ENDPOINT, ExtcapArgs, ExtcapCall, LINK as EXTCAP_LINK};
 #[cfg(feature = "live")]
 pub(crate) use self::live::{LiveArgs, LiveSource, TapArgs};
 pub(crate) use self::open::OpenArgs;
@@ -96,6 +100,13 @@ pub enum Command {
     /// HTTP filters. SIGINT or SIGTERM ends it, after the capture is complete. Exit status: 0 done; 1 something was lost
     /// or damaged; 2 it did not start, or the capture could not be written.
     Live(Box<LiveArgs>),
+    #[cfg(feature = "live")]
+    /// Be an interface in Wireshark, `Envoy tap`
+    ///
+    /// With the link that --install makes, Wireshark, tshark -D and dumpcap find this program: their interface envoy-tap
+    /// captures what `tap2pcap live` does. Its options are in Wireshark's dialog, and with tshark -o
+    /// extcap.envoy_tap.endpoint:http://HOST:PORT.
+    Extcap(ExtcapArgs),
     /// Convert, and look at the capture in Wireshark or tshark
     ///
     /// The capture is a temporary file. Wireshark, or tshark with --tshark, is started with the options that it needs to

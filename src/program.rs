@@ -13,9 +13,17 @@ use crate::{
 
 /// Runs the command that the process's arguments ask for.
 pub fn main() -> ExitCode {
-    let status = commands::run(&Cli::parse()).unwrap_or_else(|error| {
+    let status = run().unwrap_or_else(|error| {
         report::print_error(error.as_ref());
         Status::NotDone
     });
     ExitCode::from(status.code())
+}
+
+fn run() -> anyhow::Result<Status> {
+    #[cfg(feature = "live")]
+    if let Some(args) = crate::cli::ExtcapCall::recognise(std::env::args_os()) {
+        return commands::extcap(args);
+    }
+    commands::run(&Cli::parse())
 }

@@ -28,6 +28,18 @@ pub(crate) enum TapKind {
     HttpFilter,
 }
 
+impl TapKind {
+    /// What it sees, for people.
+    #[must_use]
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Downstream => "sockets of clients",
+            Self::Upstream => "sockets of servers",
+            Self::HttpFilter => "HTTP requests",
+        }
+    }
+}
+
 /// A tap with an `admin_config`. Its texts come from the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConfiguredTap {

@@ -55,6 +55,13 @@ impl Admin {
         Self::with(Client::new(endpoint))
     }
 
+    /// As [`new`](Self::new), for someone who waits for each answer: it has this time.
+    pub(crate) fn within(endpoint: &Endpoint, time: Duration) -> Self {
+        let mut client = Client::new(endpoint);
+        client.patience = http::Patience { connect: time, head: time, whole: time };
+        Self::with(client)
+    }
+
     fn with(client: Client) -> Self {
         Self { client, ended: Arc::default() }
     }

@@ -145,6 +145,12 @@ impl Capture {
         Ok(Self { format, buffer, output, interfaces: 0, packets: 0 })
     }
 
+    /// Another handle for the pipe or device that the capture goes to, before any packet.
+    #[cfg(feature = "live")]
+    pub(crate) fn pipe(&mut self) -> Option<std::os::fd::OwnedFd> {
+        self.output.pipe()
+    }
+
     /// Adds an interface, named after a trace file, and returns its number. pcap has no interfaces.
     pub fn add_interface(&mut self, name: &str) -> u32 {
         self.format.append_interface(&mut self.buffer, name);

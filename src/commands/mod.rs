@@ -4,6 +4,8 @@ mod connections;
 mod convert;
 mod cuts;
 mod error;
+#[cfg(feature = "live")]
+mod extcap;
 mod har;
 mod hints;
 mod http;
@@ -32,6 +34,8 @@ use std::path::{Path, PathBuf};
 
 use self::error::Error;
 pub use self::library::{Conversion, ConvertError, ConvertOptions, convert};
+#[cfg(feature = "live")]
+use crate::cli::ExtcapCall;
 use crate::{
     cli::{Cli, Command},
     input::{Input, InputError, Source},
@@ -78,10 +82,27 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Http(args)) => http::run(args),
         #[cfg(feature = "live")]
         Some(Command::Live(args)) => live::run(args),
+        #[cfg(feature = "live")]
+        Some(Command::Extcap(args)) => extcap::run(args),
         Some(Command::Open(args)) => open::run(args),
         Some(Command::TapConfig(args)) => tap_config::run(args),
         #[cfg(feature = "record")]
         Some(Command::Record(args)) => record::run(args),
+    };
+    status.or_else(Error::into_status)
+}
+
+/// Answers a call from Wireshark, whose arguments these are.
+///
+/// # Errors
+/// As [`run`].
+#[cfg(feature = "live")]
+pub(crate) fn extcap(args: Vec<std::ffi::OsString>) -> anyhow::Result<Status> {
+    let reloads = ExtcapCall::asks_for_values(&args);
+    let status = match ExtcapCall::read(args) {
+        Ok(call) => extcap::answer(call),
+        Err(_) if reloads => extcap::answer_without_values(),
+        Err(why) => Err(Error::Arguments(why)),
     };
     status.or_else(Error::into_status)
 }

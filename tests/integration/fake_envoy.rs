@@ -82,7 +82,13 @@ impl FakeEnvoy {
         Self::with(dump, r#"{"stats":[]}"#, r#"{"listener_statuses":[]}"#, tap)
     }
 
-    fn with(dump: &str, stats: &str, listeners: &str, tap: impl Fn(&mut TapAnswer) + Send + Sync + 'static) -> Self {
+    /// A server with these answers.
+    pub fn with(
+        dump: &str,
+        stats: &str,
+        listeners: &str,
+        tap: impl Fn(&mut TapAnswer) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let taps = Arc::new(AtomicUsize::new(0));

@@ -19,6 +19,7 @@ mod endpoints;
 mod envelopes;
 mod escaping;
 mod exchanges;
+mod extcap;
 mod fake_envoy;
 mod filter;
 mod fixture;

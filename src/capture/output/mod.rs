@@ -224,6 +224,14 @@ impl Output {
         created.map_err(|source| OutputError { path, source })
     }
 
+    /// Another handle for the pipe or device that the bytes go to, before the first of them.
+    #[cfg(feature = "live")]
+    pub(super) fn pipe(&mut self) -> Option<std::os::fd::OwnedFd> {
+        let target = self.sink.as_mut()?.0.get_mut();
+        // Without it, the end of the reader shows with the next write.
+        target.is_stream.then(|| target.file.try_clone().map(Into::into).ok()).flatten()
+    }
+
     /// The path as the user typed it.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -6,7 +6,8 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    os::fd::OwnedFd,
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -154,13 +155,33 @@ impl Drop for BacklogWriter {
 }
 
 /// When a reader stops waiting for more. What waits already is still read.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Until(pub Option<Instant>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Until {
+    time: Option<Instant>,
+    /// The pipe that the capture goes into, once that is open.
+    pipe: Arc<OnceLock<OwnedFd>>,
+}
 
 impl Until {
-    /// Whether it is time to end: a signal came, or the time is over.
-    pub(super) fn is_over(self) -> bool {
-        interrupt::signal().is_some() || self.0.is_some_and(|until| Instant::now() >= until)
+    /// Until a signal or, if there is one, this time.
+    pub(super) fn time(time: Option<Instant>) -> Self {
+        Self { time, pipe: Arc::default() }
+    }
+
+    /// Also until nobody reads this pipe any more. A write would tell, but when nothing passes there is none.
+    pub(super) fn watch(&self, pipe: OwnedFd) {
+        // There is one pipe, so it is not set yet.
+        let _ = self.pipe.set(pipe);
+    }
+
+    /// Whether it is time to end: a signal came, the time is over, or nobody reads the capture any more.
+    pub(super) fn is_over(&self) -> bool {
+        interrupt::signal().is_some() || self.time.is_some_and(|until| Instant::now() >= until) || self.is_unread()
+    }
+
+    /// Whether nobody reads the capture any more.
+    pub(super) fn is_unread(&self) -> bool {
+        self.pipe.get().is_some_and(interrupt::is_unread)
     }
 }
 
@@ -245,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_read_though_the_time_is_over() {
-        let (mut writer, mut reader) = backlog(1000, Until(Some(Instant::now())));
+        let (mut writer, mut reader) = backlog(1000, Until::time(Some(Instant::now())));
         writer.write(&[1; 10], 0).unwrap();
         let mut got = Vec::new();
         reader.read_to_end(&mut got).unwrap();

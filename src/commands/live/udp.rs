@@ -129,7 +129,7 @@ impl Receiving {
                 return true;
             }
             session => {
-                let (writer, reader) = backlog(MAX_WAITING, self.keeping.until);
+                let (writer, reader) = backlog(MAX_WAITING, self.keeping.until.clone());
                 let arrivals = reader.arrivals();
                 let new = Session { number: 1, reader: Box::new(reader), arrivals, encoding };
                 if self.sessions.send(new).is_err() {
