@@ -8,7 +8,10 @@ use std::{
 
 use clap::{Args, CommandFactory as _, Parser, error::ErrorKind};
 
-use super::{LimitArgs, LiveArgs, LiveSource, OutputArgs, OutputFormat, PacketArgs, TapArgs, VerbosityArgs, filter};
+use super::{
+    LimitArgs, LiveArgs, LiveSource, OutputArgs, OutputFormat, PacketArgs, TapArgs, VerbosityArgs, filter,
+    live::MAX_BACKLOG,
+};
 use crate::http::Filter;
 
 /// Envoy's admin endpoint in most of its documentation.
@@ -152,6 +155,7 @@ impl ExtcapCall {
             filter: self.filter,
             split: None,
             keep: None,
+            max_backlog: MAX_BACKLOG,
             limits: self.limits,
             strict: false,
             // Wireshark shows everything on standard error as an error.

@@ -14,6 +14,9 @@ use crate::{
 /// Envoy's own limit is 1 KiB, which cuts most bodies.
 const MAX_BYTES: &str = "1M";
 
+/// The default of [`LiveArgs::max_backlog`].
+pub(super) const MAX_BACKLOG: u64 = 1 << 30;
+
 /// Where traces come from while requests pass.
 #[derive(Clone, Debug)]
 pub(crate) enum LiveSource {
@@ -130,6 +133,11 @@ pub struct LiveArgs {
     #[arg(long, value_name = "N", value_parser = limit, requires = "split")]
     pub keep: Option<usize>,
 
+    /// Most bytes of the stream that wait, in a temporary file, while the capture is written or read more slowly. Beyond
+    /// that, the tap is paused
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_BACKLOG, value_parser = max_backlog)]
+    pub max_backlog: u64,
+
     /// Limits on what is read.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -153,6 +161,13 @@ fn header(text: &str) -> Result<MatchConfig, String> {
 fn max_bytes(text: &str) -> Result<u32, String> {
     let bytes = size_in_bytes(text).and_then(|bytes| u32::try_from(bytes).ok());
     bytes.ok_or_else(|| "expected a number of bytes from 1 to 4294967295, such as 64K or 1M".to_owned())
+}
+
+/// A piece of the stream fits.
+fn max_backlog(text: &str) -> Result<u64, String> {
+    size_in_bytes(text)
+        .filter(|bytes| *bytes >= 1 << 20)
+        .ok_or_else(|| "expected a number of bytes, at least 1M, such as 64M or 1G".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

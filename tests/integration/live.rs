@@ -485,6 +485,51 @@ fn envoy_never_waits_for_the_reader_of_the_capture() {
 }
 
 #[test]
+fn the_tap_is_paused_while_too_much_waits() {
+    let message = {
+        let text = String::from_utf8(interleaved()).unwrap();
+        let read = text.split_inclusive("\n}\n").find(|message| message.contains("\"read\"")).unwrap();
+        let (before, rest) = read.split_once("\"as_bytes\": \"").unwrap();
+        let after = rest.split_once('"').unwrap().1;
+        format!("{before}\"as_bytes\": \"{}\"{after}", "QUFB".repeat(30_000))
+    };
+    let (ended, end) = mpsc::channel();
+    let ended = Mutex::new(ended);
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        tap.accept();
+        if tap.number == 0 {
+            while tap.send(message.as_bytes()).is_ok() {}
+            ended.lock().unwrap().send(()).unwrap();
+        } else {
+            send_in_pieces(tap, &interleaved());
+            tap.wait_for_end();
+        }
+    });
+    let mut child = Command::new(PROGRAM)
+        .args(["live", &envoy.url(), "-", "--max-backlog", "1M"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Envoy's side of the connection is closed, though nobody has read a byte of the capture.
+    end.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(envoy.taps(), 1);
+    let (mut stdout, mut capture) = (child.stdout.take().unwrap(), Vec::new());
+    let mut buffer = vec![0; 1 << 16];
+    while memchr::memmem::find(&capture, b"answer to /client2/ok2").is_none() {
+        let count = stdout.read(&mut buffer).unwrap();
+        capture.extend_from_slice(&buffer[..count]);
+    }
+    assert_eq!(envoy.taps(), 2);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    stdout.read_to_end(&mut capture).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+    assert!(said.contains("read too slowly"), "{said}");
+}
+
+#[test]
 fn datagrams_of_envoys_udp_sink_are_converted() {
     let dir = Dir::new("datagrams_of_envoys_udp_sink_are_convert");
     for (input, split) in [

@@ -16,9 +16,6 @@ use crate::{input::Arrivals, interrupt, trace::Nanos};
 /// How many bytes wait in memory. Of more, half goes into the file at once.
 const MAX_IN_MEMORY: usize = 8 << 20;
 
-/// How many bytes may wait together. Those who send more have to be stopped.
-pub(super) const MAX_WAITING: u64 = 1 << 30;
-
 /// How often a waiting reader looks whether it is time to end.
 const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -235,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_reader_gets_every_byte_in_order_though_most_of_them_went_through_the_file() {
-        let (mut writer, mut reader) = backlog(MAX_WAITING, Until::default());
+        let (mut writer, mut reader) = backlog(1 << 30, Until::default());
         let mut expected = Vec::new();
         for index in 0..40_u8 {
             let bytes = vec![index; (1 << 20) + usize::from(index)];
@@ -278,7 +275,7 @@ mod tests {
         fn bytes_come_out_as_they_went_in(
             steps in proptest::collection::vec((any::<bool>(), 1..6000_usize), 1..40),
         ) {
-            let (mut writer, mut reader) = backlog(MAX_WAITING, Until::default());
+            let (mut writer, mut reader) = backlog(1 << 30, Until::default());
             writer.max_in_memory = 8000;
             let (mut written, mut read) = (0_usize, 0_usize);
             let byte = |at: usize| (at / 10 % 251) as u8;

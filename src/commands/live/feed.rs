@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     super::error::Error,
-    backlog::{BacklogReader, BacklogWriter, MAX_WAITING, Refusal, Until, backlog},
+    backlog::{BacklogReader, BacklogWriter, Refusal, Until, backlog},
     sessions::{Session, Sessions},
 };
 use crate::{
@@ -50,6 +50,8 @@ pub(super) struct Keeping {
     pub once: bool,
     /// When to end.
     pub until: Until,
+    /// How many bytes may wait for the capture.
+    pub max_backlog: u64,
     /// How much to say.
     pub verbosity: Verbosity,
     /// What messages call the endpoint.
@@ -134,7 +136,8 @@ fn explain_silence(admin: &Admin, request: &TapRequest, before: &crate::admin::C
 
 impl Feed {
     fn session(&self, number: u64) -> (BacklogWriter, Session) {
-        let (writer, reader): (BacklogWriter, BacklogReader) = backlog(MAX_WAITING, self.keeping.until.clone());
+        let (writer, reader): (BacklogWriter, BacklogReader) =
+            backlog(self.keeping.max_backlog, self.keeping.until.clone());
         let arrivals = reader.arrivals();
         (writer, Session { number, reader: Box::new(reader), arrivals, encoding: Encoding::Json })
     }
@@ -162,7 +165,7 @@ impl Feed {
                 }
                 End::Behind(waiting) => {
                     self.failed.store(true, Ordering::Relaxed);
-                    let held = crate::words::count(MAX_WAITING, "byte");
+                    let held = crate::words::count(self.keeping.max_backlog, "byte");
                     self.say(
                         "warning",
                         &format!(

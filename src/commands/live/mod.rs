@@ -72,8 +72,13 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     let until = Until::time(args.tap.duration.and_then(|duration| Instant::now().checked_add(duration)));
     // Before Envoy is asked: if there can be no capture, it is not tapped.
     let captures = create(&destination, format, &settings, args.keep, &until)?;
-    let keeping =
-        |name: String| Keeping { once: args.tap.once, until: until.clone(), verbosity: settings.verbosity, name };
+    let keeping = |name: String| Keeping {
+        once: args.tap.once,
+        until: until.clone(),
+        max_backlog: args.max_backlog,
+        verbosity: settings.verbosity,
+        name,
+    };
     let (name, sessions) = match &args.source {
         LiveSource::Udp(place) => {
             let name = format!("udp://{place}");

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     super::error::Error,
-    backlog::{BacklogWriter, MAX_WAITING, Refusal, backlog},
+    backlog::{BacklogWriter, Refusal, backlog},
     feed::{Keeping, now},
     sessions::{Session, Sessions},
 };
@@ -129,7 +129,7 @@ impl Receiving {
                 return true;
             }
             session => {
-                let (writer, reader) = backlog(MAX_WAITING, self.keeping.until.clone());
+                let (writer, reader) = backlog(self.keeping.max_backlog, self.keeping.until.clone());
                 let arrivals = reader.arrivals();
                 let new = Session { number: 1, reader: Box::new(reader), arrivals, encoding };
                 if self.sessions.send(new).is_err() {
