@@ -141,6 +141,13 @@ impl ExtcapCall {
         args.iter().any(|arg| arg == "--extcap-reload-option")
     }
 
+    /// The pipe that a call to capture names, whether its other arguments are valid or not.
+    pub(crate) fn fifo_of(args: &[OsString]) -> Option<PathBuf> {
+        let captures = args.iter().any(|arg| arg == "--capture");
+        let at = args.iter().position(|arg| arg == "--fifo").filter(|_| captures)?;
+        args.get(at + 1).map(PathBuf::from)
+    }
+
     /// The arguments of `live` that capture the same into `fifo`.
     pub(crate) fn live(self, fifo: PathBuf) -> LiveArgs {
         LiveArgs {

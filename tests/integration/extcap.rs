@@ -292,6 +292,19 @@ fn a_pipe_that_nobody_reads_any_more_ends_the_capture_though_nothing_passes() {
 }
 
 #[test]
+fn who_waits_for_a_capture_that_fails_does_not_wait_for_ever() {
+    let dir = Dir::new("extcap-fails");
+    for more in [&[][..], &["--match", "{"], &["--extcap-capture-filter", "tcp"]] {
+        let (child, fifo) = capture(&dir, "http://127.0.0.1:1", more);
+        // This waits for a writer.
+        let mut reader = fs::File::open(&fifo).unwrap();
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+        let run = ended(child).expect_status(2);
+        assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    }
+}
+
+#[test]
 fn installing_puts_a_link_where_wireshark_looks_and_uninstalling_removes_it() {
     let home = Home::new();
     home.extcap(&["--uninstall"]).expect_status(0).expect_stderr("not installed");
@@ -393,5 +406,6 @@ fn tshark_shows_why_there_is_no_capture() {
     ] {
         let run = home.tshark(&["-i", "envoy-tap", "-o", option, "-c", "1"]);
         assert!(run.stderr.contains("Error by extcap pipe: error: ") && run.stderr.contains(words), "{run:?}");
+        assert!(run.status.code() == Some(1) && !run.stderr.contains("no device named"), "{run:?}");
     }
 }

@@ -7,10 +7,15 @@ mod install;
 mod sentence;
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
     io::{self, Write as _},
-    time::Duration,
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
 };
+
+use rustix::fs::OFlags;
 
 pub(super) use self::install::run;
 use self::sentence::{Sentence, is_plain};
@@ -18,7 +23,7 @@ use super::{Status, error::Error, live};
 use crate::{
     admin::{Admin, ConfiguredTap},
     cli::{EXTCAP_ENDPOINT, ExtcapCall, LiveSource},
-    interrupt::Watched,
+    interrupt::{self, Watched},
     untrusted, words,
 };
 
@@ -31,6 +36,9 @@ const HELP: &str = "https://www.envoyproxy.io/docs/envoy/latest/operations/traff
 
 /// How long Wireshark's dialog waits for Envoy at most.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long Wireshark may take to start dumpcap, which reads the pipe.
+const READER_COMES: Duration = Duration::from_secs(5);
 
 /// The option whose values Envoy knows, and its number among the options.
 const CONFIG_ID: &str = "config-id";
@@ -257,6 +265,21 @@ fn capture(call: ExtcapCall) -> Result<Status, Error> {
     // Wireshark has made it, and removes it when it needs no capture any more.
     fs::metadata(&fifo).map_err(|error| Error::output(&fifo, error))?;
     live::run(&call.live(fifo))
+}
+
+/// Lets the reader of this pipe know that no capture comes. dumpcap waits for a writer for ever, and Wireshark shows what
+/// is on standard error after dumpcap has ended.
+pub(super) fn let_go(fifo: &Path) {
+    if !fs::metadata(fifo).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return;
+    }
+    let begin = Instant::now();
+    // dumpcap may not have opened it yet, and opening it would wait for that even if it never happens.
+    let open = || OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(fifo);
+    // It ends at once, without a capture, so that dumpcap and tshark fail as well.
+    while open().is_err() && begin.elapsed() < READER_COMES && interrupt::signal().is_none() {
+        thread::sleep(interrupt::INTERVAL);
+    }
 }
 
 /// Answers a call for the values of an option, whose other arguments are not valid.
