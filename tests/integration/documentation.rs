@@ -8,7 +8,10 @@ use std::{
     process::Command,
 };
 
-use crate::util::{Dir, PROGRAM, ROOT, Run, TSHARK, run_command};
+use crate::{
+    fake_envoy::{FakeEnvoy, interleaved},
+    util::{Dir, PROGRAM, ROOT, Run, TSHARK, run_command},
+};
 
 /// The code blocks of a page that are marked as `language`.
 fn blocks(page: &str, language: &str) -> Vec<String> {
@@ -110,8 +113,13 @@ fn every_recipe_of_the_readme_works_as_printed() {
     let [printed] = self::blocks("README.md", "yaml").try_into().unwrap();
     assert_eq!(newcomer.run(config).stdout_text(), printed);
 
-    let run = newcomer.run(live);
-    assert!(run.stdout_text().contains("HEADERS"), "{run:?}");
+    let envoy = FakeEnvoy::with_one_tap(|tap| {
+        tap.accept();
+        tap.send(&interleaved()).unwrap();
+        tap.end();
+    });
+    let run = newcomer.run(&live.replace("127.0.0.1:9901", &envoy.address.to_string()));
+    assert!(run.stdout_text().contains("POST /client1/fail1"), "{run:?}");
 
     let run = newcomer.run(check);
     for part in ["truncated-body", "-d tcp.port==10000,http"] {
@@ -205,6 +213,14 @@ fn every_command_has_its_manual_page_and_every_shell_its_completions() {
     let mut bash = Command::new("bash");
     bash.arg("-n").arg(dir.join("completions/tap2pcap.bash"));
     run_command(bash).expect_status(0);
+}
+
+#[test]
+fn the_recipe_with_curl_works_as_printed() {
+    let newcomer = Newcomer::new("curl");
+    let [command] = blocks("docs/live.md", "sh").try_into().unwrap();
+    let run = newcomer.run(&command);
+    assert!(run.stdout_text().contains("HEADERS"), "{run:?}");
 }
 
 /// A newcomer looks for a behaviour in docs/pipeline.md, so the files and folders that it names must exist.

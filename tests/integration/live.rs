@@ -369,7 +369,7 @@ fn the_request_says_what_is_to_be_tapped() {
         sender.lock().unwrap().send(tap.request.clone()).unwrap();
         tap.accept();
         // Whole traces, for those who count them.
-        let _ = tap.send(&[b"{\n}\n"; 3].concat());
+        let _ = tap.send(&b"{\n}\n".repeat(3));
         tap.end();
     });
     let asked = |more: &[&str]| -> serde_json::Value {

@@ -19,9 +19,7 @@ mod endpoints;
 mod envelopes;
 mod escaping;
 mod exchanges;
-#[cfg(feature = "live")]
 mod extcap;
-#[cfg(feature = "live")]
 mod fake_envoy;
 mod filter;
 mod fixture;
@@ -37,7 +35,6 @@ mod layers;
 mod library;
 mod likeness;
 mod limits;
-#[cfg(feature = "live")]
 mod live;
 mod loss;
 mod manifest;

@@ -147,7 +147,9 @@ impl Feed {
 
     fn run(self, mut stream: TapStream, mut writer: BacklogWriter) {
         let mut number = 1;
+        let mut wait = FIRST_WAIT;
         loop {
+            let began = Instant::now();
             let end = self.pass_on(stream, writer);
             match end {
                 End::Over => return,
@@ -179,7 +181,10 @@ impl Feed {
             if self.keeping.once || matches!(self.request.sink, TapSink::Buffered { .. }) {
                 return;
             }
-            let Some(next) = self.tap_again() else { return };
+            if began.elapsed() > LONGEST_WAIT {
+                wait = FIRST_WAIT;
+            }
+            let Some(next) = self.tap_again(&mut wait) else { return };
             stream = next;
             number += 1;
             let (next, session) = self.session(number);
@@ -214,17 +219,18 @@ impl Feed {
         }
     }
 
-    /// Taps again as soon as Envoy lets it. `None` if it is time to end.
-    fn tap_again(&self) -> Option<TapStream> {
-        let mut wait = FIRST_WAIT;
+    /// Taps again as soon as Envoy lets it, but not before `wait` is over, which becomes longer each time. `None` if it is
+    /// time to end.
+    fn tap_again(&self, wait: &mut Duration) -> Option<TapStream> {
         let mut said = String::new();
         loop {
-            let until = Instant::now() + wait;
+            let until = Instant::now() + *wait;
+            *wait = (*wait * 2).min(LONGEST_WAIT);
             while Instant::now() < until {
                 if self.keeping.until.is_over() {
                     return None;
                 }
-                thread::sleep(INTERVAL.min(wait));
+                thread::sleep(INTERVAL);
             }
             match self.admin.start(&self.request) {
                 Ok(stream) => {
@@ -249,7 +255,6 @@ impl Feed {
                     }
                 }
             }
-            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 }

@@ -60,7 +60,8 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     let (kind, packing) = output::kind(&args.output, args.split.is_some(), !args.packets.map.is_empty(), &destination)?;
     let Kind::Capture(format) = kind else {
         return Err(Error::Arguments(
-            "live writes captures; convert one to HAR with `tap2pcap CAPTURE.json OUT.har`".to_owned(),
+            "live writes captures, not HAR; to have both, keep the traces (docs/live.md, by hand) and convert them"
+                .to_owned(),
         ));
     };
     settings.output.packing = packing;
@@ -69,6 +70,8 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
 
     let until = Until::time(args.tap.duration.and_then(|duration| Instant::now().checked_add(duration)));
+    // Before Envoy is asked: if there can be no capture, it is not tapped.
+    let captures = create(&destination, format, &settings, args.keep, &until)?;
     let keeping =
         |name: String| Keeping { once: args.tap.once, until: until.clone(), verbosity: settings.verbosity, name };
     let (name, sessions) = match &args.source {
@@ -83,7 +86,7 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
             (name.clone(), feed::start(admin, request, keeping(name))?)
         }
     };
-    capture(&destination, format, &settings, args.keep, &name, sessions, &until)
+    capture(captures, &destination, &settings, &name, sessions, &until)
 }
 
 /// Prints the taps that a request can use.
@@ -137,30 +140,13 @@ fn request(args: &TapArgs, admin: &Admin) -> Result<TapRequest, Error> {
 
 /// Writes what the sessions bring.
 fn capture(
+    mut captures: Captures,
     destination: &Destination,
-    format: CaptureFormat,
     settings: &Settings,
-    keep: Option<usize>,
     name: &str,
     sessions: Sessions,
     until: &Until,
 ) -> Result<Status, Error> {
-    let captures = match (settings.split, destination.file()) {
-        (Some(by), Some(path)) => Captures::Split(Box::new(
-            SplitCapture::new(by, path, format, settings.output, true).keeping(keep.unwrap_or(usize::MAX)),
-        )),
-        _ => {
-            let mut capture = Capture::create_with(destination, format, settings.output)?;
-            if let Some(pipe) = capture.pipe() {
-                until.watch(pipe);
-            }
-            Captures::One(capture)
-        }
-    };
-    let mut captures = match settings.selector {
-        Some(_) => Captures::Gated(Box::new(Gate::new(captures))),
-        None => captures,
-    };
     // The reader of a pipe sees at once that it is a capture.
     captures.flush()?;
     let mut live = Live {
@@ -188,6 +174,32 @@ fn capture(
         status = Status::Damaged;
     }
     Ok(status)
+}
+
+/// Creates the capture, or what makes several of it.
+fn create(
+    destination: &Destination,
+    format: CaptureFormat,
+    settings: &Settings,
+    keep: Option<usize>,
+    until: &Until,
+) -> Result<Captures, Error> {
+    let captures = match (settings.split, destination.file()) {
+        (Some(by), Some(path)) => Captures::Split(Box::new(
+            SplitCapture::new(by, path, format, settings.output, true).keeping(keep.unwrap_or(usize::MAX)),
+        )),
+        _ => {
+            let mut capture = Capture::create_with(destination, format, settings.output)?;
+            if let Some(pipe) = capture.pipe() {
+                until.watch(pipe);
+            }
+            Captures::One(capture)
+        }
+    };
+    Ok(match settings.selector {
+        Some(_) => Captures::Gated(Box::new(Gate::new(captures))),
+        None => captures,
+    })
 }
 
 /// A capture that is being written.
