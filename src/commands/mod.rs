@@ -103,13 +103,11 @@ pub(crate) fn extcap(args: Vec<std::ffi::OsString>) -> anyhow::Result<Status> {
     let status = match ExtcapCall::read(args) {
         Ok(call) => extcap::answer(call),
         Err(_) if reloads => extcap::answer_without_values(),
-        Err(why) => Err(Error::Arguments(why)),
+        Err(why) => {
+            fifo.as_deref().inspect(|fifo| extcap::let_go(fifo));
+            Err(Error::Arguments(why))
+        }
     };
-    if let (Err(error), Some(fifo)) = (&status, fifo)
-        && !matches!(error, Error::Output(_) | Error::Signal(_))
-    {
-        extcap::let_go(&fifo);
-    }
     status.or_else(Error::into_status)
 }
 

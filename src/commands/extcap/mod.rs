@@ -256,14 +256,16 @@ fn config_ids(taps: &[ConfiguredTap]) -> String {
 
 /// Captures until Wireshark has enough.
 fn capture(call: ExtcapCall) -> Result<Status, Error> {
-    if call.extcap_capture_filter.is_some() {
-        return Err(Error::Arguments(NO_FILTERS.to_owned()));
-    }
     let Some(fifo) = call.fifo.clone() else {
         return Err(Error::Arguments("--fifo is missing".to_owned()));
     };
     // Wireshark has made it, and removes it when it needs no capture any more.
     fs::metadata(&fifo).map_err(|error| Error::output(&fifo, error))?;
+    if call.extcap_capture_filter.is_some() {
+        let_go(&fifo);
+        return Err(Error::Arguments(NO_FILTERS.to_owned()));
+    }
+    // It opens the pipe before anything else that can fail.
     live::run(&call.live(fifo))
 }
 
