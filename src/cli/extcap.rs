@@ -19,7 +19,10 @@ pub(crate) const LINK: &str = "tap2pcap-extcap";
 
 /// Arguments of `extcap`, for people.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    override_usage = "tap2pcap extcap --install [--system]\n       tap2pcap extcap --uninstall [--system]"
+)]
 pub struct ExtcapArgs {
     /// Put a link to this program into Wireshark's personal extcap folder
     #[arg(long, required_unless_present = "uninstall")]

@@ -156,6 +156,7 @@ fn what_is_no_call_is_an_error_in_one_sentence() {
         let run = call(args).expect_status(2).expect_stderr(words);
         assert!(run.stdout.is_empty() && run.stderr.lines().count() == 1, "{run:?}");
         assert!(run.stderr.starts_with("error: ") && !run.stderr.contains("--help"), "{run:?}");
+        assert!(run.stderr.matches("refused").count() < 2, "{run:?}");
     }
     // The dialog colours the field by whether there are words.
     let run = call(&["--extcap-capture-filter", "tcp", "--extcap-interface", "envoy-tap"]).expect_clean();
