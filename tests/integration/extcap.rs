@@ -49,7 +49,8 @@ impl Home {
     }
 
     fn tshark(&self, args: &[&str]) -> Run {
-        run_command(self.command("tshark", args))
+        // Its dumpcap waits without end for a capture that never begins.
+        run_command(self.command("timeout", &[&["60", "tshark"], args].concat()))
     }
 
     /// The folder of the installed tshark, which is older than 4.2 or not.

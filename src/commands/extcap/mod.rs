@@ -100,12 +100,18 @@ fn dlts() -> String {
     answer
 }
 
+/// A key of a sentence, and its value.
+type Part = (&'static str, &'static str);
+
+/// An option: its name, what the dialog calls it, its type, its tab, what else Wireshark is to know, and its tooltip.
+type Choice = (&'static str, &'static str, &'static str, &'static str, &'static [Part], &'static str);
+
 /// The options that the dialog shows. Wireshark asks for them whenever it starts, so this does not ask Envoy.
 fn config() -> String {
     const TAP: &str = "Envoy";
     const WHAT: &str = "What is captured";
     const LIMITS: &str = "Limits";
-    let options: [(&str, &str, &str, &str, &[(&str, &str)], &str); 11] = [
+    let options: [Choice; 11] = [
         (
             "endpoint",
             "Admin endpoint",
