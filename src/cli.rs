@@ -103,9 +103,9 @@ pub enum Command {
     #[cfg(feature = "live")]
     /// Be an interface in Wireshark, `Envoy tap`
     ///
-    /// With the link that --install makes, Wireshark, tshark -D and dumpcap find this program: their interface envoy-tap
-    /// captures what `tap2pcap live` does. Its options are in Wireshark's dialog, and with tshark -o
-    /// extcap.envoy_tap.endpoint:http://HOST:PORT.
+    /// With the link that --install makes, Wireshark and tshark find this program: their interface envoy-tap captures what
+    /// `tap2pcap live` does. Its options are in Wireshark's dialog. tshark takes them as preferences, such as
+    /// -o extcap.envoy_tap.endpoint:http://HOST:PORT.
     Extcap(ExtcapArgs),
     /// Convert, and look at the capture in Wireshark or tshark
     ///

@@ -23,7 +23,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     fs::OFlags,
 };
 use signal_hook::{
@@ -97,7 +97,7 @@ pub(crate) fn pass_on() -> io::Result<UnixStream> {
 pub(crate) fn is_unread(pipe: impl AsFd) -> bool {
     // Without any events, poll tells of an end alone: ERR for a pipe, HUP for the others.
     let mut fds = [PollFd::new(&pipe, PollFlags::empty())];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
 /// Standard input that ends when a signal arrives.

@@ -9,15 +9,14 @@ use crate::{untrusted, words};
 /// Bytes of an answer that are repeated to people.
 const QUOTED: usize = 300;
 
-/// Each says what happened, where, and what to do next. Text that came from the other side is escaped in it.
+/// Each says what happened, where, and what to do next. A cause is part of the sentence, and so is no `source`, which would
+/// be said once more after it. Text that came from the other side is escaped in it.
 #[derive(Debug, Error)]
 pub(crate) enum AdminError {
-    #[error(
-        "cannot connect to {endpoint}: {source}. Is Envoy running there, and has its bootstrap an `admin` address?"
-    )]
-    Connect { endpoint: String, source: io::Error },
-    #[error("the connection to {endpoint} broke off: {source}")]
-    Broken { endpoint: String, source: io::Error },
+    #[error("cannot connect to {endpoint}: {why}. Is Envoy running there, and has its bootstrap an `admin` address?")]
+    Connect { endpoint: String, why: io::Error },
+    #[error("the connection to {endpoint} broke off: {why}")]
+    Broken { endpoint: String, why: io::Error },
     #[error("{endpoint} does not answer in time ({what}). Is it Envoy's admin endpoint, and not a listener?")]
     Timeout { endpoint: String, what: String },
     #[error("{endpoint} is not Envoy's admin endpoint: {why}. Its address is in Envoy's bootstrap, under `admin`")]
@@ -55,8 +54,8 @@ impl AdminError {
     #[must_use]
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
-            Self::Connect { source, .. } => matches!(
-                source.kind(),
+            Self::Connect { why, .. } => matches!(
+                why.kind(),
                 io::ErrorKind::ConnectionRefused
                     | io::ErrorKind::ConnectionReset
                     | io::ErrorKind::ConnectionAborted

@@ -199,10 +199,10 @@ impl Client {
             Ok(LinkError::Interrupted) => AdminError::Interrupted,
             Ok(LinkError::Endless) => self.too_large("a part of it does not end".into()),
             Ok(LinkError::Late(what)) => AdminError::Timeout { endpoint, what },
-            Ok(LinkError::Connect(source)) => AdminError::Connect { endpoint, source },
+            Ok(LinkError::Connect(why)) => AdminError::Connect { endpoint, why },
             Err(error) => match error.downcast::<ureq::Error>() {
                 Ok(error) => self.failed(error),
-                Err(source) => AdminError::Broken { endpoint, source: read_error(source) },
+                Err(error) => AdminError::Broken { endpoint, why: read_error(error) },
             },
         }
     }

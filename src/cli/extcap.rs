@@ -22,7 +22,10 @@ pub(crate) const LINK: &str = "tap2pcap-extcap";
 
 /// Arguments of `extcap`, for people.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    override_usage = "tap2pcap extcap --install [--system]\n       tap2pcap extcap --uninstall [--system]"
+)]
 pub struct ExtcapArgs {
     /// Put a link to this program into Wireshark's personal extcap folder
     #[arg(long, required_unless_present = "uninstall")]
@@ -142,6 +145,13 @@ impl ExtcapCall {
     /// complete or not.
     pub(crate) fn asks_for_values(args: &[OsString]) -> bool {
         args.iter().any(|arg| arg == "--extcap-reload-option")
+    }
+
+    /// The pipe that a call to capture names, whether its other arguments are valid or not.
+    pub(crate) fn fifo_of(args: &[OsString]) -> Option<PathBuf> {
+        let captures = args.iter().any(|arg| arg == "--capture");
+        let at = args.iter().position(|arg| arg == "--fifo").filter(|_| captures)?;
+        args.get(at + 1).map(PathBuf::from)
     }
 
     /// The arguments of `live` that capture the same into `fifo`.

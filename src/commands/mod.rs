@@ -99,10 +99,14 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
 #[cfg(feature = "live")]
 pub(crate) fn extcap(args: Vec<std::ffi::OsString>) -> anyhow::Result<Status> {
     let reloads = ExtcapCall::asks_for_values(&args);
+    let fifo = ExtcapCall::fifo_of(&args);
     let status = match ExtcapCall::read(args) {
         Ok(call) => extcap::answer(call),
         Err(_) if reloads => extcap::answer_without_values(),
-        Err(why) => Err(Error::Arguments(why)),
+        Err(why) => {
+            fifo.as_deref().inspect(|fifo| extcap::let_go(fifo));
+            Err(Error::Arguments(why))
+        }
     };
     status.or_else(Error::into_status)
 }

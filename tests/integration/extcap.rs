@@ -49,7 +49,8 @@ impl Home {
     }
 
     fn tshark(&self, args: &[&str]) -> Run {
-        run_command(self.command("tshark", args))
+        // Its dumpcap waits without end for a capture that never begins.
+        run_command(self.command("timeout", &[&["60", "tshark"], args].concat()))
     }
 
     /// The folder of the installed tshark, which is older than 4.2 or not.
@@ -156,6 +157,7 @@ fn what_is_no_call_is_an_error_in_one_sentence() {
         let run = call(args).expect_status(2).expect_stderr(words);
         assert!(run.stdout.is_empty() && run.stderr.lines().count() == 1, "{run:?}");
         assert!(run.stderr.starts_with("error: ") && !run.stderr.contains("--help"), "{run:?}");
+        assert!(run.stderr.matches("refused").count() < 2, "{run:?}");
     }
     // The dialog colours the field by whether there are words.
     let run = call(&["--extcap-capture-filter", "tcp", "--extcap-interface", "envoy-tap"]).expect_clean();
@@ -292,6 +294,19 @@ fn a_pipe_that_nobody_reads_any_more_ends_the_capture_though_nothing_passes() {
 }
 
 #[test]
+fn who_waits_for_a_capture_that_fails_does_not_wait_for_ever() {
+    let dir = Dir::new("extcap-fails");
+    for more in [&[][..], &["--match", "{"], &["--extcap-capture-filter", "tcp"]] {
+        let (child, fifo) = capture(&dir, "http://127.0.0.1:1", more);
+        // This waits for a writer.
+        let mut reader = fs::File::open(&fifo).unwrap();
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+        let run = ended(child).expect_status(2);
+        assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    }
+}
+
+#[test]
 fn installing_puts_a_link_where_wireshark_looks_and_uninstalling_removes_it() {
     let home = Home::new();
     home.extcap(&["--uninstall"]).expect_status(0).expect_stderr("not installed");
@@ -393,5 +408,6 @@ fn tshark_shows_why_there_is_no_capture() {
     ] {
         let run = home.tshark(&["-i", "envoy-tap", "-o", option, "-c", "1"]);
         assert!(run.stderr.contains("Error by extcap pipe: error: ") && run.stderr.contains(words), "{run:?}");
+        assert!(run.status.code() == Some(1) && !run.stderr.contains("no device named"), "{run:?}");
     }
 }

@@ -7,10 +7,15 @@ mod install;
 mod sentence;
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
     io::{self, Write as _},
-    time::Duration,
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
 };
+
+use rustix::fs::OFlags;
 
 pub(super) use self::install::run;
 use self::sentence::{Sentence, is_plain};
@@ -18,7 +23,7 @@ use super::{Status, error::Error, live};
 use crate::{
     admin::{Admin, ConfiguredTap},
     cli::{EXTCAP_ENDPOINT, ExtcapCall, LiveSource},
-    interrupt::Watched,
+    interrupt::{self, Watched},
     untrusted, words,
 };
 
@@ -31,6 +36,9 @@ const HELP: &str = "https://www.envoyproxy.io/docs/envoy/latest/operations/traff
 
 /// How long Wireshark's dialog waits for Envoy at most.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long Wireshark may take to start dumpcap, which reads the pipe.
+const READER_COMES: Duration = Duration::from_secs(5);
 
 /// The option whose values Envoy knows, and its number among the options.
 const CONFIG_ID: &str = "config-id";
@@ -92,12 +100,18 @@ fn dlts() -> String {
     answer
 }
 
+/// A key of a sentence, and its value.
+type Part = (&'static str, &'static str);
+
+/// An option: its name, what the dialog calls it, its type, its tab, what else Wireshark is to know, and its tooltip.
+type Choice = (&'static str, &'static str, &'static str, &'static str, &'static [Part], &'static str);
+
 /// The options that the dialog shows. Wireshark asks for them whenever it starts, so this does not ask Envoy.
 fn config() -> String {
     const TAP: &str = "Envoy";
     const WHAT: &str = "What is captured";
     const LIMITS: &str = "Limits";
-    let options: [(&str, &str, &str, &str, &[(&str, &str)], &str); 11] = [
+    let options: [Choice; 11] = [
         (
             "endpoint",
             "Admin endpoint",
@@ -248,15 +262,32 @@ fn config_ids(taps: &[ConfiguredTap]) -> String {
 
 /// Captures until Wireshark has enough.
 fn capture(call: ExtcapCall) -> Result<Status, Error> {
-    if call.extcap_capture_filter.is_some() {
-        return Err(Error::Arguments(NO_FILTERS.to_owned()));
-    }
     let Some(fifo) = call.fifo.clone() else {
         return Err(Error::Arguments("--fifo is missing".to_owned()));
     };
     // Wireshark has made it, and removes it when it needs no capture any more.
     fs::metadata(&fifo).map_err(|error| Error::output(&fifo, error))?;
+    if call.extcap_capture_filter.is_some() {
+        let_go(&fifo);
+        return Err(Error::Arguments(NO_FILTERS.to_owned()));
+    }
+    // It opens the pipe before anything else that can fail.
     live::run(&call.live(fifo))
+}
+
+/// Lets the reader of this pipe know that no capture comes. dumpcap waits for a writer for ever, and Wireshark shows what
+/// is on standard error after dumpcap has ended.
+pub(super) fn let_go(fifo: &Path) {
+    if !fs::metadata(fifo).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return;
+    }
+    let begin = Instant::now();
+    // dumpcap may not have opened it yet, and opening it would wait for that even if it never happens.
+    let open = || OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(fifo);
+    // It ends at once, without a capture, so that dumpcap and tshark fail as well.
+    while open().is_err() && begin.elapsed() < READER_COMES && interrupt::signal().is_none() {
+        thread::sleep(interrupt::INTERVAL);
+    }
 }
 
 /// Answers a call for the values of an option, whose other arguments are not valid.
