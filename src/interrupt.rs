@@ -195,11 +195,16 @@ fn watch(wake: &UnixStream) {
     while !is_stuck(signalled) {
         thread::sleep(INTERVAL);
     }
+    abandon(128 + i32::from(signal().unwrap_or(0)));
+}
+
+/// Ends the process at once with this status, and removes its unfinished files.
+pub(crate) fn abandon(status: i32) -> ! {
     for path in &*lock(&UNFINISHED) {
         // This fails if the file was completed and renamed in the meantime.
         let _ = fs::remove_file(path);
     }
-    low_level::exit(128 + i32::from(signal().unwrap_or(0)));
+    low_level::exit(status)
 }
 
 /// The temporary name of a file, which is removed if the process has to be ended.

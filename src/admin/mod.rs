@@ -98,12 +98,7 @@ impl Admin {
                 let ending = Ending::new(request.sink);
                 Ok(TapStream { reader: Some(reader), ending, ended: Arc::clone(&self.ended) })
             }
-            Err(AdminError::UnknownConfigId { endpoint, .. }) => {
-                // What else there is helps, but the error stands without it.
-                let mut known: Vec<String> =
-                    self.taps().unwrap_or_default().into_iter().map(|tap| tap.config_id).collect();
-                known.sort_unstable();
-                known.dedup();
+            Err(AdminError::UnknownConfigId { endpoint, known, .. }) => {
                 Err(AdminError::UnknownConfigId { endpoint, asked: request.config_id.clone(), known })
             }
             Err(AdminError::Busy { endpoint, said, .. }) => {
@@ -113,6 +108,17 @@ impl Admin {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The same error, but with the config_ids that there are, if it is for one that there is not. This asks Envoy for its
+    /// whole configuration, so it is not for errors that repeat.
+    pub(crate) fn with_known_ids(&self, error: AdminError) -> AdminError {
+        let AdminError::UnknownConfigId { endpoint, asked, .. } = error else { return error };
+        // What else there is helps, but the error stands without it.
+        let mut known: Vec<String> = self.taps().unwrap_or_default().into_iter().map(|tap| tap.config_id).collect();
+        known.sort_unstable();
+        known.dedup();
+        AdminError::UnknownConfigId { endpoint, asked, known }
     }
 
     /// Why nothing has come since `before` was read. Empty if there is no reason to be seen.

@@ -2,8 +2,12 @@
 //! for signals and passes findings on.
 
 use std::path::Path;
+#[cfg(feature = "live")]
+use std::sync::Arc;
 
 use super::error::Error;
+#[cfg(feature = "live")]
+use super::live::Cut;
 use crate::{
     input::{Advance, Source},
     interrupt,
@@ -73,6 +77,9 @@ pub(super) struct Pump<S> {
     stage: S,
     /// Whether a signal ends only the source, and not the whole command.
     live: bool,
+    /// Tells whether its reader left the source while it went on.
+    #[cfg(feature = "live")]
+    cut: Option<Arc<Cut>>,
     /// Findings that have not been passed on.
     findings: Findings,
     /// Bytes that were counted as progress.
@@ -84,12 +91,21 @@ pub(super) struct Pump<S> {
 impl<S: Stage> Pump<S> {
     /// A `live` source is one that the user ends with a signal, and that is converted while it arrives.
     pub(super) fn new(stage: S, live: bool) -> Self {
-        Self { stage, live, findings: Findings::default(), counted: 0, hold: false }
+        Self {
+            stage,
+            live,
+            #[cfg(feature = "live")]
+            cut: None,
+            findings: Findings::default(),
+            counted: 0,
+            hold: false,
+        }
     }
 
-    /// Changes the stage.
+    /// Changes the stage, whose source `cut` tells of.
     #[cfg(feature = "live")]
-    pub(super) fn map(&mut self, change: impl FnOnce(&mut S)) {
+    pub(super) fn arriving(&mut self, cut: Arc<Cut>, change: impl FnOnce(&mut S)) {
+        self.cut = Some(cut);
         change(&mut self.stage);
     }
 
@@ -107,8 +123,12 @@ impl<S: Stage> Pump<S> {
         self.counted
     }
 
-    /// Whether a signal ended the source.
+    /// Whether a signal ended the source, or whoever reads it did.
     pub(super) fn was_interrupted(&self) -> bool {
+        #[cfg(feature = "live")]
+        if self.cut.as_ref().is_some_and(|cut| cut.went_on()) {
+            return true;
+        }
         self.live && interrupt::signal().is_some()
     }
 

@@ -19,6 +19,8 @@ use crate::{
     words::count,
 };
 
+#[cfg(feature = "live")]
+use super::live::Cut;
 use super::{
     connections::{Begun, Connections, Over, SharedKey},
     cuts::Cuts,
@@ -100,9 +102,15 @@ impl Trace {
 
     /// A trace whose bytes arrive from a running Envoy.
     #[cfg(feature = "live")]
-    pub(super) fn arriving(source: Source, name: InputName, settings: &Settings, arrivals: Arc<Arrivals>) -> Self {
+    pub(super) fn arriving(
+        source: Source,
+        name: InputName,
+        settings: &Settings,
+        arrivals: Arc<Arrivals>,
+        cut: Arc<Cut>,
+    ) -> Self {
         let mut trace = Self::new(source, name, settings, true, true);
-        trace.pump.map(|timelines| timelines.set_arrivals(arrivals));
+        trace.pump.arriving(cut, |timelines| timelines.set_arrivals(arrivals));
         trace
     }
 

@@ -110,7 +110,8 @@ impl Conversation {
         findings: &mut Findings,
     ) {
         if let EntryKind::Data(data) = &entry.kind {
-            self.bytes[data.direction.index()] += data.payload.len() as u64;
+            let bytes = &mut self.bytes[data.direction.index()];
+            *bytes = bytes.saturating_add(data.payload.len() as u64);
             self.last = entry.time;
             if matches!(self.speech, Speech::Undecided | Speech::Other) {
                 self.sniffer.look(data.direction, data.payload, &mut shared.room);

@@ -64,6 +64,12 @@ impl Timelines {
         self.arrivals = Some(arrivals);
     }
 
+    /// When the current message arrived, if the source is live.
+    #[cfg(feature = "live")]
+    pub(crate) fn arrived(&self) -> Option<Nanos> {
+        self.sockets.clock.arrived
+    }
+
     /// The requests whose addresses segments of HTTP traces get, if they are the same. The caller adds them.
     #[cfg(feature = "live")]
     pub(crate) fn requests(&self) -> OpenRequests {
@@ -79,7 +85,7 @@ impl Timelines {
             if let Some(time) = time {
                 self.source.set_time_of_arrival(time);
             }
-            if let Some(ends) = self.requests.take(self.source.message()) {
+            if let Some(ends) = self.requests.take(self.source.message(), time.unwrap_or_default()) {
                 self.source.set_connection(ends);
             }
         }

@@ -7,7 +7,10 @@ use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     os::fd::OwnedFd,
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,7 +37,7 @@ pub(super) enum Refusal {
 pub(super) fn backlog(max_waiting: u64, until: Until) -> (BacklogWriter, BacklogReader) {
     let shared = Arc::new(Shared::default());
     let writer = BacklogWriter { shared: Arc::clone(&shared), max_waiting, max_in_memory: MAX_IN_MEMORY, count: 0 };
-    (writer, BacklogReader { shared, until, taken: Vec::new(), at: 0 })
+    (writer, BacklogReader { shared, until, cut: Arc::default(), taken: Vec::new(), at: 0 })
 }
 
 #[derive(Debug, Default)]
@@ -137,9 +140,25 @@ impl BacklogWriter {
         Ok(())
     }
 
+    /// Tells later whether it has been read.
+    pub(super) fn watch(&self) -> BacklogWatch {
+        BacklogWatch(Arc::clone(&self.shared))
+    }
+}
+
+/// Tells whether a backlog has been read.
+#[derive(Debug)]
+pub(super) struct BacklogWatch(Arc<Shared>);
+
+impl BacklogWatch {
+    /// How many bytes wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.0.lock().len()
+    }
+
     /// Whether nobody reads any more, or what waits has been read.
     pub(super) fn is_drained(&self) -> bool {
-        let waiting = self.shared.lock();
+        let waiting = self.0.lock();
         waiting.abandoned || waiting.len() == 0
     }
 }
@@ -157,12 +176,16 @@ pub(super) struct Until {
     time: Option<Instant>,
     /// The pipe that the capture goes into, once that is open.
     pipe: Arc<OnceLock<OwnedFd>>,
+    /// Since when it is time to end.
+    over: Arc<OnceLock<Instant>>,
+    /// What waits is no longer read.
+    hurry: Arc<AtomicBool>,
 }
 
 impl Until {
     /// Until a signal or, if there is one, this time.
     pub(super) fn time(time: Option<Instant>) -> Self {
-        Self { time, pipe: Arc::default() }
+        Self { time, ..Self::default() }
     }
 
     /// Also until nobody reads this pipe any more. A write would tell, but when nothing passes there is none.
@@ -173,7 +196,28 @@ impl Until {
 
     /// Whether it is time to end: a signal came, the time is over, or nobody reads the capture any more.
     pub(super) fn is_over(&self) -> bool {
-        interrupt::signal().is_some() || self.time.is_some_and(|until| Instant::now() >= until) || self.is_unread()
+        let is_over =
+            interrupt::signal().is_some() || self.time.is_some_and(|until| Instant::now() >= until) || self.is_unread();
+        if is_over {
+            self.over.get_or_init(Instant::now);
+        }
+        is_over
+    }
+
+    /// Since when it is time to end.
+    pub(super) fn over_since(&self) -> Option<Instant> {
+        self.is_over().then(|| *self.over.get_or_init(Instant::now))
+    }
+
+    /// From now on, what waits is no longer read.
+    pub(super) fn hurry(&self) {
+        self.hurry.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what waits is no longer read.
+    fn is_past(&self) -> bool {
+        let late = || self.pipe.get().is_some() && self.over_since().is_some_and(|over| over.elapsed() > GRACE);
+        self.hurry.load(Ordering::Relaxed) || self.is_unread() || late()
     }
 
     /// Whether nobody reads the capture any more.
@@ -182,17 +226,48 @@ impl Until {
     }
 }
 
+/// How a stream ended for those who read it.
+#[derive(Debug, Default)]
+pub(in crate::commands) struct Cut {
+    /// It went on, so that its last message may be cut.
+    went_on: AtomicBool,
+    /// How many bytes waited and were not read.
+    left_out: AtomicU64,
+}
+
+impl Cut {
+    /// Whether the stream was left while it went on.
+    pub(in crate::commands) fn went_on(&self) -> bool {
+        self.went_on.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes waited and were not read.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+}
+
+/// How long what waits is still read into a pipe after it was time to end. Its reader may be slow, and a gigabyte may
+/// wait.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
 /// Where the bytes of a tap stream are read.
 #[derive(Debug)]
 pub(super) struct BacklogReader {
     shared: Arc<Shared>,
     until: Until,
+    cut: Arc<Cut>,
     /// Bytes taken out of the backlog. They have been read up to `at`.
     taken: Vec<u8>,
     at: usize,
 }
 
 impl BacklogReader {
+    /// How the stream ended.
+    pub(super) fn cut(&self) -> Arc<Cut> {
+        Arc::clone(&self.cut)
+    }
+
     /// When the bytes arrived.
     pub(super) fn arrivals(&self) -> Arc<Arrivals> {
         Arc::clone(&self.shared.arrivals)
@@ -205,6 +280,11 @@ impl Read for BacklogReader {
             let mut waiting = self.shared.lock();
             while waiting.len() == 0 && !waiting.ended && !self.until.is_over() {
                 waiting = self.shared.arrived.wait_timeout(waiting, INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if (!waiting.ended && waiting.len() == 0) || self.until.is_past() {
+                self.cut.went_on.store(true, Ordering::Relaxed);
+                self.cut.left_out.store(waiting.len(), Ordering::Relaxed);
+                return Ok(0);
             }
             self.at = 0;
             waiting.take(&mut self.taken)?;
@@ -253,9 +333,9 @@ mod tests {
         let (mut writer, mut reader) = backlog(1000, Until::default());
         writer.write(&[1; 1000], 0).unwrap();
         assert!(matches!(writer.write(&[2], 0), Err(Refusal::Full)));
-        assert!(!writer.is_drained());
+        assert!(!writer.watch().is_drained());
         reader.read_exact(&mut [0; 1000]).unwrap();
-        assert!(writer.is_drained());
+        assert!(writer.watch().is_drained());
         writer.write(&[2], 0).unwrap();
         drop(reader);
         assert!(matches!(writer.write(&[2], 0), Err(Refusal::Abandoned)));

@@ -19,9 +19,11 @@ use super::{
 use crate::{
     admin::{Admin, AdminError, TapRequest, TapSink, TapStream},
     input::Encoding,
+    interrupt,
     report::{Verbosity, print_error, print_line},
     trace::Nanos,
     untrusted,
+    words::count,
 };
 
 /// How long to wait before the first attempt to tap again, and at most.
@@ -75,7 +77,9 @@ enum End {
     /// The connection broke off.
     Broken(std::io::Error),
     /// The reader of the capture is too far behind.
-    Behind(BacklogWriter),
+    Behind,
+    /// It is behind, and what waits for it cannot be kept.
+    Failed(std::io::Error),
     /// It is time to end, or nobody reads any more.
     Over,
 }
@@ -86,9 +90,12 @@ enum End {
 /// Envoy cannot be tapped now.
 pub(super) fn start(admin: Arc<Admin>, request: TapRequest, keeping: Keeping) -> Result<Sessions, Error> {
     let before = admin.counters();
-    let stream = admin.start(&request)?;
+    let stream = admin.start(&request).map_err(|error| match error {
+        AdminError::Interrupted => interrupt::signal().map_or(Error::Admin(error), Error::Signal),
+        error => Error::Admin(admin.with_known_ids(error)),
+    })?;
     if keeping.verbosity > Verbosity::Quiet {
-        let config_id = untrusted::one_line(&request.config_id);
+        let config_id = untrusted::escape(&request.config_id);
         print_line("note", &format_args!("{}: tapping {config_id}", keeping.name));
     }
     let (sender, receiver) = sync_channel(1);
@@ -138,8 +145,8 @@ impl Feed {
     fn session(&self, number: u64) -> (BacklogWriter, Session) {
         let (writer, reader): (BacklogWriter, BacklogReader) =
             backlog(self.keeping.max_backlog, self.keeping.until.clone());
-        let arrivals = reader.arrivals();
-        (writer, Session { number, reader: Box::new(reader), arrivals, encoding: Encoding::Json })
+        let (arrivals, cut) = (reader.arrivals(), reader.cut());
+        (writer, Session { number, reader: Box::new(reader), arrivals, cut, encoding: Encoding::Json })
     }
 
     fn say(&self, kind: &str, text: &str) {
@@ -153,6 +160,7 @@ impl Feed {
         let mut wait = FIRST_WAIT;
         loop {
             let began = Instant::now();
+            let watch = writer.watch();
             let end = self.pass_on(stream, writer);
             match end {
                 End::Over => return,
@@ -163,22 +171,26 @@ impl Feed {
                     self.failed.fetch_or(matches!(self.request.sink, TapSink::Buffered { .. }), Ordering::Relaxed);
                     self.say("warning", &format!("the connection to Envoy broke off: {error}"));
                 }
-                End::Behind(waiting) => {
+                End::Behind => {
                     self.failed.store(true, Ordering::Relaxed);
-                    let held = crate::words::count(self.keeping.max_backlog, "byte");
+                    let held = count(watch.waiting(), "byte");
                     self.say(
                         "warning",
                         &format!(
-                            "the capture is read too slowly: {held} wait for it. The tap is paused until they are read, \
-                             because Envoy would keep what nobody reads in its memory"
+                            "the capture is read too slowly: {held} of the stream wait for it. The tap is paused until they \
+                             are read, because Envoy would keep what nobody reads in its memory"
                         ),
                     );
-                    while !waiting.is_drained() {
-                        if self.keeping.until.is_over() {
-                            return;
-                        }
-                        thread::sleep(INTERVAL);
-                    }
+                }
+                End::Failed(error) => {
+                    self.failed.store(true, Ordering::Relaxed);
+                    let folder = std::env::temp_dir();
+                    let text = format!(
+                        "the capture is read too slowly, and what waits for it cannot be kept in {}: {error}. The tap is \
+                         paused until it is read",
+                        folder.display()
+                    );
+                    print_line("error", &format_args!("{}: {text}", self.keeping.name));
                 }
             }
             if self.keeping.once || matches!(self.request.sink, TapSink::Buffered { .. }) {
@@ -186,6 +198,13 @@ impl Feed {
             }
             if began.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
+            }
+            // A tap whose bytes nobody takes yet would be kept by Envoy.
+            while !watch.is_drained() {
+                if self.keeping.until.is_over() {
+                    return;
+                }
+                thread::sleep(INTERVAL);
             }
             let Some(next) = self.tap_again(&mut wait) else { return };
             stream = next;
@@ -212,12 +231,8 @@ impl Feed {
             match writer.write(&buffer[..count], now()) {
                 Ok(()) => {}
                 Err(Refusal::Abandoned) => return End::Over,
-                Err(Refusal::Full) => return End::Behind(writer),
-                Err(Refusal::Failed(error)) => {
-                    self.failed.store(true, Ordering::Relaxed);
-                    self.say("error", &format!("the temporary file for what waits failed: {error}"));
-                    return End::Behind(writer);
-                }
+                Err(Refusal::Full) => return End::Behind,
+                Err(Refusal::Failed(error)) => return End::Failed(error),
             }
         }
     }

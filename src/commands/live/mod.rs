@@ -7,14 +7,16 @@ mod sessions;
 mod udp;
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering, mpsc::RecvTimeoutError},
+    thread,
     time::{Duration, Instant},
 };
 
+pub(super) use self::backlog::Cut;
 use self::{
-    backlog::Until,
+    backlog::{GRACE, Until},
     feed::Keeping,
     requests::Requests,
     sessions::{Session, Sessions},
@@ -37,7 +39,7 @@ use crate::{
     input::{InputError, Source},
     interrupt::{self, Watched},
     report::{Progress, Verbosity, print_line},
-    untrusted::one_line,
+    untrusted::escape,
     words::{self, count},
 };
 
@@ -46,6 +48,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     interrupt::install()?;
+    refuse_options(args)?;
     let Some(path) = &args.destination else {
         return match &args.source {
             LiveSource::Admin(endpoint) => list(&Admin::new(endpoint)),
@@ -70,6 +73,7 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
 
     let until = Until::time(args.tap.duration.and_then(|duration| Instant::now().checked_add(duration)));
+    watch_end(&until)?;
     // Before Envoy is asked: if there can be no capture, it is not tapped.
     let captures = create(&destination, format, &settings, args.keep, &until)?;
     let keeping = |name: String| Keeping {
@@ -94,6 +98,57 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     capture(captures, &destination, &settings, &name, sessions, &until)
 }
 
+/// Options of a tap mean nothing where Envoy is not asked for one.
+fn refuse_options(args: &LiveArgs) -> Result<(), Error> {
+    let tap = &args.tap;
+    let given = [
+        (tap.config_id.is_some(), "--config-id"),
+        (tap.matching.is_some(), "--match"),
+        (!tap.header.is_empty(), "--header"),
+        (tap.path.is_some(), "--path"),
+        (tap.max_traces.is_some(), "--max-traces"),
+    ];
+    match (&args.source, given.iter().find(|(is_given, _)| *is_given)) {
+        (LiveSource::Udp(_), Some((_, option))) => Err(Error::Arguments(format!(
+            "{option} is for Envoy's admin endpoint; what comes through UDP is what Envoy's configuration says"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Starts a thread that sees to it that the command ends. After a second signal, what waits is no longer converted, and
+/// a third one ends the process. If the capture goes into a pipe that nobody reads, no signal is needed once its time is
+/// over.
+fn watch_end(until: &Until) -> Result<(), Error> {
+    let mut signals = interrupt::pass_on()?;
+    signals.set_read_timeout(Some(INTERVAL))?;
+    let until = until.clone();
+    let watch = move || {
+        let mut count = 0;
+        loop {
+            match signals.read(&mut [0]) {
+                Ok(1) => count += 1,
+                Ok(_) => return,
+                Err(_) => {}
+            }
+            match count {
+                0 | 1 => {}
+                2 => until.hurry(),
+                _ => interrupt::abandon(128 + i32::from(interrupt::signal().unwrap_or(0))),
+            }
+            if let Some(over) = until.over_since()
+                && over.elapsed() > GRACE
+                && interrupt::is_stuck(over)
+            {
+                print_line("warning", &"nobody reads the capture, so its end is left out");
+                interrupt::abandon(i32::from(Status::Damaged.code()));
+            }
+        }
+    };
+    thread::Builder::new().name("end".into()).spawn(watch)?;
+    Ok(())
+}
+
 /// Prints the taps that a request can use.
 fn list(admin: &Admin) -> Result<Status, Error> {
     let taps = admin.taps()?;
@@ -103,7 +158,7 @@ fn list(admin: &Admin) -> Result<Status, Error> {
     let mut out = Watched(io::stdout().lock());
     for ConfiguredTap { config_id, kind, place, .. } in taps {
         let kind = kind.words();
-        writeln!(out, "{}", one_line(&format!("{config_id}  {kind}  {place}")))?;
+        writeln!(out, "{}", escape(&format!("{config_id}  {kind}  {place}")))?;
     }
     Ok(Status::Done)
 }
@@ -163,6 +218,7 @@ fn capture(
         opened: 0,
         wanted: 0,
         damaged: false,
+        left_out: 0,
     };
     loop {
         match sessions.receiver.recv_timeout(INTERVAL) {
@@ -219,12 +275,14 @@ struct Live<'a> {
     /// How many of them have a match.
     wanted: u64,
     damaged: bool,
+    /// How many bytes of the stream were not converted, because the capture was read too slowly.
+    left_out: u64,
 }
 
 impl Live<'_> {
     /// Converts what a session brings, until its end.
     fn session(&mut self, session: Session) -> Result<(), Error> {
-        let Session { number, reader, arrivals, encoding } = session;
+        let Session { number, reader, arrivals, cut, encoding } = session;
         let name = if number == 1 { self.name.to_owned() } else { format!("{} ({number})", self.name) };
         let options = crate::input::SourceOptions { encoding: Some(encoding), ..self.settings.input };
         let source = match Source::from_reader(Path::new(&name), reader, options) {
@@ -234,7 +292,7 @@ impl Live<'_> {
             Err(error) => return Err(error.into()),
         };
         let names = InputName { shown: name.clone(), stem: name };
-        let mut trace = Trace::arriving(source, names, self.settings, arrivals);
+        let mut trace = Trace::arriving(source, names, self.settings, arrivals, Arc::clone(&cut));
         let progress = Progress::hidden();
         let mut requests = Requests::of(&trace, self.settings.selector.as_deref(), self.name);
         while trace.advance(&mut self.captures, &progress)?.is_some() {
@@ -248,6 +306,7 @@ impl Live<'_> {
         self.wanted += trace.selected;
         self.hints.extend(&trace.hints);
         self.damaged |= trace.is_damaged();
+        self.left_out += cut.left_out();
         Ok(self.captures.flush()?)
     }
 
@@ -271,6 +330,10 @@ impl Live<'_> {
                 }
                 None => print_line("note", &format_args!("{connections}, {packets}")),
             }
+            if self.left_out > 0 {
+                let bytes = count(self.left_out, "byte");
+                print_line("warning", &format_args!("{bytes} of the stream that still waited are left out"));
+            }
             if given_up > 0 {
                 let connections = count(given_up, "connection");
                 print_line(
@@ -284,6 +347,6 @@ impl Live<'_> {
                 print_line("note", &format_args!("to see it dissected: {command}"));
             }
         }
-        Ok(if self.damaged || given_up > 0 { Status::Damaged } else { Status::Done })
+        Ok(if self.damaged || given_up > 0 || self.left_out > 0 { Status::Damaged } else { Status::Done })
     }
 }

@@ -45,8 +45,13 @@ impl<'a> Requests<'a> {
         self.stage.begin_entry();
         while let Some(item) = self.stage.next_item(trace.timelines(), &mut findings) {
             match &item {
-                HttpItem::Request(request) => self.begin(request),
-                HttpItem::Exchange(exchange) => self.open.end((exchange.connection.number, exchange.place.offset)),
+                HttpItem::Request(request) => self.begin(request, trace),
+                HttpItem::Exchange(exchange) => {
+                    let key = (exchange.connection.number, exchange.place.offset);
+                    if let (Some(method), Some(path)) = (&exchange.method, &exchange.path) {
+                        self.open.end(key, method, exchange.host.as_deref(), path);
+                    }
+                }
                 HttpItem::ConnectionEnd(_) => {}
             }
             if let Some(search) = &mut self.search {
@@ -58,7 +63,7 @@ impl<'a> Requests<'a> {
     }
 
     /// A request is under way. Those that are replayed from HTTP taps are none of a socket.
-    fn begin(&self, request: &RequestHead) {
+    fn begin(&self, request: &RequestHead, trace: &Trace) {
         let connection = &request.connection;
         if connection.http_tap || connection.role != Role::Downstream {
             return;
@@ -69,6 +74,7 @@ impl<'a> Requests<'a> {
             method: request.method.clone(),
             host: request.host.clone(),
             path: request.path.clone(),
+            arrived: trace.timelines().arrived().unwrap_or_default(),
             fields: request.fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
         });
     }

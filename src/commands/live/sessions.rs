@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool, mpsc::Receiver},
 };
 
+use super::backlog::Cut;
 use crate::input::{Arrivals, Encoding};
 
 /// A stream of traces. Envoy's `trace_id`s are unique within it, but not beyond it, because Envoy may have restarted.
@@ -13,6 +14,7 @@ pub(super) struct Session {
     pub number: u64,
     pub reader: Box<dyn Read + Send>,
     pub arrivals: Arc<Arrivals>,
+    pub cut: Arc<Cut>,
     pub encoding: Encoding,
 }
 

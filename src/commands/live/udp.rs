@@ -109,7 +109,13 @@ impl Receiving {
         if bytes.is_empty() {
             return true;
         }
-        let encoding = encoding_of(bytes);
+        let Some(encoding) = encoding_of(bytes) else {
+            self.ignored += 1;
+            if self.ignored == 1 {
+                self.fail("warning", &format!("a datagram from {from} is no trace; such are left out"));
+            }
+            return true;
+        };
         let writer = match &mut self.session {
             Some((known, host, writer)) if *known == encoding && host.ip() == from.ip() => writer,
             Some((known, host, _)) => {
@@ -130,8 +136,8 @@ impl Receiving {
             }
             session => {
                 let (writer, reader) = backlog(self.keeping.max_backlog, self.keeping.until.clone());
-                let arrivals = reader.arrivals();
-                let new = Session { number: 1, reader: Box::new(reader), arrivals, encoding };
+                let (arrivals, cut) = (reader.arrivals(), reader.cut());
+                let new = Session { number: 1, reader: Box::new(reader), arrivals, cut, encoding };
                 if self.sessions.send(new).is_err() {
                     return false;
                 }
@@ -167,17 +173,60 @@ impl Receiving {
     }
 }
 
-/// The encoding of a datagram. A message in PROTO_BINARY has no length in front of it; it gets one here, so that a lost
-/// datagram does not join two others.
-fn encoding_of(bytes: &[u8]) -> Encoding {
-    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    // TraceWrapper's fields 1 to 5 begin with the bytes 0x0A, 0x12, 0x1A, 0x22 and 0x2A, and names in text with a letter.
-    match (bytes[0], first) {
-        (0x0A, _) if prost::encoding::decode_varint(&mut &bytes[1..]).is_ok_and(|len| len < bytes.len() as u64) => {
-            Encoding::Delimited
+/// The encoding of a datagram, or `None` if it is no message. One in PROTO_BINARY has no length in front of it; it gets
+/// one here, so that a lost datagram does not join two others.
+fn encoding_of(bytes: &[u8]) -> Option<Encoding> {
+    const NAMES: [&[u8]; 4] = [
+        b"http_buffered_trace",
+        b"http_streamed_trace_segment",
+        b"socket_buffered_trace",
+        b"socket_streamed_trace_segment",
+    ];
+    let text = bytes.trim_ascii_start();
+    match text.first() {
+        Some(b'{') => Some(Encoding::Json),
+        _ if NAMES.iter().any(|name| text.starts_with(name)) => Some(Encoding::Text),
+        _ => is_wrapper(bytes).then_some(Encoding::Delimited),
+    }
+}
+
+/// Whether the bytes can be a TraceWrapper: one of its four traces, and after it nothing but other fields.
+fn is_wrapper(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    if !matches!(bytes.first(), Some(0x0A | 0x12 | 0x1A | 0x22)) {
+        return false;
+    }
+    while !rest.is_empty() {
+        // Every field of a TraceWrapper has a length.
+        if !prost::encoding::decode_varint(&mut rest).is_ok_and(|key| key & 7 == 2) {
+            return false;
         }
-        (_, Some(b'{')) => Encoding::Json,
-        (_, Some(first)) if first.is_ascii_alphabetic() => Encoding::Text,
-        _ => Encoding::Delimited,
+        match prost::encoding::decode_varint(&mut rest).map(usize::try_from) {
+            Ok(Ok(len)) if len <= rest.len() => rest = &rest[len..],
+            _ => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_message_has_no_encoding() {
+        for (bytes, encoding) in [
+            (&b"\n{\"socket_streamed_trace_segment\": {}}"[..], Some(Encoding::Json)),
+            (b" socket_streamed_trace_segment {}", Some(Encoding::Text)),
+            (b"\x22\x02\x08\x01", Some(Encoding::Delimited)),
+            (b"\x22\x02\x08\x01\x2a\x00", Some(Encoding::Delimited)),
+            (b"\x0a\x7b", None),
+            (b"x", None),
+            (b"\x22\x02\x08", None),
+            (b"GET / HTTP/1.1", None),
+            (b"", None),
+        ] {
+            assert_eq!(encoding_of(bytes), encoding, "{bytes:?}");
+        }
     }
 }
