@@ -1,5 +1,5 @@
-//! `tap2pcap extcap`: what Wireshark asks, with tshark as one Wireshark. `scripts/interop-extcap` holds it against the real
-//! Envoy.
+//! `tap2pcap extcap`: what Wireshark asks, with tshark as one Wireshark. `scripts/interop-live` holds it against the
+//! real Envoy.
 
 use std::{
     env, fs,

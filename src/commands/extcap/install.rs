@@ -102,8 +102,8 @@ fn foreign(link: &Path) -> Error {
     ))
 }
 
-/// Whether this is a link that `--install` made: it leads to a file of this program's name, which may be gone, or to this
-/// program.
+/// Whether this is a link that `--install` made: it leads to a file of this program's name, which may be gone, or to
+/// this program.
 fn is_ours(link: &Path) -> bool {
     let Ok(target) = fs::read_link(link) else { return false };
     let is_this = || Some(link.canonicalize().ok()? == env::current_exe().ok()?.canonicalize().ok()?);

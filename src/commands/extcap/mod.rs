@@ -275,8 +275,8 @@ fn capture(call: ExtcapCall) -> Result<Status, Error> {
     live::run(&call.live(fifo))
 }
 
-/// Lets the reader of this pipe know that no capture comes. dumpcap waits for a writer for ever, and Wireshark shows what
-/// is on standard error after dumpcap has ended.
+/// Lets the reader of this pipe know that no capture comes. dumpcap waits for a writer for ever, and Wireshark shows
+/// what is on standard error after dumpcap has ended.
 pub(super) fn let_go(fifo: &Path) {
     if !fs::metadata(fifo).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
         return;

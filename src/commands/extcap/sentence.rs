@@ -25,7 +25,7 @@ impl Sentence {
     }
 }
 
-/// Wireshark has no escapes: a value ends with the first brace that is followed by another one, by a space or by the end.
+/// Wireshark has no escapes: a value ends with the first brace that is followed by another one, a space or the end.
 fn plain(value: &str) -> Cow<'_, str> {
     match escape(value) {
         value if value.contains(['{', '}']) => value.replace('{', "(").replace('}', ")").into(),
