@@ -396,3 +396,18 @@ fn a_long_connection_takes_little_memory() {
         .collect();
     assert_eq!((sizes.len(), &sizes[0], &sizes[2000]), (2001, &(PIECES * piece.len()).into(), &20_000.into()));
 }
+
+#[test]
+fn bytes_are_counted_up_to_the_greatest_number() {
+    let event = |seq_num: u64| {
+        format!(
+            "{{\"socket_streamed_trace_segment\": {{\"trace_id\": \"1\", \"event\": {{\"timestamp\": \
+             \"2026-11-26T10:00:00Z\", \"seq_num\": \"{seq_num}\", \"read\": {{\"data\": {{\"as_bytes\": \"eA==\"}}}}}}}}}}\n"
+        )
+    };
+    let connection = "{\"socket_streamed_trace_segment\": {\"trace_id\": \"1\", \"connection\": {}}}\n";
+    let dir = Dir::new("greatest_number");
+    let trace = dir.create("trace.json", connection.to_owned() + &event(u64::MAX) + &event(1 << 63) + &event(1));
+    http(&["--json"], &[&trace]);
+    tap2pcap().args(&["info", "--json", "--where", "true"]).arg(&trace).run().expect_no_panic();
+}

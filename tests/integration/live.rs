@@ -587,3 +587,161 @@ fn silence_is_explained() {
     live.wait_for("nothing was tapped in 10 s");
     live.end().expect_status(0);
 }
+
+/// What one connection's clients and an HTTP tap send, in the order of the arguments.
+fn messages(parts: &[&str]) -> Vec<u8> {
+    parts.iter().map(|part| format!("{}\n", part.replace('\'', "\""))).collect::<String>().into_bytes()
+}
+
+const CONNECTION: &str = "{'socket_streamed_trace_segment': {'trace_id': '1', 'connection': {
+    'local_address': {'socket_address': {'address': '10.0.0.2', 'port_value': 8080}},
+    'remote_address': {'socket_address': {'address': '10.0.0.1', 'port_value': 1111}}}}}";
+
+/// Bytes that Envoy read.
+fn read(bytes: &str) -> String {
+    let data = base64_simd::STANDARD.encode_to_string(bytes);
+    format!(
+        "{{'socket_streamed_trace_segment': {{'trace_id': '1', 'event': {{'timestamp': '2026-11-26T10:00:00Z',
+         'read': {{'data': {{'as_bytes': '{data}'}}}}}}}}}}"
+    )
+}
+
+/// The head of a request for `/events` in a segment of an HTTP tap.
+fn head(trace_id: u32, path: &str, more: &[(&str, &str)]) -> String {
+    let own = [(":method", "GET"), (":path", path), (":authority", "a"), (":scheme", "http")];
+    let fields: Vec<_> =
+        own.iter().chain(more).map(|(key, value)| format!("{{'key': '{key}', 'value': '{value}'}}")).collect();
+    format!(
+        "{{'http_streamed_trace_segment': {{'trace_id': '{trace_id}', 'request_headers': {{'headers': [{}]}}}}}}",
+        fields.join(", ")
+    )
+}
+
+/// The clients' addresses of the exchanges that HTTP taps recorded.
+fn clients_of_taps(test: &str, stream: Vec<u8>) -> Vec<String> {
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        tap.accept();
+        tap.send(&stream).unwrap();
+        tap.end();
+    });
+    let dir = Dir::new(test);
+    let capture = dir.path().join("live.pcapng");
+    Live::start(&envoy.url(), &capture, &["--once"]).ended().expect_no_panic();
+    let comments = "frame.comment contains \"HTTP tap\"";
+    tshark::lines(&capture, &["-Y", comments, "-T", "fields", "-e", "ip.src"])
+}
+
+#[test]
+fn only_a_request_with_the_same_fields_that_has_just_come_gives_its_address() {
+    let asks = read("GET /events HTTP/1.1\r\nHost: a\r\nAccept: x\r\n\r\n");
+    let of = |more: &[(&str, &str)]| {
+        clients_of_taps("only_a_request", messages(&[CONNECTION, &asks, &head(7, "/events", more)]))
+    };
+    // What Envoy adds does not matter.
+    assert_eq!(of(&[("accept", "x"), ("x-request-id", "1"), ("x-forwarded-proto", "http")]), ["10.0.0.1"]);
+    assert_eq!(of(&[("accept", "x"), ("x-forwarded-for", "1.1.1.1,10.0.0.1")]), ["10.0.0.1"]);
+    for other in [
+        &[("accept", "x"), ("authorization", "Bearer BOB")][..],
+        &[("accept", "y")],
+        &[],
+        &[("accept", "x"), ("x-forwarded-for", "10.9.9.9")],
+    ] {
+        let clients = of(other);
+        assert!(clients.len() == 1 && clients[0].starts_with("198."), "{other:?}: {clients:?}");
+    }
+}
+
+#[test]
+fn pipelined_requests_each_have_the_address_of_their_socket() {
+    let asks = read("GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n");
+    let stream = messages(&[CONNECTION, &asks, &head(7, "/a", &[]), &head(8, "/b", &[])]);
+    assert_eq!(clients_of_taps("pipelined", stream), ["10.0.0.1", "10.0.0.1"]);
+}
+
+#[test]
+fn a_message_that_the_end_of_the_time_cuts_is_no_damage() {
+    let envoy = FakeEnvoy::with_one_tap(|tap| {
+        tap.accept();
+        let stream = interleaved();
+        tap.send(&stream[..stream.len() - 40]).unwrap();
+        tap.wait_for_end();
+    });
+    let dir = Dir::new("the_end_of_the_time");
+    let capture = dir.path().join("live.pcapng");
+    let run = Live::start(&envoy.url(), &capture, &["--for", "1s"]).ended().expect_status(0);
+    assert!(!run.stderr.contains("error"), "{run:?}");
+    assert!(conversations(&capture).len() >= 8);
+}
+
+#[test]
+fn a_second_signal_ends_it_soon_and_keeps_the_capture() {
+    let (started, start) = mpsc::channel();
+    let started = Mutex::new(started);
+    let envoy = FakeEnvoy::with_one_tap(move |tap| {
+        tap.accept();
+        let stream = interleaved().repeat(16);
+        for round in 0.. {
+            if tap.send(&stream).is_err() {
+                return;
+            }
+            if round == 20 {
+                started.lock().unwrap().send(()).unwrap();
+            }
+        }
+    });
+    let dir = Dir::new("a_second_signal");
+    let capture = dir.path().join("live.pcapng");
+    let live = Live::start(&envoy.url(), &capture, &[]);
+    start.recv_timeout(PATIENCE).unwrap();
+    live.signal(Signal::INT);
+    live.signal(Signal::TERM);
+    let run = live.ended().expect_no_panic();
+    assert!(run.status.code().is_some_and(|code| code <= 1), "{run:?}");
+    assert!(!tshark::lines(&capture, &["-c", "10"]).is_empty());
+    assert_eq!(dir.names(), ["live.pcapng"]);
+}
+
+#[test]
+fn captures_of_an_earlier_run_are_left_alone() {
+    let envoy = FakeEnvoy::with_one_tap(|tap| {
+        tap.accept();
+        tap.send(&interleaved()).unwrap();
+        tap.end();
+    });
+    let dir = Dir::new("captures_of_an_earlier_run");
+    let capture = dir.path().join("ring.pcapng");
+    dir.create("ring-00003.pcapng", "earlier");
+    let more = ["--once", "--split", "size=2K", "--keep", "3"];
+    let run = Live::start(&envoy.url(), &capture, &more).ended().expect_status(2).expect_stderr("ring-00003.pcapng");
+    assert!(run.stderr.contains("--force"));
+    assert_eq!((envoy.taps(), fs::read(dir.path().join("ring-00003.pcapng")).unwrap()), (0, b"earlier".to_vec()));
+    Live::start(&envoy.url(), &capture, &[&more[..], &["--force"]].concat()).ended().expect_status(0);
+}
+
+#[test]
+fn what_is_no_trace_does_not_keep_datagrams_from_being_converted() {
+    let live = Live::start("udp://127.0.0.1:0", "-", &[]);
+    live.wait_for("receiving on udp://");
+    let said = live.said();
+    let place = said.split("udp://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for garbage in [&b"x"[..], b"", b"\x0a\x7b", b"GET / HTTP/1.1\r\n\r\n"] {
+        socket.send_to(garbage, &place).unwrap();
+    }
+    for message in [CONNECTION.replace('\'', "\""), read("hello").replace('\'', "\"")] {
+        socket.send_to(message.as_bytes(), &place).unwrap();
+    }
+    live.wait_for_payload(b"hello");
+    let run = live.end().expect_status(1);
+    assert!(run.stderr.contains("is no trace"), "{run:?}");
+    for option in [["--path", "/x"], ["--config-id", "tap"], ["--max-traces", "3"]] {
+        Live::start("udp://127.0.0.1:0", "-", &option).ended().expect_status(2).expect_stderr(option[0]);
+    }
+}
+
+#[test]
+fn the_list_of_taps_has_no_control_characters() {
+    let listed = FakeEnvoy::with_tap_named("a\\u001b]0;b\\u202e", |_| ());
+    let run = tap2pcap().args(&["live", &listed.url()]).run().expect_clean();
+    assert!(run.stdout_text().lines().count() == 1 && !run.stdout_text().contains(['\u{1b}', '\u{202e}']), "{run:?}");
+}

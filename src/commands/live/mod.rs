@@ -34,6 +34,7 @@ use crate::{
     admin::{Admin, ConfiguredTap, TapRequest, TapSink},
     capture::{
         Access, Capture, CaptureFormat, Captures, Destination, Gate, LATEST_PCAP_TIME, SplitCapture, folder, part_path,
+        path_of_part,
     },
     cli::{LiveArgs, LiveSource, TapArgs},
     input::{InputError, Source},
@@ -245,6 +246,9 @@ fn create(
     keep: Option<usize>,
     until: &Until,
 ) -> Result<Captures, Error> {
+    if let (Some(_), Some(path), false) = (settings.split, destination.file(), settings.output.force) {
+        refuse_earlier(path)?;
+    }
     let captures = match (settings.split, destination.file()) {
         (Some(by), Some(path)) => Captures::Split(Box::new(
             SplitCapture::new(by, path, format, settings.output, true).keeping(keep.unwrap_or(usize::MAX)),
@@ -260,6 +264,20 @@ fn create(
     Ok(match settings.selector {
         Some(_) => Captures::Gated(Box::new(Gate::new(captures))),
         None => captures,
+    })
+}
+
+/// Captures of an earlier run would be replaced, removed, or mixed with new ones.
+fn refuse_earlier(path: &Path) -> Result<(), Error> {
+    // If the folder cannot be read, no capture can be written either, which will be said.
+    let Ok(entries) = std::fs::read_dir(folder(path)) else { return Ok(()) };
+    let names = entries.flatten().map(|entry| path.with_file_name(entry.file_name()));
+    let earlier = names.filter(|name| path_of_part(name).as_deref() == Some(path)).min();
+    earlier.map_or(Ok(()), |earlier| {
+        Err(Error::Arguments(format!(
+            "{}: is there from an earlier run; move the captures away, or replace them with --force",
+            earlier.display()
+        )))
     })
 }
 
