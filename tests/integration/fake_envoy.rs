@@ -73,17 +73,20 @@ impl FakeEnvoy {
         Self::with(&read("config_dump.json"), &read("stats.json"), &read("listeners.json"), tap)
     }
 
-    /// A server whose only tap has the config_id `tap`.
+    /// A server whose taps, of a listener's sockets and HTTP, have the config_id `tap`.
     pub fn with_one_tap(tap: impl Fn(&mut TapAnswer) + Send + Sync + 'static) -> Self {
         Self::with_tap_named("tap", tap)
     }
 
-    /// A server whose only tap has this config_id, which is a part of a JSON string.
+    /// A server whose taps have this config_id, which is a part of a JSON string.
     pub fn with_tap_named(config_id: &str, tap: impl Fn(&mut TapAnswer) + Send + Sync + 'static) -> Self {
         let dump = r#"{"configs":[{"@type":"type.googleapis.com/envoy.admin.v3.ListenersConfigDump","static_listeners":
             [{"listener":{"name":"ingress","filter_chains":[{"transport_socket":{"typed_config":
             {"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tap.v3.Tap",
-            "common_config":{"admin_config":{"config_id":"CONFIG_ID"}}}}}]}}]}]}"#;
+            "common_config":{"admin_config":{"config_id":"CONFIG_ID"}}}},
+            "filters":[{"typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "http_filters":[{"typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.tap.v3.Tap",
+            "common_config":{"admin_config":{"config_id":"CONFIG_ID"}}}}]}}]}]}}]}]}"#;
         Self::with(&dump.replace("CONFIG_ID", config_id), r#"{"stats":[]}"#, r#"{"listener_statuses":[]}"#, tap)
     }
 

@@ -31,7 +31,7 @@ use super::{
     trace::{PacketConnections, Trace, close_all},
 };
 use crate::{
-    admin::{Admin, ConfiguredTap, TapRequest, TapSink},
+    admin::{Admin, ConfiguredTap, TapKind, TapRequest, TapSink},
     capture::{
         Access, Capture, CaptureFormat, Captures, Destination, Gate, LATEST_PCAP_TIME, SplitCapture, folder, part_path,
         path_of_part,
@@ -84,19 +84,19 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
         verbosity: settings.verbosity,
         name,
     };
-    let (name, sessions) = match &args.source {
+    let (name, sessions, has_http) = match &args.source {
         LiveSource::Udp(place) => {
             let name = format!("udp://{place}");
-            (name.clone(), udp::start(place, keeping(name))?)
+            (name.clone(), udp::start(place, keeping(name))?, true)
         }
         LiveSource::Admin(endpoint) => {
             let admin = Arc::new(Admin::new(endpoint));
-            let request = request(&args.tap, &admin)?;
+            let (request, has_http) = request(&args.tap, &admin)?;
             let name = endpoint.to_string();
-            (name.clone(), feed::start(admin, request, keeping(name))?)
+            (name.clone(), feed::start(admin, request, keeping(name))?, has_http)
         }
     };
-    capture(captures, &destination, &settings, &name, sessions, &until)
+    capture(captures, &destination, &settings, &name, has_http, sessions, &until)
 }
 
 /// Options of a tap mean nothing where Envoy is not asked for one.
@@ -171,12 +171,16 @@ fn no_taps() -> Error {
     )
 }
 
-/// What to ask Envoy for.
-fn request(args: &TapArgs, admin: &Admin) -> Result<TapRequest, Error> {
+/// What to ask Envoy for, and whether HTTP taps may answer.
+fn request(args: &TapArgs, admin: &Admin) -> Result<(TapRequest, bool), Error> {
+    // Unless Envoy is asked for its taps, there may be any.
+    let mut has_http = true;
     let config_id = match &args.config_id {
         Some(config_id) => config_id.clone(),
         None => {
-            let mut known: Vec<String> = admin.taps()?.into_iter().map(|tap| tap.config_id).collect();
+            let taps = admin.taps()?;
+            has_http = taps.iter().any(|tap| tap.kind == TapKind::HttpFilter);
+            let mut known: Vec<String> = taps.into_iter().map(|tap| tap.config_id).collect();
             known.sort();
             known.dedup();
             match &mut *known {
@@ -196,7 +200,8 @@ fn request(args: &TapArgs, admin: &Admin) -> Result<TapRequest, Error> {
         Some(max_traces) => TapSink::Buffered { max_traces, timeout: args.duration },
         None => TapSink::Streaming,
     };
-    Ok(TapRequest { config_id, matching: args.matching(), max_rx: args.max_rx, max_tx: args.max_tx, sink })
+    let request = TapRequest { config_id, matching: args.matching(), max_rx: args.max_rx, max_tx: args.max_tx, sink };
+    Ok((request, has_http))
 }
 
 /// Writes what the sessions bring.
@@ -205,6 +210,7 @@ fn capture(
     destination: &Destination,
     settings: &Settings,
     name: &str,
+    has_http: bool,
     sessions: Sessions,
     until: &Until,
 ) -> Result<Status, Error> {
@@ -213,6 +219,7 @@ fn capture(
     let mut live = Live {
         settings,
         name,
+        has_http,
         connections: PacketConnections::new(settings.mappings.clone()),
         captures,
         hints: Hints::default(),
@@ -285,6 +292,8 @@ fn refuse_earlier(path: &Path) -> Result<(), Error> {
 struct Live<'a> {
     settings: &'a Settings,
     name: &'a str,
+    /// Whether there may be segments of HTTP taps.
+    has_http: bool,
     connections: PacketConnections,
     captures: Captures,
     hints: Hints,
@@ -312,7 +321,7 @@ impl Live<'_> {
         let names = InputName { shown: name.clone(), stem: name };
         let mut trace = Trace::arriving(source, names, self.settings, arrivals, Arc::clone(&cut));
         let progress = Progress::hidden();
-        let mut requests = Requests::of(&trace, self.settings.selector.as_deref(), self.name);
+        let mut requests = Requests::of(&trace, self.settings.selector.as_deref(), self.name, self.has_http);
         while trace.advance(&mut self.captures, &progress)?.is_some() {
             if requests.entry(&trace)? {
                 trace.want(&mut self.connections, &mut self.captures)?;
