@@ -453,7 +453,8 @@ fn an_unknown_config_id_comes_with_those_that_there_are() {
             stream.write_all(body.as_bytes()).unwrap();
         }
     });
-    let error = Admin::new(&endpoint).start(&request()).err().unwrap();
+    let admin = Admin::new(&endpoint);
+    let error = admin.with_known_ids(admin.start(&request()).err().unwrap());
     server.join().unwrap();
     let AdminError::UnknownConfigId { asked, known, .. } = &error else { panic!("{error}") };
     assert_eq!(asked, "t");

@@ -183,8 +183,10 @@ fn encoding_of(bytes: &[u8]) -> Option<Encoding> {
         b"socket_streamed_trace_segment",
     ];
     let text = bytes.trim_ascii_start();
+    // A line feed and a brace may also be the tag and the length of a binary message. That has other control characters.
+    let is_text = || bytes.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace());
     match text.first() {
-        Some(b'{') => Some(Encoding::Json),
+        Some(b'{') if is_text() => Some(Encoding::Json),
         _ if NAMES.iter().any(|name| text.starts_with(name)) => Some(Encoding::Text),
         _ => is_wrapper(bytes).then_some(Encoding::Delimited),
     }
@@ -220,7 +222,7 @@ mod tests {
             (b" socket_streamed_trace_segment {}", Some(Encoding::Text)),
             (b"\x22\x02\x08\x01", Some(Encoding::Delimited)),
             (b"\x22\x02\x08\x01\x2a\x00", Some(Encoding::Delimited)),
-            (b"\x0a\x7b", None),
+            (b"\x0a\x00\x00", None),
             (b"x", None),
             (b"\x22\x02\x08", None),
             (b"GET / HTTP/1.1", None),
@@ -228,5 +230,8 @@ mod tests {
         ] {
             assert_eq!(encoding_of(bytes), encoding, "{bytes:?}");
         }
+        // Its length is a brace, and it begins with a line feed, twice.
+        let binary = [&b"\x0a{\x0a\x79\x12\x77"[..], &[b'a'; 119]].concat();
+        assert_eq!(encoding_of(&binary), Some(Encoding::Delimited));
     }
 }
