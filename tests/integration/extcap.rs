@@ -172,7 +172,7 @@ fn the_reload_button_lists_the_taps_of_this_envoy() {
     assert!(values.contains("{value=shared}{display=shared: "), "{values}");
     assert_eq!(values.matches("{value=shared}").count(), 1, "{values}");
     assert_eq!(values.matches("{default=true}").count(), 1, "{values}");
-    let only = "value {arg=1}{value=tap}{display=tap: sockets of clients}{default=false}\n";
+    let only = "value {arg=1}{value=tap}{display=tap: HTTP requests and sockets of clients}{default=false}\n";
     assert_eq!(reloaded(&FakeEnvoy::with_one_tap(|_| {}).url()), format!("{NO_VALUES}{only}"));
 }
 
