@@ -23,7 +23,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::OFlags,
 };
 use signal_hook::{
@@ -75,8 +75,8 @@ pub(crate) fn wake() -> Option<std::os::fd::BorrowedFd<'static>> {
     WAKE.get().map(AsFd::as_fd)
 }
 
-/// For the time that another program works for this one: from now on no signal ends this process. Each yields a byte
-/// instead, and [`signal`] tells the latest, so that it can be passed on.
+/// From now on, a second signal does not end this process. Each signal yields a byte instead, and [`signal`] tells the
+/// latest: it is to be passed on to another program, or what it means depends on how many came.
 ///
 /// # Errors
 /// The operating system refused.
@@ -92,12 +92,11 @@ pub(crate) fn pass_on() -> io::Result<UnixStream> {
 }
 
 /// Whether the reader of this pipe, socket or terminal is gone.
-#[cfg(feature = "live")]
 #[must_use]
 pub(crate) fn is_unread(pipe: impl AsFd) -> bool {
     // Without any events, poll tells of an end alone: ERR for a pipe, HUP for the others.
     let mut fds = [PollFd::new(&pipe, PollFlags::empty())];
-    poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Standard input that ends when a signal arrives.

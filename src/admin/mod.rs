@@ -16,6 +16,7 @@ mod request;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -115,9 +116,7 @@ impl Admin {
     pub(crate) fn with_known_ids(&self, error: AdminError) -> AdminError {
         let AdminError::UnknownConfigId { endpoint, asked, .. } = error else { return error };
         // What else there is helps, but the error stands without it.
-        let mut known: Vec<String> = self.taps().unwrap_or_default().into_iter().map(|tap| tap.config_id).collect();
-        known.sort_unstable();
-        known.dedup();
+        let known = config_ids(self.taps().unwrap_or_default());
         AdminError::UnknownConfigId { endpoint, asked, known }
     }
 
@@ -131,6 +130,11 @@ impl Admin {
         let listeners = reasons::listeners(&text).map_err(|error| self.client.not_understood("/listeners", &error))?;
         Ok(reasons::reasons(request, &taps, &listeners, before, &self.counters()?))
     }
+}
+
+/// The config_ids of these taps, sorted, each once.
+pub(crate) fn config_ids(taps: Vec<ConfiguredTap>) -> Vec<String> {
+    taps.into_iter().map(|tap| tap.config_id).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// What a tap sends, as it arrives: JSON, one object after the other. It ends when Envoy ends it, with the last trace or

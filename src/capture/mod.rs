@@ -50,7 +50,10 @@ pub use pcap::LATEST_PCAP_TIME;
 pub use split::SplitBy;
 pub(crate) use split::{Captures, Lane, SplitCapture, part_path, path_of_part};
 
-use crate::synth::{Packet, PacketSink};
+use crate::{
+    synth::{Packet, PacketSink},
+    trace::Nanos,
+};
 
 /// A capture's file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,11 @@ impl CaptureFormat {
         let pcap = ["pcap", "cap", "dmp"].map(|name| (name, Self::Pcap));
         let pcapng = ["pcapng", "ntar"].map(|name| (name, Self::Pcapng));
         pcap.into_iter().chain(pcapng).find_map(|(name, format)| suffix.eq_ignore_ascii_case(name).then_some(format))
+    }
+
+    /// The latest time that it can hold, in nanoseconds since the Unix epoch; `None` if it can hold any.
+    pub(crate) fn latest_time(self) -> Option<Nanos> {
+        (self != Self::Pcapng).then_some(LATEST_PCAP_TIME)
     }
 
     fn append_header(self, buffer: &mut PacketBuffer) {

@@ -13,9 +13,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    capture::{
-        Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, OutputPacking, SplitCapture, folder, part_path,
-    },
+    capture::{Capture, CaptureFormat, Captures, Destination, OutputPacking, SplitCapture, folder, part_path},
     cli::ConvertArgs,
     input::{Discovered, Input, discover},
     interrupt,
@@ -82,7 +80,7 @@ pub(super) fn convert(
             .and_then(|()| har::many_files(&found.inputs, output.path(), &settings, &progress)),
         Kind::Har => har::one_file(&mut found, output, &settings, &progress),
         Kind::Capture(format) => {
-            settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
+            settings.timeline.latest = format.latest_time();
             if into_directory {
                 arrive(&mut found, &settings, &progress)
                     .and_then(|()| mirror(&found.inputs, output.path(), format, &settings, &progress))

@@ -9,9 +9,7 @@ use thiserror::Error;
 
 use super::{error::Error, names::InputName, output, settings::Settings, trace::Trace};
 use crate::{
-    capture::{
-        Capture, CaptureFormat, Captures, Destination, LATEST_PCAP_TIME, OutputError, OutputOptions, OutputPacking,
-    },
+    capture::{Capture, CaptureFormat, Captures, Destination, OutputError, OutputOptions, OutputPacking},
     input::{self, Input, InputError, InputPath},
     report::{Progress, Verbosity},
     synth, timeline,
@@ -120,7 +118,7 @@ pub fn convert(
         selector: None,
         split: None,
     };
-    settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
+    settings.timeline.latest = format.latest_time();
     if settings.output.packing == OutputPacking::None {
         settings.output.packing = packing;
     }

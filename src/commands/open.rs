@@ -3,20 +3,14 @@
 use std::{
     ffi::{OsStr, OsString},
     io::{self, Read as _},
-    os::{
-        fd::AsFd,
-        unix::{fs::PermissionsExt as _, net::UnixStream},
-    },
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::Path,
     process::{Child, Command, ExitStatus},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid},
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::{
     Status,
@@ -108,7 +102,9 @@ impl Viewer<'_> {
         let (status, signal) = wait(child, signals)?;
         Ok(match signal {
             Some(signal) => Ended::BySignal(signal),
-            _ if status.success() || has_no_reader(&io::stdout()) => Ended::Well,
+            // The reader of tshark's output may stop when it has seen enough. tshark ends with status 2 then, as after any
+            // other failure.
+            _ if status.success() || interrupt::is_unread(io::stdout()) => Ended::Well,
             _ => Ended::Badly(status),
         })
     }
@@ -142,14 +138,6 @@ fn by_hand(args: impl Iterator<Item = OsString>, program: &str, hints: &Hints) -
         show += &quoted_word(&arg);
     }
     format!("{convert} capture.pcapng && {show}")
-}
-
-/// Whether nobody reads from this stream any more: the reader of tshark's output may stop when it has seen enough. tshark
-/// ends with status 2 then, as after any other failure.
-fn has_no_reader(stream: &impl AsFd) -> bool {
-    let mut streams = [PollFd::new(stream, PollFlags::OUT)];
-    poll(&mut streams, Some(&Timespec::default())).is_ok()
-        && streams[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Waits for a program, and passes on each signal that comes in the meantime. Returns the last of them, too.

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     capture::{OutputOptions, SplitBy},
     cli::{self, ConversionArgs, OrAuto, PacketArgs},
+    http::Filter,
     input::{self, Encoding, Layers},
     report::Verbosity,
     synth::{self, SettingNames},
@@ -62,19 +63,14 @@ impl Settings {
     pub(super) fn of_live(args: &cli::LiveArgs) -> Result<Self, Error> {
         Ok(Self {
             input: input_options(&[], args.limits)?,
-            timeline: timeline::TimelineOptions {
-                role: role(args.packets.role),
-                max_connections: Some(args.limits.max_connections),
-                http: HttpOptions { version: args.packets.http, side: args.packets.side },
-                ..timeline::TimelineOptions::default()
-            },
+            timeline: timeline_options(&args.packets, args.limits),
             synth: synth_options(&args.packets),
             mappings: args.packets.map.clone().into(),
             strict: args.strict,
             verbosity: verbosity(args.verbosity),
             jobs: 1,
             output: OutputOptions { force: args.output.force, ..OutputOptions::default() },
-            selector: args.filter.clone().map(|filter| Arc::new(Selector { filter, doubts: Doubts::default() })),
+            selector: selector(args.filter.as_ref()),
             split: args.split,
         })
     }
@@ -83,16 +79,8 @@ impl Settings {
         Ok(Self {
             input: input_options(&args.from, args.limits)?,
             timeline: timeline::TimelineOptions {
-                role: role(args.packets.role),
                 start_time: args.start_time,
-                neighbours: None,
-                reread: None,
-                eager: false,
-                join: false,
-                latest: None,
-                max_connections: Some(args.limits.max_connections),
-                http: HttpOptions { version: args.packets.http, side: args.packets.side },
-                unreplayed: false,
+                ..timeline_options(&args.packets, args.limits)
             },
             synth: synth_options(&args.packets),
             mappings: args.packets.map.clone().into(),
@@ -100,7 +88,7 @@ impl Settings {
             verbosity: verbosity(args.verbosity),
             jobs: jobs(args.jobs),
             output: OutputOptions::default(),
-            selector: args.filter.clone().map(|filter| Arc::new(Selector { filter, doubts: Doubts::default() })),
+            selector: selector(args.filter.as_ref()),
             split: None,
         })
     }
@@ -130,6 +118,19 @@ pub(super) fn input_options(from: &[cli::From], limits: cli::LimitArgs) -> Resul
         max_events: Some(limits.max_events),
         max_headers: Some(limits.max_headers),
     })
+}
+
+fn timeline_options(packets: &PacketArgs, limits: cli::LimitArgs) -> timeline::TimelineOptions {
+    timeline::TimelineOptions {
+        role: role(packets.role),
+        max_connections: Some(limits.max_connections),
+        http: HttpOptions { version: packets.http, side: packets.side },
+        ..timeline::TimelineOptions::default()
+    }
+}
+
+fn selector(filter: Option<&Arc<Filter>>) -> Option<Arc<Selector>> {
+    filter.map(|filter| Arc::new(Selector { filter: Arc::clone(filter), doubts: Doubts::default() }))
 }
 
 fn synth_options(args: &PacketArgs) -> synth::SynthOptions {

@@ -108,6 +108,32 @@ fn send_in_pieces(tap: &mut TapAnswer, bytes: &[u8]) {
     }
 }
 
+/// An event of 90 KB of payload.
+fn large_message() -> String {
+    let text = String::from_utf8(interleaved()).unwrap();
+    let read = text.split_inclusive("\n}\n").find(|message| message.contains("\"read\"")).unwrap();
+    let (before, rest) = read.split_once("\"as_bytes\": \"").unwrap();
+    let after = rest.split_once('"').unwrap().1;
+    format!("{before}\"as_bytes\": \"{}\"{after}", "QUFB".repeat(30_000))
+}
+
+/// An Envoy that sends this to whoever taps it, and then ends the tap.
+fn sending(stream: Vec<u8>) -> FakeEnvoy {
+    FakeEnvoy::with_one_tap(move |tap| {
+        tap.accept();
+        send_in_pieces(tap, &stream);
+        tap.end();
+    })
+}
+
+/// A run that receives datagrams, and where.
+fn receiving() -> (Live, String) {
+    let live = Live::start("udp://127.0.0.1:0", "-", &[]);
+    live.wait_for("receiving on udp://");
+    let place = live.said().split("udp://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    (live, place)
+}
+
 /// What each client and server said, by their addresses.
 fn conversations(capture: &Path) -> BTreeMap<(SocketAddr, SocketAddr), Vec<u8>> {
     let mut said = BTreeMap::<_, Vec<u8>>::new();
@@ -131,11 +157,7 @@ fn ends_of(capture: &Path, path: &str) -> Vec<String> {
 
 #[test]
 fn sockets_have_the_packets_that_a_conversion_of_the_stream_makes() {
-    let envoy = FakeEnvoy::with_one_tap(|tap| {
-        tap.accept();
-        send_in_pieces(tap, &interleaved());
-        tap.end();
-    });
+    let envoy = sending(interleaved());
     let dir = Dir::new("sockets_have_the_packets_that_a_conversi");
     let (live, file, stream) =
         (dir.path().join("live.pcapng"), dir.path().join("file.pcapng"), dir.path().join("tap.json"));
@@ -161,11 +183,7 @@ fn sockets_have_the_packets_that_a_conversion_of_the_stream_makes() {
 
 #[test]
 fn segments_of_http_taps_get_the_addresses_of_the_socket_that_carried_the_request() {
-    let envoy = FakeEnvoy::with_one_tap(|tap| {
-        tap.accept();
-        send_in_pieces(tap, &interleaved());
-        tap.end();
-    });
+    let envoy = sending(interleaved());
     let dir = Dir::new("segments_of_http_taps_get_the_addresses_");
     let capture = dir.path().join("live.pcapng");
     Live::start(&envoy.url(), &capture, &["--once"]).ended().expect_status(0);
@@ -227,11 +245,7 @@ fn requests_that_could_be_either_of_two_sockets_get_no_address_of_a_socket() {
         }
     });
     let sorted = messages.concat();
-    let envoy = FakeEnvoy::with_one_tap(move |tap| {
-        tap.accept();
-        send_in_pieces(tap, &sorted);
-        tap.end();
-    });
+    let envoy = sending(sorted);
     let dir = Dir::new("requests_that_could_be_either_of_two_soc");
     let capture = dir.path().join("live.pcapng");
     Live::start(&envoy.url(), &capture, &["--once"]).ended().expect_no_panic();
@@ -268,11 +282,7 @@ fn what_has_no_time_has_that_of_its_arrival() {
         let messages = text.split_inclusive("\n}\n");
         messages.filter(|message| message.contains("http_streamed")).collect::<String>().into_bytes()
     };
-    let envoy = FakeEnvoy::with_one_tap(move |tap| {
-        tap.accept();
-        send_in_pieces(tap, &only_http);
-        tap.end();
-    });
+    let envoy = sending(only_http);
     let dir = Dir::new("what_has_no_time_has_that_of_its_arrival");
     let capture = dir.path().join("live.pcapng");
     let before = now();
@@ -412,12 +422,7 @@ fn a_time_limit_ends_it() {
 
 #[test]
 fn only_connections_with_a_match_are_written_and_they_are_whole() {
-    let stream = interleaved();
-    let envoy = FakeEnvoy::with_one_tap(move |tap| {
-        tap.accept();
-        send_in_pieces(tap, &stream);
-        tap.end();
-    });
+    let envoy = sending(interleaved());
     let dir = Dir::new("only_connections_with_a_match_are_writte");
     let capture = dir.path().join("live.pcapng");
     let filter = r#"request.path == "/client1/fail1" && response.code == 503"#;
@@ -435,12 +440,7 @@ fn only_connections_with_a_match_are_written_and_they_are_whole() {
 
 #[test]
 fn a_ring_keeps_the_last_captures() {
-    let stream = interleaved();
-    let envoy = FakeEnvoy::with_one_tap(move |tap| {
-        tap.accept();
-        send_in_pieces(tap, &stream);
-        tap.end();
-    });
+    let envoy = sending(interleaved());
     let dir = Dir::new("a_ring_keeps_the_last_captures");
     let more = ["--once", "--split", "size=2K", "--keep", "3"];
     Live::start(&envoy.url(), dir.path().join("ring.pcapng"), &more).ended().expect_status(0);
@@ -457,13 +457,7 @@ fn a_ring_keeps_the_last_captures() {
 fn envoy_never_waits_for_the_reader_of_the_capture() {
     // Two pipes of 64 KiB and a megabyte of buffers would be full many times over.
     const COUNT: usize = 400;
-    let message = {
-        let text = String::from_utf8(interleaved()).unwrap();
-        let read = text.split_inclusive("\n}\n").find(|message| message.contains("\"read\"")).unwrap();
-        let (before, rest) = read.split_once("\"as_bytes\": \"").unwrap();
-        let after = rest.split_once('"').unwrap().1;
-        format!("{before}\"as_bytes\": \"{}\"{after}", "QUFB".repeat(30_000))
-    };
+    let message = large_message();
     let (done, sent) = mpsc::channel();
     let done = Mutex::new(done);
     let envoy = FakeEnvoy::with_one_tap(move |tap| {
@@ -489,13 +483,7 @@ fn envoy_never_waits_for_the_reader_of_the_capture() {
 
 #[test]
 fn the_tap_is_paused_while_too_much_waits() {
-    let message = {
-        let text = String::from_utf8(interleaved()).unwrap();
-        let read = text.split_inclusive("\n}\n").find(|message| message.contains("\"read\"")).unwrap();
-        let (before, rest) = read.split_once("\"as_bytes\": \"").unwrap();
-        let after = rest.split_once('"').unwrap().1;
-        format!("{before}\"as_bytes\": \"{}\"{after}", "QUFB".repeat(30_000))
-    };
+    let message = large_message();
     let (ended, end) = mpsc::channel();
     let ended = Mutex::new(ended);
     let envoy = FakeEnvoy::with_one_tap(move |tap| {
@@ -558,10 +546,7 @@ fn datagrams_of_envoys_udp_sink_are_converted() {
             }
         }
         assert!(messages.len() > 3);
-        let live = Live::start("udp://127.0.0.1:0", "-", &[]);
-        live.wait_for("receiving on udp://");
-        let said = live.said();
-        let place = said.split("udp://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        let (live, place) = receiving();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (expected, got) = (dir.path().join("file.pcapng"), dir.path().join("udp.pcapng"));
         convert(&[], &input, &expected).run().expect_clean();
@@ -622,11 +607,7 @@ fn head(trace_id: u32, path: &str, more: &[(&str, &str)]) -> String {
 
 /// The clients' addresses of the exchanges that HTTP taps recorded.
 fn clients_of_taps(test: &str, stream: Vec<u8>) -> Vec<String> {
-    let envoy = FakeEnvoy::with_one_tap(move |tap| {
-        tap.accept();
-        tap.send(&stream).unwrap();
-        tap.end();
-    });
+    let envoy = sending(stream);
     let dir = Dir::new(test);
     let capture = dir.path().join("live.pcapng");
     Live::start(&envoy.url(), &capture, &["--once"]).ended().expect_no_panic();
@@ -706,11 +687,7 @@ fn a_second_signal_ends_it_soon_and_keeps_the_capture() {
 
 #[test]
 fn captures_of_an_earlier_run_are_left_alone() {
-    let envoy = FakeEnvoy::with_one_tap(|tap| {
-        tap.accept();
-        tap.send(&interleaved()).unwrap();
-        tap.end();
-    });
+    let envoy = sending(interleaved());
     let dir = Dir::new("captures_of_an_earlier_run");
     let capture = dir.path().join("ring.pcapng");
     dir.create("ring-00003.pcapng", "earlier");
@@ -723,10 +700,7 @@ fn captures_of_an_earlier_run_are_left_alone() {
 
 #[test]
 fn what_is_no_trace_does_not_keep_datagrams_from_being_converted() {
-    let live = Live::start("udp://127.0.0.1:0", "-", &[]);
-    live.wait_for("receiving on udp://");
-    let said = live.said();
-    let place = said.split("udp://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let (live, place) = receiving();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for garbage in [&b"x"[..], b"", b"\x0a\x7b", b"GET / HTTP/1.1\r\n\r\n"] {
         socket.send_to(garbage, &place).unwrap();

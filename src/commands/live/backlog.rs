@@ -11,16 +11,14 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use crate::{input::Arrivals, interrupt, trace::Nanos};
 
-/// How many bytes wait in memory. Of more, half goes into the file at once.
+/// How many bytes wait in memory. Of more, all go into the file.
 const MAX_IN_MEMORY: usize = 8 << 20;
-
-/// How often a waiting reader looks whether it is time to end.
-const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a stream takes no more bytes.
 #[derive(Debug)]
@@ -204,6 +202,17 @@ impl Until {
         is_over
     }
 
+    /// Waits until `holds`. Returns whether it does: it is not waited for when it is time to end.
+    pub(super) fn wait_for(&self, holds: impl Fn() -> bool) -> bool {
+        while !holds() {
+            if self.is_over() {
+                return false;
+            }
+            thread::sleep(interrupt::INTERVAL);
+        }
+        true
+    }
+
     /// Since when it is time to end.
     pub(super) fn over_since(&self) -> Option<Instant> {
         self.is_over().then(|| *self.over.get_or_init(Instant::now))
@@ -279,7 +288,12 @@ impl Read for BacklogReader {
         if self.at == self.taken.len() {
             let mut waiting = self.shared.lock();
             while waiting.len() == 0 && !waiting.ended && !self.until.is_over() {
-                waiting = self.shared.arrived.wait_timeout(waiting, INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+                waiting = self
+                    .shared
+                    .arrived
+                    .wait_timeout(waiting, interrupt::INTERVAL)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
             }
             if (!waiting.ended && waiting.len() == 0) || self.until.is_past() {
                 self.cut.went_on.store(true, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     super::error::Error,
-    backlog::{BacklogReader, BacklogWriter, Refusal, Until, backlog},
+    backlog::{BacklogWriter, Refusal, Until},
     sessions::{Session, Sessions},
 };
 use crate::{
@@ -32,9 +32,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// After this time without a byte, the user is told why.
 const SILENCE: Duration = Duration::from_secs(10);
-
-/// How often waits look whether it is time to end.
-const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Bytes per read.
 const READ_SIZE: usize = 256 << 10;
@@ -108,13 +105,10 @@ pub(super) fn start(admin: Arc<Admin>, request: TapRequest, keeping: Keeping) ->
         let received = Arc::clone(&received);
         let watch = move || {
             let since = Instant::now();
-            while since.elapsed() < SILENCE {
-                if received.load(Ordering::Relaxed) > 0 || keeping.until.is_over() {
-                    return;
-                }
-                thread::sleep(INTERVAL);
+            let is_tapped = || received.load(Ordering::Relaxed) > 0;
+            if keeping.until.wait_for(|| is_tapped() || since.elapsed() >= SILENCE) && !is_tapped() {
+                explain_silence(&admin, &request, &before, &keeping);
             }
-            explain_silence(&admin, &request, &before, &keeping);
         };
         // Without the thread, the user is not told why nothing comes.
         let _ = thread::Builder::new().name("silence".into()).spawn(watch);
@@ -143,10 +137,7 @@ fn explain_silence(admin: &Admin, request: &TapRequest, before: &crate::admin::C
 
 impl Feed {
     fn session(&self, number: u64) -> (BacklogWriter, Session) {
-        let (writer, reader): (BacklogWriter, BacklogReader) =
-            backlog(self.keeping.max_backlog, self.keeping.until.clone());
-        let (arrivals, cut) = (reader.arrivals(), reader.cut());
-        (writer, Session { number, reader: Box::new(reader), arrivals, cut, encoding: Encoding::Json })
+        Session::begin(number, Encoding::Json, &self.keeping)
     }
 
     fn say(&self, kind: &str, text: &str) {
@@ -200,11 +191,8 @@ impl Feed {
                 wait = FIRST_WAIT;
             }
             // A tap whose bytes nobody takes yet would be kept by Envoy.
-            while !watch.is_drained() {
-                if self.keeping.until.is_over() {
-                    return;
-                }
-                thread::sleep(INTERVAL);
+            if !self.keeping.until.wait_for(|| watch.is_drained()) {
+                return;
             }
             let Some(next) = self.tap_again(&mut wait) else { return };
             stream = next;
@@ -244,11 +232,8 @@ impl Feed {
         loop {
             let until = Instant::now() + *wait;
             *wait = (*wait * 2).min(LONGEST_WAIT);
-            while Instant::now() < until {
-                if self.keeping.until.is_over() {
-                    return None;
-                }
-                thread::sleep(INTERVAL);
+            if !self.keeping.until.wait_for(|| Instant::now() >= until) {
+                return None;
             }
             match self.admin.start(&self.request) {
                 Ok(stream) => {

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering, mpsc::RecvTimeoutError},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 pub(super) use self::backlog::Cut;
@@ -31,10 +31,9 @@ use super::{
     trace::{PacketConnections, Trace, close_all},
 };
 use crate::{
-    admin::{Admin, ConfiguredTap, TapKind, TapRequest, TapSink},
+    admin::{self, Admin, ConfiguredTap, TapKind, TapRequest, TapSink},
     capture::{
-        Access, Capture, CaptureFormat, Captures, Destination, Gate, LATEST_PCAP_TIME, SplitCapture, folder, part_path,
-        path_of_part,
+        Access, Capture, CaptureFormat, Captures, Destination, Gate, SplitCapture, folder, part_path, path_of_part,
     },
     cli::{LiveArgs, LiveSource, TapArgs},
     input::{InputError, Source},
@@ -43,9 +42,6 @@ use crate::{
     untrusted::escape,
     words::{self, count},
 };
-
-/// How often a wait looks whether it is time to end.
-const INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     interrupt::install()?;
@@ -71,7 +67,7 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     settings.output.packing = packing;
     // It holds what TLS has hidden.
     settings.output.access = Access::Private;
-    settings.timeline.latest = (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME);
+    settings.timeline.latest = format.latest_time();
 
     let until = Until::time(args.tap.duration.and_then(|duration| Instant::now().checked_add(duration)));
     watch_end(&until)?;
@@ -122,7 +118,7 @@ fn refuse_options(args: &LiveArgs) -> Result<(), Error> {
 /// over.
 fn watch_end(until: &Until) -> Result<(), Error> {
     let mut signals = interrupt::pass_on()?;
-    signals.set_read_timeout(Some(INTERVAL))?;
+    signals.set_read_timeout(Some(interrupt::INTERVAL))?;
     let until = until.clone();
     let watch = move || {
         let mut count = 0;
@@ -172,21 +168,18 @@ fn no_taps() -> Error {
 }
 
 /// What to ask Envoy for, and whether HTTP taps may answer.
-fn request(args: &TapArgs, admin: &Admin) -> Result<(TapRequest, bool), Error> {
+fn request(args: &TapArgs, envoy: &Admin) -> Result<(TapRequest, bool), Error> {
     // Unless Envoy is asked for its taps, there may be any.
     let mut has_http = true;
     let config_id = match &args.config_id {
         Some(config_id) => config_id.clone(),
         None => {
-            let taps = admin.taps()?;
+            let taps = envoy.taps()?;
             has_http = taps.iter().any(|tap| tap.kind == TapKind::HttpFilter);
-            let mut known: Vec<String> = taps.into_iter().map(|tap| tap.config_id).collect();
-            known.sort();
-            known.dedup();
-            match &mut *known {
+            match &mut *admin::config_ids(taps) {
                 [] => return Err(no_taps()),
                 [only] => std::mem::take(only),
-                _ => {
+                known => {
                     let known: Vec<_> = known.iter().map(|id| format!("{id:?}")).collect();
                     let known = words::list(&known);
                     return Err(Error::Arguments(format!(
@@ -229,7 +222,7 @@ fn capture(
         left_out: 0,
     };
     loop {
-        match sessions.receiver.recv_timeout(INTERVAL) {
+        match sessions.receiver.recv_timeout(interrupt::INTERVAL) {
             Ok(session) => live.session(session)?,
             Err(RecvTimeoutError::Timeout) if !until.is_over() => {}
             Err(_) => break,

@@ -9,25 +9,22 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread,
-    time::Duration,
 };
 
 use super::{
     super::error::Error,
-    backlog::{BacklogWriter, Refusal, backlog},
+    backlog::{BacklogWriter, Refusal},
     feed::{Keeping, now},
     sessions::{Session, Sessions},
 };
 use crate::{
     input::Encoding,
+    interrupt,
     report::{Verbosity, print_line},
 };
 
 /// The largest payload of a UDP datagram over IPv6 (RFC 8200 section 4.5), and over IPv4.
 const MAX_DATAGRAM: usize = 1 << 16;
-
-/// How often a wait for a datagram looks whether it is time to end.
-const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How many bytes the kernel is asked to keep until they are read. It may keep fewer: net.core.rmem_max.
 const RECEIVE_BUFFER: usize = 8 << 20;
@@ -50,14 +47,14 @@ pub(super) fn start(place: &str, keeping: Keeping) -> Result<Sessions, Error> {
     let socket = bind().map_err(|error| Error::Arguments(format!("cannot receive on udp://{place}: {error}")))?;
     // If the kernel gives less, datagrams of a burst are lost sooner. Those are counted by `seq_num`.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
-    socket.set_read_timeout(Some(INTERVAL))?;
+    socket.set_read_timeout(Some(interrupt::INTERVAL))?;
     if keeping.verbosity > Verbosity::Quiet {
         print_line("note", &format_args!("receiving on udp://{}", socket.local_addr()?));
     }
     let (sender, receiver) = sync_channel(1);
     let failed = Arc::new(AtomicBool::new(false));
     let receiving =
-        Receiving { socket, keeping, sessions: sender, failed: Arc::clone(&failed), session: None, ignored: 0 };
+        Receiving { socket, keeping, sessions: sender, failed: Arc::clone(&failed), session: None, told: false };
     thread::Builder::new().name("udp".into()).spawn(move || receiving.run())?;
     Ok(Sessions { receiver, failed })
 }
@@ -68,8 +65,8 @@ struct Receiving {
     sessions: SyncSender<Session>,
     failed: Arc<AtomicBool>,
     session: Option<(Encoding, SocketAddr, BacklogWriter)>,
-    /// How many datagrams were not converted.
-    ignored: u64,
+    /// Whether the user was told that datagrams are left out.
+    told: bool,
 }
 
 impl Receiving {
@@ -104,40 +101,36 @@ impl Receiving {
         }
     }
 
+    /// A datagram is not converted. The user is told of the first one.
+    fn leave_out(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.fail("warning", why);
+        }
+    }
+
     /// Passes a datagram on. Returns whether anybody still wants more.
     fn datagram(&mut self, bytes: &[u8], from: SocketAddr) -> bool {
         if bytes.is_empty() {
             return true;
         }
         let Some(encoding) = encoding_of(bytes) else {
-            self.ignored += 1;
-            if self.ignored == 1 {
-                self.fail("warning", &format!("a datagram from {from} is no trace; such are left out"));
-            }
+            self.leave_out(&format!("a datagram from {from} is no trace; such are left out"));
             return true;
         };
         let writer = match &mut self.session {
             Some((known, host, writer)) if *known == encoding && host.ip() == from.ip() => writer,
             Some((known, host, _)) => {
                 let (known, host) = (known.name(), host.ip());
-                self.ignored += 1;
-                if self.ignored == 1 {
-                    self.fail(
-                        "warning",
-                        &format!(
-                            "what {} sends in {} is left out: only {host}'s {known} is converted, which came first. \
-                             Receive it on another port",
-                            from.ip(),
-                            encoding.name()
-                        ),
-                    );
-                }
+                self.leave_out(&format!(
+                    "what {} sends in {} is left out: only {host}'s {known} is converted, which came first. Receive it on \
+                     another port",
+                    from.ip(),
+                    encoding.name()
+                ));
                 return true;
             }
             session => {
-                let (writer, reader) = backlog(self.keeping.max_backlog, self.keeping.until.clone());
-                let (arrivals, cut) = (reader.arrivals(), reader.cut());
-                let new = Session { number: 1, reader: Box::new(reader), arrivals, cut, encoding };
+                let (writer, new) = Session::begin(1, encoding, &self.keeping);
                 if self.sessions.send(new).is_err() {
                     return false;
                 }
@@ -159,10 +152,7 @@ impl Receiving {
             Ok(()) => true,
             Err(Refusal::Abandoned) => false,
             Err(Refusal::Full) => {
-                self.ignored += 1;
-                if self.ignored == 1 {
-                    self.fail("warning", "the capture is read too slowly: datagrams are lost");
-                }
+                self.leave_out("the capture is read too slowly: datagrams are lost");
                 true
             }
             Err(Refusal::Failed(error)) => {
