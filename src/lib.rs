@@ -81,6 +81,7 @@ pub mod program;
 #[cfg(feature = "record")]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
+mod redact;
 mod report;
 mod spool;
 pub mod synth;

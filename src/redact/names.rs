@@ -1,0 +1,1 @@
+//! Which names say that their value is secret.
