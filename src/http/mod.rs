@@ -74,7 +74,7 @@ pub(crate) use self::{
     h1::{Framing, HeadSpans},
     h2::frame::FrameHead,
     web_socket::{FrameEvent, Frames},
-    wire::{BlockField, BlockFrame, HeaderBlock, Representation, Wire, WireKind, WirePart},
+    wire::{BlockField, BlockFrame, FieldForm, HeaderBlock, Representation, Wire, WireKind, WirePart},
 };
 use crate::{
     timeline::{Direction, Entry, EntryKind, PerConnection, Room, Timelines, TrueLength},

@@ -108,9 +108,17 @@ pub(crate) struct BlockField<'a> {
     pub name: Option<&'a [u8]>,
     /// As `name`.
     pub value: Option<&'a [u8]>,
+    pub form: FieldForm,
+}
+
+/// How a field was encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FieldForm {
     pub representation: Representation,
-    /// Whether the value was in Huffman code.
-    pub huffman: bool,
+    /// The index of the field or of its name; 0 stands for a name in the field.
+    pub index: u32,
+    /// Whether the name and the value were in Huffman code.
+    pub huffman: [bool; 2],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,8 +127,7 @@ struct FieldPlace {
     /// The end of the name and of the value, if they are known.
     name: Option<usize>,
     value: Option<usize>,
-    representation: Representation,
-    huffman: bool,
+    form: FieldForm,
 }
 
 /// Some of a connection's bytes.
@@ -161,13 +168,12 @@ impl Wire {
     pub(crate) fn fields(&self, block: &HeaderBlock) -> impl Iterator<Item = BlockField<'_>> {
         let places = self.fields.get(block.fields.clone()).unwrap_or_default();
         places.iter().map(|place| {
-            let FieldPlace { start, name, value, representation, huffman } = *place;
+            let FieldPlace { start, name, value, form } = *place;
             let middle = name.unwrap_or(start);
             BlockField {
                 name: name.and_then(|end| self.bytes.get(start..end)),
                 value: value.and_then(|end| self.bytes.get(middle..end)),
-                representation,
-                huffman,
+                form,
             }
         })
     }
@@ -189,8 +195,7 @@ impl Wire {
         };
         let name = end_of(field.name);
         let value = end_of(field.value);
-        let BlockField { representation, huffman, .. } = field;
-        self.fields.push(FieldPlace { start, name, value, representation, huffman });
+        self.fields.push(FieldPlace { start, name, value, form: field.form });
     }
 
     /// How many fields there are.

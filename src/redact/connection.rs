@@ -616,10 +616,10 @@ struct BlockHead {
 impl BlockHead {
     fn of(wire: &Wire, block: &HeaderBlock) -> Self {
         let mut head = Self::default();
-        for BlockField { name, value, representation, .. } in wire.fields(block) {
+        for BlockField { name, value, form } in wire.fields(block) {
             let (Some(name), Some(value)) = (name, value) else { continue };
             match (name, value) {
-                _ if matches!(representation, Representation::TableSize(_)) => {}
+                _ if matches!(form.representation, Representation::TableSize(_)) => {}
                 (b":method", b"CONNECT") => {
                     head.wish.get_or_insert(Wish::Tunnel);
                 }

@@ -4,13 +4,16 @@
 
 use std::fmt;
 
-use httlib_hpack::Encoder;
+use httlib_hpack::{Encoder, EncoderInput};
 
 use super::{Counts, Redaction};
-use crate::http::{BlockField, BlockFrame, Representation};
+use crate::http::{BlockField, BlockFrame, FieldForm, Representation};
 
 /// The largest table that the reader of the capture is asked to keep, which is what the decoder here keeps.
 const MAX_TABLE: u32 = 64 << 10;
+
+/// The last index of the static table (RFC 7541 appendix A).
+const LAST_STATIC: u32 = 61;
 
 /// The longest payload of a frame unless a peer allows more (RFC 9113 section 4.2).
 const MAX_FRAME: usize = 16 << 10;
@@ -38,27 +41,36 @@ impl Default for BlockEncoder {
 impl BlockEncoder {
     /// Appends a field with another value if that is `Some`.
     pub(super) fn field(&mut self, field: BlockField<'_>, changed: Option<Vec<u8>>, out: &mut Vec<u8>) {
-        if let Representation::TableSize(size) = field.representation {
+        let FieldForm { representation, index, huffman } = field.form;
+        if let Representation::TableSize(size) = representation {
             // The encoder's own buffer takes any size; a failure leaves the table as it is.
             let _ = self.encoder.update_max_dynamic_size(size.min(MAX_TABLE), out);
             return;
         }
         let (Some(name), Some(value)) = (field.name, field.value) else { return };
-        let huffman = if field.huffman { Encoder::HUFFMAN_VALUE } else { 0 };
-        let (value, flags) = match changed {
-            Some(value) => (value, Encoder::NEVER_INDEXED | Encoder::BEST_FORMAT),
-            None => {
-                let flags = match field.representation {
-                    Representation::Added => Encoder::WITH_INDEXING | Encoder::BEST_FORMAT | huffman,
-                    Representation::Never => Encoder::NEVER_INDEXED | huffman,
-                    Representation::Literal => huffman,
-                    Representation::Indexed | Representation::TableSize(_) => Encoder::BEST_FORMAT | huffman,
-                };
-                (value.to_vec(), flags)
-            }
+        let is_static = (1..=LAST_STATIC).contains(&index);
+        let mut flags = match representation {
+            _ if changed.is_some() => Encoder::NEVER_INDEXED,
+            Representation::Added => Encoder::WITH_INDEXING,
+            Representation::Never => Encoder::NEVER_INDEXED,
+            Representation::Literal | Representation::Indexed | Representation::TableSize(_) => 0,
+        };
+        for (is_set, flag) in huffman.into_iter().zip([Encoder::HUFFMAN_NAME, Encoder::HUFFMAN_VALUE]) {
+            flags |= if is_set && changed.is_none() { flag } else { 0 };
+        }
+        let value = match changed {
+            None if representation == Representation::Indexed && is_static => None,
+            changed => Some(changed.unwrap_or_else(|| value.to_vec())),
+        };
+        let input = match value {
+            None => EncoderInput::Indexed(index),
+            Some(value) if is_static => EncoderInput::IndexedName(index, value, flags),
+            Some(value) if index == 0 => EncoderInput::Literal(name.to_vec(), value, flags),
+            // The index of an entry may be another one than it was.
+            Some(value) => EncoderInput::Literal(name.to_vec(), value, flags | Encoder::BEST_FORMAT),
         };
         let start = out.len();
-        if self.encoder.encode((name.to_vec(), value, flags), out).is_err() {
+        if self.encoder.encode(input, out).is_err() {
             out.truncate(start);
         }
     }

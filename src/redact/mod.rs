@@ -14,6 +14,9 @@ mod stage;
 mod url;
 mod web_socket;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 
 pub(crate) use self::{addresses::Addresses, body::Body, coding::ContentDecoder, stage::RedactStage};

@@ -10,7 +10,7 @@ use std::fmt;
 
 use httlib_hpack::{Decoder, DecoderError};
 
-use crate::http::wire::{BlockField, Representation};
+use crate::http::wire::{BlockField, FieldForm, Representation};
 
 /// The largest dynamic table that is kept. Browsers ask for so much, and Envoy's default is 4096.
 const MAX_TABLE: u32 = 64 << 10;
@@ -74,14 +74,13 @@ impl Hpack {
             if !wanted && matches!(field.kind, Kind::Indexed | Kind::Literal) {
                 continue;
             }
-            let representation = field.representation();
-            let huffman = field.value.first().is_some_and(|first| first & 0x80 != 0);
+            let form = field.form();
             self.field.clear();
             self.field.extend_from_slice(field.bytes);
             let unknown = match self.decode_field() {
                 Err(DecoderError::InvalidIndex) if self.may_be_lost(field.index) => {
                     if field.kind == Kind::Indexed {
-                        wanted = each(BlockField { name: None, value: None, representation, huffman });
+                        wanted = each(BlockField { name: None, value: None, form });
                         continue;
                     }
                     // The same field with an empty name, which no message has, in the place of the unknown one: the
@@ -96,9 +95,9 @@ impl Hpack {
             unknown.map_err(|_| BadBlock)?;
             if let Some((name, value, _)) = self.decoded.first() {
                 let name = Some(name.as_slice()).filter(|name| !name.is_empty());
-                wanted = each(BlockField { name, value: Some(value), representation, huffman });
+                wanted = each(BlockField { name, value: Some(value), form });
             } else if field.kind == Kind::SizeUpdate {
-                each(BlockField { name: None, value: None, representation, huffman });
+                each(BlockField { name: None, value: None, form });
             }
             // An encoder that empties its table leaves nothing unknown in it.
             self.lost &= !(field.kind == Kind::SizeUpdate && field.index == 0);
@@ -165,14 +164,16 @@ struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    fn representation(&self) -> Representation {
-        match self.kind {
+    fn form(&self) -> FieldForm {
+        let representation = match self.kind {
             Kind::Indexed => Representation::Indexed,
             Kind::Added => Representation::Added,
             Kind::SizeUpdate => Representation::TableSize(self.index),
             Kind::Literal if self.bytes.first().is_some_and(|first| first & 0x10 != 0) => Representation::Never,
             Kind::Literal => Representation::Literal,
-        }
+        };
+        let huffman = [self.bytes.get(1), self.value.first()].map(|first| first.is_some_and(|first| first & 0x80 != 0));
+        FieldForm { representation, index: self.index, huffman }
     }
 
     /// Cuts the first field off.
@@ -231,8 +232,8 @@ mod tests {
 
     fn decode(hpack: &mut Hpack, block: &[u8]) -> Result<Vec<Pair>, BadBlock> {
         let mut fields = Vec::new();
-        hpack.decode(block, |BlockField { name, value, representation, .. }| {
-            if !matches!(representation, Representation::TableSize(_)) {
+        hpack.decode(block, |BlockField { name, value, form }| {
+            if !matches!(form.representation, Representation::TableSize(_)) {
                 fields.push((name.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec)));
             }
             true

@@ -639,8 +639,8 @@ impl Http2 {
             if let Some(wire) = &mut context.shared.wire {
                 wire.add_field(field);
             }
-            let BlockField { name, value, representation, .. } = field;
-            matches!(representation, Representation::TableSize(_)) || list.add(name, value)
+            let BlockField { name, value, form } = field;
+            matches!(form.representation, Representation::TableSize(_)) || list.add(name, value)
         });
         if let Some(wire) = &context.shared.wire {
             let frames = std::mem::take(&mut block.frames);
