@@ -25,6 +25,43 @@ pub(super) struct Message {
     hides_coding: bool,
     /// Whether what cannot be read was counted.
     counted: bool,
+    /// The prefixes of gRPC messages, which stay when all bodies are taken out.
+    prefixes: Option<Prefixes>,
+}
+
+/// Finds the prefixes of gRPC messages: a byte that says whether the message is compressed, and four of its length.
+#[derive(Debug, Default)]
+struct Prefixes {
+    have: usize,
+    length: u32,
+    /// How many bytes of the message are still to come.
+    left: u32,
+}
+
+impl Prefixes {
+    const LEN: usize = 5;
+
+    /// Puts back what was in the place of asterisks. Asterisks are not compressed.
+    fn restore(&mut self, bytes: &[u8], written: &mut [u8]) {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.left > 0 {
+                let skipped = (self.left as usize).min(bytes.len() - at);
+                self.left -= skipped as u32;
+                at += skipped;
+                continue;
+            }
+            if let (Some(byte), Some(written)) = (bytes.get(at), written.get_mut(at)) {
+                // The first bit says that a frame of gRPC-Web has trailers.
+                *written = if self.have == 0 { *byte & 0x80 } else { *byte };
+                self.length = self.length << 8 | u32::from(*byte);
+            }
+            (at, self.have) = (at + 1, self.have + 1);
+            if self.have == Self::LEN {
+                (self.have, self.left) = (0, self.length);
+            }
+        }
+    }
 }
 
 /// What a head says about its body.
@@ -57,7 +94,7 @@ impl BodyFields {
 impl Message {
     /// A message whose head is not known, so that nobody can tell what its bytes are.
     pub(super) fn without_head() -> Self {
-        Self { coding: Coding::Masked, hides_coding: true, counted: false }
+        Self { coding: Coding::Masked, hides_coding: true, counted: false, prefixes: None }
     }
 
     /// A message with this head. With a `permit`, its content coding may be taken off, and the head will say so.
@@ -80,7 +117,9 @@ impl Message {
             (Some(Ok(decoder)), Some(permit)) => Coding::Decoded(Box::new(decoder), body, permit),
             (Some(_), _) => Coding::Masked,
         };
-        Self { coding, hides_coding, counted: false }
+        let is_grpc = fields.content_type.as_ref().is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        let prefixes = (redaction.bodies && is_grpc && fields.codings.is_empty()).then(Prefixes::default);
+        Self { coding, hides_coding, counted: false, prefixes }
     }
 
     /// Whether the body is written without its content coding, so that its length changes.
@@ -100,6 +139,9 @@ impl Message {
             Coding::Identity(body) => {
                 out.extend_from_slice(bytes);
                 body.data(&mut out[start..], counts);
+                if let Some(prefixes) = &mut self.prefixes {
+                    prefixes.restore(bytes, &mut out[start..]);
+                }
             }
             Coding::Decoded(decoder, body, _) => {
                 let good = decoder.data(bytes, out);
@@ -128,6 +170,7 @@ impl Message {
 
     /// Bytes are missing.
     pub(super) fn lose(&mut self) {
+        self.prefixes = None;
         match &mut self.coding {
             Coding::Identity(body) => body.lose(),
             Coding::Decoded(..) => self.coding = Coding::Undecodable,
