@@ -4,7 +4,7 @@ use super::Counts;
 
 /// Replaces IP addresses, prefix-preservingly, and names.
 #[derive(Debug)]
-pub(crate) struct Addresses {}
+pub struct Addresses {}
 
 impl Addresses {
     /// Replaces the addresses and, if `names`, the host names in the value of a field.

@@ -19,11 +19,12 @@ mod tests;
 
 use std::collections::HashSet;
 
-pub(crate) use self::{addresses::Addresses, body::Body, coding::ContentDecoder, stage::RedactStage};
+pub(crate) use self::{body::Body, coding::ContentDecoder};
+pub use self::{addresses::Addresses, stage::RedactStage};
 
 /// What is taken out. A run has one, which its threads share.
 #[derive(Debug, Default)]
-pub(crate) struct Redaction {
+pub struct Redaction {
     /// Names of header fields, in lower case, whose values are secret besides the usual ones.
     pub secret_fields: HashSet<Vec<u8>>,
     /// Names of header fields, in lower case, whose values are kept, whatever their names say.
