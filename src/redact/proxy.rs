@@ -91,7 +91,7 @@ impl Redaction {
                 return;
             }
         }
-        self.additions(additions, |kind| kind == ALPN || (kind == AUTHORITY && !self.names), counts);
+        self.additions(additions, false, counts);
     }
 
     /// Replaces an address, or what is there of one.
@@ -130,15 +130,19 @@ impl Redaction {
         counts.add(Kind::Name, 1);
     }
 
-    /// Masks the values of additions, but for those of harmless types.
-    fn additions(&self, mut rest: &mut [u8], is_harmless: impl Fn(u8) -> bool, counts: &mut Counts) {
+    /// Masks the values of additions, but for those of harmless types. `of_tls` says that they are in [`SSL`].
+    fn additions(&self, mut rest: &mut [u8], of_tls: bool, counts: &mut Counts) {
         while let Some(&[kind, a, b]) = rest.first_chunk::<TLV>() {
             let (_, values) = rest.split_at_mut(TLV);
             let len = usize::from(u16::from_be_bytes([a, b])).min(values.len());
             let (value, after) = values.split_at_mut(len);
-            if kind == SSL && value.len() >= SSL_FIXED {
-                self.additions(&mut value[SSL_FIXED..], |kind| HARMLESS_SSL.contains(&kind), counts);
-            } else if !is_harmless(kind) && !value.is_empty() {
+            let is_harmless = match of_tls {
+                true => HARMLESS_SSL.contains(&kind),
+                false => kind == ALPN || (kind == AUTHORITY && !self.names),
+            };
+            if let (SSL, false, Some((_, inner))) = (kind, of_tls, value.split_at_mut_checked(SSL_FIXED)) {
+                self.additions(inner, true, counts);
+            } else if !is_harmless && !value.is_empty() {
                 mask(value);
                 counts.add(Kind::Text, 1);
             }
