@@ -17,6 +17,9 @@ pub(crate) const MAX_CODINGS: usize = 4;
 #[must_use]
 pub fn decoded(message: &HttpMessage, limit: usize) -> Cow<'_, [u8]> {
     let kept = &message.body[..message.body.len().min(limit)];
+    if message.coded_len.is_some() {
+        return Cow::Borrowed(kept);
+    }
     decode_all(message.fields.all("content-encoding"), kept, limit).map_or(Cow::Borrowed(kept), Cow::Owned)
 }
 

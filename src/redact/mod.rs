@@ -4,12 +4,18 @@ mod addresses;
 mod body;
 mod coding;
 mod connection;
+mod exchange;
 mod fields;
 mod head;
 mod header_block;
+mod key;
 mod message;
 mod names;
 mod out;
+mod proxy;
+mod pseudonyms;
+mod report;
+mod scan;
 mod stage;
 mod url;
 mod web_socket;
@@ -19,8 +25,12 @@ mod tests;
 
 use std::collections::HashSet;
 
-pub(crate) use self::{body::Body, coding::ContentDecoder};
-pub use self::{addresses::Addresses, stage::RedactStage};
+pub(crate) use self::{
+    body::Body,
+    coding::ContentDecoder,
+    exchange::{TapSide, exchange, tap_side, web_socket_message},
+};
+pub use self::{addresses::Addresses, report::Report, stage::RedactStage};
 
 /// What is taken out. A run has one, which its threads share.
 #[derive(Debug, Default)]
@@ -37,6 +47,8 @@ pub struct Redaction {
     pub addresses: Option<Addresses>,
     /// Whether names of hosts, sockets and files are replaced as well. It needs the key of `addresses`.
     pub names: bool,
+    /// What is told of each connection.
+    pub report: Option<Report>,
 }
 
 /// The kinds of what is taken out.
