@@ -90,7 +90,9 @@ mod tests {
 
     #[test]
     fn secret_fields_are_masked_as_a_whole() {
-        for name in ["Authorization", "COOKIE", "set-cookie", "x-api-key", "x-auth-token-bin", "x-forwarded-client-cert"] {
+        for name in
+            ["Authorization", "COOKIE", "set-cookie", "x-api-key", "x-auth-token-bin", "x-forwarded-client-cert"]
+        {
             assert_eq!(redacted(name, "Basic dXNlcjp; a"), "*".repeat(16), "{name}");
             assert_eq!(redacted(name, ""), "");
         }
@@ -143,7 +145,10 @@ mod tests {
             ("Bearer realm=\"x\", error=\"invalid_token\"", "Bearer realm=\"x\", error=\"invalid_token\""),
             ("Basic realm=x", "Basic realm=x"),
             ("{\"password\":\"abc\",\"a\":1}", "{\"password\":\"***\",\"a\":1}"),
-            ("/?v=%7B%22password%22%3A%22abc%22%2C%22a%22%3A1%7D", "/?v=%7B%22password%22%3A%22***%22%2C%22a%22%3A1%7D"),
+            (
+                "/?v=%7B%22password%22%3A%22abc%22%2C%22a%22%3A1%7D",
+                "/?v=%7B%22password%22%3A%22***%22%2C%22a%22%3A1%7D",
+            ),
             ("authorization=Bearer abc", "authorization=**********"),
             ("Mozilla/5.0 (X11; Linux x86_64; rv:1) Gecko", "Mozilla/5.0 (X11; Linux x86_64; rv:1) Gecko"),
             ("text/html; charset=utf-8", "text/html; charset=utf-8"),

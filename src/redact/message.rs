@@ -9,8 +9,8 @@ use super::{Body, ContentDecoder, Counts, Kind, Redaction};
 enum Coding {
     /// As they are, but for the secrets in them.
     Identity(Body),
-    /// Without their content coding. The permit is given back with the decoder.
-    Decoded(Box<ContentDecoder>, Body, Arc<()>),
+    /// Without their content coding.
+    Decoded(Box<ContentDecoder>, Body),
     /// The content coding cannot be taken off any more. The head says that there is none.
     Undecodable,
     /// As asterisks: they cannot be read.
@@ -27,6 +27,8 @@ pub(super) struct Message {
     counted: bool,
     /// The prefixes of gRPC messages, which stay when all bodies are taken out.
     prefixes: Option<Prefixes>,
+    /// Says by its existence that there is a decoder.
+    _permit: Option<Arc<()>>,
 }
 
 /// Finds the prefixes of gRPC messages: a byte that says whether the message is compressed, and four of its length.
@@ -94,7 +96,7 @@ impl BodyFields {
 impl Message {
     /// A message whose head is not known, so that nobody can tell what its bytes are.
     pub(super) fn without_head() -> Self {
-        Self { coding: Coding::Masked, hides_coding: true, counted: false, prefixes: None }
+        Self { coding: Coding::Masked, hides_coding: true, counted: false, prefixes: None, _permit: None }
     }
 
     /// A message with this head. With a `permit`, its content coding may be taken off, and the head will say so.
@@ -106,7 +108,7 @@ impl Message {
             Some(Ok(_)) => redaction.bodies || fields.has_other_coding || permit.is_none(),
             Some(Err(_)) => true,
         };
-        let coding = match (decoder, permit) {
+        let coding = match (decoder, &permit) {
             _ if fields.has_other_coding => Coding::Masked,
             (None, _) => Coding::Identity(body),
             // All of it becomes asterisks, so that its coding means nothing.
@@ -114,12 +116,13 @@ impl Message {
                 body.lose();
                 Coding::Identity(body)
             }
-            (Some(Ok(decoder)), Some(permit)) => Coding::Decoded(Box::new(decoder), body, permit),
+            (Some(Ok(decoder)), Some(_)) => Coding::Decoded(Box::new(decoder), body),
             (Some(_), _) => Coding::Masked,
         };
         let is_grpc = fields.content_type.as_ref().is_some_and(|kind| kind.starts_with(b"application/grpc"));
         let prefixes = (redaction.bodies && is_grpc && fields.codings.is_empty()).then(Prefixes::default);
-        Self { coding, hides_coding, counted: false, prefixes }
+        let permit = permit.filter(|_| matches!(coding, Coding::Decoded(..)));
+        Self { coding, hides_coding, counted: false, prefixes, _permit: permit }
     }
 
     /// Whether the body is written without its content coding, so that its length changes.
@@ -143,7 +146,7 @@ impl Message {
                     prefixes.restore(bytes, &mut out[start..]);
                 }
             }
-            Coding::Decoded(decoder, body, _) => {
+            Coding::Decoded(decoder, body) => {
                 let good = decoder.data(bytes, out);
                 body.data(&mut out[start..], counts);
                 if good.is_err() {
@@ -160,7 +163,7 @@ impl Message {
 
     /// Appends what is still to be written when the body ends.
     pub(super) fn end(&mut self, counts: &mut Counts, out: &mut Vec<u8>) {
-        if let Coding::Decoded(decoder, body, _) = &mut self.coding {
+        if let Coding::Decoded(decoder, body) = &mut self.coding {
             let start = out.len();
             // What is missing at the end was never there.
             let _ = decoder.end(out);

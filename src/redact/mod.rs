@@ -25,12 +25,12 @@ mod tests;
 
 use std::collections::HashSet;
 
+pub use self::{addresses::Addresses, report::Report, stage::RedactStage};
 pub(crate) use self::{
     body::Body,
     coding::ContentDecoder,
     exchange::{TapSide, exchange, tap_side, web_socket_message},
 };
-pub use self::{addresses::Addresses, report::Report, stage::RedactStage};
 
 /// What is taken out. A run has one, which its threads share.
 #[derive(Debug, Default)]
@@ -130,10 +130,6 @@ impl Counts {
         for kind in Kind::ALL {
             self.add(kind, other.of(kind));
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(|count| *count == 0)
     }
 }
 

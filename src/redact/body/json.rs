@@ -258,9 +258,7 @@ impl Json {
         self.last = Last::Colon;
         if self.secret.is_none() {
             let is_long = self.name.len() > MAX_NAME;
-            if is_long
-                || names::is_secret(&self.name)
-                || self.pairs & 1 == 1 && names::is_named_by_sibling(&self.name)
+            if is_long || names::is_secret(&self.name) || self.pairs & 1 == 1 && names::is_named_by_sibling(&self.name)
             {
                 self.secret = Some(Secret { depth: self.depth, counted: false });
             }
@@ -423,7 +421,8 @@ impl Json {
         };
         let length = out.bytes[at..].iter().position(is_end).unwrap_or(out.bytes.len() - at);
         let end = at + length;
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'+' | b'-' | b'.' | 0x80..);
+        let is_word =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'+' | b'-' | b'.' | 0x80..);
         let is_name = self.last == Last::Start && (self.in_object() || self.depth == 0);
         if self.secret.is_some() && !is_name {
             let is_complete = end < out.bytes.len();

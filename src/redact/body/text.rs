@@ -294,7 +294,8 @@ static NAME_BYTE: [bool; 256] = {
     let mut byte = 0;
     while byte < 256 {
         let it = byte as u8;
-        table[byte] = it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'.' | b'[' | b']' | b'$' | b'@' | 0x80..);
+        table[byte] =
+            it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'.' | b'[' | b']' | b'$' | b'@' | 0x80..);
         byte += 1;
     }
     table
@@ -778,9 +779,11 @@ impl Text {
         let is_scheme = colon
             && !self.closed
             && !self.gap
-            && self.name.rsplit(|byte| *byte == b' ').next().is_some_and(|last| {
-                URL_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme))
-            });
+            && self
+                .name
+                .rsplit(|byte| *byte == b' ')
+                .next()
+                .is_some_and(|last| URL_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme)));
         let secret = !self.name.is_empty()
             && !is_scheme
             && (self.long
@@ -1000,24 +1003,18 @@ impl Text {
         match rule {
             Rule::Form => end(byte == b'&' || byte == b'\n' && mode == Mode::Untyped),
             Rule::Query if mode == Mode::Target => end(matches!(byte, b'&' | b'#')),
-            Rule::Query => end(
-                is_space(byte) && !after_scheme
-                    || matches!(byte, b'&' | b'#' | b'"' | b'<' | b'>')
-                    || byte == b'\'' && mode != Mode::Field,
-            ),
-            Rule::Param => end(
-                is_space(byte) && !after_scheme
-                    || matches!(byte, b'&' | b';' | b'"' | b'\'' | b'<' | b'>')
-                    || byte == b',' && matches!(mode, Mode::Field | Mode::Script)
-                    || byte == b')' && mode == Mode::Script
-                    || matches!(byte, b'?' | b'#') && matches!(mode, Mode::Field | Mode::Target),
-            ),
+            Rule::Query => end(is_space(byte) && !after_scheme
+                || matches!(byte, b'&' | b'#' | b'"' | b'<' | b'>')
+                || byte == b'\'' && mode != Mode::Field),
+            Rule::Param => end(is_space(byte) && !after_scheme
+                || matches!(byte, b'&' | b';' | b'"' | b'\'' | b'<' | b'>')
+                || byte == b',' && matches!(mode, Mode::Field | Mode::Script)
+                || byte == b')' && mode == Mode::Script
+                || matches!(byte, b'?' | b'#') && matches!(mode, Mode::Field | Mode::Target)),
             Rule::Attribute => end(is_space(byte) || byte == b'>'),
-            Rule::Line => end(
-                matches!(byte, b'\r' | b'\n')
-                    || matches!(byte, b',' | b'}' | b')' | b';') && mode == Mode::Script
-                    || byte == b'<' && mode == Mode::Markup,
-            ),
+            Rule::Line => end(matches!(byte, b'\r' | b'\n')
+                || matches!(byte, b',' | b'}' | b')' | b';') && mode == Mode::Script
+                || byte == b'<' && mode == Mode::Markup),
             Rule::Block { new_line } => match byte {
                 b'\n' => Verdict::Keep(Rule::Block { new_line: true }),
                 b'\r' => Verdict::Keep(rule),
