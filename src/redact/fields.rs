@@ -63,15 +63,16 @@ fn subprotocols(value: &mut [u8], counts: &mut Counts) {
         let length = protocol.trim_ascii().len();
         let Some(protocol) = protocol.get_mut(blank..blank + length) else { continue };
         let is_secret = names::is_secret(protocol);
+        let last = memchr::memrchr(b'.', protocol).filter(|_| is_secret);
         if after_secret && !protocol.is_empty() {
             mask(protocol);
             counts.add(Kind::Field, 1);
-        } else if is_secret && let Some(last) = memchr::memrchr(b'.', protocol) {
+        } else if let Some(last) = last {
             // `base64url.bearer.authorization.k8s.io.…`
             mask(&mut protocol[last + 1..]);
             counts.add(Kind::Field, 1);
         }
-        after_secret = is_secret && !after_secret;
+        after_secret = is_secret && last.is_none() && !after_secret;
     }
 }
 
@@ -90,7 +91,9 @@ mod tests {
 
     #[test]
     fn secret_fields_are_masked_as_a_whole() {
-        for name in ["Authorization", "COOKIE", "set-cookie", "x-api-key", "x-auth-token-bin", "x-forwarded-client-cert"] {
+        for name in
+            ["Authorization", "COOKIE", "set-cookie", "x-api-key", "x-auth-token-bin", "x-forwarded-client-cert"]
+        {
             assert_eq!(redacted(name, "Basic dXNlcjp; a"), "*".repeat(16), "{name}");
             assert_eq!(redacted(name, ""), "");
         }
@@ -137,13 +140,17 @@ mod tests {
             ("5; url=https://h/?pwd=x", "5; url=https://h/?pwd=*"),
             ("form-data; name=\"a\"; token=\"a \\\" b\"; x=y", "form-data; name=\"a\"; token=\"******\"; x=y"),
             ("for=1.2.3.4;secret=abc;proto=http", "for=1.2.3.4;secret=***;proto=http"),
-            ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "eyJhbGciOiJIUzI1NiJ9.**********************"),
+            ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "eyJhbGciOiJIUzI1NiJ9.********************"),
             ("a, Bearer abc.def=, b", "a, Bearer ********, b"),
             ("Basic dXNlcjpwYXNz", "Basic ************"),
+            ("Bearer abc", "Bearer ***"),
             ("Bearer realm=\"x\", error=\"invalid_token\"", "Bearer realm=\"x\", error=\"invalid_token\""),
             ("Basic realm=x", "Basic realm=x"),
             ("{\"password\":\"abc\",\"a\":1}", "{\"password\":\"***\",\"a\":1}"),
-            ("/?v=%7B%22password%22%3A%22abc%22%2C%22a%22%3A1%7D", "/?v=%7B%22password%22%3A%22***%22%2C%22a%22%3A1%7D"),
+            (
+                "/?v=%7B%22password%22%3A%22abc%22%2C%22a%22%3A1%7D",
+                "/?v=%7B%22password%22%3A%22***%22%2C%22a%22%3A1%7D",
+            ),
             ("authorization=Bearer abc", "authorization=**********"),
             ("Mozilla/5.0 (X11; Linux x86_64; rv:1) Gecko", "Mozilla/5.0 (X11; Linux x86_64; rv:1) Gecko"),
             ("text/html; charset=utf-8", "text/html; charset=utf-8"),

@@ -23,7 +23,10 @@ pub(crate) struct Body {
 #[derive(Debug)]
 enum Scanner {
     /// The first byte that is not blank tells whether it is JSON.
-    Start { mode: Mode, strict: bool },
+    Start {
+        mode: Mode,
+        strict: bool,
+    },
     Json(Box<Json>),
     Text(Box<Text>),
     Multipart(Box<Multipart>),
@@ -32,7 +35,9 @@ enum Scanner {
     /// Nothing is looked for.
     Binary,
     /// Every byte is masked.
-    Masked { counted: bool },
+    Masked {
+        counted: bool,
+    },
 }
 
 impl Body {
@@ -77,7 +82,10 @@ impl Body {
             return Self { scanner: Scanner::Binary };
         }
         // In these, each letter has zeros around it.
-        if [b"utf-16".as_slice(), b"utf16", b"utf-32", b"ucs-"].iter().any(|it| memchr::memmem::find(&lower, it).is_some()) {
+        if [b"utf-16".as_slice(), b"utf16", b"utf-32", b"ucs-"]
+            .iter()
+            .any(|it| memchr::memmem::find(&lower, it).is_some())
+        {
             return Self::masked();
         }
         let strict = has(b"json");

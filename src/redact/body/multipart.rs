@@ -50,12 +50,7 @@ pub(super) fn boundary(content_type: &[u8]) -> Option<Vec<u8>> {
 
 impl Multipart {
     pub(super) fn new(boundary: &[u8], depth: u8) -> Self {
-        Self {
-            delimiter: [b"--", boundary].concat(),
-            depth,
-            state: State::Content(around()),
-            matched: Some(0),
-        }
+        Self { delimiter: [b"--", boundary].concat(), depth, state: State::Content(around()), matched: Some(0) }
     }
 
     pub(super) fn data(&mut self, mut bytes: &mut [u8], counts: &mut Counts) {
@@ -185,7 +180,9 @@ fn content_of(head: &[u8], depth: u8) -> Content {
     // RFC 9110 section 8.4 is for whole messages, but some senders pack parts.
     let is_coded = value("content-encoding").is_some()
         || value("content-transfer-encoding").is_some_and(|it| it.eq_ignore_ascii_case(b"base64"));
-    if names.iter().flatten().any(|name| names::is_secret_parameter(name)) || is_coded && !is_binary(value("content-type")) {
+    if names.iter().flatten().any(|name| names::is_secret_parameter(name))
+        || is_coded && !is_binary(value("content-type"))
+    {
         return masked;
     }
     Content::Body(Box::new(Body::nested(value("content-type"), depth)))

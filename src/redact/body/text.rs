@@ -199,6 +199,8 @@ struct Late {
     brackets: bool,
     /// An equals sign was the last byte of what may be a credential.
     equals: bool,
+    /// A parameter of a challenge is before it.
+    challenge: bool,
     /// It looks like a word of a sentence.
     prose: bool,
     length: usize,
@@ -263,6 +265,8 @@ pub(in crate::redact) struct Text {
     query: bool,
     /// A scheme of credentials was the last word.
     scheme: bool,
+    /// It is a word that sentences have, too.
+    is_basic: bool,
     /// How much of `://` is there.
     solidi: u8,
     jwt: Jwt,
@@ -294,7 +298,8 @@ static NAME_BYTE: [bool; 256] = {
     let mut byte = 0;
     while byte < 256 {
         let it = byte as u8;
-        table[byte] = it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'.' | b'[' | b']' | b'$' | b'@' | 0x80..);
+        table[byte] =
+            it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'.' | b'[' | b']' | b'$' | b'@' | 0x80..);
         byte += 1;
     }
     table
@@ -372,6 +377,7 @@ impl Text {
             closed: false,
             query: mode.is_form(),
             scheme: false,
+            is_basic: false,
             solidi: 0,
             jwt: Jwt::None,
             state: State::Words,
@@ -402,7 +408,12 @@ impl Text {
         let mut at = range.start;
         while at < range.end {
             let rest = &out.bytes[at..range.end];
-            if self.state == State::Words && self.late.is_none() && self.percent.have == 0 && !self.scheme {
+            if self.state == State::Words
+                && self.late.is_none()
+                && self.percent.have == 0
+                && !self.scheme
+                && self.solidi < 3
+            {
                 let run = rest.iter().position(|byte| !NAME_BYTE[usize::from(*byte)]).unwrap_or(rest.len());
                 if run > 0 && self.run(&rest[..run]) {
                     at += run;
@@ -544,7 +555,8 @@ impl Text {
             bad_port: false,
             brackets: false,
             equals: false,
-            prose: true,
+            challenge: false,
+            prose: self.is_basic,
             length: 0,
             masked: false,
             counted: false,
@@ -607,8 +619,7 @@ impl Text {
     /// A byte of the word after a scheme, or the first one after it.
     fn credential(&mut self, mut late: Late, byte: u8, range: &Range<usize>, out: &mut Out) {
         if late.equals && byte != b'=' && !late.masked {
-            let is_parameter = is_quote(byte) || CHALLENGE.iter().any(|it| self.name.eq_ignore_ascii_case(it));
-            if is_parameter {
+            if is_quote(byte) || late.challenge {
                 self.late = None;
                 return;
             }
@@ -618,6 +629,7 @@ impl Text {
             return;
         }
         late.equals = byte == b'=';
+        late.challenge = late.equals && CHALLENGE.iter().any(|it| self.name.eq_ignore_ascii_case(it));
         late.prose &= byte.is_ascii_lowercase() || late.length == 0 && byte.is_ascii_uppercase() || byte == b'.';
         late.length = late.length.saturating_add(1);
         if late.masked {
@@ -657,7 +669,7 @@ impl Text {
 
     /// A word begins or goes on.
     fn begin_word(&mut self) {
-        if self.closed {
+        if self.closed || self.gap && self.tag.state == TagState::Attributes {
             self.clear();
         } else if self.gap {
             self.gap = false;
@@ -739,7 +751,7 @@ impl Text {
         }
         let last = self.name.rsplit(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
         if AUTH_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme)) {
-            self.scheme = true;
+            (self.scheme, self.is_basic) = (true, last.eq_ignore_ascii_case(b"basic"));
             self.clear();
         }
         if self.tag.capture && !self.name.is_empty() {
@@ -778,9 +790,11 @@ impl Text {
         let is_scheme = colon
             && !self.closed
             && !self.gap
-            && self.name.rsplit(|byte| *byte == b' ').next().is_some_and(|last| {
-                URL_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme))
-            });
+            && self
+                .name
+                .rsplit(|byte| *byte == b' ')
+                .next()
+                .is_some_and(|last| URL_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme)));
         let secret = !self.name.is_empty()
             && !is_scheme
             && (self.long
@@ -1000,28 +1014,22 @@ impl Text {
         match rule {
             Rule::Form => end(byte == b'&' || byte == b'\n' && mode == Mode::Untyped),
             Rule::Query if mode == Mode::Target => end(matches!(byte, b'&' | b'#')),
-            Rule::Query => end(
-                is_space(byte) && !after_scheme
-                    || matches!(byte, b'&' | b'#' | b'"' | b'<' | b'>')
-                    || byte == b'\'' && mode != Mode::Field,
-            ),
-            Rule::Param => end(
-                is_space(byte) && !after_scheme
-                    || matches!(byte, b'&' | b';' | b'"' | b'\'' | b'<' | b'>')
-                    || byte == b',' && matches!(mode, Mode::Field | Mode::Script)
-                    || byte == b')' && mode == Mode::Script
-                    || matches!(byte, b'?' | b'#') && matches!(mode, Mode::Field | Mode::Target),
-            ),
+            Rule::Query => end(is_space(byte) && !after_scheme
+                || matches!(byte, b'&' | b'#' | b'"' | b'<' | b'>')
+                || byte == b'\'' && mode != Mode::Field),
+            Rule::Param => end(is_space(byte) && !after_scheme
+                || matches!(byte, b'&' | b';' | b'"' | b'\'' | b'<' | b'>')
+                || byte == b',' && matches!(mode, Mode::Field | Mode::Script)
+                || byte == b')' && mode == Mode::Script
+                || matches!(byte, b'?' | b'#') && matches!(mode, Mode::Field | Mode::Target)),
             Rule::Attribute => end(is_space(byte) || byte == b'>'),
-            Rule::Line => end(
-                matches!(byte, b'\r' | b'\n')
-                    || matches!(byte, b',' | b'}' | b')' | b';') && mode == Mode::Script
-                    || byte == b'<' && mode == Mode::Markup,
-            ),
+            Rule::Line => end(matches!(byte, b'\r' | b'\n')
+                || matches!(byte, b',' | b'}' | b')' | b';') && mode == Mode::Script
+                || byte == b'<' && mode == Mode::Markup),
             Rule::Block { new_line } => match byte {
                 b'\n' => Verdict::Keep(Rule::Block { new_line: true }),
                 b'\r' => Verdict::Keep(rule),
-                b' ' | b'\t' => Verdict::Mask(rule),
+                b' ' | b'\t' => Verdict::Mask(Rule::Block { new_line: false }),
                 _ if new_line => Verdict::Before,
                 _ => Verdict::Mask(rule),
             },
