@@ -133,6 +133,13 @@ impl Counts {
     }
 }
 
+impl Counts {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|count| *count == 0)
+    }
+}
+
 /// Puts an asterisk in the place of each byte.
 pub(crate) fn mask(bytes: &mut [u8]) {
     bytes.fill(b'*');
