@@ -281,6 +281,16 @@ fn names_are_replaced_by_what_the_key_makes_of_them() {
     for old in ["shop.example", "proxy.example", "acme", "customer", "42424242", CLIENTS[0]] {
         assert!(!all.iter().any(|text| text.contains(old)), "{old}: {all:?}");
     }
+    let capture = dir.join("out.pcapng");
+    convert(&["-q", "--redact-addresses", &keys[0], "--redact-names"], &folder, &capture).run().expect_status(0);
+    let capture = fs::read(&capture).unwrap();
+    for new in [file.as_str(), &format!("trace_id {trace_id}"), socket, host] {
+        assert!(has(&capture, new), "{new}");
+    }
+    for old in ["shop.example", "proxy.example", "acme", "customer", "42424242", CLIENTS[0]] {
+        assert!(!has(&capture, old), "{old}");
+    }
+
     let (_, again, _) = of(&keys[0], "again.har");
     assert_eq!(again, lines);
     let (_, others, _) = of(&keys[1], "other.har");
