@@ -9,6 +9,7 @@ mod fields;
 mod head;
 mod header_block;
 mod key;
+mod limits;
 mod message;
 mod names;
 mod out;
