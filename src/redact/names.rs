@@ -272,8 +272,22 @@ impl<'a> Squeezed<'a> {
 }
 
 fn is_secret_squeezed(name: &Squeezed) -> bool {
-    (has_part(name.letters) || WHOLE.contains(&name.letters) || name.words().any(|word| WORDS.contains(&word)))
-        && !is_about(name)
+    (has_part(name.letters) || WHOLE.contains(&name.letters) || name.words().any(is_word)) && !is_about(name)
+}
+
+/// Whether it is one of [`WORDS`].
+fn is_word(word: &[u8]) -> bool {
+    /// The letters that they begin with.
+    const FIRST: u32 = {
+        let (mut letters, mut index) = (0, 0);
+        while index < WORDS.len() {
+            letters |= 1 << (WORDS[index][0] - b'a');
+            index += 1;
+        }
+        letters
+    };
+    let begins = |letter: &u8| letter.is_ascii_lowercase() && FIRST >> (letter - b'a') & 1 == 1;
+    word.first().is_some_and(begins) && WORDS.contains(&word)
 }
 
 fn has_part(letters: &[u8]) -> bool {

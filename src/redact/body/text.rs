@@ -408,29 +408,33 @@ impl Text {
         let mut at = range.start;
         while at < range.end {
             let rest = &out.bytes[at..range.end];
-            if self.state == State::Words
-                && self.late.is_none()
-                && self.percent.have == 0
-                && !self.scheme
-                && self.solidi < 3
-            {
-                let run = rest.iter().position(|byte| !NAME_BYTE[usize::from(*byte)]).unwrap_or(rest.len());
-                if run > 0 && self.run(&rest[..run]) {
-                    at += run;
-                    continue;
-                }
+            let run =
+                if self.is_idle() { rest.iter().position(|byte| !NAME_BYTE[usize::from(*byte)]) } else { Some(0) };
+            let run = run.unwrap_or(rest.len());
+            if run > 0 && self.run(&rest[..run]) {
+                at += run;
+                continue;
             }
-            let byte = rest[0];
-            self.byte(byte, at..at + 1, out);
-            at += 1;
+            // A run that has something in it is not looked at again.
+            for at in at..at + run.max(1) {
+                self.byte(out.bytes[at], at..at + 1, out);
+            }
+            at += run.max(1);
         }
+    }
+
+    /// Whether the next bytes of a name are that, and nothing else.
+    fn is_idle(&self) -> bool {
+        let late_is_idle = self.late.is_none_or(|late| late.authority && late.port.is_none() && !late.masked);
+        self.state == State::Words && self.percent.have == 0 && !self.scheme && self.solidi < 3 && late_is_idle
     }
 
     /// Takes a run of bytes that names consist of, if there is no secret in it.
     fn run(&mut self, run: &[u8]) -> bool {
         if !matches!(self.jwt, Jwt::None | Jwt::Other)
             || matches!(self.tag.state, TagState::Start)
-            || memchr::memchr(b'J', run).is_some()
+            || memchr::memchr_iter(b'J', run).any(|at| run[..at].ends_with(b"ey"))
+            || self.late.is_some() && memchr::memchr3(b'@', b'[', b']', run).is_some()
         {
             return false;
         }
@@ -529,7 +533,9 @@ impl Text {
 
     /// Takes a byte as it is meant.
     fn decoded(&mut self, byte: u8, level: u8, range: Range<usize>, out: &mut Out) {
-        self.late(byte, &range, out);
+        if self.late.is_some() || self.solidi == 3 || self.scheme {
+            self.late(byte, &range, out);
+        }
         match self.state {
             State::Words => self.word(byte, level, range, out),
             State::Before(separator) => self.before(byte, level, separator, range, out),
@@ -749,10 +755,12 @@ impl Text {
         if self.closed {
             return;
         }
-        let last = self.name.rsplit(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
-        if AUTH_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme)) {
-            (self.scheme, self.is_basic) = (true, last.eq_ignore_ascii_case(b"basic"));
-            self.clear();
+        if matches!(self.name.last(), Some(b'r' | b'R' | b'c' | b'C')) {
+            let last = self.name.rsplit(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
+            if AUTH_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme)) {
+                (self.scheme, self.is_basic) = (true, last.eq_ignore_ascii_case(b"basic"));
+                self.clear();
+            }
         }
         if self.tag.capture && !self.name.is_empty() {
             self.clear();
