@@ -141,7 +141,7 @@ const ABOUT: [&[u8]; 32] = [
     b"used",
 ];
 
-/// Before `token` or `tokens`, as the last word, these count the tokens of a text or of a rate limit.
+/// Before `tokens` as the last word, these count the tokens of a text or of a rate limit.
 const COUNTED: [&[u8]; 13] = [
     b"audio",
     b"cached",
@@ -306,7 +306,9 @@ fn is_about(name: &Squeezed) -> bool {
     for word in name.words() {
         (before, last) = (last, word);
     }
-    ABOUT.contains(&last) && !before.is_empty() || (last == b"tokens" || last == b"token") && COUNTED.contains(&before)
+    ABOUT.contains(&last) && !before.is_empty()
+        || last == b"tokens" && COUNTED.contains(&before)
+        || last == b"token" && before == b"max"
 }
 
 #[cfg(test)]

@@ -415,6 +415,12 @@ impl Text {
                 at += run;
                 continue;
             }
+            if rest[0] == b' ' && self.is_between_words() {
+                (self.jwt, self.solidi, self.tag.slash) = (Jwt::None, 0, false);
+                self.space();
+                at += 1;
+                continue;
+            }
             // A run that has something in it is not looked at again.
             for at in at..at + run.max(1) {
                 self.byte(out.bytes[at], at..at + 1, out);
@@ -427,6 +433,11 @@ impl Text {
     fn is_idle(&self) -> bool {
         let late_is_idle = self.late.is_none_or(|late| late.authority && late.port.is_none() && !late.masked);
         self.state == State::Words && self.percent.have == 0 && !self.scheme && self.solidi < 3 && late_is_idle
+    }
+
+    /// Whether a space is that, and nothing else.
+    fn is_between_words(&self) -> bool {
+        self.is_idle() && self.late.is_none() && !self.query && self.tag.state == TagState::Outside
     }
 
     /// Takes a run of bytes that names consist of, if there is no secret in it.
@@ -713,6 +724,8 @@ impl Text {
             // Half of a character of UTF-16.
             0 => {}
             b'=' => self.separator(false, level),
+            // `a && b`
+            b'&' if self.mode == Mode::Script && self.query && self.name.is_empty() => self.parameter(false),
             b'?' | b'&' | b'#' => self.parameter(true),
             b';' => self.parameter(self.query),
             _ if self.query && !self.ends_query_name(byte) => self.push(byte),
@@ -728,6 +741,7 @@ impl Text {
             _ => {
                 self.clear();
                 self.tag.capture = false;
+                self.query = self.mode == Mode::Form && self.query;
             }
         }
     }
@@ -746,7 +760,9 @@ impl Text {
         match self.mode {
             Mode::Form => false,
             Mode::Target => byte == b'"',
-            _ => is_space(byte) || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'\\'),
+            Mode::Field => is_space(byte) || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'\\'),
+            // In programs, question marks and ampersands are operators.
+            _ => is_space(byte) || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'\\' | b':' | b',' | b'{' | b'}'),
         }
     }
 
@@ -943,7 +959,7 @@ impl Text {
             b' ' | b'\t' if !query => return,
             b'\r' | b'\n' if quoted => return,
             b'=' | b'>' | b'\\' if !query && !attribute && !(colon && byte == b'>') => return,
-            b'"' | b'\'' if !query => {
+            b'"' | b'\'' if !query || !matches!(self.mode, Mode::Form | Mode::Target) => {
                 let rule = Rule::Quoted { mark: byte, escaped: false };
                 self.state = State::Secret { rule, level: level.max(level_of_secret) };
                 self.name.clear();
