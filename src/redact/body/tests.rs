@@ -389,6 +389,9 @@ fn no_form_of_a_secret_survives() {
                 let left = memchr::memmem::find_iter(&out, SECRET.as_bytes()).count();
                 assert!(left <= keys, "{body} in pieces of {length}: {}", String::from_utf8_lossy(&out));
                 assert!(!counts.is_empty(), "{body}");
+                let (out, _) = in_pieces(content_type, &body.as_bytes()[..length], &[length]);
+                let left = memchr::memmem::find_iter(&out, SECRET.as_bytes()).count();
+                assert!(left <= keys, "{body} cut after {length}: {}", String::from_utf8_lossy(&out));
             }
         }
     }

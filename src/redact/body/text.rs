@@ -290,7 +290,7 @@ enum Jwt {
 }
 
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']' | b'$' | b'@' | 0x80..)
+    NAME_BYTE[usize::from(byte)]
 }
 
 static NAME_BYTE: [bool; 256] = {
@@ -635,11 +635,10 @@ impl Text {
 
     /// A byte of the word after a scheme, or the first one after it.
     fn credential(&mut self, mut late: Late, byte: u8, range: &Range<usize>, out: &mut Out) {
-        if late.equals && byte != b'=' && !late.masked {
-            if is_quote(byte) || late.challenge {
-                self.late = None;
-                return;
-            }
+        let is_parameter = late.equals && byte != b'=' && (is_quote(byte) || late.challenge);
+        if is_parameter && !late.masked {
+            self.late = None;
+            return;
         }
         if !is_token68(byte) {
             self.end_late(range.start, out);
@@ -708,7 +707,7 @@ impl Text {
     }
 
     fn word(&mut self, byte: u8, level: u8, range: Range<usize>, out: &mut Out) {
-        if self.is_token(byte, &range, out) || self.in_tag(byte, level) {
+        if self.is_token(byte, &range, out) || self.in_tag(byte) {
             return;
         }
         self.solidi = match (self.solidi, byte) {
@@ -877,7 +876,7 @@ impl Text {
     }
 
     /// Whether the byte belongs to the marks of a tag.
-    fn in_tag(&mut self, byte: u8, _level: u8) -> bool {
+    fn in_tag(&mut self, byte: u8) -> bool {
         let after_solidus = std::mem::replace(&mut self.tag.slash, byte == b'/');
         match self.tag.state {
             TagState::Outside => false,
@@ -958,7 +957,7 @@ impl Text {
             }
             b' ' | b'\t' if !query => return,
             b'\r' | b'\n' if quoted => return,
-            b'=' | b'>' | b'\\' if !query && !attribute && !(colon && byte == b'>') => return,
+            b'=' | b'>' | b'\\' if !(query || attribute || colon && byte == b'>') => return,
             b'"' | b'\'' if !query || !matches!(self.mode, Mode::Form | Mode::Target) => {
                 let rule = Rule::Quoted { mark: byte, escaped: false };
                 self.state = State::Secret { rule, level: level.max(level_of_secret) };
