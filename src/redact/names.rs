@@ -102,8 +102,8 @@ const WORDS: [&[u8]; 21] = [
     b"userpwd",
 ];
 
-/// A name that is nothing else is secret.
-const WHOLE: [&[u8]; 4] = [b"cookie", b"cookies", b"setcookie", b"setcookies"];
+/// A name is secret if its last word is one of these: `Set-Cookie`, but not `cookie_consent`.
+const LAST: [&[u8]; 2] = [b"cookie", b"cookies"];
 
 /// What has such a last word is about a secret: `token_type`, `session_timeout`, `token_endpoint`.
 const ABOUT: [&[u8]; 32] = [
@@ -272,7 +272,10 @@ impl<'a> Squeezed<'a> {
 }
 
 fn is_secret_squeezed(name: &Squeezed) -> bool {
-    (has_part(name.letters) || WHOLE.contains(&name.letters) || name.words().any(is_word)) && !is_about(name)
+    (has_part(name.letters)
+        || name.words().last().is_some_and(|word| LAST.contains(&word))
+        || name.words().any(is_word))
+        && !is_about(name)
 }
 
 /// Whether it is one of [`WORDS`].
@@ -295,7 +298,8 @@ fn has_part(letters: &[u8]) -> bool {
         letter.is_ascii_lowercase() && {
             let (first, end) = BY_LETTER[usize::from(letter - b'a')];
             let rest = &letters[index..];
-            PARTS[usize::from(first)..usize::from(end)].iter().any(|part| rest.starts_with(part))
+            let may_be = |part: &[u8]| rest.get(1) == part.get(1) && rest.starts_with(part);
+            PARTS[usize::from(first)..usize::from(end)].iter().any(|part| may_be(part))
                 && !OTHERS.iter().any(|other| rest.starts_with(other))
         }
     })
@@ -383,6 +387,7 @@ mod tests {
             "bearer",
             "cookie",
             "Set-Cookie",
+            "curl header cookie",
             "api key",
             "api+key",
             "database.password1",

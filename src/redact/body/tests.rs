@@ -557,6 +557,11 @@ proptest! {
 }
 
 #[test]
+fn an_idle_body_is_small() {
+    assert!(size_of::<Body>() + size_of::<Json>() < 768 && size_of::<Multipart>() + size_of::<Text>() < 768);
+}
+
+#[test]
 fn hostile_bodies_take_linear_time() {
     let bodies: [(&str, Vec<u8>); 15] = [
         ("text/plain", b"xJ".repeat(1 << 19)),
@@ -576,7 +581,7 @@ fn hostile_bodies_take_linear_time() {
         ("multipart/mixed; boundary=b", b"\r\n--b\r\n\r\n".repeat(100_000)),
     ];
     for (content_type, body) in bodies {
-        for length in [1, 3, 16 << 10] {
+        for length in [1, 16 << 10] {
             let start = std::time::Instant::now();
             in_pieces(Some(content_type), &body, &[length]);
             let elapsed = start.elapsed();
