@@ -399,7 +399,8 @@ impl Connection {
         writer.out.write(direction, &head.to_bytes());
         match head.kind {
             _ if !head.is_sound() => self.unknown(writer, direction, payload),
-            SETTINGS | WINDOW_UPDATE | PRIORITY | PING => writer.out.write(direction, payload),
+            WINDOW_UPDATE | PRIORITY | PING => writer.out.write(direction, payload),
+            SETTINGS if are_settings(payload) => writer.out.write(direction, payload),
             RST_STREAM => {
                 writer.out.write(direction, payload);
                 self.end_stream(head.stream);
@@ -412,7 +413,7 @@ impl Connection {
                     writer.out.room(direction, |out| out.resize(out.len() + debug.len(), b'*'));
                 }
             }
-            PRIORITY_UPDATE if !replaces_names => writer.out.write(direction, payload),
+            PRIORITY_UPDATE if !replaces_names && is_priority(payload) => writer.out.write(direction, payload),
             _ => self.unknown(writer, direction, payload),
         }
     }
@@ -425,7 +426,9 @@ impl Connection {
     fn header_block(&mut self, writer: &mut Writer<'_>, part: &WirePart, block: &HeaderBlock) {
         let direction = part.direction;
         let Some(first) = block.frames.first() else { return };
-        if !block.is_sound || !writer.limits.may_grow(writer.out.bytes()) {
+        // What was taken for a header block after bytes were lost may be anything.
+        let is_sound = block.is_sound && writer.wire.fields(block).all(|field| header_block::is_field(&field));
+        if !is_sound || !writer.limits.may_grow(writer.out.bytes()) {
             self.counts.add(Kind::HeaderBlock, 1);
             for frame in &block.frames {
                 writer.out.write(direction, &frame.head.to_bytes());
@@ -565,6 +568,23 @@ impl Connection {
 
 const HEADERS: u8 = 1;
 
+/// Whether a payload of SETTINGS has only parameters that exist (RFC 9113 section 6.5.2 and later ones) or that senders
+/// make up so that receivers learn to ignore them (draft-bishop-httpbis-grease).
+fn are_settings(payload: &[u8]) -> bool {
+    let (settings, rest) = payload.as_chunks::<6>();
+    rest.is_empty()
+        && settings.iter().all(|[high, low, ..]| {
+            let number = u16::from_be_bytes([*high, *low]);
+            (1..=16).contains(&number) || number & 0x0f0f == 0x0a0a || number & 0xf000 == 0xf000
+        })
+}
+
+/// Whether a payload is a stream and a short priority (RFC 9218 section 7.1).
+fn is_priority(payload: &[u8]) -> bool {
+    payload.len() <= 64
+        && payload.get(4..).is_some_and(|priority| priority.iter().all(|byte| matches!(byte, b' '..=b'~')))
+}
+
 /// Writes made-up DATA frames.
 fn write_data(writer: &mut Writer<'_>, direction: Direction, stream: u32, body: &[u8], ends: bool) {
     let mut rest = body;
@@ -640,7 +660,7 @@ impl Half {
         let open = self.streams.get_mut(&stream)?;
         if std::mem::replace(&mut open.losses, self.losses) != self.losses {
             match &mut open.carries {
-                Stream::Message(message) => message.lose(),
+                Stream::Message(message) => message.go_adrift(),
                 Stream::WebSocket(frames) => drop(frames.lose(0)),
                 Stream::Tunnel => {}
             }

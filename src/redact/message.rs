@@ -194,6 +194,15 @@ impl Message {
         }
     }
 
+    /// Bytes are missing, and those that come may not even be of this message.
+    pub(super) fn go_adrift(&mut self) {
+        self.prefixes = None;
+        self.coding = match self.coding {
+            Coding::Decoded(..) | Coding::Undecodable => Coding::Undecodable,
+            Coding::Identity(_) | Coding::Masked => Coding::Masked,
+        };
+    }
+
     fn count(&mut self, counts: &mut Counts) {
         if !std::mem::replace(&mut self.counted, true) {
             counts.add(Kind::Body, 1);
