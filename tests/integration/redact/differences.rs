@@ -1,0 +1,150 @@
+//! What is not secret stays as it is, and the capture stays sound.
+
+use std::path::PathBuf;
+
+use super::{
+    corpus::{Conversation, Events, Grade, corpus, interleaved, traces},
+    finder::Finder,
+    outputs::{REDACT, capture},
+};
+use crate::{
+    fixture::Dress,
+    tshark,
+    util::{Dir, TSHARK},
+};
+
+const DECODE: [&str; 2] = ["-d", "tcp.port==8080,http"];
+
+/// Fields with several values each, and what each packet is.
+const FIELDS: [&str; 26] = [
+    "tcp.stream",
+    "tcp.srcport",
+    "frame.time_epoch",
+    "tcp.flags",
+    "_ws.col.Protocol",
+    "http.request.method",
+    "http.request.version",
+    "http.host",
+    "http.response.code",
+    "http.response.phrase",
+    "http.request.line",
+    "http.response.line",
+    "http.request.uri",
+    "http2.type",
+    "http2.streamid",
+    "http2.flags",
+    "http2.header.name",
+    "http2.header.value",
+    "http2.data.data",
+    "websocket.opcode",
+    "websocket.payload",
+    "json.key",
+    "json.value.string",
+    "urlencoded-form.key",
+    "urlencoded-form.value",
+    "grpc.message_length",
+];
+
+const BETWEEN: char = '\u{1f}';
+
+fn rows(capture: &std::path::Path) -> Vec<Vec<Vec<String>>> {
+    let aggregator = format!("aggregator={BETWEEN}");
+    let mut args = vec!["-r", capture.to_str().unwrap(), "-2", "-T", "fields", "-E", "separator=/t", "-E", &aggregator];
+    args.extend(DECODE);
+    args.extend(FIELDS.iter().flat_map(|field| ["-e", field]));
+    let run = TSHARK.run(&args, &[]);
+    let values = |cell: &str| cell.split(BETWEEN).map(str::to_owned).collect();
+    run.stdout_text().lines().map(|line| line.split('\t').map(values).collect()).collect()
+}
+
+/// The captures of conversations without and with redaction.
+fn captures(dir: &Dir, conversations: &[Conversation], events: Events) -> [PathBuf; 2] {
+    let trace = Dress::Delimited.file(&interleaved(traces(conversations, events)));
+    let input = dir.create("trace_1.pb_length_delimited", trace);
+    [("before", &[][..]), ("after", &REDACT[..])].map(|(name, options)| {
+        let output = dir.fresh().join(format!("{name}.pcapng"));
+        capture(options, &[input.clone()], &output);
+        output
+    })
+}
+
+fn of(grades: &[Grade]) -> (Finder, Vec<Conversation>) {
+    let corpus = corpus();
+    let wanted = |conversation: &Conversation| grades.contains(&conversation.grade);
+    (corpus.finder(), corpus.conversations.iter().filter(|conversation| wanted(conversation)).cloned().collect())
+}
+
+/// Whether a value may have changed: it has a secret, or its bytes do.
+fn is_secret(finder: &Finder, value: &str) -> bool {
+    let mut found = std::collections::BTreeSet::new();
+    finder.search(value.as_bytes(), &mut found);
+    finder.search_hex(value.as_bytes(), &mut found);
+    !found.is_empty()
+}
+
+#[test]
+fn nothing_but_secrets_changes() {
+    let dir = Dir::new("redact-differences");
+    let (finder, conversations) = of(&[Grade::Plain]);
+    let [before, after] = captures(&dir, &conversations, Events::Whole).map(|capture| rows(&capture));
+    assert_eq!(before.len(), after.len(), "the numbers of frames differ");
+    let mut changed = 0;
+    for (number, (before, after)) in before.iter().zip(&after).enumerate() {
+        for ((field, before), after) in FIELDS.iter().zip(before).zip(after) {
+            assert_eq!(before.len(), after.len(), "frame {}: {field}: {before:?} {after:?}", number + 1);
+            for (before, after) in before.iter().zip(after).filter(|(before, after)| before != after) {
+                changed += 1;
+                assert!(is_secret(&finder, before), "frame {}: {field}: {before:?} became {after:?}", number + 1);
+            }
+        }
+    }
+    assert!(changed >= 150, "{changed}");
+}
+
+/// The expert items that tshark has for one capture.
+fn doubts(capture: &std::path::Path) -> Vec<String> {
+    let mut args = DECODE.to_vec();
+    args.extend(["-2", "-Y", "_ws.malformed or _ws.expert.severity >= warning", "-T", "fields"]);
+    args.extend(["-e", "tcp.stream", "-e", "frame.number", "-e", "_ws.expert.message", "-e", "frame.protocols"]);
+    tshark::lines(capture, &args)
+}
+
+#[test]
+fn redacted_captures_are_clean() {
+    let dir = Dir::new("redact-clean");
+    let (_, conversations) = of(&[Grade::Plain, Grade::Packed]);
+    for events in [Events::Whole, Events::Of(7), Events::Random(5)] {
+        let [before, after] = captures(&dir, &conversations, events);
+        let messages = |lines: Vec<String>| -> Vec<String> { lines };
+        let (before, after) = (messages(doubts(&before)), messages(doubts(&after)));
+        // What a conversation means to be odd, is odd before as well.
+        let more: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+        assert!(more.is_empty(), "{events:?}: {more:#?}");
+    }
+}
+
+/// Each frame of HTTP/2 is there, in its stream.
+#[test]
+fn http2_dissects_to_the_last_frame() {
+    let dir = Dir::new("redact-last-frame");
+    let (_, conversations) = of(&[Grade::Plain, Grade::Packed]);
+    for events in [Events::Whole, Events::Of(7)] {
+        let [before, after] = captures(&dir, &conversations, events);
+        let frames = |capture: &std::path::Path| {
+            let fields =
+                ["-2", "-Y", "http2", "-T", "fields", "-e", "tcp.stream", "-e", "http2.type", "-e", "http2.streamid"];
+            let mut streams: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+            for line in tshark::lines(capture, &[&DECODE[..], &fields].concat()) {
+                let (stream, frames) = line.split_once('\t').unwrap();
+                let (types, ids) = frames.split_once('\t').unwrap();
+                for (kind, id) in types.split(',').zip(ids.split(',')) {
+                    streams.entry(stream.to_owned()).or_default().push_str(&format!("{kind}[{id}] "));
+                }
+            }
+            streams
+        };
+        let (before, after) = (frames(&before), frames(&after));
+        assert!(before.len() >= 10, "{before:#?}");
+        assert_eq!(before, after, "{events:?}");
+    }
+}
