@@ -38,6 +38,8 @@ pub struct Conversation {
     pub name: &'static str,
     pub grade: Grade,
     pub pieces: Vec<Piece>,
+    /// Envoy opened the connection, so that its client writes.
+    pub upstream: bool,
     /// The indexes of its secrets.
     pub secrets: Range<usize>,
 }
@@ -63,7 +65,8 @@ impl Builder {
 
     pub fn add(&mut self, name: &'static str, grade: Grade, pieces: Vec<Piece>) {
         let secrets = self.planter.place(name);
-        self.conversations.push(Conversation { name, grade, pieces, secrets });
+        let upstream = self.conversations.len() % 3 == 2;
+        self.conversations.push(Conversation { name, grade, pieces, upstream, secrets });
     }
 
     /// Adds a conversation of HTTP/1 messages. A template begins with `> ` or `< `, the direction.
@@ -106,12 +109,11 @@ pub enum Events {
 impl Conversation {
     /// The events, and the end of the connection.
     pub fn events(&self, index: usize, events: Events) -> Vec<SocketEvent> {
-        let upstream = is_upstream(index);
         let mut planter = Planter::new(if let Events::Random(seed) = events { seed + index as u64 } else { 0 });
         let mut out = Vec::new();
         for piece in &self.pieces {
             let event =
-                |bytes: &[u8], time| if piece.client == upstream { write(time, bytes) } else { read(time, bytes) };
+                |bytes: &[u8], time| if piece.client == self.upstream { write(time, bytes) } else { read(time, bytes) };
             let mut rest = piece.bytes.as_slice();
             while !rest.is_empty() {
                 let time = TIME + (out.len() as u64 + 1) * 1000 + index as u64;
@@ -132,6 +134,22 @@ impl Conversation {
         positions(out.into_iter().chain([(closed(end), 0)]))
     }
 
+    /// The ends of the connection, different ones for each index.
+    pub fn connection(&self, index: usize) -> Connection {
+        let client_ip = format!("192.0.{}.{}", index / 50_000 / 250, 1 + index / 50_000 % 250);
+        let client = socket(&client_ip, 10_000 + u32::try_from(index % 50_000).unwrap());
+        let server = socket("10.0.0.1", 8080);
+        match self.upstream {
+            true => Connection { local_address: client, remote_address: server },
+            false => Connection { local_address: server, remote_address: client },
+        }
+    }
+
+    /// A streamed trace.
+    pub fn trace(&self, index: usize, events: Events) -> Vec<TraceWrapper> {
+        streamed(index as u64 + 1, self.connection(index), self.events(index, events))
+    }
+
     /// The pieces up to a byte of one of them.
     pub fn before(&self, piece: usize, byte: usize) -> Self {
         let mut pieces = self.pieces[..=piece].to_vec();
@@ -147,28 +165,9 @@ impl Conversation {
     }
 }
 
-/// Every third connection is one that Envoy opened, so that its client writes.
-fn is_upstream(index: usize) -> bool {
-    index % 3 == 2
-}
-
-/// The ends of a connection, different ones for each index.
-pub fn connection(index: usize) -> Connection {
-    let client_ip = format!("192.0.{}.{}", index / 50_000 / 250, 1 + index / 50_000 % 250);
-    let client = socket(&client_ip, 10_000 + u32::try_from(index % 50_000).unwrap());
-    let server = socket("10.0.0.1", 8080);
-    match is_upstream(index) {
-        true => Connection { local_address: client, remote_address: server },
-        false => Connection { local_address: server, remote_address: client },
-    }
-}
-
 /// A streamed trace for each conversation, one after another.
 pub fn traces(conversations: &[Conversation], events: Events) -> Vec<Vec<TraceWrapper>> {
-    let trace = |(index, conversation): (usize, &Conversation)| {
-        streamed(index as u64 + 1, connection(index), conversation.events(index, events))
-    };
-    conversations.iter().enumerate().map(trace).collect()
+    conversations.iter().enumerate().map(|(index, conversation)| conversation.trace(index, events)).collect()
 }
 
 /// The messages of several traces, taking turns.

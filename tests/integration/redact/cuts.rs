@@ -2,28 +2,33 @@
 
 use std::collections::BTreeSet;
 
+use tap2pcap::proto::tap::{SocketEvent, socket_event::EventSelector};
+
 use super::{
-    corpus::{Conversation, Corpus, Events, connection, corpus},
+    corpus::{Conversation, Corpus, Events, Piece, corpus},
     expect_none,
     finder::Finder,
     outputs::{self, REDACT, in_capture},
 };
 use crate::{
-    fixture::{Dress, cut, streamed},
+    fixture::{Dress, cut, read, streamed, write},
     util::{Dir, on_all_cores},
 };
 
-/// So many bytes around a secret.
-const AROUND: usize = 3;
+/// So many bytes after a secret.
+const AFTER: usize = 3;
+
+/// So many bytes before a secret, where most names begin.
+const NAME: usize = 24;
 
 /// The places at which a conversation is cut: a piece, and a byte of it.
-fn places(finder: &Finder, conversation: &Conversation) -> Vec<(usize, usize)> {
+fn places(finder: &Finder, conversation: &Conversation, before: usize) -> Vec<(usize, usize)> {
     let mut seen = BTreeSet::new();
     let mut places = Vec::new();
     for (index, piece) in conversation.pieces.iter().enumerate() {
         for hit in finder.hits(&piece.bytes) {
             seen.insert(hit.secret);
-            let range = hit.bytes.start.saturating_sub(AROUND)..=(hit.bytes.end + AROUND).min(piece.bytes.len());
+            let range = hit.bytes.start.saturating_sub(before)..=(hit.bytes.end + AFTER).min(piece.bytes.len());
             places.extend(range.map(|byte| (index, byte)));
         }
     }
@@ -39,10 +44,10 @@ fn places(finder: &Finder, conversation: &Conversation) -> Vec<(usize, usize)> {
 }
 
 /// A variant of a conversation, and its events.
-type Variant = fn(&Conversation, usize, usize, usize) -> Vec<tap2pcap::proto::tap::SocketEvent>;
+type Variant = fn(&Conversation, usize, usize, usize) -> Vec<SocketEvent>;
 
 #[track_caller]
-fn expect_no_leak(test: &str, variant: Variant) {
+fn expect_no_leak(test: &str, before: usize, variant: Variant) {
     let dir = Dir::new(test);
     let corpus = corpus();
     let finder = corpus.finder();
@@ -51,7 +56,7 @@ fn expect_no_leak(test: &str, variant: Variant) {
         .iter()
         .enumerate()
         .flat_map(|(index, conversation)| {
-            places(&finder, conversation).into_iter().map(move |(piece, byte)| (index, piece, byte))
+            places(&finder, conversation, before).into_iter().map(move |(piece, byte)| (index, piece, byte))
         })
         .collect();
     println!("{} traces", variants.len());
@@ -69,15 +74,16 @@ fn leaks(
 ) -> BTreeSet<usize> {
     let mut trace = Vec::new();
     for (index, (conversation, piece, byte)) in part.iter().enumerate() {
-        let events = variant(&corpus.conversations[*conversation], index, *piece, *byte);
-        trace.extend(streamed(index as u64 + 1, connection(index), events));
+        let conversation = &corpus.conversations[*conversation];
+        let events = variant(conversation, index, *piece, *byte);
+        trace.extend(streamed(index as u64 + 1, conversation.connection(index), events));
     }
     in_capture(finder, &outputs::redacted(dir, &REDACT, &Dress::Delimited.file(&trace)))
 }
 
 #[test]
 fn a_trace_may_end_at_any_byte_of_a_secret() {
-    expect_no_leak("redact-ends", |conversation, index, piece, byte| {
+    expect_no_leak("redact-ends", 3, |conversation, index, piece, byte| {
         let mut events = conversation.before(piece, byte).events(index, Events::Whole);
         // No close.
         events.pop();
@@ -88,7 +94,7 @@ fn a_trace_may_end_at_any_byte_of_a_secret() {
 /// What follows is there, and says how many bytes are missing.
 #[test]
 fn an_event_may_be_cut_at_any_byte_of_a_secret() {
-    expect_no_leak("redact-cut", |conversation, index, piece, byte| {
+    expect_no_leak("redact-cut", 3, |conversation, index, piece, byte| {
         let mut events = conversation.events(index, Events::Whole);
         // Without the bytes, an event says nothing.
         let kept = conversation.before(piece, byte).events(index, Events::Whole);
@@ -105,7 +111,7 @@ fn an_event_may_be_cut_at_any_byte_of_a_secret() {
 
 #[test]
 fn a_trace_may_begin_at_any_byte_of_a_secret() {
-    expect_no_leak("redact-begins", |conversation, index, piece, byte| {
+    expect_no_leak("redact-begins", NAME, |conversation, index, piece, byte| {
         conversation.after(piece, byte).events(index, Events::Whole)
     });
 }
@@ -113,11 +119,38 @@ fn a_trace_may_begin_at_any_byte_of_a_secret() {
 /// Two events with the cut between them.
 #[test]
 fn a_secret_may_be_in_two_events() {
-    expect_no_leak("redact-two", |conversation, index, piece, byte| {
+    expect_no_leak("redact-two", 3, |conversation, index, piece, byte| {
         let mut two = conversation.clone();
         let rest = two.pieces[piece].bytes.split_off(byte);
         let client = two.pieces[piece].client;
-        two.pieces.insert(piece + 1, super::corpus::Piece { client, bytes: rest });
+        two.pieces.insert(piece + 1, Piece { client, bytes: rest });
         two.events(index, Events::Whole)
+    });
+}
+
+/// The bytes go on after a hole, with the rest of a name or of a secret.
+#[test]
+fn bytes_may_be_missing_before_and_in_a_secret() {
+    expect_no_leak("redact-holes", NAME, |conversation, index, piece, byte| {
+        let mut two = conversation.clone();
+        let client = two.pieces[piece].client;
+        let rest = two.pieces[piece].bytes.split_off(byte);
+        let missing = rest.len().min(1 + byte % 9);
+        let kept = two.pieces[piece].bytes.clone();
+        // What is missing is in the first of the events, for the positions to count it.
+        two.pieces[piece].bytes.extend(&rest[..missing]);
+        two.pieces.insert(piece + 1, Piece { client, bytes: rest[missing..].to_vec() });
+        let mut events = two.events(index, Events::Whole);
+        let whole = &mut events[piece];
+        let event = match whole.event_selector {
+            Some(EventSelector::Write(_)) => write(0, &kept),
+            _ => read(0, &kept),
+        };
+        *whole = SocketEvent { timestamp: whole.timestamp, seq_num: whole.seq_num, ..cut(event) };
+        // Envoy has numbered events since 1.37 only.
+        if index % 2 == 1 {
+            events.iter_mut().for_each(|event| event.seq_num = 0);
+        }
+        events
     });
 }

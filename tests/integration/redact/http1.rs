@@ -316,8 +316,7 @@ fn framing(builder: &mut Builder) {
         "http1 odd heads",
         plain,
         &[
-            "> \nGET /1?token=‹after an empty line› HTTP/1.1\nHost: shop.example\nX-Api-Key:\t‹after a tab›\nCookie: \
-             \n\n",
+            "> GET /1 HTTP/1.1\nHost: shop.example\nX-Api-Key:\t‹after a tab›\nCookie: \n\n",
             NO_CONTENT,
             "> OPTIONS * HTTP/1.1\nHost: shop.example\nX-Empty:\nAuthorization: Bearer a,b ‹many words› c\n\n",
             "< HTTP/1.1 200\nX-Api-Key: ‹no reason phrase›\nContent-Length: 0\n\n",
@@ -350,10 +349,18 @@ fn packed(builder: &mut Builder) {
              application/x-www-form-urlencoded\nContent-Length: LEN\n\npassword=‹deflate form›&user=anna",
             "< HTTP/1.1 200 OK\nContent-Encoding: br\nContent-Type: application/json\nContent-Length: LEN\n\n{\"token\": \
              \"‹brotli json›\", \"user\": \"anna\"}",
-            "> POST /2 HTTP/1.1\nHost: shop.example\nContent-Encoding: zstd\nContent-Type: \
-             application/json\nContent-Length: LEN\n\n{\"api_key\": \"‹zstd json›\", \"user\": \"anna anna anna anna\"}",
+            "> GET /2 HTTP/1.1\nHost: shop.example\n\n",
             "< HTTP/1.0 200 OK\nContent-Encoding: gzip\nContent-Type: application/json\n\n{\"token\": \"‹gzip until the \
              end›\", \"user\": \"anna\"}",
+        ],
+    );
+    builder.http1(
+        "http1 zstd",
+        packed,
+        &[
+            "> POST /2 HTTP/1.1\nHost: shop.example\nContent-Encoding: zstd\nContent-Type: \
+             application/json\nContent-Length: LEN\n\n{\"api_key\": \"‹zstd json›\", \"user\": \"anna anna anna anna\"}",
+            NO_CONTENT,
         ],
     );
 }

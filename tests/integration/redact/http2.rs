@@ -322,10 +322,10 @@ fn blocks(builder: &mut Builder) {
     h2.respond(1, &[], true);
     h2.respond(2, &[("x-api-key", &key, INDEXED), ("set-cookie", &of("a=‹h2 pushed set-cookie›"), PLAIN)], true);
     // Trailers of both sides.
-    h2.post(3, "/2", &[]);
+    h2.post(3, "/2", &[("content-type", "text/plain", INDEXED)]);
     h2.data(true, 3, b"hi", false);
     h2.headers(true, 3, &[("x-auth-token", &of("‹h2 request trailer›"), PLAIN)], true);
-    h2.respond(3, &[], false);
+    h2.respond(3, &[("content-type", "text/plain", INDEXED)], false);
     h2.data(false, 3, b"ho", false);
     h2.headers(
         false,

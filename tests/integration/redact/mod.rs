@@ -199,7 +199,11 @@ fn no_secret_is_in_captures_of_any_format() {
         .iter()
         .enumerate()
         .map(|(index, conversation)| {
-            fixture::buffered(index as u64 + 1, corpus::connection(index), conversation.events(index, Events::Whole))
+            fixture::buffered(
+                index as u64 + 1,
+                conversation.connection(index),
+                conversation.events(index, Events::Whole),
+            )
         })
         .collect();
     runs.push(("buffered".into(), Dress::Delimited.file(&buffered)));

@@ -154,7 +154,9 @@ fn lost(builder: &mut Builder) {
                    \t‹folded header›\r\n\r\n",
         )),
         ok(),
-        client(of("GET /2 HTTP/1.1\nHost: shop.example\nAuthorization: Bearer ‹bare line feeds›\n\n")),
+        client(of(
+            "\r\nGET /2?token=‹after an empty line› HTTP/1.1\nHost: shop.example\nAuthorization: Bearer ‹bare line feeds›\n\n",
+        )),
         ok(),
         client(of("GET /3 HTTP/1.1\r\nHost: shop.example\r\nAuthorization : Bearer ‹space before the colon›\r\n\r\n")),
         ok(),

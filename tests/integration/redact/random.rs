@@ -3,16 +3,13 @@
 use proptest::{collection::vec as vec_of, prelude::*, sample::select};
 
 use super::{
-    corpus::{Builder, Conversation, Events, Grade, connection},
+    corpus::{Builder, Conversation, Events, Grade},
     finder::Finder,
     http2::H2,
     names,
     outputs::{self, REDACT, in_capture},
 };
-use crate::{
-    fixture::{Dress, streamed},
-    util::Dir,
-};
+use crate::{fixture::Dress, util::Dir};
 
 const FIELDS: [&str; 12] = [
     "Authorization: Bearer ‹authorization›",
@@ -190,8 +187,7 @@ proptest! {
         let mut trace = Vec::new();
         for (index, talk) in talks.iter().enumerate() {
             let conversation = talk.conversation(&mut builder);
-            let events = conversation.events(index, talk.events);
-            trace.extend(streamed(index as u64 + 1, connection(index), events));
+            trace.extend(conversation.trace(index, talk.events));
         }
         let secrets = builder.planter.secrets;
         let finder = Finder::new(&secrets);
