@@ -117,6 +117,7 @@ pub fn convert(
         output: options.output,
         selector: None,
         split: None,
+        redaction: None,
     };
     settings.timeline.latest = format.latest_time();
     if settings.output.packing == OutputPacking::None {

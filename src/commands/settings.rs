@@ -11,6 +11,7 @@ use crate::{
     cli::{self, ConversionArgs, OrAuto, PacketArgs},
     http::Filter,
     input::{self, Encoding, Layers},
+    redact::Redaction,
     report::Verbosity,
     synth::{self, SettingNames},
     timeline::{self, HttpOptions, Mappings, Role, RoleChoice},
@@ -35,6 +36,8 @@ pub(super) struct Settings {
     pub selector: Option<Arc<Selector>>,
     /// What gets a capture of its own.
     pub split: Option<SplitBy>,
+    /// Takes secrets out.
+    pub redaction: Option<Arc<Redaction>>,
 }
 
 impl Settings {
@@ -55,6 +58,7 @@ impl Settings {
             output: OutputOptions::default(),
             selector: None,
             split: None,
+            redaction: None,
         }
     }
 
@@ -72,6 +76,7 @@ impl Settings {
             output: OutputOptions { force: args.output.force, ..OutputOptions::default() },
             selector: selector(args.filter.as_ref()),
             split: args.split,
+            redaction: None,
         })
     }
 
@@ -90,6 +95,7 @@ impl Settings {
             output: OutputOptions::default(),
             selector: selector(args.filter.as_ref()),
             split: None,
+            redaction: None,
         })
     }
 }
@@ -134,7 +140,7 @@ fn selector(filter: Option<&Arc<Filter>>) -> Option<Arc<Selector>> {
 }
 
 fn synth_options(args: &PacketArgs) -> synth::SynthOptions {
-    synth::SynthOptions { tcp: args.tcp, truncated: args.truncated, mss: args.mss, names: &NAMES }
+    synth::SynthOptions { tcp: args.tcp, truncated: args.truncated, mss: args.mss, names: &NAMES, redacted: None }
 }
 
 pub(super) fn role(role: OrAuto<Role>) -> RoleChoice {

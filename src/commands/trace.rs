@@ -9,11 +9,12 @@ use crate::input::Arrivals;
 use crate::{
     capture::{Captures, Lane},
     input::{Input, InputError, Source},
+    redact::RedactStage,
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, ExchangeStream, Flow, FlowIdentity, TcpMode, TruncatedMode},
     timeline::{
-        ConnectionId, Endpoints, EntryKind, Mappings, PerConnection, Summaries, Summary, TimelineOptions, Timelines,
-        TimesFrom,
+        ConnectionId, Data, Endpoints, EntryKind, Mappings, PerConnection, Summaries, Summary, TimelineOptions,
+        Timelines, TimesFrom,
     },
     trace::{Finding, Findings, Nanos},
     words::count,
@@ -76,6 +77,8 @@ pub(super) struct Trace {
     /// Findings about connections that ended. They are reported after those of the stages.
     summed: Findings,
     packets: u64,
+    /// Takes secrets out.
+    redact: Option<Box<RedactStage>>,
     pub reporter: Reporter,
     /// The first findings and how many to keep at most, for a program that wants them.
     kept: (Vec<Finding>, usize),
@@ -126,7 +129,9 @@ impl Trace {
         options.eager = eager;
         options.reread = (source.is_member() || !live).then_some(settings.input);
         let synth::SynthOptions { tcp, truncated, .. } = settings.synth;
-        options.join = !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
+        // Joined events would become one for the stage that takes secrets out as well, but not its numbers.
+        options.join =
+            !eager && settings.redaction.is_none() && tcp == TcpMode::Full && truncated == TruncatedMode::Snap;
         Self {
             pump: Pump::new(Timelines::new(source, options), live),
             settings: settings.clone(),
@@ -138,6 +143,7 @@ impl Trace {
             summaries: Summaries::default(),
             summed: Findings::default(),
             packets: 0,
+            redact: settings.redaction.clone().map(|redaction| Box::new(RedactStage::new(redaction))),
             reporter: Reporter::new(settings.verbosity, settings.strict),
             kept: (Vec::new(), 0),
             hints: Hints::default(),
@@ -275,12 +281,44 @@ impl Trace {
     fn write_entry(&mut self, connections: &mut PacketConnections, captures: &mut Captures) -> io::Result<()> {
         let Some(entry) = self.pump.stage().entry() else { return Ok(()) };
         let summary = self.summaries.entry(self.pump.stage(), &entry, &mut self.summed);
+        if self.redact.is_some() {
+            return self.write_redacted(summary, connections, captures);
+        }
         match (&entry.kind, self.flows.get_mut(entry.connection)) {
             (EntryKind::Data(data), Some((ConnectionWriter::Own(flow, lane), _))) => {
                 flow.data(entry.time, data, &mut captures.lane(*lane))
             }
             _ => self.write_rare(summary, connections, captures),
         }
+    }
+
+    /// Writes the packets of what stands for the current entry.
+    fn write_redacted(
+        &mut self,
+        summary: Option<Summary>,
+        connections: &mut PacketConnections,
+        captures: &mut Captures,
+    ) -> io::Result<()> {
+        let Some(mut redact) = self.redact.take() else { return Ok(()) };
+        redact.entry(self.pump.stage());
+        let mut written = Ok(());
+        let mut summary = summary;
+        for index in 0..redact.len() {
+            let Some(entry) = self.pump.stage().entry().and_then(|entry| redact.written(index, entry)) else { break };
+            written = match (entry.kind, self.flows.get_mut(entry.connection)) {
+                (EntryKind::Data(data), Some((writer, _))) => {
+                    let interface = *self.interface.get_or_insert_with(|| captures.add_interface(&self.name.shown));
+                    write_data(writer, entry.time, &data, interface, connections, captures)
+                }
+                (EntryKind::Data(_), None) => Ok(()),
+                _ => self.write_rare(summary.take(), connections, captures),
+            };
+            if written.is_err() {
+                break;
+            }
+        }
+        self.redact = Some(redact);
+        written
     }
 
     /// Writes the packets of an entry that is not just more data on a flow of its own.
@@ -298,16 +336,7 @@ impl Trace {
         };
         match (entry.kind, writer) {
             (EntryKind::Opened, _) => Ok(()),
-            (EntryKind::Data(data), ConnectionWriter::Own(flow, lane)) => {
-                flow.data(time, &data, &mut captures.lane(*lane))
-            }
-            (EntryKind::Data(data), ConnectionWriter::Shared(key, stream)) => match connections.shared(*key, time) {
-                Some(((flow, lane), at)) => {
-                    *lane = lane.on(interface);
-                    stream.data(flow, at, time, &data, &mut captures.lane(*lane))
-                }
-                None => Ok(()),
-            },
+            (EntryKind::Data(data), writer) => write_data(writer, time, &data, interface, connections, captures),
             (EntryKind::Gap { direction, bytes, certain }, ConnectionWriter::Own(flow, lane)) => {
                 flow.gap(time, direction, bytes, certain, &mut captures.lane(*lane))
             }
@@ -428,6 +457,27 @@ impl Trace {
         if self.has_connections() {
             self.reporter.unknown_fields(source.path(), source.unknown_fields());
         }
+    }
+}
+
+/// Writes the packets of an event.
+fn write_data(
+    writer: &mut ConnectionWriter,
+    time: Nanos,
+    data: &Data<'_>,
+    interface: u32,
+    connections: &mut PacketConnections,
+    captures: &mut Captures,
+) -> io::Result<()> {
+    match writer {
+        ConnectionWriter::Own(flow, lane) => flow.data(time, data, &mut captures.lane(*lane)),
+        ConnectionWriter::Shared(key, stream) => match connections.shared(*key, time) {
+            Some(((flow, lane), at)) => {
+                *lane = lane.on(interface);
+                stream.data(flow, at, time, data, &mut captures.lane(*lane))
+            }
+            None => Ok(()),
+        },
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     h1::Http1,
     h2::{Http2, frame::FrameHead},
     sniff::{self, Guess},
+    wire::WireKind,
 };
 use crate::{
     timeline::{
@@ -116,7 +117,10 @@ impl Conversation {
             if matches!(self.speech, Speech::Undecided | Speech::Other) {
                 self.sniffer.look(data.direction, data.payload, &mut shared.room);
             }
-            if matches!(self.speech, Speech::Other) && data.length == TrueLength::Known(data.payload.len() as u64) {
+            if matches!(self.speech, Speech::Other)
+                && !shared.records()
+                && data.length == TrueLength::Known(data.payload.len() as u64)
+            {
                 return;
             }
         }
@@ -127,6 +131,7 @@ impl Conversation {
             time: entry.time,
             place: place(),
             connection: &connection,
+            client: self.client,
             emitted: &mut had,
             reports: &mut left,
             shared,
@@ -182,7 +187,7 @@ impl Conversation {
         let present = data.payload.len() as u64;
         if data.as_string && !self.takes_strings(data) {
             context.report(HttpFact::Destroyed);
-            self.speech = Speech::Other;
+            self.become_other(context, data.direction, &[]);
         }
         self.pass(context, data.direction, data.payload);
         match data.length {
@@ -237,12 +242,30 @@ impl Conversation {
 
     fn lose(&mut self, context: &mut Context<'_>, direction: Direction, loss: Loss) {
         let side = self.side(direction);
+        let is_in_body = match &self.speech {
+            Speech::Http1(http) => http.is_in_body(side),
+            Speech::Http2(http) => http.is_in_body(side),
+            Speech::Undecided | Speech::Other => false,
+        };
+        // What a parser held came before the missing bytes, but what ends with them comes after them.
+        let lost = WireKind::Lost(loss.exactly().unwrap_or_default());
+        if is_in_body {
+            context.record(side, lost.clone(), &[]);
+        }
+        self.lose_in(context, direction, side, loss);
+        if !is_in_body {
+            context.record(side, lost, &[]);
+        }
+    }
+
+    fn lose_in(&mut self, context: &mut Context<'_>, direction: Direction, side: HttpSide, loss: Loss) {
         self.sniffer.lose(direction);
         match &mut self.speech {
             Speech::Http1(http) => http.lose(context, side, loss),
             Speech::Http2(http) => http.lose(context, side, loss),
             Speech::Undecided => {
                 let waiting = &mut self.waiting[direction.index()];
+                context.record_unknown(side, &waiting.bytes);
                 waiting.skipped += waiting.bytes.len() as u64;
                 waiting.bytes.clear();
                 waiting.lost = true;
@@ -264,8 +287,25 @@ impl Conversation {
             }
             Speech::Http2(http) => http.data(context, side, bytes),
             Speech::Undecided => self.decide(context, direction, bytes),
-            Speech::Other => {}
+            Speech::Other => context.record_unknown(side, bytes),
         }
+    }
+
+    /// The connection is not HTTP. `bytes` are those of `direction` that do not wait.
+    fn become_other(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8]) {
+        self.speech = Speech::Other;
+        for (direction, waiting) in
+            [Direction::Inbound, Direction::Outbound].into_iter().zip(std::mem::take(&mut self.waiting))
+        {
+            context.record_unknown(self.side(direction), &waiting.bytes);
+        }
+        context.record_unknown(self.side(direction), bytes);
+    }
+
+    /// Says that the client's bytes go in this direction.
+    fn set_client(&mut self, context: &mut Context<'_>, client: Direction) {
+        self.client = client;
+        context.client = client;
     }
 
     /// Looks at the bytes of a connection that has shown no protocol yet.
@@ -284,7 +324,8 @@ impl Conversation {
             match ProxyStart::of(&all) {
                 ProxyStart::Known(len, _) if len <= all.len() => {
                     *waiting = Waiting::default();
-                    self.client = direction;
+                    self.set_client(context, direction);
+                    context.record(HttpSide::Request, WireKind::Proxy, &all[..len]);
                     return self.decide(context, direction, &all[len..]);
                 }
                 ProxyStart::Open | ProxyStart::Known(..) => {
@@ -297,9 +338,7 @@ impl Conversation {
         }
         let told = self.sniffer.protocol();
         if told != Protocol::Unknown && !told.is_http() {
-            self.speech = Speech::Other;
-            self.waiting = Default::default();
-            return;
+            return self.become_other(context, direction, bytes);
         }
         let fresh = waiting.bytes.is_empty();
         let guess = if fresh {
@@ -311,12 +350,12 @@ impl Conversation {
         match guess {
             Guess::Http1(side, _) => {
                 // The bytes know better than the addresses who the client is.
-                self.client = if side == HttpSide::Request { direction } else { direction.reverse() };
+                self.set_client(context, if side == HttpSide::Request { direction } else { direction.reverse() });
                 self.become_http1(context, direction, fresh.then_some(bytes));
                 return;
             }
             Guess::Preface => {
-                self.client = direction;
+                self.set_client(context, direction);
                 self.become_http2(context, direction, fresh.then_some(bytes), false);
                 return;
             }
@@ -324,15 +363,13 @@ impl Conversation {
                 // Only a server's first frames come without a preface: SETTINGS.
                 let settings = bytes.get(3) == Some(&4) && !self.waiting[index].lost;
                 if settings {
-                    self.client = direction.reverse();
+                    self.set_client(context, direction.reverse());
                 }
                 self.become_http2(context, direction, fresh.then_some(bytes), !settings);
                 return;
             }
             Guess::Other => {
-                self.speech = Speech::Other;
-                self.waiting = Default::default();
-                return;
+                return self.become_other(context, direction, if fresh { bytes } else { &[] });
             }
             Guess::Open => {}
         }
@@ -341,8 +378,9 @@ impl Conversation {
         let sides = [self.side(direction), self.side(direction.reverse())];
         let found = sides.into_iter().find_map(|side| Some((side, sniff::find(side, kept)?)));
         if let Some((side, at)) = found {
-            self.client = if side == HttpSide::Request { direction } else { direction.reverse() };
+            self.set_client(context, if side == HttpSide::Request { direction } else { direction.reverse() });
             let waiting = &mut self.waiting[index];
+            context.record_unknown(side, if fresh { &bytes[..at] } else { &waiting.bytes[..at] });
             waiting.skipped += at as u64;
             waiting.bytes.drain(..if fresh { 0 } else { at });
             self.become_http1(context, direction, fresh.then(|| &bytes[at..]));
@@ -350,11 +388,8 @@ impl Conversation {
         }
         self.looks += 1;
         if self.looks > MAX_LOOKS {
-            self.speech = Speech::Other;
-            self.waiting = Default::default();
-            return;
+            return self.become_other(context, direction, if fresh { bytes } else { &[] });
         }
-        let sides = [HttpSide::Request, HttpSide::Response];
         let waiting = &mut self.waiting[index];
         let kept = if fresh { bytes } else { &waiting.bytes };
         // A start line may go on in the next payload, and so may the preface.
@@ -369,6 +404,7 @@ impl Conversation {
             }
             (true, false) => {}
             (false, _) => {
+                context.record_unknown(sides[0], kept);
                 waiting.skipped += kept.len() as u64;
                 waiting.bytes = Vec::new();
             }
@@ -399,6 +435,7 @@ impl Conversation {
             let waited = if index == Direction::Inbound.index() { Direction::Inbound } else { Direction::Outbound };
             let side = self.side(waited);
             if matches!(self.speech, Speech::Http1(_)) && !sniff::may_begin(side, &waiting.bytes) {
+                context.record_unknown(side, &waiting.bytes);
                 waiting.skipped += waiting.bytes.len() as u64;
                 waiting.bytes.clear();
             }
@@ -427,7 +464,7 @@ impl Conversation {
         match &mut self.speech {
             Speech::Http1(http) => http.finish(context, closed),
             Speech::Http2(http) => http.finish(context, closed),
-            Speech::Undecided | Speech::Other => {}
+            Speech::Undecided | Speech::Other => self.become_other(context, self.client, &[]),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9112), read from the bytes of both directions as they come.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 use memchr::memchr;
@@ -11,6 +11,7 @@ use super::{
     grpc,
     sniff::{self, head_end},
     web_socket::Frames,
+    wire::WireKind,
 };
 use crate::trace::{HttpFact, HttpSide, Nanos, Place};
 
@@ -151,10 +152,14 @@ struct Tunnel {
 
 /// How long a message's body is (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
+pub(crate) enum Framing {
+    /// There is none.
     None,
+    /// So many bytes.
     Length(u64),
+    /// It comes in chunks.
     Chunked,
+    /// The connection's end ends it.
     UntilClose,
     /// The head contradicts itself, so nobody can tell.
     Unknown,
@@ -164,6 +169,11 @@ impl Http1 {
     /// Whether a WebSocket was opened.
     pub(super) fn is_web_socket(&self) -> bool {
         self.tunnel.as_ref().is_some_and(|tunnel| tunnel.web_socket.is_some())
+    }
+
+    /// Whether bytes of a body come next.
+    pub(super) fn is_in_body(&self, side: HttpSide) -> bool {
+        matches!(self.sides[side.index()].state, State::Body(_) | State::Chunk(Chunk::Data(_)) | State::UntilClose)
     }
 
     /// Takes the bytes of one side.
@@ -235,7 +245,7 @@ impl Http1 {
             }
             (State::Chunk(_), _) => {
                 self.lose_body(context, side, None);
-                self.sides[side.index()].buffer.clear();
+                self.drop_buffer(context, side);
                 self.sides[side.index()].state = lost(true, true);
             }
             (State::UntilClose, loss) => self.lose_body(context, side, loss.exactly()),
@@ -250,7 +260,7 @@ impl Http1 {
                     frames[side.index()].lose(loss, &mut web_socket.sides[side.index()]);
                 }
             }
-            (State::Await, _) => self.sides[side.index()].buffer.clear(),
+            (State::Await, _) => self.drop_buffer(context, side),
             (State::Lost { .. }, _) => {}
         }
     }
@@ -280,6 +290,7 @@ impl Http1 {
                 self.cut_head(context, side);
             }
             self.report_skipped(context, side);
+            self.drop_buffer(context, side);
         }
         if let (Some(_), Some(open)) = (&self.tunnel, self.open.front_mut()) {
             for side in SIDES {
@@ -293,6 +304,13 @@ impl Http1 {
         for open in std::mem::take(&mut self.open) {
             emit(context, open);
         }
+    }
+
+    /// What is in a side's buffer cannot be read any more.
+    fn drop_buffer(&mut self, context: &mut Context<'_>, side: HttpSide) {
+        let buffer = &mut self.sides[side.index()].buffer;
+        context.record_unreadable(side, buffer.len());
+        buffer.clear();
     }
 
     /// The exchange that a side's current message belongs to.
@@ -314,6 +332,7 @@ impl Http1 {
             // Empty lines before a message have no meaning (RFC 9112 section 2.2).
             let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             if blank > 0 {
+                context.record(side, WireKind::Framing, &bytes[..blank]);
                 return blank;
             }
             state.began = (context.time, context.place);
@@ -335,6 +354,7 @@ impl Http1 {
                 return self.head_goes_on(context, side, before, taken);
             }
             context.report(HttpFact::NoMessage(side));
+            context.record_unknown(side, &state.buffer[..before]);
             state.skipped += before as u64;
             state.buffer.clear();
             state.state = State::Lost { open: false, chunked: false };
@@ -371,11 +391,14 @@ impl Http1 {
         let mut buffer = std::mem::take(&mut self.sides[side.index()].buffer);
         match memchr::memrchr(b'\n', &buffer) {
             Some(line) => {
+                let rest = buffer.len() - line - 1;
                 buffer.truncate(line + 1);
                 buffer.extend_from_slice(b"\r\n");
                 self.begin(context, side, &buffer, true);
+                context.record_unreadable(side, rest);
             }
             None => {
+                context.record_unreadable(side, buffer.len());
                 // Of the start line, only what is certain counts.
                 self.open_message(context, side);
                 if let Some(open) = self.current(side)
@@ -454,6 +477,9 @@ impl Http1 {
 
     /// Takes a whole head, or, if it is `cut`, the whole lines of one.
     fn begin(&mut self, context: &mut Context<'_>, side: HttpSide, head: &[u8], cut: bool) {
+        if cut {
+            context.record(side, WireKind::CutHead, &head[..head.len().saturating_sub(2)]);
+        }
         match side {
             HttpSide::Request => self.begin_request(context, head, cut),
             HttpSide::Response => self.begin_response(context, head, cut),
@@ -465,7 +491,7 @@ impl Http1 {
         self.open_message(context, side);
         let Some(open) = self.current(side) else { return };
         let Some(parsed) = parse(side, head, &mut open.exchange) else {
-            self.bad_head(context, side);
+            self.bad_head(context, side, head.len(), cut);
             return;
         };
         context.hold_fields(&mut open.exchange, side);
@@ -482,19 +508,24 @@ impl Http1 {
             context.report(fact);
         }
         // Only a response may end with the connection.
-        self.begin_body(context, side, if framing == Framing::UntilClose { Framing::None } else { framing });
+        let framing = if framing == Framing::UntilClose { Framing::None } else { framing };
+        context.record(side, WireKind::Head(framing), head);
+        self.begin_body(context, side, framing);
     }
 
     fn begin_response(&mut self, context: &mut Context<'_>, head: &[u8], cut: bool) {
         let side = HttpSide::Response;
         if let Some(100 | 102..=199) = status(head) {
             // An informational response; the final one follows (RFC 9110 section 15.2), even if this one is cut.
+            if !cut {
+                context.record(side, WireKind::Head(Framing::None), head);
+            }
             return;
         }
         self.open_message(context, side);
         let Some(open) = self.current(side) else { return };
         let Some(parsed) = parse(side, head, &mut open.exchange) else {
-            self.bad_head(context, side);
+            self.bad_head(context, side, head.len(), cut);
             return;
         };
         context.hold_fields(&mut open.exchange, side);
@@ -510,6 +541,7 @@ impl Http1 {
             return;
         }
         if code == 101 || (wish == Wish::Tunnel && (200..300).contains(&code)) {
+            context.record(side, WireKind::Head(Framing::None), head);
             self.switch_protocols(context, wish);
             return;
         }
@@ -517,6 +549,7 @@ impl Http1 {
             context.report(fact);
         }
         open.wish = Wish::Nothing;
+        context.record(side, WireKind::Head(framing), head);
         self.begin_body(context, side, framing);
         if wish != Wish::Nothing {
             self.resume(context);
@@ -524,7 +557,10 @@ impl Http1 {
     }
 
     /// A head that is none: its lines tell no more than the start line.
-    fn bad_head(&mut self, context: &mut Context<'_>, side: HttpSide) {
+    fn bad_head(&mut self, context: &mut Context<'_>, side: HttpSide, bytes: usize, cut: bool) {
+        if !cut {
+            context.record_unreadable(side, bytes);
+        }
         self.end_in_head(context, side, HttpFact::BadHead(side));
         self.sides[side.index()].state = State::Lost { open: false, chunked: false };
     }
@@ -546,6 +582,7 @@ impl Http1 {
     }
 
     fn add_body(&mut self, context: &mut Context<'_>, side: HttpSide, bytes: &[u8]) {
+        context.record(side, WireKind::Body, bytes);
         if let Some(open) = self.current(side) {
             if let Some(reader) = &mut open.grpc {
                 reader.data(&mut open.exchange, side, bytes);
@@ -582,6 +619,8 @@ impl Http1 {
                 let line = memchr(b'\n', bytes);
                 let taken = line.map_or(bytes.len(), |line| line + 1);
                 if before + taken > MAX_CHUNK_LINE {
+                    self.drop_buffer(context, side);
+                    context.record_unreadable(side, taken);
                     self.bad_chunk(context, side);
                     return taken;
                 }
@@ -590,10 +629,15 @@ impl Http1 {
                         state.buffer.extend_from_slice(bytes);
                         return taken;
                     }
-                    (Some(line), 0) => chunk_size(&bytes[..line]),
+                    (Some(line), 0) => {
+                        let size = chunk_size(&bytes[..line]);
+                        context.record_chunk_line(side, size, &bytes[..taken]);
+                        size
+                    }
                     (Some(line), _) => {
-                        state.buffer.extend_from_slice(&bytes[..line]);
-                        let size = chunk_size(&state.buffer);
+                        state.buffer.extend_from_slice(&bytes[..taken]);
+                        let size = chunk_size(&state.buffer[..before + line]);
+                        context.record_chunk_line(side, size, &state.buffer);
                         state.buffer.clear();
                         size
                     }
@@ -613,6 +657,8 @@ impl Http1 {
                 taken
             }
             Chunk::End => {
+                let is_end = matches!(bytes[0], b'\r' | b'\n');
+                context.record(side, if is_end { WireKind::Framing } else { WireKind::Unknown }, &bytes[..1]);
                 match bytes[0] {
                     b'\r' => {}
                     b'\n' => self.sides[side.index()].state = State::Chunk(Chunk::Size),
@@ -637,6 +683,7 @@ impl Http1 {
         let Some(end) = end else {
             if state.buffer.len() == MAX_HEAD {
                 context.report(HttpFact::LongHead { side, limit: MAX_HEAD });
+                context.record_unreadable(side, MAX_HEAD);
                 state.buffer.clear();
                 self.lose_body(context, side, Some(0));
                 self.sides[side.index()].state = State::Lost { open: true, chunked: true };
@@ -644,6 +691,7 @@ impl Http1 {
             return taken;
         };
         let mut buffer = std::mem::take(&mut state.buffer);
+        context.record(side, WireKind::Trailers, &buffer[..end]);
         if let Some(open) = self.current(side) {
             if end > 2 {
                 match fields_of(&buffer[..end]) {
@@ -669,7 +717,7 @@ impl Http1 {
 
     fn bad_chunk(&mut self, context: &mut Context<'_>, side: HttpSide) {
         context.report(HttpFact::BadChunk(side));
-        self.sides[side.index()].buffer.clear();
+        self.drop_buffer(context, side);
         self.lose_body(context, side, None);
         self.sides[side.index()].state = State::Lost { open: true, chunked: true };
     }
@@ -678,6 +726,7 @@ impl Http1 {
     fn search(&mut self, context: &mut Context<'_>, side: HttpSide, bytes: &[u8], open: bool, chunked: bool) -> usize {
         let found = sniff::find(side, bytes);
         let skipped = found.unwrap_or(bytes.len());
+        context.record_unknown(side, &bytes[..skipped]);
         if open {
             // These bytes may be framing as well as body, so none of them is kept or counted.
             let ends = chunked && found.is_none() && (bytes.ends_with(b"\r\n0\r\n\r\n") || bytes == b"0\r\n\r\n");
@@ -703,6 +752,7 @@ impl Http1 {
     /// Ends a side's current message. `seen` says that its last byte is known.
     fn end(&mut self, context: &mut Context<'_>, side: HttpSide, seen: bool) {
         let time = context.time;
+        context.record(side, WireKind::MessageEnd, &[]);
         let mut next = State::Head;
         if let Some(open) = self.current(side) {
             if let Some(reader) = &mut open.grpc {
@@ -776,10 +826,12 @@ impl Http1 {
 
     /// Bytes of another protocol.
     fn tunnelled(&mut self, context: &mut Context<'_>, side: HttpSide, bytes: &[u8]) {
-        let (Some(tunnel), Some(open)) = (&mut self.tunnel, self.open.front_mut()) else { return };
         if bytes.is_empty() {
             return;
         }
+        let kind = if self.is_web_socket() { WireKind::WebSocket } else { WireKind::Unknown };
+        context.record(side, kind, bytes);
+        let (Some(tunnel), Some(open)) = (&mut self.tunnel, self.open.front_mut()) else { return };
         let message = open.exchange.message_mut(side);
         message.ended = Some(context.time);
         context.add_body(message, bytes);
@@ -845,8 +897,7 @@ fn parse_with<'h>(
     exchange: &mut Exchange,
     headers: &mut [Header<'h>],
 ) -> Result<Option<Parsed>, httparse::Error> {
-    let mut config = ParserConfig::default();
-    config.allow_obsolete_multiline_headers_in_responses(true).allow_spaces_after_header_name_in_responses(true);
+    let config = parser_config();
     let (version, status) = match side {
         HttpSide::Request => {
             let mut request = httparse::Request::new(headers);
@@ -927,6 +978,72 @@ fn take_target(exchange: &mut Exchange, target: &[u8]) {
 fn status(head: &[u8]) -> Option<u16> {
     let code = head.get(9..12)?;
     if sniff::begins(HttpSide::Response, head) { str::from_utf8(code).ok()?.parse().ok() } else { None }
+}
+
+/// Where the values of a head are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeadSpans {
+    /// The target of a request.
+    pub target: Option<Range<usize>>,
+    /// The names and values of the fields.
+    pub fields: Vec<(Range<usize>, Range<usize>)>,
+    /// Whether the version is 1.0.
+    pub is_http10: bool,
+}
+
+impl HeadSpans {
+    /// Finds them as the parser does. `None` if it is no head.
+    pub(crate) fn of_head(side: HttpSide, head: &[u8]) -> Option<Self> {
+        let lines = memchr::memchr_iter(b'\n', head).count().min(MAX_FIELDS);
+        let mut headers = vec![EMPTY_HEADER; lines];
+        let config = parser_config();
+        let (target, version, status) = match side {
+            HttpSide::Request => {
+                let mut request = httparse::Request::new(&mut headers);
+                let status = config.parse_request(&mut request, head);
+                (request.path.map(str::as_bytes), request.version, status.map(|status| (status, request.headers.len())))
+            }
+            HttpSide::Response => {
+                let mut response = httparse::Response::new(&mut headers);
+                let status = config.parse_response(&mut response, head);
+                (None, response.version, status.map(|status| (status, response.headers.len())))
+            }
+        };
+        let Ok((Status::Complete(_), count)) = status else { return None };
+        let target = target.map(|target| span_in(head, target));
+        Some(Self { target, fields: spans_in(head, &headers[..count]), is_http10: version == Some(0) })
+    }
+
+    /// Finds them in a trailer section as the parser does.
+    pub(crate) fn of_trailers(section: &[u8]) -> Option<Self> {
+        let lines = memchr::memchr_iter(b'\n', section).count().min(MAX_FIELDS);
+        let mut headers = vec![EMPTY_HEADER; lines];
+        match httparse::parse_headers(section, &mut headers) {
+            Ok(Status::Complete((_, headers))) => Some(Self { fields: spans_in(section, headers), ..Self::default() }),
+            _ => None,
+        }
+    }
+}
+
+fn spans_in(head: &[u8], headers: &[Header<'_>]) -> Vec<(Range<usize>, Range<usize>)> {
+    headers.iter().map(|header| (span_in(head, header.name.as_bytes()), span_in(head, header.value))).collect()
+}
+
+/// Where a part of `bytes` is in them.
+fn span_in(bytes: &[u8], part: &[u8]) -> Range<usize> {
+    if part.is_empty() {
+        return 0..0;
+    }
+    // A difference of addresses, not of pointers: no pointer is made of it.
+    let start = (part.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+    start..start + part.len()
+}
+
+/// How lenient the parser is.
+fn parser_config() -> ParserConfig {
+    let mut config = ParserConfig::default();
+    config.allow_obsolete_multiline_headers_in_responses(true).allow_spaces_after_header_name_in_responses(true);
+    config
 }
 
 /// The fields of a trailer section.

@@ -55,6 +55,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod web_socket;
+mod wire;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -69,8 +70,14 @@ pub use self::{
     filter::{Filter, FilterError},
 };
 use self::{conversation::Conversation, tap::TapExchanges};
+pub(crate) use self::{
+    h1::{Framing, HeadSpans},
+    h2::frame::FrameHead,
+    web_socket::{FrameEvent, Frames},
+    wire::{BlockField, BlockFrame, FieldForm, HeaderBlock, Representation, Wire, WireKind, WirePart},
+};
 use crate::{
-    timeline::{Entry, EntryKind, PerConnection, Room, Timelines, TrueLength},
+    timeline::{Direction, Entry, EntryKind, PerConnection, Room, Timelines, TrueLength},
     trace::{Fact, Finding, Findings, HttpFact, HttpSide, Nanos, Place},
 };
 
@@ -155,6 +162,8 @@ struct Shared {
     fields: usize,
     /// Room for what tells other protocols.
     room: Room,
+    /// What the bytes are, if somebody writes them again.
+    wire: Option<Wire>,
 }
 
 /// How many exchanges of a source may be open. With more, connections that have several give up their oldest.
@@ -183,6 +192,11 @@ impl Shared {
         self.held = self.held.saturating_sub(bodies);
     }
 
+    /// Whether what the bytes are is recorded.
+    fn records(&self) -> bool {
+        self.wire.is_some()
+    }
+
     fn is_crowded(&self) -> bool {
         self.open >= MAX_OPEN || self.fields >= MAX_FIELDS
     }
@@ -193,6 +207,8 @@ struct Context<'a> {
     time: Nanos,
     place: Place,
     connection: &'a Arc<HttpConnection>,
+    /// The direction of the client's bytes.
+    client: Direction,
     /// Whether the connection had an exchange.
     emitted: &'a mut bool,
     /// How many facts the connection may still report.
@@ -210,6 +226,41 @@ impl Context<'_> {
             *self.reports -= 1;
             let fact = Fact::Http { trace_id: self.connection.trace_id, fact };
             self.findings.push(Finding::new(self.place, fact));
+        }
+    }
+
+    /// Whether what the bytes are is recorded.
+    fn records(&self) -> bool {
+        self.shared.wire.is_some()
+    }
+
+    /// Records what bytes are.
+    fn record(&mut self, side: HttpSide, kind: WireKind, bytes: &[u8]) {
+        if let Some(wire) = &mut self.shared.wire {
+            let direction = if side == HttpSide::Request { self.client } else { self.client.reverse() };
+            wire.add(direction, side, kind, bytes);
+        }
+    }
+
+    /// Records the line before a chunk, if it has a size.
+    fn record_chunk_line(&mut self, side: HttpSide, size: Option<u64>, line: &[u8]) {
+        match size {
+            Some(_) => self.record(side, WireKind::ChunkLine, line),
+            None => self.record_unreadable(side, line.len()),
+        }
+    }
+
+    /// Records bytes that can be neither read nor written.
+    fn record_unreadable(&mut self, side: HttpSide, bytes: usize) {
+        if bytes > 0 {
+            self.record(side, WireKind::Unreadable(bytes as u64), &[]);
+        }
+    }
+
+    /// Records bytes that nobody understands.
+    fn record_unknown(&mut self, side: HttpSide, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.record(side, WireKind::Unknown, bytes);
         }
     }
 
@@ -297,8 +348,22 @@ impl HttpStage {
                 open: 0,
                 fields: 0,
                 room: Room::default(),
+                wire: None,
             },
         }
+    }
+
+    /// A stage that also records what each byte is.
+    #[must_use]
+    pub(crate) fn recording(options: HttpStageOptions) -> Self {
+        let mut stage = Self::new(options);
+        stage.shared.wire = Some(Wire::default());
+        stage
+    }
+
+    /// What was recorded since it was cleared.
+    pub(crate) fn wire(&mut self) -> Option<&mut Wire> {
+        self.shared.wire.as_mut()
     }
 
     /// The timelines have advanced: to an entry or, with

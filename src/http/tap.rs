@@ -114,6 +114,7 @@ impl TapExchange {
             time: 0,
             place: self.exchange.place,
             connection: &connection,
+            client: connection.role.client_direction(),
             emitted: &mut emitted,
             reports: &mut reports,
             shared,

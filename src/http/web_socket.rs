@@ -12,9 +12,22 @@ const MAX_LISTED: usize = 1024;
 /// The longest head of a frame: two bytes, eight of length, four of the mask.
 const MAX_HEAD: usize = 14;
 
+/// What the next bytes of a direction are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameEvent {
+    /// Bytes of a head that is not whole yet.
+    PartOfHead,
+    /// The last bytes of a head.
+    Head,
+    /// Bytes of a payload.
+    Payload,
+    /// Frames can no longer be told apart.
+    Adrift,
+}
+
 /// Reads the frames of one direction.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     side: HttpSide,
     head: [u8; MAX_HEAD],
     have: usize,
@@ -26,32 +39,18 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(side: HttpSide) -> Self {
+    pub(crate) fn new(side: HttpSide) -> Self {
         Self { side, head: [0; MAX_HEAD], have: 0, left: None, length: 0, adrift: false }
     }
 
     /// Takes bytes.
     pub(super) fn data(&mut self, time: Nanos, mut bytes: &[u8], out: &mut WebSocket) {
-        while !self.adrift && !bytes.is_empty() {
-            if let Some(left) = self.left {
-                let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                bytes = &bytes[taken..];
-                self.left = Some(left - taken as u64);
-            } else {
-                self.head[self.have] = bytes[0];
-                self.have += 1;
-                bytes = &bytes[1..];
-                if self.have < self.head_len() {
-                    continue;
-                }
-                // A length has 63 bits.
-                let length = self.payload_len();
-                if length >> 63 != 0 {
-                    self.adrift = true;
-                    out.sides[self.side.index()].uncounted = true;
-                    return;
-                }
-                (self.length, self.left) = (length, Some(length));
+        while !bytes.is_empty() {
+            let (taken, event) = self.step(bytes);
+            bytes = &bytes[taken..];
+            if event == FrameEvent::Adrift {
+                out.sides[self.side.index()].uncounted = true;
+                return;
             }
             if self.left == Some(0) {
                 self.end(time, out);
@@ -59,16 +58,60 @@ impl Frames {
         }
     }
 
-    /// Bytes that are not in the trace.
-    pub(super) fn lose(&mut self, loss: Loss, out: &mut WebSocketFrames) {
+    /// Takes the first of these bytes, which are not empty: how many, and what they are.
+    pub(crate) fn step(&mut self, bytes: &[u8]) -> (usize, FrameEvent) {
+        if self.adrift {
+            return (bytes.len(), FrameEvent::Adrift);
+        }
+        if self.left == Some(0) {
+            (self.have, self.left) = (0, None);
+        }
+        if let Some(left) = self.left {
+            let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            self.left = Some(left - taken as u64);
+            return (taken, FrameEvent::Payload);
+        }
+        for (index, byte) in bytes.iter().enumerate() {
+            self.head[self.have] = *byte;
+            self.have += 1;
+            if self.have < self.head_len() {
+                continue;
+            }
+            let length = self.payload_len();
+            // A length has 63 bits.
+            if length >> 63 != 0 {
+                self.adrift = true;
+                return (index + 1, FrameEvent::Adrift);
+            }
+            (self.length, self.left) = (length, Some(length));
+            return (index + 1, FrameEvent::Head);
+        }
+        (bytes.len(), FrameEvent::PartOfHead)
+    }
+
+    /// The bytes of the current frame's head that came so far.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head[..self.have]
+    }
+
+    /// Whether the current frame is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// Bytes are missing. Returns whether frames can still be told apart.
+    pub(crate) fn skip(&mut self, loss: Option<u64>) -> bool {
         match (loss, self.left) {
             // A frame must end with bytes that are there, so that it can be counted.
-            (Loss::Exactly(bytes), Some(left)) if bytes < left => self.left = Some(left - bytes),
-            _ => {
-                self.adrift = true;
-                out.uncounted = true;
-            }
+            (Some(bytes), Some(left)) if bytes < left => self.left = Some(left - bytes),
+            _ => self.adrift = true,
         }
+        !self.adrift
+    }
+
+    /// Bytes that are not in the trace.
+    pub(super) fn lose(&mut self, loss: Loss, out: &mut WebSocketFrames) {
+        out.uncounted |= !self.skip(loss.exactly());
     }
 
     fn head_len(&self) -> usize {
@@ -101,7 +144,6 @@ impl Frames {
         if out.frames.len() < MAX_LISTED {
             out.frames.push(WebSocketFrame { side: self.side, time, opcode, last, bytes: self.length });
         }
-        (self.have, self.left) = (0, None);
     }
 }
 

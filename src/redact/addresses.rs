@@ -12,4 +12,7 @@ impl Addresses {
 
     /// Replaces the address or the host name of an absolute URL or of an authority in a request target.
     pub(crate) fn target(&self, _target: &mut Vec<u8>, _names: bool, _counts: &mut Counts) {}
+
+    /// Replaces the addresses in a header of the PROXY protocol.
+    pub(crate) fn proxy_header(&self, _header: &mut Vec<u8>, _counts: &mut Counts) {}
 }

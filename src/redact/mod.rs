@@ -3,13 +3,23 @@
 mod addresses;
 mod body;
 mod coding;
+mod connection;
 mod fields;
+mod head;
+mod header_block;
+mod message;
 mod names;
+mod out;
+mod stage;
 mod url;
+mod web_socket;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 
-pub(crate) use self::{addresses::Addresses, body::Body, coding::ContentDecoder};
+pub(crate) use self::{addresses::Addresses, body::Body, coding::ContentDecoder, stage::RedactStage};
 
 /// What is taken out. A run has one, which its threads share.
 #[derive(Debug, Default)]

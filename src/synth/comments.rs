@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{FlowIdentity, SynthOptions, TcpMode};
+use super::{FlowIdentity, Redacted, SynthOptions, TcpMode};
 use crate::{
     timeline::{
         AddressNote, Data, Direction, HttpOpening, JoinedEvents, Opening, Other, PREFACE, Role, TimesFrom, TrueLength,
@@ -69,6 +69,10 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
     if options.tcp == TcpMode::Full {
         comment.push_str(", handshake, acknowledgements, close");
     }
+    if let Some(redacted) = &options.redacted {
+        comment.push('\n');
+        comment.push_str(&how_redacted(*redacted));
+    }
     if *times == TimesFrom::Arrival {
         comment.push_str("\nwhat has no time of its own has the time of its arrival");
     } else if *times != TimesFrom::Recorded {
@@ -102,13 +106,42 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
         }
         if !notes.is_empty() {
             comment.push('\n');
-            add_notes(&mut comment, notes);
+            match options.redacted {
+                Some(_) => {
+                    let notes: Vec<_> = notes.iter().map(ReplayNote::without_values).collect();
+                    add_notes(&mut comment, &notes);
+                }
+                None => add_notes(&mut comment, notes),
+            }
         }
     }
     for note in &identity.endpoints.notes {
         let _ = write!(comment, "\n{}", untrusted::one_line(&address(options.names, note)));
     }
     comment
+}
+
+/// Says how secrets were taken out of the bytes.
+fn how_redacted(redacted: Redacted) -> String {
+    let Redacted { bodies, keeps_unknown, addresses, names } = redacted;
+    let mut text = String::from(
+        "redacted: asterisks stand for secret values of header fields, URLs, forms, JSON and other bodies; header \
+         blocks of HTTP/2 are encoded again; compressed bodies are unpacked",
+    );
+    if bodies {
+        text.push_str("; asterisks stand for all bodies");
+    }
+    text.push_str(match keeps_unknown {
+        true => "; bytes of other protocols are kept",
+        false => "; bytes that are not understood are left out",
+    });
+    if addresses {
+        text.push_str("; IP addresses are replaced");
+    }
+    if names {
+        text.push_str("; names of hosts, sockets and files and trace_ids are replaced");
+    }
+    text
 }
 
 /// Describes what was made up or rewritten in an address.
@@ -361,7 +394,7 @@ pub(super) fn cut(data: &Data<'_>, present: u64) -> String {
     // The numbers count neither the whole event that the cut one was joined to nor the framing of a replayed body.
     let other = data.joined.map_or(0, |joined| joined.first) + data.framing;
     let what = if data.framing > 0 { "body bytes" } else { "bytes" };
-    let present = present - other;
+    let present = present.saturating_sub(other);
     let mut comment = match data.length {
         TrueLength::Known(length) if data.as_string && !data.truncated => {
             let length = length - other;
@@ -383,6 +416,9 @@ pub(super) fn cut(data: &Data<'_>, present: u64) -> String {
              ends with those that are here"
         ),
     };
+    if data.withheld > 0 {
+        let _ = write!(comment, "; {} of the others were left out, because they are not understood", data.withheld);
+    }
     if let Some(JoinedEvents { first, time }) = data.joined {
         let _ = write!(
             comment,

@@ -100,11 +100,32 @@ pub struct SynthOptions {
     pub mss: Option<u16>,
     /// What comments call the settings.
     pub names: &'static SettingNames,
+    /// How secrets were taken out of the bytes.
+    pub redacted: Option<Redacted>,
+}
+
+/// How secrets were taken out of a capture's bytes, for the comments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redacted {
+    /// All bodies were taken out.
+    pub bodies: bool,
+    /// Bytes that are not understood were kept.
+    pub keeps_unknown: bool,
+    /// IP addresses were replaced.
+    pub addresses: bool,
+    /// Names were replaced.
+    pub names: bool,
 }
 
 impl Default for SynthOptions {
     fn default() -> Self {
-        Self { tcp: TcpMode::default(), truncated: TruncatedMode::default(), mss: None, names: &SettingNames::PLAIN }
+        Self {
+            tcp: TcpMode::default(),
+            truncated: TruncatedMode::default(),
+            mss: None,
+            names: &SettingNames::PLAIN,
+            redacted: None,
+        }
     }
 }
 

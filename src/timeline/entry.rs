@@ -123,6 +123,8 @@ pub struct Record<P, N> {
     pub joined: Option<JoinedEvents>,
     /// How many bytes of the payload are made-up framing of replayed HTTP.
     pub framing: u64,
+    /// How many of the missing bytes the trace has, but were taken out of what is shared.
+    pub withheld: u64,
     /// What people should know of replayed HTTP; mostly empty.
     pub notes: N,
 }
@@ -144,6 +146,7 @@ impl<P, N: Default> Record<P, N> {
             recording_stopped: false,
             joined: None,
             framing: 0,
+            withheld: 0,
             notes: N::default(),
         }
     }
@@ -153,7 +156,18 @@ impl<P, N> Record<P, N> {
     /// Replaces the bytes and the notes.
     #[inline(always)]
     pub(in crate::timeline) fn with<Q, M>(self, payload: Q, notes: M) -> Record<Q, M> {
-        let Self { direction, length, truncated, as_string, end_stream, recording_stopped, joined, framing, .. } = self;
+        let Self {
+            direction,
+            length,
+            truncated,
+            as_string,
+            end_stream,
+            recording_stopped,
+            joined,
+            framing,
+            withheld,
+            ..
+        } = self;
         Record {
             direction,
             payload,
@@ -164,6 +178,7 @@ impl<P, N> Record<P, N> {
             recording_stopped,
             joined,
             framing,
+            withheld,
             notes,
         }
     }

@@ -1,10 +1,10 @@
 //! The head of an HTTP/2 frame (RFC 9113 section 4.1), and how to tell one from other bytes.
 
 /// The bytes of a frame's head.
-pub(in crate::http) const HEAD: usize = 9;
+pub(crate) const HEAD: usize = 9;
 
 /// The longest frame that a peer may send unless it was allowed more (RFC 9113 section 4.2).
-pub(super) const DEFAULT_MAX_LEN: u32 = 1 << 14;
+pub(crate) const DEFAULT_MAX_LEN: u32 = 1 << 14;
 
 /// How many heads in a row are looked at. So many cannot be there by chance.
 const MAX_CHAIN: usize = 64;
@@ -12,34 +12,37 @@ const MAX_CHAIN: usize = 64;
 /// How far into a payload frames are looked for.
 const MAX_OFFSET: usize = 256 << 10;
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const PRIORITY: u8 = 2;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PUSH_PROMISE: u8 = 5;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-pub(super) const WINDOW_UPDATE: u8 = 8;
-pub(super) const CONTINUATION: u8 = 9;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
-pub(super) const PADDED: u8 = 8;
-pub(super) const PRIORITIZED: u8 = 0x20;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+pub(crate) const PRIORITIZED: u8 = 0x20;
 
 /// The head of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) struct FrameHead {
-    pub(super) len: u32,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FrameHead {
+    pub(crate) len: u32,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
     /// Without the reserved bit.
-    pub(super) stream: u32,
+    pub(crate) stream: u32,
     reserved: bool,
 }
 
 impl FrameHead {
+    /// No frame that a peer sends.
+    pub(super) const NOTHING: Self = Self { len: 0, kind: 0xff, flags: 0, stream: 0, reserved: false };
+
     pub(super) fn parse(head: [u8; HEAD]) -> Self {
         let [a, b, c, kind, flags, stream @ ..] = head;
         let stream = u32::from_be_bytes(stream);
@@ -52,12 +55,24 @@ impl FrameHead {
         }
     }
 
-    pub(super) fn has(self, flag: u8) -> bool {
+    /// A head without the reserved bit.
+    pub(crate) fn new(len: u32, kind: u8, flags: u8, stream: u32) -> Self {
+        Self { len, kind, flags, stream, reserved: false }
+    }
+
+    /// The head as it is sent.
+    pub(crate) fn to_bytes(self) -> [u8; HEAD] {
+        let [_, a, b, c] = self.len.to_be_bytes();
+        let [d, e, f, g] = (self.stream | u32::from(self.reserved) << 31).to_be_bytes();
+        [a, b, c, self.kind, self.flags, d, e, f, g]
+    }
+
+    pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// Whether the frame is on the kind of stream, and of a length, that its kind needs.
-    pub(super) fn is_sound(self) -> bool {
+    pub(crate) fn is_sound(self) -> bool {
         let on_stream = self.stream != 0;
         match self.kind {
             DATA | CONTINUATION => on_stream,

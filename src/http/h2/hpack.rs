@@ -10,6 +10,8 @@ use std::fmt;
 
 use httlib_hpack::{Decoder, DecoderError};
 
+use crate::http::wire::{BlockField, FieldForm, Representation};
+
 /// The largest dynamic table that is kept. Browsers ask for so much, and Envoy's default is 4096.
 const MAX_TABLE: u32 = 64 << 10;
 
@@ -58,13 +60,12 @@ impl Hpack {
         self.lost = true;
     }
 
-    /// Decodes a block, and passes on each field: its name and its value, `None` where that is unknown. `each` says
-    /// whether more of them are wanted: a byte may stand for a long field. If the block is cut, its error comes after the
-    /// fields that are whole.
+    /// Decodes a block, and passes on each field and each new size of the table. `each` says whether more fields are
+    /// wanted: a byte may stand for a long field. If the block is cut, its error comes after the fields that are whole.
     pub(super) fn decode(
         &mut self,
         block: &[u8],
-        mut each: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> bool,
+        mut each: impl FnMut(BlockField<'_>) -> bool,
     ) -> Result<(), BadBlock> {
         let (mut rest, mut wanted) = (block, true);
         while !rest.is_empty() {
@@ -73,12 +74,13 @@ impl Hpack {
             if !wanted && matches!(field.kind, Kind::Indexed | Kind::Literal) {
                 continue;
             }
+            let form = field.form();
             self.field.clear();
             self.field.extend_from_slice(field.bytes);
             let unknown = match self.decode_field() {
                 Err(DecoderError::InvalidIndex) if self.may_be_lost(field.index) => {
                     if field.kind == Kind::Indexed {
-                        wanted = each(None, None);
+                        wanted = each(BlockField { name: None, value: None, form });
                         continue;
                     }
                     // The same field with an empty name, which no message has, in the place of the unknown one: the
@@ -92,7 +94,10 @@ impl Hpack {
             };
             unknown.map_err(|_| BadBlock)?;
             if let Some((name, value, _)) = self.decoded.first() {
-                wanted = each(Some(name.as_slice()).filter(|name| !name.is_empty()), Some(value));
+                let name = Some(name.as_slice()).filter(|name| !name.is_empty());
+                wanted = each(BlockField { name, value: Some(value), form });
+            } else if field.kind == Kind::SizeUpdate {
+                each(BlockField { name: None, value: None, form });
             }
             // An encoder that empties its table leaves nothing unknown in it.
             self.lost &= !(field.kind == Kind::SizeUpdate && field.index == 0);
@@ -159,6 +164,18 @@ struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    fn form(&self) -> FieldForm {
+        let representation = match self.kind {
+            Kind::Indexed => Representation::Indexed,
+            Kind::Added => Representation::Added,
+            Kind::SizeUpdate => Representation::TableSize(self.index),
+            Kind::Literal if self.bytes.first().is_some_and(|first| first & 0x10 != 0) => Representation::Never,
+            Kind::Literal => Representation::Literal,
+        };
+        let huffman = [self.bytes.get(1), self.value.first()].map(|first| first.is_some_and(|first| first & 0x80 != 0));
+        FieldForm { representation, index: self.index, huffman }
+    }
+
     /// Cuts the first field off.
     fn cut(rest: &mut &'a [u8]) -> Result<Self, BadBlock> {
         let start = *rest;
@@ -215,8 +232,10 @@ mod tests {
 
     fn decode(hpack: &mut Hpack, block: &[u8]) -> Result<Vec<Pair>, BadBlock> {
         let mut fields = Vec::new();
-        hpack.decode(block, |name, value| {
-            fields.push((name.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec)));
+        hpack.decode(block, |BlockField { name, value, form }| {
+            if !matches!(form.representation, Representation::TableSize(_)) {
+                fields.push((name.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec)));
+            }
             true
         })?;
         Ok(fields)
@@ -233,7 +252,7 @@ mod tests {
         // An entry, ten references to it, and another entry.
         let block = [&[0x40, 1, b'a', 1, b'b'][..], &[0xbe; 10], &[0x40, 1, b'c', 1, b'd']].concat();
         hpack
-            .decode(&block, |_, _| {
+            .decode(&block, |_| {
                 calls += 1;
                 false
             })
@@ -308,8 +327,8 @@ mod tests {
         }
         let mut bytes = 0;
         hpack
-            .decode(&block, |name, _| {
-                bytes += name.unwrap().len();
+            .decode(&block, |field| {
+                bytes += field.name.unwrap().len();
                 true
             })
             .unwrap();

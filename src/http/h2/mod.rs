@@ -17,6 +17,7 @@ use super::{
     exchange::{Exchange, Fields, WebSocket},
     grpc,
     web_socket::Frames,
+    wire::{BlockField, BlockFrame, HeaderBlock, Representation, Wire, WireKind},
 };
 use crate::{
     timeline::PREFACE,
@@ -65,6 +66,8 @@ struct Block {
     bytes: Vec<u8>,
     continuations: u32,
     began: (Nanos, Place),
+    /// Its frames, if they are recorded.
+    frames: Vec<BlockFrame>,
 }
 
 #[derive(Debug)]
@@ -180,6 +183,11 @@ impl Http2 {
         http
     }
 
+    /// Whether bytes of a body come next.
+    pub(super) fn is_in_body(&self, side: HttpSide) -> bool {
+        matches!(self.sides[side.index()].state, State::Data { .. })
+    }
+
     /// Whether an exchange was gRPC.
     pub(super) fn is_grpc(&self) -> bool {
         self.grpc
@@ -196,10 +204,11 @@ impl Http2 {
                     let at = PREFACE.len() - state.preface;
                     if rest[..taken] == PREFACE[at..at + taken] {
                         state.preface -= taken;
+                        context.record(side, WireKind::Framing, &rest[..taken]);
                         taken
                     } else {
                         state.preface = 0;
-                        self.go_adrift(side);
+                        self.go_adrift(context, side);
                         0
                     }
                 }
@@ -209,6 +218,7 @@ impl Http2 {
                 State::Lost => {
                     let found = FrameHead::find(rest, state.max_len);
                     let skipped = found.unwrap_or(rest.len());
+                    context.record_unknown(side, &rest[..skipped]);
                     state.skipped += skipped as u64;
                     if found.is_some() {
                         state.state = State::Head;
@@ -238,43 +248,43 @@ impl Http2 {
                 let size = if loss == Loss::Unknown || padding.is_none() { None } else { Some(u64::from(body)) };
                 self.lose_body(frame.stream, side, size);
                 // Its last byte is lost, and when that came is not known.
-                self.go_adrift(side);
+                self.go_adrift(context, side);
                 if frame.has(END_STREAM) && loss != Loss::Unknown {
                     self.end_side(context, frame.stream, side, false);
                 }
             }
             (State::Payload { frame, left }, loss) => {
-                self.cut_payload(context, side, frame);
+                self.cut_payload(context, side, frame, left);
                 match loss {
                     Loss::Exactly(bytes) if bytes <= u64::from(left) => {
                         let left = left - bytes as u32;
                         // What is left of it is skipped: nothing is read from it any more.
-                        let skipped = FrameHead::parse([0, 0, 0, 0xff, 0, 0, 0, 0, 0]);
                         self.sides[side.index()].state =
-                            if left == 0 { State::Head } else { State::Payload { frame: skipped, left } };
+                            if left == 0 { State::Head } else { State::Payload { frame: SKIPPED, left } };
                     }
-                    _ => self.go_adrift(side),
+                    _ => self.go_adrift(context, side),
                 }
             }
             (State::Head, _) => {
                 if let Some(block) = self.sides[side.index()].block.take() {
                     self.cut_block(context, side, block);
                 }
-                self.go_adrift(side);
+                self.go_adrift(context, side);
             }
-            (State::Lost, _) => self.go_adrift(side),
+            (State::Lost, _) => self.go_adrift(context, side),
         }
     }
 
     /// The connection is over; `closed` says that the trace shows it.
     pub(super) fn finish(&mut self, context: &mut Context<'_>, _closed: bool) {
         for side in SIDES {
-            if let State::Payload { frame, .. } = self.sides[side.index()].state {
-                self.cut_payload(context, side, frame);
+            if let State::Payload { frame, left } = self.sides[side.index()].state {
+                self.cut_payload(context, side, frame, left);
             }
             if let Some(block) = self.sides[side.index()].block.take() {
                 self.cut_block(context, side, block);
             }
+            context.record_unreadable(side, self.sides[side.index()].have);
             self.report_skipped(context, side);
         }
         while let Some((id, _)) = self.streams.first_key_value() {
@@ -291,8 +301,10 @@ impl Http2 {
     }
 
     /// Frames are missing that may have been of any kind and stream.
-    fn go_adrift(&mut self, side: HttpSide) {
+    fn go_adrift(&mut self, context: &mut Context<'_>, side: HttpSide) {
         let state = &mut self.sides[side.index()];
+        let of_block: usize = state.block.iter().flat_map(|block| &block.frames).map(BlockFrame::bytes).sum();
+        context.record_unreadable(side, state.have + state.payload.len() + of_block);
         state.state = State::Lost;
         (state.have, state.preface) = (0, 0);
         state.payload.clear();
@@ -332,12 +344,16 @@ impl Http2 {
         let state = &mut self.sides[side.index()];
         if frame.kind == DATA {
             let padding = if frame.has(PADDED) { None } else { Some(0) };
+            context.record(side, WireKind::DataHead(frame), &[]);
             self.go_on_in_data(context, side, frame, frame.len, padding);
         } else if frame.len == 0 {
             state.state = State::Head;
             self.frame(context, side, frame, &[]);
         } else {
             state.state = State::Payload { frame, left: frame.len };
+            if is_long(frame) {
+                context.record(side, WireKind::Framing, &frame.to_bytes());
+            }
         }
         taken
     }
@@ -353,6 +369,7 @@ impl Http2 {
     ) -> usize {
         let Some(padding) = padding else {
             let padding = u32::from(bytes[0]);
+            context.record(side, WireKind::PadLength, &bytes[..1]);
             if padding >= left {
                 context.report(HttpFact::BadFrame(side));
             }
@@ -361,6 +378,8 @@ impl Http2 {
         };
         let taken = bytes.len().min(left as usize);
         let body = taken.min((left - padding.min(left)) as usize);
+        context.record(side, WireKind::Data(frame), &bytes[..body]);
+        context.record(side, WireKind::Padding, &bytes[body..taken]);
         if body > 0
             && let Some(stream) = self.touched(frame.stream, side)
             && !stream.done[side.index()]
@@ -385,6 +404,7 @@ impl Http2 {
             return;
         }
         self.sides[side.index()].state = State::Head;
+        context.record(side, WireKind::DataEnd(frame), &[]);
         if frame.has(END_STREAM) {
             self.end_side(context, frame.stream, side, true);
         }
@@ -401,12 +421,15 @@ impl Http2 {
     ) -> usize {
         let taken = bytes.len().min(left as usize);
         let state = &mut self.sides[side.index()];
+        if frame.len == SKIPPED.len || is_long(frame) {
+            context.record_unreadable(side, taken);
+        }
         if taken as u32 == frame.len {
             state.state = State::Head;
             self.frame(context, side, frame, &bytes[..taken]);
             return taken;
         }
-        if is_read(frame.kind) && frame.len as usize <= MAX_BLOCK {
+        if (is_read(frame.kind) || (context.records() && frame.len != SKIPPED.len)) && !is_long(frame) {
             state.payload.extend_from_slice(&bytes[..taken]);
         }
         let left = left - taken as u32;
@@ -425,6 +448,9 @@ impl Http2 {
 
     /// Takes a whole frame other than DATA. The payload of one that is too long is empty.
     fn frame(&mut self, context: &mut Context<'_>, side: HttpSide, frame: FrameHead, payload: &[u8]) {
+        if payload.len() == frame.len as usize && !is_long(frame) && !(frame.is_sound() && has_block(frame.kind)) {
+            context.record(side, WireKind::Frame(frame), payload);
+        }
         if !frame.is_sound() || !is_read(frame.kind) {
             return;
         }
@@ -435,7 +461,8 @@ impl Http2 {
         }
         match frame.kind {
             HEADERS | PUSH_PROMISE => {
-                let Some(block) = self.begin_block(side, frame, payload) else {
+                let Some(block) = self.begin_block(context, side, frame, payload) else {
+                    context.record(side, WireKind::Frame(frame), payload);
                     context.report(HttpFact::BadFrame(side));
                     self.lose_block(context, side, frame);
                     return;
@@ -443,7 +470,10 @@ impl Http2 {
                 self.go_on(context, side, frame, block);
             }
             CONTINUATION => {
-                let Some(mut block) = self.sides[side.index()].block.take() else { return };
+                let Some(mut block) = self.sides[side.index()].block.take() else {
+                    context.record(side, WireKind::Frame(frame), payload);
+                    return;
+                };
                 block.continuations += 1;
                 if block.bytes.len() + payload.len() > MAX_BLOCK || block.continuations > MAX_CONTINUATIONS {
                     let fact = if block.continuations > MAX_CONTINUATIONS {
@@ -453,8 +483,10 @@ impl Http2 {
                     };
                     context.report(fact);
                     self.cut_block(context, side, block);
+                    context.record(side, WireKind::Frame(frame), payload);
                     return;
                 }
+                block.add_frame(context, frame, payload.len());
                 block.bytes.extend_from_slice(payload);
                 self.go_on(context, side, frame, block);
             }
@@ -478,11 +510,13 @@ impl Http2 {
     }
 
     /// The first part of a header block, without padding and priority.
-    fn begin_block(&self, side: HttpSide, frame: FrameHead, payload: &[u8]) -> Option<Block> {
+    fn begin_block(&self, context: &Context<'_>, side: HttpSide, frame: FrameHead, payload: &[u8]) -> Option<Block> {
         let mut rest = payload;
+        let mut padding = 0;
         if frame.has(PADDED) {
-            let (padding, after) = rest.split_first()?;
-            rest = after.get(..after.len().checked_sub(usize::from(*padding))?)?;
+            let (length, after) = rest.split_first()?;
+            padding = usize::from(*length);
+            rest = after.get(..after.len().checked_sub(padding)?)?;
         }
         let mut promised = None;
         if frame.kind == PUSH_PROMISE {
@@ -492,7 +526,13 @@ impl Http2 {
         } else if frame.has(PRIORITIZED) {
             rest = rest.get(5..)?;
         }
+        let mut frames = Vec::new();
+        if context.records() {
+            let prefix = payload[..payload.len() - padding - rest.len()].to_vec();
+            frames.push(BlockFrame { head: frame, prefix, fragment: rest.len(), padding });
+        }
         Some(Block {
+            frames,
             stream: frame.stream,
             promised,
             end_stream: frame.kind == HEADERS && frame.has(END_STREAM),
@@ -504,7 +544,7 @@ impl Http2 {
 
     fn go_on(&mut self, context: &mut Context<'_>, side: HttpSide, frame: FrameHead, block: Block) {
         if frame.has(END_HEADERS) {
-            self.end_block(context, side, block, true);
+            self.end_block(context, side, block, None);
         } else {
             self.sides[side.index()].block = Some(block);
         }
@@ -514,7 +554,15 @@ impl Http2 {
     fn lose_block(&mut self, context: &mut Context<'_>, side: HttpSide, frame: FrameHead) {
         let began = self.sides[side.index()].began;
         let (stream, end_stream) = (frame.stream, frame.kind == HEADERS && frame.has(END_STREAM));
-        let block = Block { stream, promised: None, end_stream, bytes: Vec::new(), continuations: 0, began };
+        let block = Block {
+            stream,
+            promised: None,
+            end_stream,
+            bytes: Vec::new(),
+            continuations: 0,
+            began,
+            frames: Vec::new(),
+        };
         match frame.kind {
             HEADERS => self.cut_block(context, side, block),
             PUSH_PROMISE => self.sides[side.index()].hpack.lose(),
@@ -528,9 +576,14 @@ impl Http2 {
     }
 
     /// The rest of a frame is not in the trace.
-    fn cut_payload(&mut self, context: &mut Context<'_>, side: HttpSide, frame: FrameHead) {
+    fn cut_payload(&mut self, context: &mut Context<'_>, side: HttpSide, frame: FrameHead, left: u32) {
         let payload = std::mem::take(&mut self.sides[side.index()].payload);
-        if !matches!(frame.kind, HEADERS | PUSH_PROMISE | CONTINUATION) {
+        let recorded = is_long(frame) || frame.len == SKIPPED.len;
+        if !has_block(frame.kind) {
+            if !recorded {
+                context.record(side, WireKind::Framing, &frame.to_bytes());
+                context.record_unreadable(side, payload.len());
+            }
             return;
         }
         // The padding is at the end, so it is not there.
@@ -541,29 +594,60 @@ impl Http2 {
             CONTINUATION => {
                 if let Some(mut block) = self.sides[side.index()].block.take() {
                     if block.bytes.len() + payload.len() <= MAX_BLOCK {
+                        block.add_frame(context, frame, payload.len());
                         block.bytes.extend_from_slice(&payload);
                     }
-                    self.cut_block(context, side, block);
+                    self.end_cut_block(context, side, block, left);
                 }
             }
-            _ => match self.begin_block(side, whole, &payload[start..]) {
-                Some(block) => self.cut_block(context, side, block),
-                None => self.lose_block(context, side, frame),
+            _ => match self.begin_block(context, side, whole, &payload[start..]) {
+                Some(mut block) => {
+                    if recorded {
+                        block.frames.clear();
+                    }
+                    self.end_cut_block(context, side, block, left);
+                }
+                None => {
+                    if !recorded {
+                        context.record(side, WireKind::Framing, &frame.to_bytes());
+                        context.record_unreadable(side, payload.len());
+                    }
+                    self.lose_block(context, side, frame);
+                }
             },
         }
     }
 
     /// Takes a header block of which only the beginning is there.
     fn cut_block(&mut self, context: &mut Context<'_>, side: HttpSide, block: Block) {
-        context.report(HttpFact::CutHead(side));
-        self.end_block(context, side, block, false);
+        self.end_cut_block(context, side, block, 0);
     }
 
-    /// Decodes a header block.
-    fn end_block(&mut self, context: &mut Context<'_>, side: HttpSide, block: Block, whole: bool) {
+    /// Takes a header block of whose last frame so many bytes are missing.
+    fn end_cut_block(&mut self, context: &mut Context<'_>, side: HttpSide, block: Block, missing: u32) {
+        context.report(HttpFact::CutHead(side));
+        self.end_block(context, side, block, Some(missing));
+    }
+
+    /// Decodes a header block. If it is `cut`, so many bytes of its last frame are missing.
+    fn end_block(&mut self, context: &mut Context<'_>, side: HttpSide, mut block: Block, cut: Option<u32>) {
         let mut list = List::default();
+        let whole = cut.is_none();
+        let first = context.shared.wire.as_ref().map_or(0, Wire::field_count);
         let hpack = &mut self.sides[side.index()].hpack;
-        let decoded = hpack.decode(&block.bytes, |name, value| list.add(name, value));
+        let decoded = hpack.decode(&block.bytes, |field| {
+            if let Some(wire) = &mut context.shared.wire {
+                wire.add_field(field);
+            }
+            let BlockField { name, value, form } = field;
+            matches!(form.representation, Representation::TableSize(_)) || list.add(name, value)
+        });
+        if let Some(wire) = &context.shared.wire {
+            let frames = std::mem::take(&mut block.frames);
+            let is_sound = list.size <= MAX_LIST && (decoded.is_ok() || !whole);
+            let recorded = HeaderBlock::new(wire, first, frames, is_sound, cut);
+            context.record(side, WireKind::HeaderBlock(Box::new(recorded)), &[]);
+        }
         if decoded.is_err() || !whole {
             hpack.lose();
             if whole {
@@ -709,6 +793,27 @@ impl Http2 {
         }
         self.ended.push_back(id);
         context.emit(stream.exchange);
+    }
+}
+
+/// Stands for what is left of a frame whose beginning cannot be read any more.
+const SKIPPED: FrameHead = FrameHead::NOTHING;
+
+/// Whether a frame has a header block or a part of one.
+fn has_block(kind: u8) -> bool {
+    matches!(kind, HEADERS | PUSH_PROMISE | CONTINUATION)
+}
+
+/// Whether a frame is too long to be kept.
+fn is_long(frame: FrameHead) -> bool {
+    frame.len as usize > MAX_BLOCK
+}
+
+impl Block {
+    fn add_frame(&mut self, context: &Context<'_>, head: FrameHead, fragment: usize) {
+        if context.records() {
+            self.frames.push(BlockFrame { head, prefix: Vec::new(), fragment, padding: 0 });
+        }
     }
 }
 

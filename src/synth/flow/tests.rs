@@ -215,6 +215,7 @@ fn data<'a>(direction: Direction, payload: &'a [u8], lost: &Lost, end_stream: bo
         recording_stopped: false,
         joined: None,
         framing: 0,
+        withheld: 0,
         notes: &[],
     }
 }

@@ -111,6 +111,7 @@ fn data(direction: Direction, payload: &[u8], length: TrueLength) -> Data<'_> {
         recording_stopped: false,
         joined: None,
         framing,
+        withheld: 0,
         notes: &[],
     }
 }

@@ -1,0 +1,649 @@
+//! One connection, whose bytes are written again.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    Counts, Kind, Redaction,
+    head::{Head, Reframing, chunk_line},
+    header_block::{self, BlockEncoder},
+    message::{BodyFields, Message},
+    out::Out,
+    web_socket::WebSocketWriter,
+};
+use crate::{
+    http::{BlockField, FrameHead, Framing, HeaderBlock, Representation, Wire, WireKind, WirePart},
+    timeline::Direction,
+    trace::HttpSide,
+};
+
+/// How many streams of a connection may be open. As many as the parser has.
+const MAX_STREAMS: usize = 16_384;
+
+/// How many bodies of a connection may be without their content coding at once. A decoder takes tens of kilobytes.
+const MAX_DECODERS: usize = 128;
+
+/// The longest payload of a DATA frame that is made up (RFC 9113 section 4.2).
+const MAX_FRAME: usize = 16 << 10;
+
+/// Types of frames and flags (RFC 9113 section 6; RFC 7838 for 0xa, RFC 8336 for 0xc, RFC 9218 for 0x10).
+const DATA: u8 = 0;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const PRIORITY_UPDATE: u8 = 0x10;
+const END_STREAM: u8 = 1;
+
+/// What a stream carries besides HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    WebSocket,
+    Tunnel,
+}
+
+/// What a stream carries in one direction.
+#[derive(Debug)]
+enum Stream {
+    Message(Message),
+    WebSocket(Box<WebSocketWriter>),
+    /// Another protocol, which nobody reads.
+    Tunnel,
+}
+
+/// The body of an HTTP/1 message.
+#[derive(Debug)]
+enum Body1 {
+    /// As it is framed.
+    Same(Message),
+    /// It comes in chunks, which are made up if the flag is not set.
+    Chunks(Message, bool),
+    /// It was written with its head.
+    Written,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Half {
+    /// The current message of HTTP/1.
+    body: Option<Body1>,
+    web_socket: Option<Box<WebSocketWriter>>,
+    /// A made-up chunk whose bytes are missing has not ended.
+    owes_end: bool,
+    streams: BTreeMap<u32, Stream>,
+    /// The stream of the current DATA frame.
+    data: u32,
+    encoder: BlockEncoder,
+}
+
+/// A connection that is being written.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) trace_id: u64,
+    pub(super) counts: Counts,
+    halves: [Half; 2],
+    /// Streams that ask for more than HTTP.
+    wishes: BTreeMap<u32, Wish>,
+    /// Each content decoder has a clone.
+    decoders: Arc<()>,
+}
+
+/// What the parts of an entry are written with.
+struct Writer<'a> {
+    wire: &'a Wire,
+    redaction: &'a Redaction,
+    /// The entry is a gap, which is written by itself.
+    is_gap: bool,
+    out: &'a mut Out,
+}
+
+impl Connection {
+    pub(super) fn new(trace_id: u64) -> Self {
+        Self {
+            trace_id,
+            counts: Counts::default(),
+            halves: Default::default(),
+            wishes: BTreeMap::new(),
+            decoders: Arc::default(),
+        }
+    }
+
+    /// Takes the parts of an entry.
+    pub(super) fn take(&mut self, wire: &Wire, redaction: &Redaction, is_gap: bool, out: &mut Out) {
+        let mut writer = Writer { wire, redaction, is_gap, out };
+        for (index, part) in wire.parts().iter().enumerate() {
+            self.part(&mut writer, index, part);
+        }
+    }
+
+    fn half(&mut self, direction: Direction) -> &mut Half {
+        &mut self.halves[direction.index()]
+    }
+
+    fn part(&mut self, writer: &mut Writer<'_>, index: usize, part: &WirePart) {
+        let bytes = writer.wire.bytes(part);
+        let direction = part.direction;
+        match &part.kind {
+            WireKind::Framing => {
+                // The chunks of a body that is written without its coding are made up.
+                if !self.half(direction).is_in_chunks() {
+                    writer.out.write(direction, bytes);
+                }
+            }
+            WireKind::Proxy => self.proxy(writer, direction, bytes),
+            WireKind::Head(framing) => self.head(writer, index, part, *framing),
+            WireKind::CutHead => self.cut_head(writer, part),
+            WireKind::ChunkLine => self.chunk_line(writer, direction, bytes),
+            WireKind::Trailers => self.trailers(writer, direction, bytes),
+            WireKind::Body => self.body(writer, direction, bytes),
+            WireKind::MessageEnd => self.end_message(writer, direction),
+            WireKind::WebSocket => self.web_socket(writer, part),
+            WireKind::Frame(head) => self.frame(writer, direction, *head, bytes),
+            WireKind::HeaderBlock(block) => self.header_block(writer, part, block),
+            WireKind::DataHead(head) => self.begin_data(writer, direction, *head),
+            WireKind::Data(head) => self.data(writer, index, direction, *head, bytes),
+            WireKind::PadLength => {
+                if !self.half(direction).is_decoded() {
+                    writer.out.write(direction, bytes);
+                }
+            }
+            WireKind::Padding => {
+                if !self.half(direction).is_decoded() {
+                    // It is zeros (RFC 9113 section 6.1); nobody says what anything else is.
+                    writer.out.room(direction, |out| out.resize(out.len() + bytes.len(), 0));
+                }
+            }
+            WireKind::DataEnd(head) => self.end_data(writer, direction, *head),
+            WireKind::Lost(lost) => self.lose(writer, direction, *lost),
+            WireKind::Unreadable(count) => {
+                self.withhold(writer, direction, *count);
+                self.half(direction).body = None;
+            }
+            WireKind::Unknown => {
+                self.unknown(writer, direction, bytes);
+                self.half(direction).body = None;
+            }
+        }
+    }
+
+    /// Bytes that nobody understands.
+    fn unknown(&mut self, writer: &mut Writer<'_>, direction: Direction, bytes: &[u8]) {
+        if writer.redaction.keep_unknown {
+            writer.out.write(direction, bytes);
+        } else {
+            self.withhold(writer, direction, bytes.len() as u64);
+        }
+    }
+
+    fn withhold(&mut self, writer: &mut Writer<'_>, direction: Direction, bytes: u64) {
+        self.counts.add(Kind::UnknownByte, bytes);
+        writer.out.withhold(direction, bytes);
+    }
+
+    fn proxy(&mut self, writer: &mut Writer<'_>, direction: Direction, bytes: &[u8]) {
+        match &writer.redaction.addresses {
+            Some(addresses) => {
+                let mut header = bytes.to_vec();
+                addresses.proxy_header(&mut header, &mut self.counts);
+                writer.out.write(direction, &header);
+            }
+            None => writer.out.write(direction, bytes),
+        }
+    }
+
+    fn head(&mut self, writer: &mut Writer<'_>, index: usize, part: &WirePart, framing: Framing) {
+        let (direction, bytes) = (part.direction, writer.wire.bytes(part));
+        let Some(head) = Head::new(part.side, bytes) else {
+            self.withhold(writer, direction, bytes.len() as u64);
+            self.half(direction).body = None;
+            return;
+        };
+        let fields = head.body_fields();
+        let rest = match framing {
+            Framing::Length(_) => whole_body(writer.wire, index, direction),
+            _ => None,
+        };
+        let may_decode = match framing {
+            Framing::None | Framing::Unknown => false,
+            Framing::Length(_) => head.has_one_length() && (rest.is_some() || !head.is_http10()),
+            Framing::Chunked | Framing::UntilClose => true,
+        };
+        let mut message = self.message(writer.redaction, &fields, may_decode);
+        let is_decoded = message.is_decoded();
+        let mut body = Vec::new();
+        let reframing = match (is_decoded, framing, rest) {
+            // A response to HEAD has the coding of what would be its body.
+            _ if framing == Framing::None => Reframing::Same,
+            (true, Framing::Length(_), Some(parts)) => {
+                for bytes in parts {
+                    message.data(bytes, &mut self.counts, &mut body);
+                }
+                message.end(&mut self.counts, &mut body);
+                Reframing::Length(body.len() as u64)
+            }
+            (true, Framing::Length(_), None) => Reframing::Chunked,
+            (true, ..) => Reframing::Decoded,
+            (false, ..) if message.hides_coding() => Reframing::Masked,
+            (false, ..) => Reframing::Same,
+        };
+        let edits = head.edits(writer.redaction, reframing, &mut self.counts);
+        writer.out.room(direction, |out| edits.apply(head.bytes(), out));
+        if let Reframing::Length(_) = reframing {
+            writer.out.write(direction, &body);
+        }
+        let half = self.half(direction);
+        half.owes_end = false;
+        half.body = match (reframing, framing) {
+            (_, Framing::None | Framing::Unknown) => None,
+            (Reframing::Length(_), _) => Some(Body1::Written),
+            (Reframing::Chunked, _) => Some(Body1::Chunks(message, false)),
+            (Reframing::Decoded, Framing::Chunked) => Some(Body1::Chunks(message, true)),
+            _ => Some(Body1::Same(message)),
+        };
+    }
+
+    /// A message, whose content coding is taken off if there is room for it.
+    fn message(&mut self, redaction: &Redaction, fields: &BodyFields, may_decode: bool) -> Message {
+        let permit =
+            (may_decode && Arc::strong_count(&self.decoders) <= MAX_DECODERS).then(|| Arc::clone(&self.decoders));
+        Message::new(redaction, fields, permit)
+    }
+
+    fn cut_head(&mut self, writer: &mut Writer<'_>, part: &WirePart) {
+        let bytes = writer.wire.bytes(part);
+        self.half(part.direction).body = None;
+        let whole = [bytes, b"\r\n"].concat();
+        match Head::new(part.side, &whole) {
+            Some(head) => {
+                let edits = head.edits(writer.redaction, Reframing::Same, &mut self.counts);
+                writer.out.room(part.direction, |out| {
+                    edits.apply(head.bytes(), out);
+                    out.truncate(out.len().saturating_sub(2));
+                });
+            }
+            None => self.withhold(writer, part.direction, bytes.len() as u64),
+        }
+    }
+
+    fn chunk_line(&mut self, writer: &mut Writer<'_>, direction: Direction, line: &[u8]) {
+        let counts = &mut self.counts;
+        match &mut self.halves[direction.index()].body {
+            Some(Body1::Chunks(message, true)) => {
+                // Chunks of the same body are made up. The last one has no bytes.
+                if line.iter().take_while(|byte| byte.is_ascii_hexdigit()).all(|byte| *byte == b'0') {
+                    let mut body = Vec::new();
+                    message.end(counts, &mut body);
+                    self.write_chunk(writer, direction, &body);
+                    writer.out.write(direction, b"0\r\n");
+                }
+            }
+            _ => {
+                let mut masked = false;
+                writer.out.room(direction, |out| masked = chunk_line(line, out));
+                counts.add(Kind::UnknownByte, u64::from(masked));
+            }
+        }
+    }
+
+    fn trailers(&mut self, writer: &mut Writer<'_>, direction: Direction, bytes: &[u8]) {
+        if bytes.len() <= 2 {
+            writer.out.write(direction, bytes);
+            return;
+        }
+        match Head::of_trailers(bytes) {
+            Some(head) => {
+                let edits = head.edits(writer.redaction, Reframing::Same, &mut self.counts);
+                writer.out.room(direction, |out| edits.apply(head.bytes(), out));
+            }
+            None => self.withhold(writer, direction, bytes.len() as u64),
+        }
+    }
+
+    fn body(&mut self, writer: &mut Writer<'_>, direction: Direction, bytes: &[u8]) {
+        let counts = &mut self.counts;
+        let half = &mut self.halves[direction.index()];
+        match half.body.get_or_insert_with(|| Body1::Same(Message::without_head())) {
+            Body1::Same(message) => writer.out.room(direction, |out| message.data(bytes, counts, out)),
+            Body1::Chunks(message, _) => {
+                let mut body = Vec::new();
+                message.data(bytes, counts, &mut body);
+                self.write_chunk(writer, direction, &body);
+            }
+            Body1::Written => {}
+        }
+    }
+
+    /// Writes a made-up chunk.
+    fn write_chunk(&mut self, writer: &mut Writer<'_>, direction: Direction, bytes: &[u8]) {
+        self.pay_end(writer, direction);
+        if !bytes.is_empty() {
+            writer.out.write(direction, format!("{:x}\r\n", bytes.len()).as_bytes());
+            writer.out.write(direction, bytes);
+            writer.out.write(direction, b"\r\n");
+        }
+    }
+
+    /// Ends a made-up chunk whose bytes were missing.
+    fn pay_end(&mut self, writer: &mut Writer<'_>, direction: Direction) {
+        if std::mem::take(&mut self.half(direction).owes_end) {
+            writer.out.write(direction, b"\r\n");
+        }
+    }
+
+    fn end_message(&mut self, writer: &mut Writer<'_>, direction: Direction) {
+        match self.half(direction).body.take() {
+            Some(Body1::Same(mut message)) => {
+                let counts = &mut self.counts;
+                writer.out.room(direction, |out| message.end(counts, out));
+            }
+            Some(Body1::Chunks(mut message, false)) => {
+                let mut body = Vec::new();
+                message.end(&mut self.counts, &mut body);
+                self.write_chunk(writer, direction, &body);
+                writer.out.write(direction, b"0\r\n\r\n");
+            }
+            Some(Body1::Chunks(_, true) | Body1::Written) | None => {}
+        }
+    }
+
+    fn web_socket(&mut self, writer: &mut Writer<'_>, part: &WirePart) {
+        let bytes = writer.wire.bytes(part);
+        let (counts, half) = (&mut self.counts, &mut self.halves[part.direction.index()]);
+        let frames = half.web_socket.get_or_insert_with(|| Box::new(WebSocketWriter::new(part.side)));
+        let mut withheld = 0;
+        writer.out.room(part.direction, |out| withheld = frames.data(writer.redaction, bytes, counts, out));
+        self.withhold(writer, part.direction, withheld as u64);
+    }
+
+    /// Bytes are not in the trace; 0 stands for an unknown number.
+    fn lose(&mut self, writer: &mut Writer<'_>, direction: Direction, lost: u64) {
+        let half = &mut self.halves[direction.index()];
+        let mut held = 0;
+        if let Some(frames) = &mut half.web_socket {
+            held = frames.lose(lost);
+        }
+        let mut in_chunks = false;
+        match &mut half.body {
+            Some(Body1::Same(message)) => message.lose(),
+            Some(Body1::Chunks(message, _)) => {
+                message.lose();
+                in_chunks = true;
+            }
+            Some(Body1::Written) | None => {}
+        }
+        let stream = half.data;
+        let in_data = match half.streams.get_mut(&stream) {
+            Some(Stream::Message(message)) => {
+                message.lose();
+                message.is_decoded()
+            }
+            Some(Stream::WebSocket(frames)) => {
+                held += frames.lose(lost);
+                false
+            }
+            Some(Stream::Tunnel) | None => false,
+        };
+        self.withhold(writer, direction, held as u64);
+        if lost > 0 && in_chunks {
+            self.pay_end(writer, direction);
+            writer.out.write(direction, format!("{lost:x}\r\n").as_bytes());
+            self.half(direction).owes_end = true;
+        } else if lost > 0 && in_data {
+            let len = u32::try_from(lost).unwrap_or(u32::MAX) & 0x00ff_ffff;
+            let head = FrameHead::new(len, DATA, 0, stream);
+            writer.out.write(direction, &head.to_bytes());
+        }
+        if !writer.is_gap {
+            writer.out.miss(direction, lost);
+        }
+    }
+
+    fn frame(&mut self, writer: &mut Writer<'_>, direction: Direction, head: FrameHead, payload: &[u8]) {
+        let replaces_names = writer.redaction.addresses.is_some();
+        writer.out.write(direction, &head.to_bytes());
+        match head.kind {
+            _ if !head.is_sound() => self.unknown(writer, direction, payload),
+            SETTINGS | WINDOW_UPDATE | PRIORITY | PING => writer.out.write(direction, payload),
+            RST_STREAM => {
+                writer.out.write(direction, payload);
+                self.end_stream(head.stream);
+            }
+            GOAWAY => {
+                let (known, debug) = payload.split_at(payload.len().min(8));
+                writer.out.write(direction, known);
+                if !debug.is_empty() {
+                    self.counts.add(Kind::Text, 1);
+                    writer.out.room(direction, |out| out.resize(out.len() + debug.len(), b'*'));
+                }
+            }
+            PRIORITY_UPDATE if !replaces_names => writer.out.write(direction, payload),
+            _ => self.unknown(writer, direction, payload),
+        }
+    }
+
+    fn end_stream(&mut self, stream: u32) {
+        self.halves.iter_mut().for_each(|half| drop(half.streams.remove(&stream)));
+        self.wishes.remove(&stream);
+    }
+
+    fn header_block(&mut self, writer: &mut Writer<'_>, part: &WirePart, block: &HeaderBlock) {
+        let direction = part.direction;
+        let Some(first) = block.frames.first() else { return };
+        if !block.is_sound {
+            self.counts.add(Kind::HeaderBlock, 1);
+            for frame in &block.frames {
+                writer.out.write(direction, &frame.head.to_bytes());
+                writer.out.write(direction, &frame.prefix);
+                writer.out.withhold(direction, (frame.fragment + frame.padding) as u64);
+            }
+            return;
+        }
+        let promises = first.head.kind != HEADERS;
+        let stream = first.head.stream;
+        let is_trailers = self.half(direction).streams.contains_key(&stream);
+        let ends = !promises && first.head.has(END_STREAM);
+        let mut decoded = false;
+        let mut hides_coding = false;
+        if !promises && !is_trailers {
+            let head = BlockHead::of(writer.wire, block);
+            if !head.is_informational {
+                (decoded, hides_coding) = self.begin_stream(writer, part, stream, &head, ends);
+            }
+        }
+        if is_trailers && let Some(Stream::Message(message)) = self.halves[direction.index()].streams.get_mut(&stream) {
+            let mut body = Vec::new();
+            message.end(&mut self.counts, &mut body);
+            write_data(writer, direction, stream, &body, false);
+        }
+        let mut encoded = Vec::new();
+        for field in writer.wire.fields(block) {
+            let changed = match (field.name, field.value) {
+                (Some(b"content-length"), _) if decoded => continue,
+                (Some(b"content-encoding"), Some(_)) if decoded => Some(b"identity".to_vec()),
+                (Some(b"content-encoding"), Some(value)) if hides_coding => Some(vec![b'*'; value.len()]),
+                (Some(name), Some(value)) => header_block::redacted(writer.redaction, name, value, &mut self.counts),
+                _ => None,
+            };
+            self.half(direction).encoder.field(field, changed, &mut encoded);
+        }
+        writer.out.room(direction, |out| header_block::frames(&block.frames, &encoded, block.cut, out));
+        if ends {
+            self.half(direction).streams.remove(&stream);
+        }
+    }
+
+    /// A head opens one direction of a stream. Returns whether the body's coding is taken off, and whether the head must
+    /// not say it.
+    fn begin_stream(
+        &mut self,
+        writer: &Writer<'_>,
+        part: &WirePart,
+        stream: u32,
+        head: &BlockHead,
+        ends: bool,
+    ) -> (bool, bool) {
+        let room = |map: usize| map < MAX_STREAMS;
+        if let Some(wish) = head.wish
+            && part.side == HttpSide::Request
+            && room(self.wishes.len())
+        {
+            self.wishes.insert(stream, wish);
+        }
+        let wish = self.wishes.get(&stream).copied().filter(|_| part.side == HttpSide::Request || head.is_success);
+        if ends || !room(self.half(part.direction).streams.len()) {
+            // Without room, the bytes are those of a message without head.
+            return (false, false);
+        }
+        let (mut decoded, mut hides_coding) = (false, false);
+        let value = match wish {
+            Some(Wish::WebSocket) => Stream::WebSocket(Box::new(WebSocketWriter::new(part.side))),
+            Some(Wish::Tunnel) => Stream::Tunnel,
+            None => {
+                let message = self.message(writer.redaction, &head.body, true);
+                (decoded, hides_coding) = (message.is_decoded(), message.hides_coding());
+                Stream::Message(message)
+            }
+        };
+        self.half(part.direction).streams.insert(stream, value);
+        (decoded, hides_coding)
+    }
+
+    fn begin_data(&mut self, writer: &mut Writer<'_>, direction: Direction, head: FrameHead) {
+        let half = self.half(direction);
+        half.data = head.stream;
+        if half.streams.len() < MAX_STREAMS {
+            half.streams.entry(head.stream).or_insert_with(|| Stream::Message(Message::without_head()));
+        }
+        if !half.is_decoded() {
+            writer.out.write(direction, &head.to_bytes());
+        }
+    }
+
+    fn data(&mut self, writer: &mut Writer<'_>, index: usize, direction: Direction, head: FrameHead, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let (counts, half) = (&mut self.counts, &mut self.halves[direction.index()]);
+        match half.streams.get_mut(&head.stream) {
+            Some(Stream::Message(message)) if message.is_decoded() => {
+                let mut body = Vec::new();
+                message.data(bytes, counts, &mut body);
+                let parts = writer.wire.parts().get(index + 1..).unwrap_or_default();
+                let mut after = parts.iter().filter(|part| part.direction == direction);
+                let is_last = after.find(|part| !matches!(part.kind, WireKind::Padding)).is_some_and(
+                    |part| matches!(&part.kind, WireKind::DataEnd(end) if *end == head && end.has(END_STREAM)),
+                );
+                if is_last {
+                    message.end(counts, &mut body);
+                    half.streams.remove(&head.stream);
+                }
+                write_data(writer, direction, head.stream, &body, is_last);
+            }
+            Some(Stream::Message(message)) => writer.out.room(direction, |out| message.data(bytes, counts, out)),
+            Some(Stream::WebSocket(frames)) => {
+                let mut withheld = 0;
+                writer.out.room(direction, |out| withheld = frames.data(writer.redaction, bytes, counts, out));
+                self.withhold(writer, direction, withheld as u64);
+            }
+            Some(Stream::Tunnel) => self.unknown(writer, direction, bytes),
+            None => {
+                counts.add(Kind::Body, 1);
+                writer.out.room(direction, |out| out.resize(out.len() + bytes.len(), b'*'));
+            }
+        }
+    }
+
+    fn end_data(&mut self, writer: &mut Writer<'_>, direction: Direction, head: FrameHead) {
+        if !head.has(END_STREAM) {
+            return;
+        }
+        if let Some(Stream::Message(mut message)) = self.half(direction).streams.remove(&head.stream)
+            && message.is_decoded()
+        {
+            let mut body = Vec::new();
+            message.end(&mut self.counts, &mut body);
+            write_data(writer, direction, head.stream, &body, true);
+        }
+    }
+}
+
+const HEADERS: u8 = 1;
+
+/// Writes made-up DATA frames.
+fn write_data(writer: &mut Writer<'_>, direction: Direction, stream: u32, body: &[u8], ends: bool) {
+    let mut rest = body;
+    loop {
+        let (payload, after) = rest.split_at(rest.len().min(MAX_FRAME));
+        rest = after;
+        let ends = ends && rest.is_empty();
+        if payload.is_empty() && !ends {
+            return;
+        }
+        let flags = if ends { END_STREAM } else { 0 };
+        let head = FrameHead::new(payload.len() as u32, DATA, flags, stream);
+        writer.out.write(direction, &head.to_bytes());
+        writer.out.write(direction, payload);
+        if rest.is_empty() {
+            return;
+        }
+    }
+}
+
+/// The pieces of the body after the head with this index, if all of it came with the head.
+fn whole_body(wire: &Wire, index: usize, direction: Direction) -> Option<Vec<&[u8]>> {
+    let mut pieces = Vec::new();
+    let after = wire.parts().get(index + 1..)?;
+    for part in after.iter().filter(|part| part.direction == direction) {
+        match part.kind {
+            WireKind::Body => pieces.push(wire.bytes(part)),
+            WireKind::MessageEnd => return Some(pieces),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// What a header block says besides its fields.
+#[derive(Debug, Default)]
+struct BlockHead {
+    body: BodyFields,
+    wish: Option<Wish>,
+    is_informational: bool,
+    is_success: bool,
+}
+
+impl BlockHead {
+    fn of(wire: &Wire, block: &HeaderBlock) -> Self {
+        let mut head = Self::default();
+        for BlockField { name, value, form } in wire.fields(block) {
+            let (Some(name), Some(value)) = (name, value) else { continue };
+            match (name, value) {
+                _ if matches!(form.representation, Representation::TableSize(_)) => {}
+                (b":method", b"CONNECT") => {
+                    head.wish.get_or_insert(Wish::Tunnel);
+                }
+                (b":protocol", b"websocket") => head.wish = Some(Wish::WebSocket),
+                (b":status", [b'1', ..]) => head.is_informational = true,
+                (b":status", [b'2', ..]) => head.is_success = true,
+                _ => head.body.look(name, value),
+            }
+        }
+        head
+    }
+}
+
+impl Half {
+    /// Whether the chunks of the current HTTP/1 body are made up.
+    fn is_in_chunks(&self) -> bool {
+        matches!(self.body, Some(Body1::Chunks(..)))
+    }
+
+    /// Whether the body of the current DATA frame's stream is written without its content coding.
+    fn is_decoded(&self) -> bool {
+        match self.streams.get(&self.data) {
+            Some(Stream::Message(message)) => message.is_decoded(),
+            Some(Stream::WebSocket(_) | Stream::Tunnel) | None => false,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Heads and trailer sections of HTTP/1, whose values are replaced where they stand.
+
+use std::ops::Range;
+
+use super::{Counts, Redaction, message::BodyFields};
+use crate::{http::HeadSpans, trace::HttpSide};
+
+/// Replacements in a head, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Edits(Vec<(Range<usize>, Vec<u8>)>);
+
+impl Edits {
+    fn replace(&mut self, place: Range<usize>, with: Vec<u8>) {
+        self.0.push((place, with));
+    }
+
+    /// Appends the head with its replacements.
+    pub(super) fn apply(&self, head: &[u8], out: &mut Vec<u8>) {
+        let mut at = 0;
+        for (place, with) in &self.0 {
+            out.extend_from_slice(head.get(at..place.start).unwrap_or_default());
+            out.extend_from_slice(with);
+            at = place.end;
+        }
+        out.extend_from_slice(head.get(at..).unwrap_or_default());
+    }
+}
+
+/// How the framing of a body changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reframing {
+    /// It stays.
+    Same,
+    /// It stays, but the content coding is gone.
+    Decoded,
+    /// It has another length and no content coding.
+    Length(u64),
+    /// It comes in chunks and has no content coding.
+    Chunked,
+    /// The bytes have not the coding that the head has.
+    Masked,
+}
+
+/// A head that was taken apart.
+#[derive(Debug)]
+pub(super) struct Head<'a> {
+    bytes: &'a [u8],
+    spans: HeadSpans,
+}
+
+impl<'a> Head<'a> {
+    /// `None` if it is no head.
+    pub(super) fn new(side: HttpSide, bytes: &'a [u8]) -> Option<Self> {
+        Some(Self { bytes, spans: HeadSpans::of_head(side, bytes)? })
+    }
+
+    /// A trailer section.
+    pub(super) fn of_trailers(bytes: &'a [u8]) -> Option<Self> {
+        Some(Self { bytes, spans: HeadSpans::of_trailers(bytes)? })
+    }
+
+    pub(super) fn is_http10(&self) -> bool {
+        self.spans.is_http10
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8], &(Range<usize>, Range<usize>))> {
+        let bytes = self.bytes;
+        self.spans.fields.iter().map(move |spans| {
+            let part = |span: &Range<usize>| bytes.get(span.clone()).unwrap_or_default();
+            (part(&spans.0), part(&spans.1), spans)
+        })
+    }
+
+    /// What it says about the body.
+    pub(super) fn body_fields(&self) -> BodyFields {
+        let mut fields = BodyFields::default();
+        self.fields().for_each(|(name, value, _)| fields.look(name, value));
+        fields
+    }
+
+    /// Whether the length can be replaced by chunks: there is one field that says it.
+    pub(super) fn has_one_length(&self) -> bool {
+        self.fields().filter(|(name, ..)| name.eq_ignore_ascii_case(b"content-length")).count() == 1
+    }
+
+    /// The head without its secrets.
+    pub(super) fn edits(&self, redaction: &Redaction, reframing: Reframing, counts: &mut Counts) -> Edits {
+        let mut edits = Edits::default();
+        if let Some(span) = &self.spans.target {
+            let target = self.bytes.get(span.clone()).unwrap_or_default();
+            let mut changed = target.to_vec();
+            redaction.target(&mut changed, counts);
+            if changed != target {
+                edits.replace(span.clone(), changed);
+            }
+        }
+        for (name, value, (name_span, value_span)) in self.fields() {
+            if value.is_empty() {
+                continue;
+            }
+            if name.eq_ignore_ascii_case(b"content-encoding") {
+                match reframing {
+                    Reframing::Same => {}
+                    Reframing::Masked => edits.replace(value_span.clone(), vec![b'*'; value.len()]),
+                    Reframing::Decoded | Reframing::Length(_) | Reframing::Chunked => {
+                        edits.replace(value_span.clone(), b"identity".to_vec());
+                    }
+                }
+                continue;
+            }
+            if name.eq_ignore_ascii_case(b"content-length") {
+                match reframing {
+                    Reframing::Length(length) => edits.replace(value_span.clone(), length.to_string().into_bytes()),
+                    Reframing::Chunked => {
+                        edits.replace(name_span.clone(), b"Transfer-Encoding".to_vec());
+                        edits.replace(value_span.clone(), b"chunked".to_vec());
+                    }
+                    Reframing::Same | Reframing::Decoded | Reframing::Masked => {}
+                }
+                continue;
+            }
+            let mut changed = value.to_vec();
+            redaction.field(name, &mut changed, counts);
+            if changed != value {
+                edits.replace(value_span.clone(), changed);
+            }
+        }
+        edits
+    }
+
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// The line before a chunk, whose extensions become asterisks: nobody says what they are.
+pub(super) fn chunk_line(line: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    out.extend_from_slice(line);
+    let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    match line.iter().position(|byte| *byte == b';') {
+        Some(extension) if extension + 1 < end => {
+            out[start + extension + 1..start + end].fill(b'*');
+            true
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,143 @@
+//! The body of one message, whose bytes come in pieces.
+
+use std::sync::Arc;
+
+use super::{Body, ContentDecoder, Counts, Kind, Redaction};
+
+/// How the bytes of a body are written.
+#[derive(Debug)]
+enum Coding {
+    /// As they are, but for the secrets in them.
+    Identity(Body),
+    /// Without their content coding. The permit is given back with the decoder.
+    Decoded(Box<ContentDecoder>, Body, Arc<()>),
+    /// The content coding cannot be taken off any more. The head says that there is none.
+    Undecodable,
+    /// As asterisks: they cannot be read.
+    Masked,
+}
+
+/// A message whose head was read.
+#[derive(Debug)]
+pub(super) struct Message {
+    coding: Coding,
+    /// Whether the bytes that are written lack the content coding that the head says, and cannot say so.
+    hides_coding: bool,
+    /// Whether what cannot be read was counted.
+    counted: bool,
+}
+
+/// What a head says about its body.
+#[derive(Debug, Default)]
+pub(super) struct BodyFields {
+    content_type: Option<Vec<u8>>,
+    codings: Vec<Vec<u8>>,
+    /// The body has a coding that nobody takes off.
+    has_other_coding: bool,
+}
+
+impl BodyFields {
+    /// Looks at a field of the head.
+    pub(super) fn look(&mut self, name: &[u8], value: &[u8]) {
+        if name.eq_ignore_ascii_case(b"content-type") {
+            self.content_type.get_or_insert_with(|| value.to_vec());
+        } else if name.eq_ignore_ascii_case(b"content-encoding") {
+            self.codings.push(value.to_vec());
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            let mut codings = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            self.has_other_coding |= codings.any(|coding| {
+                !coding.is_empty()
+                    && !coding.eq_ignore_ascii_case(b"chunked")
+                    && !coding.eq_ignore_ascii_case(b"identity")
+            });
+        }
+    }
+}
+
+impl Message {
+    /// A message whose head is not known, so that nobody can tell what its bytes are.
+    pub(super) fn without_head() -> Self {
+        Self { coding: Coding::Masked, hides_coding: true, counted: false }
+    }
+
+    /// A message with this head. With a `permit`, its content coding may be taken off, and the head will say so.
+    pub(super) fn new(redaction: &Redaction, fields: &BodyFields, permit: Option<Arc<()>>) -> Self {
+        let mut body = Body::new(redaction, fields.content_type.as_deref());
+        let decoder = ContentDecoder::new(fields.codings.iter().map(Vec::as_slice));
+        let hides_coding = match &decoder {
+            None => false,
+            Some(Ok(_)) => redaction.bodies || fields.has_other_coding || permit.is_none(),
+            Some(Err(_)) => true,
+        };
+        let coding = match (decoder, permit) {
+            _ if fields.has_other_coding => Coding::Masked,
+            (None, _) => Coding::Identity(body),
+            // All of it becomes asterisks, so that its coding means nothing.
+            _ if redaction.bodies => {
+                body.lose();
+                Coding::Identity(body)
+            }
+            (Some(Ok(decoder)), Some(permit)) => Coding::Decoded(Box::new(decoder), body, permit),
+            (Some(_), _) => Coding::Masked,
+        };
+        Self { coding, hides_coding, counted: false }
+    }
+
+    /// Whether the body is written without its content coding, so that its length changes.
+    pub(super) fn is_decoded(&self) -> bool {
+        matches!(self.coding, Coding::Decoded(..) | Coding::Undecodable)
+    }
+
+    /// Whether the bytes that are written lack the content coding that the head says, and cannot say so.
+    pub(super) fn hides_coding(&self) -> bool {
+        self.hides_coding
+    }
+
+    /// Appends what is written in the place of the next bytes.
+    pub(super) fn data(&mut self, bytes: &[u8], counts: &mut Counts, out: &mut Vec<u8>) {
+        let start = out.len();
+        match &mut self.coding {
+            Coding::Identity(body) => {
+                out.extend_from_slice(bytes);
+                body.data(&mut out[start..], counts);
+            }
+            Coding::Decoded(decoder, body, _) => {
+                let good = decoder.data(bytes, out);
+                body.data(&mut out[start..], counts);
+                if good.is_err() {
+                    self.coding = Coding::Undecodable;
+                    self.count(counts);
+                }
+            }
+            Coding::Undecodable | Coding::Masked => {
+                self.count(counts);
+                out.resize(start + bytes.len(), b'*');
+            }
+        }
+    }
+
+    /// Appends what is still to be written when the body ends.
+    pub(super) fn end(&mut self, counts: &mut Counts, out: &mut Vec<u8>) {
+        if let Coding::Decoded(decoder, body, _) = &mut self.coding {
+            let start = out.len();
+            // What is missing at the end was never there.
+            let _ = decoder.end(out);
+            body.data(&mut out[start..], counts);
+        }
+    }
+
+    /// Bytes are missing.
+    pub(super) fn lose(&mut self) {
+        match &mut self.coding {
+            Coding::Identity(body) => body.lose(),
+            Coding::Decoded(..) => self.coding = Coding::Undecodable,
+            Coding::Undecodable | Coding::Masked => {}
+        }
+    }
+
+    fn count(&mut self, counts: &mut Counts) {
+        if !std::mem::replace(&mut self.counted, true) {
+            counts.add(Kind::Body, 1);
+        }
+    }
+}
