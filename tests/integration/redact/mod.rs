@@ -1,6 +1,7 @@
 //! Redaction, against secrets that are planted wherever a trace may have them: none of them, in any form, may be in any
 //! output. Without redaction all of them are found, so that the search is known to find them.
 
+mod addresses;
 mod corpus;
 mod cuts;
 mod differences;

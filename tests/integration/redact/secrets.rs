@@ -65,6 +65,11 @@ impl Planter {
                     let text = self.secret(kind);
                     out.push_str(&base64_simd::STANDARD.encode_to_string(text));
                 }
+                // Of a host, which some readers write in lower case.
+                "name" => {
+                    let name = self.plant(kind, b"abcdefghijklmnopqrstuvwxyz0123456789");
+                    out.push_str(&name);
+                }
                 // A user and a password (RFC 7617).
                 "basic" => {
                     let user = self.secret(&format!("{kind} user"));
