@@ -155,6 +155,9 @@ fn urls(builder: &mut Builder) {
             "> GET /4?sig=1&user[password]=‹query brackets›&refresh_token=‹query refresh_token›&id_token=‹query id_token›\
              &apikey=‹query apikey› HTTP/1.1\nHost: shop.example\n\n",
             NO_CONTENT,
+            "> GET /5?X-Amz-Credential=a&X-Amz-Signature=‹query X-Amz-Signature›&X-Amz-Security-Token=‹query X-Amz-Security-Token›\
+             &next=https%3A%2F%2Fb.example%2F%3Ftoken%3D‹query url in a value› HTTP/1.1\nHost: shop.example\n\n",
+            NO_CONTENT,
         ],
     );
     builder.http1(
@@ -239,6 +242,8 @@ fn bodies(builder: &mut Builder) {
             "> POST /2 HTTP/1.1\nHost: shop.example\nContent-Type: text/plain\nContent-Length: \
              LEN\n\n{\"password\":\"‹json as text/plain›\"}",
             "< HTTP/1.1 200 OK\nContent-Length: LEN\n\n  {\"password\" : \"‹json without a type›\"}",
+            "> POST /3 HTTP/1.1\nHost: shop.example\nContent-Length: LEN\n\nuser=anna&password=‹form without a type›",
+            NO_CONTENT,
         ],
     );
     builder.http1(

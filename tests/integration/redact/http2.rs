@@ -9,10 +9,13 @@ use super::{
 
 pub const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY_FRAME: u8 = 2;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -461,6 +464,12 @@ fn other_frames(builder: &mut Builder) {
     h2.post(3, "/2", &[]);
     h2.push(true, frame(DATA, PADDED | END_STREAM, 3, &padded));
     h2.respond(3, &[], true);
+    // Frames that are longer than their types have it.
+    for kind in [SETTINGS, PING, RST_STREAM, PRIORITY_FRAME, WINDOW_UPDATE] {
+        let stream = if matches!(kind, SETTINGS | PING) { 0 } else { 3 };
+        h2.push(true, frame(kind, 0, stream, &of("01234‹h2 long frame›")));
+    }
+    h2.push(true, frame(DATA, END_STREAM, 99, &of("{\"password\": \"‹h2 stray DATA›\"}")));
     h2.push(false, frame(GOAWAY, 0, 0, &[&[0, 0, 0, 1, 0, 0, 0, 0], of("token=‹h2 GOAWAY›").as_slice()].concat()));
     builder.add("http2 other frames", Grade::Opaque, h2.pieces);
 

@@ -8,6 +8,7 @@ mod differences;
 mod finder;
 mod http1;
 mod http2;
+mod limits;
 mod opaque;
 mod outputs;
 mod random;

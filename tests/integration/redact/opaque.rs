@@ -171,6 +171,12 @@ fn lost(builder: &mut Builder) {
                    {\"password\":\"‹two lengths›\"}")),
         ok(),
     ];
+    let mut pieces = pieces;
+    let mut of = |template: &str| builder.planter.expand(template).into_bytes();
+    pieces.push(client(of("POST /3 HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 5\r\nTransfer-Encoding: \
+                           chunked\r\n\r\n17\r\ntoken=‹length and chunks›\r\n0\r\n\r\nGET /4 HTTP/1.1\r\nCookie: a=‹after length \
+                           and chunks›\r\n\r\n")));
+    pieces.push(ok());
     builder.add("wrong lengths", Grade::Opaque, pieces);
     // A body whose coding is not what the head says.
     let mut of = |template: &str| builder.planter.expand(template).into_bytes();

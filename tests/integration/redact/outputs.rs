@@ -134,6 +134,14 @@ pub struct Found {
 impl Found {
     #[track_caller]
     pub fn in_all(dir: &Dir, finder: &Finder, options: &[&str], input: &Path) -> Self {
+        let pcapng = dir.fresh().join("out.pcapng");
+        capture(options, &[input.to_owned()], &pcapng);
+        let dissection = in_dissection(finder, &pcapng);
+        Self { dissection, ..Self::without_dissection(dir, finder, options, input) }
+    }
+
+    #[track_caller]
+    pub fn without_dissection(dir: &Dir, finder: &Finder, options: &[&str], input: &Path) -> Self {
         let inputs = [input.to_owned()];
         let fresh = dir.fresh();
         let [pcapng, pcap, har] = ["pcapng", "pcap", "har"].map(|suffix| {
@@ -152,7 +160,7 @@ impl Found {
         Self {
             pcapng: in_capture(finder, &fs::read(&pcapng).unwrap()),
             pcap: in_capture(finder, &fs::read(&pcap).unwrap()),
-            dissection: in_dissection(finder, &pcapng),
+            dissection: BTreeSet::new(),
             har: in_json(finder, &fs::read(&har).unwrap()),
             json: in_json(finder, &json.stdout),
             table: in_table,
