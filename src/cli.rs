@@ -7,6 +7,7 @@ mod live;
 mod open;
 #[cfg(feature = "record")]
 mod record;
+mod redact;
 mod tap_config;
 
 use std::{path::PathBuf, sync::Arc};
@@ -23,6 +24,7 @@ pub(crate) use self::live::{LiveArgs, LiveSource, TapArgs};
 pub(crate) use self::open::OpenArgs;
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
+pub(crate) use self::redact::RedactArgs;
 pub(crate) use self::tap_config::{TapConfigArgs, Target};
 use crate::{
     capture::SplitBy,
@@ -244,6 +246,10 @@ pub struct HttpArgs {
     #[arg(long, conflicts_with = "sort")]
     pub stats: bool,
 
+    /// What is taken out.
+    #[command(flatten)]
+    pub redact: RedactArgs,
+
     /// Bytes of each body that are kept, for request.body and response.body
     #[arg(long, value_name = "BYTES", default_value_t = crate::http::MAX_BODY, value_parser = max_body)]
     pub max_body: usize,
@@ -324,6 +330,10 @@ pub struct ConversionArgs {
     /// exchanges, such as `response.code >= 500` or `source.address.startsWith("10.1.")`. `tap2pcap http --json` shows the attributes
     #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
+
+    /// What is taken out.
+    #[command(flatten)]
+    pub redact: RedactArgs,
 
     /// Time (RFC 3339) for traces that carry none [default: the date header of an HTTP response, the time of merged
     /// traces, the file's modification time]

@@ -81,7 +81,9 @@ pub mod program;
 #[cfg(feature = "record")]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
-mod redact;
+// Public for a fuzz target.
+#[doc(hidden)]
+pub mod redact;
 mod report;
 mod spool;
 pub mod synth;

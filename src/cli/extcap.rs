@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, CommandFactory as _, Parser, error::ErrorKind};
 
 use super::{
-    LimitArgs, LiveArgs, LiveSource, OutputArgs, OutputFormat, PacketArgs, TapArgs, VerbosityArgs, filter,
+    LimitArgs, LiveArgs, LiveSource, OutputArgs, OutputFormat, PacketArgs, RedactArgs, TapArgs, VerbosityArgs, filter,
     live::MAX_BACKLOG,
 };
 use crate::http::Filter;
@@ -163,6 +163,7 @@ impl ExtcapCall {
             output: OutputArgs { format: Some(OutputFormat::Pcapng), precision: None, force: false },
             packets: self.packets,
             filter: self.filter,
+            redact: RedactArgs::default(),
             split: None,
             keep: None,
             max_backlog: MAX_BACKLOG,

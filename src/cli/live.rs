@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use clap::Args;
 
-use super::{LimitArgs, OutputArgs, PacketArgs, VerbosityArgs, filter, limit, size_in_bytes, split};
+use super::{LimitArgs, OutputArgs, PacketArgs, RedactArgs, VerbosityArgs, filter, limit, size_in_bytes, split};
 use crate::{
     admin::{Endpoint, MatchConfig},
     capture::SplitBy,
@@ -123,6 +123,10 @@ pub struct LiveArgs {
     /// `response.code >= 500`. They are written once it does
     #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
+
+    /// What is taken out.
+    #[command(flatten)]
+    pub redact: RedactArgs,
 
     /// Several captures with numbers in their names, such as capture-00001.pcapng: one for each `connection`, or a new
     /// one after `size=N` bytes (or 100M, 1GiB) or `time=D` of the packets' time (10s, 5min)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::RedactArgs;
 use crate::tap::{Endpoint, TapSettings, TraceFormat};
 
 /// Arguments of `record`.
@@ -32,6 +33,10 @@ pub struct RecordArgs {
     /// byte, whatever the limits of the traces, and the clients' side of all listeners, even if --config taps servers
     #[arg(long, value_name = "FILE")]
     pub pcapng: Option<PathBuf>,
+
+    /// What is taken out of the capture.
+    #[command(flatten)]
+    pub redact: RedactArgs,
 
     /// Permissions of the traces, the capture and new folders, in octal, whatever the umask. Whoever may read a folder
     /// may also enter it [default: 600, for the owner alone]

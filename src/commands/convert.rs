@@ -10,6 +10,7 @@ use super::{
     merge::{Totals, merge},
     mirror::{mirror, split_over, sync},
     output::{self, Kind},
+    redaction::{self, ReportFile},
     settings::Settings,
 };
 use crate::{
@@ -29,11 +30,13 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
         return Err(Error::Arguments("an input and an output are needed".to_owned()));
     };
     interrupt::install()?;
+    let report = ReportFile::create(settings.redaction.as_ref())?;
     let output = Destination::new(output);
     let (split, map) = (args.split.is_some(), !args.conversion.packets.map.is_empty());
     let kind = |output: &Destination| output::kind(&args.output, split, map, output);
     let (status, hints) = convert(inputs, &output, settings, args.conversion.progress, kind)?;
     if status != Status::NotDone {
+        report.map_or(Ok(()), ReportFile::finish)?;
         suggest(&output, args, &hints);
     }
     Ok(status)
@@ -57,6 +60,7 @@ pub(super) fn convert(
     if let Some(path) = overwritten(&found.inputs, output, settings.split.is_some()) {
         return Err(Error::Overwrite(path.to_owned()));
     }
+    redaction::expect(settings.redaction.as_deref(), &found.inputs, output.file())?;
     let (kind, packing) = kind(output)?;
     settings.output.packing = packing;
     for error in &found.passed_over {
@@ -130,6 +134,7 @@ pub(super) fn arrive(found: &mut Discovered, settings: &Settings, progress: &Pro
     if found.inputs.is_empty() && interrupt::signal().is_none() {
         return Err(super::no_traces(&pipe, found.count_passed_over));
     }
+    redaction::expect(settings.redaction.as_deref(), &found.inputs, None)?;
     progress.expect_files(found.inputs.len());
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `tap2pcap INPUT... OUTPUT.har` writes the HTTP exchanges of traces as HAR.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -16,11 +17,12 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    capture::{Destination, OutputOptions},
+    capture::{Destination, OutputError, OutputOptions},
     har::{Exchanges, Har},
     http::{HttpItem, HttpStage, HttpStageOptions},
     input::{Discovered, Input, MAX_MESSAGE, Source},
     interrupt,
+    redact::Counts,
     report::{Progress, Reporter, Verbosity, print_error, print_line},
     timeline::{Summaries, Timelines, Track},
     trace::{Fact, Finding, MessageView, Place},
@@ -40,7 +42,8 @@ pub(super) fn one_file(
 
 fn create(output: &Destination, options: OutputOptions, settings: &Settings) -> Result<Har, Error> {
     let timeline = &settings.timeline;
-    Ok(Har::create_with(output, timeline.http, timeline.start_time, options)?)
+    let har = Har::create_with(output, timeline.http, timeline.start_time, options)?;
+    Ok(har.redacting(settings.redaction.clone()))
 }
 
 /// Writes all exchanges of these inputs.
@@ -174,6 +177,13 @@ fn read(
     let mut summaries = Summaries::default();
     let mut found = Found::default();
     let mut sockets = 0;
+    let redaction = har.redaction();
+    let report = |trace_id, counts: &Counts| {
+        redaction
+            .as_ref()
+            .inspect(|redaction| redaction.report_connection(&path.display().to_string(), trace_id, counts));
+    };
+    let mut counted = HashMap::new();
     loop {
         let more = pump.next(progress, &mut HarAttendant { reporter, har })?;
         let mut cut = Vec::new();
@@ -185,10 +195,13 @@ fn read(
             cut.extend(truncation(view, tracks));
             found.cuts.exchange(tracks);
             found.entries += 1;
-            har.entry(&name, view, tracks)
+            let mut counts = Counts::default();
+            har.counted_entry(&name, view, tracks, &mut counts)?;
+            report(view.message().trace_id, &counts);
+            Ok(())
         };
         let (timelines, findings) = pump.parts();
-        let written = match (more, timelines.entry(), timelines.unreplayed()) {
+        let written: Result<(), OutputError> = match (more, timelines.entry(), timelines.unreplayed()) {
             (true, Some(entry), _) => {
                 if let Some(summary) = summaries.entry(timelines, &entry, findings) {
                     found.cuts.connection(&summary);
@@ -206,12 +219,25 @@ fn read(
         written?;
         let (timelines, findings) = pump.parts();
         while let Some(item) = stage.next_item(timelines, findings) {
-            let HttpItem::Exchange(exchange) = item else { continue };
+            let mut exchange = match item {
+                HttpItem::Exchange(exchange) => exchange,
+                HttpItem::Request(_) => continue,
+                HttpItem::ConnectionEnd(end) => {
+                    let counts = counted.remove(&end.connection.number);
+                    counts.inspect(|counts| report(end.connection.trace_id, counts));
+                    continue;
+                }
+            };
             found.exchanges += 1;
             sockets += 1;
             if selection.is_none_or(|selection| selection.has_exchange(sockets)) {
                 found.entries += 1;
-                har.exchange(&name, &exchange)?;
+                let number = exchange.connection.number;
+                let mut counts = Counts::default();
+                har.counted_exchange(&name, &mut exchange, &mut counts)?;
+                if redaction.is_some() {
+                    counted.entry(number).or_insert_with(Counts::default).merge(&counts);
+                }
             }
         }
         if !more {

@@ -9,6 +9,7 @@ use super::{error::Error, hints::Hints, settings::Settings, trace::Trace};
 use crate::{
     capture::{Access, Capture, CaptureFormat, Captures, Destination, OutputOptions, OutputPacking},
     input::{InputError, Source},
+    redact::Redaction,
     report::Progress,
     tap::{PipeReader, PipeSink, SystemClock, Tap, TapSettings, pipe},
 };
@@ -21,16 +22,21 @@ pub(super) struct LiveCapture {
     capture: Capture,
     sink: PipeSink,
     reader: PipeReader,
+    redaction: Option<Arc<Redaction>>,
 }
 
 impl LiveCapture {
-    pub(super) fn create(destination: &Destination, access: Access) -> Result<Self, Error> {
+    pub(super) fn create(
+        destination: &Destination,
+        access: Access,
+        redaction: Option<Arc<Redaction>>,
+    ) -> Result<Self, Error> {
         let suffix = destination.path().extension();
         let packing = suffix.and_then(|suffix| OutputPacking::of_suffix(suffix.to_str()?)).unwrap_or_default();
         let options = OutputOptions { access, packing, ..OutputOptions::default() };
         let capture = Capture::create_with(destination, CaptureFormat::Pcapng, options)?;
         let (sink, reader) = pipe();
-        Ok(Self { capture, sink, reader })
+        Ok(Self { capture, sink, reader, redaction })
     }
 
     /// The tap that feeds the capture: with every byte, as soon as it arrives, and each half-close when it happens.
@@ -47,10 +53,10 @@ impl LiveCapture {
 
     /// Starts to write, in a thread of its own.
     pub(super) fn start(self) -> io::Result<RunningCapture> {
-        let Self { capture, sink, reader } = self;
+        let Self { capture, sink, reader, redaction } = self;
         let (tell, ended) = oneshot::channel();
         thread::Builder::new().name("live capture".into()).spawn(move || {
-            let written = write(capture, reader);
+            let written = write(capture, reader, redaction);
             // Nobody listens if a second signal has ended the program.
             let _ = tell.send(written);
         })?;
@@ -85,10 +91,10 @@ impl RunningCapture {
     }
 }
 
-fn write(mut capture: Capture, reader: PipeReader) -> Result<Written, Error> {
+fn write(mut capture: Capture, reader: PipeReader, redaction: Option<Arc<Redaction>>) -> Result<Written, Error> {
     // The reader of a pipe sees at once that it is a capture.
     capture.flush()?;
-    let settings = Settings::of_live_tap();
+    let settings = Settings::of_live_tap(redaction);
     let source = match Source::from_reader(Path::new(NAME), Box::new(reader), settings.input) {
         Ok(source) => source,
         // Like tcpdump's, a capture that ended before anything came is still written.

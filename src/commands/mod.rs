@@ -24,6 +24,7 @@ mod output;
 mod pump;
 #[cfg(feature = "record")]
 mod record;
+mod redaction;
 mod select;
 mod settings;
 mod tap_config;

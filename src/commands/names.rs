@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::input::Input;
+use crate::{input::Input, redact::Redaction};
 
 /// The names of one input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,13 @@ impl InputName {
     /// capture in the tree tells it apart.
     pub(super) fn alone(input: &Input) -> Self {
         Self { shown: input.name(), stem: input.stem() }
+    }
+
+    /// The names that an output without secrets has. What is made up from the name must not confirm it to those who guess
+    /// it, so that it comes from what stands for the name.
+    pub(super) fn redacted(self, redaction: Option<&Redaction>) -> Self {
+        let shown = |name: String| redaction.map_or(name.clone(), |redaction| redaction.file(&name).into_owned());
+        Self { shown: shown(self.shown), stem: shown(self.stem) }
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     hints::Hints,
     info::{open_command, quoted_word},
     output::Kind,
+    redaction::ReportFile,
     settings::Settings,
 };
 use crate::{
@@ -35,6 +36,7 @@ pub(super) fn run(args: &OpenArgs) -> Result<Status, Error> {
     interrupt::install()?;
     let mut settings = Settings::new(&args.conversion)?;
     settings.output.access = Access::Private;
+    let report = ReportFile::create(settings.redaction.as_ref())?;
     // The directory is the owner's alone, and is removed with the capture in it, however this function returns.
     let folder =
         tempfile::Builder::new().prefix("tap2pcap-").permissions(std::fs::Permissions::from_mode(0o700)).tempdir()?;
@@ -46,6 +48,7 @@ pub(super) fn run(args: &OpenArgs) -> Result<Status, Error> {
     if status == Status::NotDone {
         return Ok(status);
     }
+    report.map_or(Ok(()), ReportFile::finish)?;
     // Ctrl-C ends a stream, and people want to see what came until then. SIGTERM ends the program.
     if interrupt::signal().is_some_and(|signal| i32::from(signal) == Signal::TERM.as_raw()) {
         return Ok(Status::Signal(Signal::TERM.as_raw().unsigned_abs() as u8));

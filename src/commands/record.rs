@@ -21,6 +21,7 @@ use super::{
     Status,
     error::{Because as _, Error},
     live_capture::{LiveCapture, Written},
+    redaction::{self, ReportFile},
 };
 use crate::{
     capture::{Access, Destination, create_folders},
@@ -38,6 +39,10 @@ use crate::{
 /// # Errors
 /// The configuration is refused, an address cannot be bound, or the capture cannot be written.
 pub(super) fn run(args: &RecordArgs) -> Result<Status, Error> {
+    let redaction = redaction::redaction(&args.redact)?;
+    if redaction.is_some() && args.pcapng.is_none() {
+        return Err(Error::Arguments("--redact is for the capture of --pcapng: traces have everything".to_owned()));
+    }
     let failed = Arc::new(AtomicBool::new(false));
     let make_tap = |settings: TapSettings, sink: FilePerTap| {
         let failed = Arc::clone(&failed);
@@ -60,7 +65,9 @@ pub(super) fn run(args: &RecordArgs) -> Result<Status, Error> {
     };
     allow_many_connections();
     let output = args.pcapng.as_deref().map(Destination::new);
-    let capture = output.as_ref().map(|output| LiveCapture::create(output, access)).transpose()?;
+    redaction::expect(redaction.as_deref(), &[], output.as_ref().and_then(Destination::file))?;
+    let report = ReportFile::create(redaction.as_ref())?;
+    let capture = output.as_ref().map(|output| LiveCapture::create(output, access, redaction.clone())).transpose()?;
     if let Some(capture) = &capture {
         for route in &mut routes {
             route.downstream_taps.push(capture.tap());
@@ -68,6 +75,7 @@ pub(super) fn run(args: &RecordArgs) -> Result<Status, Error> {
     }
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().because(|| "no tokio runtime")?;
     let written = runtime.block_on(relay(routes, next_id.get(), capture))?;
+    report.map_or(Ok(()), ReportFile::finish)?;
     if let Some(path) = output.as_ref().and_then(Destination::file)
         && !written.hints.is_empty()
     {

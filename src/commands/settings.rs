@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     error::Error,
+    redaction::redaction,
     select::{Doubts, Selector},
 };
 use crate::{
@@ -36,67 +37,78 @@ pub(super) struct Settings {
     pub selector: Option<Arc<Selector>>,
     /// What gets a capture of its own.
     pub split: Option<SplitBy>,
-    /// Takes secrets out.
+    /// What is taken out of the output.
     pub redaction: Option<Arc<Redaction>>,
 }
 
 impl Settings {
     #[cfg(feature = "record")]
     /// The settings for a tap on the client's side that records in the encoding of a [`pipe`](crate::tap::pipe()).
-    pub(super) fn of_live_tap() -> Self {
+    pub(super) fn of_live_tap(redaction: Option<Arc<Redaction>>) -> Self {
         Self {
             input: input::SourceOptions { encoding: Some(Encoding::Delimited), ..input::SourceOptions::default() },
             timeline: timeline::TimelineOptions {
                 role: RoleChoice::Known(Role::Downstream),
                 ..timeline::TimelineOptions::default()
             },
-            synth: synth::SynthOptions::default(),
-            mappings: Mappings::default(),
+            synth: synth::SynthOptions { redacted: redacted(redaction.as_deref()), ..synth::SynthOptions::default() },
+            mappings: mappings(Vec::new(), redaction.as_ref()),
             strict: false,
             verbosity: Verbosity::Normal,
             jobs: 1,
             output: OutputOptions::default(),
             selector: None,
             split: None,
-            redaction: None,
+            redaction,
         }
     }
 
     /// The settings of `live`. The format of the output is still to be set.
     #[cfg(feature = "live")]
     pub(super) fn of_live(args: &cli::LiveArgs) -> Result<Self, Error> {
+        let redaction = redaction(&args.redact)?;
         Ok(Self {
             input: input_options(&[], args.limits)?,
             timeline: timeline_options(&args.packets, args.limits),
-            synth: synth_options(&args.packets),
-            mappings: args.packets.map.clone().into(),
+            synth: synth::SynthOptions { redacted: redacted(redaction.as_deref()), ..synth_options(&args.packets) },
+            mappings: mappings(args.packets.map.clone(), redaction.as_ref()),
             strict: args.strict,
             verbosity: verbosity(args.verbosity),
             jobs: 1,
             output: OutputOptions { force: args.output.force, ..OutputOptions::default() },
             selector: selector(args.filter.as_ref()),
             split: args.split,
-            redaction: None,
+            redaction,
         })
     }
 
     pub(super) fn new(args: &ConversionArgs) -> Result<Self, Error> {
+        let redaction = redaction(&args.redact)?;
         Ok(Self {
             input: input_options(&args.from, args.limits)?,
             timeline: timeline::TimelineOptions {
                 start_time: args.start_time,
                 ..timeline_options(&args.packets, args.limits)
             },
-            synth: synth_options(&args.packets),
-            mappings: args.packets.map.clone().into(),
+            synth: synth::SynthOptions { redacted: redacted(redaction.as_deref()), ..synth_options(&args.packets) },
+            mappings: mappings(args.packets.map.clone(), redaction.as_ref()),
             strict: args.strict,
             verbosity: verbosity(args.verbosity),
             jobs: jobs(args.jobs),
             output: OutputOptions::default(),
             selector: selector(args.filter.as_ref()),
             split: None,
-            redaction: None,
+            redaction,
         })
+    }
+}
+
+/// What rewrites addresses: first the user's rules, then redaction.
+fn mappings(rules: Vec<timeline::Mapping>, redaction: Option<&Arc<Redaction>>) -> Mappings {
+    let mappings = Mappings::from(rules);
+    match redaction.filter(|redaction| redaction.addresses.is_some()) {
+        Some(redaction) => mappings.with_pseudonyms(Arc::<Redaction>::clone(redaction)),
+        None => mappings,
     }
 }
 
@@ -141,6 +153,16 @@ fn selector(filter: Option<&Arc<Filter>>) -> Option<Arc<Selector>> {
 
 fn synth_options(args: &PacketArgs) -> synth::SynthOptions {
     synth::SynthOptions { tcp: args.tcp, truncated: args.truncated, mss: args.mss, names: &NAMES, redacted: None }
+}
+
+/// What comments say of redaction.
+fn redacted(redaction: Option<&Redaction>) -> Option<synth::Redacted> {
+    redaction.map(|redaction| synth::Redacted {
+        bodies: redaction.bodies,
+        keeps_unknown: redaction.keep_unknown,
+        addresses: redaction.addresses.is_some(),
+        names: redaction.names,
+    })
 }
 
 pub(super) fn role(role: OrAuto<Role>) -> RoleChoice {

@@ -13,8 +13,8 @@ use crate::{
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, ExchangeStream, Flow, FlowIdentity, TcpMode, TruncatedMode},
     timeline::{
-        ConnectionId, Data, Endpoints, EntryKind, Mappings, PerConnection, Summaries, Summary, TimelineOptions,
-        Timelines, TimesFrom,
+        ConnectionId, Data, Endpoints, EntryKind, Mappings, Opening, PerConnection, Summaries, Summary,
+        TimelineOptions, Timelines, TimesFrom,
     },
     trace::{Finding, Findings, Nanos},
     words::count,
@@ -135,7 +135,7 @@ impl Trace {
         Self {
             pump: Pump::new(Timelines::new(source, options), live),
             settings: settings.clone(),
-            name,
+            name: name.redacted(settings.redaction.as_deref()),
             interface: None,
             flows: PerConnection::default(),
             selection: None,
@@ -317,6 +317,12 @@ impl Trace {
                 break;
             }
         }
+        if let Some(redaction) = &self.settings.redaction {
+            for (trace_id, counts) in redact.take_ended() {
+                let path = self.pump.stage().source().path().display().to_string();
+                redaction.report_connection(&path, trace_id, &counts);
+            }
+        }
         self.redact = Some(redact);
         written
     }
@@ -398,7 +404,11 @@ impl Trace {
     ) -> io::Result<()> {
         let Some(opening) = self.pump.stage().opening(connection) else { return Ok(()) };
         let InputName { shown, stem } = &self.name;
-        let identity = |endpoints| FlowIdentity { trace_file: shown, source: stem, opening, endpoints, time };
+        let redacted = self.settings.redaction.as_deref().filter(|redaction| redaction.names);
+        let pseudonym =
+            redacted.map(|redaction| Opening { trace_id: redaction.trace_id(opening.trace_id), ..opening.clone() });
+        let named = pseudonym.as_ref().unwrap_or(opening);
+        let identity = |endpoints| FlowIdentity { trace_file: shown, source: stem, opening: named, endpoints, time };
         let mut written = Ok(());
         let (writer, endpoints) = match connections.begin(stem, opening, time, &mut |over| close(over, captures))? {
             Begun::New(endpoints, key) => {

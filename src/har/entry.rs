@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::socket::WebSocketMessage;
 use super::text::{Cookies, HeaderFields, Query, body, lossy, url};
 use crate::{
+    redact::{self, Counts, Redaction, TapSide},
     timeline::{HttpOptions, SideChoice, Track},
     trace::{Address, HttpPart, HttpSide, MessageView, Nanos, rfc3339},
 };
@@ -103,15 +104,63 @@ pub(super) struct Content<'a> {
 
 /// One side of an exchange, assembled from its parts.
 #[derive(Debug, Default)]
-struct ExchangeSide<'a> {
+pub(super) struct ExchangeSide<'a> {
     pseudo: Vec<(&'a [u8], &'a [u8])>,
     fields: Vec<(&'a [u8], &'a [u8])>,
     trailers: Vec<(&'a [u8], &'a [u8])>,
     body: Cow<'a, [u8]>,
+    /// Whether the body has lost its content codings.
+    is_decoded: bool,
     time: Option<Nanos>,
 }
 
 impl<'a> ExchangeSide<'a> {
+    /// The request and the response.
+    pub(super) fn both(view: MessageView<'a>) -> [Self; 2] {
+        [Self::new(view, HttpSide::Request), Self::new(view, HttpSide::Response)]
+    }
+
+    /// A copy without secrets.
+    pub(super) fn redacted(self, redaction: &Redaction, counts: &mut Counts) -> (TapSide, Option<Nanos>) {
+        let owned = |pairs: Vec<(&[u8], &[u8])>| {
+            pairs.into_iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect::<Vec<_>>()
+        };
+        let Self { pseudo, fields, trailers, body, time, .. } = self;
+        let mut side = TapSide {
+            pseudo: owned(pseudo),
+            fields: owned(fields),
+            trailers: owned(trailers),
+            body: body.into_owned(),
+            is_decoded: false,
+        };
+        redact::tap_side(redaction, &mut side, counts);
+        (side, time)
+    }
+
+    /// What [`ExchangeSide::redacted`] has returned.
+    pub(super) fn of_redacted((side, time): &'a (TapSide, Option<Nanos>)) -> Self {
+        let TapSide { pseudo, fields, trailers, body, is_decoded } = side;
+        let borrowed = |pairs: &'a [(Vec<u8>, Vec<u8>)]| {
+            pairs.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect::<Vec<_>>()
+        };
+        Self {
+            pseudo: borrowed(pseudo),
+            fields: borrowed(fields),
+            trailers: borrowed(trailers),
+            body: Cow::Borrowed(body),
+            is_decoded: *is_decoded,
+            time: *time,
+        }
+    }
+
+    /// The body without its content codings, and whether it had some that could be taken off.
+    fn decoded(&self) -> (Cow<'_, [u8]>, bool) {
+        match self.is_decoded {
+            true => (Cow::Borrowed(&self.body), true),
+            false => decoded(self.all(b"content-encoding"), &self.body),
+        }
+    }
+
     fn new(view: MessageView<'a>, side: HttpSide) -> Self {
         let mut out = Self::default();
         for piece in view.message().http.iter().filter(|piece| piece.side == side) {
@@ -184,14 +233,13 @@ fn true_size(track: &Track, bodiless: bool) -> (i64, Option<String>) {
 impl<'a> HarEntry<'a> {
     pub(super) fn new(
         name: &str,
-        view: MessageView<'a>,
+        view: MessageView<'_>,
+        [request, response]: &[ExchangeSide<'a>; 2],
         tracks: &[Track; 2],
         options: HttpOptions,
         start_time: Nanos,
     ) -> Self {
-        let [request, response] =
-            [ExchangeSide::new(view, HttpSide::Request), ExchangeSide::new(view, HttpSide::Response)];
-        let mut notes = vec![format!("from {name}, trace_id {}", view.message().trace_id)];
+        let mut notes = vec![from(name, view.message().trace_id)];
         let date = str::from_utf8(response.field(b"date")).ok().and_then(|date| httpdate::parse_http_date(date).ok());
         let started = request.time.or(response.time).map(rfc3339).or_else(|| {
             notes.push("the trace has no time; this one is made up".to_owned());
@@ -212,8 +260,8 @@ impl<'a> HarEntry<'a> {
         Self {
             started_date_time: started.unwrap_or_else(|| rfc3339(start_time)),
             time: waited,
-            request: request_of(&request, &tracks[0], version),
-            response: response_of(&response, tracks, version),
+            request: request_of(request, &tracks[0], version),
+            response: response_of(response, tracks, version),
             cache: Cache {},
             timings: Timings { send: 0.0, wait: waited, receive: 0.0 },
             server_ip_address,
@@ -222,13 +270,30 @@ impl<'a> HarEntry<'a> {
             web_socket_messages: None,
         }
     }
+
+    /// Replaces what does not come from the exchange itself: addresses, and where it comes from.
+    pub(super) fn redact(&mut self, redaction: &Redaction, name: &str, view: MessageView<'_>) {
+        let trace_id = view.message().trace_id;
+        let (old, new) = (from(name, trace_id), from(&redaction.file(name), redaction.trace_id(trace_id)));
+        if let Some(rest) = self.comment.strip_prefix(&old) {
+            self.comment = new + rest;
+        }
+        if let (Some(address), Some(addresses)) = (&mut self.server_ip_address, &redaction.addresses) {
+            *address = address.parse().map(|ip| addresses.ip(ip).to_string()).unwrap_or_default();
+        }
+    }
+}
+
+/// Where an exchange comes from.
+pub(super) fn from(name: &str, trace_id: u64) -> String {
+    format!("from {name}, trace_id {trace_id}")
 }
 
 fn request_of<'a>(side: &ExchangeSide<'a>, track: &Track, version: &'static str) -> Request<'a> {
     let target = side.pseudo(b":path");
     let (body_size, missing) = true_size(track, false);
     let post_data = (!side.body.is_empty()).then(|| {
-        let (bytes, is_decoded) = decoded(side.all(b"content-encoding"), &side.body);
+        let (bytes, is_decoded) = side.decoded();
         let bytes = if is_decoded { Cow::Owned(bytes.into_owned()) } else { side.body.clone() };
         let (text, is_base64) = body(bytes);
         let comment = match (is_base64, missing) {
@@ -261,7 +326,7 @@ fn response_of<'a>(side: &ExchangeSide<'a>, tracks: &[Track; 2], version: &'stat
         let mime_type = lossy(side.field(b"content-type"));
         Content { size, compression: None, mime_type, text: None, encoding: None, comment }
     } else {
-        let (bytes, is_decoded) = decoded(side.all(b"content-encoding"), &side.body);
+        let (bytes, is_decoded) = side.decoded();
         let len = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
         let compression = (is_decoded && comment.is_none()).then(|| len - size);
         let (text, is_base64) = match is_decoded {

@@ -39,12 +39,16 @@ mod text;
 
 pub use exchanges::Exchanges;
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
 
-use self::entry::HarEntry;
+use self::entry::{ExchangeSide, HarEntry};
 use crate::{
     capture::{Destination, Output, OutputError, OutputOptions, PacketBuffer},
     http::Exchange,
+    redact::{self, Counts, Redaction},
     timeline::{HttpOptions, Track},
     trace::MessageView,
 };
@@ -60,6 +64,8 @@ pub struct Har {
     options: HttpOptions,
     start_time: u64,
     entries: u64,
+    /// What is taken out of the entries.
+    redaction: Option<Arc<Redaction>>,
 }
 
 /// Writes an entry in parts while it is serialized, so that a large one is never in memory as a whole.
@@ -118,7 +124,18 @@ impl Har {
             "\"},\"entries\":["
         );
         buffer.append(opening.as_bytes());
-        Ok(Self { output, buffer, options, start_time: start_time.unwrap_or(0), entries: 0 })
+        Ok(Self { output, buffer, options, start_time: start_time.unwrap_or(0), entries: 0, redaction: None })
+    }
+
+    /// Takes secrets out of all entries.
+    #[must_use]
+    pub(crate) fn redacting(self, redaction: Option<Arc<Redaction>>) -> Self {
+        Self { redaction, ..self }
+    }
+
+    /// What is taken out of the entries.
+    pub(crate) fn redaction(&self) -> Option<Arc<Redaction>> {
+        self.redaction.clone()
     }
 
     /// The number of entries written so far.
@@ -132,7 +149,25 @@ impl Har {
     /// # Errors
     /// [`OutputError`] if the destination cannot be written.
     pub fn entry(&mut self, name: &str, view: MessageView<'_>, tracks: &[Track; 2]) -> Result<(), OutputError> {
-        let entry = HarEntry::new(name, view, tracks, self.options, self.start_time);
+        self.counted_entry(name, view, tracks, &mut Counts::default())
+    }
+
+    /// Does what [`Har::entry`] does, and counts what is taken out.
+    pub(crate) fn counted_entry(
+        &mut self,
+        name: &str,
+        view: MessageView<'_>,
+        tracks: &[Track; 2],
+        counts: &mut Counts,
+    ) -> Result<(), OutputError> {
+        let Some(redaction) = self.redaction.clone() else {
+            let sides = ExchangeSide::both(view);
+            return self.write(&HarEntry::new(name, view, &sides, tracks, self.options, self.start_time));
+        };
+        let redacted = ExchangeSide::both(view).map(|side| side.redacted(&redaction, counts));
+        let sides = [0, 1].map(|index: usize| ExchangeSide::of_redacted(&redacted[index]));
+        let mut entry = HarEntry::new(name, view, &sides, tracks, self.options, self.start_time);
+        entry.redact(&redaction, name, view);
         self.write(&entry)
     }
 
@@ -141,8 +176,27 @@ impl Har {
     /// # Errors
     /// [`OutputError`] if the destination cannot be written.
     pub fn exchange(&mut self, name: &str, exchange: &Exchange) -> Result<(), OutputError> {
-        let entry = HarEntry::of_exchange(name, exchange, self.start_time);
-        self.write(&entry)
+        match self.redaction {
+            Some(_) => self.counted_exchange(name, &mut exchange.clone(), &mut Counts::default()),
+            None => self.write(&HarEntry::of_exchange(name, exchange, None, self.start_time)),
+        }
+    }
+
+    /// Does what [`Har::exchange`] does, and counts what is taken out of the exchange.
+    pub(crate) fn counted_exchange(
+        &mut self,
+        name: &str,
+        exchange: &mut Exchange,
+        counts: &mut Counts,
+    ) -> Result<(), OutputError> {
+        let Some(redaction) = self.redaction.clone() else { return self.exchange(name, exchange) };
+        // They are counted where they are in the exchange's bytes.
+        let mut twice = Counts::default();
+        let messages = socket::web_socket_messages(exchange, |bytes| {
+            redact::web_socket_message(&redaction, bytes, &mut twice);
+        });
+        redact::exchange(&redaction, exchange, counts);
+        self.write(&HarEntry::of_exchange(&redaction.file(name), exchange, messages, self.start_time))
     }
 
     fn write(&mut self, entry: &HarEntry<'_>) -> Result<(), OutputError> {
@@ -176,7 +230,12 @@ impl Har {
     /// # Errors
     /// [`OutputError`] if the destination cannot be written.
     pub fn finish(mut self) -> Result<(), OutputError> {
-        self.buffer.append(b"\n]}}\n");
+        self.buffer.append(b"\n]");
+        if let Some(redaction) = &self.redaction {
+            let comment = serde_json::Value::from(redaction.describe()).to_string();
+            self.buffer.append(format!(",\"comment\":{comment}").as_bytes());
+        }
+        self.buffer.append(b"}}\n");
         self.output.finish(&self.buffer)
     }
 }

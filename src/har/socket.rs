@@ -6,7 +6,7 @@ use flate2::{Decompress, FlushDecompress};
 use serde::Serialize;
 
 use super::{
-    entry::{Cache, Content, HarEntry, MAX_DECODED, PostData, Request, Response, Timings, decoded},
+    entry::{Cache, Content, HarEntry, MAX_DECODED, PostData, Request, Response, Timings, decoded, from},
     text::{Cookies, HeaderFields, Query, body, lossy, url},
 };
 use crate::{
@@ -52,9 +52,22 @@ fn timings(exchange: &Exchange) -> Timings {
     }
 }
 
+/// How many bytes of a body are kept, with its content codings.
+fn here(message: &HttpMessage) -> u64 {
+    message.coded_len.unwrap_or(message.body.len()) as u64
+}
+
+/// A body without its content codings, and whether it had some that could be taken off.
+fn decoded_body(message: &HttpMessage) -> (Cow<'_, [u8]>, bool) {
+    match message.coded_len {
+        Some(_) => (Cow::Borrowed(&message.body), true),
+        None => decoded(message.fields.all("content-encoding"), &message.body),
+    }
+}
+
 /// The size of a body, and what to say if not all of it is in the trace.
 fn size(message: &HttpMessage) -> (i64, Option<String>) {
-    let here = message.body.len() as u64;
+    let here = here(message);
     let Some(size) = message.size() else {
         return (-1, Some(format!("{here} bytes are here; how many there were is not known")));
     };
@@ -83,9 +96,16 @@ fn text_of<'a>(exchange: &Exchange, bytes: Cow<'a, [u8]>) -> (Cow<'a, str>, bool
 
 impl<'a> HarEntry<'a> {
     /// The entry of an exchange.
-    pub(super) fn of_exchange(name: &str, exchange: &'a Exchange, start_time: Nanos) -> Self {
+    ///
+    /// `messages` are those of a WebSocket connection, if they are not those in the exchange's bytes.
+    pub(super) fn of_exchange(
+        name: &str,
+        exchange: &'a Exchange,
+        messages: Option<WebSocketMessages>,
+        start_time: Nanos,
+    ) -> Self {
         let Exchange { request, response, connection, .. } = exchange;
-        let mut notes = vec![format!("from {name}, trace_id {}", connection.trace_id)];
+        let mut notes = vec![from(name, connection.trace_id)];
         let date = response.fields.get("date").and_then(|date| str::from_utf8(date).ok());
         let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
         let started = request.began.or(response.began).filter(|time| *time > 0).map(rfc3339).or_else(|| {
@@ -107,7 +127,7 @@ impl<'a> HarEntry<'a> {
         let target = exchange.path.as_deref().unwrap_or_default();
         let is_web_socket = exchange.web_socket.is_some();
         let post_data = (!request.body.is_empty() && !is_web_socket).then(|| {
-            let (bytes, is_decoded) = decoded(request.fields.all("content-encoding"), &request.body);
+            let (bytes, is_decoded) = decoded_body(request);
             let (text, is_base64) = text_of(exchange, bytes);
             let mut notes = Vec::new();
             notes.extend(is_base64.then(|| "base64".to_owned()));
@@ -124,9 +144,9 @@ impl<'a> HarEntry<'a> {
             let comment = join(notes_on_body);
             Content { size: response_size.max(0), compression: None, mime_type, text: None, encoding: None, comment }
         } else {
-            let (bytes, is_decoded) = decoded(response.fields.all("content-encoding"), &response.body);
+            let (bytes, is_decoded) = decoded_body(response);
             let len = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
-            let whole = response_size == i64::try_from(response.body.len()).unwrap_or(i64::MAX);
+            let whole = u64::try_from(response_size).is_ok_and(|size| size == here(response));
             let (text, is_base64) = text_of(exchange, bytes);
             Content {
                 size: if is_decoded { len } else { response_size.max(0) },
@@ -138,7 +158,8 @@ impl<'a> HarEntry<'a> {
             }
         };
         notes.extend(frames(exchange));
-        let (web_socket_messages, unreadable) = web_socket_messages(exchange).unzip();
+        let messages = messages.or_else(|| web_socket_messages(exchange, |_| {}));
+        let (web_socket_messages, unreadable) = messages.unzip();
         notes.extend(
             unreadable.filter(|count| *count > 0).map(|count| {
                 format!("{} left out, which cannot be inflated", words::count(count, "compressed message"))
@@ -201,9 +222,11 @@ fn frames(exchange: &Exchange) -> Option<String> {
     Some(format!("{} sent and {received} received{more}", words::count(sent, "WebSocket frame")))
 }
 
-/// The messages of a WebSocket connection, as far as their bytes are kept, and how many are left out because they cannot
-/// be inflated.
-fn web_socket_messages(exchange: &Exchange) -> Option<(Vec<WebSocketMessage<'static>>, u64)> {
+/// Messages, and how many are left out because they cannot be inflated.
+pub(super) type WebSocketMessages = (Vec<WebSocketMessage<'static>>, u64);
+
+/// The messages of a WebSocket connection, as far as their bytes are kept. `each` may change their bytes.
+pub(super) fn web_socket_messages(exchange: &Exchange, mut each: impl FnMut(&mut [u8])) -> Option<WebSocketMessages> {
     let web_socket = exchange.web_socket.as_deref()?;
     let mut rest = [exchange.request.body.as_slice(), exchange.response.body.as_slice()];
     let mut begun: [Begun; 2] = Default::default();
@@ -234,6 +257,7 @@ fn web_socket_messages(exchange: &Exchange) -> Option<(Vec<WebSocketMessage<'sta
                 };
                 bytes = inflated;
             }
+            each(&mut bytes);
             let data = match (opcode, String::from_utf8(bytes)) {
                 (1, Ok(text)) => text,
                 (_, bytes) => {

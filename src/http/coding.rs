@@ -10,25 +10,23 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use super::HttpMessage;
 
 /// How many codings one body may have.
-const MAX_CODINGS: usize = 4;
+pub(crate) const MAX_CODINGS: usize = 4;
 
 /// The body of a message without its content coding, at most `limit` bytes of it. A body with a coding that is not known,
 /// or that the bytes contradict, stays as it is. Of a cut body, what can be decoded is.
 #[must_use]
 pub fn decoded(message: &HttpMessage, limit: usize) -> Cow<'_, [u8]> {
     let kept = &message.body[..message.body.len().min(limit)];
+    if message.coded_len.is_some() {
+        return Cow::Borrowed(kept);
+    }
     decode_all(message.fields.all("content-encoding"), kept, limit).map_or(Cow::Borrowed(kept), Cow::Owned)
 }
 
 /// A body without the codings in these values of `content-encoding`, at most `limit` bytes of it. `None` if there are no
 /// codings, one is not known, or the bytes contradict them.
 pub(crate) fn decode_all<'a>(values: impl Iterator<Item = &'a [u8]>, body: &[u8], limit: usize) -> Option<Vec<u8>> {
-    let codings: Vec<_> = values
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .map(|coding| coding.trim_ascii().to_ascii_lowercase())
-        .filter(|coding| !coding.is_empty() && coding != b"identity")
-        .take(MAX_CODINGS + 1)
-        .collect();
+    let codings = codings(values);
     if codings.is_empty() || codings.len() > MAX_CODINGS || body.is_empty() {
         return None;
     }
@@ -37,6 +35,17 @@ pub(crate) fn decode_all<'a>(values: impl Iterator<Item = &'a [u8]>, body: &[u8]
         decoded = Cow::Owned(decode(coding, &decoded, limit)?);
     }
     Some(decoded.into_owned())
+}
+
+/// The codings in these values of `content-encoding`, the last applied one last, in lower case. There may be one more than
+/// [`MAX_CODINGS`].
+pub(crate) fn codings<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+    values
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(|coding| coding.trim_ascii().to_ascii_lowercase())
+        .filter(|coding| !coding.is_empty() && coding != b"identity")
+        .take(MAX_CODINGS + 1)
+        .collect()
 }
 
 fn decode(coding: &[u8], body: &[u8], limit: usize) -> Option<Vec<u8>> {

@@ -113,6 +113,8 @@ pub struct HttpMessage {
     /// Its body without the transfer coding, as far as it is kept: it ends at the first byte that is missing from the
     /// trace, or at the limit.
     pub body: Vec<u8>,
+    /// How many bytes the body had with its content codings, if they were taken off it.
+    pub coded_len: Option<usize>,
     /// When its first byte came.
     pub began: Option<Nanos>,
     /// When its last byte came; `None` if that is not in the trace.
@@ -142,6 +144,7 @@ impl HttpMessage {
             fields: Fields::default(),
             trailers: Fields::default(),
             body: Vec::new(),
+            coded_len: None,
             began: None,
             ended: None,
             has_head: false,

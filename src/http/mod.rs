@@ -59,7 +59,7 @@ mod wire;
 
 use std::{collections::VecDeque, sync::Arc};
 
-pub(crate) use self::coding::decode_all;
+pub(crate) use self::coding::{MAX_CODINGS, codings, decode_all};
 pub use self::exchange::{
     Exchange, Fields, Grpc, GrpcMessages, HttpConnection, HttpConnectionEnd, HttpMessage, WebSocket, WebSocketFrame,
     WebSocketFrames,

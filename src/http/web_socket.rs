@@ -89,16 +89,6 @@ impl Frames {
         (bytes.len(), FrameEvent::PartOfHead)
     }
 
-    /// The bytes of the current frame's head that came so far.
-    pub(crate) fn head(&self) -> &[u8] {
-        &self.head[..self.have]
-    }
-
-    /// Whether the current frame is over.
-    pub(crate) fn is_over(&self) -> bool {
-        self.left == Some(0)
-    }
-
     /// Bytes are missing. Returns whether frames can still be told apart.
     pub(crate) fn skip(&mut self, loss: Option<u64>) -> bool {
         match (loss, self.left) {

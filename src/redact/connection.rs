@@ -182,14 +182,9 @@ impl Connection {
     }
 
     fn proxy(&mut self, writer: &mut Writer<'_>, direction: Direction, bytes: &[u8]) {
-        match &writer.redaction.addresses {
-            Some(addresses) => {
-                let mut header = bytes.to_vec();
-                addresses.proxy_header(&mut header, &mut self.counts);
-                writer.out.write(direction, &header);
-            }
-            None => writer.out.write(direction, bytes),
-        }
+        let mut header = bytes.to_vec();
+        writer.redaction.proxy_header(&mut header, &mut self.counts);
+        writer.out.write(direction, &header);
     }
 
     fn head(&mut self, writer: &mut Writer<'_>, index: usize, part: &WirePart, framing: Framing) {

@@ -1,11 +1,175 @@
 //! Header and trailer fields.
 
-use super::{Counts, Redaction};
+use super::{
+    Counts, Kind, Redaction,
+    body::{Body, Mode, Text, is_plain},
+    mask, names,
+};
 
 impl Redaction {
     /// Takes the secrets out of the value of a field, and returns whether it changed anything. The length changes only
     /// with `addresses`.
-    pub(crate) fn field(&self, _name: &[u8], _value: &mut Vec<u8>, _counts: &mut Counts) -> bool {
-        false
+    pub(crate) fn field(&self, name: &[u8], value: &mut Vec<u8>, counts: &mut Counts) -> bool {
+        let before = *counts;
+        let name = name.to_ascii_lowercase();
+        // Metadata of gRPC whose values are base64.
+        let base = name.strip_suffix(b"-bin").unwrap_or(&name);
+        let is_one_of = |names: &std::collections::HashSet<Vec<u8>>| names.contains(&name) || names.contains(base);
+        if is_one_of(&self.kept_fields) {
+            // The name of the field was given, and stands for all that its values say.
+        } else if is_one_of(&self.secret_fields) || names::is_secret_field(base) {
+            if value.iter().any(|byte| *byte != b'*') {
+                mask(value);
+                counts.add(Kind::Field, 1);
+            }
+            return *counts != before;
+        } else if name == b":path" {
+            self.target(value, counts);
+            return *counts != before;
+        } else {
+            self.open_value(&name, value, counts);
+        }
+        if let Some(addresses) = &self.addresses {
+            addresses.field(&name, value, self.names, counts);
+        }
+        *counts != before
+    }
+
+    /// Takes the secrets out of a value that is not secret as a whole.
+    fn open_value(&self, name: &[u8], value: &mut [u8], counts: &mut Counts) {
+        if name == b":authority" || name == b"host" {
+            super::url::authority(value, counts);
+        }
+        if name == b"sec-websocket-protocol" {
+            subprotocols(value, counts);
+        }
+        if is_plain(value) {
+            return;
+        }
+        if matches!(value.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            Body::of_field().data(value, counts);
+        } else {
+            Text::new(Mode::Field, Kind::Field).whole(value, counts);
+        }
+    }
+}
+
+/// Browsers cannot send other fields with WebSocket, so that clients put their tokens among the subprotocols: after one
+/// that says so, or in the name of one.
+fn subprotocols(value: &mut [u8], counts: &mut Counts) {
+    let mut after_secret = false;
+    for protocol in value.split_mut(|byte| *byte == b',') {
+        let blank = protocol.len() - protocol.trim_ascii_start().len();
+        let length = protocol.trim_ascii().len();
+        let Some(protocol) = protocol.get_mut(blank..blank + length) else { continue };
+        let is_secret = names::is_secret(protocol);
+        if after_secret && !protocol.is_empty() {
+            mask(protocol);
+            counts.add(Kind::Field, 1);
+        } else if is_secret && let Some(last) = memchr::memrchr(b'.', protocol) {
+            // `base64url.bearer.authorization.k8s.io.…`
+            mask(&mut protocol[last + 1..]);
+            counts.add(Kind::Field, 1);
+        }
+        after_secret = is_secret && !after_secret;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redacted(name: &str, value: &str) -> String {
+        let mut bytes = value.as_bytes().to_vec();
+        let mut counts = Counts::default();
+        let changed = Redaction::default().field(name.as_bytes(), &mut bytes, &mut counts);
+        assert_eq!(changed, bytes != value.as_bytes(), "{name}: {value}");
+        assert_eq!(bytes.len(), value.len());
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn secret_fields_are_masked_as_a_whole() {
+        for name in
+            ["Authorization", "COOKIE", "set-cookie", "x-api-key", "x-auth-token-bin", "x-forwarded-client-cert"]
+        {
+            assert_eq!(redacted(name, "Basic dXNlcjp; a"), "*".repeat(16), "{name}");
+            assert_eq!(redacted(name, ""), "");
+        }
+    }
+
+    #[test]
+    fn options_win() {
+        let redaction = Redaction {
+            secret_fields: [b"x-mine".to_vec(), b"cookie".to_vec()].into(),
+            kept_fields: [b"cookie".to_vec(), b"referer".to_vec()].into(),
+            ..Redaction::default()
+        };
+        let mut counts = Counts::default();
+        for (name, kept) in [("X-Mine", false), ("x-mine-bin", false), ("Cookie", true), ("Referer", true)] {
+            let mut value = b"http://h/?token=abc".to_vec();
+            assert_eq!(redaction.field(name.as_bytes(), &mut value, &mut counts), !kept, "{name}");
+            assert_eq!(value == b"http://h/?token=abc", kept, "{name}");
+        }
+        assert_eq!(counts.of(Kind::Field), 2);
+    }
+
+    #[test]
+    fn secrets_inside_of_values() {
+        for (value, expected) in [
+            ("https://h/?token=abc&page=2", "https://h/?token=***&page=2"),
+            ("https://h/?tok%65n=abc#x", "https://h/?tok%65n=***#x"),
+            ("https://h/#access_token=abc&state=1", "https://h/#access_token=***&state=1"),
+            ("https://user:pass@h/a?b=c", "https://*********@h/a?b=c"),
+            ("https://token@h:80/", "https://*****@h:80/"),
+            ("https://h:8080/x", "https://h:8080/x"),
+            ("https://user:pass", "https://user:****"),
+            ("https://[2001:db8::1]:8080/x", "https://[2001:db8::1]:8080/x"),
+            (
+                "https://h/?redirect=https%3A%2F%2Fh%2F%3Ftoken%3Dabc%26page%3D2&a=b",
+                "https://h/?redirect=https%3A%2F%2Fh%2F%3Ftoken%3D***%26page%3D2&a=b",
+            ),
+            (
+                "/?r=https%253A%252F%252Fh%252F%253Ftoken%253Dabc%2526page%253D2&a=b",
+                "/?r=https%253A%252F%252Fh%252F%253Ftoken%253D***%2526page%253D2&a=b",
+            ),
+            ("/?r=https%3A%2F%2Fu%3Ap%40h%2F", "/?r=https%3A%2F%2F*****%40h%2F"),
+            ("/?token=a%26b%3Dc&d=e", "/?token=*********&d=e"),
+            ("<https://h/?sig=abc>; rel=\"next\"", "<https://h/?sig=***>; rel=\"next\""),
+            ("5; url=https://h/?pwd=x", "5; url=https://h/?pwd=*"),
+            ("form-data; name=\"a\"; token=\"a \\\" b\"; x=y", "form-data; name=\"a\"; token=\"******\"; x=y"),
+            ("for=1.2.3.4;secret=abc;proto=http", "for=1.2.3.4;secret=***;proto=http"),
+            ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "eyJhbGciOiJIUzI1NiJ9.**********************"),
+            ("a, Bearer abc.def=, b", "a, Bearer ********, b"),
+            ("Basic dXNlcjpwYXNz", "Basic ************"),
+            ("Bearer realm=\"x\", error=\"invalid_token\"", "Bearer realm=\"x\", error=\"invalid_token\""),
+            ("Basic realm=x", "Basic realm=x"),
+            ("{\"password\":\"abc\",\"a\":1}", "{\"password\":\"***\",\"a\":1}"),
+            (
+                "/?v=%7B%22password%22%3A%22abc%22%2C%22a%22%3A1%7D",
+                "/?v=%7B%22password%22%3A%22***%22%2C%22a%22%3A1%7D",
+            ),
+            ("authorization=Bearer abc", "authorization=**********"),
+            ("Mozilla/5.0 (X11; Linux x86_64; rv:1) Gecko", "Mozilla/5.0 (X11; Linux x86_64; rv:1) Gecko"),
+            ("text/html; charset=utf-8", "text/html; charset=utf-8"),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"),
+            ("%", "%"),
+            ("?token=%", "?token=*"),
+            ("?token=%4", "?token=**"),
+            ("?token=", "?token="),
+        ] {
+            assert_eq!(redacted("x-any", value), expected);
+        }
+    }
+
+    #[test]
+    fn subprotocols_with_tokens() {
+        for (value, expected) in [
+            ("chat, superchat", "chat, superchat"),
+            ("access_token, abc, chat", "access_token, ***, chat"),
+            ("base64url.bearer.authorization.k8s.io.abc, v4", "base64url.bearer.authorization.k8s.io.***, v4"),
+        ] {
+            assert_eq!(redacted("Sec-WebSocket-Protocol", value), expected);
+        }
     }
 }

@@ -9,8 +9,8 @@ use super::{Body, ContentDecoder, Counts, Kind, Redaction};
 enum Coding {
     /// As they are, but for the secrets in them.
     Identity(Body),
-    /// Without their content coding. The permit is given back with the decoder.
-    Decoded(Box<ContentDecoder>, Body, Arc<()>),
+    /// Without their content coding.
+    Decoded(Box<ContentDecoder>, Body),
     /// The content coding cannot be taken off any more. The head says that there is none.
     Undecodable,
     /// As asterisks: they cannot be read.
@@ -25,6 +25,45 @@ pub(super) struct Message {
     hides_coding: bool,
     /// Whether what cannot be read was counted.
     counted: bool,
+    /// The prefixes of gRPC messages, which stay when all bodies are taken out.
+    prefixes: Option<Prefixes>,
+    /// Says by its existence that there is a decoder.
+    _permit: Option<Arc<()>>,
+}
+
+/// Finds the prefixes of gRPC messages: a byte that says whether the message is compressed, and four of its length.
+#[derive(Debug, Default)]
+struct Prefixes {
+    have: usize,
+    length: u32,
+    /// How many bytes of the message are still to come.
+    left: u32,
+}
+
+impl Prefixes {
+    const LEN: usize = 5;
+
+    /// Puts back what was in the place of asterisks. Asterisks are not compressed.
+    fn restore(&mut self, bytes: &[u8], written: &mut [u8]) {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.left > 0 {
+                let skipped = (self.left as usize).min(bytes.len() - at);
+                self.left -= skipped as u32;
+                at += skipped;
+                continue;
+            }
+            if let (Some(byte), Some(written)) = (bytes.get(at), written.get_mut(at)) {
+                // The first bit says that a frame of gRPC-Web has trailers.
+                *written = if self.have == 0 { *byte & 0x80 } else { *byte };
+                self.length = self.length << 8 | u32::from(*byte);
+            }
+            (at, self.have) = (at + 1, self.have + 1);
+            if self.have == Self::LEN {
+                (self.have, self.left) = (0, self.length);
+            }
+        }
+    }
 }
 
 /// What a head says about its body.
@@ -57,7 +96,7 @@ impl BodyFields {
 impl Message {
     /// A message whose head is not known, so that nobody can tell what its bytes are.
     pub(super) fn without_head() -> Self {
-        Self { coding: Coding::Masked, hides_coding: true, counted: false }
+        Self { coding: Coding::Masked, hides_coding: true, counted: false, prefixes: None, _permit: None }
     }
 
     /// A message with this head. With a `permit`, its content coding may be taken off, and the head will say so.
@@ -69,7 +108,7 @@ impl Message {
             Some(Ok(_)) => redaction.bodies || fields.has_other_coding || permit.is_none(),
             Some(Err(_)) => true,
         };
-        let coding = match (decoder, permit) {
+        let coding = match (decoder, &permit) {
             _ if fields.has_other_coding => Coding::Masked,
             (None, _) => Coding::Identity(body),
             // All of it becomes asterisks, so that its coding means nothing.
@@ -77,10 +116,13 @@ impl Message {
                 body.lose();
                 Coding::Identity(body)
             }
-            (Some(Ok(decoder)), Some(permit)) => Coding::Decoded(Box::new(decoder), body, permit),
+            (Some(Ok(decoder)), Some(_)) => Coding::Decoded(Box::new(decoder), body),
             (Some(_), _) => Coding::Masked,
         };
-        Self { coding, hides_coding, counted: false }
+        let is_grpc = fields.content_type.as_ref().is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        let prefixes = (redaction.bodies && is_grpc && fields.codings.is_empty()).then(Prefixes::default);
+        let permit = permit.filter(|_| matches!(coding, Coding::Decoded(..)));
+        Self { coding, hides_coding, counted: false, prefixes, _permit: permit }
     }
 
     /// Whether the body is written without its content coding, so that its length changes.
@@ -100,8 +142,11 @@ impl Message {
             Coding::Identity(body) => {
                 out.extend_from_slice(bytes);
                 body.data(&mut out[start..], counts);
+                if let Some(prefixes) = &mut self.prefixes {
+                    prefixes.restore(bytes, &mut out[start..]);
+                }
             }
-            Coding::Decoded(decoder, body, _) => {
+            Coding::Decoded(decoder, body) => {
                 let good = decoder.data(bytes, out);
                 body.data(&mut out[start..], counts);
                 if good.is_err() {
@@ -118,7 +163,7 @@ impl Message {
 
     /// Appends what is still to be written when the body ends.
     pub(super) fn end(&mut self, counts: &mut Counts, out: &mut Vec<u8>) {
-        if let Coding::Decoded(decoder, body, _) = &mut self.coding {
+        if let Coding::Decoded(decoder, body) = &mut self.coding {
             let start = out.len();
             // What is missing at the end was never there.
             let _ = decoder.end(out);
@@ -128,6 +173,7 @@ impl Message {
 
     /// Bytes are missing.
     pub(super) fn lose(&mut self) {
+        self.prefixes = None;
         match &mut self.coding {
             Coding::Identity(body) => body.lose(),
             Coding::Decoded(..) => self.coding = Coding::Undecodable,

@@ -4,12 +4,18 @@ mod addresses;
 mod body;
 mod coding;
 mod connection;
+mod exchange;
 mod fields;
 mod head;
 mod header_block;
+mod key;
 mod message;
 mod names;
 mod out;
+mod proxy;
+mod pseudonyms;
+mod report;
+mod scan;
 mod stage;
 mod url;
 mod web_socket;
@@ -19,11 +25,16 @@ mod tests;
 
 use std::collections::HashSet;
 
-pub(crate) use self::{addresses::Addresses, body::Body, coding::ContentDecoder, stage::RedactStage};
+pub use self::{addresses::Addresses, report::Report, stage::RedactStage};
+pub(crate) use self::{
+    body::Body,
+    coding::ContentDecoder,
+    exchange::{TapSide, exchange, tap_side, web_socket_message},
+};
 
 /// What is taken out. A run has one, which its threads share.
 #[derive(Debug, Default)]
-pub(crate) struct Redaction {
+pub struct Redaction {
     /// Names of header fields, in lower case, whose values are secret besides the usual ones.
     pub secret_fields: HashSet<Vec<u8>>,
     /// Names of header fields, in lower case, whose values are kept, whatever their names say.
@@ -36,6 +47,8 @@ pub(crate) struct Redaction {
     pub addresses: Option<Addresses>,
     /// Whether names of hosts, sockets and files are replaced as well. It needs the key of `addresses`.
     pub names: bool,
+    /// What is told of each connection.
+    pub report: Option<Report>,
 }
 
 /// The kinds of what is taken out.
@@ -117,10 +130,6 @@ impl Counts {
         for kind in Kind::ALL {
             self.add(kind, other.of(kind));
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(|count| *count == 0)
     }
 }
 

@@ -113,8 +113,8 @@ impl Out {
         if let (true, Some(event)) = (self.same, event) {
             return Some(Data { payload, notes: &self.notes, ..*event });
         }
-        let present = payload.len() as u64;
-        let mut data = Data::whole(*direction, payload, present.saturating_add(*missing));
+        let known = (payload.len() as u64).saturating_add(*missing);
+        let mut data = Data::whole(*direction, payload, known);
         data.withheld = *withheld;
         if let (true, Some(event)) = (*is_last, event) {
             data.truncated = event.truncated;
@@ -123,8 +123,8 @@ impl Out {
             data.notes = &self.notes;
             match event.length {
                 TrueLength::Known(_) => {}
-                TrueLength::MoreThan(_) => data.length = TrueLength::MoreThan(present),
-                TrueLength::Unframed(_) => data.length = TrueLength::Unframed(present),
+                TrueLength::MoreThan(_) => data.length = TrueLength::MoreThan(known),
+                TrueLength::Unframed(_) => data.length = TrueLength::Unframed(known),
             }
         }
         Some(data)

@@ -23,7 +23,7 @@ enum Written {
 
 /// Rewrites the connections of one source.
 #[derive(Debug)]
-pub(crate) struct RedactStage {
+pub struct RedactStage {
     redaction: Arc<Redaction>,
     http: HttpStage,
     open: PerConnection<Box<Connection>>,
@@ -34,7 +34,9 @@ pub(crate) struct RedactStage {
 }
 
 impl RedactStage {
-    pub(crate) fn new(redaction: Arc<Redaction>) -> Self {
+    /// A stage that has seen nothing yet.
+    #[must_use]
+    pub fn new(redaction: Arc<Redaction>) -> Self {
         let options = HttpStageOptions { max_body: 0, ..HttpStageOptions::default() };
         Self {
             redaction,
@@ -47,7 +49,7 @@ impl RedactStage {
     }
 
     /// Takes the entry that `timelines` has advanced to.
-    pub(crate) fn entry(&mut self, timelines: &Timelines) {
+    pub fn entry(&mut self, timelines: &Timelines) {
         self.out.clear();
         self.written.clear();
         let Some(entry) = timelines.entry() else { return };
@@ -79,12 +81,20 @@ impl RedactStage {
     }
 
     /// How many entries stand for the one that was taken.
-    pub(crate) fn len(&self) -> usize {
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.written.len()
     }
 
+    /// Whether nothing stands for it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.written.is_empty()
+    }
+
     /// One of the entries that stand for `entry`.
-    pub(crate) fn written<'a>(&'a self, index: usize, entry: Entry<'a>) -> Option<Entry<'a>> {
+    #[must_use]
+    pub fn written<'a>(&'a self, index: usize, entry: Entry<'a>) -> Option<Entry<'a>> {
         match self.written.get(index)? {
             Written::Same => Some(entry),
             Written::Segment(number) => {

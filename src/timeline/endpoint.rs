@@ -5,6 +5,7 @@
 //! same address. A client's is in the upper half and depends on the connection.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
@@ -238,9 +239,17 @@ impl EndpointTable {
                 out.notes.push(AddressNote::Missing { owner, made_up: address, unconnected });
                 UnpairedEnd { address, made_up: true, rewritten: false }
             }
-            Some(Address::Socket { address: text, port }) => made_up.socket(owner, (text, ip), *port, out),
+            Some(Address::Socket { address: text, port }) => {
+                let shown = match self.mappings.pseudonyms() {
+                    Some(pseudonyms) if ip.is_none() => pseudonyms.host(text),
+                    _ => Cow::Borrowed(text.as_str()),
+                };
+                made_up.socket(owner, (&shown, ip), *port, out)
+            }
             Some(named @ (Address::Pipe(_) | Address::Internal { .. })) => {
                 let name = named.to_string();
+                // Who guesses the name must not be able to confirm it by the address.
+                let name = self.mappings.pseudonyms().map_or(name.clone(), |other| other.socket(&name).into_owned());
                 let address = made_up.endpoint(&name);
                 out.notes.push(AddressNote::Named { owner, name: name.clone(), made_up: address });
                 out.names.push((address.ip(), name));
@@ -264,7 +273,11 @@ impl EndpointTable {
             };
             let kept = out.faults.drain(faults..).filter(|fault| !replaced(fault)).collect::<Vec<_>>();
             out.faults.extend(kept);
-            out.notes.push(AddressNote::Rewritten { owner, old, new: end.address });
+            let shown = |address| self.mappings.pseudonyms().map_or(address, |pseudonyms| pseudonyms.ip(address));
+            out.notes.push(AddressNote::Rewritten { owner, old: shown(old), new: shown(end.address) });
+        }
+        if let Some(pseudonyms) = self.mappings.pseudonyms() {
+            end.address = pseudonyms.ip(end.address);
         }
         end
     }

@@ -1,8 +1,9 @@
 //! Rules of the user, `OLD=NEW`, that rewrite addresses and ports.
 
 use std::{
+    borrow::Cow,
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     str::FromStr,
     sync::{
         Arc,
@@ -153,20 +154,48 @@ fn may_be_name(text: &str) -> bool {
     host.chars().all(|char| char.is_alphanumeric() || "-_.".contains(char)) && host.chars().any(char::is_alphabetic)
 }
 
+/// What stands for addresses and names in packets, after the user's rules.
+pub(crate) trait Pseudonyms: fmt::Debug + Send + Sync {
+    /// What stands for an IP address. A made-up one stays.
+    fn ip(&self, address: SocketAddr) -> SocketAddr;
+
+    /// What stands for the path of a socket, or for another name that a trace has instead of an address.
+    fn socket<'a>(&self, name: &'a str) -> Cow<'a, str>;
+
+    /// What stands for text where a trace should have an IP address.
+    fn host<'a>(&self, text: &'a str) -> Cow<'a, str>;
+}
+
 /// All [`Mapping`]s of a run, and which of them have rewritten anything so far in any input and thread.
 #[derive(Clone, Debug, Default)]
-pub struct Mappings(Arc<[(Mapping, AtomicBool)]>);
+pub struct Mappings {
+    rules: Arc<[(Mapping, AtomicBool)]>,
+    /// What replaces the addresses that the rules leave or give.
+    pseudonyms: Option<Arc<dyn Pseudonyms>>,
+}
 
 impl From<Vec<Mapping>> for Mappings {
     fn from(mappings: Vec<Mapping>) -> Self {
-        Self(mappings.into_iter().map(|mapping| (mapping, AtomicBool::new(false))).collect())
+        let rules = mappings.into_iter().map(|mapping| (mapping, AtomicBool::new(false))).collect();
+        Self { rules, pseudonyms: None }
     }
 }
 
 impl Mappings {
+    /// Replaces addresses and names as well, after the rules.
+    #[must_use]
+    pub(crate) fn with_pseudonyms(self, pseudonyms: Arc<dyn Pseudonyms>) -> Self {
+        Self { pseudonyms: Some(pseudonyms), ..self }
+    }
+
+    /// What replaces addresses and names.
+    pub(super) fn pseudonyms(&self) -> Option<&dyn Pseudonyms> {
+        self.pseudonyms.as_deref()
+    }
+
     /// The first mapping that fits this end of a connection.
     pub(super) fn fitting(&self, owner: Owner, address: Option<&Address>, end: &UnpairedEnd) -> Option<&Mapping> {
-        let (mapping, matched) = self.0.iter().find(|(mapping, _)| mapping.fits(owner, address, end))?;
+        let (mapping, matched) = self.rules.iter().find(|(mapping, _)| mapping.fits(owner, address, end))?;
         // No other memory access depends on this flag.
         matched.store(true, Ordering::Relaxed);
         Some(mapping)
@@ -174,7 +203,7 @@ impl Mappings {
 
     /// The mappings that have rewritten nothing.
     pub fn unmatched(&self) -> impl Iterator<Item = &Mapping> {
-        self.0.iter().filter(|(_, matched)| !matched.load(Ordering::Relaxed)).map(|(mapping, _)| mapping)
+        self.rules.iter().filter(|(_, matched)| !matched.load(Ordering::Relaxed)).map(|(mapping, _)| mapping)
     }
 }
 

@@ -59,6 +59,7 @@ pub(crate) use http::{Completeness, OpenExchanges, reason_phrase};
 pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
 #[cfg(feature = "live")]
 pub(crate) use http::{OpenRequest, OpenRequests};
+pub(crate) use mapping::Pseudonyms;
 pub use mapping::{Mapping, Mappings, ParseMappingError};
 pub use options::{MAX_CONNECTIONS, TimelineOptions};
 pub use protocol::{ClientHello, PREFACE, Preface, Protocol, ProxyHeader, Speech};

@@ -6,10 +6,12 @@ mod stats;
 pub(super) mod table;
 
 use std::{
+    borrow::Cow,
+    collections::BTreeMap,
     io::{self, IsTerminal as _, Write},
     path::Path,
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -24,14 +26,16 @@ use super::{
     error::Error,
     inspect,
     pump::{Attendant, Pump},
+    redaction::{self, ReportFile},
     select::Doubts,
     settings,
 };
 use crate::{
     cli::{HttpArgs, SortField},
-    http::{Attribute, ExchangeRecord, HttpConnectionEnd, HttpItem, HttpStage, HttpStageOptions, Value},
+    http::{Attribute, Exchange, ExchangeRecord, HttpConnectionEnd, HttpItem, HttpStage, HttpStageOptions, Value},
     input::{Input, InputError, Source},
     interrupt::{self, Watched},
+    redact::{self, Counts, Redaction},
     report::{Progress, ProgressMode, Reporter, print_error},
     timeline::{Summaries, TimelineOptions, Timelines},
     trace::Finding,
@@ -41,8 +45,11 @@ use crate::{
 const MAX_JOBS: usize = 32;
 
 pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
+    let redaction = redaction::redaction(&args.redact)?;
+    let report = ReportFile::create(redaction.as_ref())?;
     let (found, unreadable) = inspect::inputs(&args.inspect, false)?;
     let (inputs, passed_over) = (&found.inputs, found.count_passed_over);
+    redaction::expect(redaction.as_deref(), inputs, None)?;
     unreadable.iter().for_each(|error| print_error(error));
     let verbosity = settings::verbosity(args.inspect.verbosity);
     // Lines that come while files are read would run through a bar on the same terminal.
@@ -66,6 +73,7 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
         turned: Condvar::new(),
         progress: &progress,
         doubts: Doubts::default(),
+        redaction,
     };
     let jobs = settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS);
     std::thread::scope(|scope| {
@@ -96,11 +104,15 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     out.flush()?;
     super::count_passed_over(done.passed_over, verbosity);
     doubts.report(verbosity);
-    Ok(match (done.read, done.damaged) {
+    let status = match (done.read, done.damaged) {
         (0, _) => Status::NotDone,
         (_, true) => Status::Damaged,
         (_, false) => Status::Done,
-    })
+    };
+    if status != Status::NotDone {
+        report.map_or(Ok(()), ReportFile::finish)?;
+    }
+    Ok(status)
 }
 
 /// What only the end of a connection tells, by the second part of its name.
@@ -132,6 +144,7 @@ struct Work<'a> {
     turned: Condvar,
     progress: &'a Progress,
     doubts: Doubts,
+    redaction: Option<Arc<Redaction>>,
 }
 
 struct Done {
@@ -159,6 +172,7 @@ impl Work<'_> {
             let Some(input) = self.inputs.get(index) else { break };
             let mut reader = Reader::new(self, index, input, &mut sorter, &mut stats);
             let result = reader.read().and_then(|()| reader.write_all());
+            reader.report_rest();
             let damaged = reader.damaged();
             self.progress.file();
             let mut done = self.lock();
@@ -240,13 +254,16 @@ struct Reader<'a, 'w> {
     out: Vec<u8>,
     /// How many exchanges there were.
     exchanges: u64,
+    /// The `trace_id` of each open connection with exchanges that were redacted, and what was taken out of them.
+    redacted: BTreeMap<u64, (u64, Counts)>,
 }
 
 impl<'a, 'w> Reader<'a, 'w> {
     fn new(work: &'a Work<'w>, index: usize, input: &'a Input, sorter: &'a mut Sorter, stats: &'a mut Stats) -> Self {
         let reporter = Reporter::new(settings::verbosity(work.args.inspect.verbosity), work.args.strict);
         let (backlog, out) = (Backlog::default(), Vec::new());
-        Self { work, index, input, sorter, stats, reporter, backlog, out, exchanges: 0 }
+        let redacted = BTreeMap::new();
+        Self { work, index, input, sorter, stats, reporter, backlog, out, exchanges: 0, redacted }
     }
 
     fn damaged(&self) -> bool {
@@ -305,7 +322,7 @@ impl<'a, 'w> Reader<'a, 'w> {
     fn item(&mut self, item: HttpItem, file: &str) -> Result<(), Error> {
         let args = self.work.args;
         match item {
-            HttpItem::Exchange(exchange) => {
+            HttpItem::Exchange(mut exchange) => {
                 let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: args.max_body };
                 let mut kept = Vec::new();
                 match &args.filter {
@@ -313,6 +330,8 @@ impl<'a, 'w> Reader<'a, 'w> {
                     Some(filter) if !self.work.doubts.settle(filter.holds(record)) => return Ok(()),
                     _ => {}
                 }
+                let file = self.redact(&mut exchange, file);
+                let record = ExchangeRecord { exchange: &exchange, end: None, file: &file, max_body: args.max_body };
                 if args.stats {
                     let sample = Sample::of(record);
                     if args.filter.as_ref().is_none_or(|filter| !filter.needs_end()) {
@@ -352,6 +371,9 @@ impl<'a, 'w> Reader<'a, 'w> {
                 let result = backlog.take(end.connection.number, |line| self.line(line, Some(&end)));
                 self.backlog = backlog;
                 result?;
+                if let Some((trace_id, counts)) = self.redacted.remove(&end.connection.number) {
+                    self.report(trace_id, &counts);
+                }
                 if !self.work.args.sorts() && !self.out.is_empty() {
                     // What a live source has brought should be seen at once.
                     let wait = self.out.len() > CHUNK;
@@ -359,6 +381,28 @@ impl<'a, 'w> Reader<'a, 'w> {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Takes the secrets out of an exchange, if that is asked for, and returns what is shown of the trace's path.
+    fn redact<'f>(&mut self, exchange: &mut Exchange, file: &'f str) -> Cow<'f, str> {
+        let Some(redaction) = &self.work.redaction else { return Cow::Borrowed(file) };
+        let connection = &exchange.connection;
+        let (_, counts) = self.redacted.entry(connection.number).or_insert((connection.trace_id, Counts::default()));
+        redact::exchange(redaction, exchange, counts);
+        redaction.file(file)
+    }
+
+    fn report(&self, trace_id: u64, counts: &Counts) {
+        if let Some(redaction) = &self.work.redaction {
+            redaction.report_connection(&self.input.path().display().to_string(), trace_id, counts);
+        }
+    }
+
+    /// Reports the connections whose ends have not come, because the input could not be read to its end.
+    fn report_rest(&mut self) {
+        for (trace_id, counts) in std::mem::take(&mut self.redacted).into_values() {
+            self.report(trace_id, &counts);
         }
     }
 

@@ -27,6 +27,7 @@ use super::{
     hints::Hints,
     names::InputName,
     output::{self, Kind},
+    redaction::{self, ReportFile},
     settings::Settings,
     trace::{PacketConnections, Trace, close_all},
 };
@@ -68,6 +69,8 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
     // It holds what TLS has hidden.
     settings.output.access = Access::Private;
     settings.timeline.latest = format.latest_time();
+    redaction::expect(settings.redaction.as_deref(), &[], destination.file())?;
+    let report = ReportFile::create(settings.redaction.as_ref())?;
 
     let until = Until::time(args.tap.duration.and_then(|duration| Instant::now().checked_add(duration)));
     watch_end(&until)?;
@@ -92,7 +95,9 @@ pub(super) fn run(args: &LiveArgs) -> Result<Status, Error> {
             (name.clone(), feed::start(admin, request, keeping(name))?, has_http)
         }
     };
-    capture(captures, &destination, &settings, &name, has_http, sessions, &until)
+    let status = capture(captures, &destination, &settings, &name, has_http, sessions, &until)?;
+    report.map_or(Ok(()), ReportFile::finish)?;
+    Ok(status)
 }
 
 /// Options of a tap mean nothing where Envoy is not asked for one.
