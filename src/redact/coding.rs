@@ -296,18 +296,22 @@ mod tests {
 
     #[test]
     fn what_can_be_decoded_comes_at_once() {
-        let text: Vec<u8> = (0..20_000_u32).flat_map(|number| number.to_string().into_bytes()).collect();
+        let text: Vec<u8> = (0..80_000_u32).flat_map(|number| number.to_string().into_bytes()).collect();
         for (coding, coder) in CODINGS {
             let coded = coded(coder, &text);
             let out = decoded(coding, &coded[..coded.len() * 3 / 4], 100);
-            assert!(text.starts_with(&out) && out.len() > text.len() / 3, "{coding}: {}", out.len());
+            assert!(text.starts_with(&out) && out.len() > text.len() / 4, "{coding}: {}", out.len());
         }
     }
 
     #[test]
     fn bombs() {
-        for (coding, coder) in CODINGS {
-            let coded = coded(coder, &vec![0; 80 << 20]);
+        for (coding, size) in [
+            ("gzip", 66 << 20),
+            #[cfg(feature = "zstd")]
+            ("zstd", 20 << 20),
+        ] {
+            let coded = coded(coding, &vec![0; size]);
             let (mut decoder, mut out) = (decoder(coding), Vec::new());
             assert_eq!(decoder.data(&coded, &mut out), Err(BadCoding), "{coding}");
             assert!(out.len() as u64 <= MAX_DECODED);
@@ -316,7 +320,7 @@ mod tests {
             assert_eq!(decoder.end(&mut out), Err(BadCoding));
             assert_eq!(out.len(), before);
         }
-        let nested = coded("gzip", &coded("gzip", &vec![0; 20 << 20]));
+        let nested = coded("gzip", &coded("gzip", &vec![0; 2 << 20]));
         let mut out = Vec::new();
         let _ = decoder("gzip, gzip").data(&nested, &mut out);
         assert!(out.len() as u64 <= MAX_DECODED);
@@ -329,7 +333,7 @@ mod tests {
             assert_eq!(decoder.data(&[0xff; 100], &mut out), Err(BadCoding), "{coding}");
         }
         let mut out = Vec::new();
-        let trailing = [coded("gzip", b"ab"), b"<html>".to_vec()].concat();
+        let trailing = [coded("gzip", b"ab"), b"<html>not found</html>".to_vec()].concat();
         assert_eq!(decoder("gzip").data(&trailing, &mut out), Err(BadCoding));
         assert_eq!(out, b"ab");
     }

@@ -63,15 +63,16 @@ fn subprotocols(value: &mut [u8], counts: &mut Counts) {
         let length = protocol.trim_ascii().len();
         let Some(protocol) = protocol.get_mut(blank..blank + length) else { continue };
         let is_secret = names::is_secret(protocol);
+        let last = memchr::memrchr(b'.', protocol).filter(|_| is_secret);
         if after_secret && !protocol.is_empty() {
             mask(protocol);
             counts.add(Kind::Field, 1);
-        } else if is_secret && let Some(last) = memchr::memrchr(b'.', protocol) {
+        } else if let Some(last) = last {
             // `base64url.bearer.authorization.k8s.io.…`
             mask(&mut protocol[last + 1..]);
             counts.add(Kind::Field, 1);
         }
-        after_secret = is_secret && !after_secret;
+        after_secret = is_secret && last.is_none() && !after_secret;
     }
 }
 
@@ -139,9 +140,10 @@ mod tests {
             ("5; url=https://h/?pwd=x", "5; url=https://h/?pwd=*"),
             ("form-data; name=\"a\"; token=\"a \\\" b\"; x=y", "form-data; name=\"a\"; token=\"******\"; x=y"),
             ("for=1.2.3.4;secret=abc;proto=http", "for=1.2.3.4;secret=***;proto=http"),
-            ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "eyJhbGciOiJIUzI1NiJ9.**********************"),
+            ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "eyJhbGciOiJIUzI1NiJ9.********************"),
             ("a, Bearer abc.def=, b", "a, Bearer ********, b"),
             ("Basic dXNlcjpwYXNz", "Basic ************"),
+            ("Bearer abc", "Bearer ***"),
             ("Bearer realm=\"x\", error=\"invalid_token\"", "Bearer realm=\"x\", error=\"invalid_token\""),
             ("Basic realm=x", "Basic realm=x"),
             ("{\"password\":\"abc\",\"a\":1}", "{\"password\":\"***\",\"a\":1}"),

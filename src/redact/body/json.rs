@@ -137,14 +137,7 @@ impl Json {
 
     fn end_piece(&mut self, out: &mut Out) {
         let end = out.bytes.len();
-        if let State::Bare(start) = &mut self.state {
-            if let Some(from) = start.take()
-                && self.secret.is_some()
-            {
-                mask(&mut out.bytes[from..]);
-                self.count(out);
-            }
-        } else if let State::String(literal) = self.state
+        if let State::String(literal) = self.state
             && literal.scanned
         {
             self.text.end_piece(end, out);
@@ -282,6 +275,10 @@ impl Json {
         self.name.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
+    fn keep_range(&mut self, range: Range<usize>, out: &Out) {
+        self.keep(out.bytes.get(range).unwrap_or_default());
+    }
+
     fn end_string(&mut self, literal: Literal) {
         let is_name = self.last == Last::Start && (self.in_object() || self.depth == 0);
         if std::mem::take(&mut self.names_sibling) && self.last == Last::Colon && literal.kept {
@@ -324,9 +321,7 @@ impl Json {
         let end = at + end;
         let last = out.bytes.get(end).copied();
         if literal.kept {
-            let range = at..end;
-            let room = (MAX_NAME + 1).saturating_sub(self.name.len());
-            self.name.extend_from_slice(&out.bytes[range.start..range.end.min(at + room)]);
+            self.keep_range(at..end, out);
         }
         if last != Some(literal.mark) || literal.scanned || !is_plain {
             self.scan(at..end, &mut literal, out);
@@ -424,30 +419,24 @@ impl Json {
         let is_word =
             |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'+' | b'-' | b'.' | 0x80..);
         let is_name = self.last == Last::Start && (self.in_object() || self.depth == 0);
+        self.keep_range(at..end, out);
         if self.secret.is_some() && !is_name {
-            let is_complete = end < out.bytes.len();
-            match start.filter(|_| is_complete) {
+            match start.filter(|_| end < out.bytes.len()) {
                 Some(start) => self.mask_bare(start..end, out),
+                // The beginning is in the piece before, or the end in the next. No secret can be told from `null`.
+                None if b"null".starts_with(&self.name) => {}
                 None => {
-                    // The beginning of what is masked here is in the piece before, or the end in the next.
                     mask(&mut out.bytes[at..end]);
-                    if end > at {
-                        self.count(out);
-                    }
+                    self.count(out);
                 }
             }
-        } else {
-            let room = (MAX_NAME + 1).saturating_sub(self.name.len());
-            self.name.extend_from_slice(&out.bytes[at..end.min(at + room)]);
-            if let Some(other) = out.bytes[at..end].iter().position(|byte| !is_word(byte)) {
-                let room = self.name.len().saturating_sub(length - other);
-                self.name.truncate(room);
-                return self.doubt(at + other, out);
-            }
+        } else if let Some(other) = out.bytes[at..end].iter().position(|byte| !is_word(byte)) {
+            self.name.truncate(self.name.len().saturating_sub(length - other));
+            return self.doubt(at + other, out);
         }
         match out.bytes.get(end) {
             None => {
-                self.state = State::Bare(start.filter(|_| false));
+                self.state = State::Bare(None);
                 return end;
             }
             Some(b'"' | b'\'') if self.depth > 0 => return self.doubt(end, out),

@@ -30,10 +30,12 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 #[track_caller]
 fn check(content_type: &str, cases: &[(&str, &str)]) {
-    for (body, expected) in cases {
-        assert_eq!(whole(content_type, body), *expected);
-        assert_eq!(body.len(), expected.len());
-    }
+    let wrong: Vec<_> = cases
+        .iter()
+        .map(|(body, expected)| (whole(content_type, body), *expected))
+        .filter(|(redacted, expected)| redacted != expected)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -42,7 +44,7 @@ fn json() {
         JSON,
         &[
             (r#"{"password":"abc","a":"abc"}"#, r#"{"password":"***","a":"abc"}"#),
-            (r#"{"p\u0061ssword" : "a\"\u0041b" , "a":1}"#, r#"{"p\u0061ssword" : "*********" , "a":1}"#),
+            (r#"{"p\u0061ssword" : "a\"\u0041b" , "a":1}"#, r#"{"p\u0061ssword" : "**********" , "a":1}"#),
             (
                 r#"{"pin":1234,"cvv":12,"otp":1,"token":null,"auth":true,"x":5}"#,
                 r#"{"pin":"**","cvv":"","otp":0,"token":null,"auth":"**","x":5}"#,
@@ -69,7 +71,7 @@ fn json() {
             (r#"{"u":"https:\/\/u:p@h\/"}"#, r#"{"u":"https:\/\/***@h\/"}"#),
             (
                 r#"{"h":"Bearer abc","i":"Basic plan","j":"Basic dXNlcjpw"}"#,
-                r#"{"h":"Bearer ***","i":"Basic plan","j":"Basic *********"}"#,
+                r#"{"h":"Bearer ***","i":"Basic plan","j":"Basic ********"}"#,
             ),
             (r#"{"j":"eyJhbGc.eyJzdWI.abc"}"#, r#"{"j":"eyJhbGc.***********"}"#),
             (
@@ -79,7 +81,7 @@ fn json() {
             ("\u{feff}{\"token\":\"a\"}", "\u{feff}{\"token\":\"*\"}"),
             (
                 "{\"token\": // c\n \"a\" /* d */, b: 'c', pwd: 'e'}",
-                "{\"token\": //**\n \"*\" /****/, b: 'c', pwd: '*'}",
+                "{\"token\": //**\n \"*\" /*****/, b: 'c', pwd: '*'}",
             ),
             (
                 "{\"max_tokens\":10,\"token_type\":\"bearer\",\"expires_in\":3600}",
@@ -92,7 +94,7 @@ fn json() {
             ("token=abc&x=1", "token********"),
             ("<password>abc</password>", "<password>***</password>"),
             (")]}',\n{\"token\":\"abc\"}", ")]}',\n{\"token\":\"***\"}"),
-            ("{\"a\":\"b, \"password\":\"x\"}", "{\"a\":\"b, \"***************"),
+            ("{\"a\":\"b, \"password\":\"x\"}", "{\"a\":\"b, \"**************"),
             ("{\"a\":\"b\n\"password\":\"x\"}", "{\"a\":\"b****************"),
             ("", ""),
             (" ", " "),
@@ -164,7 +166,7 @@ fn texts() {
             ("<a><password>abc</password><b>c</b></a>", "<a><password>***</password><b>c</b></a>"),
             (
                 "<s:password x=\"y\">a<b>c</b></s:password><b>c</b>",
-                "<s:password x=\"y\">*<***</b*</s:password><b>c</b>",
+                "<s:password x=\"y\">*<***</**</s:password><b>c</b>",
             ),
             ("<password><![CDATA[abc]]></password>", "<password><**************</password>"),
         ],
@@ -234,4 +236,327 @@ fn multipart() {
         assert_eq!(String::from_utf8(out).unwrap(), expected, "pieces of {length}");
     }
     check("multipart/form-data", &[("--x", "***")]);
+}
+
+/// Values of members, parameters and so on, which are kept.
+const HARMLESS: &str =
+    "[a-z]{0,12}|[A-Z][a-z]{1,8} [a-z]{1,9}|[0-9]{1,5}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z";
+
+fn secret_name() -> impl Strategy<Value = String> {
+    proptest::sample::select(vec![
+        "password",
+        "Passwd",
+        "client_secret",
+        "accessToken",
+        "api-key",
+        "user[password]",
+        "creds.api_key",
+        "PIN",
+        "otp",
+        "sig",
+        "sid",
+        "csrf_token",
+        "SAMLResponse",
+        "client_assertion",
+        "X-Amz-Signature",
+        "card_number",
+        "cvv",
+        "iban",
+        "auth",
+        "jwt",
+        "session",
+        "private_key",
+        "passphrase",
+        "credentials",
+    ])
+    .prop_map(String::from)
+}
+
+fn other_name() -> impl Strategy<Value = String> {
+    proptest::sample::select(vec![
+        "user",
+        "id",
+        "page",
+        "author",
+        "max_tokens",
+        "token_type",
+        "items",
+        "spin",
+        "a",
+        "design",
+    ])
+    .prop_map(String::from)
+}
+
+const SECRET: &str = "QzX7SeCrEtVaLue9";
+
+/// A form of a secret in a text of a type, with `NAME` and `SECRET` in it.
+const FORMS: &[(&str, &str)] = &[
+    (JSON, r#"{"x":[1,{"NAME":"SECRET"}],"y":"z"}"#),
+    (JSON, r#"{"x":"y","NAME":{"a":["b","SECRET"],"SECRET":1}}"#),
+    (JSON, r#"{"x":"{\"NAME\":\"SECRET\"}"}"#),
+    (JSON, r#"{"x":"{\"NAME\":{\"a\":[\"SECRET\"]}}"}"#),
+    (JSON, r#"{"x":"{\n \"NAME\" : \"SECRET\"\n}"}"#),
+    (JSON, r#"{"name":"NAME","value":"SECRET"}"#),
+    (JSON, r#"{"u":"https://h/?NAME=SECRET&x=1"}"#),
+    (JSON, r#"{"u":"https:\/\/h\/?NAME=SECRET\u0026x=1"}"#),
+    (JSON, r#"{"u":"https://user:SECRET@h/"}"#),
+    (JSON, r#"{"u":"https://SECRET@h/"}"#),
+    (JSON, r#"{"u":"eyJhbGciOiJI.SECRET.x"}"#),
+    (JSON, r#"{"u":"x Bearer SECRET"}"#),
+    (JSON, r#"{"u":"Basic SECRET"}"#),
+    (JSON, r#"{"u":"a=b, NAME=SECRET"}"#),
+    (JSON, "{'NAME':'SECRET'}"),
+    (JSON, "{NAME : SECRET}"),
+    (JSON, "{\"x\":\"y, \"NAME\":\"SECRET\"}"),
+    (JSON, "{\"x\":\"y\n \"NAME\":\"SECRET\"}"),
+    (JSON, "{\"x\":y\" , \"NAME\":\"SECRET\"}"),
+    (JSON, "x\"y\":{\"NAME\":\"SECRET\"}"),
+    (JSON, "// x\n{\"NAME\": /* y */ \"SECRET\"}"),
+    (JSON, "{\"x\":1}\n{\"NAME\":\"SECRET\"}\n"),
+    (JSON, "NAME=SECRET"),
+    (JSON, "<p>\nNAME: SECRET\n</p>"),
+    ("application/x-ndjson", "{\"x\":1}\n{\"NAME\":\"SECRET\"}\n"),
+    ("text/plain", "{\"NAME\":\"SECRET\"}"),
+    ("", "{\"NAME\":\"SECRET\"}"),
+    ("", "x=y&NAME=SECRET&a=b"),
+    ("", "NAME=SECRET"),
+    (FORM, "NAME=SECRET"),
+    (FORM, "x=y&NAME=SECRET&a=b"),
+    (FORM, "x=y&NAME=a+b;c,d%26SECRET&a=b"),
+    (FORM, "u=https%3A%2F%2Fh%2F%3FNAME%3DSECRET%26x%3Dy&a=b"),
+    (FORM, "u=https%253A%252F%252Fh%252F%253FNAME%253DSECRET%2526x%253Dy&a=b"),
+    (FORM, "u=https%3A%2F%2Fu%3ASECRET%40h%2F&a=b"),
+    (FORM, "j=%7B%22NAME%22%3A%22SECRET%22%7D&a=b"),
+    (FORM, "{\"NAME\":\"SECRET\"}"),
+    (FORM, "a=Bearer+SECRET"),
+    ("text/plain", "x NAME: SECRET\n"),
+    ("text/plain", "x NAME = SECRET\n"),
+    ("text/plain", "x NAME=SECRET y"),
+    ("text/plain", "NAME='x SECRET'"),
+    ("text/plain", "\"NAME\" : \"x \\\" SECRET\""),
+    ("text/plain", "see http://h/?x=y&NAME=SECRET#z"),
+    ("text/plain", "Authorization: Basic SECRET"),
+    ("text/plain", "https://user:SECRET@h/"),
+    ("text/yaml", "x:\n  NAME: |\n    a\n    SECRET\n"),
+    ("text/event-stream", "data: {\"NAME\":\"SECRET\"}\n\n"),
+    ("text/event-stream", "data: NAME=SECRET\n\n"),
+    ("text/html", "<input name=\"NAME\" value=\"SECRET\">"),
+    ("text/html", "<a href='/x?a=b&amp;NAME=SECRET'>"),
+    ("application/xml", "<a NAME=\"SECRET\"/>"),
+    ("application/xml", "<a><key>NAME</key><string>SECRET</string></a>"),
+    ("application/xml", "<p name=\"NAME\">SECRET</p>"),
+    ("application/javascript", "f({NAME:\"SECRET\"})"),
+    ("application/javascript", "x({\"NAME\":[\"a\",{\"b\":\"SECRET\"}]})"),
+    ("application/graphql", "{ user(NAME: \"SECRET\") { x } }"),
+    (
+        "multipart/form-data; boundary=b",
+        "--b\r\nContent-Disposition: form-data; name=\"NAME\"\r\n\r\nSECRET\r\n--b--\r\n",
+    ),
+    ("multipart/form-data; boundary=b", "--b\ncontent-disposition: form-data; name=NAME\n\na\n--\nSECRET\n--b--\n"),
+    (
+        "multipart/mixed; boundary=b",
+        "--b\r\ncontent-type: application/json\r\n\r\n{\"x\":1,\"NAME\":\"SECRET\"}\r\n--b--\r\n",
+    ),
+    (
+        "multipart/mixed; boundary=b",
+        "--b\r\ncontent-type: application/http\r\n\r\nGET /?NAME=SECRET HTTP/1.1\r\nAuthorization: x\r\n",
+    ),
+];
+
+fn percent_encoded(name: &str) -> String {
+    name.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[test]
+fn no_form_of_a_secret_survives() {
+    for (content_type, form) in FORMS {
+        let content_type = (!content_type.is_empty()).then_some(*content_type);
+        for name in ["password", "clientSecret", "PIN", "x-api-key", "sig"] {
+            let body = form.replace("NAME", name).replace("SECRET", SECRET);
+            for length in 1..=body.len() {
+                let (out, counts) = in_pieces(content_type, body.as_bytes(), &[length]);
+                assert_eq!(out.len(), body.len());
+                let keys = body.matches(&format!("\"{SECRET}\":")).count();
+                let left = memchr::memmem::find_iter(&out, SECRET.as_bytes()).count();
+                assert!(left <= keys, "{body} in pieces of {length}: {}", String::from_utf8_lossy(&out));
+                assert!(!counts.is_empty(), "{body}");
+            }
+            let kept = form.replace("NAME", "author").replace("SECRET", "five");
+            if !["Bearer", "Basic", "eyJ", "SECRET@", "{'", "{NAME", "x\":\"y", "x\":y", "//", "x\"y", "NAME=", "<p>"]
+                .iter()
+                .any(|other| {
+                    form.contains(other) && (content_type == Some(JSON) || form.contains("SECRET@"))
+                        || form.contains("Basic")
+                        || form.contains("Bearer")
+                })
+            {
+                let (out, _) = in_pieces(content_type, kept.as_bytes(), &[kept.len()]);
+                if content_type != Some("multipart/mixed; boundary=b")
+                    && !form.contains("%40")
+                    && !form.contains("Authorization")
+                {
+                    assert_eq!(String::from_utf8(out).unwrap(), kept);
+                }
+            }
+        }
+    }
+}
+
+fn json_value(names: BoxedStrategy<String>) -> BoxedStrategy<serde_json::Value> {
+    use serde_json::Value;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        HARMLESS.prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 40, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::vec((names.clone(), inner), 0..6)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+    .boxed()
+}
+
+/// Whether no scalar under a secret name is left.
+fn is_redacted(value: &serde_json::Value, secret: bool) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Null => true,
+        Value::Bool(_) => !secret,
+        Value::Number(number) => !secret || number.as_i64() == Some(0),
+        Value::String(string) => !secret || string.bytes().all(|byte| byte == b'*'),
+        Value::Array(values) => values.iter().all(|value| is_redacted(value, secret)),
+        Value::Object(members) => members
+            .iter()
+            .all(|(name, value)| is_redacted(value, secret || crate::redact::names::is_secret(name.as_bytes()))),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn json_stays_json(
+        value in json_value(prop_oneof![secret_name(), other_name()].boxed()),
+        pretty in any::<bool>(),
+    ) {
+        let body = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
+        let (out, _) = in_pieces(Some(JSON), &body, &[body.len()]);
+        prop_assert_eq!(out.len(), body.len());
+        let redacted: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        prop_assert!(is_redacted(&redacted, false), "{}", String::from_utf8_lossy(&out));
+    }
+
+    #[test]
+    fn pieces_of_json_do_not_matter(
+        value in json_value(prop_oneof![secret_name(), other_name()].boxed()),
+        lengths in proptest::collection::vec(1..20_usize, 1..10),
+    ) {
+        // What is known late, and numbers, are told apart by pieces.
+        let body = serde_json::to_string(&value).unwrap();
+        prop_assume!(!body.contains("//") && !body.contains('%'));
+        let (at_once, counts) = in_pieces(Some(JSON), body.as_bytes(), &[body.len()]);
+        let (out, piecewise) = in_pieces(Some(JSON), body.as_bytes(), &lengths);
+        let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("\"*", "**").replace("*\"", "**");
+        let differs = at_once.iter().zip(&out).filter(|(one, other)| one != other);
+        prop_assert!(
+            differs.clone().all(|(one, other)| *other == b'*' && matches!(*one, b'"' | b'0')),
+            "{}\n{}", plain(&at_once), plain(&out)
+        );
+        prop_assert_eq!(counts, piecewise);
+    }
+
+    #[test]
+    fn json_without_secrets_is_kept(value in json_value(other_name().boxed())) {
+        let body = serde_json::to_string(&value).unwrap();
+        prop_assume!(!body.contains("//") && !body.contains('='));
+        let (out, counts) = in_pieces(Some(JSON), body.as_bytes(), &[body.len()]);
+        if counts.is_empty() {
+            prop_assert_eq!(String::from_utf8(out).unwrap(), body);
+        } else {
+            prop_assert!(body.contains(':'));
+        }
+    }
+
+    #[test]
+    fn any_text(
+        content_type in proptest::sample::select(vec![
+            "", JSON, FORM, "text/plain", "text/html", "text/javascript", "multipart/mixed; boundary=b", "application/grpc+json",
+        ]),
+        body in proptest::collection::vec(
+            prop_oneof![
+                proptest::sample::select(b"{}[]\"':,=&;%25<>/\\\n\r -.#@?*eyJ".to_vec()),
+                proptest::sample::select(b"{}[]\"':,=&".to_vec()),
+                any::<u8>(),
+            ],
+            0..200,
+        ),
+        words in proptest::collection::vec((any::<proptest::sample::Index>(), proptest::sample::select(vec![
+            "password", "name", "value", "token=", "--b\r\n", "\r\n\r\n", "://", "Bearer ", "eyJ", "\\u00", "%25", "<password>", "|\n ",
+        ])), 0..10),
+        lengths in proptest::collection::vec(1..40_usize, 1..10),
+    ) {
+        let mut body = body;
+        for (index, word) in words {
+            let at = index.index(body.len() + 1);
+            body.splice(at..at, word.bytes());
+        }
+        let content_type = (!content_type.is_empty()).then_some(content_type);
+        let (out, _) = in_pieces(content_type, &body, &lengths);
+        prop_assert_eq!(out.len(), body.len());
+        in_pieces(content_type, &body, &[body.len().max(1)]);
+        for mode in [Mode::Field, Mode::Target] {
+            let mut value = body.clone();
+            Text::new(mode, Kind::Field).whole(&mut value, &mut Counts::default());
+        }
+    }
+
+    #[test]
+    fn forms_in_pieces(
+        members in proptest::collection::vec((secret_name(), "[A-Za-z0-9+;,]{1,20}", other_name(), "[a-z0-9]{0,9}"), 1..5),
+        encode in any::<bool>(),
+        lengths in proptest::collection::vec(1..20_usize, 1..10),
+    ) {
+        let mut body = String::new();
+        let mut expected = String::new();
+        for (name, secret, other, harmless) in members {
+            let name = if encode { percent_encoded(&name) } else { name };
+            body += &format!("{name}={secret}&{other}={harmless}&");
+            expected += &format!("{name}={}&{other}={harmless}&", "*".repeat(secret.len()));
+        }
+        let (out, _) = in_pieces(Some(FORM), body.as_bytes(), &lengths);
+        prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
+
+#[test]
+fn hostile_bodies_take_linear_time() {
+    let bodies: [(&str, Vec<u8>); 12] = [
+        (JSON, b"[".repeat(1_000_000)),
+        (JSON, b"{\"password\":".repeat(100_000)),
+        ("text/plain", b"{\"a\":".repeat(100_000)),
+        (JSON, [b"{\"".as_slice(), &b"x".repeat(1 << 20), b"\":\"s\"}"].concat()),
+        (JSON, [b"{\"a\":\"".as_slice(), &b"=:".repeat(1 << 19)].concat()),
+        (JSON, [b"{\"a\":\"".as_slice(), &b"\\u0025".repeat(1 << 17)].concat()),
+        (FORM, b"x".repeat(1 << 20)),
+        (FORM, b"%25".repeat(1 << 18)),
+        ("text/html", b"<a ".repeat(1 << 18)),
+        ("text/plain", b"://".repeat(1 << 18)),
+        ("text/plain", b"a b=Basic ".repeat(100_000)),
+        ("multipart/mixed; boundary=b", b"\r\n--b\r\n\r\n".repeat(100_000)),
+    ];
+    for (content_type, body) in bodies {
+        for length in [1, 3, 16 << 10] {
+            let start = std::time::Instant::now();
+            in_pieces(Some(content_type), &body, &[length]);
+            let elapsed = start.elapsed();
+            assert!(elapsed.as_secs() < 20, "{content_type} {elapsed:?}");
+        }
+    }
 }

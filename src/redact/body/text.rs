@@ -199,6 +199,8 @@ struct Late {
     brackets: bool,
     /// An equals sign was the last byte of what may be a credential.
     equals: bool,
+    /// A parameter of a challenge is before it.
+    challenge: bool,
     /// It looks like a word of a sentence.
     prose: bool,
     length: usize,
@@ -263,6 +265,8 @@ pub(in crate::redact) struct Text {
     query: bool,
     /// A scheme of credentials was the last word.
     scheme: bool,
+    /// It is a word that sentences have, too.
+    is_basic: bool,
     /// How much of `://` is there.
     solidi: u8,
     jwt: Jwt,
@@ -373,6 +377,7 @@ impl Text {
             closed: false,
             query: mode.is_form(),
             scheme: false,
+            is_basic: false,
             solidi: 0,
             jwt: Jwt::None,
             state: State::Words,
@@ -403,7 +408,12 @@ impl Text {
         let mut at = range.start;
         while at < range.end {
             let rest = &out.bytes[at..range.end];
-            if self.state == State::Words && self.late.is_none() && self.percent.have == 0 && !self.scheme {
+            if self.state == State::Words
+                && self.late.is_none()
+                && self.percent.have == 0
+                && !self.scheme
+                && self.solidi < 3
+            {
                 let run = rest.iter().position(|byte| !NAME_BYTE[usize::from(*byte)]).unwrap_or(rest.len());
                 if run > 0 && self.run(&rest[..run]) {
                     at += run;
@@ -545,7 +555,8 @@ impl Text {
             bad_port: false,
             brackets: false,
             equals: false,
-            prose: true,
+            challenge: false,
+            prose: self.is_basic,
             length: 0,
             masked: false,
             counted: false,
@@ -608,8 +619,7 @@ impl Text {
     /// A byte of the word after a scheme, or the first one after it.
     fn credential(&mut self, mut late: Late, byte: u8, range: &Range<usize>, out: &mut Out) {
         if late.equals && byte != b'=' && !late.masked {
-            let is_parameter = is_quote(byte) || CHALLENGE.iter().any(|it| self.name.eq_ignore_ascii_case(it));
-            if is_parameter {
+            if is_quote(byte) || late.challenge {
                 self.late = None;
                 return;
             }
@@ -619,6 +629,7 @@ impl Text {
             return;
         }
         late.equals = byte == b'=';
+        late.challenge = late.equals && CHALLENGE.iter().any(|it| self.name.eq_ignore_ascii_case(it));
         late.prose &= byte.is_ascii_lowercase() || late.length == 0 && byte.is_ascii_uppercase() || byte == b'.';
         late.length = late.length.saturating_add(1);
         if late.masked {
@@ -658,7 +669,7 @@ impl Text {
 
     /// A word begins or goes on.
     fn begin_word(&mut self) {
-        if self.closed {
+        if self.closed || self.gap && self.tag.state == TagState::Attributes {
             self.clear();
         } else if self.gap {
             self.gap = false;
@@ -740,7 +751,7 @@ impl Text {
         }
         let last = self.name.rsplit(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
         if AUTH_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme)) {
-            self.scheme = true;
+            (self.scheme, self.is_basic) = (true, last.eq_ignore_ascii_case(b"basic"));
             self.clear();
         }
         if self.tag.capture && !self.name.is_empty() {
@@ -1018,7 +1029,7 @@ impl Text {
             Rule::Block { new_line } => match byte {
                 b'\n' => Verdict::Keep(Rule::Block { new_line: true }),
                 b'\r' => Verdict::Keep(rule),
-                b' ' | b'\t' => Verdict::Mask(rule),
+                b' ' | b'\t' => Verdict::Mask(Rule::Block { new_line: false }),
                 _ if new_line => Verdict::Before,
                 _ => Verdict::Mask(rule),
             },
