@@ -1,13 +1,13 @@
 //! Traces that end, begin or lack bytes in the middle of a secret.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tap2pcap::proto::tap::{SocketEvent, socket_event::EventSelector};
 
 use super::{
     corpus::{Conversation, Corpus, Events, Piece, corpus},
-    expect_none,
     finder::Finder,
+    names,
     outputs::{self, REDACT, in_capture},
 };
 use crate::{
@@ -62,7 +62,25 @@ fn expect_no_leak(test: &str, before: usize, variant: Variant) {
     println!("{} traces", variants.len());
     let parts: Vec<_> = variants.chunks(1000).collect();
     let found = on_all_cores(&parts, |part| leaks(&dir, &corpus, &finder, part, variant));
-    expect_none("a capture", &corpus.secrets, &found.into_iter().flatten().collect());
+    // One trace for each secret that was found.
+    let mut examples: BTreeMap<usize, String> = BTreeMap::new();
+    for (part, found) in parts.iter().zip(found) {
+        for secret in found {
+            examples.entry(secret).or_insert_with(|| {
+                let mut part = *part;
+                while let [_, _, ..] = part {
+                    let (one, other) = part.split_at(part.len() / 2);
+                    part = if leaks(&dir, &corpus, &finder, one, variant).contains(&secret) { one } else { other };
+                }
+                let (conversation, piece, byte) = part[0];
+                let bytes = &corpus.conversations[conversation].pieces[piece].bytes;
+                let around = &bytes[byte.saturating_sub(20)..byte].escape_ascii();
+                let behind = &bytes[byte..bytes.len().min(byte + 50)].escape_ascii();
+                format!("{}, piece {piece}, byte {byte}: {around} | {behind}", names(&corpus.secrets, [secret]))
+            });
+        }
+    }
+    assert!(examples.is_empty(), "{}", examples.into_values().collect::<String>());
 }
 
 fn leaks(

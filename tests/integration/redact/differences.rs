@@ -135,8 +135,13 @@ fn redacted_captures_are_clean() {
 #[test]
 fn http2_dissects_to_the_last_frame() {
     let dir = Dir::new("redact-last-frame");
-    let (_, conversations) = of(&[Grade::Plain, Grade::Packed]);
-    for events in [Events::Whole, Events::Of(7)] {
+    for (grade, events, with_data) in [
+        (Grade::Plain, Events::Whole, true),
+        (Grade::Plain, Events::Of(7), true),
+        (Grade::Packed, Events::Whole, false),
+        (Grade::Packed, Events::Of(7), false),
+    ] {
+        let (_, conversations) = of(&[grade]);
         let [before, after] = captures(&dir, &conversations, events);
         let frames = |capture: &std::path::Path| {
             let fields =
@@ -145,14 +150,15 @@ fn http2_dissects_to_the_last_frame() {
             for line in tshark::lines(capture, &[&DECODE[..], &fields].concat()) {
                 let (stream, frames) = line.split_once('\t').unwrap();
                 let (types, ids) = frames.split_once('\t').unwrap();
-                for (kind, id) in types.split(',').zip(ids.split(',')) {
+                // Bodies without their coding may have another number of frames.
+                for (kind, id) in types.split(',').zip(ids.split(',')).filter(|(kind, _)| with_data || *kind != "0") {
                     streams.entry(stream.to_owned()).or_default().push_str(&format!("{kind}[{id}] "));
                 }
             }
             streams
         };
         let (before, after) = (frames(&before), frames(&after));
-        assert!(before.len() >= 10, "{before:#?}");
+        assert!(before.len() >= if with_data { 9 } else { 1 }, "{before:#?}");
         assert_eq!(before, after, "{events:?}");
     }
 }

@@ -196,7 +196,7 @@ fn bodies(builder: &mut Builder) {
         &[
             &format!(
                 "> POST /1 HTTP/1.1\nHost: shop.example\n{FORM}\nContent-Length: LEN\n\nuser=anna&password=‹form \
-                 password›&pass%77ord2=x&t%6Fken=‹form escaped name›"
+                 password›&passenger=x&t%6Fken=‹form escaped name›"
             ),
             NO_CONTENT,
             &format!(
