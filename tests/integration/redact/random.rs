@@ -185,13 +185,18 @@ proptest! {
         let dir = Dir::new("redact-random");
         let mut builder = Builder::new(99);
         let mut trace = Vec::new();
+        let mut text = String::new();
         for (index, talk) in talks.iter().enumerate() {
             let conversation = talk.conversation(&mut builder);
             trace.extend(conversation.trace(index, talk.events));
+            for piece in &conversation.pieces {
+                let side = if piece.client { '>' } else { '<' };
+                text.push_str(&format!("\n{side} {}", piece.bytes.escape_ascii()));
+            }
         }
         let secrets = builder.planter.secrets;
         let finder = Finder::new(&secrets);
         let found = in_capture(&finder, &outputs::redacted(&dir, &REDACT, &Dress::Delimited.file(&trace)));
-        prop_assert!(found.is_empty(), "leaks:{}", names(&secrets, found));
+        prop_assert!(found.is_empty(), "leaks:{}\nin:{text}", names(&secrets, found));
     }
 }
