@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// An output cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The report of what was taken out cannot be written.
+    #[error("{path}: cannot write the report", path = .0.display())]
+    Report(PathBuf, #[source] io::Error),
     /// An input cannot be read.
     #[error(transparent)]
     Input(#[from] InputError),

@@ -9,7 +9,7 @@ use std::{
 
 use super::error::Error;
 use crate::{
-    capture::{Destination, Output, OutputOptions, PacketBuffer},
+    capture::{Destination, Output, OutputError, OutputOptions, PacketBuffer},
     cli::RedactArgs,
     input::Input,
     redact::{Addresses, Redaction, Report},
@@ -83,6 +83,10 @@ pub(super) fn expect(redaction: Option<&Redaction>, inputs: &[Input], output: Op
     Ok(())
 }
 
+fn failed(error: OutputError) -> Error {
+    Error::Report(error.path.clone(), error.into_io())
+}
+
 /// The report's file. It gets its name when it is complete.
 pub(super) struct ReportFile {
     output: Output,
@@ -101,7 +105,7 @@ impl ReportFile {
         if path.is_dir() {
             return Err(Error::Arguments(format!("{}: is a directory; the report is a file", path.display())));
         }
-        let output = Output::create(&Destination::File(path), OutputOptions::default())?;
+        let output = Output::create(&Destination::File(path), OutputOptions::default()).map_err(failed)?;
         Ok(Some(Self { output, redaction }))
     }
 
@@ -122,8 +126,8 @@ impl ReportFile {
                 }
                 output.write(&mut buffer).map_err(|error| error.into_io())
             });
-            written.map_err(|source| output.error(source))?;
+            written.map_err(|source| failed(output.error(source)))?;
         }
-        Ok(output.finish(&buffer)?)
+        output.finish(&buffer).map_err(failed)
     }
 }

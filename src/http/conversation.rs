@@ -242,13 +242,13 @@ impl Conversation {
 
     fn lose(&mut self, context: &mut Context<'_>, direction: Direction, loss: Loss) {
         let side = self.side(direction);
-        let is_in_body = match &self.speech {
-            Speech::Http1(http) => http.is_in_body(side),
-            Speech::Http2(http) => http.is_in_body(side),
-            Speech::Undecided | Speech::Other => false,
+        let (is_in_body, adrift) = match &self.speech {
+            Speech::Http1(http) => (http.is_in_body(side), false),
+            Speech::Http2(http) => (http.is_in_body(side), http.would_go_adrift(side, loss)),
+            Speech::Undecided | Speech::Other => (false, false),
         };
         // What a parser held came before the missing bytes, but what ends with them comes after them.
-        let lost = WireKind::Lost(loss.exactly().unwrap_or_default());
+        let lost = WireKind::Lost { bytes: loss.exactly().unwrap_or_default(), adrift };
         if is_in_body {
             context.record(side, lost.clone(), &[]);
         }

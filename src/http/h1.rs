@@ -985,6 +985,8 @@ fn status(head: &[u8]) -> Option<u16> {
 pub(crate) struct HeadSpans {
     /// The target of a request.
     pub target: Option<Range<usize>>,
+    /// The reason phrase of a response.
+    pub reason: Option<Range<usize>>,
     /// The names and values of the fields.
     pub fields: Vec<(Range<usize>, Range<usize>)>,
     /// Whether the version is 1.0.
@@ -997,21 +999,21 @@ impl HeadSpans {
         let lines = memchr::memchr_iter(b'\n', head).count().min(MAX_FIELDS);
         let mut headers = vec![EMPTY_HEADER; lines];
         let config = parser_config();
-        let (target, version, status) = match side {
+        let (target, reason, version, status) = match side {
             HttpSide::Request => {
                 let mut request = httparse::Request::new(&mut headers);
                 let status = config.parse_request(&mut request, head);
-                (request.path.map(str::as_bytes), request.version, status.map(|status| (status, request.headers.len())))
+                (request.path, None, request.version, status.map(|status| (status, request.headers.len())))
             }
             HttpSide::Response => {
                 let mut response = httparse::Response::new(&mut headers);
                 let status = config.parse_response(&mut response, head);
-                (None, response.version, status.map(|status| (status, response.headers.len())))
+                (None, response.reason, response.version, status.map(|status| (status, response.headers.len())))
             }
         };
         let Ok((Status::Complete(_), count)) = status else { return None };
-        let target = target.map(|target| span_in(head, target));
-        Some(Self { target, fields: spans_in(head, &headers[..count]), is_http10: version == Some(0) })
+        let [target, reason] = [target, reason].map(|text| text.map(|text| span_in(head, text.as_bytes())));
+        Some(Self { target, reason, fields: spans_in(head, &headers[..count]), is_http10: version == Some(0) })
     }
 
     /// Finds them in a trailer section as the parser does.

@@ -47,8 +47,8 @@ pub(crate) enum WireKind {
     Padding,
     /// A DATA frame ends here. It has no bytes.
     DataEnd(FrameHead),
-    /// So many bytes are not in the trace here.
-    Lost(u64),
+    /// Bytes are not in the trace here: how many, 0 if nobody knows. If `adrift`, they may have been of any message.
+    Lost { bytes: u64, adrift: bool },
     /// So many bytes of something that is only partly there, and can be neither read nor written.
     Unreadable(u64),
     /// Bytes that nobody understands.

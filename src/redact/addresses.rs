@@ -249,8 +249,7 @@ impl Addresses {
             // What RFC 7239 section 6 has in place of addresses.
             || host.eq_ignore_ascii_case(b"unknown")
             || host.starts_with(b"_");
-        let is_address = str::from_utf8(host).is_ok_and(|host| host.parse::<IpAddr>().is_ok());
-        if says_nothing || is_address {
+        if says_nothing || scan::is_address(host) {
             return None;
         }
         Some(Edit { range, new: self.host(host).into_bytes(), kind: Kind::Name })
@@ -440,6 +439,11 @@ pub(super) mod tests {
             (":authority", "SHOP.example", "HOST"),
             ("x-forwarded-host", "shop.example, shop.example:1", "HOST, HOST:1"),
             ("x-forwarded-for", "unknown, 192.0.2.1, shop.example", "unknown, 100.115.72.131, HOST"),
+            ("x-real-ip", "2001:2::1", "2001:2::1"),
+            ("x-real-ip", "2001:2:0:0:0:0:0:1:443", "2001:2:0:0:0:0:0:1:443"),
+            ("x-real-ip", "2001:2::1%eth0", "2001:2::1%eth0"),
+            ("host", "198.18.0.1:80", "198.18.0.1:80"),
+            ("host", "[2001:2::1]:80", "[2001:2::1]:80"),
             ("origin", "https://shop.example", "https://HOST"),
             ("origin", "null", "null"),
             (

@@ -6,6 +6,7 @@ use super::{
     Counts, Kind, Redaction,
     head::{Head, Reframing, chunk_line},
     header_block::{self, BlockEncoder},
+    limits::Limits,
     message::{BodyFields, Message},
     out::Out,
     web_socket::WebSocketWriter,
@@ -16,11 +17,8 @@ use crate::{
     trace::HttpSide,
 };
 
-/// How many streams of a connection may be open. As many as the parser has.
-const MAX_STREAMS: usize = 16_384;
-
-/// How many bodies of a connection may be without their content coding at once. A decoder takes tens of kilobytes.
-const MAX_DECODERS: usize = 128;
+/// How many streams of a connection may ask for more than HTTP.
+const MAX_WISHES: usize = 16_384;
 
 /// The longest payload of a DATA frame that is made up (RFC 9113 section 4.2).
 const MAX_FRAME: usize = 16 << 10;
@@ -52,6 +50,16 @@ enum Stream {
     Tunnel,
 }
 
+/// A stream that is open in one direction.
+#[derive(Debug)]
+struct OpenStream {
+    carries: Stream,
+    /// What [`Half::losses`] was when the last of its bytes came.
+    losses: u64,
+    /// Says by its existence that there is a stream.
+    _permit: Arc<()>,
+}
+
 /// The body of an HTTP/1 message.
 #[derive(Debug)]
 enum Body1 {
@@ -71,10 +79,12 @@ struct Half {
     web_socket: Option<Box<WebSocketWriter>>,
     /// A made-up chunk whose bytes are missing has not ended.
     owes_end: bool,
-    streams: BTreeMap<u32, Stream>,
+    streams: BTreeMap<u32, OpenStream>,
     /// The stream of the current DATA frame.
     data: u32,
     encoder: BlockEncoder,
+    /// How often bytes could not be read that may have been of any stream.
+    losses: u64,
 }
 
 /// A connection that is being written.
@@ -85,8 +95,6 @@ pub(super) struct Connection {
     halves: [Half; 2],
     /// Streams that ask for more than HTTP.
     wishes: BTreeMap<u32, Wish>,
-    /// Each content decoder has a clone.
-    decoders: Arc<()>,
 }
 
 /// What the parts of an entry are written with.
@@ -95,23 +103,18 @@ struct Writer<'a> {
     redaction: &'a Redaction,
     /// The entry is a gap, which is written by itself.
     is_gap: bool,
+    limits: &'a Limits,
     out: &'a mut Out,
 }
 
 impl Connection {
     pub(super) fn new(trace_id: u64) -> Self {
-        Self {
-            trace_id,
-            counts: Counts::default(),
-            halves: Default::default(),
-            wishes: BTreeMap::new(),
-            decoders: Arc::default(),
-        }
+        Self { trace_id, counts: Counts::default(), halves: Default::default(), wishes: BTreeMap::new() }
     }
 
     /// Takes the parts of an entry.
-    pub(super) fn take(&mut self, wire: &Wire, redaction: &Redaction, is_gap: bool, out: &mut Out) {
-        let mut writer = Writer { wire, redaction, is_gap, out };
+    pub(super) fn take(&mut self, wire: &Wire, redaction: &Redaction, is_gap: bool, limits: &Limits, out: &mut Out) {
+        let mut writer = Writer { wire, redaction, is_gap, limits, out };
         for (index, part) in wire.parts().iter().enumerate() {
             self.part(&mut writer, index, part);
         }
@@ -155,14 +158,17 @@ impl Connection {
                 }
             }
             WireKind::DataEnd(head) => self.end_data(writer, direction, *head),
-            WireKind::Lost(lost) => self.lose(writer, direction, *lost),
+            WireKind::Lost { bytes, adrift } => {
+                self.lose(writer, direction, *bytes);
+                self.half(direction).losses += u64::from(*adrift);
+            }
             WireKind::Unreadable(count) => {
                 self.withhold(writer, direction, *count);
-                self.half(direction).body = None;
+                self.half(direction).go_adrift();
             }
             WireKind::Unknown => {
                 self.unknown(writer, direction, bytes);
-                self.half(direction).body = None;
+                self.half(direction).go_adrift();
             }
         }
     }
@@ -204,7 +210,8 @@ impl Connection {
             Framing::Length(_) => head.has_one_length() && (rest.is_some() || !head.is_http10()),
             Framing::Chunked | Framing::UntilClose => true,
         };
-        let mut message = self.message(writer.redaction, &fields, may_decode);
+        let permit = if may_decode { writer.limits.decoder(&fields) } else { None };
+        let mut message = Message::new(writer.redaction, &fields, permit);
         let is_decoded = message.is_decoded();
         let mut body = Vec::new();
         let reframing = match (is_decoded, framing, rest) {
@@ -236,13 +243,6 @@ impl Connection {
             (Reframing::Decoded, Framing::Chunked) => Some(Body1::Chunks(message, true)),
             _ => Some(Body1::Same(message)),
         };
-    }
-
-    /// A message, whose content coding is taken off if there is room for it.
-    fn message(&mut self, redaction: &Redaction, fields: &BodyFields, may_decode: bool) -> Message {
-        let permit =
-            (may_decode && Arc::strong_count(&self.decoders) <= MAX_DECODERS).then(|| Arc::clone(&self.decoders));
-        Message::new(redaction, fields, permit)
     }
 
     fn cut_head(&mut self, writer: &mut Writer<'_>, part: &WirePart) {
@@ -368,7 +368,7 @@ impl Connection {
             Some(Body1::Written) | None => {}
         }
         let stream = half.data;
-        let in_data = match half.streams.get_mut(&stream) {
+        let in_data = match half.stream(stream) {
             Some(Stream::Message(message)) => {
                 message.lose();
                 message.is_decoded()
@@ -425,7 +425,7 @@ impl Connection {
     fn header_block(&mut self, writer: &mut Writer<'_>, part: &WirePart, block: &HeaderBlock) {
         let direction = part.direction;
         let Some(first) = block.frames.first() else { return };
-        if !block.is_sound {
+        if !block.is_sound || !writer.limits.may_grow(writer.out.bytes()) {
             self.counts.add(Kind::HeaderBlock, 1);
             for frame in &block.frames {
                 writer.out.write(direction, &frame.head.to_bytes());
@@ -446,7 +446,7 @@ impl Connection {
                 (decoded, hides_coding) = self.begin_stream(writer, part, stream, &head, ends);
             }
         }
-        if is_trailers && let Some(Stream::Message(message)) = self.halves[direction.index()].streams.get_mut(&stream) {
+        if is_trailers && let Some(Stream::Message(message)) = self.halves[direction.index()].stream(stream) {
             let mut body = Vec::new();
             message.end(&mut self.counts, &mut body);
             write_data(writer, direction, stream, &body, false);
@@ -460,7 +460,7 @@ impl Connection {
                 (Some(name), Some(value)) => header_block::redacted(writer.redaction, name, value, &mut self.counts),
                 _ => None,
             };
-            self.half(direction).encoder.field(field, changed, &mut encoded);
+            self.half(direction).encoder.field(field, changed, block.cut.is_some(), &mut encoded);
         }
         writer.out.room(direction, |out| header_block::frames(&block.frames, &encoded, block.cut, out));
         if ends {
@@ -478,15 +478,14 @@ impl Connection {
         head: &BlockHead,
         ends: bool,
     ) -> (bool, bool) {
-        let room = |map: usize| map < MAX_STREAMS;
         if let Some(wish) = head.wish
             && part.side == HttpSide::Request
-            && room(self.wishes.len())
+            && self.wishes.len() < MAX_WISHES
         {
             self.wishes.insert(stream, wish);
         }
         let wish = self.wishes.get(&stream).copied().filter(|_| part.side == HttpSide::Request || head.is_success);
-        if ends || !room(self.half(part.direction).streams.len()) {
+        if ends || !writer.limits.has_room_for_stream() {
             // Without room, the bytes are those of a message without head.
             return (false, false);
         }
@@ -495,20 +494,20 @@ impl Connection {
             Some(Wish::WebSocket) => Stream::WebSocket(Box::new(WebSocketWriter::new(part.side))),
             Some(Wish::Tunnel) => Stream::Tunnel,
             None => {
-                let message = self.message(writer.redaction, &head.body, true);
+                let message = Message::new(writer.redaction, &head.body, writer.limits.decoder(&head.body));
                 (decoded, hides_coding) = (message.is_decoded(), message.hides_coding());
                 Stream::Message(message)
             }
         };
-        self.half(part.direction).streams.insert(stream, value);
+        self.half(part.direction).open(stream, value, writer.limits);
         (decoded, hides_coding)
     }
 
     fn begin_data(&mut self, writer: &mut Writer<'_>, direction: Direction, head: FrameHead) {
         let half = self.half(direction);
         half.data = head.stream;
-        if half.streams.len() < MAX_STREAMS {
-            half.streams.entry(head.stream).or_insert_with(|| Stream::Message(Message::without_head()));
+        if !half.streams.contains_key(&head.stream) {
+            half.open(head.stream, Stream::Message(Message::without_head()), writer.limits);
         }
         if !half.is_decoded() {
             writer.out.write(direction, &head.to_bytes());
@@ -520,7 +519,7 @@ impl Connection {
             return;
         }
         let (counts, half) = (&mut self.counts, &mut self.halves[direction.index()]);
-        match half.streams.get_mut(&head.stream) {
+        match half.stream(head.stream) {
             Some(Stream::Message(message)) if message.is_decoded() => {
                 let mut body = Vec::new();
                 message.data(bytes, counts, &mut body);
@@ -553,7 +552,8 @@ impl Connection {
         if !head.has(END_STREAM) {
             return;
         }
-        if let Some(Stream::Message(mut message)) = self.half(direction).streams.remove(&head.stream)
+        if let Some(OpenStream { carries: Stream::Message(mut message), .. }) =
+            self.half(direction).streams.remove(&head.stream)
             && message.is_decoded()
         {
             let mut body = Vec::new();
@@ -629,6 +629,31 @@ impl BlockHead {
 }
 
 impl Half {
+    /// Bytes came that could not be read, and may have been of any message.
+    fn go_adrift(&mut self) {
+        self.body = None;
+        self.losses += 1;
+    }
+
+    /// A stream whose bytes come. If any were lost that may have been its own, it knows.
+    fn stream(&mut self, stream: u32) -> Option<&mut Stream> {
+        let open = self.streams.get_mut(&stream)?;
+        if std::mem::replace(&mut open.losses, self.losses) != self.losses {
+            match &mut open.carries {
+                Stream::Message(message) => message.lose(),
+                Stream::WebSocket(frames) => drop(frames.lose(0)),
+                Stream::Tunnel => {}
+            }
+        }
+        Some(&mut open.carries)
+    }
+
+    fn open(&mut self, stream: u32, carries: Stream, limits: &Limits) {
+        if let Some(permit) = limits.stream() {
+            self.streams.insert(stream, OpenStream { carries, losses: self.losses, _permit: permit });
+        }
+    }
+
     /// Whether the chunks of the current HTTP/1 body are made up.
     fn is_in_chunks(&self) -> bool {
         matches!(self.body, Some(Body1::Chunks(..)))
@@ -636,7 +661,7 @@ impl Half {
 
     /// Whether the body of the current DATA frame's stream is written without its content coding.
     fn is_decoded(&self) -> bool {
-        match self.streams.get(&self.data) {
+        match self.streams.get(&self.data).map(|open| &open.carries) {
             Some(Stream::Message(message)) => message.is_decoded(),
             Some(Stream::WebSocket(_) | Stream::Tunnel) | None => false,
         }

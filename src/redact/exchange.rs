@@ -213,3 +213,78 @@ fn split_frame<'a>(bytes: &'a mut [u8], frame: &WebSocketFrame) -> Result<SplitF
 pub(crate) fn web_socket_message(redaction: &Redaction, bytes: &mut [u8], counts: &mut Counts) {
     Body::new(redaction, None).data(bytes, counts);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::addresses::tests::KEY, *};
+    use crate::{
+        http::{HttpConnection, WebSocket},
+        redact::Addresses,
+        timeline::Role,
+        trace::{Address, HttpSide, Place},
+    };
+
+    fn sample() -> Exchange {
+        let socket = |address: &str| Some(Address::Socket { address: address.into(), port: Some(80) });
+        let connection = HttpConnection {
+            number: 0,
+            trace_id: 7,
+            began: None,
+            role: Role::Downstream,
+            source: socket("192.0.2.1"),
+            destination: Some(Address::Pipe("/run/app.sock".into())),
+            http_tap: false,
+            place: Place::default(),
+        };
+        Exchange::new(Arc::new(connection), Place::default())
+    }
+
+    fn frame(side: HttpSide, opcode: u8, bytes: u64) -> WebSocketFrame {
+        WebSocketFrame { side, time: 0, opcode, last: true, bytes }
+    }
+
+    #[test]
+    fn the_connection_of_an_exchange_is_told_with_other_names() {
+        let names = true;
+        let redaction = Redaction { addresses: Addresses::new(KEY).ok(), names, ..Redaction::default() };
+        let mut redacted = sample();
+        let shared = Arc::clone(&redacted.connection);
+        exchange(&redaction, &mut redacted, &mut Counts::default());
+        let addresses = redaction.addresses.as_ref().unwrap();
+        let connection = &redacted.connection;
+        assert_eq!(connection.source.as_ref().unwrap().to_string(), "100.115.72.131:80");
+        assert_eq!(connection.destination.as_ref().unwrap().to_string(), addresses.socket("/run/app.sock"));
+        assert_eq!(connection.trace_id, addresses.trace_id(7));
+        assert_eq!(shared.trace_id, 7);
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_web_socket_is_taken_out() {
+        let mut redacted = sample();
+        let frames = vec![frame(HttpSide::Request, 1, 3), frame(HttpSide::Response, 1, 200)];
+        redacted.web_socket = Some(Box::new(WebSocket { frames, ..WebSocket::default() }));
+        // A compressed message, masked with a key, and a frame whose end is missing.
+        redacted.request.body = [b"\xc1\x83\x01\x02\x03\x04".as_slice(), b"abc", b"rest"].concat();
+        redacted.response.body = b"\x81\x7e\0\xc8secret".to_vec();
+        let mut counts = Counts::default();
+        exchange(&Redaction::default(), &mut redacted, &mut counts);
+        let masked = [b"\x81\x83\x01\x02\x03\x04".as_slice(), &[b'*' ^ 1, b'*' ^ 2, b'*' ^ 3], b"****"].concat();
+        assert_eq!(redacted.request.body, masked);
+        assert_eq!(redacted.response.body, [b'*'; 10]);
+        assert_eq!(counts.of(Kind::Body), 3);
+    }
+
+    #[test]
+    fn a_frame_ends_where_its_length_says() {
+        let mut bytes = b"\x81\x85\x01\x02\x03\x04helloafter".to_vec();
+        let (is_compressed, key, payload, after) =
+            split_frame(&mut bytes, &frame(HttpSide::Request, 1, 5)).ok().unwrap();
+        assert!(!is_compressed);
+        assert_eq!((key, &*payload, &*after), (Some([1, 2, 3, 4]), &b"hello"[..], &b"after"[..]));
+        for (bytes, len) in
+            [(&b""[..], 0), (b"\x81", 0), (b"\x81\x85\x01", 0), (b"\x81\x05abc", 5), (b"\x81\xff", u64::MAX)]
+        {
+            assert!(split_frame(&mut bytes.to_vec(), &frame(HttpSide::Request, 1, len)).is_err(), "{bytes:?}");
+        }
+    }
+}

@@ -94,6 +94,14 @@ impl<'a> Head<'a> {
                 edits.replace(span.clone(), changed);
             }
         }
+        if let Some(span) = &self.spans.reason {
+            let reason = self.bytes.get(span.clone()).unwrap_or_default();
+            let mut changed = reason.to_vec();
+            redaction.field(b"", &mut changed, counts);
+            if changed != reason {
+                edits.replace(span.clone(), changed);
+            }
+        }
         for (name, value, (name_span, value_span)) in self.fields() {
             if value.is_empty() {
                 continue;

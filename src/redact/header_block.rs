@@ -39,10 +39,14 @@ impl Default for BlockEncoder {
 }
 
 impl BlockEncoder {
-    /// Appends a field with another value if that is `Some`.
-    pub(super) fn field(&mut self, field: BlockField<'_>, changed: Option<Vec<u8>>, out: &mut Vec<u8>) {
+    /// Appends a field with another value if that is `Some`. The fields of a block that is cut stay out of the table,
+    /// because a reader cannot read such a block.
+    pub(super) fn field(&mut self, field: BlockField<'_>, changed: Option<Vec<u8>>, is_cut: bool, out: &mut Vec<u8>) {
         let FieldForm { representation, index, huffman } = field.form;
         if let Representation::TableSize(size) = representation {
+            if is_cut {
+                return;
+            }
             // The encoder's own buffer takes any size; a failure leaves the table as it is.
             let _ = self.encoder.update_max_dynamic_size(size.min(MAX_TABLE), out);
             return;
@@ -51,9 +55,12 @@ impl BlockEncoder {
         let is_static = (1..=LAST_STATIC).contains(&index);
         let mut flags = match representation {
             _ if changed.is_some() => Encoder::NEVER_INDEXED,
-            Representation::Added => Encoder::WITH_INDEXING,
+            Representation::Added if !is_cut => Encoder::WITH_INDEXING,
             Representation::Never => Encoder::NEVER_INDEXED,
-            Representation::Literal | Representation::Indexed | Representation::TableSize(_) => 0,
+            Representation::Added
+            | Representation::Literal
+            | Representation::Indexed
+            | Representation::TableSize(_) => 0,
         };
         for (is_set, flag) in huffman.into_iter().zip([Encoder::HUFFMAN_NAME, Encoder::HUFFMAN_VALUE]) {
             flags |= if is_set && changed.is_none() { flag } else { 0 };

@@ -93,6 +93,19 @@ impl BodyFields {
     }
 }
 
+impl BodyFields {
+    /// Whether a decoder of the body may take megabytes.
+    pub(super) fn has_large_decoder(&self) -> bool {
+        let mut codings = self.codings.iter().flat_map(|value| value.split(|byte| *byte == b','));
+        codings.any(|coding| {
+            let coding = coding.trim_ascii();
+            ![&b"gzip"[..], b"x-gzip", b"deflate", b"identity", b""]
+                .iter()
+                .any(|small| coding.eq_ignore_ascii_case(small))
+        })
+    }
+}
+
 impl Message {
     /// A message whose head is not known, so that nobody can tell what its bytes are.
     pub(super) fn without_head() -> Self {

@@ -9,6 +9,7 @@ mod fields;
 mod head;
 mod header_block;
 mod key;
+mod limits;
 mod message;
 mod names;
 mod out;
@@ -130,6 +131,13 @@ impl Counts {
         for kind in Kind::ALL {
             self.add(kind, other.of(kind));
         }
+    }
+}
+
+impl Counts {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|count| *count == 0)
     }
 }
 

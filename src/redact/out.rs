@@ -43,6 +43,11 @@ impl Out {
         self.segments.len()
     }
 
+    /// How many bytes there are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Room for bytes of a direction, at the end of the buffer.
     pub(super) fn room(&mut self, direction: Direction, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();

@@ -50,7 +50,9 @@ impl Report {
     /// Says in which order the inputs come. One that was not named here comes after those that were.
     pub(crate) fn expect<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) {
         let mut state = self.lock();
-        inputs.into_iter().for_each(|input| drop(state.place(&input.display().to_string())));
+        for input in inputs {
+            state.place(&input.display().to_string());
+        }
     }
 
     /// Passes the lines on, in their order.

@@ -82,6 +82,18 @@ pub(super) fn addresses(text: &[u8], mut each: impl FnMut(Range<usize>, IpAddr))
     }
 }
 
+/// Whether a text is an address, with a port, a zone, both or neither.
+pub(super) fn is_address(text: &[u8]) -> bool {
+    let mut end = None;
+    addresses(text, |range, _| end = end.or((range.start == 0).then_some(range.end)));
+    let rest = end.and_then(|end| text.get(end..));
+    rest.is_some_and(|rest| match rest {
+        [] | [b'%', ..] => true,
+        [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    })
+}
+
 /// How long the digits after a percent sign are. What was encoded several times has `25` before them.
 fn encoded_rest(text: &[u8]) -> usize {
     let mut at = 0;
@@ -208,7 +220,8 @@ pub(super) fn host(text: &[u8], Range { mut start, mut end }: Range<usize>) -> R
     if let Some(inner) = rest.strip_prefix(b"[") {
         start += 1;
         end = start + inner.iter().position(|byte| *byte == b']').unwrap_or(inner.len());
-    } else if let Some(colon) = rest.iter().rposition(|byte| *byte == b':')
+    } else if let Some(colon) = memchr::memchr(b':', rest)
+        // Several colons make an IPv6 address.
         && rest.iter().skip(colon + 1).all(u8::is_ascii_digit)
     {
         end = start + colon;
@@ -301,6 +314,7 @@ mod tests {
             ("[::1]:80", "::1"),
             ("[::1", "::1"),
             ("a:b", "a:b"),
+            ("2001:db8::1", "2001:db8::1"),
             ("", ""),
         ] {
             assert_eq!(of(authority), expected, "{authority}");

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Counts, Redaction, connection::Connection, out::Out};
+use super::{Counts, Redaction, connection::Connection, limits::Limits, out::Out};
 use crate::{
     http::{HttpStage, HttpStageOptions},
     timeline::{Entry, EntryKind, PerConnection, Timelines},
@@ -28,6 +28,7 @@ pub struct RedactStage {
     http: HttpStage,
     open: PerConnection<Box<Connection>>,
     out: Out,
+    limits: Limits,
     written: Vec<Written>,
     /// What was taken out of connections that ended: their `trace_id` and the counts.
     ended: Vec<(u64, Counts)>,
@@ -43,6 +44,7 @@ impl RedactStage {
             http: HttpStage::recording(options),
             open: PerConnection::default(),
             out: Out::default(),
+            limits: Limits::default(),
             written: Vec::new(),
             ended: Vec::new(),
         }
@@ -63,11 +65,12 @@ impl RedactStage {
         }
         if let (Some(connection), Some(wire)) = (self.open.get_mut(entry.connection), self.http.wire()) {
             let is_gap = matches!(entry.kind, EntryKind::Gap { .. });
-            connection.take(wire, &self.redaction, is_gap, &mut self.out);
+            connection.take(wire, &self.redaction, is_gap, &self.limits, &mut self.out);
             wire.clear();
         }
         if let EntryKind::Data(data) = &entry.kind {
             self.out.end_event(data);
+            self.limits.count(data.payload.len(), self.out.bytes());
         }
         self.written.extend((0..self.out.len()).map(Written::Segment));
         if !matches!(entry.kind, EntryKind::Data(_)) {

@@ -62,6 +62,7 @@ mod record_capture;
 mod record_config;
 mod record_load;
 mod redact;
+mod redact_options;
 mod routes;
 mod scenario;
 mod signals;

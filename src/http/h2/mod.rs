@@ -188,6 +188,14 @@ impl Http2 {
         matches!(self.sides[side.index()].state, State::Data { .. })
     }
 
+    /// Whether missing bytes may have been those of any stream.
+    pub(super) fn would_go_adrift(&self, side: HttpSide, loss: Loss) -> bool {
+        match (self.sides[side.index()].state, loss) {
+            (State::Data { left, .. } | State::Payload { left, .. }, Loss::Exactly(bytes)) => bytes > u64::from(left),
+            _ => true,
+        }
+    }
+
     /// Whether an exchange was gRPC.
     pub(super) fn is_grpc(&self) -> bool {
         self.grpc
