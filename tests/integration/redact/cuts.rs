@@ -72,15 +72,38 @@ fn expect_no_leak(test: &str, before: usize, variant: Variant) {
                     let (one, other) = part.split_at(part.len() / 2);
                     part = if leaks(&dir, &corpus, &finder, one, variant).contains(&secret) { one } else { other };
                 }
-                let (conversation, piece, byte) = part[0];
-                let bytes = &corpus.conversations[conversation].pieces[piece].bytes;
-                let around = &bytes[byte.saturating_sub(20)..byte].escape_ascii();
-                let behind = &bytes[byte..bytes.len().min(byte + 50)].escape_ascii();
-                format!("{}, piece {piece}, byte {byte}: {around} | {behind}", names(&corpus.secrets, [secret]))
+                format!("{}{}", names(&corpus.secrets, [secret]), example(&dir, &corpus, &finder, part[0], variant))
             });
         }
     }
     assert!(examples.is_empty(), "{}", examples.into_values().collect::<String>());
+}
+
+/// What was cut where, and what was written.
+fn example(dir: &Dir, corpus: &Corpus, finder: &Finder, place: (usize, usize, usize), variant: Variant) -> String {
+    let (conversation, piece, byte) = place;
+    let bytes = &corpus.conversations[conversation].pieces[piece].bytes;
+    let (before, after) = (&bytes[byte.saturating_sub(20)..byte], &bytes[byte..bytes.len().min(byte + 50)]);
+    let mut out = format!(", piece {piece}, byte {byte}: {} | {}", before.escape_ascii(), after.escape_ascii());
+    let trace = trace(corpus, &[place], variant);
+    for stream in outputs::streams(&outputs::redacted(dir, &REDACT, &trace)) {
+        if let Some(hit) = finder.hits(&stream).first() {
+            let (start, end) = (hit.bytes.start.saturating_sub(60), stream.len().min(hit.bytes.end + 30));
+            out.push_str(&format!("\n    written: {}", stream[start..end].escape_ascii()));
+        }
+    }
+    out
+}
+
+/// A trace with each variant.
+fn trace(corpus: &Corpus, part: &[(usize, usize, usize)], variant: Variant) -> Vec<u8> {
+    let mut trace = Vec::new();
+    for (index, (conversation, piece, byte)) in part.iter().enumerate() {
+        let conversation = &corpus.conversations[*conversation];
+        let events = variant(conversation, index, *piece, *byte);
+        trace.extend(streamed(index as u64 + 1, conversation.connection(index), events));
+    }
+    Dress::Delimited.file(&trace)
 }
 
 fn leaks(
@@ -90,13 +113,7 @@ fn leaks(
     part: &[(usize, usize, usize)],
     variant: Variant,
 ) -> BTreeSet<usize> {
-    let mut trace = Vec::new();
-    for (index, (conversation, piece, byte)) in part.iter().enumerate() {
-        let conversation = &corpus.conversations[*conversation];
-        let events = variant(conversation, index, *piece, *byte);
-        trace.extend(streamed(index as u64 + 1, conversation.connection(index), events));
-    }
-    in_capture(finder, &outputs::redacted(dir, &REDACT, &Dress::Delimited.file(&trace)))
+    in_capture(finder, &outputs::redacted(dir, &REDACT, &trace(corpus, part, variant)))
 }
 
 #[test]
