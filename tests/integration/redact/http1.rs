@@ -102,7 +102,8 @@ fn credentials(builder: &mut Builder) {
             "> GET /2 HTTP/1.1\nHost: shop.example\nAuthorization: AWS4-HMAC-SHA256 Credential=‹aws credential›/x, \
              Signature=‹aws signature›\n\n",
             NO_CONTENT,
-            "> GET /3 HTTP/1.1\nHost: shop.example\nProxy-Authorization: Basic ‹basic:proxy basic›\nPROXY-authorization: \
+            "> GET /3 HTTP/1.1\nHost: shop.example\nProxy-Authorization: Basic ‹basic:proxy \
+             basic›\nPROXY-authorization: \
              Bearer ‹proxy bearer›\n\n",
             NO_CONTENT,
         ],
@@ -114,7 +115,8 @@ fn credentials(builder: &mut Builder) {
             "> GET /1 HTTP/1.1\nHost: shop.example\nCookie: session=‹cookie›; theme=‹cookie›\nCOOKIE: sid=‹cookie›\n\n",
             "< HTTP/1.1 200 OK\nSet-Cookie: session=‹set-cookie›; Path=/; HttpOnly\nset-cookie: \
              refresh=‹set-cookie›\nSET-COOKIE: ‹set-cookie name›=‹set-cookie›\nContent-Length: LEN\n\nwelcome\n",
-            "> GET /2 HTTP/1.1\nHost: shop.example\nCookie: ‹cookie name›=1; \"‹quoted cookie›\"; ‹cookie without value›\n\n",
+            "> GET /2 HTTP/1.1\nHost: shop.example\nCookie: ‹cookie name›=1; \"‹quoted cookie›\"; ‹cookie \
+             without value›\n\n",
             NO_CONTENT,
         ],
     );
@@ -152,10 +154,12 @@ fn urls(builder: &mut Builder) {
             "> GET /3?client_secret=‹percent:query percent›&access_token=‹lower:query percent lower›;\
              secret=‹query after semicolon› HTTP/1.1\nHost: shop.example\n\n",
             NO_CONTENT,
-            "> GET /4?sig=1&user[password]=‹query brackets›&refresh_token=‹query refresh_token›&id_token=‹query id_token›\
+            "> GET /4?sig=1&user[password]=‹query brackets›&refresh_token=‹query refresh_token›&id_token=‹query \
+             id_token›\
              &apikey=‹query apikey› HTTP/1.1\nHost: shop.example\n\n",
             NO_CONTENT,
-            "> GET /5?X-Amz-Credential=a&X-Amz-Signature=‹query X-Amz-Signature›&X-Amz-Security-Token=‹query X-Amz-Security-Token›\
+            "> GET /5?X-Amz-Credential=a&X-Amz-Signature=‹query X-Amz-Signature›&X-Amz-Security-Token=‹query \
+             X-Amz-Security-Token›\
              &next=https%3A%2F%2Fb.example%2F%3Ftoken%3D‹query url in a value› HTTP/1.1\nHost: shop.example\n\n",
             NO_CONTENT,
         ],
@@ -166,7 +170,8 @@ fn urls(builder: &mut Builder) {
         &[
             "> GET http://‹url user›:‹url password›@shop.example/1?x=1 HTTP/1.1\nHost: shop.example\n\n",
             NO_CONTENT,
-            "> GET http://‹url user alone›@shop.example/2?auth_token=‹query auth_token› HTTP/1.1\nHost: shop.example\n\n",
+            "> GET http://‹url user alone›@shop.example/2?auth_token=‹query auth_token› HTTP/1.1\nHost: \
+             shop.example\n\n",
             NO_CONTENT,
         ],
     );
@@ -178,7 +183,8 @@ fn urls(builder: &mut Builder) {
              password›@a.example/p?q=1&token=‹referer query›#access_token=‹referer fragment›\n\n",
             "< HTTP/1.1 302 Found\nLocation: https://b.example/cb?code=1&access_token=‹location \
              query›#id_token=‹location fragment›\nContent-Length: 0\n\n",
-            "> GET /2 HTTP/1.1\nHost: shop.example\nX-Envoy-Original-Path: /p?password=‹x-envoy-original-path›\nreferer: \
+            "> GET /2 HTTP/1.1\nHost: shop.example\nX-Envoy-Original-Path: \
+             /p?password=‹x-envoy-original-path›\nreferer: \
              /relative?api_key=‹relative referer›\n\n",
             "< HTTP/1.1 201 Created\nlocation: /new?secret=‹relative location›\nContent-Location: \
              /new?token=‹content-location›\nRefresh: 5; url=https://b.example/?token=‹refresh›\nContent-Length: 0\n\n",
@@ -211,17 +217,22 @@ fn bodies(builder: &mut Builder) {
         plain,
         &[
             &format!(
-                "> POST /1 HTTP/1.1\nHost: shop.example\n{JSON}\nContent-Length: LEN\n\n{{\"user\": \"anna\", \"password\": \
-                 \"‹json password›\", \"token\":\"‹json token›\",\n  \"secret\" : \"‹json secret›\", \"api_key\": \"‹json \
+                "> POST /1 HTTP/1.1\nHost: shop.example\n{JSON}\nContent-Length: LEN\n\n{{\"user\": \"anna\", \
+                 \"password\": \
+                 \"‹json password›\", \"token\":\"‹json token›\",\n  \"secret\" : \"‹json secret›\", \
+                 \"api_key\": \"‹json \
                  api_key›\", \"clientSecret\": \"‹json clientSecret›\", \"n\": 1}}"
             ),
             &format!(
-                "< HTTP/1.1 200 OK\n{JSON}; charset=utf-8\nContent-Length: LEN\n\n{{\"ok\": true, \"data\": {{\"access_token\": \
+                "< HTTP/1.1 200 OK\n{JSON}; charset=utf-8\nContent-Length: LEN\n\n{{\"ok\": true, \"data\": \
+                 {{\"access_token\": \
                  \"‹json nested›\", \"list\": [{{\"password\": \"‹json in an array›\"}}, 1, null]}}}}"
             ),
             &format!(
-                "> POST /2 HTTP/1.1\nHost: shop.example\n{JSON}\nContent-Length: LEN\n\n[{{\"tokens\": [\"‹json array of \
-                 secrets›\", \"‹json array of secrets›\"], \"password\": ‹digits:json number›, \"secret\": {{\"value\": \
+                "> POST /2 HTTP/1.1\nHost: shop.example\n{JSON}\nContent-Length: LEN\n\n[{{\"tokens\": [\"‹json \
+                 array of \
+                 secrets›\", \"‹json array of secrets›\"], \"password\": ‹digits:json number›, \"secret\": \
+                 {{\"value\": \
                  \"‹json object in a secret›\"}}}}]"
             ),
             &format!(
@@ -252,13 +263,15 @@ fn bodies(builder: &mut Builder) {
         &[
             "> POST /1 HTTP/1.1\nHost: shop.example\nContent-Type: multipart/form-data; \
              boundary=cut0here\nContent-Length: LEN\n\n--cut0here\r\nContent-Disposition: form-data; \
-             name=\"user\"\r\n\r\nanna\r\n--cut0here\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n‹multipart \
+             name=\"user\"\r\n\r\nanna\r\n--cut0here\r\nContent-Disposition: form-data; \
+             name=\"password\"\r\n\r\n‹multipart \
              password›\r\n--cut0here\r\nContent-Type: application/json\r\nContent-Disposition: form-data; \
              name=\"profile\"\r\n\r\n{\"a\": 1, \"token\": \"‹multipart json›\"}\r\n--cut0here--\r\n",
             NO_CONTENT,
             "> POST /2 HTTP/1.1\nHost: shop.example\nContent-Type: multipart/form-data; boundary=\"two \
              words\"\nContent-Length: LEN\n\n--two words\r\ncontent-disposition: form-data; name=api_key; \
-             filename=\"k.pem\"\r\ncontent-type: text/plain\r\n\r\n‹multipart file›\r\n--two words\r\nContent-Disposition: \
+             filename=\"k.pem\"\r\ncontent-type: text/plain\r\n\r\n‹multipart file›\r\n--two \
+             words\r\nContent-Disposition: \
              form-data; name=form\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\nsecret=‹multipart \
              form›&a=b\r\n--two words--\r\n",
             NO_CONTENT,
@@ -291,7 +304,8 @@ fn framing(builder: &mut Builder) {
             "> POST /1 HTTP/1.1\nHost: shop.example\nExpect: 100-continue\nContent-Length: 2\n\n",
             "< HTTP/1.1 100 Continue\nX-Auth-Token: ‹100 header›\n\n",
             "> \n\n",
-            "< HTTP/1.1 103 Early Hints\nLink: </s.css?token=‹103 link›>; rel=preload\nSet-Cookie: a=‹103 set-cookie›\n\n",
+            "< HTTP/1.1 103 Early Hints\nLink: </s.css?token=‹103 link›>; rel=preload\nSet-Cookie: a=‹103 \
+             set-cookie›\n\n",
             "< HTTP/1.1 200 OK\nX-Api-Key: ‹header after 1xx›\nContent-Length: LEN\n\nok",
         ],
     );
@@ -352,10 +366,12 @@ fn packed(builder: &mut Builder) {
         &[
             "> POST /1 HTTP/1.1\nHost: shop.example\nContent-Encoding: deflate\nContent-Type: \
              application/x-www-form-urlencoded\nContent-Length: LEN\n\npassword=‹deflate form›&user=anna",
-            "< HTTP/1.1 200 OK\nContent-Encoding: br\nContent-Type: application/json\nContent-Length: LEN\n\n{\"token\": \
+            "< HTTP/1.1 200 OK\nContent-Encoding: br\nContent-Type: application/json\nContent-Length: \
+             LEN\n\n{\"token\": \
              \"‹brotli json›\", \"user\": \"anna\"}",
             "> GET /2 HTTP/1.1\nHost: shop.example\n\n",
-            "< HTTP/1.0 200 OK\nContent-Encoding: gzip\nContent-Type: application/json\n\n{\"token\": \"‹gzip until the \
+            "< HTTP/1.0 200 OK\nContent-Encoding: gzip\nContent-Type: application/json\n\n{\"token\": \"‹gzip \
+             until the \
              end›\", \"user\": \"anna\"}",
         ],
     );
@@ -364,7 +380,8 @@ fn packed(builder: &mut Builder) {
         packed,
         &[
             "> POST /2 HTTP/1.1\nHost: shop.example\nContent-Encoding: zstd\nContent-Type: \
-             application/json\nContent-Length: LEN\n\n{\"api_key\": \"‹zstd json›\", \"user\": \"anna anna anna anna\"}",
+             application/json\nContent-Length: LEN\n\n{\"api_key\": \"‹zstd json›\", \"user\": \"anna anna anna \
+             anna\"}",
             NO_CONTENT,
         ],
     );

@@ -476,9 +476,8 @@ fn other_frames(builder: &mut Builder) {
     let mut h2 = H2::new();
     let mut of = |template: &str| builder.planter.expand(template);
     let mut pieces = vec![
-        builder_piece(&of(
-            "> GET /?token=‹h2c query› HTTP/1.1\nHost: shop.example\nConnection: Upgrade, HTTP2-Settings\nUpgrade: h2c\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\nX-Api-Key: ‹h2c request›\n\n",
-        )),
+        builder_piece(&of("> GET /?token=‹h2c query› HTTP/1.1\nHost: shop.example\nConnection: Upgrade, \
+             HTTP2-Settings\nUpgrade: h2c\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\nX-Api-Key: ‹h2c request›\n\n")),
         builder_piece(&of(
             "< HTTP/1.1 101 Switching Protocols\nConnection: Upgrade\nUpgrade: h2c\nSet-Cookie: a=‹h2c switch›\n\n",
         )),
@@ -521,7 +520,7 @@ fn not_decoded(builder: &mut Builder) {
     let block = [&[0x82, 0x10, 9], b"x-api-key".as_slice(), &[0x80 | 24], secret.as_bytes(), &[0xff; 4]].concat();
     h2.push(true, frame(HEADERS, END_HEADERS | END_STREAM, 3, &block));
     h2.respond(3, &[], true);
-    // Frames that must not be where they are: CONTINUATION without HEADERS, and DATA before its stream's end of headers.
+    // CONTINUATION without HEADERS.
     h2.push(true, frame(CONTINUATION, END_HEADERS, 5, of("\u{10}\u{1}a\u{14}‹h2 stray CONTINUATION›").as_bytes()));
     builder.add("http2 broken blocks", Grade::Opaque, h2.pieces);
 

@@ -22,7 +22,8 @@ fn plant() -> (Vec<Secret>, Vec<Conversation>) {
         "long head",
         &[
             &format!(
-                "> {request}\nX-Api-Key: ‹before a long value›\nX-Pad: {long}\nAuthorization: Bearer ‹after a long value›\n\n"
+                "> {request}\nX-Api-Key: ‹before a long value›\nX-Pad: {long}\nAuthorization: Bearer ‹after a \
+                 long value›\n\n"
             ),
             ok,
             &format!("> {request}\nCookie: a=‹request after a long head›\n\n"),
@@ -41,8 +42,10 @@ fn plant() -> (Vec<Secret>, Vec<Conversation>) {
         "long json",
         &[
             &format!(
-                "> {post}application/json\n\n{{\"pad\": \"{long}\", \"password\": \"‹json after a long string›\", \"token\": \
-                 \"‹long json string's begin›{long}‹long json string's end›\", \"{long}_token\": \"‹json after a long name›\"}}"
+                "> {post}application/json\n\n{{\"pad\": \"{long}\", \"password\": \"‹json after a long \
+                 string›\", \"token\": \
+                 \"‹long json string's begin›{long}‹long json string's end›\", \"{long}_token\": \"‹json after \
+                 a long name›\"}}"
             ),
             ok,
         ],
@@ -59,7 +62,8 @@ fn plant() -> (Vec<Secret>, Vec<Conversation>) {
         ],
     );
     let form = format!(
-        "a={long}&password=‹form after a long value›&token=‹long form's begin›{long}‹long form's end›&{long}secret=‹form \
+        "a={long}&password=‹form after a long value›&token=‹long form's begin›{long}‹long form's \
+         end›&{long}secret=‹form \
                         after a long name›"
     );
     http1("long form", &[&format!("> {post}application/x-www-form-urlencoded\n\n{form}"), ok]);
@@ -80,7 +84,8 @@ fn plant() -> (Vec<Secret>, Vec<Conversation>) {
         "long packed",
         &[
             &format!(
-                "> {post}application/json\nContent-Encoding: gzip\n\n{{\"pad\": \"{long}\", \"password\": \"‹json after a bomb›\"}}"
+                "> {post}application/json\nContent-Encoding: gzip\n\n{{\"pad\": \"{long}\", \"password\": \
+                 \"‹json after a bomb›\"}}"
             ),
             ok,
             &format!("> {request}\nX-Api-Key: ‹header after a bomb›\n\n"),

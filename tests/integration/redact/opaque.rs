@@ -154,9 +154,8 @@ fn lost(builder: &mut Builder) {
                    \t‹folded header›\r\n\r\n",
         )),
         ok(),
-        client(of(
-            "\r\nGET /2?token=‹after an empty line› HTTP/1.1\nHost: shop.example\nAuthorization: Bearer ‹bare line feeds›\n\n",
-        )),
+        client(of("\r\nGET /2?token=‹after an empty line› HTTP/1.1\nHost: shop.example\nAuthorization: Bearer ‹bare \
+             line feeds›\n\n")),
         ok(),
         client(of("GET /3 HTTP/1.1\r\nHost: shop.example\r\nAuthorization : Bearer ‹space before the colon›\r\n\r\n")),
         ok(),
@@ -174,7 +173,8 @@ fn lost(builder: &mut Builder) {
     let mut pieces = pieces;
     let mut of = |template: &str| builder.planter.expand(template).into_bytes();
     pieces.push(client(of("POST /3 HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 5\r\nTransfer-Encoding: \
-                           chunked\r\n\r\n17\r\ntoken=‹length and chunks›\r\n0\r\n\r\nGET /4 HTTP/1.1\r\nCookie: a=‹after length \
+                           chunked\r\n\r\n17\r\ntoken=‹length and chunks›\r\n0\r\n\r\nGET /4 \
+                           HTTP/1.1\r\nCookie: a=‹after length \
                            and chunks›\r\n\r\n")));
     pieces.push(ok());
     builder.add("wrong lengths", Grade::Opaque, pieces);
@@ -207,14 +207,17 @@ fn lost(builder: &mut Builder) {
         "damaged bodies",
         Grade::Opaque,
         &[
-            "> POST /1 HTTP/1.1\nHost: shop.example\nContent-Type: application/json\nContent-Length: LEN\n\n{\"password\": \
+            "> POST /1 HTTP/1.1\nHost: shop.example\nContent-Type: application/json\nContent-Length: \
+             LEN\n\n{\"password\": \
              \"‹unterminated json string›",
             "< HTTP/1.1 204 No Content\n\n",
-            "> POST /2 HTTP/1.1\nHost: shop.example\nContent-Type: application/json\nContent-Length: LEN\n\n{'password': \
+            "> POST /2 HTTP/1.1\nHost: shop.example\nContent-Type: application/json\nContent-Length: \
+             LEN\n\n{'password': \
              '‹json in single quotes›', password: \"‹json bare name›\"}",
             "< HTTP/1.1 204 No Content\n\n",
             "> POST /3 HTTP/1.1\nHost: shop.example\nContent-Type: multipart/form-data\nContent-Length: \
-             LEN\n\n--x\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n‹multipart without boundary›\r\n--x--\r\n",
+             LEN\n\n--x\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n‹multipart without \
+             boundary›\r\n--x--\r\n",
             "< HTTP/1.1 204 No Content\n\n",
         ],
     );

@@ -176,8 +176,13 @@ impl Talk {
     }
 }
 
+fn config() -> ProptestConfig {
+    // Each run of the program takes a while, and a long example is better than none.
+    ProptestConfig { cases: 48, failure_persistence: None, max_shrink_iters: 400, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Several connections a case, because starting the program takes longer than its work.
     #[test]
