@@ -170,6 +170,7 @@ fn streams(script: &mut &[u8]) -> [Vec<u8>; 2] {
     for stream in (1..16).step_by(2) {
         let Some(([first, second], rest)) = script.split_first_chunk().map(|(chunk, rest)| (*chunk, rest)) else { break };
         *script = rest;
+        let second = second & 0x3f;
         let mut block = vec![0x83, 0x86];
         block.extend(literal(0, ":path", &format!("/?token={MARKER}")));
         if added && first & 1 != 0 {
@@ -178,7 +179,7 @@ fn streams(script: &mut &[u8]) -> [Vec<u8>; 2] {
             block.extend(literal(0x40, "authorization", MARKER));
             added = true;
         }
-        let (_, bytes) = body(second & 0x3f);
+        let (_, bytes) = body(second);
         let kind = ["application/json", "application/x-www-form-urlencoded", "text/plain"];
         if second % 6 < 3 {
             block.extend(literal(0x10, "content-type", kind[usize::from(second % 6)]));

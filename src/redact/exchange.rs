@@ -60,21 +60,31 @@ fn fields(redaction: &Redaction, fields: &Fields, counts: &mut Counts) -> Fields
 fn body_of(redaction: &Redaction, message: &mut HttpMessage, counts: &mut Counts) {
     if !message.body.is_empty() {
         let len = message.body.len();
-        let is_decoded = body(redaction, &mut message.body, message.fields.iter(), counts);
-        message.coded_len = is_decoded.then_some(len);
+        // A field that is not known may say what the body is.
+        let has_head = message.has_head && message.unknown_fields == 0;
+        let fields = has_head.then(|| message.fields.iter());
+        let is_decoded = body(redaction, &mut message.body, fields, counts);
+        let is_coded = message.fields.get("content-encoding").is_some();
+        message.coded_len = (is_decoded && is_coded).then_some(len);
     }
 }
 
-/// Takes the secrets out of a body with these header fields. Returns whether it lacks its content codings from now on.
+/// Takes the secrets out of a body with these header fields, or all of one without a head. Returns whether it lacks its
+/// content codings from now on.
 fn body<'a>(
     redaction: &Redaction,
     bytes: &mut Vec<u8>,
-    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    fields: Option<impl Iterator<Item = (&'a [u8], &'a [u8])>>,
     counts: &mut Counts,
 ) -> bool {
-    let mut known = BodyFields::default();
-    fields.for_each(|(name, value)| known.look(name, value));
-    let mut message = Message::new(redaction, &known, Some(Arc::new(())));
+    let mut message = match fields {
+        Some(fields) => {
+            let mut known = BodyFields::default();
+            fields.for_each(|(name, value)| known.look(name, value));
+            Message::new(redaction, &known, Some(Arc::new(())))
+        }
+        None => Message::without_head(),
+    };
     let is_decoded = message.is_decoded() || message.hides_coding();
     let mut new = Vec::with_capacity(bytes.len());
     message.data(bytes, counts, &mut new);
@@ -98,8 +108,10 @@ pub(crate) struct TapSide {
 pub(crate) fn tap_side(redaction: &Redaction, side: &mut TapSide, counts: &mut Counts) {
     let TapSide { pseudo, fields, trailers, body: bytes, is_decoded } = side;
     if !bytes.is_empty() {
-        let fields = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-        *is_decoded = body(redaction, bytes, fields, counts);
+        let has_head = !pseudo.is_empty() || !fields.is_empty();
+        let is_coded = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"content-encoding"));
+        let fields = has_head.then(|| fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice())));
+        *is_decoded = body(redaction, bytes, fields, counts) && is_coded;
     }
     for (name, value) in pseudo {
         match name.as_slice() {

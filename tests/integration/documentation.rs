@@ -81,7 +81,7 @@ fn free_port() -> u16 {
 fn every_recipe_of_the_readme_works_as_printed() {
     let newcomer = Newcomer::new("readme");
     let blocks = blocks("README.md", "sh");
-    let [first, test, install, file, look, directory, archive, config, live, check, requests, record] =
+    let [first, test, install, file, look, directory, archive, config, live, check, requests, redact, record] =
         blocks.as_slice()
     else {
         panic!("a recipe came or went: run it here");
@@ -132,6 +132,16 @@ fn every_recipe_of_the_readme_works_as_printed() {
     let slow = newcomer.tshark("slow.pcapng", &["-Y", "http.request", "-d", "tcp.port==1-65535,http"]);
     assert!((1..100).contains(&slow.lines().count()), "{slow}");
     assert_eq!(fs::read_to_string(newcomer.dir.join("requests.ndjson")).unwrap().lines().count(), 4);
+
+    newcomer.run(redact);
+    assert!(
+        newcomer
+            .tshark("shared.pcapng", &["-T", "fields", "-e", "frame.comment"])
+            .contains("redacted: asterisks stand for")
+    );
+    let read = |name| fs::read_to_string(newcomer.dir.join(name)).unwrap();
+    assert_eq!(read("shared.ndjson").lines().count(), 4);
+    assert!(read("shared.har").contains("host-") && read("taken-out.ndjson").lines().count() > 4);
 
     // The same recipe with ports that are free here.
     let ports = [("127.0.0.1:10000", free_port()), ("127.0.0.1:8080", free_port())];

@@ -1,12 +1,13 @@
 //! The options of redaction: what they refuse, and what they change in the table, in JSON, in HAR and in captures.
 
-use std::{collections::BTreeSet, fs, net::IpAddr, path::Path};
+use std::{collections::BTreeSet, fs, io::Write as _, net::IpAddr, path::Path};
 
 use serde_json::Value;
-use tap2pcap::proto::envoy::config::core::v3::Address;
+use tap2pcap::proto::{envoy::config::core::v3::Address, tap::http_buffered_trace::Message};
 
 use crate::{
-    fixture::{Dress, TIME, buffered, closed, pipe, read, socket, write},
+    fixture::{Dress, TIME, buffered, closed, downstream, pipe, read, socket, write},
+    http,
     manifest::samples,
     util::{Dir, Run, TSHARK, convert, on_all_cores, tap2pcap},
 };
@@ -44,12 +45,12 @@ fn traces(dir: &Dir) -> std::path::PathBuf {
     folder
 }
 
-fn http(options: &[&str], input: &Path) -> Run {
+fn listed(options: &[&str], input: &Path) -> Run {
     tap2pcap().args(&["http", "-q"]).args(options).arg(input).run().expect_no_panic()
 }
 
 fn json(options: &[&str], input: &Path) -> Vec<Value> {
-    let run = http(&[&["--json"], options].concat(), input);
+    let run = listed(&[&["--json"], options].concat(), input);
     run.stdout_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -87,12 +88,12 @@ fn contradictions_are_refused() {
         (&["--redact-addresses", "/nowhere/key"], "/nowhere/key: "),
         (&["--redact-addresses", &key, "--redact-report", &key], "is both the key and the report"),
     ] {
-        http(options, &folder).expect_status(2).expect_stderr(why);
+        listed(options, &folder).expect_status(2).expect_stderr(why);
         convert(options, &folder, &dir.join("x.har")).run().expect_status(2).expect_stderr(why);
     }
     let input = text(&folder.join("acme_0.pb"));
     let before = fs::read(&input).unwrap();
-    http(&["--redact-report", &input], &folder).expect_status(2).expect_stderr("is both input and output");
+    listed(&["--redact-report", &input], &folder).expect_status(2).expect_stderr("is both input and output");
     let same = text(&dir.join("x.har"));
     let run = convert(&["--redact-report", &same], &folder, Path::new(&same)).run();
     run.expect_status(2).expect_stderr("is both the output and the report");
@@ -122,7 +123,7 @@ fn a_file_that_has_no_key_is_refused_without_showing_it() {
         (&"5".repeat(1 << 20), "expected a key"),
     ] {
         let key = dir.create("key", content);
-        let run = http(&["--redact-addresses", &text(&key)], &folder).expect_status(2).expect_stderr(why);
+        let run = listed(&["--redact-addresses", &text(&key)], &folder).expect_status(2).expect_stderr(why);
         assert!(!run.stderr.contains("secret") && run.stdout.is_empty(), "{run:?}");
     }
     // Digits with blanks around them, and bytes, are a key.
@@ -207,7 +208,7 @@ fn an_address_is_the_same_one_everywhere_and_prefixes_stay() {
     // The trace has no address of this one, only a socket.
     assert_eq!(lines[2]["destination"]["address"], "/run/acme.sock");
 
-    let table = http(&options, &folder).expect_status(0);
+    let table = listed(&options, &folder).expect_status(0);
     assert!(clients.iter().all(|client| table.stdout_text().contains(&format!("{client}:50000"))), "{table:?}");
     let har = har(&options, &folder, &dir.join("out.har"));
     let entry = &har["log"]["entries"][0];
@@ -255,7 +256,7 @@ fn names_are_replaced_by_what_the_key_makes_of_them() {
     let keys = [text(&dir.create("key", KEY)), text(&dir.create("other", OTHER_KEY))];
     let of = |key: &str, name: &str| {
         let options = ["--redact-addresses", key, "--redact-names"];
-        let table = http(&options, &folder).expect_status(0).stdout;
+        let table = listed(&options, &folder).expect_status(0).stdout;
         let (json, har) = (json(&options, &folder), har(&options, &folder, &dir.join(name)));
         (table, json, har)
     };
@@ -280,11 +281,123 @@ fn names_are_replaced_by_what_the_key_makes_of_them() {
     for old in ["shop.example", "proxy.example", "acme", "customer", "42424242", CLIENTS[0]] {
         assert!(!all.iter().any(|text| text.contains(old)), "{old}: {all:?}");
     }
+    let capture = dir.join("out.pcapng");
+    convert(&["-q", "--redact-addresses", &keys[0], "--redact-names"], &folder, &capture).run().expect_status(0);
+    let capture = fs::read(&capture).unwrap();
+    for new in [file.as_str(), &format!("trace_id {trace_id}"), socket, host] {
+        assert!(has(&capture, new), "{new}");
+    }
+    for old in ["shop.example", "proxy.example", "acme", "customer", "42424242", CLIENTS[0]] {
+        assert!(!has(&capture, old), "{old}");
+    }
+
     let (_, again, _) = of(&keys[0], "again.har");
     assert_eq!(again, lines);
     let (_, others, _) = of(&keys[1], "other.har");
     assert_ne!(others[0]["request"]["host"], host);
     assert_ne!(others[0]["connection"]["id"], trace_id);
+}
+
+/// All text of the outputs of a trace with `--redact`: JSON with its bodies, and HAR.
+fn outputs(dir: &Dir, trace: &Path) -> (Vec<Value>, Value, Vec<u8>) {
+    let lines = json(&["--redact"], trace);
+    let har = har(&["--redact"], trace, &dir.fresh().join("out.har"));
+    let mut all = har.to_string().into_bytes();
+    all.extend(lines.iter().flat_map(|line| line.to_string().into_bytes()));
+    for body in lines.iter().flat_map(|line| [&line["request"]["body"], &line["response"]["body"]]) {
+        all.extend(base64_simd::STANDARD.decode_to_vec(body.as_str().unwrap_or_default()).unwrap());
+    }
+    (lines, har, all)
+}
+
+fn has(bytes: &[u8], part: &str) -> bool {
+    bytes.windows(part.len()).any(|window| window == part.as_bytes())
+}
+
+#[test]
+fn packed_bodies_are_shown_without_their_secrets() {
+    let dir = Dir::new("redact-gzip");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(br#"{"user":"bob","password":"planted"}"#).unwrap();
+    let packed = gzip.finish().unwrap();
+    let shown = r#"{"user":"bob","password":"*******"}"#;
+    let fields = [(":status", "200"), ("content-type", "application/json"), ("content-encoding", "gzip")];
+    let of_tap = http::buffered(
+        Message {
+            headers: http::headers(&[(":method", "GET"), (":path", "/?token=planted&n=1")]),
+            ..Message::default()
+        },
+        Message { headers: http::headers(&fields), body: Some(http::body(&packed)), ..Message::default() },
+    );
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        packed.len()
+    );
+    let of_socket = buffered(
+        7,
+        downstream(),
+        [
+            read(TIME, b"GET /?token=planted&n=1 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            write(TIME + 1, &[head.as_bytes(), &packed].concat()),
+        ],
+    );
+    for trace in [of_tap, of_socket] {
+        let path = dir.create("trace.pb", Dress::Binary.file(&[trace]));
+        let (lines, har, all) = outputs(&dir, &path);
+        let response = &lines[0]["response"];
+        let body = base64_simd::STANDARD.decode_to_vec(response["body"].as_str().unwrap()).unwrap();
+        assert_eq!(String::from_utf8_lossy(&body), shown);
+        assert_eq!(response["size"], packed.len());
+        let entry = &har["log"]["entries"][0];
+        assert_eq!(entry["response"]["content"]["text"], shown);
+        assert_eq!(entry["response"]["bodySize"], packed.len());
+        assert_eq!(entry["request"]["queryString"][0]["value"], "*******");
+        assert!(entry["request"]["url"].as_str().unwrap().ends_with("/?token=*******&n=1"));
+        assert!(!has(&all, "planted"));
+    }
+}
+
+#[test]
+fn a_body_without_a_head_is_taken_out() {
+    let dir = Dir::new("redact-headless");
+    let response = Message { body: Some(http::body("planted")), ..Message::default() };
+    let trace = http::buffered(Message::default(), response);
+    let (_, har, all) = outputs(&dir, &dir.create("trace.json", Dress::Json.file(&[trace])));
+    assert_eq!(har["log"]["entries"][0]["response"]["content"]["text"], "*******");
+    assert!(!has(&all, "planted"));
+}
+
+#[test]
+fn messages_of_web_sockets_are_shown_without_their_secrets() {
+    let dir = Dir::new("redact-web-socket");
+    let message = br#"{"token":"planted","n":1}"#;
+    let key = [1, 2, 3, 4];
+    let toggled: Vec<u8> = message.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    let sent = [&[0x81, 0x80 | message.len() as u8], key.as_slice(), &toggled].concat();
+    let mut deflate = flate2::Compress::new(flate2::Compression::default(), false);
+    let mut packed = Vec::with_capacity(100);
+    deflate.compress_vec(message, &mut packed, flate2::FlushCompress::Sync).unwrap();
+    packed.truncate(packed.len() - 4);
+    let received = [&[0xc1, packed.len() as u8], packed.as_slice()].concat();
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let request = format!("GET /chat HTTP/1.1\r\nHost: a\r\n{upgrade}Sec-WebSocket-Key: AAAA\r\n\r\n");
+    let response = format!("HTTP/1.1 101 Switching Protocols\r\n{upgrade}Sec-WebSocket-Accept: x\r\n\r\n");
+    let events = [
+        read(TIME, request.as_bytes()),
+        write(TIME + 1, response.as_bytes()),
+        read(TIME + 2, &sent),
+        write(TIME + 3, &received),
+    ];
+    let trace = dir.create("trace.pb", Dress::Binary.file(&[buffered(7, downstream(), events)]));
+    let plain = har(&[], &trace, &dir.join("plain.har"));
+    let mut expected = plain["log"]["entries"][0]["_webSocketMessages"].clone();
+    for message in expected.as_array_mut().unwrap() {
+        assert_eq!(message["data"], r#"{"token":"planted","n":1}"#);
+        message["data"] = r#"{"token":"*******","n":1}"#.into();
+    }
+    let (_, har, all) = outputs(&dir, &trace);
+    assert_eq!(har["log"]["entries"][0]["_webSocketMessages"], expected);
+    assert!(!has(&all, "planted") && !all.windows(packed.len()).any(|window| window == packed));
 }
 
 #[test]
@@ -300,7 +413,7 @@ fn the_report_has_a_line_for_each_connection_in_the_order_of_the_inputs() {
         if jobs == "0" {
             har(&options, &folder, &dir.join("out.har"));
         } else {
-            http(&[&["--json", "--jobs", jobs], options.as_slice()].concat(), &folder).expect_status(0);
+            listed(&[&["--json", "--jobs", jobs], options.as_slice()].concat(), &folder).expect_status(0);
         }
         reports.push(fs::read_to_string(&report).unwrap());
     }
@@ -325,7 +438,7 @@ fn the_report_is_complete_or_absent() {
     let dir = Dir::new("redact-report-absent");
     let nothing = dir.create("nothing.pb", "no trace at all");
     let report = dir.join("report");
-    http(&["--redact-report", &text(&report)], &nothing).expect_status(2);
+    listed(&["--redact-report", &text(&report)], &nothing).expect_status(2);
     convert(&["--redact-report", &text(&report)], &nothing, &dir.join("x.har")).run().expect_status(2);
     assert_eq!(dir.names(), ["nothing.pb"]);
 }
@@ -340,7 +453,7 @@ fn the_same_bytes_come_from_any_number_of_workers() {
         let output = dir.fresh();
         convert(&[&["-q"], options.as_slice()].concat(), &folder, &output.join("out.har")).run().expect_status(0);
         let outputs = [["--json"].as_slice(), &[], &["--stats"]];
-        let shown = outputs.map(|more| http(&[options.as_slice(), more].concat(), &folder).expect_status(0).stdout);
+        let shown = outputs.map(|more| listed(&[options.as_slice(), more].concat(), &folder).expect_status(0).stdout);
         (shown, fs::read(output.join("out.har")).unwrap())
     };
     assert_eq!(run("1"), run("4"));
