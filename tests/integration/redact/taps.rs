@@ -1,11 +1,23 @@
 //! Secrets in the traces of HTTP taps.
 
+use std::fs;
+
 use tap2pcap::proto::tap::{
     Body, TraceWrapper, body::BodyType, http_buffered_trace::Message, http_streamed_trace_segment::MessagePiece,
 };
 
-use super::{http1, secrets::Planter};
-use crate::http::{self, HeaderMap};
+use super::{
+    expect_all, expect_none,
+    finder::Finder,
+    http1,
+    outputs::{Found, capture, in_capture},
+    secrets::Planter,
+};
+use crate::{
+    fixture::Dress,
+    http::{self, HeaderMap},
+    util::Dir,
+};
 
 fn as_string(text: &str) -> Body {
     Body { body_type: Some(BodyType::AsString(text.to_owned())), truncated: false }
@@ -121,4 +133,65 @@ pub fn plant(planter: &mut Planter) -> Vec<TraceWrapper> {
     };
     out.push(http::buffered(request, response));
     out
+}
+
+/// Bodies of HTTP taps that are cut at every byte, or of which the middle is missing.
+#[test]
+fn no_secret_of_a_cut_body_is_in_any_output() {
+    let dir = Dir::new("redact-taps");
+    let mut planter = Planter::new(41);
+    let (mut cut, mut holes, mut id) = (Vec::new(), Vec::new(), 0);
+    for (kind, coding, template) in [
+        ("application/json", "", "{\"a\": 1, \"password\": \"‹json›\", \"list\": [{\"token\": \"‹json›\"}]}"),
+        ("application/json", "gzip", "{\"a\": 1, \"password\": \"‹gzip json›\"}"),
+        ("application/x-www-form-urlencoded", "", "a=b&password=‹form›&c=d&tok%65n=‹percent:form›"),
+        (
+            "multipart/form-data; boundary=b",
+            "",
+            "--b\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\n‹part›\r\n--b--\r\n",
+        ),
+    ] {
+        let text = planter.expand(template);
+        let bytes = if coding.is_empty() { text.into_bytes() } else { http1::pack(coding, text.as_bytes()) };
+        let coded = if coding.is_empty() { vec![] } else { vec![("content-encoding", coding)] };
+        let start = [(":method", "POST"), (":path", "/1"), (":authority", "shop.example"), (":scheme", "http")];
+        let request = [&start[..], &[("content-type", kind)], &coded].concat();
+        let response = [&[(":status", "200"), ("content-type", kind)][..], &coded].concat();
+        for byte in 0..=bytes.len() {
+            let half = |fields: &[(&str, &str)]| Message {
+                headers: http::headers(fields),
+                body: Some(http::cut(&bytes[..byte])),
+                ..Message::default()
+            };
+            cut.push(http::buffered(half(&request), half(&response)));
+            id += 1;
+            let rest = &bytes[bytes.len().min(byte + 1 + byte % 9)..];
+            for piece in [
+                MessagePiece::RequestHeaders(http::map(&request)),
+                MessagePiece::RequestBodyChunk(http::cut(&bytes[..byte])),
+                MessagePiece::RequestBodyChunk(http::body(rest)),
+                MessagePiece::ResponseHeaders(http::map(&response)),
+                MessagePiece::ResponseBodyChunk(http::cut(&bytes[..byte])),
+                MessagePiece::ResponseBodyChunk(http::body(rest)),
+            ] {
+                holes.push(http::segment(id, piece));
+            }
+        }
+    }
+    planter.place("HTTP taps");
+    let finder = Finder::new(&planter.secrets);
+    for (what, traces) in [("cut", cut), ("holes", holes)] {
+        let input = dir.create("taps_1.pb_length_delimited", Dress::Delimited.file(&traces));
+        let off = Found::without_dissection(&dir, &finder, &[], &input);
+        expect_all(what, &planter.secrets, 0..planter.secrets.len(), &off.pcapng);
+        for version in ["1", "2"] {
+            let output = dir.fresh().join("out.pcapng");
+            capture(&["--redact", "--http", version], std::slice::from_ref(&input), &output);
+            let found = in_capture(&finder, &fs::read(&output).unwrap());
+            expect_none(&format!("{what}, HTTP/{version}"), &planter.secrets, &found);
+        }
+        for (output, found) in Found::without_dissection(&dir, &finder, &["--redact"], &input).each() {
+            expect_none(&format!("{what}, {output}"), &planter.secrets, found);
+        }
+    }
 }
