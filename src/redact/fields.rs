@@ -165,6 +165,42 @@ mod tests {
     }
 
     #[test]
+    fn no_secret_survives_a_cut() {
+        let secret = "QzX7SeCrEtVaLue9";
+        for form in [
+            "https://h/?a=b&token=SECRET&c=d",
+            "https://h/#access_token=SECRET",
+            "https://user:SECRET@h/x",
+            "https://h/?r=https%3A%2F%2Fh%2F%3Fpwd%3DSECRET%26a%3Db",
+            "/?r=https%3A%2F%2Fu%3ASECRET%40h%2F",
+            "/?r=https%253A%252F%252Fh%252F%253Ftoken%253DSECRET",
+            "Bearer SECRET",
+            "x Basic SECRET, y",
+            "a; sig=\"SECRET\"; b",
+            "a;pin=SECRET;b",
+            "{\"a\":[{\"otp\":\"SECRET\"}]}",
+            "{\"a\":\"{\\\"otp\\\":\\\"SECRET\\\"}\"}",
+            "eyJhbGciOiJub25lIn0.SECRET.x",
+            "/?v=%7B%22password%22%3A%22SECRET%22%7D",
+            "{token=SECRET}",
+            "[x] token=SECRET",
+        ] {
+            let value = form.replace("SECRET", secret);
+            for cut in 1..=value.len() {
+                let out = redacted("x-any", &value[..cut]);
+                assert!(!out.contains(secret), "{out}");
+                let mut target = value.as_bytes()[..cut].to_vec();
+                Redaction::default().target(&mut target, &mut Counts::default());
+                let target = String::from_utf8(target).unwrap();
+                assert!(
+                    !target.contains(secret) || value.contains("pin=") || value.starts_with(['{', '[']),
+                    "{target}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn subprotocols_with_tokens() {
         for (value, expected) in [
             ("chat, superchat", "chat, superchat"),

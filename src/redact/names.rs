@@ -102,8 +102,8 @@ const WORDS: [&[u8]; 21] = [
     b"userpwd",
 ];
 
-/// A name that is nothing else is secret.
-const WHOLE: [&[u8]; 4] = [b"cookie", b"cookies", b"setcookie", b"setcookies"];
+/// A name is secret if its last word is one of these: `Set-Cookie`, but not `cookie_consent`.
+const LAST: [&[u8]; 2] = [b"cookie", b"cookies"];
 
 /// What has such a last word is about a secret: `token_type`, `session_timeout`, `token_endpoint`.
 const ABOUT: [&[u8]; 32] = [
@@ -141,7 +141,7 @@ const ABOUT: [&[u8]; 32] = [
     b"used",
 ];
 
-/// Before `token` or `tokens`, as the last word, these count the tokens of a text or of a rate limit.
+/// Before `tokens` as the last word, these count the tokens of a text or of a rate limit.
 const COUNTED: [&[u8]; 13] = [
     b"audio",
     b"cached",
@@ -272,8 +272,25 @@ impl<'a> Squeezed<'a> {
 }
 
 fn is_secret_squeezed(name: &Squeezed) -> bool {
-    (has_part(name.letters) || WHOLE.contains(&name.letters) || name.words().any(|word| WORDS.contains(&word)))
+    (has_part(name.letters)
+        || name.words().last().is_some_and(|word| LAST.contains(&word))
+        || name.words().any(is_word))
         && !is_about(name)
+}
+
+/// Whether it is one of [`WORDS`].
+fn is_word(word: &[u8]) -> bool {
+    /// The letters that they begin with.
+    const FIRST: u32 = {
+        let (mut letters, mut index) = (0, 0);
+        while index < WORDS.len() {
+            letters |= 1 << (WORDS[index][0] - b'a');
+            index += 1;
+        }
+        letters
+    };
+    let begins = |letter: &u8| letter.is_ascii_lowercase() && FIRST >> (letter - b'a') & 1 == 1;
+    word.first().is_some_and(begins) && WORDS.contains(&word)
 }
 
 fn has_part(letters: &[u8]) -> bool {
@@ -281,7 +298,8 @@ fn has_part(letters: &[u8]) -> bool {
         letter.is_ascii_lowercase() && {
             let (first, end) = BY_LETTER[usize::from(letter - b'a')];
             let rest = &letters[index..];
-            PARTS[usize::from(first)..usize::from(end)].iter().any(|part| rest.starts_with(part))
+            let may_be = |part: &[u8]| rest.get(1) == part.get(1) && rest.starts_with(part);
+            PARTS[usize::from(first)..usize::from(end)].iter().any(|part| may_be(part))
                 && !OTHERS.iter().any(|other| rest.starts_with(other))
         }
     })
@@ -292,7 +310,9 @@ fn is_about(name: &Squeezed) -> bool {
     for word in name.words() {
         (before, last) = (last, word);
     }
-    ABOUT.contains(&last) && !before.is_empty() || (last == b"tokens" || last == b"token") && COUNTED.contains(&before)
+    ABOUT.contains(&last) && !before.is_empty()
+        || last == b"tokens" && COUNTED.contains(&before)
+        || last == b"token" && before == b"max"
 }
 
 #[cfg(test)]
@@ -367,6 +387,7 @@ mod tests {
             "bearer",
             "cookie",
             "Set-Cookie",
+            "curl header cookie",
             "api key",
             "api+key",
             "database.password1",

@@ -175,6 +175,15 @@ impl Json {
         self.depth > 0 && self.objects & 1 == 1
     }
 
+    /// Whether the string or the word that begins here may be a name.
+    fn is_name(&self) -> bool {
+        match self.last {
+            Last::Colon => false,
+            Last::Start => self.in_object() || self.depth == 0,
+            Last::Name | Last::Value => self.depth == 0,
+        }
+    }
+
     /// Whether a token may follow that is no separator.
     fn may_begin(&self) -> bool {
         // At the top, one text may follow another.
@@ -260,7 +269,7 @@ impl Json {
     }
 
     fn begin_string(&mut self, mark: u8) {
-        let is_name = self.last == Last::Start && (self.in_object() || self.depth == 0);
+        let is_name = self.is_name();
         let masked = self.secret.is_some() && !is_name;
         let kept = is_name || self.names_sibling;
         if kept {
@@ -280,7 +289,7 @@ impl Json {
     }
 
     fn end_string(&mut self, literal: Literal) {
-        let is_name = self.last == Last::Start && (self.in_object() || self.depth == 0);
+        let is_name = self.is_name();
         if std::mem::take(&mut self.names_sibling) && self.last == Last::Colon && literal.kept {
             let is_long = self.name.len() > MAX_NAME;
             self.pairs = self.pairs & !1 | u128::from(is_long || names::is_secret(&self.name));
@@ -418,7 +427,7 @@ impl Json {
         let end = at + length;
         let is_word =
             |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'+' | b'-' | b'.' | 0x80..);
-        let is_name = self.last == Last::Start && (self.in_object() || self.depth == 0);
+        let is_name = self.is_name();
         self.keep_range(at..end, out);
         if self.secret.is_some() && !is_name {
             match start.filter(|_| end < out.bytes.len()) {
@@ -490,15 +499,17 @@ impl Json {
 /// Where the plain bytes of a string end: at its end, an escape or a line's end. And whether there is no sign of a secret
 /// among them.
 fn plain_end(bytes: &[u8], mark: u8) -> (usize, bool) {
-    let mut is_plain = true;
-    for (index, byte) in bytes.iter().enumerate() {
-        match CLASS[usize::from(*byte)] {
-            Class::Plain => {}
+    let (mut is_plain, mut at) = (true, 0);
+    while let Some(plain) = bytes[at..].iter().position(|byte| CLASS[usize::from(*byte)] != Class::Plain) {
+        at += plain;
+        let byte = bytes[at];
+        match CLASS[usize::from(byte)] {
+            Class::End if byte == mark || matches!(byte, b'\\' | b'\n') => return (at, is_plain),
             Class::Sign => is_plain = false,
-            Class::Scheme => is_plain &= !may_be_scheme(&bytes[index..]),
-            Class::End if *byte == mark || matches!(byte, b'\\' | b'\n') => return (index, is_plain),
-            Class::End => {}
+            Class::Scheme => is_plain &= !may_be_scheme(&bytes[at..]),
+            Class::End | Class::Plain => {}
         }
+        at += 1;
     }
     (bytes.len(), is_plain)
 }

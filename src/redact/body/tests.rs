@@ -348,6 +348,14 @@ const FORMS: &[(&str, &str)] = &[
     ("application/xml", "<p name=\"NAME\">SECRET</p>"),
     ("application/javascript", "f({NAME:\"SECRET\"})"),
     ("application/javascript", "x({\"NAME\":[\"a\",{\"b\":\"SECRET\"}]})"),
+    ("application/javascript", "a&&{NAME:\"SECRET\"}"),
+    ("application/javascript", "a?{NAME:\"SECRET\"}:b"),
+    ("application/javascript", "a?b(NAME='SECRET')"),
+    ("", "f({NAME:\"SECRET\"})"),
+    ("text/plain", "a&NAME: SECRET\n"),
+    ("text/plain", "{\"a\":1} \"b\" \"NAME\":\"SECRET\""),
+    (JSON, "\"b\"\n\"NAME\":\"SECRET\""),
+    (JSON, "{\"a\":[\"b\" \"NAME\":\"SECRET\"]}"),
     ("application/graphql", "{ user(NAME: \"SECRET\") { x } }"),
     (
         "multipart/form-data; boundary=b",
@@ -381,25 +389,38 @@ fn no_form_of_a_secret_survives() {
                 let left = memchr::memmem::find_iter(&out, SECRET.as_bytes()).count();
                 assert!(left <= keys, "{body} in pieces of {length}: {}", String::from_utf8_lossy(&out));
                 assert!(!counts.is_empty(), "{body}");
-            }
-            let kept = form.replace("NAME", "author").replace("SECRET", "five");
-            if !["Bearer", "Basic", "eyJ", "SECRET@", "{'", "{NAME", "x\":\"y", "x\":y", "//", "x\"y", "NAME=", "<p>"]
-                .iter()
-                .any(|other| {
-                    form.contains(other) && (content_type == Some(JSON) || form.contains("SECRET@"))
-                        || form.contains("Basic")
-                        || form.contains("Bearer")
-                })
-            {
-                let (out, _) = in_pieces(content_type, kept.as_bytes(), &[kept.len()]);
-                if content_type != Some("multipart/mixed; boundary=b")
-                    && !form.contains("%40")
-                    && !form.contains("Authorization")
-                {
-                    assert_eq!(String::from_utf8(out).unwrap(), kept);
-                }
+                let (out, _) = in_pieces(content_type, &body.as_bytes()[..length], &[length]);
+                let left = memchr::memmem::find_iter(&out, SECRET.as_bytes()).count();
+                assert!(left <= keys, "{body} cut after {length}: {}", String::from_utf8_lossy(&out));
             }
         }
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_secret_is_kept() {
+    for (content_type, body) in [
+        (
+            JSON,
+            r#"{"author":"token","design":{"x":"pass"},"user":"a:b=c","t":"2024-01-02T03:04:05Z","u":"https://h:80/a?b=c"}"#,
+        ),
+        (JSON, r#"{"name":"password_hint_shown","value":true,"x":"Basic plan","y":"\u00e9\n\"","z":"a@b.c"}"#),
+        (FORM, "author=b&status_code=5&keyboard=c&u=https%3A%2F%2Fh%2F%3Fa%3Db%26c%3Dd"),
+        ("text/plain", "The author: a\nspin = 5, see https://h/x?page=2#top or ask a@b.c\nBasic training: yes\n"),
+        (
+            "text/html",
+            "<form name=\"x\"><input name=\"user\" value=\"y\"><a href='https://h/?a=b&amp;c=d'>z</a></form>\n",
+        ),
+        ("application/javascript", "x=a?b:c;f({user:d,key:\"e\",code:5});if(a&&key==b){g()}\n"),
+        (
+            "application/xml",
+            "<?xml version=\"1.0\"?><a><name>user</name><value>b</value><author x=\"y\">c</author></a>\n",
+        ),
+        ("text/event-stream", "event: x\nid: 5\ndata: {\"user\":\"y\"}\n\n"),
+        ("text/csv", "user,page\nbob,5\n"),
+    ] {
+        let expected = body.replace("\"value\":true", "\"value\":\"**\"");
+        assert_eq!(whole(content_type, body), expected);
     }
 }
 
@@ -536,8 +557,16 @@ proptest! {
 }
 
 #[test]
+fn an_idle_body_is_small() {
+    assert!(size_of::<Body>() + size_of::<Json>() < 768 && size_of::<Multipart>() + size_of::<Text>() < 768);
+}
+
+#[test]
 fn hostile_bodies_take_linear_time() {
-    let bodies: [(&str, Vec<u8>); 12] = [
+    let bodies: [(&str, Vec<u8>); 15] = [
+        ("text/plain", b"xJ".repeat(1 << 19)),
+        ("text/plain", b"eyJ".repeat(1 << 18)),
+        ("text/plain", [b"https://".as_slice(), &b"a@[".repeat(1 << 18)].concat()),
         (JSON, b"[".repeat(1_000_000)),
         (JSON, b"{\"password\":".repeat(100_000)),
         ("text/plain", b"{\"a\":".repeat(100_000)),
@@ -552,7 +581,7 @@ fn hostile_bodies_take_linear_time() {
         ("multipart/mixed; boundary=b", b"\r\n--b\r\n\r\n".repeat(100_000)),
     ];
     for (content_type, body) in bodies {
-        for length in [1, 3, 16 << 10] {
+        for length in [1, 16 << 10] {
             let start = std::time::Instant::now();
             in_pieces(Some(content_type), &body, &[length]);
             let elapsed = start.elapsed();

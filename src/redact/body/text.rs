@@ -290,7 +290,7 @@ enum Jwt {
 }
 
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']' | b'$' | b'@' | 0x80..)
+    NAME_BYTE[usize::from(byte)]
 }
 
 static NAME_BYTE: [bool; 256] = {
@@ -408,29 +408,44 @@ impl Text {
         let mut at = range.start;
         while at < range.end {
             let rest = &out.bytes[at..range.end];
-            if self.state == State::Words
-                && self.late.is_none()
-                && self.percent.have == 0
-                && !self.scheme
-                && self.solidi < 3
-            {
-                let run = rest.iter().position(|byte| !NAME_BYTE[usize::from(*byte)]).unwrap_or(rest.len());
-                if run > 0 && self.run(&rest[..run]) {
-                    at += run;
-                    continue;
-                }
+            let run =
+                if self.is_idle() { rest.iter().position(|byte| !NAME_BYTE[usize::from(*byte)]) } else { Some(0) };
+            let run = run.unwrap_or(rest.len());
+            if run > 0 && self.run(&rest[..run]) {
+                at += run;
+                continue;
             }
-            let byte = rest[0];
-            self.byte(byte, at..at + 1, out);
-            at += 1;
+            if rest[0] == b' ' && self.is_between_words() {
+                (self.jwt, self.solidi, self.tag.slash) = (Jwt::None, 0, false);
+                self.space();
+                at += 1;
+                continue;
+            }
+            // A run that has something in it is not looked at again.
+            for at in at..at + run.max(1) {
+                self.byte(out.bytes[at], at..at + 1, out);
+            }
+            at += run.max(1);
         }
+    }
+
+    /// Whether the next bytes of a name are that, and nothing else.
+    fn is_idle(&self) -> bool {
+        let late_is_idle = self.late.is_none_or(|late| late.authority && late.port.is_none() && !late.masked);
+        self.state == State::Words && self.percent.have == 0 && !self.scheme && self.solidi < 3 && late_is_idle
+    }
+
+    /// Whether a space is that, and nothing else.
+    fn is_between_words(&self) -> bool {
+        self.is_idle() && self.late.is_none() && !self.query && self.tag.state == TagState::Outside
     }
 
     /// Takes a run of bytes that names consist of, if there is no secret in it.
     fn run(&mut self, run: &[u8]) -> bool {
         if !matches!(self.jwt, Jwt::None | Jwt::Other)
             || matches!(self.tag.state, TagState::Start)
-            || memchr::memchr(b'J', run).is_some()
+            || memchr::memchr_iter(b'J', run).any(|at| run[..at].ends_with(b"ey"))
+            || self.late.is_some() && memchr::memchr3(b'@', b'[', b']', run).is_some()
         {
             return false;
         }
@@ -529,7 +544,9 @@ impl Text {
 
     /// Takes a byte as it is meant.
     fn decoded(&mut self, byte: u8, level: u8, range: Range<usize>, out: &mut Out) {
-        self.late(byte, &range, out);
+        if self.late.is_some() || self.solidi == 3 || self.scheme {
+            self.late(byte, &range, out);
+        }
         match self.state {
             State::Words => self.word(byte, level, range, out),
             State::Before(separator) => self.before(byte, level, separator, range, out),
@@ -618,11 +635,10 @@ impl Text {
 
     /// A byte of the word after a scheme, or the first one after it.
     fn credential(&mut self, mut late: Late, byte: u8, range: &Range<usize>, out: &mut Out) {
-        if late.equals && byte != b'=' && !late.masked {
-            if is_quote(byte) || late.challenge {
-                self.late = None;
-                return;
-            }
+        let is_parameter = late.equals && byte != b'=' && (is_quote(byte) || late.challenge);
+        if is_parameter && !late.masked {
+            self.late = None;
+            return;
         }
         if !is_token68(byte) {
             self.end_late(range.start, out);
@@ -691,7 +707,7 @@ impl Text {
     }
 
     fn word(&mut self, byte: u8, level: u8, range: Range<usize>, out: &mut Out) {
-        if self.is_token(byte, &range, out) || self.in_tag(byte, level) {
+        if self.is_token(byte, &range, out) || self.in_tag(byte) {
             return;
         }
         self.solidi = match (self.solidi, byte) {
@@ -707,6 +723,8 @@ impl Text {
             // Half of a character of UTF-16.
             0 => {}
             b'=' => self.separator(false, level),
+            // `a && b`
+            b'&' if self.mode == Mode::Script && self.query && self.name.is_empty() => self.parameter(false),
             b'?' | b'&' | b'#' => self.parameter(true),
             b';' => self.parameter(self.query),
             _ if self.query && !self.ends_query_name(byte) => self.push(byte),
@@ -722,6 +740,7 @@ impl Text {
             _ => {
                 self.clear();
                 self.tag.capture = false;
+                self.query = self.mode == Mode::Form && self.query;
             }
         }
     }
@@ -740,7 +759,9 @@ impl Text {
         match self.mode {
             Mode::Form => false,
             Mode::Target => byte == b'"',
-            _ => is_space(byte) || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'\\'),
+            Mode::Field => is_space(byte) || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'\\'),
+            // In programs, question marks and ampersands are operators.
+            _ => is_space(byte) || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'\\' | b':' | b',' | b'{' | b'}'),
         }
     }
 
@@ -749,10 +770,12 @@ impl Text {
         if self.closed {
             return;
         }
-        let last = self.name.rsplit(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
-        if AUTH_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme)) {
-            (self.scheme, self.is_basic) = (true, last.eq_ignore_ascii_case(b"basic"));
-            self.clear();
+        if matches!(self.name.last(), Some(b'r' | b'R' | b'c' | b'C')) {
+            let last = self.name.rsplit(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
+            if AUTH_SCHEMES.iter().any(|scheme| last.eq_ignore_ascii_case(scheme)) {
+                (self.scheme, self.is_basic) = (true, last.eq_ignore_ascii_case(b"basic"));
+                self.clear();
+            }
         }
         if self.tag.capture && !self.name.is_empty() {
             self.clear();
@@ -853,7 +876,7 @@ impl Text {
     }
 
     /// Whether the byte belongs to the marks of a tag.
-    fn in_tag(&mut self, byte: u8, _level: u8) -> bool {
+    fn in_tag(&mut self, byte: u8) -> bool {
         let after_solidus = std::mem::replace(&mut self.tag.slash, byte == b'/');
         match self.tag.state {
             TagState::Outside => false,
@@ -934,8 +957,8 @@ impl Text {
             }
             b' ' | b'\t' if !query => return,
             b'\r' | b'\n' if quoted => return,
-            b'=' | b'>' | b'\\' if !query && !attribute && !(colon && byte == b'>') => return,
-            b'"' | b'\'' if !query => {
+            b'=' | b'>' | b'\\' if !(query || attribute || colon && byte == b'>') => return,
+            b'"' | b'\'' if !query || !matches!(self.mode, Mode::Form | Mode::Target) => {
                 let rule = Rule::Quoted { mark: byte, escaped: false };
                 self.state = State::Secret { rule, level: level.max(level_of_secret) };
                 self.name.clear();
