@@ -61,6 +61,7 @@ mod record_beside_tcpdump;
 mod record_capture;
 mod record_config;
 mod record_load;
+mod redact;
 mod redact_options;
 mod routes;
 mod scenario;
