@@ -178,6 +178,9 @@ fn read(
     let mut found = Found::default();
     let mut sockets = 0;
     let redaction = har.redaction();
+    if redaction.is_some() {
+        stage.be_strict();
+    }
     let report = |trace_id, counts: &Counts| {
         redaction
             .as_ref()

@@ -35,7 +35,7 @@ use crate::{
 };
 
 pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
-    let selector = args.filter.clone().map(|filter| Selector { filter, doubts: Doubts::default() });
+    let selector = args.filter.clone().map(|filter| Selector { filter, doubts: Doubts::default(), is_strict: false });
     let (found, unreadable) = inspect::inputs(&args.inspect, selector.is_some())?;
     let (inputs, mut passed_over) = (&found.inputs, found.count_passed_over);
     let mut out = Watched(io::stdout().lock());

@@ -45,6 +45,8 @@ impl Doubts {
 pub(super) struct Selector {
     pub filter: Arc<Filter>,
     pub doubts: Doubts,
+    /// Whether bytes after a loss count only if they prove what they are, as for an output without secrets.
+    pub is_strict: bool,
 }
 
 /// What tells a connection apart in its source: its `trace_id`, and where the first message about it begins.
@@ -89,12 +91,15 @@ impl Selection {
         input: &Input,
         options: SourceOptions,
         timeline: TimelineOptions,
-        Selector { filter, doubts }: &Selector,
+        Selector { filter, doubts, is_strict }: &Selector,
     ) -> Result<Self, InputError> {
         let source = Source::of(input, options)?;
         let timeline = TimelineOptions { unreplayed: true, eager: false, join: false, ..timeline };
         let mut timelines = Timelines::new(source, timeline);
         let mut stage = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
+        if *is_strict {
+            stage.be_strict();
+        }
         let mut search = Search::new(filter, doubts, input.path().display().to_string());
         let mut selection = Self::default();
         let mut findings = Findings::default();

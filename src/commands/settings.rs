@@ -76,7 +76,7 @@ impl Settings {
             verbosity: verbosity(args.verbosity),
             jobs: 1,
             output: OutputOptions { force: args.output.force, ..OutputOptions::default() },
-            selector: selector(args.filter.as_ref()),
+            selector: selector(args.filter.as_ref(), redaction.is_some()),
             split: args.split,
             redaction,
         })
@@ -96,7 +96,7 @@ impl Settings {
             verbosity: verbosity(args.verbosity),
             jobs: jobs(args.jobs),
             output: OutputOptions::default(),
-            selector: selector(args.filter.as_ref()),
+            selector: selector(args.filter.as_ref(), redaction.is_some()),
             split: None,
             redaction,
         })
@@ -147,8 +147,8 @@ fn timeline_options(packets: &PacketArgs, limits: cli::LimitArgs) -> timeline::T
     }
 }
 
-fn selector(filter: Option<&Arc<Filter>>) -> Option<Arc<Selector>> {
-    filter.map(|filter| Arc::new(Selector { filter: Arc::clone(filter), doubts: Doubts::default() }))
+fn selector(filter: Option<&Arc<Filter>>, is_strict: bool) -> Option<Arc<Selector>> {
+    filter.map(|filter| Arc::new(Selector { filter: Arc::clone(filter), doubts: Doubts::default(), is_strict }))
 }
 
 fn synth_options(args: &PacketArgs) -> synth::SynthOptions {

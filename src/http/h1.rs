@@ -549,7 +549,12 @@ impl Http1 {
             context.report(fact);
         }
         open.wish = Wish::Nothing;
-        context.record(side, WireKind::Head(framing), head);
+        // Only the request tells a tunnel from a body that the connection's end ends, unless this head says what it is.
+        let may_be_tunnel = framing == Framing::UntilClose
+            && open.exchange.method.as_deref().is_none_or(|method| method == b"CONNECT")
+            && open.exchange.response.fields.get("content-type").is_none();
+        let recorded = if may_be_tunnel { Framing::Unknown } else { framing };
+        context.record(side, WireKind::Head(recorded), head);
         self.begin_body(context, side, framing);
         if wish != Wish::Nothing {
             self.resume(context);

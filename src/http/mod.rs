@@ -164,6 +164,8 @@ struct Shared {
     room: Room,
     /// What the bytes are, if somebody writes them again.
     wire: Option<Wire>,
+    /// Whether bytes after a loss count only if they prove what they are.
+    is_strict: bool,
 }
 
 /// How many exchanges of a source may be open. With more, connections that have several give up their oldest.
@@ -349,6 +351,7 @@ impl HttpStage {
                 fields: 0,
                 room: Room::default(),
                 wire: None,
+                is_strict: false,
             },
         }
     }
@@ -358,7 +361,14 @@ impl HttpStage {
     pub(crate) fn recording(options: HttpStageOptions) -> Self {
         let mut stage = Self::new(options);
         stage.shared.wire = Some(Wire::default());
+        stage.be_strict();
         stage
+    }
+
+    /// From now on, bytes after a loss count only if they prove what they are. More of them are passed over, but nothing
+    /// is taken for what it is not.
+    pub(crate) fn be_strict(&mut self) {
+        self.shared.is_strict = true;
     }
 
     /// What was recorded since it was cleared.

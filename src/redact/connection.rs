@@ -85,6 +85,8 @@ struct Half {
     encoder: BlockEncoder,
     /// How often bytes could not be read that may have been of any stream.
     losses: u64,
+    /// The last stream whose head was seen, if none before it was missed.
+    last_stream: u32,
 }
 
 /// A connection that is being written.
@@ -117,6 +119,17 @@ impl Connection {
         let mut writer = Writer { wire, redaction, is_gap, limits, out };
         for (index, part) in wire.parts().iter().enumerate() {
             self.part(&mut writer, index, part);
+        }
+    }
+
+    /// The last bytes of a direction were cut. The framing of a replayed body may not show it.
+    pub(super) fn cut_body(&mut self, direction: Direction) {
+        let half = self.half(direction);
+        if let Some(Body1::Same(message) | Body1::Chunks(message, _)) = &mut half.body {
+            message.lose();
+        }
+        if let Some(Stream::Message(message)) = half.stream(half.data) {
+            message.lose();
         }
     }
 
@@ -399,7 +412,9 @@ impl Connection {
         writer.out.write(direction, &head.to_bytes());
         match head.kind {
             _ if !head.is_sound() => self.unknown(writer, direction, payload),
-            WINDOW_UPDATE | PRIORITY | PING => writer.out.write(direction, payload),
+            WINDOW_UPDATE | PRIORITY => writer.out.write(direction, payload),
+            // Both sides send the same bytes, which may be anything.
+            PING => writer.out.room(direction, |out| out.resize(out.len() + payload.len(), b'*')),
             SETTINGS if are_settings(payload) => writer.out.write(direction, payload),
             RST_STREAM => {
                 writer.out.write(direction, payload);
@@ -444,7 +459,8 @@ impl Connection {
         let mut decoded = false;
         let mut hides_coding = false;
         if !promises && !is_trailers {
-            let head = BlockHead::of(writer.wire, block);
+            let mut head = BlockHead::of(writer.wire, block);
+            head.is_partial |= block.cut.is_some();
             if !head.is_informational {
                 (decoded, hides_coding) = self.begin_stream(writer, part, stream, &head, ends);
             }
@@ -493,7 +509,22 @@ impl Connection {
             return (false, false);
         }
         let (mut decoded, mut hides_coding) = (false, false);
+        // Without its request, nobody knows whether it opens a tunnel.
+        let requests = &mut self.halves[1 - part.direction.index()];
+        let may_be_tunnel = part.side == HttpSide::Response
+            && !head.has_type
+            && (requests.losses > 0 || stream > requests.last_stream)
+            && stream % 2 == 1;
+        if part.side == HttpSide::Request {
+            let requests = self.half(part.direction);
+            requests.last_stream = requests.last_stream.max(stream);
+        }
         let value = match wish {
+            _ if head.is_partial || may_be_tunnel => {
+                let message = Message::without_head();
+                (decoded, hides_coding) = (message.is_decoded(), message.hides_coding());
+                Stream::Message(message)
+            }
             Some(Wish::WebSocket) => Stream::WebSocket(Box::new(WebSocketWriter::new(part.side))),
             Some(Wish::Tunnel) => Stream::Tunnel,
             None => {
@@ -626,15 +657,25 @@ struct BlockHead {
     wish: Option<Wish>,
     is_informational: bool,
     is_success: bool,
+    /// Fields are missing, which may say what the body is.
+    is_partial: bool,
+    /// It says what the body is.
+    has_type: bool,
 }
 
 impl BlockHead {
     fn of(wire: &Wire, block: &HeaderBlock) -> Self {
         let mut head = Self::default();
         for BlockField { name, value, form } in wire.fields(block) {
-            let (Some(name), Some(value)) = (name, value) else { continue };
+            if matches!(form.representation, Representation::TableSize(_)) {
+                continue;
+            }
+            let (Some(name), Some(value)) = (name, value) else {
+                head.is_partial = true;
+                continue;
+            };
+            head.has_type |= name == b"content-type";
             match (name, value) {
-                _ if matches!(form.representation, Representation::TableSize(_)) => {}
                 (b":method", b"CONNECT") => {
                     head.wish.get_or_insert(Wish::Tunnel);
                 }

@@ -27,6 +27,12 @@ pub(crate) fn exchange(redaction: &Redaction, exchange: &mut Exchange, counts: &
         web_socket(redaction, exchange, counts);
     }
     let is_web_socket = exchange.web_socket.is_some();
+    if !is_web_socket && may_be_tunnel(exchange) && !redaction.keep_unknown {
+        for message in [&mut exchange.request, &mut exchange.response] {
+            counts.add(Kind::UnknownByte, message.body.len() as u64);
+            message.body.clear();
+        }
+    }
     for message in [&mut exchange.request, &mut exchange.response] {
         if !is_web_socket {
             body_of(redaction, message, counts);
@@ -41,6 +47,18 @@ pub(crate) fn exchange(redaction: &Redaction, exchange: &mut Exchange, counts: &
             redaction.address(end, &mut repeated);
         }
         connection.trace_id = redaction.trace_id(connection.trace_id);
+    }
+}
+
+/// Whether what follows the heads may be bytes of another protocol.
+fn may_be_tunnel(exchange: &Exchange) -> bool {
+    let is_success = exchange.code.is_none_or(|code| (200..300).contains(&code));
+    match (exchange.method.as_deref(), exchange.code) {
+        (_, Some(101)) => true,
+        (Some(b"CONNECT"), _) => is_success,
+        (Some(_), _) => false,
+        // Without the request, nobody knows, unless the response says what it is.
+        (None, _) => is_success && exchange.response.fields.get("content-type").is_none(),
     }
 }
 

@@ -70,6 +70,11 @@ impl RedactStage {
         }
         if let EntryKind::Data(data) = &entry.kind {
             self.out.end_event(data);
+            if data.truncated
+                && let Some(connection) = self.open.get_mut(entry.connection)
+            {
+                connection.cut_body(data.direction);
+            }
             self.limits.count(data.payload.len(), self.out.bytes());
         }
         self.written.extend((0..self.out.len()).map(Written::Segment));

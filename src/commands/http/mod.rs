@@ -286,6 +286,9 @@ impl<'a, 'w> Reader<'a, 'w> {
             ..TimelineOptions::default()
         };
         let mut stage = HttpStage::new(HttpStageOptions { max_body: args.max_body, ..HttpStageOptions::default() });
+        if self.work.redaction.is_some() {
+            stage.be_strict();
+        }
         let mut pump = Pump::new(Timelines::new(source, options), self.input.is_stdin());
         let mut summaries = Summaries::default();
         let file = self.input.path().display().to_string();

@@ -31,7 +31,7 @@ impl<'a> Requests<'a> {
         Self {
             stage: (pairs || selector.is_some()).then(|| HttpStage::new(options)),
             open: trace.timelines().requests(),
-            search: selector.map(|Selector { filter, doubts }| Search::new(filter, doubts, file.to_owned())),
+            search: selector.map(|Selector { filter, doubts, .. }| Search::new(filter, doubts, file.to_owned())),
         }
     }
 

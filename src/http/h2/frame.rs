@@ -89,7 +89,7 @@ impl FrameHead {
     }
 
     /// Whether a sound peer would send this frame: no unknown kind, no unknown flag.
-    fn is_plausible(self, max_len: u32) -> bool {
+    pub(super) fn is_plausible(self, max_len: u32) -> bool {
         let flags = match self.kind {
             DATA => END_STREAM | PADDED,
             HEADERS => END_STREAM | END_HEADERS | PADDED | PRIORITIZED,
@@ -143,6 +143,32 @@ impl FrameHead {
             (0, Some((1.., _))) | (_, Some((1, true) | (2.., _))) => true,
             _ => false,
         })
+    }
+}
+
+impl FrameHead {
+    /// Where frames begin that end with the bytes: nothing but whole frames follows.
+    pub(super) fn find_to_the_end(bytes: &[u8], max_len: u32) -> Option<usize> {
+        // For each offset, how many frames there are from there to the end, counted from the end, so that each head is
+        // looked at once.
+        let mut counts = vec![0_u8; bytes.len() + 1];
+        let mut found = None;
+        for offset in (0..bytes.len()).rev() {
+            let Some((head, rest)) = bytes[offset..].split_first_chunk() else { continue };
+            let head = Self::parse(*head);
+            if !head.is_plausible(max_len) || head.len as usize > rest.len() {
+                continue;
+            }
+            let end = offset + HEAD + head.len as usize;
+            if end < bytes.len() && counts[end] == 0 {
+                continue;
+            }
+            counts[offset] = counts[end].saturating_add(1);
+            if counts[offset] > 1 || offset == 0 {
+                found = Some(offset);
+            }
+        }
+        found
     }
 }
 

@@ -169,7 +169,11 @@ impl Http2 {
     /// A connection whose beginning is not in the trace.
     pub(super) fn in_the_middle() -> Self {
         let mut http = Self { sides: [Side::new(0), Side::new(0)], may_have_missed: true, ..Self::default() };
-        http.sides.iter_mut().for_each(|side| side.hpack.lose());
+        for side in &mut http.sides {
+            side.hpack.lose();
+            // The first bytes are found to be frames as those after a loss are.
+            (side.state, side.losses) = (State::Lost, 1);
+        }
         http
     }
 
@@ -224,7 +228,10 @@ impl Http2 {
                 State::Data { frame, left, padding } => self.body(context, side, rest, frame, left, padding),
                 State::Payload { frame, left } => self.payload(context, side, rest, frame, left),
                 State::Lost => {
-                    let found = FrameHead::find(rest, state.max_len);
+                    let found = match context.shared.is_strict {
+                        true => FrameHead::find_to_the_end(rest, state.max_len),
+                        false => FrameHead::find(rest, state.max_len),
+                    };
                     let skipped = found.unwrap_or(rest.len());
                     context.record_unknown(side, &rest[..skipped]);
                     state.skipped += skipped as u64;
@@ -333,8 +340,12 @@ impl Http2 {
         if state.have < HEAD {
             return taken;
         }
-        state.have = 0;
         let frame = FrameHead::parse(state.head);
+        if context.shared.is_strict && state.losses > 0 && !frame.is_plausible(state.max_len) {
+            self.go_adrift(context, side);
+            return taken;
+        }
+        state.have = 0;
         state.max_len = state.max_len.max(frame.len);
         if !frame.is_sound() {
             context.report(HttpFact::BadFrame(side));
