@@ -988,6 +988,8 @@ fn status(head: &[u8]) -> Option<u16> {
 /// Where the values of a head are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeadSpans {
+    /// The method of a request.
+    pub method: Option<Range<usize>>,
     /// The target of a request.
     pub target: Option<Range<usize>>,
     /// The reason phrase of a response.
@@ -1004,21 +1006,25 @@ impl HeadSpans {
         let lines = memchr::memchr_iter(b'\n', head).count().min(MAX_FIELDS);
         let mut headers = vec![EMPTY_HEADER; lines];
         let config = parser_config();
-        let (target, reason, version, status) = match side {
+        let ([method, target, reason], version, status) = match side {
             HttpSide::Request => {
                 let mut request = httparse::Request::new(&mut headers);
                 let status = config.parse_request(&mut request, head);
-                (request.path, None, request.version, status.map(|status| (status, request.headers.len())))
+                let status = status.map(|status| (status, request.headers.len()));
+                ([request.method, request.path, None], request.version, status)
             }
             HttpSide::Response => {
                 let mut response = httparse::Response::new(&mut headers);
                 let status = config.parse_response(&mut response, head);
-                (None, response.reason, response.version, status.map(|status| (status, response.headers.len())))
+                let status = status.map(|status| (status, response.headers.len()));
+                ([None, None, response.reason], response.version, status)
             }
         };
         let Ok((Status::Complete(_), count)) = status else { return None };
-        let [target, reason] = [target, reason].map(|text| text.map(|text| span_in(head, text.as_bytes())));
-        Some(Self { target, reason, fields: spans_in(head, &headers[..count]), is_http10: version == Some(0) })
+        let [method, target, reason] =
+            [method, target, reason].map(|text| text.map(|text| span_in(head, text.as_bytes())));
+        let fields = spans_in(head, &headers[..count]);
+        Some(Self { method, target, reason, fields, is_http10: version == Some(0) })
     }
 
     /// Finds them in a trailer section as the parser does.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    Body, Counts, Kind, Redaction, mask,
+    Body, Counts, Kind, Redaction,
+    head::is_method,
+    mask,
     message::{BodyFields, Message},
 };
 use crate::http::{Exchange, Fields, HttpMessage, WebSocketFrame};
@@ -16,6 +18,10 @@ pub(crate) fn exchange(redaction: &Redaction, exchange: &mut Exchange, counts: &
     let has_host = exchange.request.fields.get("host").is_some();
     if let Some(host) = &mut exchange.host {
         redaction.field(b":authority", host, if has_host { &mut repeated } else { &mut *counts });
+    }
+    if let Some(method) = exchange.method.as_mut().filter(|method| !is_method(method)) {
+        counts.add(Kind::UnknownByte, method.len() as u64);
+        mask(method);
     }
     if let Some(path) = &mut exchange.path {
         redaction.target(path, counts);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Counts, Redaction, message::BodyFields};
+use super::{Counts, Kind, Redaction, message::BodyFields};
 use crate::{http::HeadSpans, trace::HttpSide};
 
 /// Replacements in a head, in their order.
@@ -86,6 +86,13 @@ impl<'a> Head<'a> {
     /// The head without its secrets.
     pub(super) fn edits(&self, redaction: &Redaction, reframing: Reframing, counts: &mut Counts) -> Edits {
         let mut edits = Edits::default();
+        if let Some(span) = &self.spans.method {
+            let method = self.bytes.get(span.clone()).unwrap_or_default();
+            if !is_method(method) {
+                counts.add(Kind::UnknownByte, method.len() as u64);
+                edits.replace(span.clone(), vec![b'*'; method.len()]);
+            }
+        }
         if let Some(span) = &self.spans.target {
             let target = self.bytes.get(span.clone()).unwrap_or_default();
             let mut changed = target.to_vec();
@@ -139,6 +146,63 @@ impl<'a> Head<'a> {
     pub(super) fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
+}
+
+/// The methods that are registered with IANA, and those of caches and of UPnP. Anything else may be the end of something
+/// whose beginning is not in the trace.
+const METHODS: [&str; 47] = [
+    "ACL",
+    "BAN",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "M-SEARCH",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "NOTIFY",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PRI",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
+
+/// Whether a method is one that is known.
+pub(super) fn is_method(method: &[u8]) -> bool {
+    METHODS.iter().any(|known| known.as_bytes() == method)
 }
 
 /// The line before a chunk, whose extensions become asterisks: nobody says what they are.

@@ -180,6 +180,7 @@ impl Http1 {
     }
 
     pub(super) fn body(&mut self, sink: &mut HttpSink<'_>, side: HttpSide, chunk: BodyChunk<'_>, last: bool) {
+        sink.begin_part();
         let half = &mut self.halves[side.index()];
         let (missing, unframed) = half.missing(&chunk, last);
         if unframed > 0 {

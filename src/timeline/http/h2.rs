@@ -221,6 +221,7 @@ impl Http2 {
         next: Option<&[u8]>,
         last: bool,
     ) {
+        sink.begin_part();
         let half = &mut self.halves[side.index()];
         half.ended |= last;
         if let Some(messages) = &mut half.messages {

@@ -226,6 +226,14 @@ impl Out {
         self.push(at, MadeKind::Frames(frames));
     }
 
+    /// Ends the bytes that are being written if a part of the body in them was cut: what is missing is missing there, and
+    /// not inside of an entry.
+    pub(super) fn end_cut(&mut self) {
+        if self.run.as_ref().is_some_and(|run| run.ends_early) {
+            self.flush();
+        }
+    }
+
     /// Adds bytes of a body, and what is missing after them.
     pub(super) fn body(&mut self, at: Sending, chunk: BodyChunk<'_>, missing: Missing) {
         if let Some(span) = chunk.span

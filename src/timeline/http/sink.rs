@@ -62,6 +62,11 @@ impl<'e> HttpSink<'e> {
         self.shared.out.body(at, chunk, missing);
     }
 
+    /// Begins a part of a body.
+    pub(super) fn begin_part(&mut self) {
+        self.shared.out.end_cut();
+    }
+
     /// Writes a large body in frames, as [`super::out::Out::frames`] does.
     pub(super) fn frames(
         &mut self,
