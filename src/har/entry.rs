@@ -109,6 +109,8 @@ pub(super) struct ExchangeSide<'a> {
     fields: Vec<(&'a [u8], &'a [u8])>,
     trailers: Vec<(&'a [u8], &'a [u8])>,
     body: Cow<'a, [u8]>,
+    /// Where bytes of the body are missing.
+    holes: Vec<usize>,
     /// Whether the body has lost its content codings.
     is_decoded: bool,
     time: Option<Nanos>,
@@ -120,17 +122,28 @@ impl<'a> ExchangeSide<'a> {
         [Self::new(view, HttpSide::Request), Self::new(view, HttpSide::Response)]
     }
 
+    /// Whether bytes of another protocol follow the heads of a request and a response.
+    pub(super) fn open_tunnel(sides: &[Self; 2]) -> bool {
+        sides[0].pseudo(b":method") == b"CONNECT" || sides[1].pseudo(b":status") == b"101"
+    }
+
+    pub(super) fn clear_body(&mut self) {
+        self.body = Cow::default();
+        self.holes.clear();
+    }
+
     /// A copy without secrets.
     pub(super) fn redacted(self, redaction: &Redaction, counts: &mut Counts) -> (TapSide, Option<Nanos>) {
         let owned = |pairs: Vec<(&[u8], &[u8])>| {
             pairs.into_iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect::<Vec<_>>()
         };
-        let Self { pseudo, fields, trailers, body, time, .. } = self;
+        let Self { pseudo, fields, trailers, body, holes, time, .. } = self;
         let mut side = TapSide {
             pseudo: owned(pseudo),
             fields: owned(fields),
             trailers: owned(trailers),
             body: body.into_owned(),
+            holes,
             is_decoded: false,
         };
         redact::tap_side(redaction, &mut side, counts);
@@ -139,7 +152,7 @@ impl<'a> ExchangeSide<'a> {
 
     /// What [`ExchangeSide::redacted`] has returned.
     pub(super) fn of_redacted((side, time): &'a (TapSide, Option<Nanos>)) -> Self {
-        let TapSide { pseudo, fields, trailers, body, is_decoded } = side;
+        let TapSide { pseudo, fields, trailers, body, is_decoded, .. } = side;
         let borrowed = |pairs: &'a [(Vec<u8>, Vec<u8>)]| {
             pairs.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect::<Vec<_>>()
         };
@@ -148,6 +161,7 @@ impl<'a> ExchangeSide<'a> {
             fields: borrowed(fields),
             trailers: borrowed(trailers),
             body: Cow::Borrowed(body),
+            holes: Vec::new(),
             is_decoded: *is_decoded,
             time: *time,
         }
@@ -180,6 +194,9 @@ impl<'a> ExchangeSide<'a> {
                         out.body = Cow::Borrowed(bytes);
                     } else {
                         out.body.to_mut().extend_from_slice(bytes);
+                    }
+                    if piece.body.truncated {
+                        out.holes.push(out.body.len());
                     }
                 }
                 HttpPart::Trailers => out.trailers.extend(pairs),

@@ -164,7 +164,12 @@ impl Har {
             let sides = ExchangeSide::both(view);
             return self.write(&HarEntry::new(name, view, &sides, tracks, self.options, self.start_time));
         };
-        let redacted = ExchangeSide::both(view).map(|side| side.redacted(&redaction, counts));
+        let mut sides = ExchangeSide::both(view);
+        if !redaction.keep_unknown && ExchangeSide::open_tunnel(&sides) {
+            // Nobody says what the bytes of another protocol are.
+            sides.iter_mut().for_each(ExchangeSide::clear_body);
+        }
+        let redacted = sides.map(|side| side.redacted(&redaction, counts));
         let sides = [0, 1].map(|index: usize| ExchangeSide::of_redacted(&redacted[index]));
         let mut entry = HarEntry::new(name, view, &sides, tracks, self.options, self.start_time);
         entry.redact(&redaction, name, view);

@@ -87,17 +87,19 @@ fn body_of(redaction: &Redaction, message: &mut HttpMessage, counts: &mut Counts
         // A field that is not known may say what the body is.
         let has_head = message.has_head && message.unknown_fields == 0;
         let fields = has_head.then(|| message.fields.iter());
-        let is_decoded = body(redaction, &mut message.body, fields, counts);
+        let is_decoded = body(redaction, &mut message.body, &[], fields, counts);
         let is_coded = message.fields.get("content-encoding").is_some();
         message.coded_len = (is_decoded && is_coded).then_some(len);
     }
 }
 
-/// Takes the secrets out of a body with these header fields, or all of one without a head. Returns whether it lacks its
+/// Takes the secrets out of a body with these header fields, or all of one without a head. Bytes are missing at `holes`,
+/// which rise. Returns whether it lacks its
 /// content codings from now on.
 fn body<'a>(
     redaction: &Redaction,
     bytes: &mut Vec<u8>,
+    holes: &[usize],
     fields: Option<impl Iterator<Item = (&'a [u8], &'a [u8])>>,
     counts: &mut Counts,
 ) -> bool {
@@ -111,7 +113,13 @@ fn body<'a>(
     };
     let is_decoded = message.is_decoded() || message.hides_coding();
     let mut new = Vec::with_capacity(bytes.len());
-    message.data(bytes, counts, &mut new);
+    let mut at = 0;
+    for hole in holes.iter().map(|hole| (*hole).min(bytes.len())) {
+        message.data(bytes.get(at..hole).unwrap_or_default(), counts, &mut new);
+        message.lose();
+        at = hole;
+    }
+    message.data(bytes.get(at..).unwrap_or_default(), counts, &mut new);
     message.end(counts, &mut new);
     *bytes = new;
     is_decoded
@@ -124,18 +132,20 @@ pub(crate) struct TapSide {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
     pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
     pub body: Vec<u8>,
+    /// Where bytes of the body are missing.
+    pub holes: Vec<usize>,
     /// Whether the body has lost its content codings.
     pub is_decoded: bool,
 }
 
 /// Takes the secrets out of one side of an exchange of an HTTP tap.
 pub(crate) fn tap_side(redaction: &Redaction, side: &mut TapSide, counts: &mut Counts) {
-    let TapSide { pseudo, fields, trailers, body: bytes, is_decoded } = side;
+    let TapSide { pseudo, fields, trailers, body: bytes, holes, is_decoded } = side;
     if !bytes.is_empty() {
         let has_head = !pseudo.is_empty() || !fields.is_empty();
         let is_coded = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"content-encoding"));
         let fields = has_head.then(|| fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice())));
-        *is_decoded = body(redaction, bytes, fields, counts) && is_coded;
+        *is_decoded = body(redaction, bytes, holes, fields, counts) && is_coded;
     }
     for (name, value) in pseudo {
         match name.as_slice() {
