@@ -217,7 +217,9 @@ fn cut(sides: [Vec<u8>; 2], mut script: &[u8]) -> Vec<Event> {
             continue;
         }
         let present = if control & 6 == 2 { bytes.len() * usize::from(control >> 3) / 32 } else { bytes.len() };
-        events.push(Event { is_write, bytes, present, lost: control & 6 == 4 && control > 0xf0 });
+        // Nobody can tell a lost event after a cut one from more of the cut one.
+        let may_be_lost = events.last().is_none_or(|event: &Event| event.present == event.bytes.len());
+        events.push(Event { is_write, bytes, present, lost: may_be_lost && control & 6 == 4 && control > 0xf0 });
     }
     events
 }

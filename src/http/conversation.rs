@@ -132,6 +132,7 @@ impl Conversation {
             place: place(),
             connection: &connection,
             client: self.client,
+            as_string: matches!(&entry.kind, EntryKind::Data(data) if data.as_string),
             emitted: &mut had,
             reports: &mut left,
             shared,
@@ -205,6 +206,25 @@ impl Conversation {
             if let Speech::Http1(http) = &mut self.speech {
                 http.end_side(context, side);
             }
+            if context.records() {
+                self.release_held(context, data.direction);
+            }
+        }
+    }
+
+    /// No more bytes come in this direction, so that those which wait for more are written now.
+    fn release_held(&mut self, context: &mut Context<'_>, direction: Direction) {
+        let side = self.side(direction);
+        match &mut self.speech {
+            Speech::Http1(http) => http.drop_held(context, side),
+            Speech::Http2(http) => http.drop_held(context, side),
+            Speech::Undecided => {
+                let waiting = &mut self.waiting[direction.index()];
+                context.record_unknown(side, &waiting.bytes);
+                (waiting.skipped, waiting.lost) = (waiting.skipped + waiting.bytes.len() as u64, true);
+                waiting.bytes.clear();
+            }
+            Speech::Other => {}
         }
     }
 

@@ -134,6 +134,8 @@ pub struct HttpMessage {
     pub(super) content_length: Option<u64>,
     /// Whether anything is missing so far.
     pub(super) damaged: bool,
+    /// The body is from JSON_BODY_AS_STRING, so that a binary one may have taken in what follows it.
+    pub(crate) as_string: bool,
     /// Whether the kept body ends here, whatever follows.
     pub(super) body_ends: bool,
 }
@@ -155,6 +157,7 @@ impl HttpMessage {
             size_unknown: false,
             content_length: None,
             damaged: false,
+            as_string: false,
             body_ends: false,
         }
     }
@@ -317,6 +320,8 @@ pub struct Exchange {
     pub web_socket: Option<Box<WebSocket>>,
     /// The server pushed the response without being asked.
     pub pushed: bool,
+    /// The request may be another one than that of the response.
+    pub(crate) is_doubtful: bool,
     /// How much memory its fields take, roughly.
     pub(super) held_fields: usize,
 }
@@ -348,6 +353,7 @@ impl Exchange {
             grpc: None,
             web_socket: None,
             pushed: false,
+            is_doubtful: false,
             held_fields: 0,
         }
     }

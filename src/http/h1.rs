@@ -140,6 +140,8 @@ pub(super) struct Http1 {
     tunnel: Option<Tunnel>,
     /// Responses are missing from the trace.
     missed_responses: bool,
+    /// Heads may be missing from the trace, so that a response may not be that to the request it seems to answer.
+    is_doubtful: bool,
     /// Set when a response accepts an upgrade to HTTP/2.
     switch: Option<Box<Exchange>>,
 }
@@ -214,6 +216,7 @@ impl Http1 {
         };
         // The heads of other responses may be among the missing bytes.
         self.missed_responses |= side == HttpSide::Response && !stays_inside;
+        self.is_doubtful |= !stays_inside;
         let lost = |open, chunked| State::Lost { open, chunked };
         match (self.sides[side.index()].state, loss) {
             (State::Head, _) => {
@@ -303,6 +306,14 @@ impl Http1 {
         }
         for open in std::mem::take(&mut self.open) {
             emit(context, open);
+        }
+    }
+
+    /// What waits for more bytes gets none.
+    pub(super) fn drop_held(&mut self, context: &mut Context<'_>, side: HttpSide) {
+        // What a client sends before the answer to its upgrade waits for that.
+        if self.sides[side.index()].state != State::Await {
+            self.drop_buffer(context, side);
         }
     }
 
@@ -523,6 +534,8 @@ impl Http1 {
             return;
         }
         self.open_message(context, side);
+        // A response to HEAD has no body, whatever its fields say, and what follows is another head.
+        let is_doubtful = self.is_doubtful || self.response == Some(Target::Orphan);
         let Some(open) = self.current(side) else { return };
         let Some(parsed) = parse(side, head, &mut open.exchange) else {
             self.bad_head(context, side, head.len(), cut);
@@ -549,11 +562,13 @@ impl Http1 {
             context.report(fact);
         }
         open.wish = Wish::Nothing;
+        open.exchange.is_doubtful = is_doubtful;
         // Only the request tells a tunnel from a body that the connection's end ends, unless this head says what it is.
         let may_be_tunnel = framing == Framing::UntilClose
             && open.exchange.method.as_deref().is_none_or(|method| method == b"CONNECT")
             && open.exchange.response.fields.get("content-type").is_none();
-        let recorded = if may_be_tunnel { Framing::Unknown } else { framing };
+        let recorded =
+            if may_be_tunnel || (is_doubtful && framing != Framing::None) { Framing::Unknown } else { framing };
         context.record(side, WireKind::Head(recorded), head);
         self.begin_body(context, side, framing);
         if wish != Wish::Nothing {

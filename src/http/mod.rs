@@ -211,6 +211,8 @@ struct Context<'a> {
     connection: &'a Arc<HttpConnection>,
     /// The direction of the client's bytes.
     client: Direction,
+    /// The bytes are from JSON_BODY_AS_STRING.
+    as_string: bool,
     /// Whether the connection had an exchange.
     emitted: &'a mut bool,
     /// How many facts the connection may still report.
@@ -269,6 +271,7 @@ impl Context<'_> {
     /// Adds bytes to a body, as far as there is room.
     fn add_body(&mut self, message: &mut HttpMessage, bytes: &[u8]) {
         message.body_size = message.body_size.saturating_add(bytes.len() as u64);
+        message.as_string |= self.as_string;
         if message.body_ends {
             return;
         }

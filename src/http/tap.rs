@@ -115,6 +115,7 @@ impl TapExchange {
             place: self.exchange.place,
             connection: &connection,
             client: connection.role.client_direction(),
+            as_string: false,
             emitted: &mut emitted,
             reports: &mut reports,
             shared,

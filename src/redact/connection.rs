@@ -94,9 +94,13 @@ struct Half {
 pub(super) struct Connection {
     pub(super) trace_id: u64,
     pub(super) counts: Counts,
+    /// Bytes are from JSON_BODY_AS_STRING, which shortens what is not text.
+    pub(super) as_string: bool,
+    /// More streams asked for more than HTTP than are remembered.
+    has_forgotten: bool,
     halves: [Half; 2],
     /// Streams that ask for more than HTTP.
-    wishes: BTreeMap<u32, Wish>,
+    wishes: BTreeMap<u32, (Wish, [bool; 2])>,
 }
 
 /// What the parts of an entry are written with.
@@ -111,7 +115,14 @@ struct Writer<'a> {
 
 impl Connection {
     pub(super) fn new(trace_id: u64) -> Self {
-        Self { trace_id, counts: Counts::default(), halves: Default::default(), wishes: BTreeMap::new() }
+        Self {
+            trace_id,
+            counts: Counts::default(),
+            as_string: false,
+            has_forgotten: false,
+            halves: Default::default(),
+            wishes: BTreeMap::new(),
+        }
     }
 
     /// Takes the parts of an entry.
@@ -223,8 +234,12 @@ impl Connection {
             Framing::Length(_) => head.has_one_length() && (rest.is_some() || !head.is_http10()),
             Framing::Chunked | Framing::UntilClose => true,
         };
-        let permit = if may_decode { writer.limits.decoder(&fields) } else { None };
-        let mut message = Message::new(writer.redaction, &fields, permit);
+        let permit = if may_decode { writer.limits.decoder(&fields, writer.out.bytes()) } else { None };
+        let mut message = match self.as_string && !fields.is_text() {
+            // What is not text is shorter than the head says, so that the body has taken in what follows it.
+            true => Message::without_head(),
+            false => Message::new(writer.redaction, &fields, permit),
+        };
         let is_decoded = message.is_decoded();
         let mut body = Vec::new();
         let reframing = match (is_decoded, framing, rest) {
@@ -232,6 +247,7 @@ impl Connection {
             _ if framing == Framing::None => Reframing::Same,
             (true, Framing::Length(_), Some(parts)) => {
                 for bytes in parts {
+                    bound(writer, body.len(), &mut message);
                     message.data(bytes, &mut self.counts, &mut body);
                 }
                 message.end(&mut self.counts, &mut body);
@@ -312,8 +328,12 @@ impl Connection {
         let counts = &mut self.counts;
         let half = &mut self.halves[direction.index()];
         match half.body.get_or_insert_with(|| Body1::Same(Message::without_head())) {
-            Body1::Same(message) => writer.out.room(direction, |out| message.data(bytes, counts, out)),
+            Body1::Same(message) => {
+                bound(writer, 0, message);
+                writer.out.room(direction, |out| message.data(bytes, counts, out));
+            }
             Body1::Chunks(message, _) => {
+                bound(writer, 0, message);
                 let mut body = Vec::new();
                 message.data(bytes, counts, &mut body);
                 self.write_chunk(writer, direction, &body);
@@ -335,7 +355,8 @@ impl Connection {
     /// Ends a made-up chunk whose bytes were missing.
     fn pay_end(&mut self, writer: &mut Writer<'_>, direction: Direction) {
         if std::mem::take(&mut self.half(direction).owes_end) {
-            writer.out.write(direction, b"\r\n");
+            // A reader that misses the chunk's bytes would take a visible end for an empty line.
+            writer.out.miss(direction, 2);
         }
     }
 
@@ -348,6 +369,10 @@ impl Connection {
             Some(Body1::Chunks(mut message, false)) => {
                 let mut body = Vec::new();
                 message.end(&mut self.counts, &mut body);
+                if std::mem::take(&mut self.half(direction).owes_end) {
+                    writer.out.miss(direction, b"\r\n0\r\n\r\n".len() as u64);
+                    return;
+                }
                 self.write_chunk(writer, direction, &body);
                 writer.out.write(direction, b"0\r\n\r\n");
             }
@@ -433,6 +458,17 @@ impl Connection {
         }
     }
 
+    /// One direction of a stream is over.
+    fn end_half(&mut self, direction: Direction, stream: u32) -> Option<OpenStream> {
+        if let Some((_, ended)) = self.wishes.get_mut(&stream) {
+            ended[direction.index()] = true;
+            if *ended == [true; 2] {
+                self.wishes.remove(&stream);
+            }
+        }
+        self.half(direction).streams.remove(&stream)
+    }
+
     fn end_stream(&mut self, stream: u32) {
         self.halves.iter_mut().for_each(|half| drop(half.streams.remove(&stream)));
         self.wishes.remove(&stream);
@@ -444,12 +480,7 @@ impl Connection {
         // What was taken for a header block after bytes were lost may be anything.
         let is_sound = block.is_sound && writer.wire.fields(block).all(|field| header_block::is_field(&field));
         if !is_sound || !writer.limits.may_grow(writer.out.bytes()) {
-            self.counts.add(Kind::HeaderBlock, 1);
-            for frame in &block.frames {
-                writer.out.write(direction, &frame.head.to_bytes());
-                writer.out.write(direction, &frame.prefix);
-                writer.out.withhold(direction, (frame.fragment + frame.padding) as u64);
-            }
+            self.withhold_block(writer, direction, block);
             return;
         }
         let promises = first.head.kind != HEADERS;
@@ -481,9 +512,23 @@ impl Connection {
             };
             self.half(direction).encoder.field(field, changed, block.cut.is_some(), &mut encoded);
         }
-        writer.out.room(direction, |out| header_block::frames(&block.frames, &encoded, block.cut, out));
+        if encoded.is_empty() {
+            // None of its fields is known.
+            self.withhold_block(writer, direction, block);
+        } else {
+            writer.out.room(direction, |out| header_block::frames(&block.frames, &encoded, block.cut, out));
+        }
         if ends {
-            self.half(direction).streams.remove(&stream);
+            drop(self.end_half(direction, stream));
+        }
+    }
+
+    fn withhold_block(&mut self, writer: &mut Writer<'_>, direction: Direction, block: &HeaderBlock) {
+        self.counts.add(Kind::HeaderBlock, 1);
+        for frame in &block.frames {
+            writer.out.write(direction, &frame.head.to_bytes());
+            writer.out.write(direction, &frame.prefix);
+            writer.out.withhold(direction, (frame.fragment + frame.padding) as u64);
         }
     }
 
@@ -499,11 +544,17 @@ impl Connection {
     ) -> (bool, bool) {
         if let Some(wish) = head.wish
             && part.side == HttpSide::Request
-            && self.wishes.len() < MAX_WISHES
         {
-            self.wishes.insert(stream, wish);
+            if self.wishes.len() < MAX_WISHES {
+                self.wishes.insert(stream, (wish, [false; 2]));
+            } else {
+                self.has_forgotten = true;
+            }
         }
-        let wish = self.wishes.get(&stream).copied().filter(|_| part.side == HttpSide::Request || head.is_success);
+        let wish = self.wishes.get(&stream).map(|(wish, _)| *wish);
+        let wish = wish
+            .or(self.has_forgotten.then_some(Wish::Tunnel))
+            .filter(|_| part.side == HttpSide::Request || head.is_success);
         if ends || !writer.limits.has_room_for_stream() {
             // Without room, the bytes are those of a message without head.
             return (false, false);
@@ -528,7 +579,8 @@ impl Connection {
             Some(Wish::WebSocket) => Stream::WebSocket(Box::new(WebSocketWriter::new(part.side))),
             Some(Wish::Tunnel) => Stream::Tunnel,
             None => {
-                let message = Message::new(writer.redaction, &head.body, writer.limits.decoder(&head.body));
+                let message =
+                    Message::new(writer.redaction, &head.body, writer.limits.decoder(&head.body, writer.out.bytes()));
                 (decoded, hides_coding) = (message.is_decoded(), message.hides_coding());
                 Stream::Message(message)
             }
@@ -555,6 +607,7 @@ impl Connection {
         let (counts, half) = (&mut self.counts, &mut self.halves[direction.index()]);
         match half.stream(head.stream) {
             Some(Stream::Message(message)) if message.is_decoded() => {
+                bound(writer, 0, message);
                 let mut body = Vec::new();
                 message.data(bytes, counts, &mut body);
                 let parts = writer.wire.parts().get(index + 1..).unwrap_or_default();
@@ -586,8 +639,7 @@ impl Connection {
         if !head.has(END_STREAM) {
             return;
         }
-        if let Some(OpenStream { carries: Stream::Message(mut message), .. }) =
-            self.half(direction).streams.remove(&head.stream)
+        if let Some(OpenStream { carries: Stream::Message(mut message), .. }) = self.end_half(direction, head.stream)
             && message.is_decoded()
         {
             let mut body = Vec::new();
@@ -614,6 +666,13 @@ fn are_settings(payload: &[u8]) -> bool {
 fn is_priority(payload: &[u8]) -> bool {
     payload.len() <= 64
         && payload.get(4..).is_some_and(|priority| priority.iter().all(|byte| matches!(byte, b' '..=b'~')))
+}
+
+/// Stops unpacking a body if so much was written already that it may be an attack; `more` bytes are about to be.
+fn bound(writer: &Writer<'_>, more: usize, message: &mut Message) {
+    if message.is_decoded() && !writer.limits.may_grow(writer.out.bytes() + more) {
+        message.go_adrift();
+    }
 }
 
 /// Writes made-up DATA frames.

@@ -39,9 +39,10 @@ pub(crate) fn exchange(redaction: &Redaction, exchange: &mut Exchange, counts: &
             message.body.clear();
         }
     }
-    for message in [&mut exchange.request, &mut exchange.response] {
+    let is_doubtful = [false, exchange.is_doubtful];
+    for (message, is_doubtful) in [&mut exchange.request, &mut exchange.response].into_iter().zip(is_doubtful) {
         if !is_web_socket {
-            body_of(redaction, message, counts);
+            body_of(redaction, message, is_doubtful, counts);
         }
         message.fields = fields(redaction, &message.fields, counts);
         message.trailers = fields(redaction, &message.trailers, counts);
@@ -54,6 +55,13 @@ pub(crate) fn exchange(redaction: &Redaction, exchange: &mut Exchange, counts: &
         }
         connection.trace_id = redaction.trace_id(connection.trace_id);
     }
+}
+
+/// Whether a body may have more than its own bytes in it: JSON_BODY_AS_STRING shortens what is not text.
+fn has_swallowed(message: &HttpMessage) -> bool {
+    let mut fields = BodyFields::default();
+    message.fields.iter().for_each(|(name, value)| fields.look(name, value));
+    message.as_string && !fields.is_text()
 }
 
 /// Whether what follows the heads may be bytes of another protocol.
@@ -81,11 +89,11 @@ fn fields(redaction: &Redaction, fields: &Fields, counts: &mut Counts) -> Fields
 }
 
 /// Takes the secrets out of a body, and its content codings off before.
-fn body_of(redaction: &Redaction, message: &mut HttpMessage, counts: &mut Counts) {
+fn body_of(redaction: &Redaction, message: &mut HttpMessage, is_doubtful: bool, counts: &mut Counts) {
     if !message.body.is_empty() {
         let len = message.body.len();
         // A field that is not known may say what the body is.
-        let has_head = message.has_head && message.unknown_fields == 0;
+        let has_head = message.has_head && message.unknown_fields == 0 && !is_doubtful && !has_swallowed(message);
         let fields = has_head.then(|| message.fields.iter());
         let is_decoded = body(redaction, &mut message.body, &[], fields, counts);
         let is_coded = message.fields.get("content-encoding").is_some();

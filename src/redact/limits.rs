@@ -35,10 +35,14 @@ fn permit(counter: &Arc<()>, max: usize) -> Option<Arc<()>> {
 }
 
 impl Limits {
-    /// Counts the bytes of an entry.
-    pub(super) fn count(&mut self, came: usize, written: usize) {
-        self.came = self.came.saturating_add(came as u64);
-        self.written = self.written.saturating_add(written as u64);
+    /// Counts bytes of an entry.
+    pub(super) fn come(&mut self, bytes: usize) {
+        self.came = self.came.saturating_add(bytes as u64);
+    }
+
+    /// Counts bytes that were written for an entry.
+    pub(super) fn written(&mut self, bytes: usize) {
+        self.written = self.written.saturating_add(bytes as u64);
     }
 
     /// Whether more may be written than came, after `written` bytes of the current entry.
@@ -55,9 +59,9 @@ impl Limits {
         permit(&self.streams, MAX_STREAMS)
     }
 
-    /// Says whether the body after a head with these fields may be unpacked.
-    pub(super) fn decoder(&self, fields: &BodyFields) -> Option<Arc<()>> {
-        if !self.may_grow(0) {
+    /// Says whether the body after a head with these fields may be unpacked, after `written` bytes of the current entry.
+    pub(super) fn decoder(&self, fields: &BodyFields, written: usize) -> Option<Arc<()>> {
+        if !self.may_grow(written) {
             return None;
         }
         match fields.has_large_decoder() {

@@ -94,6 +94,14 @@ impl BodyFields {
 }
 
 impl BodyFields {
+    /// Whether the body is of a type that is text, and without a content coding.
+    pub(super) fn is_text(&self) -> bool {
+        const TYPES: [&[u8]; 8] =
+            [b"text/", b"json", b"xml", b"javascript", b"form-urlencoded", b"graphql", b"yaml", b"multipart/"];
+        let kind = self.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
+        self.codings.is_empty() && TYPES.iter().any(|text| memchr::memmem::find(&kind, text).is_some())
+    }
+
     /// Whether a decoder of the body may take megabytes.
     pub(super) fn has_large_decoder(&self) -> bool {
         let mut codings = self.codings.iter().flat_map(|value| value.split(|byte| *byte == b','));

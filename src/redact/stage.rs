@@ -65,6 +65,10 @@ impl RedactStage {
         }
         if let (Some(connection), Some(wire)) = (self.open.get_mut(entry.connection), self.http.wire()) {
             let is_gap = matches!(entry.kind, EntryKind::Gap { .. });
+            if let EntryKind::Data(data) = &entry.kind {
+                connection.as_string |= data.as_string;
+                self.limits.come(data.payload.len());
+            }
             connection.take(wire, &self.redaction, is_gap, &self.limits, &mut self.out);
             wire.clear();
         }
@@ -75,7 +79,7 @@ impl RedactStage {
             {
                 connection.cut_body(data.direction);
             }
-            self.limits.count(data.payload.len(), self.out.bytes());
+            self.limits.written(self.out.bytes());
         }
         self.written.extend((0..self.out.len()).map(Written::Segment));
         if !matches!(entry.kind, EntryKind::Data(_)) {

@@ -102,6 +102,12 @@ impl FrameHead {
         self.len <= max_len && self.flags & !flags == 0 && !self.reserved && self.is_sound()
     }
 
+    /// Whether this is not something else that was taken for a frame. Without a loss, it may be of a kind that is not known.
+    pub(super) fn may_be_one(self, max_len: u32, after_loss: bool) -> bool {
+        let is_known = self.kind <= CONTINUATION;
+        self.is_plausible(max_len) || (!after_loss && !is_known && self.len <= max_len && !self.reserved)
+    }
+
     /// How many heads there are if frames begin here, and whether the last of them ends with the bytes.
     fn chain(mut bytes: &[u8], max_len: u32) -> Option<(usize, bool)> {
         let mut heads = 0;

@@ -290,16 +290,23 @@ impl Http2 {
         }
     }
 
+    /// What waits for more bytes gets none.
+    pub(super) fn drop_held(&mut self, context: &mut Context<'_>, side: HttpSide) {
+        if let State::Payload { frame, left } = self.sides[side.index()].state {
+            self.cut_payload(context, side, frame, left);
+            self.sides[side.index()].state = State::Head;
+        }
+        if let Some(block) = self.sides[side.index()].block.take() {
+            self.cut_block(context, side, block);
+        }
+        let state = &mut self.sides[side.index()];
+        context.record_unreadable(side, std::mem::take(&mut state.have));
+    }
+
     /// The connection is over; `closed` says that the trace shows it.
     pub(super) fn finish(&mut self, context: &mut Context<'_>, _closed: bool) {
         for side in SIDES {
-            if let State::Payload { frame, left } = self.sides[side.index()].state {
-                self.cut_payload(context, side, frame, left);
-            }
-            if let Some(block) = self.sides[side.index()].block.take() {
-                self.cut_block(context, side, block);
-            }
-            context.record_unreadable(side, self.sides[side.index()].have);
+            self.drop_held(context, side);
             self.report_skipped(context, side);
         }
         while let Some((id, _)) = self.streams.first_key_value() {
@@ -341,7 +348,7 @@ impl Http2 {
             return taken;
         }
         let frame = FrameHead::parse(state.head);
-        if context.shared.is_strict && state.losses > 0 && !frame.is_plausible(state.max_len) {
+        if context.shared.is_strict && !frame.may_be_one(state.max_len, state.losses > 0) {
             self.go_adrift(context, side);
             return taken;
         }
