@@ -64,6 +64,8 @@ pub(super) struct Conversation {
     reports: u32,
     /// Tells other protocols than HTTP.
     sniffer: Sniffer,
+    /// Nothing tells the true lengths of its bytes.
+    is_buffered: bool,
 }
 
 impl Conversation {
@@ -95,6 +97,7 @@ impl Conversation {
             emitted: false,
             reports: MAX_REPORTS,
             sniffer: Sniffer::default(),
+            is_buffered: opening.buffered && opening.http.is_none(),
         }
     }
 
@@ -132,7 +135,7 @@ impl Conversation {
             place: place(),
             connection: &connection,
             client: self.client,
-            as_string: matches!(&entry.kind, EntryKind::Data(data) if data.as_string),
+            as_string: self.is_buffered && matches!(&entry.kind, EntryKind::Data(data) if data.as_string),
             emitted: &mut had,
             reports: &mut left,
             shared,
@@ -190,6 +193,9 @@ impl Conversation {
             context.report(HttpFact::Destroyed);
             self.become_other(context, data.direction, &[]);
         }
+        if context.as_string && self.begins_too_early(data.direction, data.payload) {
+            self.lose(context, data.direction, Loss::Unknown);
+        }
         self.pass(context, data.direction, data.payload);
         match data.length {
             TrueLength::Known(length) if length > present => {
@@ -226,6 +232,13 @@ impl Conversation {
             }
             Speech::Other => {}
         }
+    }
+
+    /// Whether a message begins where bytes of a body should come. JSON_BODY_AS_STRING makes a binary body shorter than its
+    /// head says.
+    fn begins_too_early(&self, direction: Direction, bytes: &[u8]) -> bool {
+        let side = self.side(direction);
+        matches!(&self.speech, Speech::Http1(http) if http.is_in_body(side)) && sniff::begins(side, bytes)
     }
 
     /// Whether bytes from JSON_BODY_AS_STRING can be read: HTTP/1's heads are text, but HTTP/2 is binary.

@@ -134,7 +134,8 @@ pub struct HttpMessage {
     pub(super) content_length: Option<u64>,
     /// Whether anything is missing so far.
     pub(super) damaged: bool,
-    /// The body is from JSON_BODY_AS_STRING, so that a binary one may have taken in what follows it.
+    /// The body is from JSON_BODY_AS_STRING, and nothing tells how long it was, so that a binary one may have taken in
+    /// what follows it.
     pub(crate) as_string: bool,
     /// Whether the kept body ends here, whatever follows.
     pub(super) body_ends: bool,

@@ -211,7 +211,7 @@ struct Context<'a> {
     connection: &'a Arc<HttpConnection>,
     /// The direction of the client's bytes.
     client: Direction,
-    /// The bytes are from JSON_BODY_AS_STRING.
+    /// The bytes are from JSON_BODY_AS_STRING, and nothing tells how many there were.
     as_string: bool,
     /// Whether the connection had an exchange.
     emitted: &'a mut bool,

@@ -94,7 +94,9 @@ struct Half {
 pub(super) struct Connection {
     pub(super) trace_id: u64,
     pub(super) counts: Counts,
-    /// Bytes are from JSON_BODY_AS_STRING, which shortens what is not text.
+    /// Nothing tells the true lengths of its bytes.
+    pub(super) is_buffered: bool,
+    /// Bytes are from JSON_BODY_AS_STRING, which shortens what is not text, and nothing tells how many there were.
     pub(super) as_string: bool,
     /// More streams asked for more than HTTP than are remembered.
     has_forgotten: bool,
@@ -114,10 +116,11 @@ struct Writer<'a> {
 }
 
 impl Connection {
-    pub(super) fn new(trace_id: u64) -> Self {
+    pub(super) fn new(trace_id: u64, is_buffered: bool) -> Self {
         Self {
             trace_id,
             counts: Counts::default(),
+            is_buffered,
             as_string: false,
             has_forgotten: false,
             halves: Default::default(),

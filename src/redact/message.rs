@@ -94,12 +94,24 @@ impl BodyFields {
 }
 
 impl BodyFields {
-    /// Whether the body is of a type that is text, and without a content coding.
+    /// Whether the body is of a type that may be text, and without a content coding.
     pub(super) fn is_text(&self) -> bool {
-        const TYPES: [&[u8]; 8] =
-            [b"text/", b"json", b"xml", b"javascript", b"form-urlencoded", b"graphql", b"yaml", b"multipart/"];
+        const TYPES: [&[u8]; 9] = [
+            b"text/",
+            b"json",
+            b"xml",
+            b"javascript",
+            b"form-urlencoded",
+            b"graphql",
+            b"yaml",
+            b"multipart/",
+            // Many send text without saying so.
+            b"application/octet-stream",
+        ];
         let kind = self.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
-        self.codings.is_empty() && TYPES.iter().any(|text| memchr::memmem::find(&kind, text).is_some())
+        // Without a type, it is read as text.
+        self.codings.is_empty()
+            && (kind.is_empty() || TYPES.iter().any(|text| memchr::memmem::find(&kind, text).is_some()))
     }
 
     /// Whether a decoder of the body may take megabytes.

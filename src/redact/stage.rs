@@ -60,13 +60,15 @@ impl RedactStage {
         self.http.begin_entry();
         while self.http.next_item(timelines, &mut findings).is_some() {}
         if let EntryKind::Opened = entry.kind {
-            let trace_id = timelines.opening(entry.connection).map_or(0, |opening| opening.trace_id);
-            self.open.insert(entry.connection, Box::new(Connection::new(trace_id)));
+            let opening = timelines.opening(entry.connection);
+            let trace_id = opening.map_or(0, |opening| opening.trace_id);
+            let is_buffered = opening.is_some_and(|opening| opening.buffered && opening.http.is_none());
+            self.open.insert(entry.connection, Box::new(Connection::new(trace_id, is_buffered)));
         }
         if let (Some(connection), Some(wire)) = (self.open.get_mut(entry.connection), self.http.wire()) {
             let is_gap = matches!(entry.kind, EntryKind::Gap { .. });
             if let EntryKind::Data(data) = &entry.kind {
-                connection.as_string |= data.as_string;
+                connection.as_string |= connection.is_buffered && data.as_string;
                 self.limits.come(data.payload.len());
             }
             connection.take(wire, &self.redaction, is_gap, &self.limits, &mut self.out);

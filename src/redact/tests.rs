@@ -161,9 +161,13 @@ fn cut_up() -> impl Strategy<Value = (Vec<(Direction, Vec<u8>)>, bool)> {
             pieces.retain(|(_, piece)| !piece.is_empty());
             pieces
         };
-        let mut events = cut(Direction::Inbound, &read, reads);
-        events.extend(cut(Direction::Outbound, &written, writes));
-        (events, is_http2)
+        // A response without its request has no body that can be told.
+        let is_upstream = read.starts_with(b"HTTP/") || written.starts_with(b"PRI");
+        let mut halves = [cut(Direction::Inbound, &read, reads), cut(Direction::Outbound, &written, writes)];
+        if is_upstream {
+            halves.reverse();
+        }
+        (halves.concat(), is_http2)
     })
 }
 

@@ -399,7 +399,8 @@ fn truncated_bodies_have_their_true_size() {
     let gap = show(&["--truncated", "gap"], &trace);
     let fin = gap.frames.iter().rfind(|frame| frame.flags & 1 == 1 && frame.src == cut_frame.src).unwrap();
     assert_eq!(fin.seq.wrapping_sub(gap.frames[1].seq) as usize, head.len() + 1000 + 1);
-    // One of several chunks is cut. A dissector shows the bytes that are there, and nothing stands for the rest.
+    // One of several chunks is cut, and its packet says so. A dissector shows the bytes that are there, and nothing stands
+    // for the rest.
     let pieces = [
         MessagePiece::RequestHeaders(map(&GET)),
         MessagePiece::ResponseHeaders(map(&OK)),
@@ -413,7 +414,7 @@ fn truncated_bodies_have_their_true_size() {
         assert!(sent.ends_with(b"\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"), "{}", sent.escape_ascii());
         let comments = shown.comments();
         assert!(
-            comments.contains("6 of the body bytes that Envoy wrote are here; how many there were is not"),
+            comments.contains("3 of the body bytes that Envoy wrote are here; how many there were is not"),
             "{comments}"
         );
     }
