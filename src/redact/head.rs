@@ -41,6 +41,14 @@ pub(super) enum Reframing {
     Masked,
 }
 
+/// A field, and where it stands in its head.
+struct FieldPlace<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+    name_span: Range<usize>,
+    value_span: Range<usize>,
+}
+
 /// A head that was taken apart.
 #[derive(Debug)]
 pub(super) struct Head<'a> {
@@ -63,24 +71,29 @@ impl<'a> Head<'a> {
         self.spans.is_http10
     }
 
-    fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8], &(Range<usize>, Range<usize>))> {
+    fn fields(&self) -> impl Iterator<Item = FieldPlace<'a>> {
         let bytes = self.bytes;
-        self.spans.fields.iter().map(move |spans| {
+        self.spans.fields.iter().map(move |(name_span, value_span)| {
             let part = |span: &Range<usize>| bytes.get(span.clone()).unwrap_or_default();
-            (part(&spans.0), part(&spans.1), spans)
+            FieldPlace {
+                name: part(name_span),
+                value: part(value_span),
+                name_span: name_span.clone(),
+                value_span: value_span.clone(),
+            }
         })
     }
 
     /// What it says about the body.
     pub(super) fn body_fields(&self) -> BodyFields {
         let mut fields = BodyFields::default();
-        self.fields().for_each(|(name, value, _)| fields.look(name, value));
+        self.fields().for_each(|field| fields.look(field.name, field.value));
         fields
     }
 
     /// Whether the length can be replaced by chunks: there is one field that says it.
     pub(super) fn has_one_length(&self) -> bool {
-        self.fields().filter(|(name, ..)| name.eq_ignore_ascii_case(b"content-length")).count() == 1
+        self.fields().filter(|field| field.name.eq_ignore_ascii_case(b"content-length")).count() == 1
     }
 
     /// The head without its secrets.
@@ -109,26 +122,26 @@ impl<'a> Head<'a> {
                 edits.replace(span.clone(), changed);
             }
         }
-        for (name, value, (name_span, value_span)) in self.fields() {
+        for FieldPlace { name, value, name_span, value_span } in self.fields() {
             if value.is_empty() {
                 continue;
             }
             if name.eq_ignore_ascii_case(b"content-encoding") {
                 match reframing {
                     Reframing::Same => {}
-                    Reframing::Masked => edits.replace(value_span.clone(), vec![b'*'; value.len()]),
+                    Reframing::Masked => edits.replace(value_span, vec![b'*'; value.len()]),
                     Reframing::Decoded | Reframing::Length(_) | Reframing::Chunked => {
-                        edits.replace(value_span.clone(), b"identity".to_vec());
+                        edits.replace(value_span, b"identity".to_vec());
                     }
                 }
                 continue;
             }
             if name.eq_ignore_ascii_case(b"content-length") {
                 match reframing {
-                    Reframing::Length(length) => edits.replace(value_span.clone(), length.to_string().into_bytes()),
+                    Reframing::Length(length) => edits.replace(value_span, length.to_string().into_bytes()),
                     Reframing::Chunked => {
-                        edits.replace(name_span.clone(), b"Transfer-Encoding".to_vec());
-                        edits.replace(value_span.clone(), b"chunked".to_vec());
+                        edits.replace(name_span, b"Transfer-Encoding".to_vec());
+                        edits.replace(value_span, b"chunked".to_vec());
                     }
                     Reframing::Same | Reframing::Decoded | Reframing::Masked => {}
                 }
@@ -137,7 +150,7 @@ impl<'a> Head<'a> {
             let mut changed = value.to_vec();
             redaction.field(name, &mut changed, counts);
             if changed != value {
-                edits.replace(value_span.clone(), changed);
+                edits.replace(value_span, changed);
             }
         }
         edits

@@ -22,6 +22,7 @@ const END_HEADERS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
 /// Encodes the header blocks of one direction.
+#[derive(Default)]
 pub(super) struct BlockEncoder {
     encoder: Encoder<'static>,
 }
@@ -29,12 +30,6 @@ pub(super) struct BlockEncoder {
 impl fmt::Debug for BlockEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlockEncoder").finish_non_exhaustive()
-    }
-}
-
-impl Default for BlockEncoder {
-    fn default() -> Self {
-        Self { encoder: Encoder::default() }
     }
 }
 
@@ -72,7 +67,10 @@ impl BlockEncoder {
         let input = match value {
             None => EncoderInput::Indexed(index),
             Some(value) if is_static => EncoderInput::IndexedName(index, value, flags),
-            Some(value) if index == 0 => EncoderInput::Literal(name.to_vec(), value, flags),
+            // To look for a name in the table takes longer than to write it.
+            Some(value) if index == 0 || flags & Encoder::NEVER_INDEXED != 0 => {
+                EncoderInput::Literal(name.to_vec(), value, flags)
+            }
             // The index of an entry may be another one than it was.
             Some(value) => EncoderInput::Literal(name.to_vec(), value, flags | Encoder::BEST_FORMAT),
         };
