@@ -212,6 +212,50 @@ fn other_bodies() {
 }
 
 #[test]
+fn bodies_that_are_no_text_although_their_type_says_so() {
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let secret = b"QzX7SeCrEtVaLue9";
+    for opening in [
+        b"\x1f\x8b".to_vec(),
+        b"\x28\xb5\x2f\xfd".to_vec(),
+        b"x\x9c".to_vec(),
+        b"x\xda".to_vec(),
+        b"PK\x03\x04".to_vec(),
+        b"BZh".to_vec(),
+        b"\xff\xfe".to_vec(),
+        b"\xfe\xff".to_vec(),
+        b"\0<".to_vec(),
+        utf16("<"),
+    ] {
+        let body = [&opening[..], secret, b" and more"].concat();
+        let part = [b"--b\r\ncontent-type: text/xml\r\n\r\n", &body[..], b"\r\n--b--\r\n"].concat();
+        for (content_type, body) in [
+            (Some(JSON), &body),
+            (Some("text/plain"), &body),
+            (Some("application/xml"), &body),
+            (Some("application/vnd.unknown"), &body),
+            (Some("multipart/form-data; boundary=b"), &body),
+            (Some("multipart/form-data; boundary=b"), &part),
+            (None, &body),
+        ] {
+            let (at_once, counts) = in_pieces(content_type, body, &[body.len()]);
+            assert!(memchr::memmem::find(&at_once, b"and more").is_none(), "{content_type:?} {opening:?}");
+            assert!(memchr::memmem::find(&at_once, secret).is_none() && !counts.is_empty());
+            for length in 1..6 {
+                assert_eq!((at_once.clone(), counts), in_pieces(content_type, body, &[length]), "{length}");
+            }
+        }
+        for kept in ["image/png", "application/octet-stream", "application/zip"] {
+            assert_eq!(in_pieces(Some(kept), &body, &[3]).0, body);
+        }
+    }
+    check("text/plain", &[("xylophone", "xylophone"), ("PKI", "PKI"), ("BZ", "BZ"), ("(a)", "(a)"), ("x", "x")]);
+    check("application/grpc-web-text", &[("AAAAAAA=", "********")]);
+    check("application/grpc-web-text+proto", &[("AAAAAAA=", "********")]);
+    check("application/grpc-web+proto", &[("\0\0\0\0\x01a", "\0\0\0\0\x01a")]);
+}
+
+#[test]
 fn lost_bytes() {
     let mut counts = Counts::default();
     let mut body = Body::new(&Redaction::default(), Some(b"application/json"));
