@@ -218,6 +218,19 @@ impl Body {
     }
 }
 
+/// What a body is read as whose head has both types: as the first if they say the same, and never as binary.
+pub(super) fn strictest(one: Vec<u8>, other: &[u8]) -> Vec<u8> {
+    if one.trim_ascii().eq_ignore_ascii_case(other.trim_ascii()) {
+        return one;
+    }
+    // Without a boundary, all of it is masked. So it is for a charset that cannot be read.
+    let is_strict = |it: &[u8]| {
+        let it = it.trim_ascii();
+        matches!(Body::of_type(it, 0).scanner, Scanner::Multipart(_) | Scanner::Masked { .. })
+    };
+    if is_strict(&one) || is_strict(other) { b"multipart/mixed".to_vec() } else { Vec::new() }
+}
+
 fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
     text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
@@ -229,6 +242,11 @@ fn essence(content_type: &[u8]) -> &[u8] {
 
 /// Whether nothing in a body of this type, which has lower case, can be read as text.
 fn is_binary(content_type: &[u8]) -> bool {
+    // Several fields may have become one (RFC 9110 section 5.3).
+    content_type.split(|byte| *byte == b',').all(is_one_binary)
+}
+
+fn is_one_binary(content_type: &[u8]) -> bool {
     let essence = essence(content_type);
     let (kind, subtype) = essence.split_at(memchr::memchr(b'/', essence).map_or(0, |solidus| solidus + 1));
     if subtype.ends_with(b"xml") || subtype.ends_with(b"json") {

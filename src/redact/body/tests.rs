@@ -256,6 +256,47 @@ fn bodies_that_are_no_text_although_their_type_says_so() {
 }
 
 #[test]
+fn of_several_types_the_strictest_counts() {
+    let read = |types: &[&str]| {
+        let types = types.iter().map(|it| it.as_bytes().to_vec());
+        let kind = types.reduce(|before, it| strictest(before, &it)).unwrap_or_default();
+        let body = "{\"password\":\"abc\",\"a\":1}";
+        String::from_utf8(in_pieces(std::str::from_utf8(&kind).ok(), body.as_bytes(), &[7]).0).unwrap()
+    };
+    let redacted = "{\"password\":\"***\",\"a\":1}";
+    for types in [
+        &["image/png", JSON][..],
+        &[JSON, "image/png"],
+        &["image/png", "image/gif"],
+        &["image/png", "image/gif", "image/png"],
+        &["image/png, application/json"],
+        &["", "image/png"],
+    ] {
+        assert_eq!(read(types), redacted, "{types:?}");
+    }
+    assert_eq!(read(&["multipart/form-data; boundary=b", "image/png"]), "*".repeat(redacted.len()));
+    assert_eq!(read(&["image/png", "image/PNG "]), redacted.replace("***", "abc"));
+}
+
+#[test]
+fn names_of_parts() {
+    for head in [
+        "Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=password",
+        "Content-Disposition: form-data; name=a; name=password",
+        "Content-Disposition: form-data; name=\"=?utf-8?B?cGFzc3dvcmQ=?=\"",
+        "Content-Disposition: form-data; name*=utf-8''p%61ssword",
+        "Content-Disposition: form-data; name*=utf-8'en'%6Bey",
+        "Content-Disposition: form-data; name*0=pass; name*1=word",
+        "Content-Type: image/png\r\nContent-Type: text/plain\r\nContent-Disposition: form-data; name=pin",
+    ] {
+        let body = format!("--b\r\n{head}\r\n\r\nabc\r\n--b--\r\n");
+        assert!(whole("multipart/form-data; boundary=b", &body).ends_with("\r\n\r\n***\r\n--b--\r\n"), "{head}");
+    }
+    let body = "--b\r\nContent-Disposition: form-data; name=a; filename=password\r\n\r\nabc\r\n--b--\r\n";
+    check("multipart/form-data; boundary=b", &[(body, body)]);
+}
+
+#[test]
 fn lost_bytes() {
     let mut counts = Counts::default();
     let mut body = Body::new(&Redaction::default(), Some(b"application/json"));
