@@ -195,6 +195,55 @@ fn texts() {
 }
 
 #[test]
+fn entities() {
+    check(
+        "application/xml",
+        &[
+            (
+                "<a>&lt;password&gt;S&lt;/password&gt;&lt;b&gt;c&lt;/b&gt;</a>",
+                "<a>&lt;password&gt;*&lt;/password&gt;&lt;b&gt;c&lt;/b&gt;</a>",
+            ),
+            ("<a>&#60;pin x='y'&#x3E;S&#60;/pin&#x3e;d</a>", "<a>&#60;pin x='y'&#x3E;*&#60;/pin&#x3e;d</a>"),
+            ("<a>&amp;lt;password&amp;gt;S</a><b>c</b>", "<a>&amp;lt;password&amp;gt;*</a><b>c</b>"),
+            ("<a>&lt;token&gt; <i>b</i> c</a>", "<a>&lt;token&gt;*<***</i> c</a>"),
+            ("<password>a&lt;/password&gt;S</password><b>c</b>", "<password>*******************</password><b>c</b>"),
+            (
+                "<input title=\"a&gt;b&lt;c\" name=\"pin\" value=\"S\"/>",
+                "<input title=\"a&gt;b&lt;c\" name=\"pin\" value=\"*\"/>",
+            ),
+            (
+                "<p>a &lt; b &amp;&amp; c &gt; d&nbsp;&eacute; &token=S</p>",
+                "<p>a &lt; b &amp;&amp; c &gt; d&nbsp;&eacute; &token=*</p>",
+            ),
+        ],
+    );
+    check(
+        "text/html",
+        &[
+            (
+                "<p data=\"{&quot;password&quot;:&quot;a\\&quot; S&quot;,&quot;b&quot;:&#34;c&#34;}\">d",
+                "<p data=\"{&quot;password&quot;:&quot;**********&quot;,&quot;b&quot;:&#34;c&#34;}\">d",
+            ),
+            ("<p data=\"{&quot;pin&quot;:12,&quot;b&quot;:3}\">", "<p data=\"{&quot;pin&quot;:**,&quot;b&quot;:3}\">"),
+        ],
+    );
+}
+
+#[test]
+fn values_on_the_next_line() {
+    check(
+        "text/yaml",
+        &[
+            ("password:\n  S\nuser: b\n", "password:\n  *\nuser: b\n"),
+            ("a:\n  password: \r\n\r\n    S T\r\nuser: b\n", "a:\n  password: \r\n\r\n    ***\r\nuser: b\n"),
+            ("password:\n  'S'\nuser: b\n", "password:\n  '*'\nuser: b\n"),
+            ("password:\nuser: b\n", "password:\nuser: b\n"),
+        ],
+    );
+    check("application/javascript", &[("a={password:\n  \"S\", b:c}", "a={password:\n  \"*\", b:c}")]);
+}
+
+#[test]
 fn other_bodies() {
     for content_type in
         ["image/png", "application/octet-stream", "application/grpc", "application/grpc+proto", "application/pdf"]
@@ -431,6 +480,13 @@ const FORMS: &[(&str, &str)] = &[
     ("application/xml", "<a NAME=\"SECRET\"/>"),
     ("application/xml", "<a><key>NAME</key><string>SECRET</string></a>"),
     ("application/xml", "<p name=\"NAME\">SECRET</p>"),
+    ("application/xml", "<a>&lt;NAME&gt;SECRET&lt;/NAME&gt;</a>"),
+    ("application/xml", "<a>&amp;lt;NAME&amp;gt;SECRET&amp;lt;/NAME&amp;gt;</a>"),
+    ("application/xml", "<a>&lt;b NAME=&quot;SECRET&quot;/&gt;</a>"),
+    ("text/html", "<p data=\"{&quot;NAME&quot;: &quot;SECRET&quot;}\"/>"),
+    ("text/html", "<a href=\"?x=y&amp;NAME=SECRET&amp;z=1\"/>"),
+    ("text/yaml", "x:\n  NAME:\n    SECRET\n"),
+    ("text/yaml", "NAME: \r\n  SECRET\r\n"),
     ("application/javascript", "f({NAME:\"SECRET\"})"),
     ("application/javascript", "x({\"NAME\":[\"a\",{\"b\":\"SECRET\"}]})"),
     ("application/javascript", "a&&{NAME:\"SECRET\"}"),
@@ -604,7 +660,7 @@ proptest! {
             0..200,
         ),
         words in proptest::collection::vec((any::<proptest::sample::Index>(), proptest::sample::select(vec![
-            "password", "name", "value", "token=", "--b\r\n", "\r\n\r\n", "://", "Bearer ", "eyJ", "\\u00", "%25", "<password>", "|\n ",
+            "password", "name", "value", "token=", "--b\r\n", "\r\n\r\n", "://", "Bearer ", "eyJ", "\\u00", "%25", "<password>", "|\n ", "&lt;", "&gt;", "&quot;", "&amp;",
         ])), 0..10),
         lengths in proptest::collection::vec(1..40_usize, 1..10),
     ) {
@@ -648,7 +704,7 @@ fn an_idle_body_is_small() {
 
 #[test]
 fn hostile_bodies_take_linear_time() {
-    let bodies: [(&str, Vec<u8>); 15] = [
+    let bodies: [(&str, Vec<u8>); 16] = [
         ("text/plain", b"xJ".repeat(1 << 19)),
         ("text/plain", b"eyJ".repeat(1 << 18)),
         ("text/plain", [b"https://".as_slice(), &b"a@[".repeat(1 << 18)].concat()),
@@ -662,6 +718,7 @@ fn hostile_bodies_take_linear_time() {
         (FORM, b"%25".repeat(1 << 18)),
         ("text/html", b"<a ".repeat(1 << 18)),
         ("text/plain", b"://".repeat(1 << 18)),
+        ("text/html", b"&amp;".repeat(1 << 18)),
         ("text/plain", b"a b=Basic ".repeat(100_000)),
         ("multipart/mixed; boundary=b", b"\r\n--b\r\n\r\n".repeat(100_000)),
     ];
