@@ -195,6 +195,31 @@ fn texts() {
 }
 
 #[test]
+fn json_web_tokens() {
+    for head in ["eyJhbGci", "eyAiYWxn", "eyAgImFs", "ewogICJh", "ewoiYWxn", "ew0KICJh", "ewoJImFs", "ewkiYWxn"] {
+        for before in ["", "[", "]", "@", "$", "\u{e9}", "-", "session_", "a.", "x ", "a-e", "a e-"] {
+            let text = format!("{before}{head}.abc-d.e_f");
+            let expected = format!("{before}{head}.*********");
+            for (content_type, around) in
+                [("text/plain", "TEXT"), (JSON, "{\"x\":\"TEXT\"}"), (JSON, "[\"\\n\\u00e9TEXT\"]")]
+            {
+                let (body, expected) = (around.replace("TEXT", &text), around.replace("TEXT", &expected));
+                // After another letter or digit, it is the inside of a word.
+                let expected = if before == "a-e" { body.clone() } else { expected };
+                for length in 1..=body.len() {
+                    let (out, _) = in_pieces(Some(content_type), body.as_bytes(), &[length]);
+                    assert_eq!(String::from_utf8(out).unwrap(), expected, "{length}");
+                }
+            }
+            let mut field = text.clone().into_bytes();
+            crate::redact::Redaction::default().field(b"x-any", &mut field, &mut Counts::default());
+            assert_eq!(field == text.as_bytes(), before == "a-e", "{text}");
+        }
+    }
+    check("text/plain", &[("a new.b view.c ewe.d key.e they.f eye.g", "a new.b view.c ewe.d key.e they.f eye.g")]);
+}
+
+#[test]
 fn entities() {
     check(
         "application/xml",

@@ -348,13 +348,17 @@ pub(in crate::redact) struct Text {
     tag: Tag,
 }
 
-/// What is there of a JSON Web Token, whose first part begins with `{"`.
+/// What is there of a JSON Web Token, whose first part begins with a brace and a quotation mark, maybe with blanks
+/// between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Jwt {
     /// It can begin here.
     None,
     E,
     Y,
+    W,
+    /// `eyA`, `ewk`, `ewo` or `ew0`: a brace and a blank.
+    Blank,
     First,
     Dot,
     /// In another word.
@@ -377,6 +381,20 @@ static NAME_BYTE: [bool; 256] = {
     table
 };
 
+/// Whether a JSON Web Token may begin before this byte of a text: `eyJ`, `eyA`, `ewk`, `ewo` and `ew0` are the base64 of a
+/// brace and a quotation mark or a blank. The text may end before that is known.
+pub(in crate::redact) fn may_be_token(text: &[u8], second: usize) -> bool {
+    let Some(first) = second.checked_sub(1) else { return false };
+    let after_word = first.checked_sub(1).and_then(|before| text.get(before)).is_some_and(u8::is_ascii_alphanumeric);
+    !after_word
+        && match text.get(first..).unwrap_or_default() {
+            [b'e', b'y', third, ..] => matches!(third, b'J' | b'A'),
+            [b'e', b'w', third, ..] => matches!(third, b'k' | b'o' | b'0'),
+            [b'e', b'y' | b'w'] => true,
+            _ => false,
+        }
+}
+
 /// Whether there is no secret in a text, at first sight.
 pub(in crate::redact) fn is_plain(text: &[u8]) -> bool {
     // A reference has a user, but no scheme.
@@ -384,7 +402,12 @@ pub(in crate::redact) fn is_plain(text: &[u8]) -> bool {
     !has_user
         && !text.iter().enumerate().any(|(index, byte)| {
             let class = CLASS[usize::from(*byte)];
-            class == Class::Sign || class == Class::Scheme && may_be_scheme(&text[index..])
+            match class {
+                Class::Sign => true,
+                Class::Scheme => may_be_scheme(&text[index..]),
+                Class::Token => may_be_token(text, index),
+                Class::Plain | Class::End => false,
+            }
         })
 }
 
@@ -396,6 +419,8 @@ pub(in crate::redact) enum Class {
     Sign,
     /// A scheme of credentials may begin with it.
     Scheme,
+    /// A JSON Web Token may begin with the byte before.
+    Token,
     /// It may end a string of JSON, or be no part of one.
     End,
 }
@@ -405,7 +430,8 @@ pub(in crate::redact) static CLASS: [Class; 256] = {
     let mut byte = 0;
     while byte < 256 {
         table[byte] = match byte as u8 {
-            b'=' | b':' | b'<' | b'%' | b'J' => Class::Sign,
+            b'=' | b':' | b'<' | b'%' => Class::Sign,
+            b'y' | b'w' => Class::Token,
             b'b' | b'B' => Class::Scheme,
             b'"' | b'\'' | b'\\' | b'\n' => Class::End,
             _ => Class::Plain,
@@ -527,19 +553,19 @@ impl Text {
     fn run(&mut self, run: &[u8]) -> bool {
         if !matches!(self.jwt, Jwt::None | Jwt::Other)
             || matches!(self.tag.state, TagState::Start)
-            || memchr::memchr_iter(b'J', run).any(|at| run[..at].ends_with(b"ey"))
+            || memchr::memchr2_iter(b'y', b'w', run).any(|at| may_be_token(run, at))
             || self.late.is_some() && memchr::memchr3(b'@', b'[', b']', run).is_some()
         {
             return false;
         }
         // A token may begin with the last bytes.
         let Some((last, _)) = run.split_last() else { return false };
-        if matches!(run, b"e" | b"ey") || run.ends_with(b".e") || run.ends_with(b".ey") {
+        if *last == b'e' && run.iter().rev().nth(1).is_none_or(|before| !before.is_ascii_alphanumeric()) {
             return false;
         }
         self.solidi = 0;
         self.tag.slash = false;
-        self.jwt = if is_base64url(*last) { Jwt::Other } else { Jwt::None };
+        self.jwt = if last.is_ascii_alphanumeric() { Jwt::Other } else { Jwt::None };
         self.begin_word();
         self.extend(run);
         true
@@ -987,6 +1013,10 @@ impl Text {
             (Jwt::None, b'e') => Jwt::E,
             (Jwt::E, b'y') => Jwt::Y,
             (Jwt::Y, b'J') => Jwt::First,
+            (Jwt::E, b'w') => Jwt::W,
+            (Jwt::Y, b'A') | (Jwt::W, b'k' | b'o' | b'0') => Jwt::Blank,
+            // A blank or a quotation mark comes next.
+            (Jwt::Blank, b'g' | b'i' | b'J' | b'K' | b'o') => Jwt::First,
             (Jwt::First, b'.') => Jwt::Dot,
             (Jwt::First, _) if is_base64url(byte) => Jwt::First,
             (Jwt::Dot, _) if is_base64url(byte) => {
@@ -1003,7 +1033,7 @@ impl Text {
                 out.mask(range.clone());
                 return true;
             }
-            _ if is_base64url(byte) => Jwt::Other,
+            _ if byte.is_ascii_alphanumeric() => Jwt::Other,
             _ => Jwt::None,
         };
         false
