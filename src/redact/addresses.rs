@@ -260,9 +260,14 @@ impl Addresses {
         if new == ip {
             return None;
         }
-        let is_encoded = text.get(range.clone()).is_some_and(|old| old.contains(&b'%'));
+        let old = text.get(range.clone()).unwrap_or_default();
+        // As often as it was.
+        let level = memchr::memmem::find_iter(old, b"%25")
+            .next()
+            .map_or(0, |at| old.get(at + 1..).unwrap_or_default().chunks(2).take_while(|code| code == b"25").count());
+        let colon = format!("%{}3A", "25".repeat(level));
         let new = new.to_string();
-        let new = if is_encoded { new.replace(':', "%3A") } else { new };
+        let new = if old.contains(&b'%') { new.replace(':', &colon) } else { new };
         Some(Edit { range, new: new.into_bytes(), kind: Kind::Address })
     }
 
@@ -424,6 +429,13 @@ pub(super) mod tests {
             ("location", "http://192.0.2.1/?r=192.0.2.1", "http://100.115.72.131/?r=100.115.72.131"),
             ("x-envoy-peer-metadata", "CgsKBWhvc3Q=", "************"),
             ("user-agent", "curl/8.5.0", "curl/8.5.0"),
+            ("x-any", "ip192.0.2.1, 192.0.2.1ms", "ip100.115.72.131, 100.115.72.131ms"),
+            (
+                "x-any",
+                "u=%5B2001%3Adb8%3A%3A1%5D&v=2001%253Adb8%253A%253A1",
+                "u=%5Bc180%3A5dd4%3A2587%3A3524%3A30ab%3Afa65%3A6ab6%3Af88%5D\
+                 &v=c180%253A5dd4%253A2587%253A3524%253A30ab%253Afa65%253A6ab6%253Af88",
+            ),
         ] {
             assert_eq!(field(name, value, false), expected, "{name}");
         }
@@ -452,6 +464,9 @@ pub(super) mod tests {
                 "http://u:p@HOST:80/p?u=http%3A%2F%2FHOST%2F",
             ),
             ("location", "/path", "/path"),
+            ("referer", "//shop.example/x//y", "//HOST/x//y"),
+            ("link", "<//shop.example/x>; rel=next", "<//HOST/x>; rel=next"),
+            ("referer", "/x?u=http%253A%252F%252Fshop.example%252F", "/x?u=http%253A%252F%252FHOST%252F"),
             (
                 "forwarded",
                 "for=_h;Host=\"shop.example:80\", for=192.0.2.1",

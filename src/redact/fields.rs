@@ -63,17 +63,26 @@ fn subprotocols(value: &mut [u8], counts: &mut Counts) {
         let length = protocol.trim_ascii().len();
         let Some(protocol) = protocol.get_mut(blank..blank + length) else { continue };
         let is_secret = names::is_secret(protocol);
-        let last = memchr::memrchr(b'.', protocol).filter(|_| is_secret);
-        if after_secret && !protocol.is_empty() {
-            mask(protocol);
-            counts.add(Kind::Field, 1);
-        } else if let Some(last) = last {
-            // `base64url.bearer.authorization.k8s.io.…`
-            mask(&mut protocol[last + 1..]);
+        let start = if after_secret { Some(0) } else { value_in_subprotocol(protocol) };
+        if let Some(value) = start.and_then(|start| protocol.get_mut(start..)).filter(|value| !value.is_empty()) {
+            mask(value);
             counts.add(Kind::Field, 1);
         }
-        after_secret = is_secret && last.is_none() && !after_secret;
+        after_secret = is_secret && start.is_none();
     }
+}
+
+/// Where the value begins in a subprotocol that has a secret's name and the secret.
+fn value_in_subprotocol(protocol: &[u8]) -> Option<usize> {
+    const KUBERNETES: &[u8] = b"base64url.bearer.authorization.k8s.io.";
+    if protocol.starts_with(KUBERNETES) {
+        return Some(KUBERNETES.len());
+    }
+    let is_separator = |byte: &u8| !byte.is_ascii_alphanumeric() && *byte != b'_' && byte.is_ascii();
+    let is_secret = |end: &usize| protocol.get(..*end).is_some_and(names::is_secret);
+    let mut ends = protocol.iter().enumerate().filter(|(_, byte)| is_separator(byte)).map(|(end, _)| end);
+    // More are in no name, and would take long.
+    ends.by_ref().take(16).find(is_secret).map(|end| end + 1)
 }
 
 #[cfg(test)]
@@ -124,6 +133,11 @@ mod tests {
             ("https://user:pass@h/a?b=c", "https://*********@h/a?b=c"),
             ("https://token@h:80/", "https://*****@h:80/"),
             ("https://h:8080/x", "https://h:8080/x"),
+            ("<//u:S@h/a>; rel=next, <//h/b@c>", "<//***@h/a>; rel=next, <//h/b@c>"),
+            ("//u:S@h/", "//***@h/"),
+            ("//S@h/", "//*@h/"),
+            ("/x?next=//u:S@h/", "/x?next=//***@h/"),
+            ("a//u:S@h/", "a//u:S@h/"),
             ("https://user:pass", "https://user:****"),
             ("https://[2001:db8::1]:8080/x", "https://[2001:db8::1]:8080/x"),
             (
@@ -175,6 +189,8 @@ mod tests {
             "/?r=https%3A%2F%2Fu%3ASECRET%40h%2F",
             "/?r=https%253A%252F%252Fh%252F%253Ftoken%253DSECRET",
             "Bearer SECRET",
+            "//user:SECRET@h/x",
+            "<//user:SECRET@h/x>",
             "x Basic SECRET, y",
             "a; sig=\"SECRET\"; b",
             "a;pin=SECRET;b",
@@ -205,6 +221,12 @@ mod tests {
         for (value, expected) in [
             ("chat, superchat", "chat, superchat"),
             ("access_token, abc, chat", "access_token, ***, chat"),
+            ("bearer, abc", "bearer, ***"),
+            ("bearer,abc,chat", "bearer,***,chat"),
+            ("v1.chat, bearer-abc, v4", "v1.chat, bearer-***, v4"),
+            ("Bearer.a.b.c", "Bearer.*****"),
+            ("x-api-key-abc, chat", "x-api-key-***, chat"),
+            ("auth_token.abc", "auth_token.***"),
             ("base64url.bearer.authorization.k8s.io.abc, v4", "base64url.bearer.authorization.k8s.io.***, v4"),
         ] {
             assert_eq!(redacted("Sec-WebSocket-Protocol", value), expected);

@@ -79,7 +79,10 @@ impl BodyFields {
     /// Looks at a field of the head.
     pub(super) fn look(&mut self, name: &[u8], value: &[u8]) {
         if name.eq_ignore_ascii_case(b"content-type") {
-            self.content_type.get_or_insert_with(|| value.to_vec());
+            self.content_type = Some(match self.content_type.take() {
+                Some(before) => super::body::strictest(before, value),
+                None => value.to_vec(),
+            });
         } else if name.eq_ignore_ascii_case(b"content-encoding") {
             self.codings.push(value.to_vec());
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {

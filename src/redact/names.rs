@@ -158,8 +158,8 @@ const COUNTED: [&[u8]; 13] = [
     b"total",
 ];
 
-/// These have one of `PARTS`, and are other words.
-const OTHERS: [&[u8]; 3] = [b"secretar", b"tokenis", b"tokeniz"];
+/// These have one of `PARTS`, and are other words, if no word begins in them: `secret_arya`.
+const OTHERS: [&[u8]; 6] = [b"secretari", b"secretary", b"tokenisa", b"tokenise", b"tokenisi", b"tokeniz"];
 
 /// Whether the value of a member, a part or a variable with this name is secret.
 pub(super) fn is_secret(name: &[u8]) -> bool {
@@ -177,8 +177,9 @@ pub(super) fn is_secret_field(name: &[u8]) -> bool {
     match name {
         b"x-forwarded-client-cert" | b"proxy-authentication-info" | b"cookie2" | b"set-cookie2" => true,
         // A challenge of the handshake, and the answer to it (RFC 6455 section 11.3).
-        b"sec-websocket-key" | b"sec-websocket-accept" | b"etag" | b"x-frame-options" => false,
-        _ if name.starts_with(b"access-control-") || name.starts_with(b"content-") => false,
+        b"sec-websocket-key" | b"sec-websocket-accept" => false,
+        // Whether credentials may be sent (Fetch Standard, 3.3.3).
+        b"access-control-allow-credentials" => false,
         _ => is_secret(name),
     }
 }
@@ -272,9 +273,7 @@ impl<'a> Squeezed<'a> {
 }
 
 fn is_secret_squeezed(name: &Squeezed) -> bool {
-    (has_part(name.letters)
-        || name.words().last().is_some_and(|word| LAST.contains(&word))
-        || name.words().any(is_word))
+    (has_part(name) || name.words().last().is_some_and(|word| LAST.contains(&word)) || name.words().any(is_word))
         && !is_about(name)
 }
 
@@ -293,14 +292,18 @@ fn is_word(word: &[u8]) -> bool {
     word.first().is_some_and(begins) && WORDS.contains(&word)
 }
 
-fn has_part(letters: &[u8]) -> bool {
+fn has_part(name: &Squeezed) -> bool {
+    let letters = name.letters;
+    let is_one_word = |from: usize, length: usize| {
+        name.starts.get(from + 1..from + length).is_some_and(|starts| !starts.contains(&true))
+    };
     letters.iter().enumerate().any(|(index, letter)| {
         letter.is_ascii_lowercase() && {
             let (first, end) = BY_LETTER[usize::from(letter - b'a')];
             let rest = &letters[index..];
             let may_be = |part: &[u8]| rest.get(1) == part.get(1) && rest.starts_with(part);
             PARTS[usize::from(first)..usize::from(end)].iter().any(|part| may_be(part))
-                && !OTHERS.iter().any(|other| rest.starts_with(other))
+                && !OTHERS.iter().any(|other| rest.starts_with(other) && is_one_word(index, other.len()))
         }
     })
 }
@@ -395,6 +398,14 @@ mod tests {
             "code_verifier",
             "device_code",
             "AccountKey",
+            "X-Secret-Array",
+            "secretArray",
+            "secretarray",
+            "secret_arn",
+            "secret-ary",
+            "token_issue",
+            "tokenIssuer",
+            "tokenissuer",
         ] {
             assert!(is_secret(name.as_bytes()), "{name}");
             assert!(is_secret_parameter(name.as_bytes()), "{name}");
@@ -430,6 +441,9 @@ mod tests {
             "tokenizer",
             "tokenization",
             "secretary",
+            "secretariat",
+            "tokenise",
+            "tokenisation",
             "max_tokens",
             "maxTokens",
             "token_type",
@@ -493,6 +507,9 @@ mod tests {
             "x-hub-signature-256",
             "x-gitlab-token",
             "private-token",
+            "content-password",
+            "content-signing-key",
+            "access-control-token",
         ] {
             assert!(is_secret_field(name.as_bytes()), "{name}");
         }
@@ -503,6 +520,14 @@ mod tests {
             "sec-websocket-accept",
             "content-type",
             "content-security-policy",
+            "content-security-policy-report-only",
+            "content-disposition",
+            "content-encoding",
+            "content-length",
+            "content-location",
+            "access-control-allow-headers",
+            "access-control-expose-headers",
+            "access-control-request-method",
             "access-control-allow-credentials",
             "x-frame-options",
             "etag",

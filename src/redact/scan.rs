@@ -9,6 +9,9 @@ use std::{
 /// The longest text of an IPv6 address, with a port after it.
 const MAX_IPV6: usize = 64;
 
+/// How often a byte may be percent-encoded.
+const MAX_ENCODED: usize = 4;
+
 /// Text without its percent-encoding (RFC 3986 section 2.1), and where each byte of it was.
 pub(super) struct Plain<'a> {
     pub bytes: Cow<'a, [u8]>,
@@ -26,9 +29,9 @@ impl<'a> Plain<'a> {
         while let Some(byte) = raw.get(at) {
             starts.push(at);
             match escape(&raw[at..]) {
-                Some(byte) => {
+                Some((byte, length)) => {
                     bytes.push(byte);
-                    at += 3;
+                    at += length;
                 }
                 None => {
                     bytes.push(*byte);
@@ -47,19 +50,30 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// The byte that text begins with in percent-encoding.
-fn escape(text: &[u8]) -> Option<u8> {
-    let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
+/// The byte that text begins with in percent-encoding, and its length there. A percent sign may be encoded itself, as it
+/// is in URLs inside of URLs.
+fn escape(text: &[u8]) -> Option<(u8, usize)> {
+    let code = |at: usize| {
+        let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
+        u8::try_from(digit(at)? << 4 | digit(at + 1)?).ok()
+    };
     if text.first() != Some(&b'%') {
         return None;
     }
-    u8::try_from(digit(1)? << 4 | digit(2)?).ok()
+    let mut found = (code(1)?, 3);
+    for _ in 1..MAX_ENCODED {
+        found = match code(found.1) {
+            Some(byte) if found.0 == b'%' => (byte, found.1 + 2),
+            _ => break,
+        };
+    }
+    Some(found)
 }
 
 /// The IP addresses in a text, with or without ports and brackets, in their order.
 ///
-/// An address ends where neither a letter nor a digit follows. Four numbers of a longer row, as in an object identifier,
-/// are none.
+/// An IPv6 address ends where neither a letter nor a digit follows. Four numbers are an address wherever they are, but
+/// those of a longer row, as in an object identifier, are none.
 pub(super) fn addresses(text: &[u8], mut each: impl FnMut(Range<usize>, IpAddr)) {
     // Most values have none, and show it.
     if memchr::memchr2(b'.', b':', text).is_none() {
@@ -116,7 +130,7 @@ fn run(text: &[u8], range: Range<usize>, after_word: bool, each: &mut impl FnMut
     }
     let mut at = range.start;
     for part in text[range.clone()].split(|byte| *byte == b':') {
-        ipv4(text, at..at + part.len(), after_word && at == range.start, each);
+        ipv4(text, at..at + part.len(), each);
         at += part.len() + 1;
     }
 }
@@ -154,18 +168,22 @@ fn ipv6(text: &[u8], Range { mut start, mut end }: Range<usize>, after_word: boo
     parse(colon).filter(|_| is_port).map(|ip| (start..colon, ip))
 }
 
-/// Finds rows of four numbers between dots.
-fn ipv4(text: &[u8], range: Range<usize>, after_word: bool, each: &mut impl FnMut(Range<usize>, IpAddr)) {
+/// Finds rows of four numbers between dots. Letters may be before and after a row.
+fn ipv4(text: &[u8], range: Range<usize>, each: &mut impl FnMut(Range<usize>, IpAddr)) {
     let mut row = Row::default();
     let mut at = range.start;
-    for group in text[range.clone()].split(|byte| *byte == b'.') {
+    for group in text[range].split(|byte| *byte == b'.') {
         let next = at + group.len();
-        let is_glued = (at == range.start && after_word) || (next == range.end && is_word(text.get(next)));
-        let is_number = !group.is_empty() && group.iter().all(u8::is_ascii_digit);
-        if is_number && !is_glued {
-            row.push(at, next, group);
-        } else {
+        let digits = |bytes: &mut dyn Iterator<Item = &u8>| bytes.take_while(|byte| byte.is_ascii_digit()).count();
+        let (first, last) = (digits(&mut group.iter()), digits(&mut group.iter().rev()));
+        if first > 0 {
+            row.push(at, at + first, &group[..first]);
+        }
+        if first < group.len() || group.is_empty() {
             row.end(each);
+            if last > 0 {
+                row.push(next - last, next, &group[group.len() - last..]);
+            }
         }
         at = next + 1;
     }
@@ -202,13 +220,21 @@ impl Row {
     }
 }
 
-/// The authorities (RFC 3986 section 3.2) of the URLs in a text.
+/// The authorities (RFC 3986 section 3.2) of the URLs in a text, and of its references without a scheme.
 pub(super) fn authorities(text: &[u8], mut each: impl FnMut(Range<usize>)) {
     let ends = |byte: &u8| !byte.is_ascii_graphic() || b"/?#\"'<>,;()\\|`{}&".contains(byte);
-    for at in memchr::memmem::find_iter(text, b"://") {
-        let start = at + 3;
-        let len = text[start..].iter().position(ends).unwrap_or(text.len() - start);
-        each(start..start + len);
+    let mut done = 0;
+    for at in memchr::memmem::find_iter(text, b"//") {
+        let begins = match at.checked_sub(1).and_then(|before| text.get(before)) {
+            None => true,
+            Some(before) => *before == b':' || *before == b' ' || b"<\"'=,;(".contains(before),
+        };
+        let start = at + 2;
+        if begins && at >= done {
+            let len = text[start..].iter().position(ends).unwrap_or(text.len() - start);
+            done = start + len;
+            each(start..done);
+        }
     }
 }
 
@@ -260,7 +286,9 @@ mod tests {
             ("2001:db8:0:0:0:0:0:1:443", &["2001:db8:0:0:0:0:0:1"]),
             ("10.0.0.1/24 10.0.0.1-10.0.0.9 10.0.0.1..10.0.0.2", &["10.0.0.1"; 3][..]),
             ("10.0.0.1.nip.io 10.0.0.1.example.com", &["10.0.0.1"; 2]),
-            ("%2F10.0.0.1 %252525ab10.0.0.1%zz10.0.0.1x", &["10.0.0.1"; 2]),
+            ("%2F10.0.0.1 %252525ab10.0.0.1%zz10.0.0.1x", &["10.0.0.1"; 3]),
+            ("ip10.0.0.1 10.0.0.1ms a10.0.0.1b x10.0.0.1:80", &["10.0.0.1"; 4]),
+            ("10.0.0.1e10.0.0.1", &["10.0.0.1"; 2]),
         ] {
             let found = found(text);
             let expected: Vec<String> = match text {
@@ -280,9 +308,8 @@ mod tests {
             "1.2.3",
             "1.2.3.4.5",
             "1.3.6.1.4.1.311",
-            "v1.2.3.4",
             "256.1.1.1",
-            "10.0.0.1a",
+            "a1.2.3b.4",
             "12:30:45",
             "2026-01-31T12:00:00.000Z",
             "00:11:22:33:44:55",
@@ -297,11 +324,11 @@ mod tests {
 
     #[test]
     fn encoded_text_is_found_where_it_was() {
-        let raw = b"/?u=http%3A%2F%2F10.0.0.1%3a80&v=%5B2001%3Adb8%3A%3A1%5D";
+        let raw = b"/?u=http%3A%2F%2F10.0.0.1%3a80&v=%5B2001%3Adb8%3A%3A1%5D&w=2001%253Adb8%25253A%253A2";
         let plain = Plain::new(raw);
         let mut all = Vec::new();
         addresses(&plain.bytes, |range, _| all.push(&raw[plain.raw(&range)]));
-        assert_eq!(all, [&b"10.0.0.1"[..], b"2001%3Adb8%3A%3A1"]);
+        assert_eq!(all, [&b"10.0.0.1"[..], b"2001%3Adb8%3A%3A1", b"2001%253Adb8%25253A%253A2"]);
     }
 
     #[test]
@@ -323,6 +350,10 @@ mod tests {
         let text = "<https://a.example/x>; rel=next, http://b.example:80";
         authorities(text.as_bytes(), |range| all.push(&text[range]));
         assert_eq!(all, ["a.example", "b.example:80"]);
+        let mut all = Vec::new();
+        let text = "//a.example/x//y, <//b.example>; a//c u=//d:80 http:////e ///f";
+        authorities(text.as_bytes(), |range| all.push(&text[range]));
+        assert_eq!(all, ["a.example", "b.example", "d:80", "", ""]);
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::text::{CLASS, Class, Mode, Out, Text, may_be_scheme};
+use super::text::{CLASS, Class, Mode, Out, Text, may_be_scheme, may_be_token};
 use crate::redact::{
     Counts, Kind, mask,
     names::{self, MAX_NAME},
@@ -439,7 +439,10 @@ impl Json {
                     self.count(out);
                 }
             }
-        } else if let Some(other) = out.bytes[at..end].iter().position(|byte| !is_word(byte)) {
+        } else if let Some(other) = out.bytes[at..end].iter().position(|byte| !is_word(byte)).or_else(|| {
+            // A JSON Web Token is text.
+            memchr::memchr(b'.', &out.bytes[at..end]).filter(|_| self.may_have_token())
+        }) {
             self.name.truncate(self.name.len().saturating_sub(length - other));
             return self.doubt(at + other, out);
         }
@@ -455,6 +458,12 @@ impl Json {
         self.last = if is_name { Last::Name } else { Last::Value };
         self.state = State::Between;
         end
+    }
+
+    /// Whether a JSON Web Token may begin in the word.
+    fn may_have_token(&self) -> bool {
+        let mut seconds = memchr::memchr2_iter(b'y', b'w', &self.name);
+        self.name.len() > MAX_NAME || seconds.any(|second| may_be_token(&self.name, second))
     }
 
     /// Masks a number or a word, so that the JSON stays JSON.
@@ -507,6 +516,7 @@ fn plain_end(bytes: &[u8], mark: u8) -> (usize, bool) {
             Class::End if byte == mark || matches!(byte, b'\\' | b'\n') => return (at, is_plain),
             Class::Sign => is_plain = false,
             Class::Scheme => is_plain &= !may_be_scheme(&bytes[at..]),
+            Class::Token => is_plain &= !may_be_token(bytes, at),
             Class::End | Class::Plain => {}
         }
         at += 1;

@@ -18,6 +18,36 @@ const MAX_NESTED: u8 = 4;
 #[derive(Debug)]
 pub(crate) struct Body {
     scanner: Scanner,
+    /// What the first bytes tell, until it is known.
+    opening: Option<Opening>,
+}
+
+/// The first bytes of a body that should be text. Some senders do not say that it is packed, or in UTF-16.
+#[derive(Debug, Default)]
+struct Opening {
+    bytes: [u8; 4],
+    length: usize,
+}
+
+/// How packed bodies begin: gzip, Zstandard, zlib, ZIP and bzip2.
+const PACKED: [&[u8]; 8] =
+    [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"PK\x03\x04", b"BZh"];
+
+impl Opening {
+    /// Takes the next byte. Returns whether nobody can read the body as text, once that is known.
+    fn push(&mut self, byte: u8) -> Option<bool> {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+        let bytes = self.bytes.get(..self.length).unwrap_or_default();
+        // UTF-16 with a byte order mark, or with a letter of ASCII, which has a zero before or after it.
+        let is_utf16 = matches!(bytes, [0] | [_, 0] | [0xff, 0xfe] | [0xfe, 0xff]);
+        if is_utf16 || PACKED.contains(&bytes) {
+            return Some(true);
+        }
+        (self.length > 1 && !PACKED.iter().any(|packed| packed.starts_with(bytes))).then_some(false)
+    }
 }
 
 #[derive(Debug)]
@@ -46,40 +76,59 @@ impl Body {
         if redaction.bodies { Self::masked() } else { Self::nested(content_type, 0) }
     }
 
+    fn with(scanner: Scanner) -> Self {
+        Self { scanner, opening: None }
+    }
+
     fn masked() -> Self {
-        Self { scanner: Scanner::Masked { counted: false } }
+        Self::with(Scanner::Masked { counted: false })
     }
 
     /// The value of a field that looks like JSON.
     pub(super) fn of_field() -> Self {
-        Self { scanner: Scanner::Start { mode: Mode::Field, strict: false } }
+        Self::with(Scanner::Start { mode: Mode::Field, strict: false })
     }
 
     fn text() -> Self {
-        Self { scanner: Scanner::Text(Box::new(Text::new(Mode::Text, Kind::Text))) }
+        Self::with(Scanner::Text(Box::new(Text::new(Mode::Text, Kind::Text))))
     }
 
     /// The body of a part, so deep inside of others.
     fn nested(content_type: Option<&[u8]>, depth: u8) -> Self {
-        let Some(content_type) = content_type.map(<[u8]>::trim_ascii).filter(|it| !it.is_empty()) else {
-            return Self { scanner: Scanner::Start { mode: Mode::Untyped, strict: false } };
+        let mut body = Self::of_type(content_type.unwrap_or_default().trim_ascii(), depth);
+        // Messages of gRPC begin with zeros.
+        let is_grpc = content_type.is_some_and(|it| starts_with(it.trim_ascii(), b"application/grpc"));
+        body.opening = match body.scanner {
+            Scanner::Start { .. } | Scanner::Multipart(_) if !is_grpc => Some(Opening::default()),
+            _ => None,
         };
+        body
+    }
+
+    fn of_type(content_type: &[u8], depth: u8) -> Self {
+        if content_type.is_empty() {
+            return Self::with(Scanner::Start { mode: Mode::Untyped, strict: false });
+        }
         let lower = content_type.to_ascii_lowercase();
         let essence = essence(&lower);
         let has = |part: &[u8]| memchr::memmem::find(essence, part).is_some();
         if essence.starts_with(b"multipart/") {
             return match multipart::boundary(content_type) {
                 Some(boundary) if depth < MAX_NESTED => {
-                    Self { scanner: Scanner::Multipart(Box::new(Multipart::new(&boundary, depth + 1))) }
+                    Self::with(Scanner::Multipart(Box::new(Multipart::new(&boundary, depth + 1))))
                 }
                 _ => Self::masked(),
             };
         }
         if essence.starts_with(b"application/grpc") && essence.ends_with(b"+json") {
-            return Self { scanner: Scanner::Grpc(Box::default()) };
+            return Self::with(Scanner::Grpc(Box::default()));
+        }
+        // It is base64 of frames.
+        if essence.starts_with(b"application/grpc-web-text") {
+            return Self::masked();
         }
         if is_binary(&lower) {
-            return Self { scanner: Scanner::Binary };
+            return Self::with(Scanner::Binary);
         }
         // In these, each letter has zeros around it.
         if [b"utf-16".as_slice(), b"utf16", b"utf-32", b"ucs-"]
@@ -98,11 +147,28 @@ impl Body {
         } else {
             Mode::Text
         };
-        Self { scanner: Scanner::Start { mode, strict } }
+        Self::with(Scanner::Start { mode, strict })
     }
 
     /// Takes the next bytes, whose number stays the same.
     pub(crate) fn data(&mut self, bytes: &mut [u8], counts: &mut Counts) {
+        let known = self
+            .opening
+            .as_mut()
+            .and_then(|opening| bytes.iter().enumerate().find_map(|(at, byte)| Some((at, opening.push(*byte)?))));
+        let Some((at, is_unreadable)) = known else { return self.scan(bytes, counts) };
+        self.opening = None;
+        if !is_unreadable {
+            return self.scan(bytes, counts);
+        }
+        // What is before has no more than the mark of what packed it.
+        let (before, rest) = bytes.split_at_mut(at);
+        self.scan(before, counts);
+        *self = Self::masked();
+        self.scan(rest, counts);
+    }
+
+    fn scan(&mut self, bytes: &mut [u8], counts: &mut Counts) {
         match &mut self.scanner {
             Scanner::Start { mode, strict } => {
                 let (mode, strict) = (*mode, *strict);
@@ -141,7 +207,7 @@ impl Body {
             };
             Scanner::Text(Box::new(Text::new(mode, kind)))
         };
-        self.data(&mut bytes[first..], counts);
+        self.scan(&mut bytes[first..], counts);
     }
 
     /// Bytes are missing. What follows cannot be read any more, and is masked.
@@ -152,6 +218,23 @@ impl Body {
     }
 }
 
+/// What a body is read as whose head has both types: as the first if they say the same, and never as binary.
+pub(super) fn strictest(one: Vec<u8>, other: &[u8]) -> Vec<u8> {
+    if one.trim_ascii().eq_ignore_ascii_case(other.trim_ascii()) {
+        return one;
+    }
+    // Without a boundary, all of it is masked. So it is for a charset that cannot be read.
+    let is_strict = |it: &[u8]| {
+        let it = it.trim_ascii();
+        matches!(Body::of_type(it, 0).scanner, Scanner::Multipart(_) | Scanner::Masked { .. })
+    };
+    if is_strict(&one) || is_strict(other) { b"multipart/mixed".to_vec() } else { Vec::new() }
+}
+
+fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
 fn essence(content_type: &[u8]) -> &[u8] {
     let end = memchr::memchr2(b';', b',', content_type).unwrap_or(content_type.len());
     content_type[..end].trim_ascii()
@@ -159,6 +242,11 @@ fn essence(content_type: &[u8]) -> &[u8] {
 
 /// Whether nothing in a body of this type, which has lower case, can be read as text.
 fn is_binary(content_type: &[u8]) -> bool {
+    // Several fields may have become one (RFC 9110 section 5.3).
+    content_type.split(|byte| *byte == b',').all(is_one_binary)
+}
+
+fn is_one_binary(content_type: &[u8]) -> bool {
     let essence = essence(content_type);
     let (kind, subtype) = essence.split_at(memchr::memchr(b'/', essence).map_or(0, |solidus| solidus + 1));
     if subtype.ends_with(b"xml") || subtype.ends_with(b"json") {

@@ -174,18 +174,42 @@ fn content_of(head: &[u8], depth: u8) -> Content {
         Ok(httparse::Status::Complete((_, fields))) if head.len() <= MAX_HEAD => fields,
         _ => return masked,
     };
-    let value = |name: &str| fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value);
-    let disposition = value("content-disposition").unwrap_or_default();
-    let names = [parameter(disposition, b"name"), parameter(disposition, b"name*").map(|name| percent_decoded(&name))];
+    let values = |name: &'static str| {
+        fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    };
+    let content_type = values("content-type").fold(None, |before: Option<Vec<u8>>, value| {
+        Some(before.map_or_else(|| value.to_vec(), |before| super::strictest(before, value)))
+    });
     // RFC 9110 section 8.4 is for whole messages, but some senders pack parts.
-    let is_coded = value("content-encoding").is_some()
-        || value("content-transfer-encoding").is_some_and(|it| it.eq_ignore_ascii_case(b"base64"));
-    if names.iter().flatten().any(|name| names::is_secret_parameter(name))
-        || is_coded && !is_binary(value("content-type"))
-    {
+    let is_coded = values("content-encoding").next().is_some()
+        || values("content-transfer-encoding").any(|it| it.trim_ascii().eq_ignore_ascii_case(b"base64"));
+    if values("content-disposition").any(has_secret_name) || is_coded && !is_binary(content_type.as_deref()) {
         return masked;
     }
-    Content::Body(Box::new(Body::nested(value("content-type"), depth)))
+    Content::Body(Box::new(Body::nested(content_type.as_deref(), depth)))
+}
+
+/// Whether any of the names in a `content-disposition` is secret, or cannot be read.
+fn has_secret_name(disposition: &[u8]) -> bool {
+    parameters(disposition).any(|(name, value)| {
+        let lower = name.to_ascii_lowercase();
+        match lower.strip_prefix(b"name") {
+            Some(b"") => {
+                let value = unquoted(value);
+                // An encoded word (RFC 2047 section 2).
+                memchr::memmem::find(&value, b"=?").is_some() || names::is_secret_parameter(&value)
+            }
+            Some(b"*") => {
+                // Its charset and language are before it (RFC 8187 section 3.2).
+                let value = percent_decoded(&unquoted(value));
+                let name = value.rsplit(|byte| *byte == b'\'').next().unwrap_or_default();
+                names::is_secret_parameter(&value) || names::is_secret_parameter(name)
+            }
+            // A part of a name (RFC 2231 section 3).
+            Some([b'*', ..]) => true,
+            _ => false,
+        }
+    })
 }
 
 fn is_binary(content_type: Option<&[u8]>) -> bool {
@@ -209,17 +233,22 @@ fn percent_decoded(name: &[u8]) -> Vec<u8> {
 
 /// A parameter of a field's value, without quotation marks (RFC 9110 section 5.6.6).
 fn parameter(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = value;
-    loop {
-        let semicolon = end_of_item(rest);
-        let item = rest.get(..semicolon)?;
-        if let Some(equals) = memchr::memchr(b'=', item)
-            && item[..equals].trim_ascii().eq_ignore_ascii_case(name)
-        {
-            return Some(unquoted(item[equals + 1..].trim_ascii()));
-        }
-        rest = rest.get(semicolon + 1..)?;
-    }
+    parameters(value).find(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| unquoted(value))
+}
+
+/// The parameters of a field's value.
+fn parameters(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let value = rest?;
+        let (item, after) = value.split_at(end_of_item(value));
+        rest = after.get(1..);
+        Some(item)
+    })
+    .filter_map(|item| {
+        let equals = memchr::memchr(b'=', item)?;
+        Some((item.get(..equals)?.trim_ascii(), item.get(equals + 1..)?.trim_ascii()))
+    })
 }
 
 /// Where the next semicolon is that is not quoted.

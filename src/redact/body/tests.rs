@@ -195,6 +195,80 @@ fn texts() {
 }
 
 #[test]
+fn json_web_tokens() {
+    for head in ["eyJhbGci", "eyAiYWxn", "eyAgImFs", "ewogICJh", "ewoiYWxn", "ew0KICJh", "ewoJImFs", "ewkiYWxn"] {
+        for before in ["", "[", "]", "@", "$", "\u{e9}", "-", "session_", "a.", "x ", "a-e", "a e-"] {
+            let text = format!("{before}{head}.abc-d.e_f");
+            let expected = format!("{before}{head}.*********");
+            for (content_type, around) in
+                [("text/plain", "TEXT"), (JSON, "{\"x\":\"TEXT\"}"), (JSON, "[\"\\n\\u00e9TEXT\"]")]
+            {
+                let (body, expected) = (around.replace("TEXT", &text), around.replace("TEXT", &expected));
+                // After another letter or digit, it is the inside of a word.
+                let expected = if before == "a-e" { body.clone() } else { expected };
+                for length in 1..=body.len() {
+                    let (out, _) = in_pieces(Some(content_type), body.as_bytes(), &[length]);
+                    assert_eq!(String::from_utf8(out).unwrap(), expected, "{length}");
+                }
+            }
+            let mut field = text.clone().into_bytes();
+            crate::redact::Redaction::default().field(b"x-any", &mut field, &mut Counts::default());
+            assert_eq!(field == text.as_bytes(), before == "a-e", "{text}");
+        }
+    }
+    check("text/plain", &[("a new.b view.c ewe.d key.e they.f eye.g", "a new.b view.c ewe.d key.e they.f eye.g")]);
+}
+
+#[test]
+fn entities() {
+    check(
+        "application/xml",
+        &[
+            (
+                "<a>&lt;password&gt;S&lt;/password&gt;&lt;b&gt;c&lt;/b&gt;</a>",
+                "<a>&lt;password&gt;*&lt;/password&gt;&lt;b&gt;c&lt;/b&gt;</a>",
+            ),
+            ("<a>&#60;pin x='y'&#x3E;S&#60;/pin&#x3e;d</a>", "<a>&#60;pin x='y'&#x3E;*&#60;/pin&#x3e;d</a>"),
+            ("<a>&amp;lt;password&amp;gt;S</a><b>c</b>", "<a>&amp;lt;password&amp;gt;*</a><b>c</b>"),
+            ("<a>&lt;token&gt; <i>b</i> c</a>", "<a>&lt;token&gt;*<***</i> c</a>"),
+            ("<password>a&lt;/password&gt;S</password><b>c</b>", "<password>*******************</password><b>c</b>"),
+            (
+                "<input title=\"a&gt;b&lt;c\" name=\"pin\" value=\"S\"/>",
+                "<input title=\"a&gt;b&lt;c\" name=\"pin\" value=\"*\"/>",
+            ),
+            (
+                "<p>a &lt; b &amp;&amp; c &gt; d&nbsp;&eacute; &token=S</p>",
+                "<p>a &lt; b &amp;&amp; c &gt; d&nbsp;&eacute; &token=*</p>",
+            ),
+        ],
+    );
+    check(
+        "text/html",
+        &[
+            (
+                "<p data=\"{&quot;password&quot;:&quot;a\\&quot; S&quot;,&quot;b&quot;:&#34;c&#34;}\">d",
+                "<p data=\"{&quot;password&quot;:&quot;**********&quot;,&quot;b&quot;:&#34;c&#34;}\">d",
+            ),
+            ("<p data=\"{&quot;pin&quot;:12,&quot;b&quot;:3}\">", "<p data=\"{&quot;pin&quot;:**,&quot;b&quot;:3}\">"),
+        ],
+    );
+}
+
+#[test]
+fn values_on_the_next_line() {
+    check(
+        "text/yaml",
+        &[
+            ("password:\n  S\nuser: b\n", "password:\n  *\nuser: b\n"),
+            ("a:\n  password: \r\n\r\n    S T\r\nuser: b\n", "a:\n  password: \r\n\r\n    ***\r\nuser: b\n"),
+            ("password:\n  'S'\nuser: b\n", "password:\n  '*'\nuser: b\n"),
+            ("password:\nuser: b\n", "password:\nuser: b\n"),
+        ],
+    );
+    check("application/javascript", &[("a={password:\n  \"S\", b:c}", "a={password:\n  \"*\", b:c}")]);
+}
+
+#[test]
 fn other_bodies() {
     for content_type in
         ["image/png", "application/octet-stream", "application/grpc", "application/grpc+proto", "application/pdf"]
@@ -209,6 +283,91 @@ fn other_bodies() {
     all.data(&mut bytes, &mut counts);
     all.data(&mut bytes, &mut counts);
     assert_eq!((&bytes, counts.of(Kind::Body)), (b"***", 1));
+}
+
+#[test]
+fn bodies_that_are_no_text_although_their_type_says_so() {
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let secret = b"QzX7SeCrEtVaLue9";
+    for opening in [
+        b"\x1f\x8b".to_vec(),
+        b"\x28\xb5\x2f\xfd".to_vec(),
+        b"x\x9c".to_vec(),
+        b"x\xda".to_vec(),
+        b"PK\x03\x04".to_vec(),
+        b"BZh".to_vec(),
+        b"\xff\xfe".to_vec(),
+        b"\xfe\xff".to_vec(),
+        b"\0<".to_vec(),
+        utf16("<"),
+    ] {
+        let body = [&opening[..], secret, b" and more"].concat();
+        let part = [b"--b\r\ncontent-type: text/xml\r\n\r\n", &body[..], b"\r\n--b--\r\n"].concat();
+        for (content_type, body) in [
+            (Some(JSON), &body),
+            (Some("text/plain"), &body),
+            (Some("application/xml"), &body),
+            (Some("application/vnd.unknown"), &body),
+            (Some("multipart/form-data; boundary=b"), &body),
+            (Some("multipart/form-data; boundary=b"), &part),
+            (None, &body),
+        ] {
+            let (at_once, counts) = in_pieces(content_type, body, &[body.len()]);
+            assert!(memchr::memmem::find(&at_once, b"and more").is_none(), "{content_type:?} {opening:?}");
+            assert!(memchr::memmem::find(&at_once, secret).is_none() && !counts.is_empty());
+            for length in 1..6 {
+                assert_eq!((at_once.clone(), counts), in_pieces(content_type, body, &[length]), "{length}");
+            }
+        }
+        for kept in ["image/png", "application/octet-stream", "application/zip"] {
+            assert_eq!(in_pieces(Some(kept), &body, &[3]).0, body);
+        }
+    }
+    check("text/plain", &[("xylophone", "xylophone"), ("PKI", "PKI"), ("BZ", "BZ"), ("(a)", "(a)"), ("x", "x")]);
+    check("application/grpc-web-text", &[("AAAAAAA=", "********")]);
+    check("application/grpc-web-text+proto", &[("AAAAAAA=", "********")]);
+    check("application/grpc-web+proto", &[("\0\0\0\0\x01a", "\0\0\0\0\x01a")]);
+}
+
+#[test]
+fn of_several_types_the_strictest_counts() {
+    let read = |types: &[&str]| {
+        let types = types.iter().map(|it| it.as_bytes().to_vec());
+        let kind = types.reduce(|before, it| strictest(before, &it)).unwrap_or_default();
+        let body = "{\"password\":\"abc\",\"a\":1}";
+        String::from_utf8(in_pieces(std::str::from_utf8(&kind).ok(), body.as_bytes(), &[7]).0).unwrap()
+    };
+    let redacted = "{\"password\":\"***\",\"a\":1}";
+    for types in [
+        &["image/png", JSON][..],
+        &[JSON, "image/png"],
+        &["image/png", "image/gif"],
+        &["image/png", "image/gif", "image/png"],
+        &["image/png, application/json"],
+        &["", "image/png"],
+    ] {
+        assert_eq!(read(types), redacted, "{types:?}");
+    }
+    assert_eq!(read(&["multipart/form-data; boundary=b", "image/png"]), "*".repeat(redacted.len()));
+    assert_eq!(read(&["image/png", "image/PNG "]), redacted.replace("***", "abc"));
+}
+
+#[test]
+fn names_of_parts() {
+    for head in [
+        "Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=password",
+        "Content-Disposition: form-data; name=a; name=password",
+        "Content-Disposition: form-data; name=\"=?utf-8?B?cGFzc3dvcmQ=?=\"",
+        "Content-Disposition: form-data; name*=utf-8''p%61ssword",
+        "Content-Disposition: form-data; name*=utf-8'en'%6Bey",
+        "Content-Disposition: form-data; name*0=pass; name*1=word",
+        "Content-Type: image/png\r\nContent-Type: text/plain\r\nContent-Disposition: form-data; name=pin",
+    ] {
+        let body = format!("--b\r\n{head}\r\n\r\nabc\r\n--b--\r\n");
+        assert!(whole("multipart/form-data; boundary=b", &body).ends_with("\r\n\r\n***\r\n--b--\r\n"), "{head}");
+    }
+    let body = "--b\r\nContent-Disposition: form-data; name=a; filename=password\r\n\r\nabc\r\n--b--\r\n";
+    check("multipart/form-data; boundary=b", &[(body, body)]);
 }
 
 #[test]
@@ -346,6 +505,13 @@ const FORMS: &[(&str, &str)] = &[
     ("application/xml", "<a NAME=\"SECRET\"/>"),
     ("application/xml", "<a><key>NAME</key><string>SECRET</string></a>"),
     ("application/xml", "<p name=\"NAME\">SECRET</p>"),
+    ("application/xml", "<a>&lt;NAME&gt;SECRET&lt;/NAME&gt;</a>"),
+    ("application/xml", "<a>&amp;lt;NAME&amp;gt;SECRET&amp;lt;/NAME&amp;gt;</a>"),
+    ("application/xml", "<a>&lt;b NAME=&quot;SECRET&quot;/&gt;</a>"),
+    ("text/html", "<p data=\"{&quot;NAME&quot;: &quot;SECRET&quot;}\"/>"),
+    ("text/html", "<a href=\"?x=y&amp;NAME=SECRET&amp;z=1\"/>"),
+    ("text/yaml", "x:\n  NAME:\n    SECRET\n"),
+    ("text/yaml", "NAME: \r\n  SECRET\r\n"),
     ("application/javascript", "f({NAME:\"SECRET\"})"),
     ("application/javascript", "x({\"NAME\":[\"a\",{\"b\":\"SECRET\"}]})"),
     ("application/javascript", "a&&{NAME:\"SECRET\"}"),
@@ -519,7 +685,7 @@ proptest! {
             0..200,
         ),
         words in proptest::collection::vec((any::<proptest::sample::Index>(), proptest::sample::select(vec![
-            "password", "name", "value", "token=", "--b\r\n", "\r\n\r\n", "://", "Bearer ", "eyJ", "\\u00", "%25", "<password>", "|\n ",
+            "password", "name", "value", "token=", "--b\r\n", "\r\n\r\n", "://", "Bearer ", "eyJ", "\\u00", "%25", "<password>", "|\n ", "&lt;", "&gt;", "&quot;", "&amp;",
         ])), 0..10),
         lengths in proptest::collection::vec(1..40_usize, 1..10),
     ) {
@@ -563,7 +729,7 @@ fn an_idle_body_is_small() {
 
 #[test]
 fn hostile_bodies_take_linear_time() {
-    let bodies: [(&str, Vec<u8>); 15] = [
+    let bodies: [(&str, Vec<u8>); 16] = [
         ("text/plain", b"xJ".repeat(1 << 19)),
         ("text/plain", b"eyJ".repeat(1 << 18)),
         ("text/plain", [b"https://".as_slice(), &b"a@[".repeat(1 << 18)].concat()),
@@ -577,6 +743,7 @@ fn hostile_bodies_take_linear_time() {
         (FORM, b"%25".repeat(1 << 18)),
         ("text/html", b"<a ".repeat(1 << 18)),
         ("text/plain", b"://".repeat(1 << 18)),
+        ("text/html", b"&amp;".repeat(1 << 18)),
         ("text/plain", b"a b=Basic ".repeat(100_000)),
         ("multipart/mixed; boundary=b", b"\r\n--b\r\n\r\n".repeat(100_000)),
     ];

@@ -85,6 +85,26 @@ impl Mode {
         matches!(self, Self::Form | Self::Untyped)
     }
 
+    /// Whether a reference may begin with two solidi (RFC 3986 section 4.2). Elsewhere they begin comments.
+    fn has_references(self) -> bool {
+        matches!(self, Self::Field | Self::Target)
+    }
+
+    /// Whether what a name says may be on the next lines, as in YAML.
+    fn has_blocks(self) -> bool {
+        matches!(self, Self::Text | Self::Json | Self::Untyped | Self::Script)
+    }
+
+    /// Whether characters may be written as entities of HTML and XML.
+    fn has_entities(self) -> bool {
+        matches!(self, Self::Text | Self::Untyped | Self::Markup | Self::Script)
+    }
+
+    /// How much of `://` a reference needs not have.
+    fn solidi(self) -> u8 {
+        u8::from(self.has_references())
+    }
+
     /// Whether it is short and known to be no prose.
     fn is_terse(self) -> bool {
         matches!(self, Self::Field | Self::Target | Self::Form)
@@ -174,6 +194,8 @@ struct Separator {
     /// The name was too long to be read.
     long: bool,
     attribute: bool,
+    /// Whether the value is on a line after the separator, and indented.
+    next_line: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,6 +257,8 @@ struct Tag {
     /// The element before was a name that says secret.
     pair: bool,
     slash: bool,
+    /// Its marks are entities.
+    escaped: bool,
 }
 
 /// An escape that is not complete.
@@ -245,6 +269,49 @@ struct Percent {
     digit: u8,
     level: u8,
     start: usize,
+}
+
+/// The longest entity that is read: `&#x0022;`.
+const MAX_ENTITY: usize = 8;
+
+/// An entity of HTML or XML that is not complete.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entity {
+    bytes: [u8; MAX_ENTITY],
+    length: usize,
+}
+
+impl Entity {
+    /// Takes the next byte, if it may belong to an entity.
+    fn push(&mut self, byte: u8) -> bool {
+        let fits = match self.length {
+            0 => byte == b'&',
+            _ => byte.is_ascii_alphanumeric() || byte == b'#' || byte == b';',
+        };
+        let Some(place) = self.bytes.get_mut(self.length).filter(|_| fits) else { return false };
+        *place = byte;
+        self.length += 1;
+        true
+    }
+
+    /// What it stands for, as ASCII.
+    fn meaning(&self) -> Option<u8> {
+        let name = self.bytes.get(1..self.length)?.strip_suffix(b";")?;
+        let number = |digits: &[u8], radix| {
+            let number = u8::from_str_radix(str::from_utf8(digits).ok()?, radix).ok()?;
+            number.is_ascii().then_some(number)
+        };
+        match name {
+            b"amp" => Some(b'&'),
+            b"lt" => Some(b'<'),
+            b"gt" => Some(b'>'),
+            b"quot" => Some(b'"'),
+            b"apos" => Some(b'\''),
+            [b'#', b'x' | b'X', digits @ ..] => number(digits, 16),
+            [b'#', digits @ ..] => number(digits, 10),
+            _ => None,
+        }
+    }
 }
 
 /// Takes the secrets out of one text.
@@ -272,17 +339,26 @@ pub(in crate::redact) struct Text {
     jwt: Jwt,
     state: State,
     percent: Percent,
+    entity: Entity,
+    /// The byte that is looked at was written as an entity.
+    is_entity: bool,
+    /// So was the quotation mark that the secret began with.
+    by_entity: bool,
     late: Option<Late>,
     tag: Tag,
 }
 
-/// What is there of a JSON Web Token, whose first part begins with `{"`.
+/// What is there of a JSON Web Token, whose first part begins with a brace and a quotation mark, maybe with blanks
+/// between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Jwt {
     /// It can begin here.
     None,
     E,
     Y,
+    W,
+    /// `eyA`, `ewk`, `ewo` or `ew0`: a brace and a blank.
+    Blank,
     First,
     Dot,
     /// In another word.
@@ -305,12 +381,34 @@ static NAME_BYTE: [bool; 256] = {
     table
 };
 
+/// Whether a JSON Web Token may begin before this byte of a text: `eyJ`, `eyA`, `ewk`, `ewo` and `ew0` are the base64 of a
+/// brace and a quotation mark or a blank. The text may end before that is known.
+pub(in crate::redact) fn may_be_token(text: &[u8], second: usize) -> bool {
+    let Some(first) = second.checked_sub(1) else { return false };
+    let after_word = first.checked_sub(1).and_then(|before| text.get(before)).is_some_and(u8::is_ascii_alphanumeric);
+    !after_word
+        && match text.get(first..).unwrap_or_default() {
+            [b'e', b'y', third, ..] => matches!(third, b'J' | b'A'),
+            [b'e', b'w', third, ..] => matches!(third, b'k' | b'o' | b'0'),
+            [b'e', b'y' | b'w'] => true,
+            _ => false,
+        }
+}
+
 /// Whether there is no secret in a text, at first sight.
 pub(in crate::redact) fn is_plain(text: &[u8]) -> bool {
-    !text.iter().enumerate().any(|(index, byte)| {
-        let class = CLASS[usize::from(*byte)];
-        class == Class::Sign || class == Class::Scheme && may_be_scheme(&text[index..])
-    })
+    // A reference has a user, but no scheme.
+    let has_user = memchr::memchr(b'@', text).is_some_and(|at| memchr::memmem::find(&text[..at], b"//").is_some());
+    !has_user
+        && !text.iter().enumerate().any(|(index, byte)| {
+            let class = CLASS[usize::from(*byte)];
+            match class {
+                Class::Sign => true,
+                Class::Scheme => may_be_scheme(&text[index..]),
+                Class::Token => may_be_token(text, index),
+                Class::Plain | Class::End => false,
+            }
+        })
 }
 
 /// What a byte may have to do with a secret.
@@ -321,6 +419,8 @@ pub(in crate::redact) enum Class {
     Sign,
     /// A scheme of credentials may begin with it.
     Scheme,
+    /// A JSON Web Token may begin with the byte before.
+    Token,
     /// It may end a string of JSON, or be no part of one.
     End,
 }
@@ -330,7 +430,8 @@ pub(in crate::redact) static CLASS: [Class; 256] = {
     let mut byte = 0;
     while byte < 256 {
         table[byte] = match byte as u8 {
-            b'=' | b':' | b'<' | b'%' | b'J' => Class::Sign,
+            b'=' | b':' | b'<' | b'%' => Class::Sign,
+            b'y' | b'w' => Class::Token,
             b'b' | b'B' => Class::Scheme,
             b'"' | b'\'' | b'\\' | b'\n' => Class::End,
             _ => Class::Plain,
@@ -378,10 +479,13 @@ impl Text {
             query: mode.is_form(),
             scheme: false,
             is_basic: false,
-            solidi: 0,
+            solidi: mode.solidi(),
             jwt: Jwt::None,
             state: State::Words,
             percent: Percent::default(),
+            entity: Entity::default(),
+            is_entity: false,
+            by_entity: false,
             late: None,
             tag: Tag::default(),
         }
@@ -416,14 +520,14 @@ impl Text {
                 continue;
             }
             if rest[0] == b' ' && self.is_between_words() {
-                (self.jwt, self.solidi, self.tag.slash) = (Jwt::None, 0, false);
+                (self.jwt, self.solidi, self.tag.slash) = (Jwt::None, self.mode.solidi(), false);
                 self.space();
                 at += 1;
                 continue;
             }
             // A run that has something in it is not looked at again.
             for at in at..at + run.max(1) {
-                self.byte(out.bytes[at], at..at + 1, out);
+                self.character(out.bytes[at], at, out);
             }
             at += run.max(1);
         }
@@ -432,7 +536,12 @@ impl Text {
     /// Whether the next bytes of a name are that, and nothing else.
     fn is_idle(&self) -> bool {
         let late_is_idle = self.late.is_none_or(|late| late.authority && late.port.is_none() && !late.masked);
-        self.state == State::Words && self.percent.have == 0 && !self.scheme && self.solidi < 3 && late_is_idle
+        self.state == State::Words
+            && self.percent.have == 0
+            && self.entity.length == 0
+            && !self.scheme
+            && self.solidi < 3
+            && late_is_idle
     }
 
     /// Whether a space is that, and nothing else.
@@ -444,22 +553,70 @@ impl Text {
     fn run(&mut self, run: &[u8]) -> bool {
         if !matches!(self.jwt, Jwt::None | Jwt::Other)
             || matches!(self.tag.state, TagState::Start)
-            || memchr::memchr_iter(b'J', run).any(|at| run[..at].ends_with(b"ey"))
+            || memchr::memchr2_iter(b'y', b'w', run).any(|at| may_be_token(run, at))
             || self.late.is_some() && memchr::memchr3(b'@', b'[', b']', run).is_some()
         {
             return false;
         }
         // A token may begin with the last bytes.
         let Some((last, _)) = run.split_last() else { return false };
-        if matches!(run, b"e" | b"ey") || run.ends_with(b".e") || run.ends_with(b".ey") {
+        if *last == b'e' && run.iter().rev().nth(1).is_none_or(|before| !before.is_ascii_alphanumeric()) {
             return false;
         }
         self.solidi = 0;
         self.tag.slash = false;
-        self.jwt = if is_base64url(*last) { Jwt::Other } else { Jwt::None };
+        self.jwt = if last.is_ascii_alphanumeric() { Jwt::Other } else { Jwt::None };
         self.begin_word();
         self.extend(run);
         true
+    }
+
+    /// Takes a byte, which may belong to an entity.
+    fn character(&mut self, byte: u8, at: usize, out: &mut Out) {
+        if self.entity.length > 0 || byte == b'&' && self.mode.has_entities() {
+            if self.entity.push(byte) {
+                if byte == b';' {
+                    self.end_entity(at + 1, out);
+                }
+                return;
+            }
+            self.flush_entity(at, out);
+            if byte == b'&' {
+                self.entity.push(byte);
+                return;
+            }
+        }
+        self.byte(byte, at..at + 1, out);
+    }
+
+    fn end_entity(&mut self, end: usize, out: &mut Out) {
+        let Some(meaning) = self.entity.meaning() else { return self.flush_entity(end, out) };
+        let start = end.saturating_sub(self.entity.length);
+        self.entity.length = 0;
+        if meaning == b'&' {
+            // It may begin another entity, and separates parameters as it does elsewhere.
+            if self.late.is_none() && matches!(self.state, State::Words | State::Before(Separator { query: false, .. }))
+            {
+                self.entity.push(meaning);
+            } else {
+                self.byte(meaning, start..end, out);
+            }
+            return;
+        }
+        self.flush_percent(start, out);
+        self.is_entity = true;
+        self.decoded(meaning, 1, start..end, out);
+        self.is_entity = false;
+    }
+
+    /// What looked like an entity is none.
+    fn flush_entity(&mut self, end: usize, out: &mut Out) {
+        let Entity { bytes, length } = std::mem::take(&mut self.entity);
+        for (index, byte) in bytes.into_iter().take(length).enumerate() {
+            // What was in an earlier piece has no place in this one.
+            let place = |index: usize| end.saturating_sub(length - index);
+            self.byte(byte, place(index)..place(index + 1), out);
+        }
     }
 
     /// Takes a byte, which stands at `range`.
@@ -514,14 +671,27 @@ impl Text {
         } else if self.percent.have > 0 && self.state != State::Words {
             out.mask(self.percent.start..end);
         }
+        if self.entity.length > 0 && self.late.is_none() && self.masks_ampersands() {
+            out.mask(end.saturating_sub(self.entity.length)..end);
+        }
         self.percent.start = 0;
         if self.name.capacity() > KEPT_CAPACITY && self.name.len() <= KEPT_CAPACITY {
             self.name.shrink_to(KEPT_CAPACITY);
         }
     }
 
+    /// Whether an ampersand would be a part of the value.
+    fn masks_ampersands(&self) -> bool {
+        match self.state {
+            State::Words => false,
+            State::Before(separator) => separator.colon || separator.attribute,
+            State::Secret { rule, level } => matches!(self.verdict(b'&', 0, rule, level), Verdict::Mask(_)),
+        }
+    }
+
     /// The text ends.
     pub(in crate::redact) fn finish(&mut self, end: usize, out: &mut Out) {
+        self.flush_entity(end, out);
         self.flush_percent(end, out);
         self.end_late(end, out);
     }
@@ -536,6 +706,7 @@ impl Text {
         self.clear();
         (self.scheme, self.solidi, self.jwt) = (false, 0, Jwt::None);
         (self.state, self.percent, self.late) = (State::Words, Percent::default(), None);
+        (self.entity, self.by_entity) = (Entity::default(), false);
         if self.tag.state != TagState::Outside || self.tag.pair || self.tag.is_name {
             self.tag = Tag::default();
         }
@@ -712,6 +883,7 @@ impl Text {
         }
         self.solidi = match (self.solidi, byte) {
             (_, b':') => 1,
+            (_, b' ' | b'\t' | b'<' | b'"' | b'\'' | b'(' | b'=' | b',' | b';') => self.mode.solidi(),
             (1, b'/') => 2,
             (2, b'/') => 3,
             // A reverse solidus before a solidus is an escape of JavaScript.
@@ -825,7 +997,7 @@ impl Text {
                 || attribute && (self.tag.secret || self.tag.named) && names::is_named_by_sibling(&self.name));
         if secret {
             let (quoted, long) = (self.closed, self.long);
-            self.state = State::Before(Separator { level, colon, quoted, query, long, attribute });
+            self.state = State::Before(Separator { level, colon, quoted, query, long, attribute, next_line: None });
         } else {
             self.tag.capture = false;
         }
@@ -841,6 +1013,10 @@ impl Text {
             (Jwt::None, b'e') => Jwt::E,
             (Jwt::E, b'y') => Jwt::Y,
             (Jwt::Y, b'J') => Jwt::First,
+            (Jwt::E, b'w') => Jwt::W,
+            (Jwt::Y, b'A') | (Jwt::W, b'k' | b'o' | b'0') => Jwt::Blank,
+            // A blank or a quotation mark comes next.
+            (Jwt::Blank, b'g' | b'i' | b'J' | b'K' | b'o') => Jwt::First,
             (Jwt::First, b'.') => Jwt::Dot,
             (Jwt::First, _) if is_base64url(byte) => Jwt::First,
             (Jwt::Dot, _) if is_base64url(byte) => {
@@ -857,7 +1033,7 @@ impl Text {
                 out.mask(range.clone());
                 return true;
             }
-            _ if is_base64url(byte) => Jwt::Other,
+            _ if byte.is_ascii_alphanumeric() => Jwt::Other,
             _ => Jwt::None,
         };
         false
@@ -866,6 +1042,12 @@ impl Text {
     // Tags.
 
     fn begin_tag(&mut self) {
+        // In the value of an attribute, it is no tag.
+        if self.is_entity && !self.tag.escaped && self.tag.state == TagState::Attributes {
+            self.clear();
+            return;
+        }
+        self.tag.escaped = self.is_entity;
         if std::mem::take(&mut self.tag.is_name) {
             self.tag.pair = names::is_secret(&self.name);
         }
@@ -893,7 +1075,7 @@ impl Text {
                     self.push(byte);
                     true
                 }
-                b'>' | b'/' | b' ' | b'\t' | b'\r' | b'\n' => {
+                b'>' | b'/' | b' ' | b'\t' | b'\r' | b'\n' if byte != b'>' || self.is_entity == self.tag.escaped => {
                     let name = std::mem::take(&mut self.name);
                     let local = name.rsplit(|byte| *byte == b':').next().unwrap_or_default();
                     (self.tag.secret, self.tag.named) = (self.long || names::is_secret(local), false);
@@ -911,7 +1093,7 @@ impl Text {
                     false
                 }
             },
-            TagState::Attributes | TagState::End if byte == b'>' => {
+            TagState::Attributes | TagState::End if byte == b'>' && self.is_entity == self.tag.escaped => {
                 self.clear();
                 self.tag.capture = false;
                 if self.tag.state == TagState::End {
@@ -955,12 +1137,27 @@ impl Text {
                 self.state = State::Words;
                 return;
             }
-            b' ' | b'\t' if !query => return,
+            b'\r' | b'\n' if colon && !quoted && self.mode.has_blocks() => {
+                self.state = State::Before(Separator { next_line: Some(false), ..separator });
+                return;
+            }
+            b' ' | b'\t' if !query => {
+                let next_line = separator.next_line.map(|_| true);
+                self.state = State::Before(Separator { next_line, ..separator });
+                return;
+            }
             b'\r' | b'\n' if quoted => return,
+            // The line before had no value.
+            _ if separator.next_line == Some(false) => {
+                self.end_secret();
+                self.word(byte, level, range, out);
+                return;
+            }
             b'=' | b'>' | b'\\' if !(query || attribute || colon && byte == b'>') => return,
             b'"' | b'\'' if !query || !matches!(self.mode, Mode::Form | Mode::Target) => {
                 let rule = Rule::Quoted { mark: byte, escaped: false };
                 self.state = State::Secret { rule, level: level.max(level_of_secret) };
+                self.by_entity = self.is_entity;
                 self.name.clear();
                 return;
             }
@@ -977,6 +1174,7 @@ impl Text {
             _ if query => Rule::Query,
             _ if attribute => Rule::Attribute,
             _ if colon && quoted => Rule::Member,
+            _ if separator.next_line == Some(true) && self.mode != Mode::Script => Rule::Block { new_line: false },
             _ if colon => Rule::Line,
             _ => Rule::Param,
         };
@@ -1019,14 +1217,14 @@ impl Text {
     fn end_secret(&mut self) {
         self.clear();
         (self.query, self.solidi, self.jwt) = (false, 0, Jwt::None);
-        self.state = State::Words;
+        (self.state, self.by_entity) = (State::Words, false);
     }
 
     fn verdict(&self, byte: u8, level: u8, rule: Rule, of_secret: u8) -> Verdict {
         // What is encoded deeper than the separator is part of the value.
         let here = level <= of_secret;
         let mode = self.mode;
-        let is_encoded = of_secret > 0 && !matches!(rule, Rule::Element { .. } | Rule::Pem { .. });
+        let is_encoded = of_secret > 0 && !self.by_entity && !matches!(rule, Rule::Element { .. } | Rule::Pem { .. });
         if level == 0 && byte == b'&' && (is_encoded || matches!(mode, Mode::Form | Mode::Target))
             || level == 0 && is_encoded && (is_space(byte) || matches!(byte, b'"' | b'<' | b'>'))
         {
@@ -1060,7 +1258,7 @@ impl Text {
             Rule::Quoted { escaped: true, mark } => Verdict::Mask(Rule::Quoted { mark, escaped: false }),
             Rule::Quoted { mark, .. } if byte == mark && here => Verdict::With,
             Rule::Quoted { mark, .. } => {
-                let escaped = byte == b'\\' && self.tag.state == TagState::Outside;
+                let escaped = byte == b'\\' && (self.by_entity || self.tag.state == TagState::Outside);
                 Verdict::Mask(Rule::Quoted { mark, escaped })
             }
             Rule::Brackets { depth, mark, escaped } => brackets(byte, depth, mark, escaped),
@@ -1078,7 +1276,19 @@ impl Text {
     /// A byte in the content of an element, which its end tag ends.
     fn element(&self, byte: u8, seen: usize) -> Verdict {
         let name = &self.tag.name;
+        /// After the mark of a tag that is not written as this one.
+        const OTHER: usize = usize::MAX;
         match (seen, byte) {
+            // The element around it ends.
+            (OTHER, b'/') if self.tag.escaped => Verdict::Before,
+            (_, b'<') if self.is_entity != self.tag.escaped => {
+                if self.is_entity {
+                    Verdict::Mask(Rule::Element { seen: 0 })
+                } else {
+                    Verdict::Keep(Rule::Element { seen: OTHER })
+                }
+            }
+            (_, b'>') if self.is_entity != self.tag.escaped => Verdict::Mask(Rule::Element { seen: 0 }),
             (_, b'<') => Verdict::Keep(Rule::Element { seen: 1 }),
             (1, b'/') => Verdict::Keep(Rule::Element { seen: 2 }),
             (2.., b'>' | b' ' | b'\t' | b'\r' | b'\n') if seen - 2 == name.len() => Verdict::With,
