@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::text::{CLASS, Class, Mode, Out, Text, may_be_scheme, may_be_token};
+use super::text::{CLASS, Class, Mode, Out, Text, is_of_token, may_be_scheme, may_be_token};
 use crate::redact::{
     Counts, Kind, mask,
     names::{self, MAX_NAME},
@@ -516,7 +516,7 @@ fn plain_end(bytes: &[u8], mark: u8) -> (usize, bool) {
             Class::End if byte == mark || matches!(byte, b'\\' | b'\n') => return (at, is_plain),
             Class::Sign => is_plain = false,
             Class::Scheme => is_plain &= !may_be_scheme(&bytes[at..]),
-            Class::Token => is_plain &= !may_be_token(bytes, at),
+            Class::Token => is_plain &= !is_of_token(bytes, at),
             Class::End | Class::Plain => {}
         }
         at += 1;

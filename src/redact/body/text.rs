@@ -3,7 +3,10 @@
 //!
 //! The text is read once and byte by byte, and a value is masked as it comes: what was given back cannot be masked later.
 //! Two things are known late: whether the authority of a URL has a user, which an `@` says, and whether the word after
-//! `Basic` is a credential. Where a piece ends before that is known, what there is of them is masked.
+//! `Basic` is a credential. An escape or an entity is known at its end, too. Where a piece ends before that is known,
+//! what there is of them is masked.
+//!
+//! In markup and other text, a character may be an entity of HTML or XML, which is read as what it stands for.
 //!
 //! A byte may be percent-encoded, once or twice, as URLs inside of URLs are. Its level is how often. What ends a value
 //! is encoded no deeper than the value's name was separated from it.
@@ -395,6 +398,12 @@ pub(in crate::redact) fn may_be_token(text: &[u8], second: usize) -> bool {
         }
 }
 
+/// Whether a byte of [`Class::Token`] is one of the first bytes of a JSON Web Token.
+pub(in crate::redact) fn is_of_token(text: &[u8], at: usize) -> bool {
+    let second = if text.get(at) == Some(&b'w') { Some(at) } else { at.checked_sub(1) };
+    second.is_some_and(|second| may_be_token(text, second))
+}
+
 /// Whether there is no secret in a text, at first sight.
 pub(in crate::redact) fn is_plain(text: &[u8]) -> bool {
     // A reference has a user, but no scheme.
@@ -405,7 +414,7 @@ pub(in crate::redact) fn is_plain(text: &[u8]) -> bool {
             match class {
                 Class::Sign => true,
                 Class::Scheme => may_be_scheme(&text[index..]),
-                Class::Token => may_be_token(text, index),
+                Class::Token => is_of_token(text, index),
                 Class::Plain | Class::End => false,
             }
         })
@@ -419,7 +428,7 @@ pub(in crate::redact) enum Class {
     Sign,
     /// A scheme of credentials may begin with it.
     Scheme,
-    /// A JSON Web Token may begin with the byte before.
+    /// It may be the second or the third byte of a JSON Web Token.
     Token,
     /// It may end a string of JSON, or be no part of one.
     End,
@@ -431,7 +440,7 @@ pub(in crate::redact) static CLASS: [Class; 256] = {
     while byte < 256 {
         table[byte] = match byte as u8 {
             b'=' | b':' | b'<' | b'%' => Class::Sign,
-            b'y' | b'w' => Class::Token,
+            b'J' | b'A' | b'w' => Class::Token,
             b'b' | b'B' => Class::Scheme,
             b'"' | b'\'' | b'\\' | b'\n' => Class::End,
             _ => Class::Plain,
