@@ -155,7 +155,9 @@ impl Message {
             (Some(Ok(decoder)), Some(_)) => Coding::Decoded(Box::new(decoder), body),
             (Some(_), _) => Coding::Masked,
         };
-        let is_grpc = fields.content_type.as_ref().is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        let is_grpc = fields.content_type.as_ref().is_some_and(|kind| {
+            kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web-text")
+        });
         let prefixes = (redaction.bodies && is_grpc && fields.codings.is_empty()).then(Prefixes::default);
         let permit = permit.filter(|_| matches!(coding, Coding::Decoded(..)));
         Self { coding, hides_coding, counted: false, prefixes, _permit: permit }

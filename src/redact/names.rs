@@ -180,8 +180,54 @@ pub(super) fn is_secret_field(name: &[u8]) -> bool {
         b"sec-websocket-key" | b"sec-websocket-accept" => false,
         // Whether credentials may be sent (Fetch Standard, 3.3.3).
         b"access-control-allow-credentials" => false,
+        _ if is_common(name) => false,
         _ => is_secret(name),
     }
+}
+
+/// Names that nearly every message has and that say nothing, so that nobody has to take them apart.
+fn is_common(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b":authority"
+            | b":method"
+            | b":path"
+            | b":scheme"
+            | b":status"
+            | b"accept"
+            | b"accept-encoding"
+            | b"accept-language"
+            | b"cache-control"
+            | b"connection"
+            | b"content-encoding"
+            | b"content-length"
+            | b"content-type"
+            | b"date"
+            | b"etag"
+            | b"expires"
+            | b"grpc-accept-encoding"
+            | b"grpc-encoding"
+            | b"grpc-message"
+            | b"grpc-status"
+            | b"grpc-timeout"
+            | b"host"
+            | b"last-modified"
+            | b"location"
+            | b"origin"
+            | b"referer"
+            | b"server"
+            | b"te"
+            | b"traceparent"
+            | b"transfer-encoding"
+            | b"user-agent"
+            | b"vary"
+            | b"x-envoy-attempt-count"
+            | b"x-envoy-expected-rq-timeout-ms"
+            | b"x-envoy-upstream-service-time"
+            | b"x-forwarded-for"
+            | b"x-forwarded-proto"
+            | b"x-request-id"
+    )
 }
 
 /// Whether the value of a member with this name is itself the name of a sibling's value: `{"name": …, "value": …}`.
@@ -321,6 +367,13 @@ fn is_about(name: &Squeezed) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn common_names_are_not_secret_anyway() {
+        for name in ["etag", "host", "x-request-id", "grpc-message", "traceparent", ":path", "content-type"] {
+            assert!(is_common(name.as_bytes()) && !is_secret(name.as_bytes()), "{name}");
+        }
+    }
 
     #[test]
     fn names_of_secrets() {
