@@ -182,6 +182,25 @@ fn sockets_have_the_packets_that_a_conversion_of_the_stream_makes() {
 }
 
 #[test]
+fn secrets_are_taken_out_while_the_stream_comes() {
+    let request = "GET /?token=7Hq2Zk9Wb4Xv HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer 7Hq2Zk9Wb4Xv\r\n\r\n";
+    let (first, second) = request.split_at(request.len() / 2);
+    let stream = messages(&[CONNECTION, &read(first), &read(second)]);
+    let dir = Dir::new("live-redacted");
+    let (plain, redacted) = (dir.path().join("plain.pcapng"), dir.path().join("redacted.pcapng"));
+    let payload = |capture: &Path, more: &[&str]| {
+        let envoy = sending(stream.clone());
+        Live::start(&envoy.url(), capture, &[&["--once"], more].concat()).ended().expect_status(0);
+        tshark::read(capture).iter().flat_map(|frame| frame.payload.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(payload(&plain, &[]), request.as_bytes());
+    let expected = "GET /?token=************ HTTP/1.1\r\nHost: a\r\nAuthorization: *******************\r\n\r\n";
+    assert_eq!(String::from_utf8_lossy(&payload(&redacted, &["--redact"])), expected);
+    let secret = memchr::memmem::find(&fs::read(&redacted).unwrap(), b"7Hq2Zk9W");
+    assert_eq!(secret, None);
+}
+
+#[test]
 fn segments_of_http_taps_get_the_addresses_of_the_socket_that_carried_the_request() {
     let envoy = sending(interleaved());
     let dir = Dir::new("segments_of_http_taps_get_the_addresses_");

@@ -126,6 +126,31 @@ fn what_was_made_up_is_marked() {
 }
 
 #[test]
+fn secrets_are_taken_out_while_the_relay_runs() {
+    let dir = Dir::new("record-redacted");
+    let capture = dir.join("out.pcapng");
+    let response =
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: id=7Hq2Zk9Wb4Xv\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    let server = serve(move |mut stream| {
+        let mut heard = [0; 64];
+        stream.read(&mut heard).unwrap();
+        stream.write_all(response).unwrap();
+    });
+    let record = recording(&server.to_string(), &capture, &["--redact"]);
+    let mut client = record.connect();
+    client.write_all(b"GET /?api_key=7Hq2Zk9Wb4Xv HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).unwrap();
+    // The client has what the server sent; only the capture is without secrets.
+    assert_eq!(heard, response);
+    let client = port(&client);
+    record.end_well();
+    let (asked, answered) = said(&sound(&capture), client);
+    assert_eq!(String::from_utf8_lossy(&asked), "GET /?api_key=************ HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(String::from_utf8_lossy(&answered).contains("Set-Cookie: ***************\r\nContent-Length: 2\r\n"));
+}
+
+#[test]
 fn a_half_close_comes_before_the_bytes_that_followed_it() {
     const FIN: u16 = 1;
     let dir = Dir::new("record-half-close");
