@@ -127,18 +127,18 @@ fn what_was_made_up_is_marked() {
 
 #[test]
 fn secrets_are_taken_out_while_the_relay_runs() {
+    const REQUEST: &[u8] = b"GET /?api_key=7Hq2Zk9Wb4Xv HTTP/1.1\r\nHost: a\r\n\r\n";
     let dir = Dir::new("record-redacted");
     let capture = dir.join("out.pcapng");
     let response =
         b"HTTP/1.1 200 OK\r\nSet-Cookie: id=7Hq2Zk9Wb4Xv\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
     let server = serve(move |mut stream| {
-        let mut heard = [0; 64];
-        stream.read(&mut heard).unwrap();
+        stream.read_exact(&mut [0; REQUEST.len()]).unwrap();
         stream.write_all(response).unwrap();
     });
     let record = recording(&server.to_string(), &capture, &["--redact"]);
     let mut client = record.connect();
-    client.write_all(b"GET /?api_key=7Hq2Zk9Wb4Xv HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    client.write_all(REQUEST).unwrap();
     let mut heard = Vec::new();
     client.read_to_end(&mut heard).unwrap();
     // The client has what the server sent; only the capture is without secrets.
