@@ -124,7 +124,9 @@ impl<'a> ExchangeSide<'a> {
 
     /// Whether bytes of another protocol follow the heads of a request and a response.
     pub(super) fn open_tunnel(sides: &[Self; 2]) -> bool {
-        sides[0].pseudo(b":method") == b"CONNECT" || sides[1].pseudo(b":status") == b"101"
+        sides[0].pseudo(b":method") == b"CONNECT"
+            || sides[1].pseudo(b":status") == b"101"
+            || sides[0].all(b"upgrade").any(|value| value.eq_ignore_ascii_case(b"websocket"))
     }
 
     pub(super) fn clear_body(&mut self) {

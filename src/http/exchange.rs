@@ -134,6 +134,8 @@ pub struct HttpMessage {
     pub(super) content_length: Option<u64>,
     /// Whether anything is missing so far.
     pub(super) damaged: bool,
+    /// Fields of the head are missing, which may say what the body is.
+    pub(crate) is_partial_head: bool,
     /// The body is from JSON_BODY_AS_STRING, and nothing tells how long it was, so that a binary one may have taken in
     /// what follows it.
     pub(crate) as_string: bool,
@@ -158,6 +160,7 @@ impl HttpMessage {
             size_unknown: false,
             content_length: None,
             damaged: false,
+            is_partial_head: false,
             as_string: false,
             body_ends: false,
         }

@@ -298,6 +298,7 @@ impl Context<'_> {
         let message = exchange.message_mut(side);
         (message.fields, message.trailers) = (Fields::default(), Fields::default());
         message.damaged = true;
+        message.is_partial_head = true;
         exchange.held_fields = exchange.fields_held();
         self.shared.fields = others + exchange.held_fields;
         self.report(HttpFact::LongList { side, limit: 2 * MAX_FIELDS });

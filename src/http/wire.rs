@@ -121,6 +121,20 @@ pub(crate) struct FieldForm {
     pub huffman: [bool; 2],
 }
 
+impl BlockField<'_> {
+    /// Whether it is one that HTTP/2 allows: its name is a token in lower case, and its value has no control characters
+    /// (RFC 9113 section 8.2.1).
+    pub(super) fn is_valid(&self) -> bool {
+        let is_name = |name: &[u8]| {
+            let name = name.strip_prefix(b":").unwrap_or(name);
+            !name.is_empty()
+                && name.iter().all(|byte| matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'^'..=b'z' | b'|' | b'~'))
+        };
+        let is_value = |value: &[u8]| value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
+        self.name.is_none_or(is_name) && self.value.is_none_or(is_value)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct FieldPlace {
     start: usize,

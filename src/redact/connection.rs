@@ -77,11 +77,15 @@ struct Half {
     /// The current message of HTTP/1.
     body: Option<Body1>,
     web_socket: Option<Box<WebSocketWriter>>,
+    /// Bytes are missing since the last head of HTTP/1.
+    has_lost: bool,
     /// A made-up chunk whose bytes are missing has not ended.
     owes_end: bool,
     streams: BTreeMap<u32, OpenStream>,
-    /// The stream of the current DATA frame.
-    data: u32,
+    /// The stream of the DATA frame whose bytes come.
+    data: Option<u32>,
+    /// The stream of the last DATA frame.
+    last_data: u32,
     encoder: BlockEncoder,
     /// How often bytes could not be read that may have been of any stream.
     losses: u64,
@@ -142,7 +146,8 @@ impl Connection {
         if let Some(Body1::Same(message) | Body1::Chunks(message, _)) = &mut half.body {
             message.lose();
         }
-        if let Some(Stream::Message(message)) = half.stream(half.data) {
+        // The made-up frame of a replayed body is whole even if its part of the body is not.
+        if let Some(Stream::Message(message)) = half.stream(half.last_data) {
             message.lose();
         }
     }
@@ -268,6 +273,7 @@ impl Connection {
         }
         let half = self.half(direction);
         half.owes_end = false;
+        half.has_lost = false;
         half.body = match (reframing, framing) {
             (_, Framing::None | Framing::Unknown) => None,
             (Reframing::Length(_), _) => Some(Body1::Written),
@@ -386,7 +392,11 @@ impl Connection {
     fn web_socket(&mut self, writer: &mut Writer<'_>, part: &WirePart) {
         let bytes = writer.wire.bytes(part);
         let (counts, half) = (&mut self.counts, &mut self.halves[part.direction.index()]);
+        let has_lost = std::mem::take(&mut half.has_lost);
         let frames = half.web_socket.get_or_insert_with(|| Box::new(WebSocketWriter::new(part.side)));
+        if has_lost {
+            frames.lose(0);
+        }
         let mut withheld = 0;
         writer.out.room(part.direction, |out| withheld = frames.data(writer.redaction, bytes, counts, out));
         self.withhold(writer, part.direction, withheld as u64);
@@ -395,6 +405,7 @@ impl Connection {
     /// Bytes are not in the trace; 0 stands for an unknown number.
     fn lose(&mut self, writer: &mut Writer<'_>, direction: Direction, lost: u64) {
         let half = &mut self.halves[direction.index()];
+        half.has_lost = half.web_socket.is_none();
         let mut held = 0;
         if let Some(frames) = &mut half.web_socket {
             held = frames.lose(lost);
@@ -408,8 +419,8 @@ impl Connection {
             }
             Some(Body1::Written) | None => {}
         }
-        let stream = half.data;
-        let in_data = match half.stream(stream) {
+        let stream = half.data.unwrap_or_default();
+        let in_data = match half.data.and_then(|stream| half.stream(stream)) {
             Some(Stream::Message(message)) => {
                 message.lose();
                 message.is_decoded()
@@ -480,9 +491,7 @@ impl Connection {
     fn header_block(&mut self, writer: &mut Writer<'_>, part: &WirePart, block: &HeaderBlock) {
         let direction = part.direction;
         let Some(first) = block.frames.first() else { return };
-        // What was taken for a header block after bytes were lost may be anything.
-        let is_sound = block.is_sound && writer.wire.fields(block).all(|field| header_block::is_field(&field));
-        if !is_sound || !writer.limits.may_grow(writer.out.bytes()) {
+        if !block.is_sound || !writer.limits.may_grow(writer.out.bytes()) {
             self.withhold_block(writer, direction, block);
             return;
         }
@@ -508,8 +517,7 @@ impl Connection {
         for field in writer.wire.fields(block) {
             let changed = match (field.name, field.value) {
                 (Some(b"content-length"), _) if decoded => continue,
-                (Some(b"content-encoding"), Some(_)) if decoded => Some(b"identity".to_vec()),
-                (Some(b"content-encoding"), Some(value)) if hides_coding => Some(vec![b'*'; value.len()]),
+                (Some(b"content-encoding"), Some(_)) if decoded || hides_coding => Some(b"identity".to_vec()),
                 (Some(name), Some(value)) => header_block::redacted(writer.redaction, name, value, &mut self.counts),
                 _ => None,
             };
@@ -554,10 +562,15 @@ impl Connection {
                 self.has_forgotten = true;
             }
         }
+        if part.side == HttpSide::Request {
+            let requests = self.half(part.direction);
+            requests.last_stream = requests.last_stream.max(stream);
+        }
         let wish = self.wishes.get(&stream).map(|(wish, _)| *wish);
         let wish = wish
             .or(self.has_forgotten.then_some(Wish::Tunnel))
-            .filter(|_| part.side == HttpSide::Request || head.is_success);
+            .filter(|_| part.side == HttpSide::Request || head.is_success)
+            .or(head.wish);
         if ends || !writer.limits.has_room_for_stream() {
             // Without room, the bytes are those of a message without head.
             return (false, false);
@@ -569,12 +582,8 @@ impl Connection {
             && !head.has_type
             && (requests.losses > 0 || stream > requests.last_stream)
             && stream % 2 == 1;
-        if part.side == HttpSide::Request {
-            let requests = self.half(part.direction);
-            requests.last_stream = requests.last_stream.max(stream);
-        }
         let value = match wish {
-            _ if head.is_partial || may_be_tunnel => {
+            _ if head.is_partial || may_be_tunnel || (head.is_get && !head.has_type) => {
                 let message = Message::without_head();
                 (decoded, hides_coding) = (message.is_decoded(), message.hides_coding());
                 Stream::Message(message)
@@ -594,7 +603,7 @@ impl Connection {
 
     fn begin_data(&mut self, writer: &mut Writer<'_>, direction: Direction, head: FrameHead) {
         let half = self.half(direction);
-        half.data = head.stream;
+        (half.data, half.last_data) = (Some(head.stream), head.stream);
         if !half.streams.contains_key(&head.stream) {
             half.open(head.stream, Stream::Message(Message::without_head()), writer.limits);
         }
@@ -639,6 +648,7 @@ impl Connection {
     }
 
     fn end_data(&mut self, writer: &mut Writer<'_>, direction: Direction, head: FrameHead) {
+        self.half(direction).data = None;
         if !head.has(END_STREAM) {
             return;
         }
@@ -723,6 +733,8 @@ struct BlockHead {
     is_partial: bool,
     /// It says what the body is.
     has_type: bool,
+    /// It is a request that has no body, unless it asked for another protocol.
+    is_get: bool,
 }
 
 impl BlockHead {
@@ -738,10 +750,13 @@ impl BlockHead {
             };
             head.has_type |= name == b"content-type";
             match (name, value) {
+                (b":method", b"GET") => head.is_get = true,
                 (b":method", b"CONNECT") => {
                     head.wish.get_or_insert(Wish::Tunnel);
                 }
                 (b":protocol", b"websocket") => head.wish = Some(Wish::WebSocket),
+                // Only an HTTP tap has it here, whose exchange is replayed in another version than it had.
+                (b":status", b"101") => head.wish = Some(Wish::Tunnel),
                 (b":status", [b'1', ..]) => head.is_informational = true,
                 (b":status", [b'2', ..]) => head.is_success = true,
                 _ => head.body.look(name, value),
@@ -784,7 +799,7 @@ impl Half {
 
     /// Whether the body of the current DATA frame's stream is written without its content coding.
     fn is_decoded(&self) -> bool {
-        match self.streams.get(&self.data).map(|open| &open.carries) {
+        match self.data.and_then(|stream| self.streams.get(&stream)).map(|open| &open.carries) {
             Some(Stream::Message(message)) => message.is_decoded(),
             Some(Stream::WebSocket(_) | Stream::Tunnel) | None => false,
         }

@@ -23,6 +23,9 @@ pub(crate) fn exchange(redaction: &Redaction, exchange: &mut Exchange, counts: &
         counts.add(Kind::UnknownByte, method.len() as u64);
         mask(method);
     }
+    if let Some(scheme) = &mut exchange.scheme {
+        redaction.field(b":scheme", scheme, counts);
+    }
     if let Some(path) = &mut exchange.path {
         redaction.target(path, counts);
     }
@@ -93,7 +96,7 @@ fn body_of(redaction: &Redaction, message: &mut HttpMessage, is_doubtful: bool, 
     if !message.body.is_empty() {
         let len = message.body.len();
         // A field that is not known may say what the body is.
-        let has_head = message.has_head && message.unknown_fields == 0 && !is_doubtful && !has_swallowed(message);
+        let has_head = message.has_head && !message.is_partial_head && !is_doubtful && !has_swallowed(message);
         let fields = has_head.then(|| message.fields.iter());
         let is_decoded = body(redaction, &mut message.body, &[], fields, counts);
         let is_coded = message.fields.get("content-encoding").is_some();

@@ -81,18 +81,6 @@ impl BlockEncoder {
     }
 }
 
-/// Whether a field is one that HTTP/2 allows: its name is a token in lower case, and its value has no control characters
-/// (RFC 9113 section 8.2.1).
-pub(super) fn is_field(field: &BlockField<'_>) -> bool {
-    let is_name = |name: &[u8]| {
-        let name = name.strip_prefix(b":").unwrap_or(name);
-        !name.is_empty()
-            && name.iter().all(|byte| matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'^'..=b'z' | b'|' | b'~'))
-    };
-    let is_value = |value: &[u8]| value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
-    field.name.is_none_or(is_name) && field.value.is_none_or(is_value)
-}
-
 /// Appends the frames of a header block. `missing` bytes of the last one are not there.
 pub(super) fn frames(frames: &[BlockFrame], block: &[u8], missing: Option<u32>, out: &mut Vec<u8>) {
     let mut rest = block;

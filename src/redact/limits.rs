@@ -10,12 +10,12 @@ const MAX_STREAMS: usize = 1 << 16;
 /// How many bodies may be unpacked at once: with gzip and deflate, which take tens of kilobytes each, and with the others,
 /// which may take megabytes.
 const MAX_SMALL_DECODERS: usize = 256;
-const MAX_LARGE_DECODERS: usize = 8;
+const MAX_LARGE_DECODERS: usize = 16;
 
 /// How many bytes may be written besides [`MAX_GROWTH`] times those that came. A few bytes can stand for many in a packed
 /// body or a header block.
-const ALWAYS: u64 = 16 << 20;
-const MAX_GROWTH: u64 = 16;
+const ALWAYS: u64 = 64 << 20;
+const MAX_GROWTH: u64 = 64;
 
 /// What is open and what was written. Each stream and decoder has a clone of its counter.
 #[derive(Debug, Default)]

@@ -214,7 +214,10 @@ impl Message {
         self.prefixes = None;
         match &mut self.coding {
             Coding::Identity(body) => body.lose(),
-            Coding::Decoded(..) => self.coding = Coding::Undecodable,
+            Coding::Decoded(..) => {
+                self.coding = Coding::Undecodable;
+                self._permit = None;
+            }
             Coding::Undecodable | Coding::Masked => {}
         }
     }
@@ -222,6 +225,7 @@ impl Message {
     /// Bytes are missing, and those that come may not even be of this message.
     pub(super) fn go_adrift(&mut self) {
         self.prefixes = None;
+        self._permit = None;
         self.coding = match self.coding {
             Coding::Decoded(..) | Coding::Undecodable => Coding::Undecodable,
             Coding::Identity(_) | Coding::Masked => Coding::Masked,

@@ -474,7 +474,8 @@ impl Http2 {
 
     /// Takes a whole frame other than DATA. The payload of one that is too long is empty.
     fn frame(&mut self, context: &mut Context<'_>, side: HttpSide, frame: FrameHead, payload: &[u8]) {
-        if payload.len() == frame.len as usize && !is_long(frame) && !(frame.is_sound() && has_block(frame.kind)) {
+        let is_recorded_later = frame.is_sound() && has_block(frame.kind);
+        if frame != SKIPPED && payload.len() == frame.len as usize && !is_long(frame) && !is_recorded_later {
             context.record(side, WireKind::Frame(frame), payload);
         }
         if !frame.is_sound() || !is_read(frame.kind) {
@@ -660,8 +661,10 @@ impl Http2 {
         let mut list = List::default();
         let whole = cut.is_none();
         let first = context.shared.wire.as_ref().map_or(0, Wire::field_count);
+        let mut is_valid = true;
         let hpack = &mut self.sides[side.index()].hpack;
         let decoded = hpack.decode(&block.bytes, |field| {
+            is_valid &= field.is_valid();
             if let Some(wire) = &mut context.shared.wire {
                 wire.add_field(field);
             }
@@ -670,9 +673,13 @@ impl Http2 {
         });
         if let Some(wire) = &context.shared.wire {
             let frames = std::mem::take(&mut block.frames);
-            let is_sound = list.size <= MAX_LIST && (decoded.is_ok() || !whole);
+            let is_sound = is_valid && list.size <= MAX_LIST && (decoded.is_ok() || !whole);
             let recorded = HeaderBlock::new(wire, first, frames, is_sound, cut);
             context.record(side, WireKind::HeaderBlock(Box::new(recorded)), &[]);
+        }
+        if context.shared.is_strict && !is_valid {
+            // What was taken for a header block after bytes were lost may be anything.
+            list = List { damaged: true, size: list.size, ..List::default() };
         }
         if decoded.is_err() || !whole {
             hpack.lose();
@@ -880,6 +887,7 @@ impl Stream {
         message.began.get_or_insert(began);
         message.has_head = true;
         message.damaged |= list.damaged || list.unknown > 0;
+        message.is_partial_head |= list.damaged || list.unknown > 0;
         message.unknown_fields = list.unknown;
         message.pseudo_size = list.pseudo_size;
         message.fields = list.fields;
