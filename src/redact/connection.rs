@@ -274,6 +274,10 @@ impl Connection {
         let half = self.half(direction);
         half.owes_end = false;
         half.has_lost = false;
+        if part.side == HttpSide::Request {
+            // It may ask for HTTP/2, whose first stream it is then (RFC 7540 section 3.2).
+            half.last_stream = half.last_stream.max(1);
+        }
         half.body = match (reframing, framing) {
             (_, Framing::None | Framing::Unknown) => None,
             (Reframing::Length(_), _) => Some(Body1::Written),

@@ -46,6 +46,19 @@ impl Redaction {
         if is_plain(value) {
             return;
         }
+        if memchr::memchr2(b'\r', b'\n', value).is_some() {
+            // A line break inside of a value stands for a blank (RFC 9112 section 5.2), but stays where it is.
+            let blanks: Vec<u8> =
+                value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect();
+            let mut scanned = blanks.clone();
+            self.open_value(name, &mut scanned, counts);
+            for ((byte, old), new) in value.iter_mut().zip(blanks).zip(scanned) {
+                if new != old {
+                    *byte = new;
+                }
+            }
+            return;
+        }
         if matches!(value.trim_ascii_start().first(), Some(b'{' | b'[')) {
             Body::of_field().data(value, counts);
         } else {
@@ -105,6 +118,15 @@ mod tests {
         {
             assert_eq!(redacted(name, "Basic dXNlcjp; a"), "*".repeat(16), "{name}");
             assert_eq!(redacted(name, ""), "");
+        }
+    }
+
+    #[test]
+    fn a_line_break_is_a_blank() {
+        for (value, expected) in
+            [("a, token=\r\n abc", "a, token=\r\n ***"), ("Bearer\r\n abc", "Bearer\r\n ***"), ("a\r\n b", "a\r\n b")]
+        {
+            assert_eq!(redacted("x-a", value), expected);
         }
     }
 
