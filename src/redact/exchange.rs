@@ -62,9 +62,12 @@ pub(crate) fn exchange(redaction: &Redaction, exchange: &mut Exchange, counts: &
 
 /// Whether a body may have more than its own bytes in it: JSON_BODY_AS_STRING shortens what is not text.
 fn has_swallowed(message: &HttpMessage) -> bool {
+    if !message.as_string {
+        return false;
+    }
     let mut fields = BodyFields::default();
     message.fields.iter().for_each(|(name, value)| fields.look(name, value));
-    message.as_string && !fields.is_text()
+    !fields.is_text()
 }
 
 /// Whether what follows the heads may be bytes of another protocol.

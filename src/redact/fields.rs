@@ -10,11 +10,25 @@ impl Redaction {
     /// Takes the secrets out of the value of a field, and returns whether it changed anything. The length changes only
     /// with `addresses`.
     pub(crate) fn field(&self, name: &[u8], value: &mut Vec<u8>, counts: &mut Counts) -> bool {
+        // Nearly every name fits here, so that it takes no memory of its own.
+        let mut lower = [0; 64];
+        match lower.get_mut(..name.len()) {
+            Some(lower) => {
+                lower.copy_from_slice(name);
+                lower.make_ascii_lowercase();
+                self.field_in_lower_case(lower, value, counts)
+            }
+            None => self.field_in_lower_case(&name.to_ascii_lowercase(), value, counts),
+        }
+    }
+
+    fn field_in_lower_case(&self, name: &[u8], value: &mut Vec<u8>, counts: &mut Counts) -> bool {
         let before = *counts;
-        let name = name.to_ascii_lowercase();
         // Metadata of gRPC whose values are base64.
-        let base = name.strip_suffix(b"-bin").unwrap_or(&name);
-        let is_one_of = |names: &std::collections::HashSet<Vec<u8>>| names.contains(&name) || names.contains(base);
+        let base = name.strip_suffix(b"-bin").unwrap_or(name);
+        let is_one_of = |names: &std::collections::HashSet<Vec<u8>>| {
+            !names.is_empty() && (names.contains(name) || names.contains(base))
+        };
         if is_one_of(&self.kept_fields) {
             // The name of the field was given, and stands for all that its values say.
         } else if is_one_of(&self.secret_fields) || names::is_secret_field(base) {
@@ -27,10 +41,10 @@ impl Redaction {
             self.target(value, counts);
             return *counts != before;
         } else {
-            self.open_value(&name, value, counts);
+            self.open_value(name, value, counts);
         }
         if let Some(addresses) = &self.addresses {
-            addresses.field(&name, value, self.names, counts);
+            addresses.field(name, value, self.names, counts);
         }
         *counts != before
     }

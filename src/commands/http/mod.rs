@@ -390,6 +390,12 @@ impl<'a, 'w> Reader<'a, 'w> {
     /// Takes the secrets out of an exchange, if that is asked for, and returns what is shown of the trace's path.
     fn redact<'f>(&mut self, exchange: &mut Exchange, file: &'f str) -> Cow<'f, str> {
         let Some(redaction) = &self.work.redaction else { return Cow::Borrowed(file) };
+        let args = self.work.args;
+        let sorts_by_body = args.sort.is_some_and(|sort| sort.attribute.name.ends_with(".body"));
+        if !args.inspect.json && !sorts_by_body && redaction.report.is_none() {
+            // Nobody sees them.
+            (exchange.request.body, exchange.response.body) = (Vec::new(), Vec::new());
+        }
         let connection = &exchange.connection;
         let (_, counts) = self.redacted.entry(connection.number).or_insert((connection.trace_id, Counts::default()));
         redact::exchange(redaction, exchange, counts);
