@@ -72,7 +72,10 @@ pub use self::{
 use self::{conversation::Conversation, tap::TapExchanges};
 pub(crate) use self::{
     h1::{Framing, HeadSpans},
-    h2::frame::FrameHead,
+    h2::{
+        LAST_STATIC, MAX_TABLE,
+        frame::{self, FrameHead},
+    },
     web_socket::{FrameEvent, Frames},
     wire::{BlockField, BlockFrame, FieldForm, HeaderBlock, Representation, Wire, WireKind, WirePart},
 };

@@ -12,27 +12,19 @@ use super::{
     web_socket::WebSocketWriter,
 };
 use crate::{
-    http::{BlockField, FrameHead, Framing, HeaderBlock, Representation, Wire, WireKind, WirePart},
+    http::{
+        BlockField, FrameHead, Framing, HeaderBlock, Representation, Wire, WireKind, WirePart,
+        frame::{
+            DATA, DEFAULT_MAX_LEN, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, PRIORITY_UPDATE, RST_STREAM, SETTINGS,
+            WINDOW_UPDATE,
+        },
+    },
     timeline::Direction,
     trace::HttpSide,
 };
 
 /// How many streams of a connection may ask for more than HTTP.
 const MAX_WISHES: usize = 16_384;
-
-/// The longest payload of a DATA frame that is made up (RFC 9113 section 4.2).
-const MAX_FRAME: usize = 16 << 10;
-
-/// Types of frames and flags (RFC 9113 section 6; RFC 7838 for 0xa, RFC 8336 for 0xc, RFC 9218 for 0x10).
-const DATA: u8 = 0;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const PRIORITY_UPDATE: u8 = 0x10;
-const END_STREAM: u8 = 1;
 
 /// What a stream carries besides HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -579,7 +571,6 @@ impl Connection {
             // Without room, the bytes are those of a message without head.
             return (false, false);
         }
-        let (mut decoded, mut hides_coding) = (false, false);
         // Without its request, nobody knows whether it opens a tunnel.
         let requests = &mut self.halves[1 - part.direction.index()];
         let may_be_tunnel = part.side == HttpSide::Response
@@ -588,21 +579,22 @@ impl Connection {
             && stream % 2 == 1;
         let value = match wish {
             _ if head.is_partial || may_be_tunnel || (head.is_get && !head.has_type) => {
-                let message = Message::without_head();
-                (decoded, hides_coding) = (message.is_decoded(), message.hides_coding());
-                Stream::Message(message)
+                Stream::Message(Message::without_head())
             }
             Some(Wish::WebSocket) => Stream::WebSocket(Box::new(WebSocketWriter::new(part.side))),
             Some(Wish::Tunnel) => Stream::Tunnel,
             None => {
                 let message =
                     Message::new(writer.redaction, &head.body, writer.limits.decoder(&head.body, writer.out.bytes()));
-                (decoded, hides_coding) = (message.is_decoded(), message.hides_coding());
                 Stream::Message(message)
             }
         };
+        let coding = match &value {
+            Stream::Message(message) => (message.is_decoded(), message.hides_coding()),
+            Stream::WebSocket(_) | Stream::Tunnel => (false, false),
+        };
         self.half(part.direction).open(stream, value, writer.limits);
-        (decoded, hides_coding)
+        coding
     }
 
     fn begin_data(&mut self, writer: &mut Writer<'_>, direction: Direction, head: FrameHead) {
@@ -666,8 +658,6 @@ impl Connection {
     }
 }
 
-const HEADERS: u8 = 1;
-
 /// Whether a payload of SETTINGS has only parameters that exist (RFC 9113 section 6.5.2 and later ones) or that senders
 /// make up so that receivers learn to ignore them (draft-bishop-httpbis-grease).
 fn are_settings(payload: &[u8]) -> bool {
@@ -696,7 +686,7 @@ fn bound(writer: &Writer<'_>, more: usize, message: &mut Message) {
 fn write_data(writer: &mut Writer<'_>, direction: Direction, stream: u32, body: &[u8], ends: bool) {
     let mut rest = body;
     loop {
-        let (payload, after) = rest.split_at(rest.len().min(MAX_FRAME));
+        let (payload, after) = rest.split_at(rest.len().min(DEFAULT_MAX_LEN as usize));
         rest = after;
         let ends = ends && rest.is_empty();
         if payload.is_empty() && !ends {

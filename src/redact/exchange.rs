@@ -108,8 +108,7 @@ fn body_of(redaction: &Redaction, message: &mut HttpMessage, is_doubtful: bool, 
 }
 
 /// Takes the secrets out of a body with these header fields, or all of one without a head. Bytes are missing at `holes`,
-/// which rise. Returns whether it lacks its
-/// content codings from now on.
+/// which rise. Returns whether it lacks its content codings from now on.
 fn body<'a>(
     redaction: &Redaction,
     bytes: &mut Vec<u8>,

@@ -7,19 +7,13 @@ use std::fmt;
 use httlib_hpack::{Encoder, EncoderInput};
 
 use super::{Counts, Redaction};
-use crate::http::{BlockField, BlockFrame, FieldForm, Representation};
+use crate::http::{
+    BlockField, BlockFrame, FieldForm, LAST_STATIC, MAX_TABLE, Representation,
+    frame::{CONTINUATION, DEFAULT_MAX_LEN, END_HEADERS},
+};
 
-/// The largest table that the reader of the capture is asked to keep, which is what the decoder here keeps.
-const MAX_TABLE: u32 = 64 << 10;
-
-/// The last index of the static table (RFC 7541 appendix A).
-const LAST_STATIC: u32 = 61;
-
-/// The longest payload of a frame unless a peer allows more (RFC 9113 section 4.2).
-const MAX_FRAME: usize = 16 << 10;
-
-const END_HEADERS: u8 = 4;
-const CONTINUATION: u8 = 9;
+/// The longest payload of a frame that is made up.
+const MAX_FRAME: usize = DEFAULT_MAX_LEN as usize;
 
 /// Encodes the header blocks of one direction.
 #[derive(Default)]

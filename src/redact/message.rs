@@ -21,7 +21,7 @@ enum Coding {
 #[derive(Debug)]
 pub(super) struct Message {
     coding: Coding,
-    /// Whether the bytes that are written lack the content coding that the head says, and cannot say so.
+    /// Whether the bytes that are written keep their length and are not in the content coding that the head says.
     hides_coding: bool,
     /// Whether what cannot be read was counted.
     counted: bool,
@@ -94,9 +94,7 @@ impl BodyFields {
             });
         }
     }
-}
 
-impl BodyFields {
     /// Whether the body is of a type that may be text, and without a content coding.
     pub(super) fn is_text(&self) -> bool {
         const TYPES: [&[u8]; 9] = [
@@ -168,7 +166,7 @@ impl Message {
         matches!(self.coding, Coding::Decoded(..) | Coding::Undecodable)
     }
 
-    /// Whether the bytes that are written lack the content coding that the head says, and cannot say so.
+    /// Whether the bytes that are written keep their length and are not in the content coding that the head says.
     pub(super) fn hides_coding(&self) -> bool {
         self.hides_coding
     }

@@ -13,13 +13,13 @@ use httlib_hpack::{Decoder, DecoderError};
 use crate::http::wire::{BlockField, FieldForm, Representation};
 
 /// The largest dynamic table that is kept. Browsers ask for so much, and Envoy's default is 4096.
-const MAX_TABLE: u32 = 64 << 10;
+pub(crate) const MAX_TABLE: u32 = 64 << 10;
 
 /// What an entry counts besides its name and value (RFC 7541 section 4.1).
 const OVERHEAD: u32 = 32;
 
 /// The last index of the static table (RFC 7541 appendix A).
-const LAST_STATIC: u32 = 61;
+pub(crate) const LAST_STATIC: u32 = 61;
 
 /// A block that is not HPACK, or needs a larger table than is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! HTTP/2 (RFC 9113), read from the bytes of both directions as they come.
 
-pub(super) mod frame;
+pub(crate) mod frame;
 mod hpack;
 
 use std::collections::{BTreeMap, VecDeque};
 
+pub(crate) use self::hpack::{LAST_STATIC, MAX_TABLE};
 use self::{
     frame::{
         CONTINUATION, DATA, DEFAULT_MAX_LEN, END_HEADERS, END_STREAM, FrameHead, GOAWAY, HEAD, HEADERS, PADDED,
