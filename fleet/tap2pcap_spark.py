@@ -1019,6 +1019,7 @@ def check_program(spark: SparkSession, binary: str | None) -> None:
 
 def run(spark: SparkSession, arguments: argparse.Namespace) -> int:
     """Runs the job and says what it did."""
+    spark.sparkContext.addPyFile(os.path.abspath(__file__))
     storage = settings_of_s3a(spark)
     inputs = [uri if ":" in uri.split("/")[0] else f"file:{os.path.abspath(uri)}" for uri in arguments.input]
     options = program_options(arguments)
@@ -1123,4 +1124,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Tasks find their functions by the name of this module, not as parts of a script.
+    import tap2pcap_spark
+
+    sys.exit(tap2pcap_spark.main())
