@@ -1,9 +1,11 @@
 //! Connections as lines of JSON.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
+    path::Path,
     sync::Arc,
 };
 
@@ -21,10 +23,12 @@ use crate::{
     },
     http::{HttpConnection, HttpConnectionEnd, HttpStage, HttpStageOptions},
     input::Input,
-    redact::Redaction,
+    redact::{Counts, Redaction},
     synth::TcpMode,
-    timeline::{DirectionTotals, Endpoints, Protocol, Speech, Summary, Timelines},
-    trace::{Address, Place, rfc3339},
+    timeline::{
+        ClientHello, DirectionTotals, Endpoints, Opening, Protocol, ProxyHeader, Pseudonyms as _, Summary, Timelines,
+    },
+    trace::{Address, Connection, Place, rfc3339},
     untrusted::escape_json,
 };
 
@@ -139,16 +143,17 @@ impl ConnectionLines {
 
     /// The line but for what only the end of the connection tells.
     fn begin(&self, summary: &Summary, endpoints: &Endpoints, timelines: &Timelines) -> Vec<u8> {
-        let mut http = HttpConnection::new(0, &summary.opening, summary.first);
+        let shown = Shown::of(self.redaction.as_deref(), &self.file, summary);
+        let mut http = HttpConnection::new(0, &shown.opening, summary.first);
         if http.http_tap {
             // An exchange has times, but its connection has none.
             http.began = None;
         }
-        let object = object(&self.file, summary, endpoints, timelines).to_string();
+        let object = object(&shown, summary, endpoints, timelines).to_string();
         let mut line = escape_json(&object).into_owned().into_bytes();
         line.pop();
         line.push(b',');
-        of_connection(&mut line, http, &self.file);
+        of_connection(&mut line, http, &shown.file);
         line
     }
 }
@@ -162,29 +167,74 @@ fn end_tap(line: &mut Vec<u8>, is_grpc: bool) {
     json::end_with(line, protocol.into_iter());
 }
 
+/// What is shown of a connection, after secrets were taken out.
+struct Shown<'a> {
+    file: Cow<'a, str>,
+    is_file_replaced: bool,
+    opening: Cow<'a, Opening>,
+    /// What a client of TLS has said, if it has.
+    hello: Option<Cow<'a, ClientHello>>,
+    proxy: Option<ProxyHeader>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(redaction: Option<&Redaction>, file: &'a str, summary: &'a Summary) -> Self {
+        let Summary { opening, speech, .. } = summary;
+        let is_tls = speech.protocol == Protocol::Tls || speech.goes_on_in_tls;
+        let hello = || speech.hello.as_deref().map_or_else(|| Cow::Owned(ClientHello::default()), Cow::Borrowed);
+        let mut shown = Self {
+            file: Cow::Borrowed(file),
+            is_file_replaced: false,
+            opening: Cow::Borrowed(opening),
+            hello: is_tls.then(hello),
+            proxy: speech.proxy.as_deref().cloned(),
+        };
+        let Some(redaction) = redaction else { return shown };
+        shown.file = redaction.file(file);
+        shown.is_file_replaced = redaction.names;
+        if redaction.addresses.is_some() {
+            let opening = shown.opening.to_mut();
+            opening.trace_id = redaction.trace_id(opening.trace_id);
+            let Connection { local, remote } = &mut opening.connection;
+            [local, remote].into_iter().flatten().for_each(|end| redaction.address(end, &mut Counts::default()));
+            if let Some(ProxyHeader { source, destination, .. }) = &mut shown.proxy {
+                [source, destination].into_iter().flatten().for_each(|end| *end = redaction.ip(*end));
+            }
+        }
+        // A capture has nothing of it either, unless bytes are kept that are not understood.
+        shown.hello = shown.hello.filter(|_| redaction.keep_unknown);
+        if let Some(name) = shown.hello.as_mut().and_then(|hello| hello.to_mut().server_name.as_mut()) {
+            *name = redaction.host(name).into_owned();
+        }
+        shown
+    }
+}
+
 /// Everything but the attributes.
-fn object(path: &str, summary: &Summary, endpoints: &Endpoints, timelines: &Timelines) -> Value {
+fn object(shown: &Shown<'_>, summary: &Summary, endpoints: &Endpoints, timelines: &Timelines) -> Value {
     let source = timelines.source();
-    let Summary { opening, speech, .. } = summary;
+    let (opening, speech) = (&*shown.opening, &summary.speech);
     let side = |side: DirectionTotals| json!({ "events": side.events, "bytes": side.bytes, "lost": side.lost, "open_ended": side.open_ended });
     let end = |address: SocketAddr, name: Option<&Address>| json!({ "address": address.ip().to_string(), "port": address.port(), "trace": name.map(Address::to_string) });
+    // The path itself may have bytes that are no text.
+    let path = if shown.is_file_replaced { Path::new(&*shown.file) } else { source.path() };
     let [read, write] = summary.sides;
     let mut hints = Hints::default();
     hints.add(summary, endpoints, TcpMode::Full);
     let layers: Vec<_> = source.layers().iter().map(|layer| layer.name()).collect();
     let mode = if opening.buffered { "buffered" } else { "streamed" };
     let mut object = json!({
-        "path": path, "format": source.encoding().name(), "layers": layers, "mode": mode, "role": opening.role.word(), "trace_id": opening.trace_id,
+        "path": shown.file, "format": source.encoding().name(), "layers": layers, "mode": mode, "role": opening.role.word(), "trace_id": opening.trace_id,
         "local": end(endpoints.local, opening.connection.local.as_ref()),
         "remote": end(endpoints.remote, opening.connection.remote.as_ref()),
         "first": rfc3339(summary.first), "last": rfc3339(summary.last), "read": side(read), "write": side(write),
         "closed": summary.closed, "protocol": speech.protocol.name(),
-        "open": pipe_command(source.path(), &hints),
+        "open": pipe_command(path, &hints),
     });
-    if speech.protocol == Protocol::Tls || speech.goes_on_in_tls {
-        object["tls"] = tls(speech);
+    if let Some(hello) = &shown.hello {
+        object["tls"] = tls(hello);
     }
-    if let Some(proxy) = &speech.proxy {
+    if let Some(proxy) = &shown.proxy {
         let end = |address: Option<SocketAddr>| {
             address.map(|address| json!({ "address": address.ip().to_string(), "port": address.port() }))
         };
@@ -195,11 +245,10 @@ fn object(path: &str, summary: &Summary, endpoints: &Endpoints, timelines: &Time
 }
 
 /// What a client of TLS asks for.
-fn tls(speech: &Speech) -> Value {
-    let hello = speech.hello.as_deref().cloned().unwrap_or_default();
+fn tls(hello: &ClientHello) -> Value {
     let mut tls = json!({ "alpn": hello.alpn });
-    if let Some(name) = hello.server_name {
-        tls["server_name"] = name.into();
+    if let Some(name) = &hello.server_name {
+        tls["server_name"] = name.as_str().into();
     }
     if hello.is_cut {
         tls["cut"] = true.into();

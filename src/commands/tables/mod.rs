@@ -160,13 +160,25 @@ impl Work<'_> {
 
     /// Why an input was not read, as a line.
     fn refusal(&self, error: &InputError) -> String {
-        let path = error.path().display().to_string();
-        validate::json_of_refusal(&path, error, &report::with_causes(error))
+        let line = |error: &InputError| {
+            let path = error.path().display().to_string();
+            validate::json_of_refusal(&path, error, &report::with_causes(error))
+        };
+        match &self.redaction {
+            Some(redaction) => line(&redaction.refusal(error)),
+            None => line(error),
+        }
     }
 
     /// A finding as a line.
     fn finding(&self, path: &Path, finding: &Finding) -> String {
-        validate::json_of(&path.display().to_string(), finding, &report::detail(finding))
+        let path = path.display().to_string();
+        match &self.redaction {
+            Some(redaction) => {
+                validate::json_of(&redaction.file(&path), finding, &report::detail(&redaction.finding(finding)))
+            }
+            None => validate::json_of(&path, finding, &report::detail(finding)),
+        }
     }
 
     /// Reads one input after another.
