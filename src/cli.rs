@@ -8,6 +8,7 @@ mod open;
 #[cfg(feature = "record")]
 mod record;
 mod redact;
+mod tables;
 mod tap_config;
 
 use std::{path::PathBuf, sync::Arc};
@@ -25,6 +26,7 @@ pub(crate) use self::open::OpenArgs;
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 pub(crate) use self::redact::RedactArgs;
+pub(crate) use self::tables::TablesArgs;
 pub(crate) use self::tap_config::{TapConfigArgs, Target};
 use crate::{
     capture::SplitBy,
@@ -95,6 +97,12 @@ pub enum Command {
     /// with `!` belongs to an exchange of which something is missing. Exit status: 0 done; 1 some input was damaged;
     /// 2 nothing could be read.
     Http(HttpArgs),
+    /// Connections, requests and findings of traces as three tables, each trace read once
+    ///
+    /// Writes connections.ndjson, requests.ndjson and findings.ndjson: the lines of `info --json`, `http --json` and
+    /// `validate --json`. All three appear when they are complete, and older ones are replaced only then. Exit status:
+    /// 0 done; 1 some input was damaged; 2 nothing could be read, and no table was written.
+    Tables(TablesArgs),
     #[cfg(feature = "live")]
     /// Tap a running Envoy, through its admin endpoint or its UDP sink, and write the capture meanwhile
     ///

@@ -92,11 +92,11 @@ impl Plan {
                 join: !eager && tcp == TcpMode::Full && truncated == TruncatedMode::Snap,
                 latest: (format != CaptureFormat::Pcapng).then_some(LATEST_PCAP_TIME),
                 max_connections: is(third, 2).then_some(2),
-                unreplayed: false,
                 http: HttpOptions {
                     version: version[pick(second, 6, 2)],
                     side: if is(third, 0) { SideChoice::Upstream } else { SideChoice::Downstream },
                 },
+                http_taps: timeline::HttpTaps::Replayed,
             },
             input: input::SourceOptions {
                 encoding: Some(encoding),

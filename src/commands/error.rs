@@ -23,6 +23,9 @@ pub(crate) enum Error {
     /// The report of what was taken out cannot be written.
     #[error("{path}: cannot write the report", path = .0.display())]
     Report(PathBuf, #[source] io::Error),
+    /// A table cannot be written.
+    #[error("{path}: cannot write the table", path = .0.display())]
+    Table(PathBuf, #[source] io::Error),
     /// An input cannot be read.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -71,7 +74,9 @@ impl Error {
             Self::Signal(signal) => Ok(Status::Signal(signal)),
             // The reader of a pipe may stop when it has seen enough.
             Self::Output(error) if error.is_broken_pipe() => Ok(Status::Done),
-            Self::System(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Status::Done),
+            Self::System(error) | Self::Table(_, error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Ok(Status::Done)
+            }
             error => Err(error.into()),
         }
     }

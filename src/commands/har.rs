@@ -24,7 +24,7 @@ use crate::{
     interrupt,
     redact::Counts,
     report::{Progress, Reporter, Verbosity, print_error, print_line},
-    timeline::{Summaries, Timelines, Track},
+    timeline::{HttpTaps, Summaries, Timelines, Track},
     trace::{Fact, Finding, MessageView, Place},
 };
 
@@ -106,7 +106,7 @@ fn add(
     outcome: &mut Totals,
 ) -> Result<(), Error> {
     let mut options = settings.timeline;
-    options.unreplayed = true;
+    options.http_taps = HttpTaps::Unreplayed;
     options.reread = input.is_rereadable().then_some(settings.input);
     let selection = match &settings.selector {
         Some(selector) => match Selection::of(input, settings.input, options, selector) {

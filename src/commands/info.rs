@@ -1,16 +1,17 @@
 //! `tap2pcap info`: shows what is in traces, and how to open their captures.
 
+pub(super) mod json;
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,
     ffi::OsStr,
     io::{self, Write},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::Path,
 };
 
-use serde_json::json;
-
+use self::json::ConnectionLines;
 use super::{
     Status,
     error::Error,
@@ -19,29 +20,29 @@ use super::{
         backlog::{Line, Sorter},
         table::{self, Layout, Table},
     },
-    inspect::{self, Item},
+    inspect::{self, Item, Reading},
     select::{Doubts, Selector},
     settings,
 };
 use crate::{
     cli::{ConnectionKey, InfoArgs},
+    http::HttpItem,
     interrupt::Watched,
     report::{self, Reporter, print_error},
     synth::TcpMode,
-    timeline::{self, AddressPair, Direction, DirectionTotals, Endpoints, Protocol, Speech, Summary, Timelines},
+    timeline::{self, AddressPair, Direction, DirectionTotals, Endpoints, Speech, Summary, Timelines},
     trace::{Address, Nanos, rfc3339},
-    untrusted::{escape, escape_json},
+    untrusted::escape,
     words,
 };
 
 pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
     let selector = args.filter.clone().map(|filter| Selector { filter, doubts: Doubts::default(), is_strict: false });
-    let (found, unreadable) = inspect::inputs(&args.inspect, selector.is_some())?;
+    let (found, unreadable) = inspect::inputs(&args.inspect, selector.is_some(), None)?;
     let (inputs, mut passed_over) = (&found.inputs, found.count_passed_over);
     let mut out = Watched(io::stdout().lock());
     let mut damaged = !unreadable.is_empty();
     let mut read = 0;
-    let mut written = Ok(());
     // One command merges all traces of an archive on standard input, because none of them can be read by its own name.
     let mut merged = Hints::default();
     let mut any_merged = false;
@@ -50,40 +51,53 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
     let is_table = inputs.len() > 1 && !args.inspect.json && !args.inspect.verbosity.verbose;
     let mut many = Many::new(args.top);
     for input in inputs {
-        let options = settings::input_options(&args.inspect.from, args.inspect.limits)?;
-        let timeline = timeline::TimelineOptions {
-            role: settings::role(args.role),
-            max_connections: Some(args.inspect.limits.max_connections),
-            ..timeline::TimelineOptions::default()
+        let reading = Reading {
+            input: settings::input_options(&args.inspect.from, args.inspect.limits)?,
+            timeline: timeline::TimelineOptions {
+                role: settings::role(args.role),
+                max_connections: Some(args.inspect.limits.max_connections),
+                ..timeline::TimelineOptions::default()
+            },
+            selector: selector.as_ref(),
+            http: args.inspect.json.then(ConnectionLines::http_stage),
+            ..Reading::default()
         };
+        let mut lines = ConnectionLines::new(input, None);
         let mut reporter = Reporter::new(settings::verbosity(args.inspect.verbosity), false);
         let mut hints = Hints::default();
         let is_merged = input.is_from_stdin() && !input.is_stdin();
         let mut shown = false;
-        let result = inspect::read(input, options, timeline, selector.as_ref(), |item| match item {
-            Item::Finding(finding) => reporter.finding(input.path(), finding),
-            Item::Connection(summary, endpoints, timelines) => {
-                hints.add(summary, endpoints, TcpMode::Full);
-                if is_merged {
-                    merged.add(summary, endpoints, TcpMode::Full);
-                }
-                shown = true;
-                if is_table {
-                    if written.is_ok() {
-                        written = many.add(summary, endpoints, timelines, args.sort);
+        let mut take = |item: Item<'_>| {
+            match item {
+                Item::Finding(finding) => reporter.finding(input.path(), finding),
+                Item::Connection(summary, endpoints, timelines) => {
+                    hints.add(summary, endpoints, TcpMode::Full);
+                    if is_merged {
+                        merged.add(summary, endpoints, TcpMode::Full);
                     }
-                } else if written.is_ok() {
-                    written = write_connection(&mut out, args.inspect.json, summary, endpoints, timelines);
+                    shown = true;
+                    if is_table {
+                        many.add(summary, endpoints, timelines, args.sort)?;
+                    } else if args.inspect.json {
+                        out.write_all(&lines.connection(summary, endpoints, timelines)?)?;
+                    } else {
+                        write_connection(&mut out, summary, endpoints, timelines)?;
+                    }
+                }
+                Item::Http(HttpItem::ConnectionEnd(end)) => lines.end(end),
+                Item::Http(_) | Item::HttpFinding(_) => {}
+                Item::End => {
+                    lines.rest(|line| Ok(out.write_all(line)?))?;
+                    any_merged |= is_merged && shown;
+                    if !args.inspect.json && !is_table && shown && !is_merged {
+                        let command = pipe_command(input.path(), &hints);
+                        writeln!(out, "  open: {}", report::for_terminal(&command))?;
+                    }
                 }
             }
-            Item::End => {
-                any_merged |= is_merged && shown;
-                if written.is_ok() && !args.inspect.json && !is_table && shown && !is_merged {
-                    let command = pipe_command(input.path(), &hints);
-                    written = writeln!(out, "  open: {}", report::for_terminal(&command));
-                }
-            }
-        });
+            Ok(())
+        };
+        let result = inspect::read(input, reading, &mut take);
         match result {
             Ok(()) => {
                 read += 1;
@@ -101,17 +115,14 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
             }
             Err(error) => return Err(error),
         }
-        if written.is_err() {
-            break;
-        }
     }
-    if is_table && written.is_ok() && read > 0 {
-        written = many.write(&mut out);
+    if is_table && read > 0 {
+        many.write(&mut out)?;
     }
-    if written.is_ok() && any_merged && !args.inspect.json {
-        written = writeln!(out, "open: {}", report::for_terminal(&pipe_command(Path::new("-"), &merged)));
+    if any_merged && !args.inspect.json {
+        writeln!(out, "open: {}", report::for_terminal(&pipe_command(Path::new("-"), &merged)))?;
     }
-    written.and_then(|()| out.flush())?;
+    out.flush()?;
     if let Some(selector) = &selector {
         selector.doubts.report(settings::verbosity(args.inspect.verbosity));
     }
@@ -259,7 +270,6 @@ fn protocol_cell(speech: &Speech) -> String {
 
 fn write_connection(
     out: &mut impl Write,
-    json: bool,
     summary: &Summary,
     endpoints: &Endpoints,
     timelines: &Timelines,
@@ -273,40 +283,6 @@ fn write_connection(
     let protocol = speech.protocol.name();
     let [read, write] = summary.sides;
     let (first, last) = (rfc3339(summary.first), rfc3339(summary.last));
-    if json {
-        let side = |side: DirectionTotals| json!({ "events": side.events, "bytes": side.bytes, "lost": side.lost, "open_ended": side.open_ended });
-        let end = |address: SocketAddr, name: Option<&Address>| json!({ "address": address.ip().to_string(), "port": address.port(), "trace": name.map(Address::to_string) });
-        let mut hints = Hints::default();
-        hints.add(summary, endpoints, TcpMode::Full);
-        let layers: Vec<_> = source.layers().iter().map(|layer| layer.name()).collect();
-        let mut object = json!({
-            "path": path, "format": source.encoding().name(), "layers": layers, "mode": mode, "role": role, "trace_id": opening.trace_id,
-            "local": end(endpoints.local, opening.connection.local.as_ref()),
-            "remote": end(endpoints.remote, opening.connection.remote.as_ref()),
-            "first": first, "last": last, "read": side(read), "write": side(write),
-            "closed": summary.closed, "protocol": protocol,
-            "open": pipe_command(source.path(), &hints),
-        });
-        if speech.protocol == Protocol::Tls || speech.goes_on_in_tls {
-            let hello = speech.hello.as_deref().cloned().unwrap_or_default();
-            let mut tls = json!({ "alpn": hello.alpn });
-            if let Some(name) = hello.server_name {
-                tls["server_name"] = name.into();
-            }
-            if hello.is_cut {
-                tls["cut"] = true.into();
-            }
-            object["tls"] = tls;
-        }
-        if let Some(proxy) = &speech.proxy {
-            let end = |address: Option<SocketAddr>| {
-                address.map(|address| json!({ "address": address.ip().to_string(), "port": address.port() }))
-            };
-            object["proxy"] =
-                json!({ "version": proxy.version, "source": end(proxy.source), "destination": end(proxy.destination) });
-        }
-        return writeln!(out, "{}", escape_json(&object.to_string()));
-    }
     let AddressPair(client, server) = endpoints.tuple(opening.role);
     let name = |address: &Option<Address>| match address {
         Some(Address::Socket { address, .. }) if address.parse::<IpAddr>().is_ok() => String::new(),

@@ -1,4 +1,4 @@
-//! Reads traces without writing captures: what `validate` and `info` share.
+//! Reads traces without writing captures: what `validate`, `info` and `tables` share.
 
 use std::path::Path;
 
@@ -12,11 +12,13 @@ use super::{
 };
 use crate::{
     cli::InspectArgs,
+    http::{HttpItem, HttpStage},
     input::{self, Discovered, Input, InputError, Source, discover},
     interrupt,
     report::Progress,
     timeline::{
-        self, ConnectionId, Endpoints, Entry, EntryKind, Mappings, PerConnection, Summaries, Summary, Timelines,
+        self, ConnectionId, Endpoints, Entry, EntryKind, HttpTaps, Mappings, PerConnection, Summaries, Summary,
+        Timelines,
     },
     trace::{Fact, Finding, Findings, Place},
 };
@@ -25,6 +27,11 @@ use crate::{
 pub(super) enum Item<'a> {
     /// Something is wrong or remarkable.
     Finding(&'a Finding),
+    /// Something is remarkable about the HTTP of a connection. Only with [`Reading::http`].
+    HttpFinding(&'a Finding),
+    /// An exchange or a connection with HTTP is over. Only with [`Reading::http`]. Those of a connection of a socket come
+    /// before the connection itself.
+    Http(HttpItem),
     /// A connection ended, within the trace or at its end. The endpoints are those that a capture would have.
     Connection(&'a Summary, &'a Endpoints, &'a Timelines),
     /// The source ended, after all of its connections, or those that were selected.
@@ -32,11 +39,17 @@ pub(super) enum Item<'a> {
 }
 
 /// What the arguments stand for, and the errors of what cannot be read. If each input `is_read_twice`, pipes are copied.
-pub(super) fn inputs(args: &InspectArgs, is_read_twice: bool) -> Result<(Discovered, Vec<InputError>), Error> {
+/// Standard input is called `-`, unless it has a name.
+pub(super) fn inputs(
+    args: &InspectArgs,
+    is_read_twice: bool,
+    stdin_name: Option<&Path>,
+) -> Result<(Discovered, Vec<InputError>), Error> {
     interrupt::install()?;
     let options = settings::input_options(&args.from, args.limits)?;
     let mut found = discover(&args.inputs, options);
     super::read_stdin_once(&found.inputs)?;
+    stdin_name.into_iter().for_each(|name| found.name_stdin(name));
     if is_read_twice {
         found.copy_pipes()?;
     }
@@ -51,18 +64,37 @@ pub(super) fn inputs(args: &InspectArgs, is_read_twice: bool) -> Result<(Discove
     Ok((found, errors))
 }
 
+/// How a trace is read.
+#[derive(Debug, Default)]
+pub(super) struct Reading<'a> {
+    pub input: input::SourceOptions,
+    pub timeline: timeline::TimelineOptions,
+    /// Leaves out connections without a match, for which it reads the trace twice.
+    pub selector: Option<&'a Selector>,
+    /// Reads the HTTP of connections as well.
+    pub http: Option<HttpStage>,
+    /// Rewrites addresses.
+    pub mappings: Mappings,
+    /// Whether a signal ends only the trace.
+    pub live: bool,
+    /// Shows how far it has come.
+    pub progress: Option<&'a Progress>,
+}
+
 /// Reads one trace to its end and passes each item to `each`.
 ///
 /// # Errors
-/// The source cannot be opened or recognised, or holds nothing readable, or a signal came.
+/// The source cannot be opened or recognised, or holds nothing readable, or a signal came, or `each` has failed.
 pub(super) fn read(
     input: &Input,
-    input_options: input::SourceOptions,
-    mut options: timeline::TimelineOptions,
-    selector: Option<&Selector>,
-    mut each: impl FnMut(Item<'_>),
+    reading: Reading<'_>,
+    mut each: impl FnMut(Item<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let Reading { input: input_options, timeline: mut options, selector, http, mappings, live, progress } = reading;
     options.reread = input.is_rereadable().then_some(input_options);
+    if http.is_some() {
+        options.http_taps = HttpTaps::Both;
+    }
     let selection = match selector {
         Some(selector) => Some(Selection::of(input, input_options, options, selector)?),
         None => None,
@@ -72,19 +104,27 @@ pub(super) fn read(
         (Err(_), Some(signal)) => return Err(Error::Signal(signal)),
         (Err(error), None) => return Err(error.into()),
     };
+    let mut http = Http { stage: http, findings: Findings::default() };
     let (mut open, mut selected) = (PerConnection::default(), 0);
-    let mut connections = OpenConnections {
-        connections: Connections::new(Mappings::default()),
-        stem: input.stem(),
-        ends: PerConnection::default(),
-    };
-    let mut pump = Pump::new(Timelines::new(source, options), false);
+    let mut connections =
+        OpenConnections { connections: Connections::new(mappings), stem: input.stem(), ends: PerConnection::default() };
+    let mut pump = Pump::new(Timelines::new(source, options), live);
     let mut summaries = Summaries::default();
     let mut findings = Findings::default();
-    let progress = Progress::hidden();
-    while pump.next(&progress, &mut Each(&mut each))? {
+    let hidden = Progress::hidden();
+    let progress = progress.unwrap_or(&hidden);
+    loop {
+        let mut attendant = Each { each: &mut each, failed: Ok(()) };
+        let more = pump.next(progress, &mut attendant)?;
+        attendant.failed?;
+        if !more {
+            break;
+        }
         let timelines = pump.stage();
-        let Some(entry) = timelines.entry() else { continue };
+        let Some(entry) = timelines.entry() else {
+            http.read(timelines, false, &mut each)?;
+            continue;
+        };
         if let Some(selection) = &selection
             && !is_selected(timelines, selection, &mut open, &mut selected)
         {
@@ -94,17 +134,19 @@ pub(super) fn read(
             connections.open(timelines, entry.connection, &mut findings);
         }
         let summary = summaries.entry(timelines, &entry, &mut findings);
-        for finding in &findings.take() {
-            each(Item::Finding(finding));
+        if !findings.is_empty() {
+            findings.take().iter().try_for_each(|finding| each(Item::Finding(finding)))?;
         }
+        http.read(timelines, false, &mut each)?;
         if let Some(summary) = summary
             && let Some(endpoints) = connections.close(timelines)
         {
-            each(Item::Connection(&summary, &endpoints, timelines));
+            each(Item::Connection(&summary, &endpoints, timelines))?;
         }
     }
+    http.read(pump.stage(), true, &mut each)?;
     let timelines = pump.stage();
-    if timelines.connections() == 0 {
+    if timelines.connections() == 0 && !pump.was_interrupted() {
         // The same error as a conversion's, which writes nothing then. Unknown fields mean nothing if there is no
         // trace.
         return Err(InputError::NothingReadable { path: input.path().to_owned() }.into());
@@ -115,21 +157,55 @@ pub(super) fn read(
     let mut unknown_field = |fact| each(Item::Finding(&Finding::new(Place::default(), fact)));
     for field in unknown.fields() {
         others -= field.count;
-        unknown_field(Fact::UnknownField(field.clone()));
+        unknown_field(Fact::UnknownField(field.clone()))?;
     }
     if others > 0 {
-        unknown_field(Fact::UnknownFields { times: others });
+        unknown_field(Fact::UnknownFields { times: others })?;
     }
-    each(Item::End);
-    Ok(())
+    each(Item::End)
+}
+
+/// Reads HTTP, if that is wanted.
+struct Http {
+    stage: Option<HttpStage>,
+    findings: Findings,
+}
+
+impl Http {
+    /// Reads the HTTP of what the timelines have come to, or what ends with the source.
+    fn read(
+        &mut self,
+        timelines: &Timelines,
+        is_end: bool,
+        each: &mut impl FnMut(Item<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Self { stage: Some(stage), findings } = self else { return Ok(()) };
+        if is_end {
+            stage.end(findings);
+        } else {
+            stage.begin_entry();
+        }
+        while let Some(item) = stage.next_item(timelines, findings) {
+            each(Item::Http(item))?;
+        }
+        if findings.is_empty() {
+            return Ok(());
+        }
+        findings.take().iter().try_for_each(|finding| each(Item::HttpFinding(finding)))
+    }
 }
 
 /// Passes findings to the closure that takes the other items.
-struct Each<'a, F>(&'a mut F);
+struct Each<'a, F> {
+    each: &'a mut F,
+    failed: Result<(), Error>,
+}
 
-impl<F: FnMut(Item<'_>)> Attendant for Each<'_, F> {
+impl<F: FnMut(Item<'_>) -> Result<(), Error>> Attendant for Each<'_, F> {
     fn findings(&mut self, _: &Path, findings: &[Finding]) {
-        findings.iter().for_each(|finding| (self.0)(Item::Finding(finding)));
+        if self.failed.is_ok() {
+            self.failed = findings.iter().try_for_each(|finding| (self.each)(Item::Finding(finding)));
+        }
     }
 }
 

@@ -27,8 +27,10 @@ mod record;
 mod redaction;
 mod select;
 mod settings;
+mod tables;
 mod tap_config;
 mod trace;
+mod turns;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -81,6 +83,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
         Some(Command::Http(args)) => http::run(args),
+        Some(Command::Tables(args)) => tables::run(args),
         #[cfg(feature = "live")]
         Some(Command::Live(args)) => live::run(args),
         #[cfg(feature = "live")]

@@ -12,7 +12,7 @@ use crate::{
     input::{Advance, Input, InputError, Source, SourceOptions},
     interrupt,
     report::{Verbosity, print_line},
-    timeline::{Opening, TimelineOptions, Timelines},
+    timeline::{HttpTaps, Opening, TimelineOptions, Timelines},
     trace::{Findings, Place},
 };
 
@@ -94,7 +94,7 @@ impl Selection {
         Selector { filter, doubts, is_strict }: &Selector,
     ) -> Result<Self, InputError> {
         let source = Source::of(input, options)?;
-        let timeline = TimelineOptions { unreplayed: true, eager: false, join: false, ..timeline };
+        let timeline = TimelineOptions { http_taps: HttpTaps::Unreplayed, eager: false, join: false, ..timeline };
         let mut timelines = Timelines::new(source, timeline);
         let mut stage = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
         if *is_strict {

@@ -104,7 +104,7 @@ impl Settings {
 }
 
 /// What rewrites addresses: first the user's rules, then redaction.
-fn mappings(rules: Vec<timeline::Mapping>, redaction: Option<&Arc<Redaction>>) -> Mappings {
+pub(super) fn mappings(rules: Vec<timeline::Mapping>, redaction: Option<&Arc<Redaction>>) -> Mappings {
     let mappings = Mappings::from(rules);
     match redaction.filter(|redaction| redaction.addresses.is_some()) {
         Some(redaction) => mappings.with_pseudonyms(Arc::<Redaction>::clone(redaction)),

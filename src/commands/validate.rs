@@ -5,12 +5,12 @@ use std::{
     path::Path,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Status,
     error::Error,
-    inspect::{self, Item},
+    inspect::{self, Item, Reading},
     settings,
 };
 use crate::{
@@ -43,27 +43,30 @@ impl Counts {
 }
 
 pub(super) fn run(args: &ValidateArgs) -> Result<Status, Error> {
-    let (found, unreadable) = inspect::inputs(&args.inspect, false)?;
+    let (found, unreadable) = inspect::inputs(&args.inspect, false, None)?;
     let (inputs, mut passed_over) = (&found.inputs, found.count_passed_over);
     let mut out = Watched(io::stdout().lock());
     let mut counts = Counts::default();
     let mut read = 0;
-    let mut written = Ok(());
     for error in &unreadable {
         counts.add(Severity::Error);
-        written = written.and_then(|()| write_refusal(&mut out, args.inspect.json, error));
+        write_refusal(&mut out, args.inspect.json, error)?;
     }
     for input in inputs {
-        let options = settings::input_options(&args.inspect.from, args.inspect.limits)?;
-        let timeline = timeline::TimelineOptions {
-            max_connections: Some(args.inspect.limits.max_connections),
-            ..timeline::TimelineOptions::default()
+        let reading = Reading {
+            input: settings::input_options(&args.inspect.from, args.inspect.limits)?,
+            timeline: timeline::TimelineOptions {
+                max_connections: Some(args.inspect.limits.max_connections),
+                ..timeline::TimelineOptions::default()
+            },
+            ..Reading::default()
         };
-        let result = inspect::read(input, options, timeline, None, |item| {
-            if let (Item::Finding(finding), true) = (item, written.is_ok()) {
+        let result = inspect::read(input, reading, |item| {
+            if let Item::Finding(finding) = item {
                 counts.add(finding.code().severity());
-                written = write_finding(&mut out, args.inspect.json, input.path(), finding);
+                write_finding(&mut out, args.inspect.json, input.path(), finding)?;
             }
+            Ok(())
         });
         match result {
             Ok(()) => read += 1,
@@ -73,15 +76,12 @@ pub(super) fn run(args: &ValidateArgs) -> Result<Status, Error> {
             }
             Err(Error::Input(error)) => {
                 counts.add(Severity::Error);
-                written = written.and_then(|()| write_refusal(&mut out, args.inspect.json, &error));
+                write_refusal(&mut out, args.inspect.json, &error)?;
             }
             Err(error) => return Err(error),
         }
-        if written.is_err() {
-            break;
-        }
     }
-    written.and_then(|()| out.flush())?;
+    out.flush()?;
     super::count_passed_over(passed_over, settings::verbosity(args.inspect.verbosity));
     if !args.inspect.json && !args.inspect.verbosity.quiet {
         let Counts { errors, warnings, notes } = counts;
@@ -103,12 +103,7 @@ fn write_finding(out: &mut impl Write, json: bool, path: &Path, finding: &Findin
     let severity = code.severity().word();
     let path = path.display().to_string();
     if json {
-        let Place { offset, message } = finding.place;
-        let object = json!({
-            "path": path, "severity": severity, "code": code.name(),
-            "offset": offset, "message": message, "detail": report::detail(finding),
-        });
-        return writeln!(out, "{}", escape_json(&object.to_string()));
+        return out.write_all(json_of(&path, finding, &report::detail(finding)).as_bytes());
     }
     let line = format!("{severity:<7}  {code:<18}  {path}: {finding}", code = code.name());
     writeln!(out, "{}", report::for_terminal(&line))
@@ -117,12 +112,35 @@ fn write_finding(out: &mut impl Write, json: bool, path: &Path, finding: &Findin
 fn write_refusal(out: &mut impl Write, json: bool, error: &InputError) -> io::Result<()> {
     let code = error.code();
     if json {
-        let object = json!({
-            "path": error.path().display().to_string(), "severity": "error", "code": code,
-            "offset": 0, "message": 0, "detail": report::with_causes(error),
-        });
-        return writeln!(out, "{}", escape_json(&object.to_string()));
+        let path = error.path().display().to_string();
+        return out.write_all(json_of_refusal(&path, error, &report::with_causes(error)).as_bytes());
     }
     let line = format!("error    {code:<18}  {}", report::with_causes(error));
     writeln!(out, "{}", report::for_terminal(&line))
+}
+
+/// A finding as a line of JSON.
+pub(super) fn json_of(path: &str, finding: &Finding, detail: &str) -> String {
+    let code = finding.code();
+    let Place { offset, message } = finding.place;
+    let object = json!({
+        "path": path, "severity": code.severity().word(), "code": code.name(),
+        "offset": offset, "message": message, "detail": detail,
+    });
+    line(&object)
+}
+
+/// Why an input was not read, as a line of JSON.
+pub(super) fn json_of_refusal(path: &str, error: &InputError, detail: &str) -> String {
+    let object = json!({
+        "path": path, "severity": "error", "code": error.code(), "offset": 0, "message": 0, "detail": detail,
+    });
+    line(&object)
+}
+
+fn line(object: &Value) -> String {
+    let text = object.to_string();
+    let mut line = escape_json(&text).into_owned();
+    line.push('\n');
+    line
 }

@@ -11,9 +11,7 @@ use super::{
     wire::WireKind,
 };
 use crate::{
-    timeline::{
-        Data, Direction, Entry, EntryKind, Opening, Protocol, ProxyStart, Role, Sniffer, TimesFrom, TrueLength,
-    },
+    timeline::{Data, Direction, Entry, EntryKind, Opening, Protocol, ProxyStart, Sniffer, TrueLength},
     trace::{Findings, HttpFact, HttpSide, Nanos, Place},
 };
 
@@ -70,23 +68,8 @@ pub(super) struct Conversation {
 
 impl Conversation {
     pub(super) fn new(number: u64, opening: &Opening, time: Nanos) -> Self {
-        let (local, remote) = (opening.connection.local.clone(), opening.connection.remote.clone());
-        let (source, destination) = match opening.role {
-            Role::Downstream => (remote, local),
-            Role::Upstream => (local, remote),
-        };
-        let connection = HttpConnection {
-            number,
-            trace_id: opening.trace_id,
-            began: (opening.times == TimesFrom::Recorded).then_some(time),
-            role: opening.role,
-            source,
-            destination,
-            http_tap: opening.http.is_some(),
-            place: opening.place,
-        };
         Self {
-            connection: Arc::new(connection),
+            connection: Arc::new(HttpConnection::new(number, opening, time)),
             client: opening.role.client_direction(),
             speech: Speech::Undecided,
             waiting: Default::default(),

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use crate::{
-    timeline::Role,
+    timeline::{Opening, Role, TimesFrom},
     trace::{Address, HttpSide, Nanos, Place},
 };
 
@@ -217,6 +217,28 @@ pub struct HttpConnection {
     pub http_tap: bool,
     /// Where the first message about it begins.
     pub place: Place,
+}
+
+impl HttpConnection {
+    /// A connection that opened at this time.
+    #[must_use]
+    pub fn new(number: u64, opening: &Opening, time: Nanos) -> Self {
+        let (local, remote) = (opening.connection.local.clone(), opening.connection.remote.clone());
+        let (source, destination) = match opening.role {
+            Role::Downstream => (remote, local),
+            Role::Upstream => (local, remote),
+        };
+        Self {
+            number,
+            trace_id: opening.trace_id,
+            began: (opening.times == TimesFrom::Recorded).then_some(time),
+            role: opening.role,
+            source,
+            destination,
+            http_tap: opening.http.is_some(),
+            place: opening.place,
+        }
+    }
 }
 
 /// What is known of a connection at its end.

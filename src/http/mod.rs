@@ -9,13 +9,13 @@
 //! use tap2pcap::{
 //!     http::{HttpItem, HttpStage, HttpStageOptions},
 //!     input::{Advance, Source, SourceOptions},
-//!     timeline::{TimelineOptions, Timelines},
+//!     timeline::{HttpTaps, TimelineOptions, Timelines},
 //!     trace::Findings,
 //! };
 //!
 //! let path = "testdata/envoy/1.40.0/h1_str_PROTO_BINARY_133.pb".as_ref();
 //! let source = Source::open(path, SourceOptions::default())?;
-//! let mut timelines = Timelines::new(source, TimelineOptions { unreplayed: true, ..TimelineOptions::default() });
+//! let mut timelines = Timelines::new(source, TimelineOptions { http_taps: HttpTaps::Unreplayed, ..TimelineOptions::default() });
 //! let mut stage = HttpStage::new(HttpStageOptions::default());
 //! let mut findings = Findings::default();
 //! let mut codes = Vec::new();
@@ -384,7 +384,7 @@ impl HttpStage {
     }
 
     /// The timelines have advanced: to an entry or, with
-    /// [`TimelineOptions::unreplayed`](crate::timeline::TimelineOptions::unreplayed), to a message of an HTTP tap. It is
+    /// [`TimelineOptions::http_taps`](crate::timeline::TimelineOptions::http_taps), to a message of an HTTP tap. It is
     /// read by [`HttpStage::next_item`], until that returns `None`.
     pub fn begin_entry(&mut self) {
         self.unread_from = Some(0);
@@ -416,6 +416,10 @@ impl HttpStage {
     fn entry(&mut self, timelines: &Timelines, entry: &Entry<'_>, findings: &mut Findings) {
         if let EntryKind::Opened = entry.kind {
             let Some(opening) = timelines.opening(entry.connection) else { return };
+            if opening.http.is_some() && timelines.gives_unreplayed() {
+                // Its message has been read.
+                return;
+            }
             let number = self.shared.connections;
             self.shared.connections += 1;
             self.open.insert(entry.connection, Box::new(Conversation::new(number, opening, entry.time)));

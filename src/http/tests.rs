@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     input::{Advance, Source, SourceOptions},
-    timeline::TimelineOptions,
+    timeline::{HttpTaps, TimelineOptions},
 };
 
 /// A streamed trace of a listener's connection.
@@ -138,7 +138,8 @@ fn see(trace: Vec<u8>) -> Seen {
 
 fn see_with(trace: Vec<u8>, options: HttpStageOptions) -> Seen {
     let source = Source::from_reader("x".as_ref(), Box::new(io_cursor(trace)), SourceOptions::default()).unwrap();
-    let mut timelines = Timelines::new(source, TimelineOptions { unreplayed: true, ..TimelineOptions::default() });
+    let mut timelines =
+        Timelines::new(source, TimelineOptions { http_taps: HttpTaps::Unreplayed, ..TimelineOptions::default() });
     let mut stage = HttpStage::new(options);
     let mut findings = Findings::default();
     let mut seen = Seen::default();

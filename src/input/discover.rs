@@ -206,6 +206,11 @@ impl Discovered {
         Ok(())
     }
 
+    /// Calls standard input by this name instead of `-`.
+    pub(crate) fn name_stdin(&mut self, name: &Path) {
+        self.inputs.iter_mut().filter(|input| input.is_from_stdin()).for_each(|input| input.path = name.to_owned());
+    }
+
     /// If the only input is standard input or a pipe with a name, waits for its first bytes. Returns whether they begin an
     /// archive, whose traces are the inputs then. The output must be open by now, because whoever reads it may be who
     /// makes the input come. Several inputs do not wait for each other, so an archive is not recognised among them.
@@ -222,7 +227,7 @@ impl Discovered {
         match reader.map_err(Refused::Read).and_then(|reader| look(reader, options.layers)) {
             Ok((begun, Some(kind))) => {
                 let mirrored = if input.is_stdin() { PathBuf::from("stdin") } else { input.mirrored.clone() };
-                let spot = archive(input.place.clone(), mirrored);
+                let spot = Spot { path: input.path().to_owned(), ..archive(input.place.clone(), mirrored) };
                 self.inputs.clear();
                 Archives::new(options).expand(&spot, kind, begun, None, self);
                 true

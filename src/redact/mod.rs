@@ -6,6 +6,7 @@ mod coding;
 mod connection;
 mod exchange;
 mod fields;
+mod finding;
 mod head;
 mod header_block;
 mod key;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[cfg(feature = "live")]
 use super::OpenRequests;
 use super::{
-    ConnectionId, Entry, EntryKind, Opening, Record, TimelineOptions,
+    ConnectionId, Entry, EntryKind, HttpTaps, Opening, Record, TimelineOptions,
     entry::PayloadPlace,
     replayed::Replayed,
     sockets::{PendingEntry, Sockets},
@@ -161,7 +161,13 @@ impl Timelines {
         (self.sockets.queue.current.is_none() && is_http).then(|| self.source.message())
     }
 
-    /// How many messages of HTTP traces were passed on instead of being replayed.
+    /// Whether the messages of HTTP traces are given out as they are, so that entries of them are only repetitions.
+    #[must_use]
+    pub fn gives_unreplayed(&self) -> bool {
+        self.options.http_taps.are_given()
+    }
+
+    /// How many messages of HTTP traces were given out as they are.
     #[must_use]
     pub fn unreplayed_messages(&self) -> u64 {
         self.exchanges
@@ -227,12 +233,14 @@ impl Timelines {
             }
             match advance {
                 Advance::Message => match self.source.records().kind {
-                    Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) if self.options.unreplayed => {
-                        self.exchanges += 1;
-                        return Advance::Message;
-                    }
                     Some(TraceKind::HttpBuffered | TraceKind::HttpStreamed) => {
-                        self.replayed.message(&self.source, &self.options, &self.sockets.clock.start, findings);
+                        if self.options.http_taps != HttpTaps::Unreplayed {
+                            self.replayed.message(&self.source, &self.options, &self.sockets.clock.start, findings);
+                        }
+                        if self.options.http_taps.are_given() {
+                            self.exchanges += 1;
+                            return Advance::Message;
+                        }
                     }
                     _ => self.sockets.begin_message(&self.source, findings),
                 },

@@ -61,7 +61,7 @@ pub use http::{HttpOpening, HttpOptions, SideChoice, Track, VersionChoice};
 pub(crate) use http::{OpenRequest, OpenRequests};
 pub(crate) use mapping::Pseudonyms;
 pub use mapping::{Mapping, Mappings, ParseMappingError};
-pub use options::{MAX_CONNECTIONS, TimelineOptions};
+pub use options::{HttpTaps, MAX_CONNECTIONS, TimelineOptions};
 pub use protocol::{ClientHello, PREFACE, Preface, Protocol, ProxyHeader, Speech};
 pub(crate) use protocol::{ProxyStart, Room, Sniffer, is_tls};
 pub use role::{Role, RoleChoice};

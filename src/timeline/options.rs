@@ -27,9 +27,28 @@ pub struct TimelineOptions {
     pub max_connections: Option<usize>,
     /// How HTTP traces are replayed.
     pub http: HttpOptions,
-    /// Whether HTTP traces are not replayed. [`Timelines::unreplayed`](super::Timelines::unreplayed) gives their
-    /// messages instead of entries.
-    pub unreplayed: bool,
+    /// What becomes of the messages of HTTP traces.
+    pub http_taps: HttpTaps,
+}
+
+/// What becomes of the messages of HTTP traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpTaps {
+    /// They are replayed as entries.
+    #[default]
+    Replayed,
+    /// [`Timelines::unreplayed`](super::Timelines::unreplayed) gives them, and there are no entries of them.
+    Unreplayed,
+    /// [`Timelines::unreplayed`](super::Timelines::unreplayed) gives them, and then they are replayed as entries.
+    Both,
+}
+
+impl HttpTaps {
+    /// Whether the messages are given out as they are.
+    #[must_use]
+    pub fn are_given(self) -> bool {
+        self != Self::Replayed
+    }
 }
 
 /// The default of [`TimelineOptions::max_connections`].

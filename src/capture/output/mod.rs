@@ -305,7 +305,7 @@ impl Output {
     }
 
     /// Writes the last bytes.
-    pub(super) fn complete(mut self, rest: &PacketBuffer) -> Result<CompleteOutput, OutputError> {
+    pub(crate) fn complete(mut self, rest: &PacketBuffer) -> Result<CompleteOutput, OutputError> {
         self.join()?;
         let unfinished = self.unfinished.take();
         let written = match self.sink.take() {
@@ -375,7 +375,7 @@ impl UnfinishedFile {
 
 /// An output that has all its bytes, but not its name. Dropping it deletes it.
 #[derive(Debug)]
-pub(super) struct CompleteOutput {
+pub(crate) struct CompleteOutput {
     path: PathBuf,
     /// A stream needs no name.
     file: Option<CompleteFile>,
@@ -387,6 +387,22 @@ impl CompleteOutput {
         let Self { path, file } = self;
         file.map_or(Ok(()), CompleteFile::put_in_place).map_err(|source| OutputError { path, source })
     }
+}
+
+/// Gives files their names, all of them or none: if one cannot get its name, those before it are deleted.
+pub(crate) fn put_all_in_place(outputs: Vec<CompleteOutput>) -> Result<(), OutputError> {
+    let mut placed = Vec::new();
+    for output in outputs {
+        let target = output.file.as_ref().map(|file| file.target.clone());
+        let result = output.put_in_place();
+        if result.is_err() {
+            // Their own errors would add nothing.
+            placed.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            return result;
+        }
+        placed.extend(target);
+    }
+    Ok(())
 }
 
 /// A closed file under its temporary name.

@@ -1,16 +1,31 @@
 //! An exchange as one line of JSON.
 
+use std::sync::Arc;
+
 use crate::{
-    http::{Attribute, ExchangeRecord, Fields, HttpConnectionEnd, Value},
+    http::{Attribute, Exchange, ExchangeRecord, Fields, HttpConnection, HttpConnectionEnd, Value},
     trace::Nanos,
     untrusted::escape_json,
 };
 
 /// Writes the object, but for what only the end of the connection tells. [`end`] completes it.
-pub(super) fn begin(out: &mut Vec<u8>, record: ExchangeRecord<'_>) {
+pub(in crate::commands) fn begin(out: &mut Vec<u8>, record: ExchangeRecord<'_>) {
     out.push(b'{');
+    members(out, record, |_| true);
+}
+
+/// Continues an object with what the attributes tell of a connection that has no exchange. [`end`] completes it.
+pub(in crate::commands) fn of_connection(out: &mut Vec<u8>, connection: HttpConnection, file: &str) {
+    let place = connection.place;
+    let exchange = Exchange::new(Arc::new(connection), place);
+    let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: 0 };
+    members(out, record, |object| !matches!(object, "request" | "response"));
+}
+
+/// Writes the attributes of the objects that are wanted, and leaves the last object open.
+fn members(out: &mut Vec<u8>, record: ExchangeRecord<'_>, is_wanted: impl Fn(&str) -> bool) {
     let mut object = "";
-    for attribute in Attribute::ALL.iter().filter(|attribute| !attribute.of_end) {
+    for attribute in Attribute::ALL.iter().filter(|attribute| !attribute.of_end && is_wanted(attribute.parts().0)) {
         let Some(value) = attribute.of(record) else { continue };
         let (first, second) = attribute.parts();
         if first == object {
@@ -26,8 +41,13 @@ pub(super) fn begin(out: &mut Vec<u8>, record: ExchangeRecord<'_>) {
 }
 
 /// Completes the object and the line.
-pub(super) fn end(out: &mut Vec<u8>, connection: &HttpConnectionEnd) {
-    for (name, value) in super::end_values(connection) {
+pub(in crate::commands) fn end(out: &mut Vec<u8>, connection: &HttpConnectionEnd) {
+    end_with(out, super::end_values(connection));
+}
+
+/// Completes the object and the line with these values.
+pub(in crate::commands) fn end_with<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = (&'static str, Value<'a>)>) {
+    for (name, value) in values {
         out.push(b',');
         member(out, name, &value);
     }

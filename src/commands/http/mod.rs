@@ -1,23 +1,24 @@
 //! `tap2pcap http`: the HTTP requests in traces, those of socket taps included.
 
 pub(super) mod backlog;
-mod json;
+pub(super) mod json;
+pub(super) mod redactor;
 mod stats;
 pub(super) mod table;
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     io::{self, IsTerminal as _, Write},
     path::Path,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use self::{
     backlog::{Backlog, Line, Sorter},
+    redactor::Redactor,
     stats::{Sample, Stats},
     table::Table,
 };
@@ -29,15 +30,16 @@ use super::{
     redaction::{self, ReportFile},
     select::Doubts,
     settings,
+    turns::{self, Turns},
 };
 use crate::{
     cli::{HttpArgs, SortField},
     http::{Attribute, Exchange, ExchangeRecord, HttpConnectionEnd, HttpItem, HttpStage, HttpStageOptions, Value},
     input::{Input, InputError, Source},
     interrupt::{self, Watched},
-    redact::{self, Counts, Redaction},
+    redact::Redaction,
     report::{Progress, ProgressMode, Reporter, print_error},
-    timeline::{Summaries, TimelineOptions, Timelines},
+    timeline::{HttpTaps, Summaries, TimelineOptions, Timelines},
     trace::Finding,
 };
 
@@ -47,7 +49,7 @@ const MAX_JOBS: usize = 32;
 pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     let redaction = redaction::redaction(&args.redact)?;
     let report = ReportFile::create(redaction.as_ref())?;
-    let (found, unreadable) = inspect::inputs(&args.inspect, false)?;
+    let (found, unreadable) = inspect::inputs(&args.inspect, false, None)?;
     let (inputs, passed_over) = (&found.inputs, found.count_passed_over);
     redaction::expect(redaction.as_deref(), inputs, None)?;
     unreadable.iter().for_each(|error| print_error(error));
@@ -61,36 +63,22 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
         inputs,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
-        done: Mutex::new(Done {
-            turn: 0,
+        done: Turns::new(Done {
             read: 0,
             damaged: !unreadable.is_empty(),
             passed_over,
             sorter: Sorter::new(args.top),
             stats: Stats::default(),
-            failed: None,
         }),
-        turned: Condvar::new(),
         progress: &progress,
         doubts: Doubts::default(),
         redaction,
     };
     let jobs = settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS);
-    std::thread::scope(|scope| {
-        for _ in 1..jobs {
-            // If another thread cannot be started, the others do the work.
-            if std::thread::Builder::new().spawn_scoped(scope, || work.run()).is_err() {
-                break;
-            }
-        }
-        work.run();
-    });
+    turns::run(jobs, || work.run());
     progress.finish();
     let Work { done, doubts, .. } = work;
-    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(error) = done.failed {
-        return Err(error);
-    }
+    let done = done.finish()?;
     let mut out = io::BufWriter::with_capacity(1 << 16, Watched(io::stdout().lock()));
     match args.inspect.json {
         json if args.stats => done.stats.write(&mut out, json, args.top)?,
@@ -139,30 +127,21 @@ struct Work<'a> {
     inputs: &'a [Input],
     next: AtomicUsize,
     stop: AtomicBool,
-    done: Mutex<Done>,
-    /// Wakes those who wait for their turn.
-    turned: Condvar,
+    done: Turns<Done>,
     progress: &'a Progress,
     doubts: Doubts,
     redaction: Option<Arc<Redaction>>,
 }
 
 struct Done {
-    /// The input whose lines may be written.
-    turn: usize,
     read: usize,
     damaged: bool,
     passed_over: usize,
     sorter: Sorter,
     stats: Stats,
-    failed: Option<Error>,
 }
 
 impl Work<'_> {
-    fn lock(&self) -> MutexGuard<'_, Done> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Reads one input after another.
     fn run(&self) {
         let mut sorter = Sorter::new(self.args.top);
@@ -172,68 +151,49 @@ impl Work<'_> {
             let Some(input) = self.inputs.get(index) else { break };
             let mut reader = Reader::new(self, index, input, &mut sorter, &mut stats);
             let result = reader.read().and_then(|()| reader.write_all());
-            reader.report_rest();
+            reader.redactor.iter_mut().for_each(Redactor::end_all);
             let damaged = reader.damaged();
             self.progress.file();
-            let mut done = self.lock();
             match result {
-                Ok(()) => {
+                Ok(()) => self.done.with(|done| {
                     done.read += 1;
                     done.damaged |= damaged;
-                }
+                }),
                 Err(Error::Input(error)) if input.is_found && error.is_other_json() => {
-                    done.passed_over += 1;
+                    self.done.with(|done| done.passed_over += 1);
                     super::passed_over(input.path(), &error, settings::verbosity(self.args.inspect.verbosity));
                 }
                 Err(Error::Input(error)) => {
-                    done.damaged = true;
+                    self.done.with(|done| done.damaged = true);
                     print_error(&error);
                 }
                 Err(error) => {
                     self.stop.store(true, Ordering::Relaxed);
-                    done.failed.get_or_insert(error);
+                    self.done.fail(error);
                 }
             }
-            drop(done);
-            self.pass_turn(index);
+            if !self.args.sorts() {
+                self.done.pass(index);
+            }
         }
-        let mut done = self.lock();
-        done.stats.merge(stats);
-        if let Err(error) = done.sorter.merge(sorter) {
-            done.failed.get_or_insert(error.into());
-        }
-    }
-
-    /// Lets the next input be written, once this one is.
-    fn pass_turn(&self, index: usize) {
-        if self.args.sorts() {
-            return;
-        }
-        let mut done = self.lock();
-        while done.turn != index && done.failed.is_none() {
-            done = self.turned.wait(done).unwrap_or_else(PoisonError::into_inner);
-        }
-        done.turn = index + 1;
-        drop(done);
-        self.turned.notify_all();
+        let merged = self.done.with(|done| {
+            done.stats.merge(stats);
+            done.sorter.merge(sorter)
+        });
+        merged.unwrap_or_else(|error| self.done.fail(error.into()));
     }
 
     /// Writes bytes of an input to standard output. If it is not yet its turn, waits for it or, if it must not `wait`,
     /// writes nothing.
     fn write(&self, index: usize, wait: bool, bytes: &mut Vec<u8>) -> Result<(), Error> {
-        let mut done = self.lock();
-        while done.turn != index && done.failed.is_none() {
-            if !wait {
-                return Ok(());
-            }
-            done = self.turned.wait(done).unwrap_or_else(PoisonError::into_inner);
-        }
-        if done.failed.is_none() {
+        let written = self.done.at_turn(index, wait, |_| {
             let mut out = Watched(io::stdout().lock());
             out.write_all(bytes)?;
-            out.flush()?;
+            Ok(out.flush()?)
+        })?;
+        if written {
+            bytes.clear();
         }
-        bytes.clear();
         Ok(())
     }
 }
@@ -254,16 +214,15 @@ struct Reader<'a, 'w> {
     out: Vec<u8>,
     /// How many exchanges there were.
     exchanges: u64,
-    /// The `trace_id` of each open connection with exchanges that were redacted, and what was taken out of them.
-    redacted: BTreeMap<u64, (u64, Counts)>,
+    redactor: Option<Redactor>,
 }
 
 impl<'a, 'w> Reader<'a, 'w> {
     fn new(work: &'a Work<'w>, index: usize, input: &'a Input, sorter: &'a mut Sorter, stats: &'a mut Stats) -> Self {
         let reporter = Reporter::new(settings::verbosity(work.args.inspect.verbosity), work.args.strict);
         let (backlog, out) = (Backlog::default(), Vec::new());
-        let redacted = BTreeMap::new();
-        Self { work, index, input, sorter, stats, reporter, backlog, out, exchanges: 0, redacted }
+        let redactor = work.redaction.as_ref().map(|redaction| Redactor::new(redaction, input.path()));
+        Self { work, index, input, sorter, stats, reporter, backlog, out, exchanges: 0, redactor }
     }
 
     fn damaged(&self) -> bool {
@@ -281,7 +240,7 @@ impl<'a, 'w> Reader<'a, 'w> {
         let options = TimelineOptions {
             role: settings::role(args.role),
             max_connections: Some(args.inspect.limits.max_connections),
-            unreplayed: true,
+            http_taps: HttpTaps::Unreplayed,
             reread: self.input.is_rereadable().then_some(input_options),
             ..TimelineOptions::default()
         };
@@ -374,8 +333,8 @@ impl<'a, 'w> Reader<'a, 'w> {
                 let result = backlog.take(end.connection.number, |line| self.line(line, Some(&end)));
                 self.backlog = backlog;
                 result?;
-                if let Some((trace_id, counts)) = self.redacted.remove(&end.connection.number) {
-                    self.report(trace_id, &counts);
+                if let Some(redactor) = &mut self.redactor {
+                    redactor.end(&end);
                 }
                 if !self.work.args.sorts() && !self.out.is_empty() {
                     // What a live source has brought should be seen at once.
@@ -389,30 +348,15 @@ impl<'a, 'w> Reader<'a, 'w> {
 
     /// Takes the secrets out of an exchange, if that is asked for, and returns what is shown of the trace's path.
     fn redact<'f>(&mut self, exchange: &mut Exchange, file: &'f str) -> Cow<'f, str> {
-        let Some(redaction) = &self.work.redaction else { return Cow::Borrowed(file) };
+        let Some(redactor) = &mut self.redactor else { return Cow::Borrowed(file) };
         let args = self.work.args;
         let sorts_by_body = args.sort.is_some_and(|sort| sort.attribute.name.ends_with(".body"));
-        if !args.inspect.json && !sorts_by_body && redaction.report.is_none() {
+        if !args.inspect.json && !sorts_by_body && redactor.redaction.report.is_none() {
             // Nobody sees them.
             (exchange.request.body, exchange.response.body) = (Vec::new(), Vec::new());
         }
-        let connection = &exchange.connection;
-        let (_, counts) = self.redacted.entry(connection.number).or_insert((connection.trace_id, Counts::default()));
-        redact::exchange(redaction, exchange, counts);
-        redaction.file(file)
-    }
-
-    fn report(&self, trace_id: u64, counts: &Counts) {
-        if let Some(redaction) = &self.work.redaction {
-            redaction.report_connection(&self.input.path().display().to_string(), trace_id, counts);
-        }
-    }
-
-    /// Reports the connections whose ends have not come, because the input could not be read to its end.
-    fn report_rest(&mut self) {
-        for (trace_id, counts) in std::mem::take(&mut self.redacted).into_values() {
-            self.report(trace_id, &counts);
-        }
+        redactor.exchange(exchange);
+        Cow::Owned(redactor.file.clone())
     }
 
     /// Completes a line, and passes it on. The end of the connection is given if the line has waited for it.

@@ -1,0 +1,99 @@
+//! Workers read inputs at the same time, and what they write comes in the order of the inputs.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::error::Error;
+
+/// Runs `work` in this many threads, this one among them.
+pub(super) fn run(jobs: usize, work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 1..jobs {
+            // If another thread cannot be started, the others do the work.
+            if std::thread::Builder::new().spawn_scoped(scope, &work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+}
+
+/// What workers share, and whose turn it is to write.
+#[derive(Debug)]
+pub(super) struct Turns<T> {
+    state: Mutex<State<T>>,
+    /// Wakes those who wait for their turn.
+    turned: Condvar,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    /// The input that may be written.
+    turn: usize,
+    failed: Option<Error>,
+    shared: T,
+}
+
+impl<T> Turns<T> {
+    pub(super) fn new(shared: T) -> Self {
+        Self { state: Mutex::new(State { turn: 0, failed: None, shared }), turned: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uses what is shared, whosever turn it is.
+    pub(super) fn with<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        change(&mut self.lock().shared)
+    }
+
+    /// Uses what is shared at the turn of an input. If it is not yet its turn, waits for it or, if it must not `wait`,
+    /// does nothing. Returns whether there is nothing left to do: after a failure, nobody is interested any more.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub(super) fn at_turn(
+        &self,
+        index: usize,
+        wait: bool,
+        write: impl FnOnce(&mut T) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let mut state = self.lock();
+        while state.turn != index && state.failed.is_none() {
+            if !wait {
+                return Ok(false);
+            }
+            state = self.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.failed.is_none() {
+            write(&mut state.shared)?;
+        }
+        Ok(true)
+    }
+
+    /// Lets the next input be written, once this one is.
+    pub(super) fn pass(&self, index: usize) {
+        let mut state = self.lock();
+        while state.turn != index && state.failed.is_none() {
+            state = self.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.turn = index + 1;
+        drop(state);
+        self.turned.notify_all();
+    }
+
+    /// Ends the work. Only the first failure is reported.
+    pub(super) fn fail(&self, error: Error) {
+        self.lock().failed.get_or_insert(error);
+        self.turned.notify_all();
+    }
+
+    /// What was shared.
+    ///
+    /// # Errors
+    /// Why the work has failed.
+    pub(super) fn finish(self) -> Result<T, Error> {
+        let State { failed, shared, .. } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(Ok(shared), Err)
+    }
+}
