@@ -54,6 +54,9 @@ SMALL_CAPTURE = 16 * MIB  # a capture up to this size reaches an object store in
 MOST_DATES = 400  # that one task writes partitions for: times in a hostile trace do not make files without end
 BYTES_PER_TASK = 128 * MIB
 COST_OF_A_FILE = 256 << 10  # what starting the program counts as, in bytes, when files are dealt out to tasks
+SUFFIXES = {".pb", ".pb_length_delimited", ".pb_text", ".json"}  # that Envoy gives to traces
+NO_TRACE = {"not-a-trace", "empty"}  # findings about files that may lie beside traces
+NO_TRACES = "no trace files among"  # what the program says of an archive without traces
 OBJECT_STORES = {"s3", "gcs", "abfs"}
 
 # ---------------------------------------------------------------------------------------------------------- the schema
@@ -686,7 +689,9 @@ class Reading:
             status = piped.finish()
             wrong = fault(piped, status)
             if not wrong and status == 2 and not self._counts["findings"] and not foreign:
-                wrong = "program-failed", f"the program ended with status 2: {piped.words()}"
+                foreign = NO_TRACES in piped.words() and self._may_pass()  # an archive of other things
+                if not foreign:
+                    wrong = "program-failed", f"the program ended with status 2: {piped.words()}"
         if wrong:
             self._find(*wrong)
             return "unreadable" if wrong[0] == "unreadable" else "failed"
@@ -699,6 +704,7 @@ class Reading:
 
         Among files such a one is passed over, as it is on one machine.
         """
+        may_pass = self._may_pass()
         held: tuple[bytes, dict[str, Any]] | None = None
         total = 0
         for line in piped.lines():
@@ -706,7 +712,7 @@ class Reading:
             try:
                 row = json.loads(line)
                 table = row.pop("table")
-                if table == "findings" and row.get("code") == "not-a-trace" and total == 1:
+                if may_pass and total == 1 and table == "findings" and row.get("code") in NO_TRACE:
                     held = line, row
                 elif table in TABLES:
                     self._add(table, row, len(line))
@@ -716,6 +722,10 @@ class Reading:
         if held and total > 1:
             self._add("findings", held[1], len(held[0]))
         return held is not None and total == 1
+
+    def _may_pass(self) -> bool:
+        """Says whether the file was only found: neither asked for by name, nor named as Envoy names traces."""
+        return not is_named_as_trace(self._name) and self._uri not in self._job.inputs
 
     def _add(self, table: str, row: dict[str, Any], size: int) -> None:
         self._counts[table] += 1
@@ -781,6 +791,12 @@ class CaptureFile:
         if self._stream is not None:
             self._stream.close()
             _remove(self._fs, self._unfinished)
+
+
+def is_named_as_trace(name: str) -> bool:
+    """Says whether a file has the suffix that Envoy gives to traces, packed or not."""
+    stem, suffix = posixpath.splitext(name)
+    return (posixpath.splitext(stem)[1] if suffix in (".gz", ".zst") else suffix) in SUFFIXES
 
 
 def trace_name(uri: str) -> str:
@@ -999,22 +1015,31 @@ def settings_of_s3a(spark: SparkSession) -> Storage:
     return Storage(tuple(sorted(found.items())))
 
 
-def check_program(spark: SparkSession, binary: str | None) -> None:
-    """Fails at once if executors have no program, or not the same one. Each task looks again on its own."""
+def check_program(spark: SparkSession, job: Job) -> None:
+    """Fails at once if executors have no program, not the same one, or one that does not take the options.
+
+    Each task looks for its program again, since executors come and go.
+    """
     cores = max(2, spark.sparkContext.defaultParallelism)
-
-    def look(_: int) -> str:
-        try:
-            return program(binary)[1]
-        except NoProgram as error:
-            return f"!{error}"
-
-    told = spark.sparkContext.parallelize(range(cores), cores).map(look).collect()
+    told = spark.sparkContext.parallelize(range(cores), cores).map(lambda _: try_program(job)).collect()
     faults = sorted({words[1:] for words in told if words.startswith("!")})
     if faults:
         raise SystemExit(f"tap2pcap: {faults[0]}")
     if len(set(told)) > 1:
         raise SystemExit(f"tap2pcap: executors have different programs: {', '.join(sorted(set(told)))}")
+
+
+def try_program(job: Job) -> str:
+    """Gives the version of the program on this executor, or `!` and why it cannot be used."""
+    try:
+        path, version = program(job.binary)
+    except NoProgram as error:
+        return f"!{error}"
+    arguments = [path, "tables", "--quiet", *job.options, "-", "-"]
+    tried = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    if b'"empty"' not in tried.stdout:  # the finding about an input without a byte
+        return f"!{path} on {socket.gethostname()}: {tried.stderr.decode(errors='replace').strip()}"
+    return version
 
 
 def run(spark: SparkSession, arguments: argparse.Namespace) -> int:
@@ -1034,7 +1059,7 @@ def run(spark: SparkSession, arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
         storage=storage,
     )
-    check_program(spark, arguments.binary)
+    check_program(spark, job)
     ledger = Ledger(storage, arguments.tables)
     for dead in ledger.clean():
         print(f"tap2pcap: run {dead} never came to its end; its rows were removed")
