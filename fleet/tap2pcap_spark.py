@@ -714,11 +714,11 @@ class Reading:
                 table = row.pop("table")
                 if may_pass and total == 1 and table == "findings" and row.get("code") in NO_TRACE:
                     held = line, row
-                elif table in TABLES:
+                else:
                     self._add(table, row, len(line))
-            except (ValueError, KeyError, AttributeError, RecursionError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 if line.endswith(b"\n") or not line:
-                    self._find("program-failed", f"line {total} of the program's output is too long or no JSON")
+                    self._find("program-failed", f"line {total} of the program's output is too long or no row")
         if held and total > 1:
             self._add("findings", held[1], len(held[0]))
         return held is not None and total == 1
@@ -728,7 +728,7 @@ class Reading:
         return not is_named_as_trace(self._name) and self._uri not in self._job.inputs
 
     def _add(self, table: str, row: dict[str, Any], size: int) -> None:
-        self._counts[table] += 1
+        self._counts[table] += 1  # which an unknown table fails at
         self._batches.add(table, row, self._uri, self._modified_ms, size)
 
     def _find(self, code: str, detail: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow
 import pytest
 from conftest import TESTDATA
+
 from tap2pcap_spark import MOST_DATES, TABLES, Batches, Job, Storage, to_row
 
 
