@@ -365,6 +365,7 @@ def _s3_options(conf: dict[str, str], bucket: str) -> dict[str, Any]:
         return conf.get(f"fs.s3a.bucket.{bucket}.{name}") or conf.get(f"fs.s3a.{name}")
 
     options: dict[str, Any] = {
+        "allow_delayed_open": True,  # a small object is one request, not three
         "access_key": setting("access.key"),
         "secret_key": setting("secret.key"),
         "session_token": setting("session.token"),
@@ -846,6 +847,9 @@ def read_files(job: Job, listing: Iterator[pandas.DataFrame]) -> Iterator[pandas
 # ----------------------------------------------------------------------------------------------------------- the driver
 
 
+LISTING = "path string, length bigint, modified_ms bigint"
+
+
 def list_with_spark(spark: SparkSession, inputs: list[str]) -> DataFrame:
     """Lists files with the source binaryFile. Without the column content it reads nothing of them."""
     spark.conf.set("spark.sql.files.openCostInBytes", COST_OF_A_FILE)
@@ -858,7 +862,7 @@ def list_with_arrow(spark: SparkSession, storage: Storage, inputs: list[str]) ->
     files = [file for uri in inputs for file in _walk(storage, uri)]
     groups = deal(files, spark.sparkContext.defaultParallelism)
     rows = spark.sparkContext.parallelize(groups, max(1, len(groups))).flatMap(lambda group: group)
-    return spark.createDataFrame(rows, "path string, length bigint, modified_ms bigint")
+    return spark.createDataFrame(rows, LISTING)
 
 
 def _walk(storage: Storage, uri: str) -> Iterator[tuple[str, int, int]]:
@@ -896,17 +900,35 @@ def deal(files: list[tuple[str, int, int]], cores: int) -> list[list[tuple[str, 
     return groups
 
 
-def list_files(spark: SparkSession, storage: Storage, inputs: list[str], how: str) -> DataFrame:
-    """Lists the files of all inputs."""
+def list_files(spark: SparkSession, storage: Storage, inputs: list[str], how: str) -> tuple[DataFrame, bool]:
+    """Lists the files of all inputs. Says whether Spark did it."""
     if how == "arrow":
-        return list_with_arrow(spark, storage, inputs)
+        return list_with_arrow(spark, storage, inputs), False
     try:
-        return list_with_spark(spark, inputs)
+        return list_with_spark(spark, inputs), True
     except Exception as error:
         if how == "auto" and ("No FileSystem for scheme" in str(error) or "ClassNotFoundException" in str(error)):
             print("tap2pcap: Hadoop has no file system for this scheme here; the driver lists the files itself")
-            return list_with_arrow(spark, storage, inputs)
+            return list_with_arrow(spark, storage, inputs), False
         raise
+
+
+def overlooked(
+    spark: SparkSession, storage: Storage, listing: DataFrame, seen: int, known: Iterable[str]
+) -> list[tuple[str, int, int]]:
+    """Lists what Spark found, but did not hand out: files without a byte, and those that vanished meanwhile."""
+    names = listing._jdf.inputFiles()
+    if len(names) == seen:
+        return []
+    every = (urllib.parse.unquote(name) for name in spark._jvm.java.lang.String.join("\n", names).split("\n"))
+    paths = {f"file:{path.removeprefix('file://')}" if path.startswith("file://") else path for path in every}
+    return [_stat(storage, path) for path in sorted(paths.difference(known))]
+
+
+def _stat(storage: Storage, uri: str) -> tuple[str, int, int]:
+    fs, path = storage.open(uri)
+    info = fs.get_file_info(path)
+    return uri, info.size or 0, (info.mtime_ns or 0) // 10**6
 
 
 class Ledger:
@@ -999,7 +1021,7 @@ class Ledger:
 def plan(spark: SparkSession, job: Job, listing: DataFrame, done: pandas.DataFrame) -> DataFrame:
     """Makes the query: list, leave out what is done, read. Nothing in it moves rows between executors."""
     if len(done):
-        known = spark.createDataFrame(done, "path string, length bigint, modified_ms bigint")
+        known = spark.createDataFrame(done, LISTING)
         listing = listing.join(F.broadcast(known), ["path", "length", "modified_ms"], "left_anti")
     return listing.mapInPandas(functools.partial(read_files, job), RESULT)
 
@@ -1065,21 +1087,28 @@ def run(spark: SparkSession, arguments: argparse.Namespace) -> int:
         print(f"tap2pcap: run {dead} never came to its end; its rows were removed")
     done = ledger.done(fingerprint(options), arguments.retry_failed)
     try:
-        listing = list_files(spark, storage, inputs, arguments.listing)
+        listing, by_spark = list_files(spark, storage, inputs, arguments.listing)
     except (AnalysisException, OSError) as error:
         raise SystemExit(f"tap2pcap: {error}") from error
     seen = Observation("listing")
     query = plan(spark, job, listing.observe(seen, F.count(F.lit(1)).alias("files")), done)
     ledger.start(job.run)
     results = query.toPandas()
+    listed = seen.get["files"]
+    if by_spark:
+        more = overlooked(spark, storage, listing, listed, {*results["path"], *done[done["length"] > 0]["path"]})
+        listed += len(more)
+        if more:
+            others = plan(spark, job, spark.createDataFrame(more, LISTING), done).toPandas()
+            results = pandas.concat([results, others], ignore_index=True)
     if not len(results):
         ledger.drop(job.run)
-        print(f"tap2pcap: nothing new: {seen.get['files']} files, all of them done before")
+        print(f"tap2pcap: nothing new: {listed} files, all of them done before")
         return 0
     refuse_if_nothing_opens(ledger, job, results)
     ledger.settle(job.run, results)
     ledger.commit(job.run, results)
-    print(summary(job, results, seen.get["files"]))
+    print(summary(job, results, listed))
     return 0
 
 

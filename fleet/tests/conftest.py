@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import random
 import shutil
@@ -102,6 +103,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[Any]:
     """Starts moto's S3 server, and tells this process and its executors where it is."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
