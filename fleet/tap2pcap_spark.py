@@ -913,14 +913,11 @@ def list_files(spark: SparkSession, storage: Storage, inputs: list[str], how: st
         raise
 
 
-def overlooked(
-    spark: SparkSession, storage: Storage, listing: DataFrame, seen: int, known: Iterable[str]
-) -> list[tuple[str, int, int]]:
+def overlooked(storage: Storage, listing: DataFrame, seen: int, known: Iterable[str]) -> list[tuple[str, int, int]]:
     """Lists what Spark found, but did not hand out: files without a byte, and those that vanished meanwhile."""
-    names = listing._jdf.inputFiles()
-    if len(names) == seen:
+    if len(listing._jdf.inputFiles()) == seen:
         return []
-    every = (urllib.parse.unquote(name) for name in spark._jvm.java.lang.String.join("\n", names).split("\n"))
+    every = map(urllib.parse.unquote, listing.inputFiles())
     paths = {f"file:{path.removeprefix('file://')}" if path.startswith("file://") else path for path in every}
     return [_stat(storage, path) for path in sorted(paths.difference(known))]
 
@@ -1096,7 +1093,7 @@ def run(spark: SparkSession, arguments: argparse.Namespace) -> int:
     results = query.toPandas()
     listed = seen.get["files"]
     if by_spark:
-        more = overlooked(spark, storage, listing, listed, {*results["path"], *done[done["length"] > 0]["path"]})
+        more = overlooked(storage, listing, listed, {*results["path"], *done[done["length"] > 0]["path"]})
         listed += len(more)
         if more:
             others = plan(spark, job, spark.createDataFrame(more, LISTING), done).toPandas()
