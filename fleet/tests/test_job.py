@@ -6,6 +6,7 @@ import base64
 import decimal
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -135,7 +136,7 @@ def files_of(storage: Storage, tables: str) -> list[dict[str, Any]]:
     return pyarrow.dataset.dataset(path, filesystem=fs, format="parquet").to_table().to_pylist()
 
 
-def test_a_directory(job: Any, corpus: Path, expected: Any, binary: str, tmp_path: Path) -> None:
+def test_a_directory(spark: SparkSession, job: Any, corpus: Path, expected: Any, binary: str, tmp_path: Path) -> None:
     """Tables and captures; a second run does nothing; new and changed files alone are read."""
     tree = tmp_path / "traces"
     shutil.copytree(corpus, tree)
@@ -164,8 +165,18 @@ def test_a_directory(job: Any, corpus: Path, expected: Any, binary: str, tmp_pat
         "ok",
         "damaged",
     ]
+    _check_newest(spark, tables, len(expected["requests"]))
     with pytest.raises(SystemExit, match="was made with the options"):
         job(*arguments, "--redact")
+
+
+def _check_newest(spark: SparkSession, tables: str, expected: int) -> None:
+    """The SQL of the page leaves out the request of the version that a file had before."""
+    sql = re.findall(r"^```sql\n(.*?)^```$", (ROOT / "docs/fleet.md").read_text(), re.M | re.S)
+    for table in ("requests", "files"):
+        spark.read.parquet(f"{tables}/{table}").createOrReplaceTempView(table)
+    assert spark.table("requests").count() == expected + 1
+    assert [spark.sql(text).count() for text in sql] == [expected]
 
 
 def _check_captures(files: list[dict[str, Any]], tree: Path, captures: Path, binary: str) -> None:
