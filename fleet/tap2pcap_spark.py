@@ -489,7 +489,7 @@ class Piped:
         fs, path = storage.open(uri)
         try:
             self._source = fs.open_input_stream(path, compression=None, buffer_size=0)
-        except OSError as error:
+        except (OSError, pyarrow.ArrowException) as error:
             raise Unreadable(str(error)) from error
         self.read_error: str | None = None
         self.timed_out = False
@@ -518,7 +518,7 @@ class Piped:
     def _read(self) -> bytes:
         try:
             return self._source.read(PIECE)
-        except OSError as error:
+        except Exception as error:  # Whatever it is, the file has not been read to its end.
             self.read_error = str(error)
             return b""
 
