@@ -183,6 +183,11 @@ FILES = pyarrow.schema(
 # --------------------------------------------------------------------------------------------- from lines to the schema
 
 
+_EPOCH = datetime.datetime(1970, 1, 1)
+_NANO = decimal.Decimal("1e-9")
+_EXACT = decimal.Context(prec=40)
+
+
 class Misfit(ValueError):
     """A value that its column cannot hold. It goes to the column `more` instead."""
 
@@ -191,8 +196,8 @@ def _nanoseconds(text: Any) -> int:
     """Reads a time in RFC 3339 and UTC, as nanoseconds since 1970."""
     try:
         whole, _, fraction = text.removesuffix("Z").partition(".")
-        moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)
-        return int(moment.timestamp()) * 10**9 + int(fraction[:9].ljust(9, "0") or 0)
+        since = datetime.datetime.fromisoformat(whole) - _EPOCH
+        return (since.days * 86400 + since.seconds) * 10**9 + int(fraction[:9].ljust(9, "0"))
     except (AttributeError, ValueError, OverflowError) as error:
         raise Misfit from error
 
@@ -202,7 +207,7 @@ def _seconds(text: Any) -> decimal.Decimal:
     try:
         value = decimal.Decimal(text.removesuffix("s"))
         if value.is_finite() and abs(value) < 10**11:
-            return value.quantize(decimal.Decimal(10) ** -9, context=decimal.Context(prec=40))
+            return value.quantize(_NANO, context=_EXACT)
     except (AttributeError, ArithmeticError) as error:
         raise Misfit from error
     raise Misfit
@@ -230,10 +235,11 @@ def _string(value: Any) -> str:
     """Takes text; a lone surrogate, which JSON allows, has no UTF-8."""
     if not isinstance(value, str):
         raise Misfit
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise Misfit from error
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise Misfit from error
     return value
 
 
@@ -268,39 +274,43 @@ _READERS: dict[pyarrow.DataType, Callable[[Any], Any]] = {
 }
 
 
-@functools.cache
-def _members(kind: pyarrow.StructType) -> dict[str, pyarrow.DataType]:
-    return {field.name: field.type for field in kind}
+class Fitter:
+    """Splits objects into what the columns of a struct hold and the rest: unknown members and misfits."""
+
+    def __init__(self, kind: pyarrow.StructType) -> None:
+        self._times = frozenset(field.name for field in kind if field.type == TIME)
+        self._structs = {field.name: Fitter(field.type) for field in kind if pyarrow.types.is_struct(field.type)}
+        self._readers = {field.name: _READERS[field.type] for field in kind if field.type in _READERS}
+
+    def fit(self, line: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Gives the row and the rest."""
+        row: dict[str, Any] = {}
+        rest: dict[str, Any] = {}
+        for name, value in line.items():
+            if value is None:
+                continue
+            try:
+                if name in self._times:
+                    moment = _nanoseconds(value)
+                    row[name] = moment // 1000
+                    row[f"{name}_ns"] = _integer(moment)
+                elif name in self._structs:
+                    row[name], remains = self._structs[name].fit(dict(value))
+                    if remains:
+                        rest[name] = remains
+                else:
+                    row[name] = self._readers[name](value)
+            except (KeyError, TypeError, ValueError):
+                rest[name] = value
+        return row, rest
 
 
-def fit(kind: pyarrow.StructType, line: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Splits an object into what the columns of `kind` hold and the rest: unknown members and misfits."""
-    members = _members(kind)
-    row: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
-    for name, value in line.items():
-        if value is None:
-            continue
-        try:
-            member = members[name]
-            if member == TIME:
-                moment = _nanoseconds(value)
-                row[name] = moment // 1000
-                row[f"{name}_ns"] = _integer(moment)
-            elif pyarrow.types.is_struct(member):
-                row[name], remains = fit(member, dict(value))
-                if remains:
-                    rest[name] = remains
-            else:
-                row[name] = _READERS[member](value)
-        except (KeyError, TypeError, ValueError):
-            rest[name] = value
-    return row, rest
+_FITTERS = {table: Fitter(kind) for table, kind in TABLES.items()}
 
 
 def to_row(table: str, line: dict[str, Any]) -> dict[str, Any]:
     """Makes a row of a line. Whatever has no column is in `more`, as JSON."""
-    row, rest = fit(TABLES[table], {name: value for name, value in line.items() if name not in _OURS})
+    row, rest = _FITTERS[table].fit({name: value for name, value in line.items() if name not in _OURS})
     rest.update((name, line[name]) for name in _OURS if name in line)
     if rest:
         row["more"] = json.dumps(rest, separators=(",", ":"))
