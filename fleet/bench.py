@@ -59,7 +59,7 @@ def main() -> None:
     """Measures small files and a large one, of both kinds."""
     binary = sys.argv[1]
     for kind in KINDS:
-        for size, count in ((100 * KIB, 500), (128 * KIB * KIB, 1)):
+        for size, count in ((100 * KIB, 200), (64 * KIB * KIB, 1)):
             with tempfile.TemporaryDirectory() as folder:
                 measure(binary, make(kind, size, count, Path(folder)), f"{kind}, {count} of {size >> 10} KiB")
 
