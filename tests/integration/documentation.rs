@@ -208,8 +208,15 @@ fn the_example_prints_the_bytes_of_each_connection() {
 fn every_command_has_its_manual_page_and_every_shell_its_completions() {
     let dir = Dir::new("manuals");
     example("manuals", &[dir.path().to_str().unwrap()]);
-    for page in ["tap2pcap", "tap2pcap-validate", "tap2pcap-info", "tap2pcap-http", "tap2pcap-record", "tap2pcap-open"]
-    {
+    for page in [
+        "tap2pcap",
+        "tap2pcap-validate",
+        "tap2pcap-info",
+        "tap2pcap-http",
+        "tap2pcap-record",
+        "tap2pcap-open",
+        "tap2pcap-tables",
+    ] {
         let text = fs::read_to_string(dir.join(format!("man/{page}.1"))).unwrap();
         assert!(text.contains(".SH OPTIONS") && text.contains(".SH SYNOPSIS"), "{text}");
     }
