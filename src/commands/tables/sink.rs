@@ -76,7 +76,7 @@ impl Lines {
 pub(super) enum Sink {
     Stream(Chunks),
     /// The tables in their order, and the directories that were made for them.
-    Directory([Chunks; Table::ALL.len()], MadeDirectories),
+    Directory(Box<[Chunks; Table::ALL.len()]>, MadeDirectories),
 }
 
 impl Sink {
@@ -86,7 +86,7 @@ impl Sink {
         let made = MadeDirectories::create(directory).map_err(|source| Error::Table(directory.to_owned(), source))?;
         let table = |table: Table| Chunks::create(&Destination::File(table.path(directory, options.packing)), options);
         let [connections, requests, findings] = Table::ALL.map(table);
-        Ok(Self::Directory([connections?, requests?, findings?], made))
+        Ok(Self::Directory(Box::new([connections?, requests?, findings?]), made))
     }
 
     /// Writes lines. If somebody waits for them, they are written `at_once`.
@@ -105,7 +105,7 @@ impl Sink {
             Self::Stream(Chunks { output, buffer, .. }) => output.finish(&buffer).map_err(failed),
             Self::Directory(tables, _made) => {
                 let complete = |Chunks { output, buffer, .. }: Chunks| output.complete(&buffer);
-                let complete = tables.into_iter().map(complete).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+                let complete = (*tables).into_iter().map(complete).collect::<Result<Vec<_>, _>>().map_err(failed)?;
                 put_all_in_place(complete).map_err(failed)
             }
         }
