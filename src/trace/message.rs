@@ -714,7 +714,7 @@ mod tests {
 
     /// A message is not added to a batch if that changed its meaning or hid a finding about it.
     #[test]
-    fn only_plain_segments_of_one_connection_share_a_batch() {
+    fn only_plain_segments_share_a_batch() {
         let plain = || segment(1, b"abc", false);
         assert!(plain().has_room() && plain().append(&plain(), 10, 10));
         let changes: [fn(&mut Message); 14] = [
@@ -738,7 +738,9 @@ mod tests {
             change(&mut other);
             assert!(!other.has_room() && !plain().append(&other, 10, 10), "{index}");
         }
-        assert!(!plain().append(&segment(2, b"abc", false), 10, 10));
+        let mut batch = plain();
+        assert!(batch.append(&segment(2, b"abc", false), 10, 10) && batch.append(&plain(), 20, 20));
+        assert_eq!([0, 1, 2].map(|event| batch.trace_id_of(event)), [1, 2, 1]);
         // The distance from the first message does not fit `Event::segment`.
         assert!(!plain().append(&plain(), 10, 1 << 32));
         let mut full = Message::with_limits(1, 1);
