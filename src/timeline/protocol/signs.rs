@@ -1,7 +1,7 @@
 //! How protocols are told by the first bytes of each direction. Each side of a connection has to fit: random bytes and
 //! text must not be taken for a protocol, which would send Wireshark astray.
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 use super::{HEAD, Protocol, Speaker, tls};
 
@@ -574,7 +574,7 @@ fn redis_server(head: &[u8]) -> Fit {
 
 /// Where the first line ends. The bytes are few, for which a search of `memmem` takes longer to prepare than to make.
 fn line_end(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(2).position(|two| two == b"\r\n")
+    memchr_iter(b'\n', bytes).find_map(|at| at.checked_sub(1).filter(|before| bytes[*before] == b'\r'))
 }
 
 /// The words of the line that these bytes begin with, if all of it is here.
