@@ -72,10 +72,11 @@ pub(super) fn many_files(
 ) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
     let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har", settings.verbosity);
-    if let Some(input) = overwritten(inputs, directory, &outputs, false) {
+    let is_new = !directory.exists();
+    if !is_new && let Some(input) = overwritten(inputs, &outputs, false) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
-    let options = OutputOptions { many: true, ..settings.output };
+    let options = OutputOptions { many: true, in_new_directory: is_new, ..settings.output };
     for (input, output) in inputs.iter().zip(&outputs) {
         let file = Destination::File(output.clone());
         let directories = output.parent().map_or(Ok(()), fs::create_dir_all);

@@ -18,7 +18,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 use thiserror::Error;
 
 pub use self::{access::Access, pack::OutputPacking};
@@ -99,6 +99,9 @@ pub struct OutputOptions {
     /// Whether this is one of many outputs in a directory. The caller waits for the disk once, when all are complete,
     /// so that each output need not.
     pub many: bool,
+    /// Whether the output's directory is new, so that nothing can be in its place. That saves a look, which takes as
+    /// long as the writing of a small capture.
+    pub in_new_directory: bool,
 }
 
 /// The destination is a read-only file, and [`OutputOptions::force`] is not set.
@@ -182,8 +185,8 @@ impl PackedFile {
         if self.0.get_mut().is_stream { self.0.flush() } else { Ok(()) }
     }
 
-    fn finish(self) -> io::Result<()> {
-        self.0.finish().map(drop)
+    fn finish(self) -> io::Result<File> {
+        self.0.finish().map(|target| target.file)
     }
 
     fn abandon(mut self) {
@@ -312,7 +315,7 @@ impl Output {
             Some(mut sink) => sink.write_chunk(rest.as_bytes()).and_then(|()| sink.finish()),
             None => Err(io::Error::other("an earlier write failed")),
         };
-        match written.and_then(|()| unfinished.map(UnfinishedFile::complete).transpose()) {
+        match written.and_then(|file| unfinished.map(|unfinished| unfinished.complete(&file)).transpose()) {
             Ok(file) => Ok(CompleteOutput { path: std::mem::take(&mut self.path), file }),
             Err(error) => Err(self.error(error)),
         }
@@ -329,17 +332,17 @@ impl Drop for Output {
     }
 }
 
-/// A file under its temporary name; dropping it deletes it.
+/// The name of a temporary file, whose bytes an [`Output`] writes; dropping it deletes the file.
 #[derive(Debug)]
 struct UnfinishedFile {
-    temporary: NamedTempFile,
+    temporary: TempPath,
     target: PathBuf,
     many: bool,
     _registered: interrupt::TemporaryPath,
 }
 
 impl UnfinishedFile {
-    fn create(target: PathBuf, existing: Option<&Metadata>, options: OutputOptions) -> io::Result<Self> {
+    fn create(target: PathBuf, existing: Option<&Metadata>, options: OutputOptions) -> io::Result<(File, Self)> {
         if let Some(metadata) = existing
             && !options.force
             && access::is_read_only(&target, metadata)
@@ -359,17 +362,18 @@ impl UnfinishedFile {
         let replaced = existing.map(|metadata| (&*target, metadata));
         access::apply(options.access, temporary.as_file(), replaced)?;
         let registered = interrupt::TemporaryPath::new(temporary.path());
-        Ok(Self { temporary, target, many: options.many, _registered: registered })
+        let (file, temporary) = temporary.into_parts();
+        Ok((file, Self { temporary, target, many: options.many, _registered: registered }))
     }
 
-    /// Closes the file. Its bytes reach the disk before it has its name: after a power cut, either the old file is there
-    /// or the whole new one.
-    fn complete(self) -> io::Result<CompleteFile> {
+    /// The bytes of the file reach the disk before it has its name: after a power cut, either the old file is there or
+    /// the whole new one.
+    fn complete(self, file: &File) -> io::Result<CompleteFile> {
         let Self { temporary, target, many, _registered } = self;
         if !many {
-            temporary.as_file().sync_all()?;
+            file.sync_all()?;
         }
-        Ok(CompleteFile { temporary: temporary.into_temp_path(), target, many, _registered })
+        Ok(CompleteFile { temporary, target, many, _registered })
     }
 }
 
@@ -433,15 +437,19 @@ pub(crate) fn folder(target: &Path) -> &Path {
 }
 
 fn open(path: &Path, options: OutputOptions) -> io::Result<(File, Option<UnfinishedFile>)> {
-    match OutputPlace::of(path)? {
+    let place = match options.in_new_directory {
+        true => OutputPlace::File(path.to_owned(), None),
+        false => OutputPlace::of(path)?,
+    };
+    match place {
         OutputPlace::Descriptor(path, number) => Ok((place::duplicate(&path, number)?, None)),
         OutputPlace::Stream(path) => {
             let _waiting = interrupt::waiting();
             Ok((place::open_stream(&path)?, None))
         }
         OutputPlace::File(target, existing) => {
-            let unfinished = UnfinishedFile::create(target, existing.as_ref(), options)?;
-            Ok((unfinished.temporary.as_file().try_clone()?, Some(unfinished)))
+            let (file, unfinished) = UnfinishedFile::create(target, existing.as_ref(), options)?;
+            Ok((file, Some(unfinished)))
         }
     }
 }
