@@ -81,7 +81,8 @@ impl Sockets {
     }
 
     /// The fast path for most entries: bytes that directly follow those that came before on an open connection, in the
-    /// same batch as the entry before. It does what [`Sockets::next_in_message`] would do, and leaves all other events to that.
+    /// same batch as the entry before. It does what [`Sockets::next_in_message`] would do, and leaves all other events to
+    /// that.
     #[inline]
     pub(super) fn next_plain(&mut self, source: &Source) -> bool {
         let message = source.records();
