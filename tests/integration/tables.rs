@@ -9,11 +9,14 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tap2pcap::proto::tap::{TraceWrapper, socket_streamed_trace_segment::MessagePiece};
+use tap2pcap::proto::tap::{
+    TraceWrapper, http_streamed_trace_segment::MessagePiece as HttpPiece, socket_streamed_trace_segment::MessagePiece,
+};
 
 use crate::{
     batch::{Running, client, conversation, fifo, paths, temporaries, tree, write_overlapping},
     fixture::{self, Dress, TIME, closed, downstream, read, segment, streamed, write},
+    http,
     util::{Dir, ROOT, Run, on_all_cores, tap2pcap},
     wait::{handles_signals, wait_until, wait_until_idle},
 };
@@ -379,6 +382,27 @@ fn open_exchanges_of_http_taps_have_their_lines_too() {
         let selected = dir.fresh();
         tables(&[options, &["--where", "connection.protocol == 'grpc'"]].concat(), &[&input], &selected);
         assert_eq!(written(&selected)[1], expected[1]);
+    }
+}
+
+/// Messages that no connection is made of, or only at the end, take no memory.
+#[test]
+fn hostile_http_taps_take_little_memory() {
+    let dir = Dir::new("tables-hostile");
+    // Buffered exchanges without anything in them, in length-delimited encoding.
+    let empty = dir.create("empty.pb_length_delimited", [4, 0x0a, 2, 0x12, 0].repeat(2_000));
+    // Streamed ones that the replay gives up long before.
+    let mut open = Vec::new();
+    for id in 1..=70_000_u64 {
+        let head = HttpPiece::RequestHeaders(http::map(&[(":method", "GET"), (":path", "/")]));
+        open.push(http::segment(id, head));
+    }
+    let open = dir.create("open.pb_length_delimited", Dress::Delimited.file(&open));
+    for (options, input) in [(&[][..], &empty), (&["--max-connections", "2"], &open)] {
+        let out = dir.fresh();
+        let run = tap2pcap().args(&["tables", "-q", "-j1"]).args(options).arg(input).arg(&out).run_within(96);
+        run.expect_status(0);
+        assert_eq!(written(&out)[0].lines().count(), if input == &empty { 2_000 } else { 70_000 });
     }
 }
 
