@@ -9,14 +9,20 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tap2pcap::proto::tap::{TraceWrapper, socket_streamed_trace_segment::MessagePiece};
+use tap2pcap::proto::tap::{
+    TraceWrapper, http_streamed_trace_segment::MessagePiece as HttpPiece, socket_streamed_trace_segment::MessagePiece,
+};
 
 use crate::{
     batch::{Running, client, conversation, fifo, paths, temporaries, tree, write_overlapping},
     fixture::{self, Dress, TIME, closed, downstream, read, segment, streamed, write},
+    http,
+    protocols::client_hello,
     util::{Dir, ROOT, Run, on_all_cores, tap2pcap},
     wait::{handles_signals, wait_until, wait_until_idle},
 };
+
+const KEY: &str = "0123456789abcdeffedcba98765432101032547698badcfeefcdab8967452301\n";
 
 const NAMES: [&str; 3] = ["connections", "requests", "findings"];
 
@@ -382,10 +388,31 @@ fn open_exchanges_of_http_taps_have_their_lines_too() {
     }
 }
 
+/// Messages that no connection is made of, or only at the end, take no memory.
+#[test]
+fn hostile_http_taps_take_little_memory() {
+    let dir = Dir::new("tables-hostile");
+    // Buffered exchanges without anything in them, in length-delimited encoding.
+    let empty = dir.create("empty.pb_length_delimited", [4, 0x0a, 2, 0x12, 0].repeat(2_000));
+    // Streamed ones that the replay gives up long before.
+    let mut open = Vec::new();
+    for id in 1..=70_000_u64 {
+        let head = HttpPiece::RequestHeaders(http::map(&[(":method", "GET"), (":path", "/")]));
+        open.push(http::segment(id, head));
+    }
+    let open = dir.create("open.pb_length_delimited", Dress::Delimited.file(&open));
+    for (options, input) in [(&[][..], &empty), (&["--max-connections", "2"], &open)] {
+        let out = dir.fresh();
+        let run = tap2pcap().args(&["tables", "-q", "-j1"]).args(options).arg(input).arg(&out).run_within(96);
+        run.expect_status(0);
+        assert_eq!(written(&out)[0].lines().count(), if input == &empty { 2_000 } else { 70_000 });
+    }
+}
+
 #[test]
 fn secrets_are_in_no_table() {
     let dir = Dir::new("tables-redact");
-    let key = dir.create("key", "0123456789abcdeffedcba98765432101032547698badcfeefcdab8967452301\n");
+    let key = dir.create("key", KEY);
     let addresses = ["--redact-addresses", key.to_str().unwrap()];
     let names = [addresses[0], addresses[1], "--redact-names"];
     // Where something is wrong, a finding quotes it.
@@ -423,19 +450,25 @@ fn secrets_are_in_no_table() {
 /// A capture has nothing of it either.
 #[test]
 fn what_a_client_of_tls_asks_for_is_taken_out() {
-    let trace = testdata("");
-    let run = |options: &[&str]| of_stream(tables(options, &[&trace], Path::new("-")).stdout_text())[0].clone();
-    let with_tls = |lines: &str| values(lines).iter().filter(|line| !line["tls"].is_null()).count();
-    let plain = run(&[]);
-    println!("{} of TLS", with_tls(&plain));
-    assert_eq!(with_tls(&run(&["--redact"])), 0);
-    assert_eq!(with_tls(&run(&["--redact-keep-unknown"])), with_tls(&plain));
+    let dir = Dir::new("tables-tls");
+    let key = dir.create("key", KEY);
+    let messages = streamed(1, downstream(), [read(TIME, &client_hello())]);
+    let trace = dir.create("tls_1.pb", Dress::Binary.file(&messages));
+    let shown = |options: &[&str]| {
+        let run = tables(options, &[&trace], Path::new("-")).expect_status(0);
+        values(&of_stream(run.stdout_text())[0])[0]["tls"]["server_name"].clone()
+    };
+    assert_eq!(shown(&[]), "db.example");
+    assert_eq!(shown(&["--redact"]), Value::Null);
+    assert_eq!(shown(&["--redact-keep-unknown"]), "db.example");
+    let names = ["--redact-keep-unknown", "--redact-names", "--redact-addresses", key.to_str().unwrap()];
+    assert!(shown(&names).as_str().unwrap().starts_with("host-"));
 }
 
 #[test]
 fn redacted_requests_are_those_of_http() {
     let dir = Dir::new("tables-redact-http");
-    let key = dir.create("key", "0123456789abcdeffedcba98765432101032547698badcfeefcdab8967452301\n");
+    let key = dir.create("key", KEY);
     let http = testdata("http");
     for options in [&["--redact"][..], &["--redact-bodies"], &["--redact-addresses", key.to_str().unwrap()]] {
         let [of_tables, of_http] = ["tables.report", "http.report"].map(|name| dir.join(name));

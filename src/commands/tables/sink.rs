@@ -74,7 +74,7 @@ impl Lines {
 /// The open outputs.
 #[derive(Debug)]
 pub(super) enum Sink {
-    Stream(Chunks),
+    Stream(Box<Chunks>),
     /// The tables in their order, and the directories that were made for them.
     Directory(Box<[Chunks; Table::ALL.len()]>, MadeDirectories),
 }
@@ -82,7 +82,9 @@ pub(super) enum Sink {
 impl Sink {
     /// Opens the outputs.
     pub(super) fn create(output: &Destination, options: OutputOptions) -> Result<Self, Error> {
-        let Some(directory) = output.file() else { return Chunks::create(output, options).map(Self::Stream) };
+        let Some(directory) = output.file() else {
+            return Chunks::create(output, options).map(|chunks| Self::Stream(Box::new(chunks)));
+        };
         let made = MadeDirectories::create(directory).map_err(|source| Error::Table(directory.to_owned(), source))?;
         let table = |table: Table| Chunks::create(&Destination::File(table.path(directory, options.packing)), options);
         let [connections, requests, findings] = Table::ALL.map(table);
@@ -102,7 +104,10 @@ impl Sink {
     /// Completes the outputs.
     pub(super) fn finish(self) -> Result<(), Error> {
         match self {
-            Self::Stream(Chunks { output, buffer, .. }) => output.finish(&buffer).map_err(failed),
+            Self::Stream(chunks) => {
+                let Chunks { output, buffer, .. } = *chunks;
+                output.finish(&buffer).map_err(failed)
+            }
             Self::Directory(tables, _made) => {
                 let complete = |Chunks { output, buffer, .. }: Chunks| output.complete(&buffer);
                 let complete = (*tables).into_iter().map(complete).collect::<Result<Vec<_>, _>>().map_err(failed)?;
