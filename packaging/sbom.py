@@ -11,7 +11,7 @@ import os
 import subprocess
 import uuid
 import zipfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,34 +63,48 @@ def narrowed(sbom: Object, target: str) -> Object:
     """The SBOM with what is in the program alone, and with nothing that depends on the machine or the day."""
     inside = crates_inside(target)
     program = sbom["metadata"]["component"]
-    components = [part for part in sbom["components"] if (part["name"], part["version"]) in inside]
-    missing = inside - {(part["name"], part["version"]) for part in [*components, program]}
+    crates = [part for part in sbom["components"] if (part["name"], part["version"]) in inside]
+    missing = inside - {(part["name"], part["version"]) for part in [*crates, program]}
     if missing:
         raise SystemExit(f"sbom.py: the wheel's SBOM lacks {sorted(missing)}")
     libraries = libraries_inside(target)
-    refs = {part["bom-ref"] for part in [*components, program]}
-    dependencies = [
-        {**entry, "dependsOn": [ref for ref in entry.get("dependsOn", []) if ref in refs]}
-        for entry in sbom["dependencies"]
-        if entry["ref"] in refs
-    ]
-    for entry in dependencies:
-        if entry["ref"] == program["bom-ref"]:
-            entry["dependsOn"] += [part["bom-ref"] for part in libraries]
     purl = f"pkg:cargo/{program['name']}@{program['version']}"
-    text = json.dumps({**sbom, "components": components + libraries, "dependencies": dependencies})
-    narrow: Object = json.loads(text.replace(json.dumps(program["bom-ref"]), json.dumps(purl)))
-    narrow["metadata"]["component"] = {
-        **{key: value for key, value in program.items() if key != "components"},
-        "bom-ref": purl,
-        "purl": purl,
+    narrow: Object = {
+        "bomFormat": sbom["bomFormat"],
+        "specVersion": sbom["specVersion"],
+        "version": sbom["version"],
+        "metadata": {
+            "timestamp": commit_time(),
+            "tools": sbom["metadata"]["tools"],
+            "component": {key: value for key, value in program.items() if key != "components"} | {"purl": purl},
+            "properties": [{"name": "cdx:rustc:sbom:target:triple", "value": target}],
+        },
+        "components": crates + libraries,
+        "dependencies": needs(sbom, [program, *crates], libraries),
     }
-    narrow["metadata"]["properties"] = [{"name": "cdx:rustc:sbom:target:triple", "value": target}]
-    day = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), timezone.utc)
-    narrow["metadata"]["timestamp"] = day.strftime("%Y-%m-%dT%H:%M:%SZ")
-    narrow.pop("serialNumber", None)
-    narrow["serialNumber"] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(narrow, sort_keys=True))}"
-    return narrow
+    # The program's reference is a folder of this machine.
+    narrow = json.loads(json.dumps(narrow).replace(json.dumps(program["bom-ref"]), json.dumps(purl)))
+    number = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(narrow, sort_keys=True))
+    return {**narrow, "serialNumber": f"urn:uuid:{number}"}
+
+
+def needs(sbom: Object, crates: list[Object], libraries: list[Object]) -> list[Object]:
+    """Which crate needs which, as far as they are in the program, which is the first and needs the libraries."""
+    refs = [part["bom-ref"] for part in crates]
+    known = set(refs)
+    entries = []
+    for entry in sbom["dependencies"]:
+        if entry["ref"] in known:
+            others = [ref for ref in entry.get("dependsOn", []) if ref in known]
+            if entry["ref"] == refs[0]:
+                others += [part["bom-ref"] for part in libraries]
+            entries.append({"ref": entry["ref"], "dependsOn": others})
+    return entries + [{"ref": part["bom-ref"]} for part in libraries]
+
+
+def commit_time() -> str:
+    """The time that a release has: that of its commit."""
+    return datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def main() -> None:
