@@ -15,7 +15,7 @@ class Tap2pcap < Formula
     bash_completion.install "completions/tap2pcap.bash" => "tap2pcap"
     fish_completion.install "completions/tap2pcap.fish"
     zsh_completion.install "completions/_tap2pcap"
-    doc.install "README.md", "CHANGELOG.md", "docs"
+    doc.install "README.md", "CHANGELOG.md", "THIRD-PARTY.txt", "docs"
   end
 
   test do
