@@ -11,7 +11,7 @@ use super::{
     cuts::Cuts,
     error::Error,
     merge::Totals,
-    mirror::{output_paths, overwritten, sync},
+    mirror::{is_new, output_paths, overwritten, sync},
     pump::{Attendant, Pump},
     select::Selection,
     settings::Settings,
@@ -72,7 +72,7 @@ pub(super) fn many_files(
 ) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
     let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har", settings.verbosity);
-    let is_new = !directory.exists();
+    let is_new = is_new(directory);
     if !is_new && let Some(input) = overwritten(inputs, &outputs, false) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -38,7 +38,7 @@ pub(super) fn mirror(
         CaptureFormat::Pcapng => ".pcapng",
     };
     let outputs = output_paths(inputs, directory, suffix, settings.verbosity);
-    let is_new = !directory.exists();
+    let is_new = is_new(directory);
     if !is_new && let Some(input) = overwritten(inputs, &outputs, settings.split.is_some()) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
@@ -126,6 +126,12 @@ pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str, ver
         print_line("note", &format_args!("{inputs} with the name of another one, told apart by numbers: {example}"));
     }
     paths
+}
+
+/// Whether nothing can be in a directory, because it does not exist yet. `new/../old` does not exist before `new` does,
+/// but then it is `old`.
+pub(super) fn is_new(directory: &Path) -> bool {
+    !directory.exists() && !directory.components().any(|component| component == Component::ParentDir)
 }
 
 /// An input that is also one of the outputs, under any name, or one of the captures that an output is split into.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Read as _,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -253,6 +254,51 @@ fn tables_appear_together_or_not_at_all() {
     tables(&[], &[&good, &bad], &out).expect_status(1);
     assert_eq!(written(&out)[1].lines().count(), 3);
     assert_eq!(paths(&out).len(), 3);
+}
+
+/// The last table cannot get its name when the two before it have replaced older ones.
+#[test]
+fn older_tables_are_back_if_one_cannot_be_replaced() {
+    let dir = Dir::new("tables-back");
+    let out = dir.fresh();
+    for name in ["connections", "requests"] {
+        fs::write(out.join(format!("{name}.ndjson")), "older").unwrap();
+    }
+    let mut running = Running::start(["tables".as_ref(), "-".as_ref(), out.as_os_str()]);
+    running.send(&Dress::Delimited.file(&conversation(1, 2, TIME, TIME + 1000)));
+    wait_until("it is at work", || temporaries(&out).len() == 3);
+    fs::create_dir_all(out.join("findings.ndjson/x")).unwrap();
+    running.finish().expect_status(2).expect_stderr("findings.ndjson: cannot write the table");
+    fs::remove_dir_all(out.join("findings.ndjson")).unwrap();
+    let left = tree(&out);
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["connections.ndjson", "requests.ndjson"]);
+    assert!(left.values().all(|bytes| bytes == b"older"), "{left:?}");
+}
+
+#[test]
+fn no_table_is_a_link_to_another_output() {
+    let dir = Dir::new("tables-links");
+    let good = testdata("envoy/1.40.0/h1_str_PROTO_BINARY_133.pb");
+    let out = dir.fresh();
+    symlink("c", out.join("connections.ndjson")).unwrap();
+    symlink("connections.ndjson", out.join("requests.ndjson")).unwrap();
+    let run = tables(&[], &[&good], &out).expect_status(2);
+    run.expect_stderr("requests.ndjson: is a link to another output");
+    let out = dir.fresh();
+    symlink(out.join("findings.ndjson"), dir.join("report")).unwrap();
+    let report = dir.join("report");
+    let run = tables(&["--redact", "--redact-report", report.to_str().unwrap()], &[&good], &out).expect_status(2);
+    run.expect_stderr("report: is a link to another output");
+    assert!(paths(&out).is_empty());
+}
+
+#[test]
+fn directories_that_were_there_stay() {
+    let dir = Dir::new("tables-made");
+    let there = dir.join("there");
+    fs::create_dir(&there).unwrap();
+    tables(&[], &[Path::new("none.pb")], &dir.join("new/../there")).expect_status(2);
+    assert!(there.exists() && !dir.join("new").exists());
 }
 
 #[test]

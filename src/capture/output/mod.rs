@@ -393,20 +393,55 @@ impl CompleteOutput {
     }
 }
 
-/// Gives files their names, all of them or none: if one cannot get its name, those before it are deleted.
+/// Gives files their names, all of them or none. If one cannot get its name, those before it lose theirs, and what they
+/// have replaced is back.
 pub(crate) fn put_all_in_place(outputs: Vec<CompleteOutput>) -> Result<(), OutputError> {
     let mut placed = Vec::new();
     for output in outputs {
-        let target = output.file.as_ref().map(|file| file.target.clone());
+        let replaced = output.file.as_ref().map(Replaced::keep);
         let result = output.put_in_place();
         if result.is_err() {
             // Their own errors would add nothing.
-            placed.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            placed.into_iter().rev().flatten().for_each(Replaced::put_back);
             return result;
         }
-        placed.extend(target);
+        placed.push(replaced);
     }
     Ok(())
+}
+
+/// What was in the place of an output.
+enum Replaced {
+    /// A file, which has this name too until this is dropped.
+    File(PathBuf, TempPath),
+    /// A file, on a file system without hard links or of somebody whose files nobody else may link.
+    Unkept,
+    Nothing(PathBuf),
+}
+
+impl Replaced {
+    /// Keeps the file that `new` will replace.
+    fn keep(new: &CompleteFile) -> Self {
+        let target = &new.target;
+        if target.symlink_metadata().is_err() {
+            return Self::Nothing(target.clone());
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(TEMPORARY_PREFIX).suffix(".tmp");
+        match builder.make_in(folder(target), |path| std::fs::hard_link(target, path)) {
+            Ok(kept) => Self::File(target.clone(), kept.into_temp_path()),
+            Err(_) => Self::Unkept,
+        }
+    }
+
+    fn put_back(self) {
+        let _ = match self {
+            Self::File(target, kept) => kept.persist(target).map_err(|error| error.error),
+            // The new file is better than none.
+            Self::Unkept => Ok(()),
+            Self::Nothing(target) => std::fs::remove_file(target),
+        };
+    }
 }
 
 /// A closed file under its temporary name.
@@ -425,6 +460,14 @@ impl CompleteFile {
             disk::sync_names(folder(&self.target));
         }
         Ok(())
+    }
+}
+
+/// The file that an output to `path` would be, whichever links lead to it; `None` if it is no file.
+pub(crate) fn file_at(path: &Path) -> Option<PathBuf> {
+    match OutputPlace::of(path).ok()? {
+        OutputPlace::File(target, _) => Some(folder(&target).canonicalize().ok()?.join(target.file_name()?)),
+        OutputPlace::Descriptor(..) | OutputPlace::Stream(_) => None,
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
     validate,
 };
 use crate::{
-    capture::{Destination, OutputOptions, OutputPacking},
+    capture::{Destination, OutputOptions, OutputPacking, file_at},
     cli::TablesArgs,
     http::{HttpItem, HttpStage, HttpStageOptions},
     input::{Input, InputError},
@@ -117,6 +117,14 @@ fn refuse_overwriting(
     redaction::expect(redaction, inputs, None)?;
     for table in &tables {
         redaction::expect(redaction, &[], Some(table))?;
+    }
+    let report = redaction.and_then(|redaction| redaction.report.as_ref()).map(|report| &report.path);
+    let mut files = HashSet::new();
+    for path in tables.iter().chain(report) {
+        if file_at(path).is_some_and(|file| !files.insert(file)) {
+            let path = path.display();
+            return Err(Error::Arguments(format!("{path}: is a link to another output")));
+        }
     }
     let existing: HashSet<_> = tables.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let is_table = |input: &&Input| input.place.canonical().is_some_and(|path| existing.contains(&path));

@@ -161,9 +161,17 @@ pub(super) struct MadeDirectories(Vec<PathBuf>);
 impl MadeDirectories {
     /// Makes a directory, and those that lead to it.
     fn create(directory: &Path) -> io::Result<Self> {
-        let missing = directory.ancestors().filter(|path| !path.as_os_str().is_empty() && !path.exists());
-        let made = Self(missing.map(Path::to_owned).collect());
-        fs::create_dir_all(directory)?;
+        let mut made = Self(Vec::new());
+        let leading: Vec<_> = directory.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+        // One after the other, because `new/..` exists once `new` does.
+        for path in leading.into_iter().rev().filter(|path| !path.is_dir()) {
+            match fs::create_dir(path) {
+                Ok(()) => made.0.push(path.to_owned()),
+                // Somebody else has just made it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(made)
     }
 }
@@ -171,6 +179,6 @@ impl MadeDirectories {
 impl Drop for MadeDirectories {
     fn drop(&mut self) {
         // From the innermost outwards. One with a file in it stays.
-        self.0.iter().all(|path| fs::remove_dir(path).is_ok());
+        self.0.iter().rev().all(|path| fs::remove_dir(path).is_ok());
     }
 }
