@@ -1,6 +1,6 @@
 //! Writes the traces that `scripts/bench` converts: deterministic, of any size, in Envoy's formats.
 //!
-//! `cargo run --release --example generate -- FORMAT EVENT_BYTES TOTAL_BYTES OUT`
+//! `cargo run --release --example generate -- FORMAT[:CONNECTIONS] EVENT_BYTES TOTAL_BYTES OUT`
 //! `cargo run --release --example generate -- http-buffered|http-streamed BODY_BYTES TOTAL_BYTES OUT`
 //! `cargo run --release --example generate -- many COUNT TRACE_BYTES DIRECTORY`
 
@@ -8,6 +8,7 @@ use std::{
     error::Error,
     fs::{self, File},
     io::{self, BufWriter, Write},
+    ops::Range,
     path::Path,
 };
 
@@ -39,21 +40,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         for id in 0..count {
             let path = Path::new(out).join(format!("tap_{id}.pb_length_delimited"));
             // All traces are from one busy second, so they overlap.
-            write_trace(Format::Delimited, 1024.min(size / 4), size, id, id * 1_000_000_000 / count, &path)?;
+            let (event, start) = (1024.min(size / 4), id * 1_000_000_000 / count);
+            write_trace(Format::Delimited, &Shape { event, total: size, ids: id..id + 1, start }, &path)?;
         }
         return Ok(());
     }
     if let Some(shape) = format.strip_prefix("http-") {
         return Ok(write_http(shape == "buffered", first.parse()?, second.parse()?, Path::new(out))?);
     }
-    let format = match format.as_str() {
+    let (format, connections) = format.split_once(':').unwrap_or((format, "1"));
+    let format = match format {
         "binary" => Format::Binary,
         "delimited" => Format::Delimited,
         "text" => Format::Text,
         "json" => Format::Json,
         other => return Err(format!("unknown format {other}").into()),
     };
-    write_trace(format, first.parse()?, second.parse()?, 1, 0, Path::new(out))?;
+    let ids = 1..1 + connections.parse::<u64>()?;
+    let shape = Shape { event: first.parse()?, total: second.parse()?, ids, start: 0 };
+    write_trace(format, &shape, Path::new(out))?;
     Ok(())
 }
 
@@ -65,29 +70,46 @@ enum Format {
     Json,
 }
 
-/// Writes one connection: two reads, then a write, and so on, until the file holds `total` bytes.
-fn write_trace(format: Format, event: u64, total: u64, id: u64, start: u64, path: &Path) -> io::Result<()> {
+/// What a trace of socket taps holds.
+struct Shape {
+    /// Bytes of payload in an event.
+    event: u64,
+    /// Bytes of the whole trace, of which the ends of the connections are left out.
+    total: u64,
+    /// The connections. Each of them has one event in turn, as in a busy admin stream.
+    ids: Range<u64>,
+    /// Nanoseconds after the first trace's beginning.
+    start: u64,
+}
+
+/// Writes connections, each of two reads, then a write, and so on, until the file holds the whole trace.
+fn write_trace(format: Format, shape: &Shape, path: &Path) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    let mut random = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut payload = vec![0; event as usize];
+    let mut random = shape.ids.start.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut payload = vec![0; shape.event as usize];
     let mut written = 0;
-    written += write_segment(format, &mut out, &connection(id))?;
-    let mut seq_num = 1;
-    let mut time = 1_700_000_000_000_000_000 + start;
-    let mut index = 0_u64;
-    while written < total {
-        fill(&mut payload, &mut random);
-        time += 10_000;
-        let selector = if index % 3 < 2 {
-            EventSelector::Read(Read { data: Some(body(&payload)) })
-        } else {
-            EventSelector::Write(WriteEvent { data: Some(body(&payload)), end_stream: false })
-        };
-        written += write_segment(format, &mut out, &segment(id, time, selector, seq_num))?;
-        seq_num += event;
-        index += 1;
+    for id in shape.ids.clone() {
+        written += write_segment(format, &mut out, &connection(id))?;
     }
-    write_segment(format, &mut out, &segment(id, time, EventSelector::Closed(Closed {}), seq_num + 1))?;
+    let mut time = 1_700_000_000_000_000_000 + shape.start;
+    let mut round = 0_u64;
+    while written < shape.total {
+        for id in shape.ids.clone() {
+            fill(&mut payload, &mut random);
+            time += 10_000;
+            let selector = if round % 3 < 2 {
+                EventSelector::Read(Read { data: Some(body(&payload)) })
+            } else {
+                EventSelector::Write(WriteEvent { data: Some(body(&payload)), end_stream: false })
+            };
+            written += write_segment(format, &mut out, &segment(id, time, selector, 1 + round * shape.event))?;
+        }
+        round += 1;
+    }
+    for id in shape.ids.clone() {
+        let closed = EventSelector::Closed(Closed {});
+        write_segment(format, &mut out, &segment(id, time, closed, 2 + round * shape.event))?;
+    }
     out.flush()
 }
 
@@ -191,7 +213,7 @@ fn connection(id: u64) -> TraceWrapper {
     };
     let piece = MessagePiece::Connection(Connection {
         local_address: address("10.0.0.1".into(), 8443),
-        remote_address: address(format!("10.1.{}.{}", id >> 8 & 0xff, id & 0xff), 40_000 + (id % 20_000) as u32),
+        remote_address: address(client(id).0, client(id).1),
     });
     wrap(SocketStreamedTraceSegment { trace_id: id, message_piece: Some(piece) })
 }
@@ -222,15 +244,19 @@ fn write_segment(format: Format, out: &mut impl Write, wrapper: &TraceWrapper) -
     Ok(bytes.len() as u64)
 }
 
-/// The parts of an event segment that the two text formats print.
-fn event_of(wrapper: &TraceWrapper) -> Option<(u64, &SocketEvent)> {
-    match wrapper.trace.as_ref()? {
-        Trace::SocketStreamedTraceSegment(segment) => match segment.message_piece.as_ref()? {
-            MessagePiece::Event(event) => Some((segment.trace_id, event)),
-            _ => None,
-        },
-        _ => None,
+/// The parts of an event segment that the two text formats print. Otherwise it is the beginning of the connection with
+/// this `trace_id`.
+fn event_of(wrapper: &TraceWrapper) -> Result<(u64, &SocketEvent), u64> {
+    let Some(Trace::SocketStreamedTraceSegment(segment)) = &wrapper.trace else { return Err(0) };
+    match &segment.message_piece {
+        Some(MessagePiece::Event(event)) => Ok((segment.trace_id, event)),
+        _ => Err(segment.trace_id),
     }
+}
+
+/// The address and port of a connection's client.
+fn client(id: u64) -> (String, u32) {
+    (format!("10.1.{}.{}", id >> 8 & 0xff, id & 0xff), 40_000 + (id % 20_000) as u32)
 }
 
 fn payload_of(event: &SocketEvent) -> Option<(&'static str, &[u8])> {
@@ -246,12 +272,18 @@ fn payload_of(event: &SocketEvent) -> Option<(&'static str, &[u8])> {
 }
 
 fn text(wrapper: &TraceWrapper) -> Vec<u8> {
-    let Some((id, event)) = event_of(wrapper) else {
-        return b"socket_streamed_trace_segment {\n  trace_id: 1\n  connection {\n    local_address {\n      \
-            socket_address {\n        address: \"10.0.0.1\"\n        port_value: 8443\n      }\n    }\n    \
-            remote_address {\n      socket_address {\n        address: \"10.1.0.1\"\n        port_value: 40001\n      \
-            }\n    }\n  }\n}\n"
-            .to_vec();
+    let (id, event) = match event_of(wrapper) {
+        Ok(event) => event,
+        Err(id) => {
+            let (address, port) = client(id);
+            return format!(
+                "socket_streamed_trace_segment {{\n  trace_id: {id}\n  connection {{\n    local_address {{\n      \
+                 socket_address {{\n        address: \"10.0.0.1\"\n        port_value: 8443\n      }}\n    }}\n    \
+                 remote_address {{\n      socket_address {{\n        address: \"{address}\"\n        port_value: {port}\n      \
+                 }}\n    }}\n  }}\n}}\n"
+            )
+            .into_bytes();
+        }
     };
     let time = event.timestamp.unwrap_or_default();
     let mut out = format!(
@@ -282,13 +314,19 @@ fn text(wrapper: &TraceWrapper) -> Vec<u8> {
 }
 
 fn json(wrapper: &TraceWrapper) -> Vec<u8> {
-    let Some((id, event)) = event_of(wrapper) else {
-        return b"{\n \"socket_streamed_trace_segment\": {\n  \"trace_id\": \"1\",\n  \"connection\": {\n   \
-            \"local_address\": {\n    \"socket_address\": {\n     \"protocol\": \"TCP\",\n     \"address\": \
-            \"10.0.0.1\",\n     \"port_value\": 8443\n    }\n   },\n   \"remote_address\": {\n    \
-            \"socket_address\": {\n     \"protocol\": \"TCP\",\n     \"address\": \"10.1.0.1\",\n     \"port_value\": \
-            40001\n    }\n   }\n  }\n }\n}\n"
-            .to_vec();
+    let (id, event) = match event_of(wrapper) {
+        Ok(event) => event,
+        Err(id) => {
+            let (address, port) = client(id);
+            return format!(
+                "{{\n \"socket_streamed_trace_segment\": {{\n  \"trace_id\": \"{id}\",\n  \"connection\": {{\n   \
+                 \"local_address\": {{\n    \"socket_address\": {{\n     \"protocol\": \"TCP\",\n     \"address\": \
+                 \"10.0.0.1\",\n     \"port_value\": 8443\n    }}\n   }},\n   \"remote_address\": {{\n    \
+                 \"socket_address\": {{\n     \"protocol\": \"TCP\",\n     \"address\": \"{address}\",\n     \
+                 \"port_value\": {port}\n    }}\n   }}\n  }}\n }}\n}}\n"
+            )
+            .into_bytes();
+        }
     };
     let time = event.timestamp.unwrap_or_default();
     let mut out = format!(

@@ -112,7 +112,9 @@ impl Spool {
             let Some(file) = &mut self.file else { break };
             file.seek(SeekFrom::Start(start))?;
             self.in_file -= len;
-            each(&mut BufReader::with_capacity(1 << 16, file.take(len)))?;
+            // Most keys have few bytes, and there may be many keys.
+            let capacity = usize::try_from(len).map_or(1 << 16, |len| len.min(1 << 16));
+            each(&mut BufReader::with_capacity(capacity, file.take(len)))?;
         }
         if !waiting.bytes.is_empty() {
             each(&mut waiting.bytes.as_slice())?;

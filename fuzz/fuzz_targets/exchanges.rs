@@ -17,7 +17,7 @@ use tap2pcap::{
         socket_streamed_trace_segment::MessagePiece,
         trace_wrapper::Trace,
     },
-    timeline::{TimelineOptions, Timelines},
+    timeline::{HttpTaps, TimelineOptions, Timelines},
     trace::Findings,
 };
 
@@ -67,7 +67,8 @@ fuzz_target!(|data: &[u8]| {
     let options = SourceOptions { encoding: Some(tap2pcap::input::Encoding::Delimited), ..SourceOptions::default() };
     let reader = Box::new(std::io::Cursor::new(trace));
     let source = Source::from_reader(Path::new("path_0"), reader, options).expect("not empty");
-    let mut timelines = Timelines::new(source, TimelineOptions { http_taps: HttpTaps::Unreplayed, ..TimelineOptions::default() });
+    let mut timelines =
+        Timelines::new(source, TimelineOptions { http_taps: HttpTaps::Unreplayed, ..TimelineOptions::default() });
     let mut stage = HttpStage::new(HttpStageOptions { max_body: MAX_BODY, ..HttpStageOptions::default() });
     let mut findings = Findings::default();
     let (mut kept, mut open, mut exchanges) = (0, 0, 0);

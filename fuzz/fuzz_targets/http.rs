@@ -3,9 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tap2pcap_fuzz::{convert::Plan, http};
+use tap2pcap_fuzz::{both, convert::Plan, http};
 
 fuzz_target!(|data: &[u8]| {
     let Some((plan, trace)) = Plan::split(data) else { return };
     http::replay(&plan, trace);
+    both::check(&plan, trace);
 });

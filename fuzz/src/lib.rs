@@ -1,5 +1,6 @@
 //! What the fuzz targets share. A target panics where a promise of the program is broken.
 
+pub mod both;
 pub mod capture;
 pub mod convert;
 pub mod http;

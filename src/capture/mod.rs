@@ -45,7 +45,7 @@ pub(crate) use output::ReadOnlyOutput;
 #[cfg(feature = "record")]
 pub(crate) use output::create_folders;
 pub use output::{Access, Destination, OutputError, OutputOptions, OutputPacking};
-pub(crate) use output::{Output, folder, put_all_in_place, sync_outputs};
+pub(crate) use output::{Output, file_at, folder, put_all_in_place, sync_outputs};
 pub use pcap::LATEST_PCAP_TIME;
 pub use split::SplitBy;
 pub(crate) use split::{Captures, Lane, SplitCapture, part_path, path_of_part};

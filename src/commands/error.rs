@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// Standard output cannot be written, or the operating system refused something else.
     #[error(transparent)]
     System(#[from] io::Error),
+    /// Another job has failed, and its error is the one to tell.
+    #[error("another job has failed")]
+    Stopped,
     /// SIGINT or SIGTERM.
     #[error("ended by signal {0}")]
     Signal(u8),

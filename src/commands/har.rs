@@ -11,7 +11,7 @@ use super::{
     cuts::Cuts,
     error::Error,
     merge::Totals,
-    mirror::{output_paths, overwritten, sync},
+    mirror::{is_new, output_paths, overwritten, sync},
     pump::{Attendant, Pump},
     select::Selection,
     settings::Settings,
@@ -72,10 +72,11 @@ pub(super) fn many_files(
 ) -> Result<Totals, Error> {
     let mut outcome = Totals::default();
     let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har", settings.verbosity);
-    if let Some(input) = overwritten(inputs, directory, &outputs, false) {
+    let is_new = is_new(directory);
+    if !is_new && let Some(input) = overwritten(inputs, &outputs, false) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
-    let options = OutputOptions { many: true, ..settings.output };
+    let options = OutputOptions { many: true, in_new_directory: is_new, ..settings.output };
     for (input, output) in inputs.iter().zip(&outputs) {
         let file = Destination::File(output.clone());
         let directories = output.parent().map_or(Ok(()), fs::create_dir_all);

@@ -84,7 +84,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<Status, Error> {
                         write_connection(&mut out, summary, endpoints, timelines)?;
                     }
                 }
-                Item::Http(HttpItem::ConnectionEnd(end)) => lines.end(end),
+                Item::Http(HttpItem::ConnectionEnd(end)) => lines.end(end, |line| Ok(out.write_all(line)?))?,
                 Item::Http(_) | Item::HttpFinding(_) => {}
                 Item::End => {
                     lines.rest(|line| Ok(out.write_all(line)?))?;

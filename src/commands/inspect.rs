@@ -104,7 +104,7 @@ pub(super) fn read(
         (Err(_), Some(signal)) => return Err(Error::Signal(signal)),
         (Err(error), None) => return Err(error.into()),
     };
-    let mut http = Http { stage: http, findings: Findings::default() };
+    let mut http = Http { stage: http, findings: Findings::default(), selection: selection.as_ref() };
     let (mut open, mut selected) = (PerConnection::default(), 0);
     let mut connections =
         OpenConnections { connections: Connections::new(mappings), stem: input.stem(), ends: PerConnection::default() };
@@ -166,12 +166,14 @@ pub(super) fn read(
 }
 
 /// Reads HTTP, if that is wanted.
-struct Http {
+struct Http<'a> {
     stage: Option<HttpStage>,
     findings: Findings,
+    /// What is left out if it is not in it.
+    selection: Option<&'a Selection>,
 }
 
-impl Http {
+impl Http<'_> {
     /// Reads the HTTP of what the timelines have come to, or what ends with the source.
     fn read(
         &mut self,
@@ -179,19 +181,31 @@ impl Http {
         is_end: bool,
         each: &mut impl FnMut(Item<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Self { stage: Some(stage), findings } = self else { return Ok(()) };
+        let Self { stage: Some(stage), findings, selection } = self else { return Ok(()) };
         if is_end {
             stage.end(findings);
         } else {
             stage.begin_entry();
         }
         while let Some(item) = stage.next_item(timelines, findings) {
-            each(Item::Http(item))?;
+            if selection.is_none_or(|selection| may_be_selected(selection, &item)) {
+                each(Item::Http(item))?;
+            }
         }
         if findings.is_empty() {
             return Ok(());
         }
         findings.take().iter().try_for_each(|finding| each(Item::HttpFinding(finding)))
+    }
+}
+
+/// Whether it is not the end of an exchange of an HTTP tap that is left out. The stage has no others that are.
+fn may_be_selected(selection: &Selection, item: &HttpItem) -> bool {
+    match item {
+        HttpItem::ConnectionEnd(end) if end.connection.http_tap => {
+            selection.has_tap(end.connection.trace_id, end.connection.place)
+        }
+        _ => true,
     }
 }
 

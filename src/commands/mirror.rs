@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -38,9 +38,13 @@ pub(super) fn mirror(
         CaptureFormat::Pcapng => ".pcapng",
     };
     let outputs = output_paths(inputs, directory, suffix, settings.verbosity);
-    if let Some(input) = overwritten(inputs, directory, &outputs, settings.split.is_some()) {
+    let is_new = is_new(directory);
+    if !is_new && let Some(input) = overwritten(inputs, &outputs, settings.split.is_some()) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
+    let mut settings = settings.clone();
+    settings.output.in_new_directory = is_new;
+    let settings = &settings;
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let result = Mutex::new(Ok(Totals::default()));
@@ -124,17 +128,15 @@ pub(super) fn output_paths(inputs: &[Input], directory: &Path, suffix: &str, ver
     paths
 }
 
+/// Whether nothing can be in a directory, because it does not exist yet. `new/../old` does not exist before `new` does,
+/// but then it is `old`.
+pub(super) fn is_new(directory: &Path) -> bool {
+    !directory.exists() && !directory.components().any(|component| component == Component::ParentDir)
+}
+
 /// An input that is also one of the outputs, under any name, or one of the captures that an output is split into.
-pub(super) fn overwritten<'a>(
-    inputs: &'a [Input],
-    directory: &Path,
-    outputs: &[PathBuf],
-    is_split: bool,
-) -> Option<&'a Input> {
-    // Nothing is in a new directory. That saves a look for each output.
-    if !directory.exists() {
-        return None;
-    }
+/// Nothing is in a new directory, which needs no look for each output.
+pub(super) fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf], is_split: bool) -> Option<&'a Input> {
     if is_split {
         return split_over(inputs, outputs);
     }

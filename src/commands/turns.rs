@@ -48,10 +48,10 @@ impl<T> Turns<T> {
     }
 
     /// Uses what is shared at the turn of an input. If it is not yet its turn, waits for it or, if it must not `wait`,
-    /// does nothing. Returns whether there is nothing left to do: after a failure, nobody is interested any more.
+    /// does nothing. Returns whether it was its turn.
     ///
     /// # Errors
-    /// Those of `write`.
+    /// Those of `write`; [`Error::Stopped`] after a failure, when nobody is interested any more.
     pub(super) fn at_turn(
         &self,
         index: usize,
@@ -65,10 +65,10 @@ impl<T> Turns<T> {
             }
             state = self.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.failed.is_none() {
-            write(&mut state.shared)?;
+        if state.failed.is_some() {
+            return Err(Error::Stopped);
         }
-        Ok(true)
+        write(&mut state.shared).map(|()| true)
     }
 
     /// Lets the next input be written, once this one is.

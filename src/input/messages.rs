@@ -6,8 +6,11 @@ use crate::trace::{Findings, MessageView};
 impl Source {
     /// The next message, or `None` at the end. Reads more of the source if it has to, which may block.
     ///
-    /// The message borrows from the source until the next call; copy what you need for longer. Consecutive events of
-    /// one connection may come as one message. Anything wrong with the source is added to `findings`.
+    /// The message borrows from the source until the next call; copy what you need for longer. Consecutive events
+    /// may come as one message, even those of several connections: [`Message::trace_id_of`] tells whose they are.
+    /// Anything wrong with the source is added to `findings`.
+    ///
+    /// [`Message::trace_id_of`]: crate::trace::Message::trace_id_of
     ///
     /// ```
     /// use tap2pcap::{

@@ -40,6 +40,9 @@ impl Drop for Slot {
     }
 }
 
+/// Most of ten thousand traces fit this many bytes. Such a file is read at once.
+const SMALL: u64 = 16 * 1024;
+
 /// A file that need not stay open between reads.
 #[derive(Debug)]
 struct PooledFile {
@@ -89,12 +92,38 @@ pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     if metadata.is_dir() {
         // Opening a directory succeeds; only reading it fails, with a less clear message.
         Err(io::ErrorKind::IsADirectory.into())
+    } else if (1..SMALL).contains(&metadata.len()) && metadata.is_file() {
+        read_small(path, file, metadata.len())
     } else if metadata.is_file() {
         Ok(Box::new(PooledFile::new(path, file)))
     } else {
         // A named pipe or device cannot be opened again at the same position.
         Ok(Box::new(Interruptible(file)))
     }
+}
+
+/// Reads a small file at once. Its readers ask for a few bytes first, then for the others, then for the end, which would
+/// be as many calls of the system.
+fn read_small(path: &Path, mut file: File, len: u64) -> io::Result<Box<dyn Read + Send>> {
+    let mut bytes = vec![0; len as usize];
+    let mut end = 0;
+    while end < bytes.len() {
+        match file.read(&mut bytes[end..]) {
+            // The file became shorter.
+            Ok(0) => {
+                bytes.truncate(end);
+            }
+            Ok(count) => end += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The source reports it where it reads on.
+            Err(_) => {
+                bytes.truncate(end);
+                let rest = PooledFile { position: end as u64, ..PooledFile::new(path, file) };
+                return Ok(Box::new(io::Cursor::new(bytes).chain(rest)));
+            }
+        }
+    }
+    Ok(Box::new(io::Cursor::new(bytes)))
 }
 
 /// Counts the bytes read from a file, before any layer is taken off.

@@ -33,14 +33,16 @@ impl Redaction {
         finding
     }
 
-    /// Why an input cannot be read, without names if they are taken out.
+    /// Why an input cannot be read, without its first bytes, and without names if they are taken out.
     pub(crate) fn refusal(&self, error: &InputError) -> InputError {
         let path = self.file(&error.path().display().to_string()).into_owned().into();
         match error {
             InputError::Read { source, .. } => InputError::Read { path, source: self.reason(source) },
             InputError::Empty { .. } => InputError::Empty { path },
             InputError::NothingReadable { .. } => InputError::NothingReadable { path },
-            InputError::Unrecognised { looks_like, .. } => InputError::Unrecognised { path, looks_like: *looks_like },
+            InputError::Unrecognised { looks_like, .. } => {
+                InputError::Unrecognised { path, looks_like: looks_like.without_bytes() }
+            }
             InputError::Unfit { layer, within, .. } => {
                 InputError::Unfit { path, layer: *layer, within: within.clone() }
             }
@@ -94,7 +96,7 @@ fn asterisks(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::addresses::tests::KEY, *};
     use crate::{
         report::detail,
         trace::{Owner, Place, TextItem},
@@ -131,7 +133,7 @@ mod tests {
         let made_up = std::net::Ipv4Addr::UNSPECIFIED.into();
         let fact = Fact::BadAddress { owner: Owner::Remote, text: "db.example".to_owned(), made_up };
         let finding = Finding::new(Place::default(), fact);
-        let addresses = crate::redact::Addresses::new(&[b'a'; 64]).ok();
+        let addresses = crate::redact::Addresses::new(KEY).ok();
         let names = Redaction { addresses, names: true, ..Redaction::default() };
         assert!(detail(&Redaction::default().finding(&finding)).contains("db.example"));
         assert!(!detail(&names.finding(&finding)).contains("db.example"));

@@ -73,12 +73,13 @@ impl MessageCursor {
         };
         let message = source.records();
         if let Some(next) = message.events.get(self.next + 1) {
+            // No event of a batch is cut, so these are of a buffered trace, which has one connection.
             return Ok(continues(next));
         }
         if self.buffered.is_some() {
             return Ok(false);
         }
-        let trace_id = message.trace_id;
+        let trace_id = message.trace_id_of(self.next);
         match source.peek() {
             Peek::NeedInput => Err(MoreInput),
             Peek::Nothing => Ok(false),

@@ -38,6 +38,8 @@ mod entry;
 mod hash;
 mod hold;
 mod http;
+#[cfg(test)]
+mod interleaved_tests;
 mod mapping;
 mod options;
 mod protocol;

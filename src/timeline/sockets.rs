@@ -80,8 +80,9 @@ impl Sockets {
         self.queue.push(PendingEntry { connection, time, kind });
     }
 
-    /// The fast path for most entries: bytes that directly follow those of the entry before, in the same batch of an
-    /// open connection. It does what [`Sockets::next_in_message`] would do, and leaves all other events to that.
+    /// The fast path for most entries: bytes that directly follow those that came before on an open connection, in the
+    /// same batch as the entry before. It does what [`Sockets::next_in_message`] would do, and leaves all other events to
+    /// that.
     #[inline]
     pub(super) fn next_plain(&mut self, source: &Source) -> bool {
         let message = source.records();
@@ -91,10 +92,9 @@ impl Sockets {
             return false;
         }
         let event = message.events[index];
-        let Some((trace_id, connection)) = self.table.last else { return false };
+        let Some(connection) = self.table.find_recent(event.trace_id) else { return false };
         let (Some(time), Some(state)) = (event.time, self.table.get_mut(connection)) else { return false };
-        let plain = trace_id == message.trace_id
-            && state.opened
+        let plain = state.opened
             && state.open_ended.is_none()
             && (event.seq_num == state.expected || event.seq_num == 0)
             && time <= self.clock.latest
@@ -123,7 +123,7 @@ impl Sockets {
             Some(TraceKind::SocketBuffered) => {
                 self.release_held(None);
                 let connection = source.records().connection.clone().unwrap_or_default();
-                let opening = self.opening_of_message(source, true, connection);
+                let opening = Self::opening_of_message(source, 0, true, connection);
                 self.cursor.begin(Some(self.table.add(opening)));
             }
             Some(TraceKind::SocketStreamed) => {
@@ -151,47 +151,48 @@ impl Sockets {
         if let (Some(before), None) = (before, fresh) {
             self.end_connection(source, before, EntryKind::Abandoned);
         }
-        let connection = fresh.unwrap_or_else(|| self.open_streamed(source, findings));
+        let connection = fresh.unwrap_or_else(|| self.open_streamed(source, 0, findings));
         let ends = source.records().connection.clone().unwrap_or_default();
         let state = self.table.state(connection);
         state.shown_role = role::role_from_first_segment(&ends);
         state.opening.connection = ends;
         // If there was a connection before, it may have got events of this one, whose first `seq_num` is then unknown.
         state.expected = u64::from(before.is_none());
-        self.table.last = Some((trace_id, connection));
+        self.table.note_recent(trace_id, connection);
     }
 
-    /// The opening of a new connection, from the current message.
-    fn opening_of_message(&self, source: &Source, buffered: bool, connection: Connection) -> Opening {
+    /// The opening of a new connection, from the current message or that of the event with this index in a batch.
+    fn opening_of_message(source: &Source, event: usize, buffered: bool, connection: Connection) -> Opening {
         let message = source.records();
         Opening {
-            trace_id: message.trace_id,
+            trace_id: message.trace_id_of(event),
             buffered,
             connection,
             role: Role::Downstream,
             role_given: false,
-            place: message.place(),
+            place: message.place_of(event),
             times: TimesFrom::Recorded,
             http: None,
         }
     }
 
-    fn open_streamed(&mut self, source: &Source, findings: &mut Findings) -> ConnectionId {
+    fn open_streamed(&mut self, source: &Source, event: usize, findings: &mut Findings) -> ConnectionId {
         while let Some(oldest) = self.table.oldest_of_too_many() {
             if !mem::replace(&mut self.crowded, true) {
                 findings.push(self.found(source, Fact::ManyConnections { limit: self.table.limit }));
             }
             self.end_connection(source, oldest, EntryKind::Abandoned);
         }
-        let opening = self.opening_of_message(source, false, Connection::default());
+        let opening = Self::opening_of_message(source, event, false, Connection::default());
         self.table.add_streamed(opening)
     }
 
-    /// The connection of a streamed event. It is opened if the source starts in the middle of it.
+    /// The connection of the streamed event being read. It is opened if the source starts in the middle of it.
     fn streamed_connection(&mut self, source: &Source, findings: &mut Findings) -> ConnectionId {
-        let trace_id = source.records().trace_id;
-        let connection = self.table.find(trace_id).unwrap_or_else(|| self.open_streamed(source, findings));
-        self.table.last = Some((trace_id, connection));
+        let event = self.cursor.next.saturating_sub(1);
+        let trace_id = source.records().trace_id_of(event);
+        let connection = self.table.find(trace_id).unwrap_or_else(|| self.open_streamed(source, event, findings));
+        self.table.note_recent(trace_id, connection);
         connection
     }
 

@@ -45,6 +45,16 @@ impl ConnectionState {
     }
 }
 
+/// How many connections of recent events are remembered: more than are usually open in one source, and few enough to
+/// stay in a core's cache.
+const RECENT: usize = 128;
+
+/// Where a connection is remembered. Envoy counts connections up, so that those of a source have neighbouring numbers.
+#[inline]
+fn slot(trace_id: u64) -> usize {
+    trace_id as usize % RECENT
+}
+
 /// The open connections of one source. An event names its connection by `trace_id`. Once a connection has ended, an
 /// event with the same `trace_id` belongs to another one.
 #[derive(Debug)]
@@ -52,8 +62,9 @@ pub(super) struct ConnectionTable {
     states: PerConnection<ConnectionState>,
     free: Vec<ConnectionId>,
     by_trace_id: HashMap<u64, ConnectionId>,
-    /// The connection of the event before. It saves a lookup, because most traces have only one connection.
-    pub(super) last: Option<(u64, ConnectionId)>,
+    /// Connections of recent events, each in the slot of its `trace_id`. They save lookups in `by_trace_id`, whose
+    /// hash is slow because it resists hostile traces.
+    recent: Box<[Option<(u64, ConnectionId)>; RECENT]>,
     /// How many connections there were so far.
     pub(super) opened: u64,
     /// Streamed connections in the order they were opened, including some that have ended.
@@ -68,7 +79,7 @@ impl ConnectionTable {
             states: PerConnection::default(),
             free: Vec::new(),
             by_trace_id: HashMap::new(),
-            last: None,
+            recent: Box::new([None; RECENT]),
             opened: 0,
             oldest: VecDeque::new(),
             limit: limit.max(1),
@@ -122,11 +133,21 @@ impl ConnectionTable {
     }
 
     /// The open streamed connection with this `trace_id`.
+    #[inline]
     pub(super) fn find(&self, trace_id: u64) -> Option<ConnectionId> {
-        match self.last {
-            Some((last_id, connection)) if last_id == trace_id => Some(connection),
-            _ => self.by_trace_id.get(&trace_id).copied(),
-        }
+        self.find_recent(trace_id).or_else(|| self.by_trace_id.get(&trace_id).copied())
+    }
+
+    /// The open streamed connection with this `trace_id`, if it had an event recently.
+    #[inline]
+    pub(super) fn find_recent(&self, trace_id: u64) -> Option<ConnectionId> {
+        self.recent[slot(trace_id)].filter(|(recent, _)| *recent == trace_id).map(|(_, connection)| connection)
+    }
+
+    /// Notes that an open streamed connection has an event.
+    #[inline]
+    pub(super) fn note_recent(&mut self, trace_id: u64, connection: ConnectionId) {
+        self.recent[slot(trace_id)] = Some((trace_id, connection));
     }
 
     /// The oldest streamed connection, if so many are open that there is no room for another one.
@@ -168,7 +189,8 @@ impl ConnectionTable {
         if self.by_trace_id.get(&trace_id) == Some(&connection) {
             self.by_trace_id.remove(&trace_id);
         }
-        self.last = self.last.filter(|(_, last)| *last != connection);
+        let recent = &mut self.recent[slot(trace_id)];
+        *recent = recent.filter(|(_, recent)| *recent != connection);
     }
 
     /// The open connections of socket traces, in the order they came. The HTTP replay ends its own connections.

@@ -137,6 +137,8 @@ pub struct Event {
     pub connection: Option<u32>,
     /// Where the event's segment begins, in bytes from the start of the first segment of its [batch](Message::count).
     pub segment: u32,
+    /// The `trace_id` of the event's segment, if that is in a batch: see [`Message::trace_id_of`].
+    pub trace_id: u64,
 }
 
 impl Event {
@@ -148,7 +150,7 @@ impl Event {
     #[inline]
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let Self { time, kind, body, end_stream, seq_num: _, connection, segment: _ } = self;
+        let Self { time, kind, body, end_stream, seq_num: _, connection, segment: _, trace_id: _ } = self;
         time.is_some_and(|time| time < Self::SECONDS * 1_000_000_000)
             && matches!(kind, EventKind::Read | EventKind::Write)
             && !(body.truncated | body.as_string | end_stream)
@@ -239,8 +241,8 @@ const MAX_NAME: usize = 1024;
 /// A decoded message, or a batch of several. Decoders call [`Message::clear`] and fill it again, which reuses its
 /// memory.
 ///
-/// Consecutive streamed segments of one connection share a batch, which spreads the cost of a message over many events:
-/// see [`Message::append`].
+/// Consecutive streamed segments share a batch, which spreads the cost of a message over many events: see
+/// [`Message::append`]. They may be of several connections, as in an admin stream.
 #[derive(Debug, Default)]
 pub struct Message {
     /// Byte offset of the message in its source. For a batch, that of its first message.
@@ -251,7 +253,7 @@ pub struct Message {
     further: usize,
     /// `None` until a member of the oneof is seen.
     pub kind: Option<TraceKind>,
-    /// `trace_id`, 0 where absent.
+    /// `trace_id`, 0 where absent. For a batch, that of its first message.
     pub trace_id: u64,
     /// The connection of the whole trace (buffered) or of this segment (streamed). In an HTTP trace, it is
     /// `downstream_connection`.
@@ -416,7 +418,17 @@ impl Message {
         Place { offset: offset + u64::from(segment), message: message + event.min(self.further) as u64 }
     }
 
-    /// Notes that each event came in a message of its own.
+    /// The `trace_id` of the message that holds the event with this index.
+    #[inline]
+    #[must_use]
+    pub fn trace_id_of(&self, event: usize) -> u64 {
+        match self.events.get(event) {
+            Some(event) if self.further > 0 => event.trace_id,
+            _ => self.trace_id,
+        }
+    }
+
+    /// Notes that each event came in a message of its own, whose `trace_id` it has.
     #[inline]
     pub fn set_messages_per_event(&mut self) {
         self.further = self.events.len().saturating_sub(1);
@@ -462,13 +474,15 @@ impl Message {
         let Ok(segment) = u32::try_from(segment) else { return false };
         let len = self.events.len() + next.events.len();
         let fits = next.is_plain()
-            && next.trace_id == self.trace_id
             && len <= MAX_BATCH.min(self.events.limit())
             && next.events.last().is_some_and(|last| last.segment.checked_add(segment).is_some());
         if !fits || !next.is_cheap_to_copy() {
             return false;
         }
-        for event in &next.events {
+        if self.further == 0 {
+            self.events[0].trace_id = self.trace_id;
+        }
+        for (index, event) in next.events.iter().enumerate() {
             let Span { start, len, in_scratch } = event.body.payload;
             let payload = if in_scratch {
                 self.copy(&next.scratch[start..start + len])
@@ -479,6 +493,7 @@ impl Message {
             self.events.push(Event {
                 body: Body { payload, ..event.body },
                 segment: event.segment + segment,
+                trace_id: next.trace_id_of(index),
                 ..*event
             });
         }
@@ -699,7 +714,7 @@ mod tests {
 
     /// A message is not added to a batch if that changed its meaning or hid a finding about it.
     #[test]
-    fn only_plain_segments_of_one_connection_share_a_batch() {
+    fn only_plain_segments_share_a_batch() {
         let plain = || segment(1, b"abc", false);
         assert!(plain().has_room() && plain().append(&plain(), 10, 10));
         let changes: [fn(&mut Message); 14] = [
@@ -723,7 +738,9 @@ mod tests {
             change(&mut other);
             assert!(!other.has_room() && !plain().append(&other, 10, 10), "{index}");
         }
-        assert!(!plain().append(&segment(2, b"abc", false), 10, 10));
+        let mut batch = plain();
+        assert!(batch.append(&segment(2, b"abc", false), 10, 10) && batch.append(&plain(), 20, 20));
+        assert_eq!([0, 1, 2].map(|event| batch.trace_id_of(event)), [1, 2, 1]);
         // The distance from the first message does not fit `Event::segment`.
         assert!(!plain().append(&plain(), 10, 1 << 32));
         let mut full = Message::with_limits(1, 1);

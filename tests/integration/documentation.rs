@@ -81,7 +81,7 @@ fn free_port() -> u16 {
 fn every_recipe_of_the_readme_works_as_printed() {
     let newcomer = Newcomer::new("readme");
     let blocks = blocks("README.md", "sh");
-    let [first, test, install, file, look, directory, archive, config, live, check, requests, redact, record] =
+    let [first, test, install, file, look, directory, archive, config, live, check, requests, tables, redact, record] =
         blocks.as_slice()
     else {
         panic!("a recipe came or went: run it here");
@@ -132,6 +132,10 @@ fn every_recipe_of_the_readme_works_as_printed() {
     let slow = newcomer.tshark("slow.pcapng", &["-Y", "http.request", "-d", "tcp.port==1-65535,http"]);
     assert!((1..100).contains(&slow.lines().count()), "{slow}");
     assert_eq!(fs::read_to_string(newcomer.dir.join("requests.ndjson")).unwrap().lines().count(), 4);
+
+    newcomer.run(tables);
+    let lines = |name| fs::read_to_string(newcomer.dir.join("tables").join(name)).unwrap().lines().count();
+    assert!(lines("connections.ndjson") > 100 && lines("requests.ndjson") > 100 && lines("findings.ndjson") > 0);
 
     newcomer.run(redact);
     assert!(
@@ -208,8 +212,15 @@ fn the_example_prints_the_bytes_of_each_connection() {
 fn every_command_has_its_manual_page_and_every_shell_its_completions() {
     let dir = Dir::new("manuals");
     example("manuals", &[dir.path().to_str().unwrap()]);
-    for page in ["tap2pcap", "tap2pcap-validate", "tap2pcap-info", "tap2pcap-http", "tap2pcap-record", "tap2pcap-open"]
-    {
+    for page in [
+        "tap2pcap",
+        "tap2pcap-validate",
+        "tap2pcap-info",
+        "tap2pcap-http",
+        "tap2pcap-record",
+        "tap2pcap-open",
+        "tap2pcap-tables",
+    ] {
         let text = fs::read_to_string(dir.join(format!("man/{page}.1"))).unwrap();
         assert!(text.contains(".SH OPTIONS") && text.contains(".SH SYNOPSIS"), "{text}");
     }

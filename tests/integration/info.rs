@@ -67,6 +67,13 @@ fn info_shows_every_field() {
         "read": { "events": 1, "bytes": 18, "lost": 0, "open_ended": 0 },
         "write": { "events": 2, "bytes": 104, "lost": 250, "open_ended": 0 },
         "closed": true, "protocol": "http1", "open": open,
+        "trace": { "file": path, "offset": 0 },
+        "source": { "address": "192.0.2.7:50123", "port": 50123 },
+        "destination": { "address": "10.0.0.1:8080", "port": 8080 },
+        "connection": {
+            "id": 11, "time": "2026-01-31T12:00:00.123456789Z", "duration": "3s", "protocol": "http/1.1",
+            "received_bytes": 18, "sent_bytes": 354, "side": "downstream",
+        },
     });
     assert_eq!(lines[0], expected);
     let second = &lines[1];
@@ -76,6 +83,7 @@ fn info_shows_every_field() {
     );
     assert_eq!(second["local"]["trace"], "/run/envoy.sock");
     assert_eq!(second["remote"]["trace"], Value::Null);
+    assert_eq!((&second["source"], &second["destination"]), (&json!({ "address": "/run/envoy.sock" }), &Value::Null));
     assert!(second["local"]["address"].as_str().unwrap().starts_with("198.1"), "{second}");
     assert_eq!((&second["read"]["events"], &second["read"]["bytes"]), (&json!(1), &json!(0)));
     assert_eq!((&second["closed"], &second["protocol"]), (&json!(true), &json!("unknown")));

@@ -68,6 +68,7 @@ mod scenario;
 mod signals;
 mod split;
 mod surroundings;
+mod tables;
 mod tap_config;
 mod tap_fixtures;
 mod tap_formats;

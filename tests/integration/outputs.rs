@@ -113,6 +113,12 @@ fn a_read_only_output_is_replaced_with_force_alone() {
         .expect_status(1)
         .expect_stderr("tap_1.pb.pcapng: cannot write the capture: the file");
     assert_eq!((fs::read_to_string(&locked).unwrap().as_str(), paths(&out).len()), ("older", 3));
+    // So it is if the directory is named through one that is not there yet.
+    convert(&[], &traces, &dir.join("new/..").join(out.file_name().unwrap()).join(""))
+        .run()
+        .expect_status(1)
+        .expect_stderr("tap_1.pb.pcapng: cannot write the capture: the file");
+    assert_eq!((fs::read_to_string(&locked).unwrap().as_str(), paths(&out).len()), ("older", 3));
 }
 
 #[test]

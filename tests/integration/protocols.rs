@@ -138,7 +138,7 @@ fn memcached(magic: u8, key: &str, extras: &[u8], value: &str) -> Vec<u8> {
 }
 
 /// What rustls says first, as a client of `db.example` that offers HTTP/2 and HTTP/1.1.
-fn client_hello() -> Vec<u8> {
+pub fn client_hello() -> Vec<u8> {
     use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring};
     let config =
         ClientConfig::builder_with_provider(ring::default_provider().into()).with_safe_default_protocol_versions();

@@ -166,6 +166,8 @@ fn a_program_that_nobody_reads_ends_with_the_first_signal() {
         (vec!["-", "-"], true),
         (vec!["validate", "--json", &flawed], false),
         (vec!["info", "--json", &traces], false),
+        (vec!["tables", &traces, "-"], false),
+        (vec!["tables", "-", "-"], true),
     ]
     .into_iter()
     .enumerate()

@@ -18,7 +18,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 use thiserror::Error;
 
 pub use self::{access::Access, pack::OutputPacking};
@@ -99,6 +99,9 @@ pub struct OutputOptions {
     /// Whether this is one of many outputs in a directory. The caller waits for the disk once, when all are complete,
     /// so that each output need not.
     pub many: bool,
+    /// Whether the output's directory is new, so that nothing can be in its place. That saves a look, which takes as
+    /// long as the writing of a small capture.
+    pub in_new_directory: bool,
 }
 
 /// The destination is a read-only file, and [`OutputOptions::force`] is not set.
@@ -182,8 +185,8 @@ impl PackedFile {
         if self.0.get_mut().is_stream { self.0.flush() } else { Ok(()) }
     }
 
-    fn finish(self) -> io::Result<()> {
-        self.0.finish().map(drop)
+    fn finish(self) -> io::Result<File> {
+        self.0.finish().map(|target| target.file)
     }
 
     fn abandon(mut self) {
@@ -312,7 +315,7 @@ impl Output {
             Some(mut sink) => sink.write_chunk(rest.as_bytes()).and_then(|()| sink.finish()),
             None => Err(io::Error::other("an earlier write failed")),
         };
-        match written.and_then(|()| unfinished.map(UnfinishedFile::complete).transpose()) {
+        match written.and_then(|file| unfinished.map(|unfinished| unfinished.complete(&file)).transpose()) {
             Ok(file) => Ok(CompleteOutput { path: std::mem::take(&mut self.path), file }),
             Err(error) => Err(self.error(error)),
         }
@@ -329,17 +332,17 @@ impl Drop for Output {
     }
 }
 
-/// A file under its temporary name; dropping it deletes it.
+/// The name of a temporary file, whose bytes an [`Output`] writes; dropping it deletes the file.
 #[derive(Debug)]
 struct UnfinishedFile {
-    temporary: NamedTempFile,
+    temporary: TempPath,
     target: PathBuf,
     many: bool,
     _registered: interrupt::TemporaryPath,
 }
 
 impl UnfinishedFile {
-    fn create(target: PathBuf, existing: Option<&Metadata>, options: OutputOptions) -> io::Result<Self> {
+    fn create(target: PathBuf, existing: Option<&Metadata>, options: OutputOptions) -> io::Result<(File, Self)> {
         if let Some(metadata) = existing
             && !options.force
             && access::is_read_only(&target, metadata)
@@ -359,17 +362,18 @@ impl UnfinishedFile {
         let replaced = existing.map(|metadata| (&*target, metadata));
         access::apply(options.access, temporary.as_file(), replaced)?;
         let registered = interrupt::TemporaryPath::new(temporary.path());
-        Ok(Self { temporary, target, many: options.many, _registered: registered })
+        let (file, temporary) = temporary.into_parts();
+        Ok((file, Self { temporary, target, many: options.many, _registered: registered }))
     }
 
-    /// Closes the file. Its bytes reach the disk before it has its name: after a power cut, either the old file is there
-    /// or the whole new one.
-    fn complete(self) -> io::Result<CompleteFile> {
+    /// The bytes of the file reach the disk before it has its name: after a power cut, either the old file is there or
+    /// the whole new one.
+    fn complete(self, file: &File) -> io::Result<CompleteFile> {
         let Self { temporary, target, many, _registered } = self;
         if !many {
-            temporary.as_file().sync_all()?;
+            file.sync_all()?;
         }
-        Ok(CompleteFile { temporary: temporary.into_temp_path(), target, many, _registered })
+        Ok(CompleteFile { temporary, target, many, _registered })
     }
 }
 
@@ -389,20 +393,55 @@ impl CompleteOutput {
     }
 }
 
-/// Gives files their names, all of them or none: if one cannot get its name, those before it are deleted.
+/// Gives files their names, all of them or none. If one cannot get its name, those before it lose theirs, and what they
+/// have replaced is back.
 pub(crate) fn put_all_in_place(outputs: Vec<CompleteOutput>) -> Result<(), OutputError> {
     let mut placed = Vec::new();
     for output in outputs {
-        let target = output.file.as_ref().map(|file| file.target.clone());
+        let replaced = output.file.as_ref().map(Replaced::keep);
         let result = output.put_in_place();
         if result.is_err() {
             // Their own errors would add nothing.
-            placed.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            placed.into_iter().rev().flatten().for_each(Replaced::put_back);
             return result;
         }
-        placed.extend(target);
+        placed.push(replaced);
     }
     Ok(())
+}
+
+/// What was in the place of an output.
+enum Replaced {
+    /// A file, which has this name too until this is dropped.
+    File(PathBuf, TempPath),
+    /// A file, on a file system without hard links or of somebody whose files nobody else may link.
+    Unkept,
+    Nothing(PathBuf),
+}
+
+impl Replaced {
+    /// Keeps the file that `new` will replace.
+    fn keep(new: &CompleteFile) -> Self {
+        let target = &new.target;
+        if target.symlink_metadata().is_err() {
+            return Self::Nothing(target.clone());
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(TEMPORARY_PREFIX).suffix(".tmp");
+        match builder.make_in(folder(target), |path| std::fs::hard_link(target, path)) {
+            Ok(kept) => Self::File(target.clone(), kept.into_temp_path()),
+            Err(_) => Self::Unkept,
+        }
+    }
+
+    fn put_back(self) {
+        let _ = match self {
+            Self::File(target, kept) => kept.persist(target).map_err(|error| error.error),
+            // The new file is better than none.
+            Self::Unkept => Ok(()),
+            Self::Nothing(target) => std::fs::remove_file(target),
+        };
+    }
 }
 
 /// A closed file under its temporary name.
@@ -424,6 +463,14 @@ impl CompleteFile {
     }
 }
 
+/// The file that an output to `path` would be, whichever links lead to it; `None` if it is no file.
+pub(crate) fn file_at(path: &Path) -> Option<PathBuf> {
+    match OutputPlace::of(path).ok()? {
+        OutputPlace::File(target, _) => Some(folder(&target).canonicalize().ok()?.join(target.file_name()?)),
+        OutputPlace::Descriptor(..) | OutputPlace::Stream(_) => None,
+    }
+}
+
 /// The directory that a path is in.
 pub(crate) fn folder(target: &Path) -> &Path {
     match target.parent() {
@@ -433,15 +480,19 @@ pub(crate) fn folder(target: &Path) -> &Path {
 }
 
 fn open(path: &Path, options: OutputOptions) -> io::Result<(File, Option<UnfinishedFile>)> {
-    match OutputPlace::of(path)? {
+    let place = match options.in_new_directory {
+        true => OutputPlace::File(path.to_owned(), None),
+        false => OutputPlace::of(path)?,
+    };
+    match place {
         OutputPlace::Descriptor(path, number) => Ok((place::duplicate(&path, number)?, None)),
         OutputPlace::Stream(path) => {
             let _waiting = interrupt::waiting();
             Ok((place::open_stream(&path)?, None))
         }
         OutputPlace::File(target, existing) => {
-            let unfinished = UnfinishedFile::create(target, existing.as_ref(), options)?;
-            Ok((unfinished.temporary.as_file().try_clone()?, Some(unfinished)))
+            let (file, unfinished) = UnfinishedFile::create(target, existing.as_ref(), options)?;
+            Ok((file, Some(unfinished)))
         }
     }
 }

@@ -33,7 +33,24 @@ use crate::{
 };
 
 /// What tells a connection apart in its source: its `trace_id`, and where the first message about it begins.
-type Key = (u64, Place);
+type Key = [u64; 3];
+
+fn key(trace_id: u64, Place { offset, message }: Place) -> Key {
+    [trace_id, offset, message]
+}
+
+/// How many exchanges of HTTP taps may be over before their lines are there: several times as many as may be open.
+const MAX_TAPS: usize = 1 << 16;
+
+/// An exchange of an HTTP tap that is over.
+#[derive(Debug)]
+struct Tap {
+    is_grpc: bool,
+    /// Whether its connection is wanted.
+    is_kept: bool,
+    /// How many were over before.
+    number: u64,
+}
 
 /// The connections of one source as lines.
 ///
@@ -48,9 +65,10 @@ pub(in crate::commands) struct ConnectionLines {
     kept: HashSet<Key>,
     /// The end of the socket's connection whose line comes next.
     end: Option<HttpConnectionEnd>,
-    /// Exchanges of HTTP taps that are over, and whether they are gRPC. Their lines are still to come, but for those of
-    /// exchanges that the replay gave up early.
-    taps: HashMap<Key, bool>,
+    /// Exchanges of HTTP taps that are over, and whose lines are still to come or wait.
+    taps: HashMap<Key, Tap>,
+    /// How many were over so far.
+    number: u64,
     /// Lines that wait for the ends of their exchanges, which come at the latest at the end of the source.
     late: Backlog,
 }
@@ -69,6 +87,7 @@ impl ConnectionLines {
             kept: HashSet::new(),
             end: None,
             taps: HashMap::new(),
+            number: 0,
             late: Backlog::default(),
         }
     }
@@ -78,20 +97,35 @@ impl ConnectionLines {
         self.selects = true;
     }
 
-    /// Selects a connection.
+    /// Selects a connection, before its end is taken.
     pub(in crate::commands) fn keep(&mut self, connection: &HttpConnection) {
         if self.selects {
-            self.kept.insert((connection.trace_id, connection.place));
+            self.kept.insert(key(connection.trace_id, connection.place));
         }
     }
 
-    /// Takes the end of a connection.
-    pub(in crate::commands) fn end(&mut self, end: HttpConnectionEnd) {
-        if end.connection.http_tap {
-            self.taps.insert((end.connection.trace_id, end.connection.place), end.protocol.is_some());
-        } else {
+    /// Takes the end of a connection. Lines that have waited may be passed on.
+    pub(in crate::commands) fn end(
+        &mut self,
+        end: HttpConnectionEnd,
+        each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if !end.connection.http_tap {
             self.end = Some(end);
+            return Ok(());
         }
+        let key = key(end.connection.trace_id, end.connection.place);
+        let is_kept = !self.selects || self.kept.remove(&key);
+        self.taps.insert(key, Tap { is_grpc: end.protocol.is_some(), is_kept, number: self.number });
+        self.number += 1;
+        if self.taps.len() <= MAX_TAPS {
+            return Ok(());
+        }
+        self.settle(false, each)?;
+        // A hostile trace may have exchanges that no connection is made of.
+        let latest = self.number.saturating_sub(MAX_TAPS as u64 / 2);
+        self.taps.retain(|_, tap| tap.number >= latest);
+        Ok(())
     }
 
     /// The line of a connection; empty if it is not wanted, or must wait.
@@ -102,41 +136,54 @@ impl ConnectionLines {
         timelines: &Timelines,
     ) -> io::Result<Vec<u8>> {
         let end = self.end.take();
-        let opening = &summary.opening;
-        let key = (opening.trace_id, opening.place);
-        let is_tap = opening.http.is_some();
-        let is_kept = !self.selects || self.kept.remove(&key);
-        if !is_kept && !is_tap {
-            return Ok(Vec::new());
-        }
-        let tap = if is_tap { self.taps.remove(&key) } else { None };
-        if !is_kept && tap.is_some() {
-            return Ok(Vec::new());
-        }
-        let mut line = self.begin(summary, endpoints, timelines);
-        match (is_tap, tap, end) {
-            (true, Some(is_grpc), _) => end_tap(&mut line, is_grpc),
-            (true, None, _) => {
-                let kept = vec![u8::from(is_kept)];
-                self.late.push(0, &Line { key: bytes_of(key), text: line, kept })?;
-                line = Vec::new();
+        let key = key(summary.opening.trace_id, summary.opening.place);
+        if summary.opening.http.is_none() {
+            if self.selects && !self.kept.remove(&key) {
+                return Ok(Vec::new());
             }
-            (false, _, Some(end)) => json::end(&mut line, &end),
-            (false, _, None) => json::end_with(&mut line, std::iter::empty()),
+            let mut line = self.begin(summary, endpoints, timelines);
+            match &end {
+                Some(end) => json::end(&mut line, end),
+                None => json::end_with(&mut line, std::iter::empty()),
+            }
+            return Ok(line);
         }
-        Ok(line)
+        match self.taps.remove(&key) {
+            Some(Tap { is_kept: false, .. }) => Ok(Vec::new()),
+            Some(tap) => {
+                let mut line = self.begin(summary, endpoints, timelines);
+                end_tap(&mut line, tap.is_grpc);
+                Ok(line)
+            }
+            None => {
+                let text = self.begin(summary, endpoints, timelines);
+                let key = key.map(u64::to_be_bytes).concat();
+                self.late.push(0, &Line { key, text, kept: Vec::new() })?;
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// Passes on the lines that have waited, at the end of the source.
-    pub(in crate::commands) fn rest(&mut self, mut each: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        let Self { late, taps, kept, selects, .. } = self;
-        let taps: HashMap<_, _> = taps.drain().map(|(key, is_grpc)| (bytes_of(key), is_grpc)).collect();
-        let kept: HashSet<_> = kept.drain().map(bytes_of).collect();
+    pub(in crate::commands) fn rest(&mut self, each: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        self.settle(true, each)
+    }
+
+    /// Passes on the lines that have waited and whose exchanges are over or, at the end, all of them.
+    fn settle(&mut self, is_end: bool, mut each: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        let mut late = std::mem::take(&mut self.late);
         late.take(0, |mut line| {
-            if *selects && line.kept == [0] && !kept.contains(&line.key) {
+            let mut words = line.key.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_be_bytes));
+            let key = [(); 3].map(|()| words.next().unwrap_or_default());
+            let (is_grpc, is_kept) = match self.taps.remove(&key) {
+                Some(tap) => (tap.is_grpc, tap.is_kept),
+                None if is_end => (false, !self.selects),
+                None => return Ok(self.late.push(0, &line)?),
+            };
+            if !is_kept {
                 return Ok(());
             }
-            end_tap(&mut line.text, taps.get(&line.key).is_some_and(|is_grpc| *is_grpc));
+            end_tap(&mut line.text, is_grpc);
             each(&line.text)
         })
     }
@@ -156,10 +203,6 @@ impl ConnectionLines {
         of_connection(&mut line, http, &shown.file);
         line
     }
-}
-
-fn bytes_of((trace_id, Place { offset, message }): Key) -> Vec<u8> {
-    [trace_id, offset, message].map(u64::to_be_bytes).concat()
 }
 
 fn end_tap(line: &mut Vec<u8>, is_grpc: bool) {

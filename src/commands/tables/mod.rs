@@ -29,7 +29,7 @@ use super::{
     validate,
 };
 use crate::{
-    capture::{Destination, OutputOptions, OutputPacking},
+    capture::{Destination, OutputOptions, OutputPacking, file_at},
     cli::TablesArgs,
     http::{HttpItem, HttpStage, HttpStageOptions},
     input::{Input, InputError},
@@ -117,6 +117,14 @@ fn refuse_overwriting(
     redaction::expect(redaction, inputs, None)?;
     for table in &tables {
         redaction::expect(redaction, &[], Some(table))?;
+    }
+    let report = redaction.and_then(|redaction| redaction.report.as_ref()).map(|report| &report.path);
+    let mut files = HashSet::new();
+    for path in tables.iter().chain(report) {
+        if file_at(path).is_some_and(|file| !files.insert(file)) {
+            let path = path.display();
+            return Err(Error::Arguments(format!("{path}: is a link to another output")));
+        }
     }
     let existing: HashSet<_> = tables.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let is_table = |input: &&Input| input.place.canonical().is_some_and(|path| existing.contains(&path));
@@ -215,24 +223,22 @@ impl Work<'_> {
             Err(Error::Input(error)) => {
                 self.done.with(|done| done.damaged = true);
                 print_error(&error);
-                reader.lines.push(Table::Findings, self.refusal(&error).as_bytes());
+                reader.out.push(Table::Findings, self.refusal(&error).as_bytes())?;
             }
             Err(error) => return Err(error),
         }
-        reader.write(true)
+        reader.out.write(true)
     }
 }
 
 /// Reads one input.
 struct Reader<'a, 'w> {
     work: &'a Work<'w>,
-    index: usize,
     input: &'a Input,
     reporter: Reporter,
     connections: ConnectionLines,
     requests: Requests<'a>,
-    /// Lines that are complete.
-    lines: Lines,
+    out: Out<'a, 'w>,
 }
 
 impl<'a, 'w> Reader<'a, 'w> {
@@ -244,7 +250,6 @@ impl<'a, 'w> Reader<'a, 'w> {
         }
         Self {
             work,
-            index,
             input,
             reporter: Reporter::new(settings::verbosity(args.verbosity), args.strict),
             connections,
@@ -255,7 +260,7 @@ impl<'a, 'w> Reader<'a, 'w> {
                 args.max_body,
                 redaction.as_ref(),
             ),
-            lines: Lines::new(work.tagged),
+            out: Out { work, index, is_live: input.is_stdin(), lines: Lines::new(work.tagged) },
         }
     }
 
@@ -290,51 +295,66 @@ impl<'a, 'w> Reader<'a, 'w> {
     }
 
     fn item(&mut self, item: Item<'_>) -> Result<(), Error> {
+        let Self { work, input, reporter, connections, requests, out, .. } = self;
         match item {
             Item::Finding(finding) => {
-                self.reporter.finding(self.input.path(), finding);
-                self.lines.push(Table::Findings, self.work.finding(self.input.path(), finding).as_bytes());
+                reporter.finding(input.path(), finding);
+                out.push(Table::Findings, work.finding(input.path(), finding).as_bytes())
             }
-            Item::HttpFinding(finding) => self.reporter.finding(self.input.path(), finding),
+            Item::HttpFinding(finding) => {
+                reporter.finding(input.path(), finding);
+                Ok(())
+            }
             Item::Http(HttpItem::Exchange(exchange)) => {
                 let connection = Arc::clone(&exchange.connection);
-                if self.requests.exchange(exchange)? {
-                    self.connections.keep(&connection);
+                if requests.exchange(exchange)? {
+                    connections.keep(&connection);
                 }
+                Ok(())
             }
             Item::Http(HttpItem::ConnectionEnd(end)) => {
-                let lines = &mut self.lines;
-                if self.requests.end(&end, |line| lines.push(Table::Requests, line))? {
-                    self.connections.keep(&end.connection);
+                if requests.end(&end, |line| out.push(Table::Requests, line))? {
+                    connections.keep(&end.connection);
                 }
-                self.connections.end(end);
+                connections.end(end, |line| out.push(Table::Connections, line))
             }
-            Item::Http(HttpItem::Request(_)) => {}
+            Item::Http(HttpItem::Request(_)) => Ok(()),
             Item::Connection(summary, endpoints, timelines) => {
-                let line = self.connections.connection(summary, endpoints, timelines)?;
+                let line = connections.connection(summary, endpoints, timelines)?;
                 if !line.is_empty() {
-                    self.lines.push(Table::Connections, &line);
+                    out.push(Table::Connections, &line)?;
                 }
                 // What a live source has brought should be seen at once.
-                if self.input.is_stdin() {
-                    self.write(false)?;
-                }
+                if out.is_live { out.write(false) } else { Ok(()) }
             }
-            Item::End => {
-                let lines = &mut self.lines;
-                self.connections.rest(|line| {
-                    lines.push(Table::Connections, line);
-                    Ok(())
-                })?;
-            }
+            Item::End => connections.rest(|line| out.push(Table::Connections, line)),
         }
-        if self.lines.len() > CHUNK { self.write(true) } else { Ok(()) }
+    }
+}
+
+/// The lines of an input that are complete.
+struct Out<'a, 'w> {
+    work: &'a Work<'w>,
+    index: usize,
+    /// Whether somebody waits for what its source has brought.
+    is_live: bool,
+    lines: Lines,
+}
+
+impl Out<'_, '_> {
+    /// Adds a line. If there are many, writes them first, at this input's turn.
+    fn push(&mut self, table: Table, line: &[u8]) -> Result<(), Error> {
+        if self.lines.len() > CHUNK {
+            self.write(true)?;
+        }
+        self.lines.push(table, line);
+        Ok(())
     }
 
-    /// Writes the lines that are complete at this input's turn, for which it may `wait`.
+    /// Writes the lines at this input's turn, for which it may `wait`.
     fn write(&mut self, wait: bool) -> Result<(), Error> {
-        let Self { lines, input, .. } = self;
-        if self.work.done.at_turn(self.index, wait, |done| done.sink.write(lines, input.is_stdin()))? {
+        let Self { work, index, is_live, lines } = self;
+        if work.done.at_turn(*index, wait, |done| done.sink.write(lines, *is_live))? {
             lines.clear();
         }
         Ok(())

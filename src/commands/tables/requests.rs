@@ -72,7 +72,11 @@ impl<'a> Requests<'a> {
 
     /// Takes the end of a connection, passes on the lines of its exchanges, and returns whether it is known only now to
     /// have a match.
-    pub(super) fn end(&mut self, end: &HttpConnectionEnd, mut each: impl FnMut(&[u8])) -> Result<bool, Error> {
+    pub(super) fn end(
+        &mut self,
+        end: &HttpConnectionEnd,
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
         let Self { filter, doubts, backlog, redactor, .. } = self;
         let needs_end = filter.filter(|filter| filter.needs_end());
         let mut matches = false;
@@ -84,8 +88,7 @@ impl<'a> Requests<'a> {
                 matches = true;
             }
             json::end(&mut line.text, end);
-            each(&line.text);
-            Ok(())
+            each(&line.text)
         })?;
         if let Some(redactor) = redactor {
             redactor.end(end);

@@ -74,19 +74,21 @@ impl Lines {
 /// The open outputs.
 #[derive(Debug)]
 pub(super) enum Sink {
-    Stream(Chunks),
+    Stream(Box<Chunks>),
     /// The tables in their order, and the directories that were made for them.
-    Directory([Chunks; Table::ALL.len()], MadeDirectories),
+    Directory(Box<[Chunks; Table::ALL.len()]>, MadeDirectories),
 }
 
 impl Sink {
     /// Opens the outputs.
     pub(super) fn create(output: &Destination, options: OutputOptions) -> Result<Self, Error> {
-        let Some(directory) = output.file() else { return Chunks::create(output, options).map(Self::Stream) };
+        let Some(directory) = output.file() else {
+            return Chunks::create(output, options).map(|chunks| Self::Stream(Box::new(chunks)));
+        };
         let made = MadeDirectories::create(directory).map_err(|source| Error::Table(directory.to_owned(), source))?;
         let table = |table: Table| Chunks::create(&Destination::File(table.path(directory, options.packing)), options);
         let [connections, requests, findings] = Table::ALL.map(table);
-        Ok(Self::Directory([connections?, requests?, findings?], made))
+        Ok(Self::Directory(Box::new([connections?, requests?, findings?]), made))
     }
 
     /// Writes lines. If somebody waits for them, they are written `at_once`.
@@ -102,10 +104,13 @@ impl Sink {
     /// Completes the outputs.
     pub(super) fn finish(self) -> Result<(), Error> {
         match self {
-            Self::Stream(Chunks { output, buffer, .. }) => output.finish(&buffer).map_err(failed),
+            Self::Stream(chunks) => {
+                let Chunks { output, buffer, .. } = *chunks;
+                output.finish(&buffer).map_err(failed)
+            }
             Self::Directory(tables, _made) => {
                 let complete = |Chunks { output, buffer, .. }: Chunks| output.complete(&buffer);
-                let complete = tables.into_iter().map(complete).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+                let complete = (*tables).into_iter().map(complete).collect::<Result<Vec<_>, _>>().map_err(failed)?;
                 put_all_in_place(complete).map_err(failed)
             }
         }
@@ -156,9 +161,17 @@ pub(super) struct MadeDirectories(Vec<PathBuf>);
 impl MadeDirectories {
     /// Makes a directory, and those that lead to it.
     fn create(directory: &Path) -> io::Result<Self> {
-        let missing = directory.ancestors().filter(|path| !path.as_os_str().is_empty() && !path.exists());
-        let made = Self(missing.map(Path::to_owned).collect());
-        fs::create_dir_all(directory)?;
+        let mut made = Self(Vec::new());
+        let leading: Vec<_> = directory.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+        // One after the other, because `new/..` exists once `new` does.
+        for path in leading.into_iter().rev().filter(|path| !path.is_dir()) {
+            match fs::create_dir(path) {
+                Ok(()) => made.0.push(path.to_owned()),
+                // Somebody else has just made it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(made)
     }
 }
@@ -166,6 +179,6 @@ impl MadeDirectories {
 impl Drop for MadeDirectories {
     fn drop(&mut self) {
         // From the innermost outwards. One with a file in it stays.
-        self.0.iter().all(|path| fs::remove_dir(path).is_ok());
+        self.0.iter().rev().all(|path| fs::remove_dir(path).is_ok());
     }
 }

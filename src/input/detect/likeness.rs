@@ -115,6 +115,15 @@ pub enum Likeness {
 }
 
 impl Likeness {
+    /// The same without any bytes of what it is about.
+    pub(crate) fn without_bytes(self) -> Self {
+        match self {
+            Self::Text(first) => Self::Text(first.masked()),
+            Self::Nothing(first) => Self::Nothing(first.masked()),
+            other => other,
+        }
+    }
+
     /// Whether it is JSON that has nothing to do with a trace.
     pub(in crate::input) fn is_other_json(self) -> bool {
         matches!(
@@ -147,6 +156,11 @@ impl FirstBytes {
         let mut bytes = [0; Self::MOST];
         bytes[..len].copy_from_slice(&head[..len]);
         Self { bytes, len: len as u8 }
+    }
+
+    /// Asterisks in their place.
+    fn masked(self) -> Self {
+        Self { bytes: [b'*'; Self::MOST], len: self.len }
     }
 
     fn bytes(&self) -> &[u8] {

@@ -54,7 +54,16 @@ pub(super) fn segment(text: &[u8], out: &mut Message, times: &mut Times) -> Fast
     let body = Body { payload: out.scratch_span(0), truncated, as_string: false };
     out.kind = Some(TraceKind::SocketStreamed);
     out.trace_id = trace_id;
-    out.events.push(Event { time: Some(time), kind, body, end_stream, seq_num, connection: None, segment: 0 });
+    out.events.push(Event {
+        time: Some(time),
+        kind,
+        body,
+        end_stream,
+        seq_num,
+        connection: None,
+        segment: 0,
+        trace_id: 0,
+    });
     if let Some(newer) = newer {
         count_newer(newer, out);
     }

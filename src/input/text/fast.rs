@@ -90,7 +90,7 @@ pub(super) fn event(window: &[u8], at: usize, out: &mut Message) -> FastText<Eve
         }
     };
     let body = Body { payload, truncated, as_string: false };
-    let event = Event { time: Some(time), kind, body, end_stream, seq_num, connection: None, segment: 0 };
+    let event = Event { time: Some(time), kind, body, end_stream, seq_num, connection: None, segment: 0, trace_id: 0 };
     FastText::Read(event, window.len() - rest.len(), newer.map(|newer| window.len() - newer))
 }
 

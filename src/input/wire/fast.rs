@@ -2,8 +2,7 @@
 //!
 //! The general scanner looks up the field of each tag, which is most of the work for small events. Envoy writes the
 //! fields of an event in the order of their numbers, so the fast path only checks that each byte is the expected one.
-//! It also reads consecutive segments of a connection as one batch, which spreads the cost of a message over many
-//! events.
+//! It also reads consecutive segments as one batch, which spreads the cost of a message over many events.
 //!
 //! The fields that a newer Envoy adds to an event have higher numbers, so they follow all that this version knows, and
 //! are counted. At any other byte, the fast path gives up and leaves the message unchanged. The general scanner, which
@@ -28,7 +27,7 @@ pub(in crate::input) enum WireFraming {
     Delimited,
 }
 
-/// Reads the segments of one connection at the start of `window` into `out`, which must be cleared. Returns where the
+/// Reads the segments at the start of `window` into `out`, which must be cleared. Returns where the
 /// last one ends, or `None` if the first one does not have this shape.
 pub(in crate::input) fn run(framing: WireFraming, window: &[u8], out: &mut Message) -> Option<usize> {
     let mut at = 0;
@@ -49,8 +48,8 @@ pub(in crate::input) fn run(framing: WireFraming, window: &[u8], out: &mut Messa
     Some(at)
 }
 
-/// Reads a `TraceWrapper` that holds a streamed segment with one such event. Unless it is the first one, it must be of
-/// the connection of `out`. Returns the event, and where the `TraceWrapper` ends.
+/// Reads a `TraceWrapper` that holds a streamed segment with one such event. Returns the event, and where the
+/// `TraceWrapper` ends.
 #[inline(always)]
 fn segment(
     framing: WireFraming,
@@ -69,8 +68,6 @@ fn segment(
     let trace_id = head.varint()?;
     if start == 0 {
         out.trace_id = trace_id;
-    } else if trace_id != out.trace_id {
-        return None;
     }
     // event = 3
     head.expect(0x1a)?;
@@ -80,6 +77,7 @@ fn segment(
     let mut event = event_after(head, window, start, end, second, out)?;
     // A batch is far shorter than 4 GiB, because each of its `MAX_BATCH` messages is not much longer than 2 MiB.
     event.segment = start as u32;
+    event.trace_id = trace_id;
     Some((event, start + end))
 }
 
@@ -162,6 +160,7 @@ fn event_after(
         seq_num,
         connection: None,
         segment: 0,
+        trace_id: 0,
     })
 }
 

@@ -119,7 +119,7 @@ fn check_run(framing: WireFraming, bytes: &[u8]) {
         let expected = tap::TraceWrapper::decode(&bytes[message_start..at]).unwrap();
         let Some(Trace::SocketStreamedTraceSegment(segment)) = &expected.trace else { panic!("{expected:?}") };
         let Some(MessagePiece::Event(expected)) = &segment.message_piece else { panic!("{segment:?}") };
-        assert_eq!((fast.kind, fast.trace_id), (Some(TraceKind::SocketStreamed), segment.trace_id));
+        assert_eq!((fast.kind, fast.trace_id_of(index)), (Some(TraceKind::SocketStreamed), segment.trace_id));
         check_event(MessageView::new(&fast, bytes), event, expected);
     }
     assert_eq!((end, fast.count()), (at, fast.events.len() as u64));
@@ -483,17 +483,21 @@ fn the_common_event_is_read_fast() {
     }
 }
 
-/// Segments of one connection must share a batch, and not silently become messages of their own.
+/// Segments must share a batch, and not silently become messages of their own.
 #[test]
 fn segments_that_follow_each_other_are_one_batch() {
     for framing in [WireFraming::Bare, WireFraming::Delimited] {
         let segment = |index: u64| {
-            framed(framing, &plain_wrapper(5, (1_700_000_000, 1 + index as i32), vec![1; 100], false, 1 + 100 * index))
+            framed(
+                framing,
+                &plain_wrapper(1 + index % 3, (1_700_000_000, 1 + index as i32), vec![1; 100], false, 1 + 100 * index),
+            )
         };
         let bytes = (0..200).flat_map(segment).collect::<Vec<_>>();
         let mut message = Message::default();
         run(framing, &bytes, &mut message).unwrap();
         assert_eq!(message.count(), MAX_BATCH as u64);
+        assert!((0..MAX_BATCH).all(|event| message.trace_id_of(event) == 1 + event as u64 % 3));
     }
 }
 

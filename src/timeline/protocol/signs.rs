@@ -1,7 +1,7 @@
 //! How protocols are told by the first bytes of each direction. Each side of a connection has to fit: random bytes and
 //! text must not be taken for a protocol, which would send Wireshark astray.
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 use super::{HEAD, Protocol, Speaker, tls};
 
@@ -521,7 +521,7 @@ fn same_correlation(request: &[u8], response: &[u8]) -> bool {
 
 /// A number in the line that these bytes begin with, and what follows the line.
 fn number_line(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let end = memmem::find(bytes, b"\r\n").filter(|end| *end <= 20)?;
+    let end = line_end(bytes).filter(|end| *end <= 20)?;
     Some((str::from_utf8(&bytes[..end]).ok()?.parse().ok()?, &bytes[end + 2..]))
 }
 
@@ -538,7 +538,7 @@ fn redis_client(head: &[u8]) -> Fit {
         [b'*', ..] => Fit::tells_if(command().is_some()),
         // A command as a line of text.
         [b'A'..=b'Z' | b'a'..=b'z', ..] => {
-            let line = memmem::find(head, b"\r\n").map_or(head, |end| &head[..end]);
+            let line = line_end(head).map_or(head, |end| &head[..end]);
             if line.iter().all(|byte| matches!(byte, b' '..=b'~')) { Fits } else { No }
         }
         _ => No,
@@ -572,9 +572,14 @@ fn redis_server(head: &[u8]) -> Fit {
 
 // Memcached (protocol.txt, and the older binary protocol)
 
+/// Where the first line ends. The bytes are few, for which a search of `memmem` takes longer to prepare than to make.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    memchr_iter(b'\n', bytes).find_map(|at| at.checked_sub(1).filter(|before| bytes[*before] == b'\r'))
+}
+
 /// The words of the line that these bytes begin with, if all of it is here.
 fn words(head: &[u8]) -> Option<Vec<&[u8]>> {
-    let line = &head[..memmem::find(head, b"\r\n")?];
+    let line = &head[..line_end(head)?];
     let is_text = line.iter().all(|byte| matches!(byte, b' '..=b'~'));
     is_text.then(|| line.split(|byte| *byte == b' ').collect())
 }

@@ -109,6 +109,7 @@ fn without_redaction_every_secret_is_found() {
     let no_trailers = ["trailer", "authorization trailer", "h2 request trailer", "tap request trailer"];
     let attribute = |secret: &usize| !no_trailers.contains(&corpus.secrets[*secret].kind.as_str());
     expect_all("http --json", &corpus.secrets, understood().filter(attribute), &found.json);
+    expect_all("tables", &corpus.secrets, understood().filter(attribute), &found.tables);
     let targets = ["query", "h2 query", "h2 indexed path", "h2 promised path"];
     let in_table = |secret: &usize| {
         let kind = corpus.secrets[*secret].kind.as_str();

@@ -129,6 +129,7 @@ pub struct Found {
     pub har: BTreeSet<usize>,
     pub json: BTreeSet<usize>,
     pub table: BTreeSet<usize>,
+    pub tables: BTreeSet<usize>,
 }
 
 impl Found {
@@ -151,6 +152,7 @@ impl Found {
         });
         let http = |more: &[&str]| tap2pcap().arg("http").args(options).args(more).arg(input).run().expect_no_panic();
         let (json, table) = (http(&["--json"]), http(&[]));
+        let tables = tap2pcap().arg("tables").args(options).arg(input).arg("-").run().expect_no_panic();
         let mut in_table = BTreeSet::new();
         finder.search(&table.stdout, &mut in_table);
         // What is said is output as well.
@@ -164,10 +166,11 @@ impl Found {
             har: in_json(finder, &fs::read(&har).unwrap()),
             json: in_json(finder, &json.stdout),
             table: in_table,
+            tables: in_json(finder, &tables.stdout),
         }
     }
 
-    pub fn each(&self) -> [(&'static str, &BTreeSet<usize>); 6] {
+    pub fn each(&self) -> [(&'static str, &BTreeSet<usize>); 7] {
         [
             ("pcapng", &self.pcapng),
             ("pcap", &self.pcap),
@@ -175,6 +178,7 @@ impl Found {
             ("HAR", &self.har),
             ("http --json", &self.json),
             ("http", &self.table),
+            ("tables", &self.tables),
         ]
     }
 }
