@@ -586,16 +586,21 @@ class Piped:
         self._process.wait()
 
 
-def fault(piped: Piped, status: int) -> tuple[str, str] | None:
+def last_words(piped: Piped, options: tuple[str, ...]) -> str:
+    """Quotes standard error, unless that may be a quotation of a trace whose secrets are to be taken out."""
+    return "what it said is left out, because of --redact" if "--redact" in options else piped.words()
+
+
+def fault(piped: Piped, status: int, options: tuple[str, ...]) -> tuple[str, str] | None:
     """Says what went wrong beside the trace itself, as a code and words."""
     if piped.timed_out:
         return "program-timeout", "the program took longer than --timeout allows and was stopped"
     if piped.read_error:
         return "unreadable", f"the file could not be read to its end: {piped.read_error}"
     if status < 0:
-        return "program-failed", f"the program was ended by signal {-status}: {piped.words()}"
+        return "program-failed", f"the program was ended by signal {-status}: {last_words(piped, options)}"
     if status > 2:
-        return "program-failed", f"the program ended with status {status}: {piped.words()}"
+        return "program-failed", f"the program ended with status {status}: {last_words(piped, options)}"
     return None
 
 
@@ -698,11 +703,12 @@ class Reading:
         with Piped(arguments, self._job.storage, self._uri, self._job.timeout) as piped:
             foreign = self._rows(piped)
             status = piped.finish()
-            wrong = fault(piped, status)
+            wrong = fault(piped, status, self._job.options)
             if not wrong and status == 2 and not self._counts["findings"] and not foreign:
                 foreign = NO_TRACES in piped.words() and self._may_pass()  # an archive of other things
                 if not foreign:
-                    wrong = "program-failed", f"the program ended with status 2: {piped.words()}"
+                    words = last_words(piped, self._job.options)
+                    wrong = "program-failed", f"the program ended with status 2: {words}"
         if wrong:
             self._find(*wrong)
             return "unreadable" if wrong[0] == "unreadable" else "failed"
@@ -756,7 +762,7 @@ class Reading:
             for piece in piped.pieces():
                 capture.write(piece)
             status = piped.finish()
-            wrong = fault(piped, status)
+            wrong = fault(piped, status, self._job.options)
             if not wrong and status < 2:
                 capture.complete()
                 self._capture = place

@@ -32,7 +32,8 @@ def script(tmp_path: Path, body: str) -> str:
 def read(tmp_path: Path, program: str, uri: str, timeout: float = 60, **more: Any) -> tuple[dict[str, Any], list[Any]]:
     """Reads one file with a program, and gives its row of `files` and its findings."""
     tap2pcap_spark.program.cache_clear()
-    job = Job("run", str(tmp_path / "out"), more.get("captures"), (), (), program, timeout, Storage())
+    options = more.get("options", ())
+    job = Job("run", str(tmp_path / "out"), more.get("captures"), (), options, program, timeout, Storage())
     batches = Batches(job, "attempt")
     row = Reading(job, batches, uri, 0, 0).run()
     batches.flush()
@@ -78,6 +79,16 @@ def test_the_reason_is_quoted_without_control_characters(tmp_path: Path, large: 
     row, findings = read(tmp_path, script(tmp_path, "printf 'panic\\e[31m\\nat x' >&2; kill -9 $$"), large)
     assert row["status"] == "failed"
     assert findings[0]["detail"] == "the program was ended by signal 9: panic [31m at x"
+
+
+@pytest.mark.parametrize("end", ["kill -9 $$", "exit 101", "exit 2"])
+def test_with_redact_nothing_is_quoted(tmp_path: Path, large: str, end: str) -> None:
+    """The program may have quoted the trace."""
+    body = f"cat >/dev/null; echo secret >&2; {end}"
+    _, findings = read(tmp_path, script(tmp_path, body), large, options=("--redact",))
+    assert findings[0]["code"] == "program-failed"
+    assert "secret" not in json.dumps(findings)
+    assert findings[0]["detail"].endswith("what it said is left out, because of --redact")
 
 
 def test_a_program_that_hangs_is_stopped(tmp_path: Path, large: str) -> None:
