@@ -306,7 +306,7 @@ impl Default for SortField {
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
     /// Trace files, archives, directories, `-` for standard input; last, the capture, `-` for standard output
-    #[arg(required = true, num_args = 2.., value_names = ["INPUT", "OUTPUT"])]
+    #[arg(required = true, num_args = 1.., value_names = ["INPUT", "OUTPUT"])]
     pub paths: Vec<PathBuf>,
 
     /// What is written.
