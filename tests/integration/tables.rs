@@ -301,7 +301,7 @@ fn a_reader_may_close_the_stream_early() {
 /// It ends with the first connection, though its source goes on.
 #[test]
 fn a_live_stream_ends_when_its_reader_is_gone() {
-    let trace = Dress::Delimited.file(&conversation(1, 2, TIME, TIME + 1000));
+    let trace = open_at_once(1);
     let pipes = ["tables - -", "http --json -"].map(|args| {
         let mut command = Command::new(crate::util::PROGRAM);
         command.args(args.split(' ')).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
