@@ -14,8 +14,9 @@ mod tap_config;
 use std::{path::PathBuf, sync::Arc};
 
 use clap::{
-    Args, Parser, Subcommand, ValueEnum,
+    Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+    error::ErrorKind,
 };
 
 #[cfg(feature = "live")]
@@ -75,6 +76,38 @@ pub struct Cli {
     /// What to convert.
     #[command(flatten)]
     pub convert: ConvertArgs,
+}
+
+impl Cli {
+    /// Reads the process's arguments. If they are wrong, or ask for help, this ends the process.
+    pub(crate) fn read() -> Self {
+        let cli = Self::parse();
+        if let Some(error) = cli.lacks_output() {
+            error.exit();
+        }
+        cli
+    }
+
+    /// The error if there is an input, but no output.
+    fn lacks_output(&self) -> Option<clap::Error> {
+        let (paths, subcommand, output) = match &self.command {
+            None => (&self.convert.paths, None, "OUTPUT"),
+            Some(Command::Tables(args)) => (&args.paths, Some("tables"), "DIRECTORY"),
+            Some(_) => return None,
+        };
+        if paths.len() > 1 {
+            return None;
+        }
+        let mut program = Self::command();
+        program.build();
+        let command = match subcommand {
+            Some(name) => program.find_subcommand_mut(name)?,
+            None => &mut program,
+        };
+        // The words are clap's.
+        let message = format!("the following required arguments were not provided:\n  <{output}>");
+        Some(command.error(ErrorKind::MissingRequiredArgument, message))
+    }
 }
 
 /// Subcommands.
@@ -306,7 +339,9 @@ impl Default for SortField {
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
     /// Trace files, archives, directories, `-` for standard input; last, the capture, `-` for standard output
-    #[arg(required = true, num_args = 2.., value_names = ["INPUT", "OUTPUT"])]
+    // Clap counts the values before an option and those after it apart, so that it cannot ask for two. With one name for
+    // both, it shows none of them as optional.
+    #[arg(required = true, num_args = 1.., value_name = "INPUT> <OUTPUT")]
     pub paths: Vec<PathBuf>,
 
     /// What is written.

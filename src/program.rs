@@ -3,8 +3,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 pub use crate::cli::Cli;
 use crate::{
     commands::{self, Status},
@@ -25,5 +23,5 @@ fn run() -> anyhow::Result<Status> {
     if let Some(args) = crate::cli::ExtcapCall::recognise(std::env::args_os()) {
         return commands::extcap(args);
     }
-    commands::run(&Cli::parse())
+    commands::run(&Cli::read())
 }

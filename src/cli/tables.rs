@@ -14,7 +14,8 @@ use crate::{http::Filter, report::ProgressMode, timeline::Role};
 pub struct TablesArgs {
     /// Trace files, archives, directories, `-` for standard input; last, the directory of the tables, which is made if
     /// it is missing, or `-` for all lines on standard output, each with its `table`
-    #[arg(required = true, num_args = 2.., value_names = ["INPUT", "DIRECTORY"])]
+    // As a conversion's.
+    #[arg(required = true, num_args = 1.., value_name = "INPUT> <DIRECTORY")]
     pub paths: Vec<PathBuf>,
 
     /// Pack the tables with Zstandard: connections.ndjson.zst and so on

@@ -77,7 +77,9 @@ impl Error {
             Self::Signal(signal) => Ok(Status::Signal(signal)),
             // The reader of a pipe may stop when it has seen enough.
             Self::Output(error) if error.is_broken_pipe() => Ok(Status::Done),
-            Self::System(error) | Self::Table(_, error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Self::System(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Status::Done),
+            // A table in a directory, even if it is a pipe, is missed when it is not complete.
+            Self::Table(path, error) if path == Path::new("-") && error.kind() == io::ErrorKind::BrokenPipe => {
                 Ok(Status::Done)
             }
             error => Err(error.into()),

@@ -4,19 +4,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
 
-/// Runs `work` in this many threads, this one among them.
-pub(super) fn run(jobs: usize, work: impl Fn() + Sync) {
-    std::thread::scope(|scope| {
-        for _ in 1..jobs {
-            // If another thread cannot be started, the others do the work.
-            if std::thread::Builder::new().spawn_scoped(scope, &work).is_err() {
-                break;
-            }
-        }
-        work();
-    });
-}
-
 /// What workers share, and whose turn it is to write.
 #[derive(Debug)]
 pub(super) struct Turns<T> {
@@ -36,6 +23,26 @@ struct State<T> {
 impl<T> Turns<T> {
     pub(super) fn new(shared: T) -> Self {
         Self { state: Mutex::new(State { turn: 0, failed: None, shared }), turned: Condvar::new() }
+    }
+
+    /// Runs `work` in this many threads, this one among them.
+    pub(super) fn run(&self, jobs: usize, work: impl Fn() + Sync)
+    where
+        T: Send,
+    {
+        let work = || {
+            let _ends_others = FailsInPanic(self);
+            work();
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..jobs {
+                // If another thread cannot be started, the others do the work.
+                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
+            }
+            work();
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -95,5 +102,44 @@ impl<T> Turns<T> {
     pub(super) fn finish(self) -> Result<T, Error> {
         let State { failed, shared, .. } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.map_or(Ok(shared), Err)
+    }
+}
+
+/// Ends the work if the thread that has it panics, because the others would wait for its turn to pass.
+struct FailsInPanic<'a, T>(&'a Turns<T>);
+
+impl<T> Drop for FailsInPanic<'_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(Error::Stopped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_worker_that_panicked() {
+        let turns = Turns::new(());
+        let (next, stopped) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let run = || {
+            turns.run(3, || match next.fetch_add(1, Ordering::Relaxed) {
+                0 => resume_unwind(Box::new("the first one")),
+                index => {
+                    let result = turns.at_turn(index, true, |()| Ok(()));
+                    stopped.fetch_add(usize::from(matches!(result, Err(Error::Stopped))), Ordering::Relaxed);
+                    turns.pass(index);
+                }
+            });
+        };
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        assert_eq!(stopped.into_inner(), 2);
     }
 }

@@ -36,6 +36,45 @@ fn shell(script: &str, args: &[&Path]) -> Run {
     run_command(command)
 }
 
+/// As for cp, tcpdump and many others.
+#[test]
+fn options_may_stand_anywhere() {
+    let dir = Dir::new("options-anywhere");
+    let (a, b) = (trace(&dir), dir.create("b.pb", Dress::Binary.file(&conversation(2, 3, TIME, TIME + 1000))));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    let written = |before: &[&str], name: &str, after: &[&str]| {
+        let output = dir.fresh().join(name);
+        tap2pcap().args(before).arg(&output).args(after).run().expect_status(0);
+        if output.is_dir() { output.join("requests.ndjson.zst") } else { output }
+    };
+    for (base, options, name) in
+        [(&[][..], ["--tcp", "bare"], "x.pcapng"), (&["tables"], ["--zst", "--force"], "tables")]
+    {
+        let base = |rest: &[&str]| [base, rest].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let [first, second] = options;
+        let orders = [
+            (base(&[first, second, a, b]), &[][..]),
+            (base(&[a, b, first, second]), &[]),
+            (base(&[a, first, second, b]), &[]),
+            (base(&[a, b]), &options),
+        ];
+        let outputs = orders.map(|(before, after)| {
+            let before: Vec<_> = before.iter().map(String::as_str).collect();
+            fs::read(written(&before, name, after)).unwrap()
+        });
+        assert!(outputs.iter().all(|output| *output == outputs[0]), "{name}");
+        // One path is too few, wherever the options are.
+        let missing = if name == "tables" { "<DIRECTORY>" } else { "<OUTPUT>" };
+        for few in [base(&[a]), base(&[first, second, a]), base(&[a, first, second])] {
+            let few: Vec<_> = few.iter().map(String::as_str).collect();
+            let run = tap2pcap().args(&few).run().expect_status(2);
+            let expected =
+                format!("error: the following required arguments were not provided:\n  {missing}\n\nUsage: ");
+            assert!(run.stderr.starts_with(&expected) && run.stderr.contains("try '--help'"), "{run:?}");
+        }
+    }
+}
+
 #[test]
 fn an_output_that_is_replaced_keeps_its_permissions_and_owner() {
     let dir = Dir::new("keeps-mode");

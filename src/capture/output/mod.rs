@@ -235,6 +235,11 @@ impl Output {
         target.is_stream.then(|| target.file.try_clone().map(Into::into).ok()).flatten()
     }
 
+    /// Whether the destination gets the bytes as they come.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.unfinished.is_none()
+    }
+
     /// The path as the user typed it.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -258,6 +263,18 @@ impl Output {
             Ok(false) => self.join(),
             Err(error) => Err(self.error(error)),
         }
+    }
+
+    /// Writes the bytes of `buffer` in this thread, and leaves it empty. It takes longer than [`Self::write`], but tells at
+    /// once that the reader of a pipe is gone.
+    pub(crate) fn write_here(&mut self, buffer: &mut PacketBuffer) -> Result<(), OutputError> {
+        self.join()?;
+        let written = match &mut self.sink {
+            Some(sink) => sink.write_chunk(buffer.as_bytes()),
+            None => Err(io::Error::other("an earlier write failed")),
+        };
+        buffer.clear();
+        written.map_err(|source| self.error(source))
     }
 
     fn writer(&mut self) -> io::Result<&mut WriterThread> {

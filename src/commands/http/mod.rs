@@ -30,7 +30,7 @@ use super::{
     redaction::{self, ReportFile},
     select::Doubts,
     settings,
-    turns::{self, Turns},
+    turns::Turns,
 };
 use crate::{
     cli::{HttpArgs, SortField},
@@ -75,7 +75,7 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
         redaction,
     };
     let jobs = settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS);
-    turns::run(jobs, || work.run());
+    work.done.run(jobs, || work.run());
     progress.finish();
     let Work { done, doubts, .. } = work;
     let done = done.finish()?;

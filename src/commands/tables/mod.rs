@@ -25,7 +25,7 @@ use super::{
     redaction::{self, ReportFile},
     select::Doubts,
     settings,
-    turns::{self, Turns},
+    turns::Turns,
     validate,
 };
 use crate::{
@@ -73,7 +73,8 @@ pub(super) fn run(args: &TablesArgs) -> Result<Status, Error> {
         redaction,
     };
     work.refuse(&unreadable)?;
-    turns::run(settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS), || work.run());
+    let jobs = settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS);
+    work.done.run(jobs, || work.run());
     progress.finish();
     let Work { done, doubts, .. } = work;
     let Done { sink, read, damaged, passed_over } = done.finish()?;

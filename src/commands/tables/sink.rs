@@ -126,7 +126,8 @@ fn failed(error: OutputError) -> Error {
 pub(super) struct Chunks {
     output: Output,
     buffer: PacketBuffer,
-    is_packed: bool,
+    /// Whether somebody reads the bytes as they come. Packed ones come late anyway.
+    is_followed: bool,
 }
 
 /// How many bytes are written at once.
@@ -135,7 +136,8 @@ const CHUNK: usize = 256 << 10;
 impl Chunks {
     fn create(destination: &Destination, options: OutputOptions) -> Result<Self, Error> {
         let output = Output::create(destination, options).map_err(failed)?;
-        Ok(Self { output, buffer: PacketBuffer::default(), is_packed: options.packing != OutputPacking::None })
+        let is_followed = output.is_stream() && options.packing == OutputPacking::None;
+        Ok(Self { output, buffer: PacketBuffer::default(), is_followed })
     }
 
     fn write(&mut self, mut bytes: &[u8], at_once: bool) -> Result<(), Error> {
@@ -144,13 +146,18 @@ impl Chunks {
             self.buffer.append(now);
             bytes = rest;
             if self.buffer.len() == CHUNK {
-                self.output.write(&mut self.buffer).map_err(failed)?;
+                self.write_chunk()?;
             }
         }
-        if at_once && !self.is_packed && !self.buffer.is_empty() {
-            self.output.write(&mut self.buffer).map_err(failed)?;
-        }
-        Ok(())
+        if at_once && self.is_followed && !self.buffer.is_empty() { self.write_chunk() } else { Ok(()) }
+    }
+
+    fn write_chunk(&mut self) -> Result<(), Error> {
+        let Self { output, buffer, is_followed } = self;
+        // A thread would learn that the reader is gone, but would tell it only with the next chunk, for which a live
+        // source may take hours.
+        let written = if *is_followed { output.write_here(buffer) } else { output.write(buffer) };
+        written.map_err(failed)
     }
 }
 
