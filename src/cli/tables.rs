@@ -11,6 +11,7 @@ use crate::{http::Filter, report::ProgressMode, timeline::Role};
 
 /// Arguments of `tables`.
 #[derive(Debug, Args)]
+#[command(override_usage = "tap2pcap tables [OPTIONS] <INPUT>... <DIRECTORY>")]
 pub struct TablesArgs {
     /// Trace files, archives, directories, `-` for standard input; last, the directory of the tables, which is made if
     /// it is missing, or `-` for all lines on standard output, each with its `table`
