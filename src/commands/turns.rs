@@ -37,7 +37,7 @@ impl<T> Turns<T> {
         std::thread::scope(|scope| {
             for _ in 1..jobs {
                 // If another thread cannot be started, the others do the work.
-                if std::thread::Builder::new().spawn_scoped(scope, &work).is_err() {
+                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
                     break;
                 }
             }
