@@ -79,7 +79,7 @@ impl Message {
         assert!(message.count() == events.len() as u64 && message.events.iter().all(Event::is_plain));
         let one = |(event, one)| {
             let Place { offset, message: index } = message.place_of(event);
-            Self { offset, index, events: vec![one], ..whole.clone() }
+            Self { offset, index, trace_id: message.trace_id_of(event), events: vec![one], ..whole.clone() }
         };
         events.into_iter().enumerate().map(one).collect()
     }
