@@ -14,6 +14,8 @@ pub(super) struct Turns<T> {
 
 #[derive(Debug)]
 struct State<T> {
+    /// The next input that is read.
+    next: usize,
     /// The input that may be written.
     turn: usize,
     failed: Option<Error>,
@@ -22,7 +24,7 @@ struct State<T> {
 
 impl<T> Turns<T> {
     pub(super) fn new(shared: T) -> Self {
-        Self { state: Mutex::new(State { turn: 0, failed: None, shared }), turned: Condvar::new() }
+        Self { state: Mutex::new(State { next: 0, turn: 0, failed: None, shared }), turned: Condvar::new() }
     }
 
     /// Runs `work` in this many threads, this one among them.
@@ -47,6 +49,15 @@ impl<T> Turns<T> {
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next input that a worker should read, with its index; `None` if there is none, or after a failure.
+    pub(super) fn next<'a, I>(&self, inputs: &'a [I]) -> Option<(usize, &'a I)> {
+        let mut state = self.lock();
+        let index = state.next;
+        let input = inputs.get(index).filter(|_| state.failed.is_none())?;
+        state.next += 1;
+        Some((index, input))
     }
 
     /// Uses what is shared, whosever turn it is.

@@ -10,10 +10,7 @@ use std::{
     borrow::Cow,
     io::{self, IsTerminal as _, Write},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use self::{
@@ -61,8 +58,6 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     let work = Work {
         args,
         inputs,
-        next: AtomicUsize::new(0),
-        stop: AtomicBool::new(false),
         done: Turns::new(Done {
             read: 0,
             damaged: !unreadable.is_empty(),
@@ -125,8 +120,6 @@ fn sortable(value: Option<&Value<'_>>) -> Vec<u8> {
 struct Work<'a> {
     args: &'a HttpArgs,
     inputs: &'a [Input],
-    next: AtomicUsize,
-    stop: AtomicBool,
     done: Turns<Done>,
     progress: &'a Progress,
     doubts: Doubts,
@@ -146,9 +139,7 @@ impl Work<'_> {
     fn run(&self) {
         let mut sorter = Sorter::new(self.args.top);
         let mut stats = Stats::default();
-        while !self.stop.load(Ordering::Relaxed) {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(input) = self.inputs.get(index) else { break };
+        while let Some((index, input)) = self.done.next(self.inputs) {
             let mut reader = Reader::new(self, index, input, &mut sorter, &mut stats);
             let result = reader.read().and_then(|()| reader.write_all());
             reader.redactor.iter_mut().for_each(Redactor::end_all);
@@ -167,10 +158,7 @@ impl Work<'_> {
                     self.done.with(|done| done.damaged = true);
                     print_error(&error);
                 }
-                Err(error) => {
-                    self.stop.store(true, Ordering::Relaxed);
-                    self.done.fail(error);
-                }
+                Err(error) => self.done.fail(error),
             }
             if !self.args.sorts() {
                 self.done.pass(index);

@@ -7,10 +7,7 @@ use std::{
     collections::HashSet,
     io::{self, IsTerminal as _},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use self::{
@@ -22,6 +19,7 @@ use super::{
     error::Error,
     info::json::ConnectionLines,
     inspect::{self, Item, Reading},
+    mirror::overwritten,
     redaction::{self, ReportFile},
     select::Doubts,
     settings,
@@ -65,8 +63,6 @@ pub(super) fn run(args: &TablesArgs) -> Result<Status, Error> {
         args,
         inputs,
         tagged: output == Destination::Stdout,
-        next: AtomicUsize::new(0),
-        stop: AtomicBool::new(false),
         done: Turns::new(Done { sink, read: 0, damaged: !unreadable.is_empty(), passed_over }),
         progress: &progress,
         doubts: Doubts::default(),
@@ -127,9 +123,7 @@ fn refuse_overwriting(
             return Err(Error::Arguments(format!("{path}: is a link to another output")));
         }
     }
-    let existing: HashSet<_> = tables.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    let is_table = |input: &&Input| input.place.canonical().is_some_and(|path| existing.contains(&path));
-    match inputs.iter().find(|input| !existing.is_empty() && is_table(input)) {
+    match overwritten(inputs, &tables, false) {
         Some(input) => Err(Error::Overwrite(input.path().to_owned())),
         None => Ok(()),
     }
@@ -141,8 +135,6 @@ struct Work<'a> {
     inputs: &'a [Input],
     /// Whether all lines go to standard output.
     tagged: bool,
-    next: AtomicUsize,
-    stop: AtomicBool,
     done: Turns<Done>,
     progress: &'a Progress,
     doubts: Doubts,
@@ -192,11 +184,8 @@ impl Work<'_> {
 
     /// Reads one input after another.
     fn run(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(input) = self.inputs.get(index) else { break };
+        while let Some((index, input)) = self.done.next(self.inputs) {
             if let Err(error) = self.input(index, input) {
-                self.stop.store(true, Ordering::Relaxed);
                 self.done.fail(error);
             }
             self.progress.file();
