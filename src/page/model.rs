@@ -164,6 +164,8 @@ pub(crate) struct Request {
     pub(crate) attempts: Vec<Attempt>,
     /// An index into [`Page::details`].
     pub(crate) detail: Option<usize>,
+    /// An index into [`Page::routes`].
+    pub(crate) route: Option<usize>,
 }
 
 /// Moments of a request, counted from its first byte.
