@@ -46,8 +46,7 @@ pub(super) struct View<'a> {
     route_ends: Option<(String, String)>,
     origins: Vec<OriginView>,
     failures: Vec<Failure>,
-    request_sizes: Histogram,
-    response_sizes: Histogram,
+    sizes: [(&'static str, Histogram); 2],
     details: Vec<Option<DetailView<'a>>>,
     findings: Vec<FindingView<'a>>,
 }
@@ -153,8 +152,10 @@ impl<'a> View<'a> {
             route_ends: route_ends(page),
             origins: origins(page),
             failures: failures(page),
-            request_sizes: Histogram::of_sizes(&page.sizes.request),
-            response_sizes: Histogram::of_sizes(&page.sizes.response),
+            sizes: [
+                ("Requests", Histogram::of_sizes(&page.sizes.request)),
+                ("Responses", Histogram::of_sizes(&page.sizes.response)),
+            ],
             details: page.details.iter().map(|detail| DetailView::of(page, detail, clock)).collect(),
             findings: page.findings.iter().map(FindingView::of).collect(),
         }
