@@ -102,7 +102,7 @@ fn sample(requests: u64) -> Page {
         Request {
             time: Some(start + index * 9 * MILLI),
             duration: Some(duration),
-            method: if index % 3 == 0 { "POST" } else { "GET" }.to_owned(),
+            method: if index.is_multiple_of(3) { "POST" } else { "GET" }.to_owned(),
             host: "shop.example".to_owned(),
             path: if index % 29 == 7 {
                 format!("/{HOSTILE}?{index}")
@@ -119,7 +119,7 @@ fn sample(requests: u64) -> Page {
             origin: failed
                 .then(|| [Origin::Client, Origin::Envoy, Origin::Upstream, Origin::Unknown][index as usize % 4]),
             origin_reason: if failed { "the upstream answered with this status".to_owned() } else { String::new() },
-            complete: index % 13 != 0,
+            complete: !index.is_multiple_of(13),
             sent: Some(index * 31 % 4096),
             received: Some(index * 7919 % 200_000),
             side: Some(Side::Downstream),
