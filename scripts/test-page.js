@@ -13,7 +13,7 @@ const size = (width, height) => ({ viewport: { width, height } });
 
 /** Opens a page, and counts what it must not do: errors, requests, violations of its policy, dialogs. */
 async function open(browser, name, options = {}) {
-  const context = await browser.newContext({ ...size(1280, 900), ...options });
+  const context = await browser.newContext({ ...size(1280, 900), reducedMotion: "reduce", ...options });
   const url = pathToFileURL(path.join(place, `${name}.html`)).href;
   const page = await context.newPage();
   const fault = (text) => faults.push(`${name}: ${text}`);
@@ -147,6 +147,8 @@ const widths = (page) => page.evaluate(() => [document.documentElement.scrollWid
   check(await page.locator("#d-1").evaluate((entry) => entry.open), "a link to a request does not open it");
   await shot(page, "detail");
   await page.emulateMedia({ media: "print" });
+  await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+  await shot(page, "print-whole", true);
   await page.pdf({ path: path.join(place, "print.pdf"), format: "A4" });
   check(await page.locator("details.exchange").evaluateAll((all) => all.length > 0 && all.every((one) => one.open)), "printing does not open the requests");
 

@@ -94,7 +94,7 @@
     add("Pairing", "", request.pairing);
     request.attempts.forEach((attempt, index) => {
       const [, took, code, address, id] = attempt;
-      add(`Attempt ${index + 1}`, "", `${code === null ? "no response" : code}, ${duration(took)}, ${data.texts[address]}, connection ${data.texts[id] === undefined ? id : id}`);
+      add(`Attempt ${index + 1}`, "", `${code === null ? "no response" : code}, ${duration(took)}, ${data.texts[address]}, connection ${id}`);
     });
     add("Connection", "%CONNECTION_ID%", request.id);
     add("Trace", "", `${data.files[request.file] || ""}, offset ${request.offset}`);
@@ -125,7 +125,7 @@
     const sizes = el("select", { change: (event) => { size = Number(event.target.value); page = 0; draw(); } },
       ...[50, 100, 500].map((rows) => el("option", { value: rows }, String(rows))));
     place.append(
-      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
+      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table of ${name.toLowerCase()}` },
         el("table", { class: "data" }, el("thead", {}, head), body)),
       el("div", { class: "pager" }, ...steps, where, el("label", {}, "Rows on a page", sizes)));
     const draw = () => {
@@ -218,8 +218,8 @@
       column("Duration", (r) => r.duration, (r) => duration(r.duration), "n"),
       column("Status", (r) => r.code, status),
       column("Method", (r) => r.method, (r) => r.method),
-      column("Host", (r) => r.host, (r) => r.host, "long"),
-      column("Path", (r) => r.path, (r) => r.detail === null ? r.path : el("a", { href: `#d-${r.detail}` }, r.path || "/"), "long"),
+      column("Host", (r) => r.host, (r) => r.host.length > 40 ? r.host : el("span", { class: "took" }, r.host)),
+      column("Path", (r) => r.path, (r) => r.detail === null ? r.path : el("a", { href: `#d-${r.detail}` }, r.path || "/"), "long wide"),
       column("Failure from", (r) => r.origin, (r) => r.origin),
       column("Protocol", (r) => r.protocol, (r) => r.protocol),
       column("Sent", (r) => r.sent, (r) => bytes(r.sent), "n"),

@@ -81,6 +81,13 @@ fn the_same_data_give_the_same_page() {
     assert_eq!(html(&page), html(&page));
 }
 
+#[test]
+fn classes_are_apart_and_lines_of_bodies_too() {
+    let html = html(&sample(100));
+    assert!(html.contains("class=\"status bad\"") && html.contains("class=\"attempt bad least\""));
+    assert!(html.contains("{&quot;item&quot;: 7}\n</pre>") && html.contains("|\n00000010  10 11"));
+}
+
 /// A page of many requests, hostile ones among them.
 fn sample(requests: u64) -> Page {
     const MILLI: u64 = 1_000_000;
