@@ -78,6 +78,8 @@ pub mod har;
 pub mod http;
 pub mod input;
 mod interrupt;
+#[allow(dead_code, reason = "the command that makes pages will use it")]
+mod page;
 #[doc(hidden)]
 pub mod program;
 #[cfg(feature = "record")]
