@@ -69,6 +69,8 @@
 //! Times are nanoseconds since the Unix epoch, lengths are bytes, offsets count from the start of the source and
 //! message indexes from 0.
 
+#[allow(dead_code, reason = "the pairing is to use it")]
+mod access_log;
 #[cfg(feature = "live")]
 mod admin;
 pub mod capture;
@@ -78,6 +80,8 @@ pub mod har;
 pub mod http;
 pub mod input;
 mod interrupt;
+#[allow(dead_code, reason = "the command that makes pages will use it")]
+mod page;
 #[doc(hidden)]
 pub mod program;
 #[cfg(feature = "record")]
