@@ -16,8 +16,6 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 pub use self::by_log::LoggedRequest;
 pub use self::seen::Seen;
 use crate::{http::Pairing, timeline::Role, trace::Nanos};
@@ -137,7 +135,11 @@ impl Pairs {
             return Pairing { upstream_address: seen.upstream.clone(), ..Pairing::default() };
         };
         let certainty = |attempt: &u32| {
-            self.owners[*attempt as usize].iter().flatten().find(|(owner, _)| *owner as usize == index).map(|(_, of)| *of)
+            self.owners[*attempt as usize]
+                .iter()
+                .flatten()
+                .find(|(owner, _)| *owner as usize == index)
+                .map(|(_, of)| *of)
         };
         let (first, last_seen) = (&self.seen[*first as usize], &self.seen[*last as usize]);
         // The answer to the client may be Envoy's own, after the upstream has not answered.
@@ -175,6 +177,3 @@ impl Pairs {
 fn between(from: Option<Nanos>, to: Option<Nanos>) -> Option<Nanos> {
     to?.checked_sub(from?)
 }
-
-/// Text that many exchanges share.
-pub(crate) type Shared = Arc<str>;

@@ -1,12 +1,14 @@
 //! What is compared of an exchange: a few dozen bytes, so that those of ten thousand traces fit into memory.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 
-use super::{ExchangeId, Shared};
+use super::ExchangeId;
 use crate::{
     http::{Exchange, Fields, HttpMessage},
     timeline::Role,
-    trace::Nanos,
+    trace::{Address, Nanos},
 };
 
 /// A part of a SHA-256: nobody makes two texts with the same one by chance.
@@ -38,7 +40,7 @@ pub struct Seen {
     /// Whether the response is whole.
     pub complete: bool,
     /// The address of the upstream, if this side tells.
-    pub upstream: Option<Shared>,
+    pub upstream: Option<Arc<Address>>,
     /// Envoy's own end of the connection with the upstream.
     pub(super) upstream_local: Option<Mark>,
     pub(super) method: Option<Mark>,
@@ -62,9 +64,7 @@ pub(super) fn mark(parts: &[&[u8]]) -> Mark {
         hash.update(part);
     }
     let digest: [u8; 32] = hash.finalize().into();
-    u64::from_le_bytes([
-        digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
-    ])
+    u64::from_le_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]])
 }
 
 /// A request id without the digit of a UUID that Envoy changes to say whether the request is traced.
@@ -96,7 +96,7 @@ fn body_mark(message: &HttpMessage) -> Option<Mark> {
 impl Seen {
     /// What is compared of an exchange. `share` keeps one copy of each address.
     #[must_use]
-    pub fn of(id: ExchangeId, exchange: &Exchange, mut share: impl FnMut(String) -> Shared) -> Self {
+    pub fn of(id: ExchangeId, exchange: &Exchange, mut share: impl FnMut(&Address) -> Arc<Address>) -> Self {
         let connection = &exchange.connection;
         let (local, remote) = match (&connection.upstream, connection.role) {
             (Some(ends), _) => (ends.local.as_ref(), ends.remote.as_ref()),
@@ -122,7 +122,7 @@ impl Seen {
             ended: exchange.response.ended,
             code: exchange.code,
             complete: exchange.response.complete,
-            upstream: remote.map(|address| share(address.to_string())),
+            upstream: remote.map(&mut share),
             upstream_local: local.map(|address| mark(&[address.to_string().as_bytes()])),
             method: method.map(|method| mark(&[method])),
             target: method.zip(path).map(|(method, path)| target_mark(method, path)),
