@@ -107,6 +107,9 @@ impl Seen {
         // The filter stands before the router: it records what the client has sent.
         let role = if connection.http_tap { Role::Downstream } else { connection.role };
         let method = exchange.method.as_deref();
+        // Envoy makes an id for a client that sends none, and may tell it in the response.
+        let told = exchange.response.fields.get("x-request-id").filter(|_| role == Role::Downstream);
+        let request_id = fields.get("x-request-id").or(told);
         // Where a route changes the path, Envoy tells the upstream the one before.
         let original = fields.get("x-envoy-original-path").filter(|_| role == Role::Upstream);
         let path = original.or(exchange.path.as_deref());
@@ -128,7 +131,7 @@ impl Seen {
             target: method.zip(path).map(|(method, path)| target_mark(method, path)),
             request_body: body_mark(&exchange.request),
             response_body: body_mark(&exchange.response),
-            request_id: fields.get("x-request-id").and_then(id_mark),
+            request_id: request_id.and_then(id_mark),
             trace: trace_mark(fields),
             is_mirrored: role == Role::Upstream
                 && exchange.host.as_deref().is_some_and(|host| {
