@@ -688,7 +688,8 @@ fn read_value<'a>(bytes: &mut &'a [u8]) -> Option<Value<'a>> {
 mod tests {
     use super::*;
     use crate::{
-        http::{Exchange, HttpConnection},
+        http::{Exchange, HttpConnection, Pairing},
+        pairing::Certainty,
         timeline::Role,
         trace::Place,
     };
@@ -702,6 +703,7 @@ mod tests {
             source: None,
             destination: None,
             http_tap: false,
+            upstream: None,
             place: Place::default(),
         };
         let mut exchange = Exchange::new(Arc::new(connection), Place::default());
@@ -735,8 +737,14 @@ mod tests {
         let filter = Filter::parse(text).map_err(|error| error.to_string())?;
         let exchange = exchange();
         let end = end(&exchange);
-        let record =
-            ExchangeRecord { exchange: &exchange, end: Some(&end), pairing: None, file: "a.pb", max_body: 100 };
+        let pairing = Pairing {
+            certainty: Some(Certainty::Certain),
+            upstream_connection: Some(9),
+            request_latency: Some(2_000_000),
+            ..Pairing::default()
+        };
+        let pairing = Some(&pairing);
+        let record = ExchangeRecord { exchange: &exchange, end: Some(&end), pairing, file: "a.pb", max_body: 100 };
         let held = filter.holds(record);
         assert_eq!(held, filter.holds_for_kept(&filter.keep(record), &end), "{text}");
         held
@@ -777,6 +785,8 @@ mod tests {
             "connection.duration == duration('3s') && connection.sent_bytes > 0",
             "trace.file.endsWith('.pb') && trace.offset == 0",
             "request.method in ['GET', 'HEAD']",
+            "pairing == 'certain' && upstream.connection.id == 9u && has(upstream.connection.id)",
+            "envoy.request_latency > duration('1ms') && !has(envoy.response_latency)",
             "request.path.matches('b=[0-9]+')",
             "response.code == 503 ? request.method == 'GET' : false",
         ] {

@@ -87,10 +87,12 @@ fn pair_layer(pairs: &mut Pairs, layer: usize) {
     }
     pair_answers(pairs, answers, &mut taken);
     for Open { upstream, candidates } in given_up {
-        if pairs.owners[upstream][layer].is_none()
-            && let [client] = fitting(pairs, &candidates, upstream, &taken)[..]
-        {
-            pairs.set(upstream, client, Certainty::Likely);
+        if pairs.owners[upstream][layer].is_some() {
+            continue;
+        }
+        match fitting(pairs, &candidates, upstream, &taken)[..] {
+            [client] => pairs.set(upstream, client, Certainty::Likely),
+            ref several => pairs.ambiguous.extend(several.iter().map(|client| *client as u32)),
         }
     }
 }

@@ -18,6 +18,8 @@ mod tests;
 
 pub use self::by_log::LoggedRequest;
 pub use self::seen::Seen;
+use std::collections::HashSet;
+
 use crate::{http::Pairing, timeline::Role, trace::Nanos};
 
 /// How sure it is that two exchanges are of one request.
@@ -58,6 +60,8 @@ pub struct Pairs {
     owners: Vec<[Option<(u32, Certainty)>; 2]>,
     /// For each exchange with a client, those with upstreams, in the order in which they began.
     attempts: Vec<Vec<u32>>,
+    /// The exchanges with clients that may have had further attempts, which cannot be told from those of others.
+    ambiguous: HashSet<u32>,
 }
 
 /// In which of a pair's two lists the exchanges with clients of this kind are.
@@ -72,7 +76,7 @@ impl Pairs {
         seen.sort_by_key(|seen| seen.id);
         let owners = vec![[None; 2]; seen.len()];
         let attempts = vec![Vec::new(); seen.len()];
-        let mut pairs = Self { seen, owners, attempts };
+        let mut pairs = Self { seen, owners, attempts, ambiguous: HashSet::new() };
         by_log::pair(&mut pairs, log);
         by_id::pair(&mut pairs);
         by_content::pair(&mut pairs);
@@ -138,13 +142,14 @@ impl Pairs {
         let certainty = |attempt: &usize| {
             self.owners[*attempt].iter().flatten().find(|(owner, _)| *owner as usize == index).map(|(_, of)| *of)
         };
+        let is_ambiguous = self.ambiguous.contains(&(index as u32));
         let last = &self.seen[self.answer(index).unwrap_or(*first)];
         Pairing {
             certainty: attempts.iter().filter_map(certainty).min(),
             upstream_address: last.upstream.clone(),
             upstream_connection: Some(last.connection_id),
-            attempts: Some(attempts.len() as u64),
-            request_latency: between(seen.began, self.seen[*first].began),
+            attempts: Some(attempts.len() as u64).filter(|_| !is_ambiguous),
+            request_latency: between(seen.began, self.seen[*first].began).filter(|_| !is_ambiguous),
             // The answer to the client may be Envoy's own, after no upstream has answered.
             response_latency: between(last.response_began, seen.response_began).filter(|_| last.passed_on_by(seen)),
         }
@@ -171,7 +176,7 @@ impl Pairs {
         };
         let Some((owner, certainty)) = self.owners[index].into_iter().flatten().next() else { return own };
         let client = &self.seen[owner as usize];
-        let is_first = self.own_attempts(owner as usize).next() == Some(index);
+        let is_first = !self.ambiguous.contains(&owner) && self.own_attempts(owner as usize).next() == Some(index);
         let is_answer = self.answer(owner as usize) == Some(index);
         Pairing {
             certainty: Some(certainty),
