@@ -20,6 +20,8 @@
 //! writes them as they are. With the feature `record`, [`tap`] records traces without Envoy, and [`proto`] has the
 //! protobuf messages of traces.
 //!
+//! [`pairing`] joins the two exchanges that Envoy has for one request: the client's and the upstream's.
+//!
 //! [`trace`] is the model that the stages share. A stage states what it finds as facts, and adds them to a list that
 //! the caller passes in, [`trace::Findings`].
 //!
@@ -84,6 +86,7 @@ pub mod program;
 #[cfg(feature = "record")]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
+pub mod pairing;
 // Public for a fuzz target.
 #[doc(hidden)]
 pub mod redact;

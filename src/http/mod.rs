@@ -61,7 +61,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 pub(crate) use self::coding::{MAX_CODINGS, codings, decode_all};
 pub use self::exchange::{
-    Exchange, Fields, Grpc, GrpcMessages, HttpConnection, HttpConnectionEnd, HttpMessage, WebSocket, WebSocketFrame,
+    Exchange, Fields, Grpc, GrpcMessages, HttpConnection, HttpConnectionEnd, HttpMessage, Pairing, WebSocket, WebSocketFrame,
     WebSocketFrames,
 };
 pub use self::{

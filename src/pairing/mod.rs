@@ -1,0 +1,180 @@
+//! Which exchanges with upstreams belong to which exchange with a client.
+//!
+//! Envoy's two taps record a request twice: as the client sent it, and as Envoy passed it on. Nothing in the traces joins
+//! both, so this module compares what both have. Each exchange with an upstream gets at most one exchange with a client;
+//! an exchange with a client may have several with upstreams, because Envoy retries. Where more than one answer fits,
+//! there is none.
+//!
+//! - [`Certainty::Certain`]: an access log or an HTTP tap names both connections, or both exchanges carry the same id
+//!   (`x-request-id`, or the trace of `traceparent`) and no other exchange fits.
+//! - [`Certainty::Likely`]: method, path, bodies and times fit, and those of no other exchange do so well.
+
+mod by_content;
+mod by_id;
+mod by_log;
+mod seen;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use self::by_log::LoggedRequest;
+pub use self::seen::Seen;
+use crate::{http::Pairing, timeline::Role, trace::Nanos};
+
+/// How sure it is that two exchanges are of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Certainty {
+    /// Nothing else fits as well.
+    Likely,
+    /// Both carry the same id, or something else names both.
+    Certain,
+}
+
+impl Certainty {
+    /// Its word in outputs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Likely => "likely",
+            Self::Certain => "certain",
+        }
+    }
+}
+
+/// One exchange: the index of its input, and its number in the order in which the input's exchanges come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId {
+    /// The index of the input.
+    pub input: u32,
+    /// The number, from 0.
+    pub number: u32,
+}
+
+/// The pairs that were found.
+#[derive(Debug, Default)]
+pub struct Pairs {
+    /// All exchanges, sorted by their ids.
+    seen: Vec<Seen>,
+    /// For each exchange with an upstream, those with clients: one in sockets, one in HTTP taps.
+    owners: Vec<[Option<(u32, Certainty)>; 2]>,
+    /// For each exchange with a client, those with upstreams, in the order in which they began.
+    attempts: Vec<Vec<u32>>,
+}
+
+/// In which of a pair's two lists the exchanges with clients of this kind are.
+fn layer(seen: &Seen) -> usize {
+    usize::from(seen.is_tap)
+}
+
+impl Pairs {
+    /// Finds the pairs among exchanges.
+    #[must_use]
+    pub fn find(mut seen: Vec<Seen>, log: &[LoggedRequest]) -> Self {
+        seen.sort_by_key(|seen| seen.id);
+        let owners = vec![[None; 2]; seen.len()];
+        let attempts = vec![Vec::new(); seen.len()];
+        let mut pairs = Self { seen, owners, attempts };
+        by_log::pair(&mut pairs, log);
+        by_id::pair(&mut pairs);
+        by_content::pair(&mut pairs);
+        for (upstream, owners) in pairs.owners.iter().enumerate() {
+            for (owner, _) in owners.iter().flatten() {
+                pairs.attempts[*owner as usize].push(upstream as u32);
+            }
+        }
+        let seen = &pairs.seen;
+        for attempts in &mut pairs.attempts {
+            attempts.sort_by_key(|attempt| (seen[*attempt as usize].began, seen[*attempt as usize].id));
+        }
+        pairs
+    }
+
+    fn set(&mut self, upstream: usize, client: usize, certainty: Certainty) {
+        let layer = layer(&self.seen[client]);
+        self.owners[upstream][layer].get_or_insert((client as u32, certainty));
+    }
+
+    fn index(&self, id: ExchangeId) -> Option<usize> {
+        self.seen.binary_search_by_key(&id, |seen| seen.id).ok()
+    }
+
+    /// What is known of an exchange.
+    #[must_use]
+    pub fn seen(&self, id: ExchangeId) -> Option<&Seen> {
+        Some(&self.seen[self.index(id)?])
+    }
+
+    /// The exchanges with upstreams that belong to this exchange with a client, in the order in which they began.
+    #[must_use]
+    pub fn attempts(&self, id: ExchangeId) -> Vec<&Seen> {
+        let attempts = self.index(id).map(|index| self.attempts[index].as_slice()).unwrap_or_default();
+        attempts.iter().map(|attempt| &self.seen[*attempt as usize]).collect()
+    }
+
+    /// The exchange with a client that this exchange with an upstream belongs to: that of a socket before that of an HTTP
+    /// tap.
+    #[must_use]
+    pub fn owner(&self, id: ExchangeId) -> Option<&Seen> {
+        let (owner, _) = self.owners[self.index(id)?].into_iter().flatten().next()?;
+        Some(&self.seen[owner as usize])
+    }
+
+    /// What pairing tells of an exchange.
+    #[must_use]
+    pub fn of(&self, id: ExchangeId) -> Pairing {
+        let Some(index) = self.index(id) else { return Pairing::default() };
+        match self.seen[index].role {
+            Role::Downstream => self.of_client(index),
+            Role::Upstream => self.of_upstream(index),
+        }
+    }
+
+    fn of_client(&self, index: usize) -> Pairing {
+        let seen = &self.seen[index];
+        let (Some(first), Some(last)) = (self.attempts[index].first(), self.attempts[index].last()) else {
+            // The HTTP tap filter records the upstream's address itself.
+            return Pairing { upstream_address: seen.upstream.clone(), ..Pairing::default() };
+        };
+        let certainty = |attempt: &u32| {
+            self.owners[*attempt as usize].iter().flatten().find(|(owner, _)| *owner as usize == index).map(|(_, of)| *of)
+        };
+        let (first, last_seen) = (&self.seen[*first as usize], &self.seen[*last as usize]);
+        // The answer to the client may be Envoy's own, after the upstream has not answered.
+        let answered = last_seen.passed_on_by(seen);
+        Pairing {
+            certainty: self.attempts[index].iter().filter_map(certainty).min(),
+            upstream_address: last_seen.upstream.clone(),
+            upstream_connection: Some(last_seen.connection_id),
+            attempts: Some(self.attempts[index].len() as u64),
+            request_latency: between(seen.began, first.began),
+            response_latency: between(last_seen.response_began, seen.response_began).filter(|_| answered),
+        }
+    }
+
+    fn of_upstream(&self, index: usize) -> Pairing {
+        let seen = &self.seen[index];
+        let own = Pairing {
+            upstream_address: seen.upstream.clone(),
+            upstream_connection: Some(seen.connection_id),
+            ..Pairing::default()
+        };
+        let Some((owner, certainty)) = self.owners[index].into_iter().flatten().next() else { return own };
+        let (client, attempts) = (&self.seen[owner as usize], &self.attempts[owner as usize]);
+        let is = |attempt: Option<&u32>| attempt.is_some_and(|attempt| *attempt as usize == index);
+        Pairing {
+            certainty: Some(certainty),
+            request_latency: between(client.began, seen.began).filter(|_| is(attempts.first())),
+            response_latency: between(seen.response_began, client.response_began)
+                .filter(|_| is(attempts.last()) && seen.passed_on_by(client)),
+            ..own
+        }
+    }
+}
+
+fn between(from: Option<Nanos>, to: Option<Nanos>) -> Option<Nanos> {
+    to?.checked_sub(from?)
+}
+
+/// Text that many exchanges share.
+pub(crate) type Shared = Arc<str>;
