@@ -81,12 +81,12 @@ pub mod input;
 mod interrupt;
 #[allow(dead_code, reason = "the command that makes pages will use it")]
 mod page;
+pub mod pairing;
 #[doc(hidden)]
 pub mod program;
 #[cfg(feature = "record")]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
-pub mod pairing;
 // Public for a fuzz target.
 #[doc(hidden)]
 pub mod redact;

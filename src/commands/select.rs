@@ -179,7 +179,13 @@ impl<'a> Search<'a> {
                 })?;
                 if !end.had_exchanges {
                     let exchange = Exchange::new(end.connection.clone(), end.connection.place);
-                    let record = ExchangeRecord { exchange: &exchange, end: Some(&end), pairing: None, file, max_body: MAX_BODY };
+                    let record = ExchangeRecord {
+                        exchange: &exchange,
+                        end: Some(&end),
+                        pairing: None,
+                        file,
+                        max_body: MAX_BODY,
+                    };
                     if doubts.settle(filter.holds_without_exchange(record)) {
                         found(&end.connection, None);
                     }

@@ -212,7 +212,10 @@ mod tests {
     fn attributes_of_one_object_are_together_and_those_of_the_end_last() {
         let mut objects: Vec<_> = Attribute::ALL.iter().map(|attribute| attribute.parts().0).collect();
         objects.dedup();
-        assert_eq!(objects, ["trace", "source", "destination", "request", "response", "upstream", "envoy", "pairing", "connection"]);
+        assert_eq!(
+            objects,
+            ["trace", "source", "destination", "request", "response", "upstream", "envoy", "pairing", "connection"]
+        );
         assert!(Attribute::ALL.is_sorted_by_key(|attribute| attribute.of_end));
         assert_eq!(Attribute::named("response.code").unwrap().parts(), ("response", "code"));
     }

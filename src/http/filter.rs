@@ -743,7 +743,8 @@ mod tests {
         let filter = Filter::parse(text).map_err(|error| error.to_string())?;
         let exchange = exchange();
         let end = end(&exchange);
-        let record = ExchangeRecord { exchange: &exchange, end: Some(&end), pairing: None, file: "a.pb", max_body: 100 };
+        let record =
+            ExchangeRecord { exchange: &exchange, end: Some(&end), pairing: None, file: "a.pb", max_body: 100 };
         let held = filter.holds(record);
         assert_eq!(held, filter.holds_for_kept(&filter.keep(record), &end), "{text}");
         held
@@ -863,7 +864,8 @@ mod tests {
     fn a_connection_without_exchanges_has_only_its_own_attributes() {
         let exchange = exchange();
         let end = end(&exchange);
-        let record = ExchangeRecord { exchange: &exchange, end: Some(&end), pairing: None, file: "a.pb", max_body: 100 };
+        let record =
+            ExchangeRecord { exchange: &exchange, end: Some(&end), pairing: None, file: "a.pb", max_body: 100 };
         let holds = |text| Filter::parse(text).unwrap().holds_without_exchange(record);
         assert_eq!(holds("connection.id == 7"), Ok(true));
         assert_eq!(holds("has(request.complete) || response.code == 503"), Ok(false));

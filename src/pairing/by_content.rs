@@ -128,7 +128,9 @@ fn fitting(pairs: &Pairs, candidates: &[usize], upstream: usize, taken: &HashMap
     let fits = |client: &&usize| {
         let seen = &pairs.seen[**client];
         match (taken.get(*client), own.began) {
-            (Some(later), Some(began)) => own.is_mirrored || (began <= *later && own.ended.is_none_or(|ended| ended <= *later)),
+            (Some(later), Some(began)) => {
+                own.is_mirrored || (began <= *later && own.ended.is_none_or(|ended| ended <= *later))
+            }
             _ => seen.code.is_none_or(|code| code >= 400),
         }
     };
@@ -173,8 +175,11 @@ fn pair_answers(pairs: &mut Pairs, mut open: Vec<Open>, taken: &mut HashMap<usiz
 /// in one turn of its event loop, so that the same request is seldom between the two of another one on both ways.
 fn nearest(pairs: &Pairs, open: &[Open]) -> Vec<(usize, usize)> {
     let seen = |index: usize| &pairs.seen[index];
-    let request_gap = |upstream: usize, client: usize| super::between(seen(client).request_ended.or(seen(client).began), seen(upstream).began);
-    let response_gap = |upstream: usize, client: usize| super::between(seen(upstream).response_began, seen(client).response_began);
+    let request_gap = |upstream: usize, client: usize| {
+        super::between(seen(client).request_ended.or(seen(client).began), seen(upstream).began)
+    };
+    let response_gap =
+        |upstream: usize, client: usize| super::between(seen(upstream).response_began, seen(client).response_began);
     let best = |one: &Open, gap: &dyn Fn(usize, usize) -> Option<Nanos>| {
         let mut gaps: Vec<(Nanos, usize)> =
             one.candidates.iter().filter_map(|client| Some((gap(one.upstream, *client)?, *client))).collect();
@@ -196,7 +201,8 @@ fn nearest(pairs: &Pairs, open: &[Open]) -> Vec<(usize, usize)> {
     };
     let mut found = Vec::new();
     for one in open {
-        let (Some((_, by_request)), Some((_, by_response))) = (best(one, &request_gap), best(one, &response_gap)) else {
+        let (Some((_, by_request)), Some((_, by_response))) = (best(one, &request_gap), best(one, &response_gap))
+        else {
             continue;
         };
         if by_request == by_response

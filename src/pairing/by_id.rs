@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{Certainty, Pairs, seen::{Mark, Seen}};
+use super::{
+    Certainty, Pairs,
+    seen::{Mark, Seen},
+};
 use crate::{timeline::Role, trace::Nanos};
 
 /// An id that more exchanges have is no id of one request.

@@ -137,7 +137,11 @@ impl Pairs {
             return Pairing { upstream_address: seen.upstream.clone(), ..Pairing::default() };
         };
         let certainty = |attempt: &u32| {
-            self.owners[*attempt as usize].iter().flatten().find(|(owner, _)| *owner as usize == index).map(|(_, of)| *of)
+            self.owners[*attempt as usize]
+                .iter()
+                .flatten()
+                .find(|(owner, _)| *owner as usize == index)
+                .map(|(_, of)| *of)
         };
         let (first, last_seen) = (&self.seen[*first as usize], &self.seen[*last as usize]);
         // The answer to the client may be Envoy's own, after the upstream has not answered.

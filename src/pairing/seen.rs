@@ -62,9 +62,7 @@ pub(super) fn mark(parts: &[&[u8]]) -> Mark {
         hash.update(part);
     }
     let digest: [u8; 32] = hash.finalize().into();
-    u64::from_le_bytes([
-        digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
-    ])
+    u64::from_le_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]])
 }
 
 /// A request id without the digit of a UUID that Envoy changes to say whether the request is traced.

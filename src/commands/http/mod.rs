@@ -273,7 +273,8 @@ impl<'a, 'w> Reader<'a, 'w> {
         let args = self.work.args;
         match item {
             HttpItem::Exchange(mut exchange) => {
-                let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: args.max_body };
+                let record =
+                    ExchangeRecord { exchange: &exchange, end: None, pairing: None, file, max_body: args.max_body };
                 let mut kept = Vec::new();
                 match &args.filter {
                     Some(filter) if filter.needs_end() => kept = filter.keep(record),
@@ -281,7 +282,13 @@ impl<'a, 'w> Reader<'a, 'w> {
                     _ => {}
                 }
                 let file = self.redact(&mut exchange, file);
-                let record = ExchangeRecord { exchange: &exchange, end: None, file: &file, max_body: args.max_body };
+                let record = ExchangeRecord {
+                    exchange: &exchange,
+                    end: None,
+                    pairing: None,
+                    file: &file,
+                    max_body: args.max_body,
+                };
                 if args.stats {
                     let sample = Sample::of(record);
                     if args.filter.as_ref().is_none_or(|filter| !filter.needs_end()) {

@@ -110,6 +110,9 @@ impl Collected {
             summary.last = summary.last.max(Some(time.saturating_add(request.duration.unwrap_or(0))));
             self.bins.add(time, request);
         }
+        if let Some(pairing) = request.pairing.filter(|_| request.side != Some(page::Side::Upstream)) {
+            count_pair(summary.paired.get_or_insert_default(), pairing);
+        }
         if let Some(origin) = request.origin {
             *self.origins.entry(origin).or_default() += 1;
         }
@@ -181,6 +184,12 @@ impl Collected {
         summary.bytes_received = summary.bytes_received.saturating_add(added.bytes_received);
         summary.first = [summary.first, added.first].into_iter().flatten().min();
         summary.last = summary.last.max(added.last);
+        if let Some(added) = added.paired {
+            let paired = summary.paired.get_or_insert_default();
+            paired.certain += added.certain;
+            paired.likely += added.likely;
+            paired.none += added.none;
+        }
         for (origin, number) in other.origins {
             *self.origins.entry(origin).or_default() += number;
         }
@@ -310,6 +319,14 @@ fn route(row: RouteRow, edges: &[Nanos]) -> page::Route {
         failed: row.failed,
         sent: row.sent,
         received: row.received,
+    }
+}
+
+fn count_pair(paired: &mut page::PairCounts, pairing: page::Pairing) {
+    match pairing {
+        page::Pairing::Certain => paired.certain += 1,
+        page::Pairing::Likely => paired.likely += 1,
+        page::Pairing::None => paired.none += 1,
     }
 }
 

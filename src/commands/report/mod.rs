@@ -1,9 +1,10 @@
-//! `tap2pcap report`: a page that shows what happened. Each trace is read once.
+//! `tap2pcap report`: a page that shows what happened. Each trace is read twice: to pair both sides, and for the page.
 
 mod collect;
 mod detail;
 mod join;
 mod origin;
+mod sides;
 
 use std::{collections::HashMap, ffi::OsStr, path::Path, sync::Arc};
 
@@ -11,6 +12,7 @@ use self::{
     collect::{Collected, ConnectionRow, Row},
     join::Logs,
     origin::{Evidence, origin},
+    sides::Sides,
 };
 use super::{
     Status,
@@ -32,6 +34,7 @@ use crate::{
     input::{Input, InputError},
     interrupt,
     page::{self, Origin, Page, Side},
+    pairing::LoggedRequest,
     redact::{Counts, Redaction},
     report::{self, Progress, Reporter, Verbosity, print_error, print_line},
     timeline::{Role, Summary, TimelineOptions},
@@ -57,17 +60,19 @@ pub(super) fn run(args: &ReportArgs) -> Result<Status, Error> {
     check(&output)?;
     let redaction = redaction::redaction(&args.redact)?;
     let redaction_report = ReportFile::create(redaction.as_ref())?;
-    let (found, unreadable) = inspect::inputs(&args.inspect(), false, None)?;
+    let (found, unreadable) = inspect::inputs(&args.inspect(), true, None)?;
     let (inputs, passed_over) = (&found.inputs, found.count_passed_over);
     refuse_overwriting(&output, args, inputs, redaction.as_deref())?;
     let verbosity = settings::verbosity(args.verbosity);
-    let logs = read_logs(args, verbosity)?;
+    let (logs, logged) = read_logs(args, verbosity)?;
     let file = Output::create(&output, OutputOptions { force: args.force, ..OutputOptions::default() })?;
+    let sides = Sides::find(args, inputs, &logged, redaction.is_some())?;
     let progress = Progress::new(args.progress, verbosity, inputs.len(), || inputs.iter().map(Input::len).sum());
     let work = Work {
         args,
         inputs,
         logs,
+        sides,
         done: Turns::new(Done { all: Collected::default(), read: 0, damaged: !unreadable.is_empty(), passed_over }),
         progress: &progress,
         doubts: Doubts::default(),
@@ -129,8 +134,8 @@ fn refuse_overwriting(
     Ok(())
 }
 
-fn read_logs(args: &ReportArgs, verbosity: Verbosity) -> Result<Logs, Error> {
-    let mut logs = Logs::default();
+fn read_logs(args: &ReportArgs, verbosity: Verbosity) -> Result<(Logs, Vec<LoggedRequest>), Error> {
+    let (mut logs, mut logged) = (Logs::default(), Vec::new());
     for path in &args.access_log {
         let log = access_log::read(path, args.access_log_format.as_ref()).map_err(|error| {
             interrupt::signal().map_or_else(|| Error::Arguments(report::with_causes(&error)), Error::Signal)
@@ -146,9 +151,10 @@ fn read_logs(args: &ReportArgs, verbosity: Verbosity) -> Result<Logs, Error> {
                 format!("{}: {} left out, because there are too many", path.display(), count(log.beyond, "line"));
             print_line("warning", &report::for_terminal(&text));
         }
+        logged.extend(log.entries.iter().map(sides::logged));
         logs.add(log);
     }
-    Ok(logs)
+    Ok((logs, logged))
 }
 
 /// Adds what the arguments say.
@@ -210,6 +216,7 @@ struct Work<'a> {
     args: &'a ReportArgs,
     inputs: &'a [Input],
     logs: Logs,
+    sides: Sides,
     done: Turns<Done>,
     progress: &'a Progress,
     doubts: Doubts,
@@ -297,6 +304,24 @@ struct Waiting {
     sample: Sample,
 }
 
+/// How an input is read, both times, so that its exchanges have the same numbers.
+fn reading(args: &ReportArgs, is_strict: bool) -> Result<Reading<'static>, Error> {
+    let mut http = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
+    if is_strict {
+        http.be_strict();
+    }
+    Ok(Reading {
+        input: settings::input_options(&args.from, args.limits)?,
+        timeline: TimelineOptions {
+            role: settings::role(args.role),
+            max_connections: Some(args.limits.max_connections),
+            ..TimelineOptions::default()
+        },
+        http: Some(http),
+        ..Reading::default()
+    })
+}
+
 /// Reads one input.
 struct Reader<'a, 'w> {
     work: &'a Work<'w>,
@@ -341,22 +366,10 @@ impl<'a, 'w> Reader<'a, 'w> {
 
     fn read(&mut self) -> Result<(), Error> {
         let Work { args, redaction, progress, .. } = self.work;
-        let mut http = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
-        if redaction.is_some() {
-            http.be_strict();
-        }
         let reading = Reading {
-            input: settings::input_options(&args.from, args.limits)?,
-            timeline: TimelineOptions {
-                role: settings::role(args.role),
-                max_connections: Some(args.limits.max_connections),
-                ..TimelineOptions::default()
-            },
-            http: Some(http),
             mappings: settings::mappings(Vec::new(), redaction.as_ref()),
-            live: self.input.is_stdin(),
             progress: Some(progress),
-            ..Reading::default()
+            ..reading(args, redaction.is_some())?
         };
         inspect::read(self.input, reading, |item| {
             self.item(item);
@@ -416,11 +429,26 @@ impl<'a, 'w> Reader<'a, 'w> {
         let number = self.number;
         self.number += 1;
         let args = self.work.args;
-        let record = ExchangeRecord { exchange: &exchange, end: None, file: &self.file, max_body: MAX_BODY };
+        let sides = &self.work.sides;
+        let id = sides::id(self.index, number);
+        let pairing = sides.has_both().then(|| sides.of(id));
+        let record = ExchangeRecord {
+            exchange: &exchange,
+            end: None,
+            pairing: pairing.as_ref(),
+            file: &self.file,
+            max_body: MAX_BODY,
+        };
         let mut kept = None;
         match &args.filter {
             Some(filter) if filter.needs_end() => kept = Some(filter.keep(record)),
             Some(filter) if !self.work.doubts.settle(filter.holds(record)) => return,
+            // It is an attempt of its request.
+            None if sides.is_attempt(id) => {
+                let connection = &exchange.connection;
+                *self.requests.entry((connection.trace_id, connection.place)).or_default() += 1;
+                return;
+            }
             _ => {}
         }
         let of = exchange.connection.number;
@@ -431,9 +459,12 @@ impl<'a, 'w> Reader<'a, 'w> {
             redactor.exchange(&mut exchange);
         }
         let file = self.redactor.as_ref().map_or(&self.file, |redactor| &redactor.file);
-        let sample = Sample::of(ExchangeRecord { exchange: &exchange, end: None, file, max_body: MAX_BODY });
-        let mut request = request_of(&exchange, sample.failed, self.index, entry);
+        let sample =
+            Sample::of(ExchangeRecord { exchange: &exchange, end: None, pairing: None, file, max_body: MAX_BODY });
+        let mut request =
+            request_of(&exchange, sample.failed, self.index, entry, sides.last_attempt(id), sides.has_both());
         request.parts.upstream_first_byte = entry.and_then(|entry| entry.response_duration);
+        sides.complete(&mut request, id, self.work.redaction.as_deref());
         let may_have_detail = kept.is_none() || self.waiting_details < MAX_WAITING_DETAILS;
         let detail = (may_have_detail && self.collected.wants_detail(request.failed, request.duration)).then(|| {
             let file = Some(file.as_str()).filter(|_| !self.input.is_from_stdin());
@@ -514,7 +545,14 @@ fn cut(bytes: &[u8], most: usize) -> String {
 }
 
 /// The row of an exchange, whose secrets were taken out.
-fn request_of(exchange: &Exchange, failed: bool, file: usize, entry: Option<&access_log::LogEntry>) -> page::Request {
+fn request_of(
+    exchange: &Exchange,
+    failed: bool,
+    file: usize,
+    entry: Option<&access_log::LogEntry>,
+    last_attempt: Option<Option<u16>>,
+    has_upstream_side: bool,
+) -> page::Request {
     let began = exchange.request.began;
     let since = |time: Option<Nanos>| time?.checked_sub(began?);
     let text = |bytes: &Option<Vec<u8>>, most| cut(bytes.as_deref().unwrap_or_default(), most);
@@ -529,6 +567,8 @@ fn request_of(exchange: &Exchange, failed: bool, file: usize, entry: Option<&acc
         details: entry.and_then(|entry| entry.details.as_deref()),
         request_complete: exchange.request.complete,
         is_upstream: side == Some(Side::Upstream),
+        has_upstream_side,
+        last_attempt,
         says_envoy: exchange.response.fields.get("server") == Some(b"envoy"),
         has_service_time: exchange.response.fields.get("x-envoy-upstream-service-time").is_some(),
     };
