@@ -220,6 +220,7 @@ fn every_command_has_its_manual_page_and_every_shell_its_completions() {
         "tap2pcap-record",
         "tap2pcap-open",
         "tap2pcap-tables",
+        "tap2pcap-report",
     ] {
         let text = fs::read_to_string(dir.join(format!("man/{page}.1"))).unwrap();
         assert!(text.contains(".SH OPTIONS") && text.contains(".SH SYNOPSIS"), "{text}");
