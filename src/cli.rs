@@ -5,6 +5,7 @@ mod extcap;
 #[cfg(feature = "live")]
 mod live;
 mod open;
+mod pair;
 #[cfg(feature = "record")]
 mod record;
 mod redact;
@@ -25,6 +26,7 @@ pub(crate) use self::extcap::{ENDPOINT as EXTCAP_ENDPOINT, ExtcapArgs, ExtcapCal
 #[cfg(feature = "live")]
 pub(crate) use self::live::{LiveArgs, LiveSource, TapArgs};
 pub(crate) use self::open::OpenArgs;
+pub(crate) use self::pair::PairArgs;
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 pub(crate) use self::redact::RedactArgs;
@@ -295,6 +297,10 @@ pub struct HttpArgs {
     /// percentiles 50, 95 and 99), and bytes of bodies. Those with the most requests come last
     #[arg(long, conflicts_with = "sort")]
     pub stats: bool,
+
+    /// Which exchanges belong together.
+    #[command(flatten)]
+    pub pair: PairArgs,
 
     /// What is taken out.
     #[command(flatten)]

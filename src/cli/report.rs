@@ -4,7 +4,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use super::{AUTO, From, InspectArgs, LimitArgs, OrAuto, RedactArgs, VerbosityArgs, filter, from, jobs, or_auto};
+use super::{
+    AUTO, From, InspectArgs, LimitArgs, OrAuto, PairArgs, RedactArgs, VerbosityArgs, filter, from, jobs, or_auto,
+};
 use crate::{access_log::Format, http::Filter, report::ProgressMode, timeline::Role};
 
 /// Arguments of `report`.
@@ -26,14 +28,14 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub redact: RedactArgs,
 
-    /// An access log of the same Envoy (repeatable), whose lines say where failures came from
+    /// An access log of the same Envoy (repeatable), whose lines say where failures came from, and make pairs certain
     #[arg(long, value_name = "FILE")]
     pub access_log: Vec<PathBuf>,
 
-    /// How the lines of the access log are written: Envoy's text_format, or its json_format as JSON [default: by each line:
-    /// Envoy's own format, Istio's, or JSON with usual keys]
-    #[arg(long, value_name = "FORMAT", requires = "access_log", value_parser = Format::parse)]
-    pub(crate) access_log_format: Option<Format>,
+    /// The format of the access log, as it stands in Envoy's configuration: the text, or the object of a json_format
+    /// [default: the usual names in JSON, and the text formats of Envoy and Istio]
+    #[arg(long, value_name = "FORMAT", value_parser = super::pair::format, requires = "access_log")]
+    pub(crate) access_log_format: Option<Arc<Format>>,
 
     /// Encoding of the input, and before it what stands around the trace, the outermost first, such as gzip,json
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = AUTO, value_parser = from())]
@@ -69,6 +71,11 @@ pub struct ReportArgs {
 }
 
 impl ReportArgs {
+    /// What pairs the two sides.
+    pub(crate) fn pair(&self) -> PairArgs {
+        PairArgs { pair: true, access_log: self.access_log.clone(), access_log_format: self.access_log_format.clone() }
+    }
+
     /// The inputs, and how they are read.
     pub(crate) fn inspect(&self) -> InspectArgs {
         let inputs = self.paths.split_last().map_or(&[][..], |(_, inputs)| inputs).to_vec();

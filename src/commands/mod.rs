@@ -21,6 +21,7 @@ mod mirror;
 mod names;
 mod open;
 mod output;
+mod pair;
 mod pump;
 #[cfg(feature = "record")]
 mod record;

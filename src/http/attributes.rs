@@ -136,7 +136,7 @@ const ALL: &[Attribute] = &[
     of("response.time_to_first_byte", |record| record.exchange.time_to_first_byte().map(Value::Duration)),
     of("response.body", |record| body(record, HttpSide::Response)),
     of("response.complete", |record| Some(Value::Flag(record.exchange.response.complete))),
-    of("upstream.address", |record| text(record.pairing?.upstream_address.as_deref().map(str::as_bytes))),
+    of("upstream.address", |record| address(record.pairing?.upstream_address.as_deref())),
     of("upstream.connection.id", |record| record.pairing?.upstream_connection.map(Value::Number)),
     of("upstream.request_attempt_count", |record| record.pairing?.attempts.map(Value::Number)),
     of("envoy.request_latency", |record| record.pairing?.request_latency.map(Value::Duration)),

@@ -251,7 +251,7 @@ pub struct Pairing {
     /// How sure it is; `None` if there is no other exchange.
     pub certainty: Option<Certainty>,
     /// The address of the upstream whose response the client got or, if it got none, that was tried last.
-    pub upstream_address: Option<Arc<str>>,
+    pub upstream_address: Option<Arc<Address>>,
     /// The `trace_id` of the connection with it.
     pub upstream_connection: Option<u64>,
     /// How many upstreams were tried.

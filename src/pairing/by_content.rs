@@ -145,8 +145,11 @@ fn pair_answers(pairs: &mut Pairs, mut open: Vec<Open>, taken: &mut HashMap<usiz
         let mut found: Vec<(usize, usize)> = Vec::new();
         open.iter_mut().for_each(|open| open.candidates.retain(|client| !taken.contains_key(client)));
         open.retain(|open| !open.candidates.is_empty());
+        let latest = latest_of_each(pairs, &open);
         for one in &open {
-            if let [client] = one.candidates[..] {
+            if let [client] = one.candidates[..]
+                && may_be_answer(pairs, one.upstream, latest.get(&client))
+            {
                 found.push((client, one.upstream));
             }
         }
@@ -169,6 +172,25 @@ fn pair_answers(pairs: &mut Pairs, mut open: Vec<Open>, taken: &mut HashMap<usiz
             return;
         }
     }
+}
+
+/// When the last of the exchanges began that each client may have got its response from.
+fn latest_of_each(pairs: &Pairs, open: &[Open]) -> HashMap<usize, Nanos> {
+    let mut latest = HashMap::new();
+    for one in open {
+        let began = pairs.seen[one.upstream].began.unwrap_or_default();
+        for client in &one.candidates {
+            let of_client: &mut Nanos = latest.entry(*client).or_default();
+            *of_client = began.max(*of_client);
+        }
+    }
+    latest
+}
+
+/// Whether Envoy has not tried again after this response. It may have, after a failure, as long as later ones fit too.
+fn may_be_answer(pairs: &Pairs, upstream: usize, latest: Option<&Nanos>) -> bool {
+    let own = &pairs.seen[upstream];
+    !own.may_be_given_up() || latest.is_none_or(|latest| own.began.is_some_and(|began| *latest <= began))
 }
 
 /// Pairs that are nearest to each other, both when the request went in and out and when the response did. Envoy does both

@@ -16,8 +16,6 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 pub use self::by_log::LoggedRequest;
 pub use self::seen::Seen;
 use crate::{http::Pairing, timeline::Role, trace::Nanos};
@@ -95,6 +93,12 @@ impl Pairs {
         self.owners[upstream][layer].get_or_insert((client as u32, certainty));
     }
 
+    /// Whether there are exchanges of this side.
+    #[must_use]
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.seen.iter().any(|seen| seen.role == role)
+    }
+
     fn index(&self, id: ExchangeId) -> Option<usize> {
         self.seen.binary_search_by_key(&id, |seen| seen.id).ok()
     }
@@ -132,28 +136,36 @@ impl Pairs {
 
     fn of_client(&self, index: usize) -> Pairing {
         let seen = &self.seen[index];
-        let (Some(first), Some(last)) = (self.attempts[index].first(), self.attempts[index].last()) else {
+        let attempts: Vec<usize> = self.own_attempts(index).collect();
+        let Some(first) = attempts.first() else {
             // The HTTP tap filter records the upstream's address itself.
             return Pairing { upstream_address: seen.upstream.clone(), ..Pairing::default() };
         };
-        let certainty = |attempt: &u32| {
-            self.owners[*attempt as usize]
-                .iter()
-                .flatten()
-                .find(|(owner, _)| *owner as usize == index)
-                .map(|(_, of)| *of)
+        let certainty = |attempt: &usize| {
+            self.owners[*attempt].iter().flatten().find(|(owner, _)| *owner as usize == index).map(|(_, of)| *of)
         };
-        let (first, last_seen) = (&self.seen[*first as usize], &self.seen[*last as usize]);
-        // The answer to the client may be Envoy's own, after the upstream has not answered.
-        let answered = last_seen.passed_on_by(seen);
+        let last = &self.seen[self.answer(index).unwrap_or(*first)];
         Pairing {
-            certainty: self.attempts[index].iter().filter_map(certainty).min(),
-            upstream_address: last_seen.upstream.clone(),
-            upstream_connection: Some(last_seen.connection_id),
-            attempts: Some(self.attempts[index].len() as u64),
-            request_latency: between(seen.began, first.began),
-            response_latency: between(last_seen.response_began, seen.response_began).filter(|_| answered),
+            certainty: attempts.iter().filter_map(certainty).min(),
+            upstream_address: last.upstream.clone(),
+            upstream_connection: Some(last.connection_id),
+            attempts: Some(attempts.len() as u64),
+            request_latency: between(seen.began, self.seen[*first].began),
+            // The answer to the client may be Envoy's own, after no upstream has answered.
+            response_latency: between(last.response_began, seen.response_began).filter(|_| last.passed_on_by(seen)),
         }
+    }
+
+    /// The exchanges with upstreams for this one, but for copies whose responses nobody gets.
+    fn own_attempts(&self, client: usize) -> impl DoubleEndedIterator<Item = usize> {
+        let attempts = self.attempts[client].iter().map(|attempt| *attempt as usize);
+        attempts.filter(|attempt| !self.seen[*attempt].is_mirrored)
+    }
+
+    /// The one whose response the client got or, if it got none, the last one.
+    fn answer(&self, client: usize) -> Option<usize> {
+        let passed_on = |attempt: &usize| self.seen[*attempt].passed_on_by(&self.seen[client]);
+        self.own_attempts(client).rev().find(passed_on).or_else(|| self.own_attempts(client).next_back())
     }
 
     fn of_upstream(&self, index: usize) -> Pairing {
@@ -164,13 +176,14 @@ impl Pairs {
             ..Pairing::default()
         };
         let Some((owner, certainty)) = self.owners[index].into_iter().flatten().next() else { return own };
-        let (client, attempts) = (&self.seen[owner as usize], &self.attempts[owner as usize]);
-        let is = |attempt: Option<&u32>| attempt.is_some_and(|attempt| *attempt as usize == index);
+        let client = &self.seen[owner as usize];
+        let is_first = self.own_attempts(owner as usize).next() == Some(index);
+        let is_answer = self.answer(owner as usize) == Some(index);
         Pairing {
             certainty: Some(certainty),
-            request_latency: between(client.began, seen.began).filter(|_| is(attempts.first())),
+            request_latency: between(client.began, seen.began).filter(|_| is_first),
             response_latency: between(seen.response_began, client.response_began)
-                .filter(|_| is(attempts.last()) && seen.passed_on_by(client)),
+                .filter(|_| is_answer && seen.passed_on_by(client)),
             ..own
         }
     }
@@ -179,6 +192,3 @@ impl Pairs {
 fn between(from: Option<Nanos>, to: Option<Nanos>) -> Option<Nanos> {
     to?.checked_sub(from?)
 }
-
-/// Text that many exchanges share.
-pub(crate) type Shared = Arc<str>;

@@ -1,12 +1,14 @@
 //! What is compared of an exchange: a few dozen bytes, so that those of ten thousand traces fit into memory.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 
-use super::{ExchangeId, Shared};
+use super::ExchangeId;
 use crate::{
     http::{Exchange, Fields, HttpMessage},
     timeline::Role,
-    trace::Nanos,
+    trace::{Address, Nanos},
 };
 
 /// A part of a SHA-256: nobody makes two texts with the same one by chance.
@@ -38,7 +40,7 @@ pub struct Seen {
     /// Whether the response is whole.
     pub complete: bool,
     /// The address of the upstream, if this side tells.
-    pub upstream: Option<Shared>,
+    pub upstream: Option<Arc<Address>>,
     /// Envoy's own end of the connection with the upstream.
     pub(super) upstream_local: Option<Mark>,
     pub(super) method: Option<Mark>,
@@ -94,7 +96,7 @@ fn body_mark(message: &HttpMessage) -> Option<Mark> {
 impl Seen {
     /// What is compared of an exchange. `share` keeps one copy of each address.
     #[must_use]
-    pub fn of(id: ExchangeId, exchange: &Exchange, mut share: impl FnMut(String) -> Shared) -> Self {
+    pub fn of(id: ExchangeId, exchange: &Exchange, mut share: impl FnMut(&Address) -> Arc<Address>) -> Self {
         let connection = &exchange.connection;
         let (local, remote) = match (&connection.upstream, connection.role) {
             (Some(ends), _) => (ends.local.as_ref(), ends.remote.as_ref()),
@@ -105,6 +107,9 @@ impl Seen {
         // The filter stands before the router: it records what the client has sent.
         let role = if connection.http_tap { Role::Downstream } else { connection.role };
         let method = exchange.method.as_deref();
+        // Envoy makes an id for a client that sends none, and may tell it in the response.
+        let told = exchange.response.fields.get("x-request-id").filter(|_| role == Role::Downstream);
+        let request_id = fields.get("x-request-id").or(told);
         // Where a route changes the path, Envoy tells the upstream the one before.
         let original = fields.get("x-envoy-original-path").filter(|_| role == Role::Upstream);
         let path = original.or(exchange.path.as_deref());
@@ -120,13 +125,13 @@ impl Seen {
             ended: exchange.response.ended,
             code: exchange.code,
             complete: exchange.response.complete,
-            upstream: remote.map(|address| share(address.to_string())),
+            upstream: remote.map(&mut share),
             upstream_local: local.map(|address| mark(&[address.to_string().as_bytes()])),
             method: method.map(|method| mark(&[method])),
             target: method.zip(path).map(|(method, path)| target_mark(method, path)),
             request_body: body_mark(&exchange.request),
             response_body: body_mark(&exchange.response),
-            request_id: fields.get("x-request-id").and_then(id_mark),
+            request_id: request_id.and_then(id_mark),
             trace: trace_mark(fields),
             is_mirrored: role == Role::Upstream
                 && exchange.host.as_deref().is_some_and(|host| {

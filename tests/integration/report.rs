@@ -63,7 +63,7 @@ fn a_page_has_the_requests_whatever_the_number_of_jobs() {
     let text = String::from_utf8(one).unwrap();
     assert!(text.starts_with("<!doctype html>") && text.contains("h1_str_PROTO_BINARY_133.pb"));
     // What was not read is told as well.
-    assert!(text.contains("cut-off"));
+    assert!(text.contains("bad-time"));
 }
 
 #[test]
@@ -131,7 +131,10 @@ not a line
     );
     let command = tap2pcap().args(&["report", "--access-log"]).arg(&log).arg(&input).arg("-").run().expect_status(0);
     assert!(command.stdout_text().contains("circuit breaker"));
-    assert!(command.stderr.contains("access.log: 1 line could not be read, the first is line 2"), "{command:?}");
+    assert!(
+        command.stderr.contains("access.log: 2 lines of requests, 1 line in no known format, first line 2"),
+        "{command:?}"
+    );
 }
 
 #[test]

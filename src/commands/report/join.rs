@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    access_log::{AccessLog, LogEntry},
-    http::Exchange,
-};
+use crate::{access_log::LogEntry, http::Exchange};
 
 /// Lines may be rounded, and requests begin before Envoy has read their heads.
 const TOLERANCE: u64 = 5_000_000;
@@ -19,18 +16,17 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    /// Adds the lines of a log.
-    pub(super) fn add(&mut self, log: AccessLog) {
-        for entry in log.entries {
-            let index = self.entries.len();
+    pub(super) fn new(entries: Vec<LogEntry>) -> Self {
+        let mut logs = Self { entries, ..Self::default() };
+        for (index, entry) in logs.entries.iter().enumerate() {
             if let Some(id) = &entry.request_id {
-                self.by_request_id.entry(id.clone()).or_default().push(index);
+                logs.by_request_id.entry(id.clone()).or_default().push(index);
             }
             if let Some(connection) = entry.connection_id {
-                self.by_connection.entry(connection).or_default().push(index);
+                logs.by_connection.entry(connection).or_default().push(index);
             }
-            self.entries.push(entry);
         }
+        logs
     }
 
     /// The only line that can be the exchange's; `None` if there are several.
@@ -80,6 +76,7 @@ mod tests {
             role: Role::Downstream,
             source: None,
             destination: None,
+            upstream: None,
             http_tap: false,
             place,
         };
@@ -104,7 +101,6 @@ mod tests {
             connection_id: Some(7),
             ..LogEntry::default()
         };
-        let mut logs = Logs::default();
         let entries = vec![
             entry(1, Some("a"), "/a", SECOND),
             entry(2, None, "/b", SECOND),
@@ -112,7 +108,7 @@ mod tests {
             entry(4, None, "/c", SECOND),
             entry(5, None, "/c", SECOND),
         ];
-        logs.add(AccessLog { entries, ..AccessLog::default() });
+        let logs = Logs::new(entries);
         let line = |id: &str, path: &str, began| logs.entry(&exchange(id, path, began)).map(|entry| entry.line);
         assert_eq!(line("a", "/a", SECOND + 900_000), Some(1));
         assert_eq!(line("a", "/a", 3 * SECOND), None);

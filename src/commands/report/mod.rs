@@ -21,6 +21,7 @@ use super::{
     info::quoted_word,
     inspect::{self, Item, Reading},
     mirror::overwritten,
+    pair::{self, PairOptions, Paired},
     redaction::{self, ReportFile},
     select::Doubts,
     settings,
@@ -32,11 +33,9 @@ use crate::{
     cli::ReportArgs,
     http::{Exchange, ExchangeRecord, HttpConnection, HttpItem, HttpStage, HttpStageOptions, MAX_BODY},
     input::{Input, InputError},
-    interrupt,
     page::{self, Origin, Page, Side},
-    pairing::LoggedRequest,
     redact::{Counts, Redaction},
-    report::{self, Progress, Reporter, Verbosity, print_error, print_line},
+    report::{self, Progress, Reporter, print_error},
     timeline::{Role, Summary, TimelineOptions},
     trace::{Finding, Nanos, Place, Severity},
     words::count,
@@ -64,15 +63,14 @@ pub(super) fn run(args: &ReportArgs) -> Result<Status, Error> {
     let (inputs, passed_over) = (&found.inputs, found.count_passed_over);
     refuse_overwriting(&output, args, inputs, redaction.as_deref())?;
     let verbosity = settings::verbosity(args.verbosity);
-    let (logs, logged) = read_logs(args, verbosity)?;
     let file = Output::create(&output, OutputOptions { force: args.force, ..OutputOptions::default() })?;
-    let sides = Sides::find(args, inputs, &logged, redaction.is_some())?;
+    let Paired { pairs, log } = pair_inputs(args, inputs, redaction.is_some())?;
     let progress = Progress::new(args.progress, verbosity, inputs.len(), || inputs.iter().map(Input::len).sum());
     let work = Work {
         args,
         inputs,
-        logs,
-        sides,
+        logs: Logs::new(log),
+        sides: Sides::new(pairs),
         done: Turns::new(Done { all: Collected::default(), read: 0, damaged: !unreadable.is_empty(), passed_over }),
         progress: &progress,
         doubts: Doubts::default(),
@@ -134,27 +132,23 @@ fn refuse_overwriting(
     Ok(())
 }
 
-fn read_logs(args: &ReportArgs, verbosity: Verbosity) -> Result<(Logs, Vec<LoggedRequest>), Error> {
-    let (mut logs, mut logged) = (Logs::default(), Vec::new());
-    for path in &args.access_log {
-        let log = access_log::read(path, args.access_log_format.as_ref()).map_err(|error| {
-            interrupt::signal().map_or_else(|| Error::Arguments(report::with_causes(&error)), Error::Signal)
-        })?;
-        if verbosity > Verbosity::Quiet && log.unread_lines > 0 {
-            let first = log.first_unread.first().copied().unwrap_or_default();
-            let lines = count(log.unread_lines, "line");
-            let text = format!("{}: {lines} could not be read, the first is line {first}", path.display());
-            print_line("warning", &report::for_terminal(&text));
-        }
-        if verbosity > Verbosity::Quiet && log.beyond > 0 {
-            let text =
-                format!("{}: {} left out, because there are too many", path.display(), count(log.beyond, "line"));
-            print_line("warning", &report::for_terminal(&text));
-        }
-        logged.extend(log.entries.iter().map(sides::logged));
-        logs.add(log);
+fn pair_inputs(args: &ReportArgs, inputs: &[Input], is_strict: bool) -> Result<Paired, Error> {
+    let options = PairOptions {
+        input: settings::input_options(&args.from, args.limits)?,
+        timeline: timeline_options(args),
+        is_strict,
+        jobs: args.jobs,
+        verbosity: settings::verbosity(args.verbosity),
+    };
+    pair::pair(inputs, &args.pair(), options)
+}
+
+fn timeline_options(args: &ReportArgs) -> TimelineOptions {
+    TimelineOptions {
+        role: settings::role(args.role),
+        max_connections: Some(args.limits.max_connections),
+        ..TimelineOptions::default()
     }
-    Ok((logs, logged))
 }
 
 /// Adds what the arguments say.
@@ -304,24 +298,6 @@ struct Waiting {
     sample: Sample,
 }
 
-/// How an input is read, both times, so that its exchanges have the same numbers.
-fn reading(args: &ReportArgs, is_strict: bool) -> Result<Reading<'static>, Error> {
-    let mut http = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
-    if is_strict {
-        http.be_strict();
-    }
-    Ok(Reading {
-        input: settings::input_options(&args.from, args.limits)?,
-        timeline: TimelineOptions {
-            role: settings::role(args.role),
-            max_connections: Some(args.limits.max_connections),
-            ..TimelineOptions::default()
-        },
-        http: Some(http),
-        ..Reading::default()
-    })
-}
-
 /// Reads one input.
 struct Reader<'a, 'w> {
     work: &'a Work<'w>,
@@ -366,10 +342,17 @@ impl<'a, 'w> Reader<'a, 'w> {
 
     fn read(&mut self) -> Result<(), Error> {
         let Work { args, redaction, progress, .. } = self.work;
+        let mut http = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
+        if redaction.is_some() {
+            http.be_strict();
+        }
         let reading = Reading {
+            input: settings::input_options(&args.from, args.limits)?,
+            timeline: timeline_options(args),
+            http: Some(http),
             mappings: settings::mappings(Vec::new(), redaction.as_ref()),
             progress: Some(progress),
-            ..reading(args, redaction.is_some())?
+            ..Reading::default()
         };
         inspect::read(self.input, reading, |item| {
             self.item(item);
