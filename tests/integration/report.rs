@@ -122,6 +122,7 @@ fn both_sides_of_a_request_are_one() {
     let text = page(&[], &[&input]);
     assert!(text.contains("The upstream answered with the same status"));
     assert!(text.contains("10.0.0.9:9000"));
+    assert!(text.contains("connection.id == 1 || connection.id == 2"));
     // The log knows better.
     let log = dir.create(
         "access.log",

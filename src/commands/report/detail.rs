@@ -65,6 +65,26 @@ fn body(message: &HttpMessage) -> page::Body {
     page::Body { shown, size: message.size(), note: notes.join("; ") }
 }
 
+/// A shell line that opens a request's connection together with those of its attempts, whose files and `trace_id`s these
+/// are.
+pub(super) fn both_sides(own: (&str, u64), attempts: &[(&str, u64)]) -> page::Command {
+    let (mut files, mut ids) = (Vec::new(), Vec::new());
+    for (file, id) in std::iter::once(&own).chain(attempts) {
+        let (file, id) = (quoted_word(OsStr::new(file)), format!("connection.id == {id}"));
+        if !files.contains(&file) {
+            files.push(file);
+        }
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    let expression = quoted_word(OsStr::new(&ids.join(" || ")));
+    page::Command {
+        label: "Open both sides in Wireshark".to_owned(),
+        text: format!("tap2pcap open --where {expression} {}", files.join(" ")),
+    }
+}
+
 /// Shell lines that open an exchange's connection.
 fn commands(exchange: &Exchange, file: &str) -> Vec<page::Command> {
     let path = quoted_word(Path::new(file).as_os_str());

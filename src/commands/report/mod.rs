@@ -450,8 +450,10 @@ impl<'a, 'w> Reader<'a, 'w> {
         sides.complete(&mut request, id, self.work.redaction.as_deref());
         let may_have_detail = kept.is_none() || self.waiting_details < MAX_WAITING_DETAILS;
         let detail = (may_have_detail && self.collected.wants_detail(request.failed, request.duration)).then(|| {
-            let file = Some(file.as_str()).filter(|_| !self.input.is_from_stdin());
-            Box::new(detail::of(&exchange, file))
+            let opened = Some(file.as_str()).filter(|_| !self.input.is_from_stdin());
+            let mut detail = detail::of(&exchange, opened);
+            detail.commands.extend(opened.and_then(|file| self.both_sides(&request, file)));
+            Box::new(detail)
         });
         let route = [sample.method.clone(), sample.host.clone(), sample.route.clone()];
         let row = Row { order: (self.index, number), request, connection, route, detail };
@@ -462,6 +464,22 @@ impl<'a, 'w> Reader<'a, 'w> {
             }
             None => self.request(row, &sample),
         }
+    }
+
+    /// The command that opens a request with its attempts, if it has some and all are in files.
+    fn both_sides(&self, request: &page::Request, file: &str) -> Option<page::Command> {
+        let inputs = self.work.inputs;
+        let shown = |path: String| match &self.work.redaction {
+            Some(redaction) => redaction.file(&path).into_owned(),
+            None => path,
+        };
+        let files = request.attempts.iter().map(|attempt| {
+            let input = inputs.get(attempt.file).filter(|input| !input.is_from_stdin())?;
+            Some((shown(input.path().display().to_string()), attempt.connection_id))
+        });
+        let files = files.collect::<Option<Vec<_>>>().filter(|files| !files.is_empty())?;
+        let attempts: Vec<_> = files.iter().map(|(file, id)| (file.as_str(), *id)).collect();
+        Some(detail::both_sides((file, request.connection_id), &attempts))
     }
 
     fn request(&mut self, row: Row, sample: &Sample) {
