@@ -69,7 +69,6 @@
 //! Times are nanoseconds since the Unix epoch, lengths are bytes, offsets count from the start of the source and
 //! message indexes from 0.
 
-#[allow(dead_code, reason = "the pairing is to use it")]
 mod access_log;
 #[cfg(feature = "live")]
 mod admin;

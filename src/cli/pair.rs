@@ -33,6 +33,6 @@ impl PairArgs {
     }
 }
 
-fn format(text: &str) -> Result<Arc<Format>, String> {
+pub(super) fn format(text: &str) -> Result<Arc<Format>, String> {
     Format::parse(text).map(Arc::new).map_err(|error| error.to_string())
 }

@@ -68,6 +68,8 @@ pub struct FilterError {
 
 /// A compiled expression that an exchange, or a connection, matches or not.
 pub struct Filter {
+    /// As it was written.
+    text: String,
     root: Node,
     /// The attributes that the expression names.
     attributes: Vec<&'static Attribute>,
@@ -129,7 +131,13 @@ impl Filter {
         };
         preparation.expr(&mut expr)?;
         let Preparation { attributes, constants, regexes, .. } = preparation;
-        Ok(Self { root: Node::of(expr), attributes, constants, regexes, env })
+        Ok(Self { text: text.to_owned(), root: Node::of(expr), attributes, constants, regexes, env })
+    }
+
+    /// The expression as it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Whether the expression names an attribute that only the end of a connection tells.

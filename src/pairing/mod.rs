@@ -97,6 +97,12 @@ impl Pairs {
         self.owners[upstream][layer].get_or_insert((client as u32, certainty));
     }
 
+    /// Whether there are exchanges of this side.
+    #[must_use]
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.seen.iter().any(|seen| seen.role == role)
+    }
+
     fn index(&self, id: ExchangeId) -> Option<usize> {
         self.seen.binary_search_by_key(&id, |seen| seen.id).ok()
     }

@@ -3,7 +3,7 @@
 pub(super) mod backlog;
 pub(super) mod json;
 pub(super) mod redactor;
-mod stats;
+pub(super) mod stats;
 pub(super) mod table;
 
 use std::{
