@@ -5,9 +5,11 @@ mod extcap;
 #[cfg(feature = "live")]
 mod live;
 mod open;
+mod pair;
 #[cfg(feature = "record")]
 mod record;
 mod redact;
+mod report;
 mod tables;
 mod tap_config;
 
@@ -24,9 +26,11 @@ pub(crate) use self::extcap::{ENDPOINT as EXTCAP_ENDPOINT, ExtcapArgs, ExtcapCal
 #[cfg(feature = "live")]
 pub(crate) use self::live::{LiveArgs, LiveSource, TapArgs};
 pub(crate) use self::open::OpenArgs;
+pub(crate) use self::pair::PairArgs;
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 pub(crate) use self::redact::RedactArgs;
+pub(crate) use self::report::ReportArgs;
 pub(crate) use self::tables::TablesArgs;
 pub(crate) use self::tap_config::{TapConfigArgs, Target};
 use crate::{
@@ -93,6 +97,7 @@ impl Cli {
         let (paths, subcommand, output) = match &self.command {
             None => (&self.convert.paths, None, "OUTPUT"),
             Some(Command::Tables(args)) => (&args.paths, Some("tables"), "DIRECTORY"),
+            Some(Command::Report(args)) => (&args.paths, Some("report"), "OUTPUT.html"),
             Some(_) => return None,
         };
         if paths.len() > 1 {
@@ -136,6 +141,12 @@ pub enum Command {
     /// `validate --json`. All three appear when they are complete, and older ones are replaced only then. Exit status:
     /// 0 done; 1 some input was damaged; 2 nothing could be read, and no table was written.
     Tables(TablesArgs),
+    /// A page that shows what happened: requests over time, routes, failures and where they came from
+    ///
+    /// The page is one HTML file that loads nothing, for every browser. All requests are counted, the failed and the slowest
+    /// are shown with their heads and the beginnings of their bodies. Exit status: 0 done; 1 some input was damaged;
+    /// 2 nothing could be read, and no page was written.
+    Report(ReportArgs),
     #[cfg(feature = "live")]
     /// Tap a running Envoy, through its admin endpoint or its UDP sink, and write the capture meanwhile
     ///
@@ -286,6 +297,10 @@ pub struct HttpArgs {
     /// percentiles 50, 95 and 99), and bytes of bodies. Those with the most requests come last
     #[arg(long, conflicts_with = "sort")]
     pub stats: bool,
+
+    /// Which exchanges belong together.
+    #[command(flatten)]
+    pub pair: PairArgs,
 
     /// What is taken out.
     #[command(flatten)]

@@ -20,6 +20,8 @@
 //! writes them as they are. With the feature `record`, [`tap`] records traces without Envoy, and [`proto`] has the
 //! protobuf messages of traces.
 //!
+//! [`pairing`] joins the two exchanges that Envoy has for one request: the client's and the upstream's.
+//!
 //! [`trace`] is the model that the stages share. A stage states what it finds as facts, and adds them to a list that
 //! the caller passes in, [`trace::Findings`].
 //!
@@ -67,6 +69,7 @@
 //! Times are nanoseconds since the Unix epoch, lengths are bytes, offsets count from the start of the source and
 //! message indexes from 0.
 
+mod access_log;
 #[cfg(feature = "live")]
 mod admin;
 pub mod capture;
@@ -78,6 +81,7 @@ pub mod input;
 mod interrupt;
 #[allow(dead_code, reason = "the command that makes pages will use it")]
 mod page;
+pub mod pairing;
 #[doc(hidden)]
 pub mod program;
 #[cfg(feature = "record")]

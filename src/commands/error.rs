@@ -12,7 +12,7 @@ use super::Status;
 use crate::admin::AdminError;
 #[cfg(feature = "record")]
 use crate::tap::{EndpointError, TlsError};
-use crate::{capture::OutputError, input::InputError};
+use crate::{access_log::LogError, capture::OutputError, input::InputError};
 
 /// Why a command was not done, or stopped before its end.
 #[derive(Debug, Error)]
@@ -26,6 +26,9 @@ pub(crate) enum Error {
     /// A table cannot be written.
     #[error("{path}: cannot write the table", path = .0.display())]
     Table(PathBuf, #[source] io::Error),
+    /// An access log cannot be read.
+    #[error(transparent)]
+    AccessLog(#[from] LogError),
     /// An input cannot be read.
     #[error(transparent)]
     Input(#[from] InputError),

@@ -21,10 +21,12 @@ mod mirror;
 mod names;
 mod open;
 mod output;
+mod pair;
 mod pump;
 #[cfg(feature = "record")]
 mod record;
 mod redaction;
+mod report;
 mod select;
 mod settings;
 mod tables;
@@ -83,6 +85,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
         Some(Command::Http(args)) => http::run(args),
+        Some(Command::Report(args)) => report::run(args),
         Some(Command::Tables(args)) => tables::run(args),
         #[cfg(feature = "live")]
         Some(Command::Live(args)) => live::run(args),

@@ -158,7 +158,7 @@ impl<'a> Search<'a> {
             HttpItem::Exchange(exchange) => {
                 let connection = &exchange.connection;
                 *exchanges += u64::from(!connection.http_tap);
-                let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: MAX_BODY };
+                let record = ExchangeRecord { exchange: &exchange, end: None, pairing: None, file, max_body: MAX_BODY };
                 if filter.needs_end() {
                     let key = exchanges.to_be_bytes().to_vec();
                     let line = Line { key, text: Vec::new(), kept: filter.keep(record) };
@@ -179,7 +179,13 @@ impl<'a> Search<'a> {
                 })?;
                 if !end.had_exchanges {
                     let exchange = Exchange::new(end.connection.clone(), end.connection.place);
-                    let record = ExchangeRecord { exchange: &exchange, end: Some(&end), file, max_body: MAX_BODY };
+                    let record = ExchangeRecord {
+                        exchange: &exchange,
+                        end: Some(&end),
+                        pairing: None,
+                        file,
+                        max_body: MAX_BODY,
+                    };
                     if doubts.settle(filter.holds_without_exchange(record)) {
                         found(&end.connection, None);
                     }

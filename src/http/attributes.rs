@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Exchange, Fields, HttpConnectionEnd, HttpMessage, coding};
+use super::{Exchange, Fields, HttpConnectionEnd, HttpMessage, Pairing, coding};
 use crate::{
     timeline::Role,
     trace::{Address, HttpSide, Nanos},
@@ -34,6 +34,8 @@ pub struct ExchangeRecord<'a> {
     pub exchange: &'a Exchange,
     /// The end of its connection, if that has come.
     pub end: Option<&'a HttpConnectionEnd>,
+    /// What is known of the other exchanges of the same request, if somebody has looked for them.
+    pub pairing: Option<&'a Pairing>,
     /// The trace file.
     pub file: &'a str,
     /// How many bytes of a body count, once it is decoded.
@@ -43,7 +45,7 @@ pub struct ExchangeRecord<'a> {
 /// An attribute.
 #[derive(Clone, Copy, Debug)]
 pub struct Attribute {
-    /// Its name, in two parts with a dot between them.
+    /// Its name, in parts with dots between them.
     pub name: &'static str,
     /// Whether it is known only when the connection has ended.
     pub of_end: bool,
@@ -61,10 +63,16 @@ impl Attribute {
         Self::ALL.iter().find(|attribute| attribute.name == name)
     }
 
-    /// The two parts of the name.
+    /// The first part of the name, and what follows it, which may be nothing.
     #[must_use]
     pub fn parts(&self) -> (&'static str, &'static str) {
         self.name.split_once('.').unwrap_or((self.name, ""))
+    }
+
+    /// Whether only pairing tells it.
+    #[must_use]
+    pub fn is_of_pair(&self) -> bool {
+        matches!(self.parts().0, "upstream" | "envoy" | "pairing")
     }
 
     /// Whether its values are maps.
@@ -128,6 +136,15 @@ const ALL: &[Attribute] = &[
     of("response.time_to_first_byte", |record| record.exchange.time_to_first_byte().map(Value::Duration)),
     of("response.body", |record| body(record, HttpSide::Response)),
     of("response.complete", |record| Some(Value::Flag(record.exchange.response.complete))),
+    of("upstream.address", |record| address(record.pairing?.upstream_address.as_deref())),
+    of("upstream.connection.id", |record| record.pairing?.upstream_connection.map(Value::Number)),
+    of("upstream.request_attempt_count", |record| record.pairing?.attempts.map(Value::Number)),
+    of("envoy.request_latency", |record| record.pairing?.request_latency.map(Value::Duration)),
+    of("envoy.response_latency", |record| record.pairing?.response_latency.map(Value::Duration)),
+    of("pairing", |record| {
+        let word = record.pairing?.certainty.map_or("none", |certainty| certainty.word());
+        text(Some(word.as_bytes()))
+    }),
     of("connection.id", |record| Some(Value::Number(record.exchange.connection.trace_id))),
     of("connection.time", |record| record.exchange.connection.began.map(Value::Time)),
     of("connection.side", |record| {
@@ -195,7 +212,10 @@ mod tests {
     fn attributes_of_one_object_are_together_and_those_of_the_end_last() {
         let mut objects: Vec<_> = Attribute::ALL.iter().map(|attribute| attribute.parts().0).collect();
         objects.dedup();
-        assert_eq!(objects, ["trace", "source", "destination", "request", "response", "connection"]);
+        assert_eq!(
+            objects,
+            ["trace", "source", "destination", "request", "response", "upstream", "envoy", "pairing", "connection"]
+        );
         assert!(Attribute::ALL.is_sorted_by_key(|attribute| attribute.of_end));
         assert_eq!(Attribute::named("response.code").unwrap().parts(), ("response", "code"));
     }

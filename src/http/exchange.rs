@@ -3,8 +3,9 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use crate::{
+    pairing::Certainty,
     timeline::{Opening, Role, TimesFrom},
-    trace::{Address, HttpSide, Nanos, Place},
+    trace::{Address, Connection, HttpSide, Nanos, Place},
 };
 
 /// Header or trailer fields, in their order, with names as they were sent. Pseudo-headers are not among them.
@@ -215,6 +216,8 @@ pub struct HttpConnection {
     pub destination: Option<Address>,
     /// Whether its traffic was recorded by the HTTP tap filter, not by the tap transport socket.
     pub http_tap: bool,
+    /// Envoy's connection with the upstream, if the HTTP tap filter recorded it.
+    pub upstream: Option<Box<Connection>>,
     /// Where the first message about it begins.
     pub place: Place,
 }
@@ -236,9 +239,27 @@ impl HttpConnection {
             source,
             destination,
             http_tap: opening.http.is_some(),
+            upstream: None,
             place: opening.place,
         }
     }
+}
+
+/// What is known of the other exchanges that Envoy had for the same request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pairing {
+    /// How sure it is; `None` if there is no other exchange.
+    pub certainty: Option<Certainty>,
+    /// The address of the upstream whose response the client got or, if it got none, that was tried last.
+    pub upstream_address: Option<Arc<Address>>,
+    /// The `trace_id` of the connection with it.
+    pub upstream_connection: Option<u64>,
+    /// How many upstreams were tried.
+    pub attempts: Option<u64>,
+    /// From the first byte of the client's request to the first one that Envoy passed on.
+    pub request_latency: Option<Nanos>,
+    /// From the first byte of the upstream's response to the first one that the client got.
+    pub response_latency: Option<Nanos>,
 }
 
 /// What is known of a connection at its end.

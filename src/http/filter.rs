@@ -68,6 +68,8 @@ pub struct FilterError {
 
 /// A compiled expression that an exchange, or a connection, matches or not.
 pub struct Filter {
+    /// As it was written.
+    text: String,
     root: Node,
     /// The attributes that the expression names.
     attributes: Vec<&'static Attribute>,
@@ -129,13 +131,25 @@ impl Filter {
         };
         preparation.expr(&mut expr)?;
         let Preparation { attributes, constants, regexes, .. } = preparation;
-        Ok(Self { root: Node::of(expr), attributes, constants, regexes, env })
+        Ok(Self { text: text.to_owned(), root: Node::of(expr), attributes, constants, regexes, env })
+    }
+
+    /// The expression as it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Whether the expression names an attribute that only the end of a connection tells.
     #[must_use]
     pub fn needs_end(&self) -> bool {
         self.attributes.iter().any(|attribute| attribute.of_end)
+    }
+
+    /// Whether the expression names an attribute that only pairing tells.
+    #[must_use]
+    pub fn needs_pairing(&self) -> bool {
+        self.attributes.iter().any(|attribute| attribute.is_of_pair())
     }
 
     /// Whether an exchange matches. If [`Filter::needs_end`], the record must have the end.
@@ -346,6 +360,29 @@ impl Preparation<'_> {
         name.starts_with('@') || self.bound.iter().any(|bound| bound == name)
     }
 
+    /// The names that are joined by dots in an expression that is nothing else, and where the first one stands.
+    fn dotted(&self, expr: &IdedExpr) -> Option<(u64, String)> {
+        match &expr.expr {
+            Expr::Ident(name) if !self.is_bound(name) => Some((expr.id, name.clone())),
+            Expr::Select(select) if !select.test => {
+                // No attribute has more parts.
+                let Expr::Ident(_) = &select.operand.expr else { return None };
+                let (start, object) = self.dotted(&select.operand)?;
+                Some((start, format!("{object}.{}", select.field)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts an attribute in the place of an expression.
+    fn name(&mut self, expr: &mut IdedExpr, id: u64, attribute: &'static Attribute, is_test: bool) {
+        if !self.attributes.iter().any(|known| known.name == attribute.name) {
+            self.attributes.push(attribute);
+        }
+        let has = if is_test { HAS } else { "" };
+        *expr = IdedExpr { id, expr: Expr::Ident(format!("{has}{}", attribute.name)) };
+    }
+
     fn expr(&mut self, expr: &mut IdedExpr) -> Result<(), FilterError> {
         if self.depth == MAX_TREE {
             return Err(self.error(expr.id, format!("more than {MAX_TREE} operations within each other")));
@@ -360,6 +397,15 @@ impl Preparation<'_> {
         let id = expr.id;
         match &mut expr.expr {
             Expr::Select(select) => {
+                if let Some((start, name)) = self.dotted(&select.operand)
+                    && let name = format!("{name}.{}", select.field)
+                    && name.matches('.').count() > 1
+                    && let Some(attribute) = Attribute::named(&name)
+                {
+                    let is_test = select.test;
+                    self.name(expr, start, attribute, is_test);
+                    return Ok(());
+                }
                 if let Expr::Ident(object) = &select.operand.expr
                     && !self.is_bound(object)
                 {
@@ -367,13 +413,9 @@ impl Preparation<'_> {
                     let Some(attribute) = Attribute::named(&name) else {
                         return Err(self.error(select.operand.id, unknown(&name)));
                     };
-                    if !self.attributes.iter().any(|known| known.name == attribute.name) {
-                        self.attributes.push(attribute);
-                    }
                     // It stands where its object stands.
-                    let id = select.operand.id;
-                    let name = if select.test { format!("{HAS}{name}") } else { name };
-                    *expr = IdedExpr { id, expr: Expr::Ident(name) };
+                    let (start, is_test) = (select.operand.id, select.test);
+                    self.name(expr, start, attribute, is_test);
                     return Ok(());
                 }
                 self.expr(&mut select.operand)?;
@@ -387,6 +429,10 @@ impl Preparation<'_> {
             }
             Expr::Ident(name) => {
                 if self.is_bound(name) || TYPES.contains(&name.as_str()) {
+                    return Ok(());
+                }
+                if let Some(attribute) = Attribute::named(name) {
+                    self.name(expr, id, attribute, false);
                     return Ok(());
                 }
                 let message = unknown(name);
@@ -534,8 +580,8 @@ impl VariableResolver for Variables<'_> {
         }
         Some(match self.value(name)? {
             Value::Text(text) => CowVal::owned(CelString::from(lossy(text))),
-            // The one attribute that is unsigned in Envoy.
-            Value::Number(number) if name == "connection.id" => CowVal::owned(CelUInt::from(number)),
+            // The attributes that are unsigned in Envoy.
+            Value::Number(number) if name.ends_with("connection.id") => CowVal::owned(CelUInt::from(number)),
             Value::Number(number) => CowVal::owned(CelInt::from(i64::try_from(number).unwrap_or(i64::MAX))),
             Value::Flag(flag) => CowVal::owned(CelBool::from(flag)),
             Value::Time(nanos) => {
@@ -650,7 +696,8 @@ fn read_value<'a>(bytes: &mut &'a [u8]) -> Option<Value<'a>> {
 mod tests {
     use super::*;
     use crate::{
-        http::{Exchange, HttpConnection},
+        http::{Exchange, HttpConnection, Pairing},
+        pairing::Certainty,
         timeline::Role,
         trace::Place,
     };
@@ -664,6 +711,7 @@ mod tests {
             source: None,
             destination: None,
             http_tap: false,
+            upstream: None,
             place: Place::default(),
         };
         let mut exchange = Exchange::new(Arc::new(connection), Place::default());
@@ -697,7 +745,14 @@ mod tests {
         let filter = Filter::parse(text).map_err(|error| error.to_string())?;
         let exchange = exchange();
         let end = end(&exchange);
-        let record = ExchangeRecord { exchange: &exchange, end: Some(&end), file: "a.pb", max_body: 100 };
+        let pairing = Pairing {
+            certainty: Some(Certainty::Certain),
+            upstream_connection: Some(9),
+            request_latency: Some(2_000_000),
+            ..Pairing::default()
+        };
+        let pairing = Some(&pairing);
+        let record = ExchangeRecord { exchange: &exchange, end: Some(&end), pairing, file: "a.pb", max_body: 100 };
         let held = filter.holds(record);
         assert_eq!(held, filter.holds_for_kept(&filter.keep(record), &end), "{text}");
         held
@@ -705,7 +760,7 @@ mod tests {
 
     fn holds_all(filter: &Filter) -> Result<bool, String> {
         let exchange = exchange();
-        filter.holds(ExchangeRecord { exchange: &exchange, end: None, file: "a.pb", max_body: 100 })
+        filter.holds(ExchangeRecord { exchange: &exchange, end: None, pairing: None, file: "a.pb", max_body: 100 })
     }
 
     #[test]
@@ -738,6 +793,8 @@ mod tests {
             "connection.duration == duration('3s') && connection.sent_bytes > 0",
             "trace.file.endsWith('.pb') && trace.offset == 0",
             "request.method in ['GET', 'HEAD']",
+            "pairing == 'certain' && upstream.connection.id == 9u && has(upstream.connection.id)",
+            "envoy.request_latency > duration('1ms') && !has(envoy.response_latency)",
             "request.path.matches('b=[0-9]+')",
             "response.code == 503 ? request.method == 'GET' : false",
         ] {
@@ -817,7 +874,8 @@ mod tests {
     fn a_connection_without_exchanges_has_only_its_own_attributes() {
         let exchange = exchange();
         let end = end(&exchange);
-        let record = ExchangeRecord { exchange: &exchange, end: Some(&end), file: "a.pb", max_body: 100 };
+        let record =
+            ExchangeRecord { exchange: &exchange, end: Some(&end), pairing: None, file: "a.pb", max_body: 100 };
         let holds = |text| Filter::parse(text).unwrap().holds_without_exchange(record);
         assert_eq!(holds("connection.id == 7"), Ok(true));
         assert_eq!(holds("has(request.complete) || response.code == 503"), Ok(false));

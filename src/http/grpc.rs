@@ -225,6 +225,7 @@ mod tests {
             source: None,
             destination: None,
             http_tap: false,
+            upstream: None,
             place: crate::trace::Place::default(),
         };
         let mut exchange = Exchange::new(Arc::new(connection), Place::default());

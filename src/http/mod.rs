@@ -61,8 +61,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 pub(crate) use self::coding::{MAX_CODINGS, codings, decode_all};
 pub use self::exchange::{
-    Exchange, Fields, Grpc, GrpcMessages, HttpConnection, HttpConnectionEnd, HttpMessage, WebSocket, WebSocketFrame,
-    WebSocketFrames,
+    Exchange, Fields, Grpc, GrpcMessages, HttpConnection, HttpConnectionEnd, HttpMessage, Pairing, WebSocket,
+    WebSocketFrame, WebSocketFrames,
 };
 pub use self::{
     attributes::{Attribute, ExchangeRecord, Value},

@@ -100,8 +100,18 @@ impl TapExchange {
         let number = shared.connections;
         shared.connections += 1;
         let trace_id = message.trace_id;
-        let connection =
-            HttpConnection { number, trace_id, began: None, role, source, destination, http_tap: true, place };
+        let upstream = message.upstream_connection.clone().map(Box::new);
+        let connection = HttpConnection {
+            number,
+            trace_id,
+            began: None,
+            role,
+            source,
+            destination,
+            http_tap: true,
+            upstream,
+            place,
+        };
         let connection = Arc::new(connection);
         shared.opened();
         Self { exchange: Box::new(Exchange::new(connection.clone(), place)), connection, grpc: None }

@@ -195,6 +195,8 @@ impl Discovered {
             let failed = |source| InputError::Read { path: input.path().to_owned(), source };
             let mut pipe = match &input.place {
                 InputPath::Stdin => reader::stdin(),
+                // Whoever reads it tells that it is not there.
+                InputPath::File(path) if !path.exists() => continue,
                 InputPath::File(path) => Box::new(fs::File::open(path).map_err(failed)?),
             };
             let mut copy = tempfile::NamedTempFile::new().map_err(failed)?;

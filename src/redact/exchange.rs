@@ -293,6 +293,7 @@ mod tests {
             source: socket("192.0.2.1"),
             destination: Some(Address::Pipe("/run/app.sock".into())),
             http_tap: false,
+            upstream: None,
             place: Place::default(),
         };
         Exchange::new(Arc::new(connection), Place::default())

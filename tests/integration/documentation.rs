@@ -81,8 +81,23 @@ fn free_port() -> u16 {
 fn every_recipe_of_the_readme_works_as_printed() {
     let newcomer = Newcomer::new("readme");
     let blocks = blocks("README.md", "sh");
-    let [first, test, install, file, look, directory, archive, config, live, check, requests, tables, redact, record] =
-        blocks.as_slice()
+    let [
+        first,
+        test,
+        install,
+        file,
+        look,
+        directory,
+        archive,
+        config,
+        live,
+        check,
+        requests,
+        tables,
+        report,
+        redact,
+        record,
+    ] = blocks.as_slice()
     else {
         panic!("a recipe came or went: run it here");
     };
@@ -136,6 +151,9 @@ fn every_recipe_of_the_readme_works_as_printed() {
     newcomer.run(tables);
     let lines = |name| fs::read_to_string(newcomer.dir.join("tables").join(name)).unwrap().lines().count();
     assert!(lines("connections.ndjson") > 100 && lines("requests.ndjson") > 100 && lines("findings.ndjson") > 0);
+
+    newcomer.run(report);
+    assert!(fs::read_to_string(newcomer.dir.join("report.html")).unwrap().contains("</html>"));
 
     newcomer.run(redact);
     assert!(
@@ -220,6 +238,7 @@ fn every_command_has_its_manual_page_and_every_shell_its_completions() {
         "tap2pcap-record",
         "tap2pcap-open",
         "tap2pcap-tables",
+        "tap2pcap-report",
     ] {
         let text = fs::read_to_string(dir.join(format!("man/{page}.1"))).unwrap();
         assert!(text.contains(".SH OPTIONS") && text.contains(".SH SYNOPSIS"), "{text}");

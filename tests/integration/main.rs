@@ -63,6 +63,7 @@ mod record_config;
 mod record_load;
 mod redact;
 mod redact_options;
+mod report;
 mod routes;
 mod scenario;
 mod signals;

@@ -18,7 +18,7 @@ pub(in crate::commands) fn begin(out: &mut Vec<u8>, record: ExchangeRecord<'_>) 
 pub(in crate::commands) fn of_connection(out: &mut Vec<u8>, connection: HttpConnection, file: &str) {
     let place = connection.place;
     let exchange = Exchange::new(Arc::new(connection), place);
-    let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: 0 };
+    let record = ExchangeRecord { exchange: &exchange, end: None, pairing: None, file, max_body: 0 };
     members(out, record, |object| !matches!(object, "request" | "response"));
 }
 
@@ -30,12 +30,24 @@ fn members(out: &mut Vec<u8>, record: ExchangeRecord<'_>, is_wanted: impl Fn(&st
         let (first, second) = attribute.parts();
         if first == object {
             out.push(b',');
-        } else {
-            out.extend_from_slice(if object.is_empty() { b"\"" } else { b"},\"" });
-            out.extend_from_slice(first.as_bytes());
-            out.extend_from_slice(b"\":{");
-            object = first;
+            member(out, second, &value);
+            continue;
         }
+        if !object.is_empty() {
+            out.push(b'}');
+        }
+        if out.last() != Some(&b'{') {
+            out.push(b',');
+        }
+        if second.is_empty() {
+            member(out, first, &value);
+            object = "";
+            continue;
+        }
+        out.push(b'"');
+        out.extend_from_slice(first.as_bytes());
+        out.extend_from_slice(b"\":{");
+        object = first;
         member(out, second, &value);
     }
 }
@@ -55,6 +67,14 @@ pub(in crate::commands) fn end_with<'a>(out: &mut Vec<u8>, values: impl Iterator
 }
 
 fn member(out: &mut Vec<u8>, name: &str, value: &Value<'_>) {
+    if let Some((object, name)) = name.split_once('.') {
+        out.push(b'"');
+        out.extend_from_slice(object.as_bytes());
+        out.extend_from_slice(b"\":{");
+        member(out, name, value);
+        out.push(b'}');
+        return;
+    }
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");

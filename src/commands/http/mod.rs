@@ -3,7 +3,7 @@
 pub(super) mod backlog;
 pub(super) mod json;
 pub(super) mod redactor;
-mod stats;
+pub(super) mod stats;
 pub(super) mod table;
 
 use std::{
@@ -23,6 +23,7 @@ use super::{
     Status,
     error::Error,
     inspect,
+    pair::{self, PairOptions, Paired},
     pump::{Attendant, Pump},
     redaction::{self, ReportFile},
     select::Doubts,
@@ -31,9 +32,12 @@ use super::{
 };
 use crate::{
     cli::{HttpArgs, SortField},
-    http::{Attribute, Exchange, ExchangeRecord, HttpConnectionEnd, HttpItem, HttpStage, HttpStageOptions, Value},
+    http::{
+        Attribute, Exchange, ExchangeRecord, HttpConnectionEnd, HttpItem, HttpStage, HttpStageOptions, Pairing, Value,
+    },
     input::{Input, InputError, Source},
     interrupt::{self, Watched},
+    pairing::ExchangeId,
     redact::Redaction,
     report::{Progress, ProgressMode, Reporter, print_error},
     timeline::{HttpTaps, Summaries, TimelineOptions, Timelines},
@@ -46,10 +50,11 @@ const MAX_JOBS: usize = 32;
 pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     let redaction = redaction::redaction(&args.redact)?;
     let report = ReportFile::create(redaction.as_ref())?;
-    let (found, unreadable) = inspect::inputs(&args.inspect, false, None)?;
+    let (found, unreadable) = inspect::inputs(&args.inspect, pairs(args), None)?;
     let (inputs, passed_over) = (&found.inputs, found.count_passed_over);
     redaction::expect(redaction.as_deref(), inputs, None)?;
     unreadable.iter().for_each(|error| print_error(error));
+    let paired = pairs(args).then(|| pair_inputs(args, inputs, redaction.is_some())).transpose()?;
     let verbosity = settings::verbosity(args.inspect.verbosity);
     // Lines that come while files are read would run through a bar on the same terminal.
     let hidden = !args.sorts() && io::stdout().is_terminal() && args.progress == ProgressMode::Auto;
@@ -68,6 +73,7 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
         progress: &progress,
         doubts: Doubts::default(),
         redaction,
+        paired,
     };
     let jobs = settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS);
     work.done.run(jobs, || work.run());
@@ -98,6 +104,27 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     Ok(status)
 }
 
+/// Whether the exchanges are paired.
+fn pairs(args: &HttpArgs) -> bool {
+    let named = args.filter.as_ref().is_some_and(|filter| filter.needs_pairing());
+    args.pair.is_on() || named || args.sort.is_some_and(|sort| sort.attribute.is_of_pair())
+}
+
+fn pair_inputs(args: &HttpArgs, inputs: &[Input], is_strict: bool) -> Result<Paired, Error> {
+    let options = PairOptions {
+        input: settings::input_options(&args.inspect.from, args.inspect.limits)?,
+        timeline: TimelineOptions {
+            role: settings::role(args.role),
+            max_connections: Some(args.inspect.limits.max_connections),
+            ..TimelineOptions::default()
+        },
+        is_strict,
+        jobs: args.jobs,
+        verbosity: settings::verbosity(args.inspect.verbosity),
+    };
+    pair::pair(inputs, &args.pair, options)
+}
+
 /// What only the end of a connection tells, by the second part of its name.
 fn end_values(end: &HttpConnectionEnd) -> impl Iterator<Item = (&'static str, Value<'_>)> {
     let names = Attribute::ALL.iter().filter(|attribute| attribute.of_end).map(|attribute| attribute.parts().1);
@@ -124,6 +151,8 @@ struct Work<'a> {
     progress: &'a Progress,
     doubts: Doubts,
     redaction: Option<Arc<Redaction>>,
+    /// Which exchanges belong together, if that is asked for.
+    paired: Option<Paired>,
 }
 
 struct Done {
@@ -200,8 +229,10 @@ struct Reader<'a, 'w> {
     backlog: Backlog,
     /// Lines that are complete.
     out: Vec<u8>,
-    /// How many exchanges there were.
+    /// How many exchanges were kept.
     exchanges: u64,
+    /// The number of the next one.
+    number: u32,
     redactor: Option<Redactor>,
 }
 
@@ -210,7 +241,7 @@ impl<'a, 'w> Reader<'a, 'w> {
         let reporter = Reporter::new(settings::verbosity(work.args.inspect.verbosity), work.args.strict);
         let (backlog, out) = (Backlog::default(), Vec::new());
         let redactor = work.redaction.as_ref().map(|redaction| Redactor::new(redaction, input.path()));
-        Self { work, index, input, sorter, stats, reporter, backlog, out, exchanges: 0, redactor }
+        Self { work, index, input, sorter, stats, reporter, backlog, out, exchanges: 0, number: 0, redactor }
     }
 
     fn damaged(&self) -> bool {
@@ -273,15 +304,30 @@ impl<'a, 'w> Reader<'a, 'w> {
         let args = self.work.args;
         match item {
             HttpItem::Exchange(mut exchange) => {
-                let record = ExchangeRecord { exchange: &exchange, end: None, file, max_body: args.max_body };
+                let id = ExchangeId { input: self.index as u32, number: self.number };
+                self.number += 1;
+                let mut pairing = self.work.paired.as_ref().map(|paired| paired.pairs.of(id));
+                let record = ExchangeRecord {
+                    exchange: &exchange,
+                    end: None,
+                    pairing: pairing.as_ref(),
+                    file,
+                    max_body: args.max_body,
+                };
                 let mut kept = Vec::new();
                 match &args.filter {
                     Some(filter) if filter.needs_end() => kept = filter.keep(record),
                     Some(filter) if !self.work.doubts.settle(filter.holds(record)) => return Ok(()),
                     _ => {}
                 }
-                let file = self.redact(&mut exchange, file);
-                let record = ExchangeRecord { exchange: &exchange, end: None, file: &file, max_body: args.max_body };
+                let file = self.redact(&mut exchange, pairing.as_mut(), file);
+                let record = ExchangeRecord {
+                    exchange: &exchange,
+                    end: None,
+                    pairing: pairing.as_ref(),
+                    file: &file,
+                    max_body: args.max_body,
+                };
                 if args.stats {
                     let sample = Sample::of(record);
                     if args.filter.as_ref().is_none_or(|filter| !filter.needs_end()) {
@@ -335,7 +381,7 @@ impl<'a, 'w> Reader<'a, 'w> {
     }
 
     /// Takes the secrets out of an exchange, if that is asked for, and returns what is shown of the trace's path.
-    fn redact<'f>(&mut self, exchange: &mut Exchange, file: &'f str) -> Cow<'f, str> {
+    fn redact<'f>(&mut self, exchange: &mut Exchange, pairing: Option<&mut Pairing>, file: &'f str) -> Cow<'f, str> {
         let Some(redactor) = &mut self.redactor else { return Cow::Borrowed(file) };
         let args = self.work.args;
         let sorts_by_body = args.sort.is_some_and(|sort| sort.attribute.name.ends_with(".body"));
@@ -344,6 +390,7 @@ impl<'a, 'w> Reader<'a, 'w> {
             (exchange.request.body, exchange.response.body) = (Vec::new(), Vec::new());
         }
         redactor.exchange(exchange);
+        pairing.into_iter().for_each(|pairing| redactor.pairing(pairing));
         Cow::Owned(redactor.file.clone())
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
-    http::{Exchange, HttpConnectionEnd},
+    http::{Exchange, HttpConnectionEnd, Pairing},
     redact::{self, Counts, Redaction},
 };
 
@@ -31,6 +31,15 @@ impl Redactor {
         let connection = &exchange.connection;
         let (_, counts) = self.redacted.entry(connection.number).or_insert((connection.trace_id, Counts::default()));
         redact::exchange(&self.redaction, exchange, counts);
+    }
+
+    /// Replaces the address and the id that pairing tells. They were counted where they were found.
+    pub(in crate::commands) fn pairing(&self, pairing: &mut Pairing) {
+        let mut repeated = Counts::default();
+        if let Some(address) = &mut pairing.upstream_address {
+            self.redaction.address(Arc::make_mut(address), &mut repeated);
+        }
+        pairing.upstream_connection = pairing.upstream_connection.map(|id| self.redaction.trace_id(id));
     }
 
     /// Reports what was taken out of a connection that is over.

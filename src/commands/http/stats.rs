@@ -11,7 +11,7 @@ use super::{json, table};
 use crate::{http::ExchangeRecord, report::for_terminal, timeline::StableHasher, trace::Nanos, untrusted::escape_json};
 
 /// How many routes have rows of their own.
-pub(super) const MAX_ROUTES: usize = 2000;
+pub(in crate::commands) const MAX_ROUTES: usize = 2000;
 
 /// The longest method, host and path shape that are kept.
 const MAX_NAME: usize = 256;
@@ -21,18 +21,18 @@ const SUB_BITS: u32 = 6;
 
 /// What the statistics need of one exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sample {
-    failed: bool,
-    duration: Option<Nanos>,
-    sent: u64,
-    received: u64,
-    method: String,
-    host: String,
-    route: String,
+pub(in crate::commands) struct Sample {
+    pub(in crate::commands) failed: bool,
+    pub(in crate::commands) duration: Option<Nanos>,
+    pub(in crate::commands) sent: u64,
+    pub(in crate::commands) received: u64,
+    pub(in crate::commands) method: String,
+    pub(in crate::commands) host: String,
+    pub(in crate::commands) route: String,
 }
 
 impl Sample {
-    pub(super) fn of(record: ExchangeRecord<'_>) -> Self {
+    pub(in crate::commands) fn of(record: ExchangeRecord<'_>) -> Self {
         let exchange = record.exchange;
         let grpc_failed = exchange.grpc.as_ref().and_then(|grpc| grpc.status).is_some_and(|status| status != 0);
         let text = |bytes: Option<&[u8]>| {
@@ -129,12 +129,12 @@ fn is_id(text: &str) -> bool {
 
 /// How many durations there were in each range.
 #[derive(Clone, Debug, Default)]
-struct Histogram {
+pub(in crate::commands) struct Histogram {
     /// Buckets and counts, sorted by bucket.
     buckets: Vec<(u16, u64)>,
-    count: u64,
+    pub(in crate::commands) count: u64,
     least: Nanos,
-    greatest: Nanos,
+    pub(in crate::commands) greatest: Nanos,
 }
 
 impl Histogram {
@@ -169,7 +169,7 @@ impl Histogram {
         self.add(Self::bucket(nanos), 1);
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(in crate::commands) fn merge(&mut self, other: &Self) {
         if other.count > 0 {
             self.least = if self.count == 0 { other.least } else { self.least.min(other.least) };
             self.greatest = self.greatest.max(other.greatest);
@@ -178,7 +178,7 @@ impl Histogram {
     }
 
     /// The duration that this many of 100 do not exceed; `None` if there is none.
-    fn percentile(&self, percent: u64) -> Option<Nanos> {
+    pub(in crate::commands) fn percentile(&self, percent: u64) -> Option<Nanos> {
         let rank = u64::try_from((u128::from(self.count) * u128::from(percent)).div_ceil(100)).ok()?.max(1);
         let mut before = 0;
         let (bucket, _) = self.buckets.iter().find(|(_, count)| {
@@ -187,19 +187,28 @@ impl Histogram {
         })?;
         Some(Self::middle(*bucket).clamp(self.least, self.greatest))
     }
+
+    /// How many durations are below the first of these edges, between each two of them, and not below the last.
+    pub(in crate::commands) fn between(&self, edges: &[Nanos]) -> Vec<u64> {
+        let mut counts = vec![0; edges.len() + 1];
+        for (bucket, count) in &self.buckets {
+            counts[edges.partition_point(|edge| *edge <= Self::middle(*bucket))] += count;
+        }
+        counts
+    }
 }
 
 /// What is known of one route.
 #[derive(Clone, Debug, Default)]
-struct Row {
-    method: String,
-    host: String,
-    route: String,
-    count: u64,
-    failed: u64,
-    sent: u64,
-    received: u64,
-    durations: Histogram,
+pub(in crate::commands) struct Row {
+    pub(in crate::commands) method: String,
+    pub(in crate::commands) host: String,
+    pub(in crate::commands) route: String,
+    pub(in crate::commands) count: u64,
+    pub(in crate::commands) failed: u64,
+    pub(in crate::commands) sent: u64,
+    pub(in crate::commands) received: u64,
+    pub(in crate::commands) durations: Histogram,
 }
 
 impl Row {
@@ -225,7 +234,7 @@ impl Row {
 /// The statistics of all routes. If there are too many, those with the least hashes keep their rows, so that the result
 /// does not depend on the order in which they come.
 #[derive(Debug, Default)]
-pub(super) struct Stats {
+pub(in crate::commands) struct Stats {
     rows: HashMap<Box<str>, (u64, Row)>,
     others: Row,
     /// Routes whose hash is not below this one have no rows.
@@ -234,7 +243,7 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    pub(super) fn add(&mut self, sample: &Sample) {
+    pub(in crate::commands) fn add(&mut self, sample: &Sample) {
         self.key.clear();
         self.key.extend([&sample.method, " ", &sample.host, " ", &sample.route]);
         if let Some((_, row)) = self.rows.get_mut(self.key.as_str()) {
@@ -265,7 +274,7 @@ impl Stats {
     }
 
     /// Adds other statistics.
-    pub(super) fn merge(&mut self, other: Self) {
+    pub(in crate::commands) fn merge(&mut self, other: Self) {
         self.others.merge(&other.others);
         let limit = [self.limit, other.limit].into_iter().flatten().min();
         self.limit = limit;
@@ -289,7 +298,7 @@ impl Stats {
     }
 
     /// The rows, those with the most requests last, at most `top`.
-    fn into_rows(self, top: Option<usize>) -> Vec<Row> {
+    pub(in crate::commands) fn into_rows(self, top: Option<usize>) -> Vec<Row> {
         let mut rows: Vec<Row> = self.rows.into_values().map(|(_, row)| row).collect();
         rows.sort_by(|left, right| {
             let names = |row: &Row| (row.host.clone(), row.route.clone(), row.method.clone());

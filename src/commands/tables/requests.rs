@@ -67,7 +67,7 @@ impl<'a> Requests<'a> {
     }
 
     fn record<'r>(&self, exchange: &'r Exchange, file: &'r str) -> ExchangeRecord<'r> {
-        ExchangeRecord { exchange, end: None, file, max_body: self.max_body }
+        ExchangeRecord { exchange, end: None, pairing: None, file, max_body: self.max_body }
     }
 
     /// Takes the end of a connection, passes on the lines of its exchanges, and returns whether it is known only now to

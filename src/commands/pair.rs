@@ -1,0 +1,187 @@
+//! Reads all inputs once, to pair the exchanges with clients and with upstreams that are of one request.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{error::Error, settings, turns::Turns};
+use crate::{
+    access_log::{self, AccessLog, LogEntry},
+    cli::PairArgs,
+    http::{HttpItem, HttpStage, HttpStageOptions},
+    input::{Advance, Input, Source, SourceOptions},
+    interrupt,
+    pairing::{ExchangeId, LoggedRequest, Pairs, Seen},
+    report::{Verbosity, print_line},
+    timeline::{HttpTaps, TimelineOptions, Timelines},
+    trace::{Address, Findings},
+    words::count,
+};
+
+/// The most exchanges that are compared. Each takes about 250 bytes.
+const MAX_EXCHANGES: usize = 2_000_000;
+
+/// Each worker has a trace open.
+const MAX_JOBS: usize = 32;
+
+/// How inputs are read: as they are read afterwards, so that exchanges have the same numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PairOptions {
+    pub input: SourceOptions,
+    pub timeline: TimelineOptions,
+    /// [`HttpStage::be_strict`]
+    pub is_strict: bool,
+    pub jobs: Option<usize>,
+    pub verbosity: Verbosity,
+}
+
+/// What pairing has found.
+#[derive(Debug, Default)]
+pub(super) struct Paired {
+    pub pairs: Pairs,
+    /// The lines of the access logs.
+    pub log: Vec<LogEntry>,
+}
+
+/// Pairs the exchanges of inputs that can be read again. What is wrong with an input is left to those who read it
+/// afterwards.
+///
+/// # Errors
+/// An access log cannot be read, or a signal came.
+pub(super) fn pair(inputs: &[Input], args: &PairArgs, options: PairOptions) -> Result<Paired, Error> {
+    let log = read_logs(args, options.verbosity)?;
+    let found = Turns::new(Found::default());
+    let jobs = settings::jobs(options.jobs).min(inputs.len()).min(MAX_JOBS);
+    found.run(jobs, || {
+        while let Some((index, input)) = found.next(inputs) {
+            let seen = read(input, index, options);
+            let added = found.at_turn(index, true, |found| {
+                found.add(seen);
+                Ok(())
+            });
+            match added {
+                Ok(_) => found.pass(index),
+                Err(error) => found.fail(error),
+            }
+        }
+    });
+    let Found { seen, beyond } = found.finish()?;
+    if let Some(signal) = interrupt::signal() {
+        return Err(Error::Signal(signal));
+    }
+    if beyond > 0 && options.verbosity > Verbosity::Quiet {
+        let (beyond, most) = (count(beyond, "exchange"), count(MAX_EXCHANGES as u64, "exchange"));
+        print_line("warning", &format_args!("{beyond} not paired: no more than {most} are compared"));
+    }
+    let logged: Vec<LoggedRequest> = log.iter().map(logged).collect();
+    Ok(Paired { pairs: Pairs::find(seen, &logged), log })
+}
+
+/// The exchanges of all inputs so far, in the order of the inputs.
+#[derive(Debug, Default)]
+struct Found {
+    seen: Vec<Seen>,
+    beyond: u64,
+}
+
+impl Found {
+    fn add(&mut self, mut seen: Vec<Seen>) {
+        let room = MAX_EXCHANGES - self.seen.len();
+        self.beyond += seen.len().saturating_sub(room) as u64;
+        seen.truncate(room);
+        self.seen.append(&mut seen);
+    }
+}
+
+fn read_logs(args: &PairArgs, verbosity: Verbosity) -> Result<Vec<LogEntry>, Error> {
+    let mut entries = Vec::new();
+    for path in &args.access_log {
+        let log = access_log::read(path, args.access_log_format.as_deref())?;
+        let AccessLog { entries: of_log, unread_lines, first_unread, beyond } = log;
+        if (unread_lines > 0 || of_log.is_empty()) && verbosity > Verbosity::Quiet {
+            let first: Vec<_> = first_unread.iter().map(u64::to_string).collect();
+            let place = if first.is_empty() { String::new() } else { format!(", first line {}", first[0]) };
+            let (read, unread) = (count(of_log.len() as u64, "line"), count(unread_lines, "line"));
+            let path = crate::report::for_terminal(&path.display().to_string());
+            print_line(
+                "warning",
+                &format_args!(
+                    "{path}: {read} of requests, {unread} in no known format{place}; --access-log-format says what it is"
+                ),
+            );
+        }
+        if beyond > 0 && verbosity > Verbosity::Quiet {
+            let path = crate::report::for_terminal(&path.display().to_string());
+            print_line(
+                "warning",
+                &format_args!("{path}: {} left out, because there are too many", count(beyond, "line")),
+            );
+        }
+        entries.extend(of_log);
+    }
+    Ok(entries)
+}
+
+/// What joins a line with exchanges.
+fn logged(entry: &LogEntry) -> LoggedRequest {
+    LoggedRequest {
+        start: entry.start.map(|start| (start, entry.start_precision)),
+        connection_id: entry.connection_id,
+        upstream_connection_id: entry.upstream_connection_id,
+        upstream_local_address: entry.upstream_local_address.clone(),
+        target: entry.method.clone().zip(entry.path.clone()),
+        request_id: entry.request_id.clone(),
+    }
+}
+
+/// The exchanges of one input.
+fn read(input: &Input, index: usize, options: PairOptions) -> Vec<Seen> {
+    let Ok(source) = Source::of(input, options.input) else { return Vec::new() };
+    let timeline = TimelineOptions {
+        http_taps: HttpTaps::Unreplayed,
+        eager: false,
+        join: false,
+        reread: input.is_rereadable().then_some(options.input),
+        ..options.timeline
+    };
+    let mut timelines = Timelines::new(source, timeline);
+    let mut stage = HttpStage::new(HttpStageOptions::default());
+    if options.is_strict {
+        stage.be_strict();
+    }
+    let mut addresses: HashMap<Address, Arc<Address>> = HashMap::new();
+    let mut share = |address: &Address| match addresses.get(address) {
+        Some(shared) => Arc::clone(shared),
+        None => {
+            // Upstreams are few. Of hostile ones, not all are kept.
+            if addresses.len() >= MAX_ADDRESSES {
+                addresses.clear();
+            }
+            let shared = Arc::new(address.clone());
+            addresses.insert(address.clone(), Arc::clone(&shared));
+            shared
+        }
+    };
+    let (mut seen, mut findings) = (Vec::new(), Findings::default());
+    loop {
+        let advance = timelines.advance(&mut findings);
+        match advance {
+            Advance::Message => stage.begin_entry(),
+            Advance::NeedInput if interrupt::signal().is_some() => break,
+            Advance::NeedInput => timelines.fill(&mut findings),
+            Advance::End => stage.end(&mut findings),
+        }
+        while let Some(item) = stage.next_item(&timelines, &mut findings) {
+            if let HttpItem::Exchange(exchange) = item {
+                let id = ExchangeId { input: index as u32, number: seen.len() as u32 };
+                seen.push(Seen::of(id, &exchange, &mut share));
+            }
+        }
+        drop(findings.take());
+        if advance == Advance::End || seen.len() > MAX_EXCHANGES {
+            break;
+        }
+    }
+    seen
+}
+
+/// How many addresses of one input are shared between its exchanges.
+const MAX_ADDRESSES: usize = 1024;

@@ -1,0 +1,199 @@
+//! Which exchanges with upstreams belong to which exchange with a client.
+//!
+//! Envoy's two taps record a request twice: as the client sent it, and as Envoy passed it on. Nothing in the traces joins
+//! both, so this module compares what both have. Each exchange with an upstream gets at most one exchange with a client;
+//! an exchange with a client may have several with upstreams, because Envoy retries. Where more than one answer fits,
+//! there is none.
+//!
+//! - [`Certainty::Certain`]: an access log or an HTTP tap names both connections, or both exchanges carry the same id
+//!   (`x-request-id`, or the trace of `traceparent`) and no other exchange fits.
+//! - [`Certainty::Likely`]: method, path, bodies and times fit, and those of no other exchange do so well.
+
+mod by_content;
+mod by_id;
+mod by_log;
+mod seen;
+#[cfg(test)]
+mod tests;
+
+pub use self::by_log::LoggedRequest;
+pub use self::seen::Seen;
+use std::collections::HashSet;
+
+use crate::{http::Pairing, timeline::Role, trace::Nanos};
+
+/// How sure it is that two exchanges are of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Certainty {
+    /// Nothing else fits as well.
+    Likely,
+    /// Both carry the same id, or something else names both.
+    Certain,
+}
+
+impl Certainty {
+    /// Its word in outputs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Likely => "likely",
+            Self::Certain => "certain",
+        }
+    }
+}
+
+/// One exchange: the index of its input, and its number in the order in which the input's exchanges come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId {
+    /// The index of the input.
+    pub input: u32,
+    /// The number, from 0.
+    pub number: u32,
+}
+
+/// The pairs that were found.
+#[derive(Debug, Default)]
+pub struct Pairs {
+    /// All exchanges, sorted by their ids.
+    seen: Vec<Seen>,
+    /// For each exchange with an upstream, those with clients: one in sockets, one in HTTP taps.
+    owners: Vec<[Option<(u32, Certainty)>; 2]>,
+    /// For each exchange with a client, those with upstreams, in the order in which they began.
+    attempts: Vec<Vec<u32>>,
+    /// The exchanges with clients that may have had further attempts, which cannot be told from those of others.
+    ambiguous: HashSet<u32>,
+}
+
+/// In which of a pair's two lists the exchanges with clients of this kind are.
+fn layer(seen: &Seen) -> usize {
+    usize::from(seen.is_tap)
+}
+
+impl Pairs {
+    /// Finds the pairs among exchanges.
+    #[must_use]
+    pub fn find(mut seen: Vec<Seen>, log: &[LoggedRequest]) -> Self {
+        seen.sort_by_key(|seen| seen.id);
+        let owners = vec![[None; 2]; seen.len()];
+        let attempts = vec![Vec::new(); seen.len()];
+        let mut pairs = Self { seen, owners, attempts, ambiguous: HashSet::new() };
+        by_log::pair(&mut pairs, log);
+        by_id::pair(&mut pairs);
+        by_content::pair(&mut pairs);
+        for (upstream, owners) in pairs.owners.iter().enumerate() {
+            for (owner, _) in owners.iter().flatten() {
+                pairs.attempts[*owner as usize].push(upstream as u32);
+            }
+        }
+        let seen = &pairs.seen;
+        for attempts in &mut pairs.attempts {
+            attempts.sort_by_key(|attempt| (seen[*attempt as usize].began, seen[*attempt as usize].id));
+        }
+        pairs
+    }
+
+    fn set(&mut self, upstream: usize, client: usize, certainty: Certainty) {
+        let layer = layer(&self.seen[client]);
+        self.owners[upstream][layer].get_or_insert((client as u32, certainty));
+    }
+
+    /// Whether there are exchanges of this side.
+    #[must_use]
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.seen.iter().any(|seen| seen.role == role)
+    }
+
+    fn index(&self, id: ExchangeId) -> Option<usize> {
+        self.seen.binary_search_by_key(&id, |seen| seen.id).ok()
+    }
+
+    /// What is known of an exchange.
+    #[must_use]
+    pub fn seen(&self, id: ExchangeId) -> Option<&Seen> {
+        Some(&self.seen[self.index(id)?])
+    }
+
+    /// The exchanges with upstreams that belong to this exchange with a client, in the order in which they began.
+    #[must_use]
+    pub fn attempts(&self, id: ExchangeId) -> Vec<&Seen> {
+        let attempts = self.index(id).map(|index| self.attempts[index].as_slice()).unwrap_or_default();
+        attempts.iter().map(|attempt| &self.seen[*attempt as usize]).collect()
+    }
+
+    /// The exchange with a client that this exchange with an upstream belongs to: that of a socket before that of an HTTP
+    /// tap.
+    #[must_use]
+    pub fn owner(&self, id: ExchangeId) -> Option<&Seen> {
+        let (owner, _) = self.owners[self.index(id)?].into_iter().flatten().next()?;
+        Some(&self.seen[owner as usize])
+    }
+
+    /// What pairing tells of an exchange.
+    #[must_use]
+    pub fn of(&self, id: ExchangeId) -> Pairing {
+        let Some(index) = self.index(id) else { return Pairing::default() };
+        match self.seen[index].role {
+            Role::Downstream => self.of_client(index),
+            Role::Upstream => self.of_upstream(index),
+        }
+    }
+
+    fn of_client(&self, index: usize) -> Pairing {
+        let seen = &self.seen[index];
+        let attempts: Vec<usize> = self.own_attempts(index).collect();
+        let Some(first) = attempts.first() else {
+            // The HTTP tap filter records the upstream's address itself.
+            return Pairing { upstream_address: seen.upstream.clone(), ..Pairing::default() };
+        };
+        let certainty = |attempt: &usize| {
+            self.owners[*attempt].iter().flatten().find(|(owner, _)| *owner as usize == index).map(|(_, of)| *of)
+        };
+        let is_ambiguous = self.ambiguous.contains(&(index as u32));
+        let last = &self.seen[self.answer(index).unwrap_or(*first)];
+        Pairing {
+            certainty: attempts.iter().filter_map(certainty).min(),
+            upstream_address: last.upstream.clone(),
+            upstream_connection: Some(last.connection_id),
+            attempts: Some(attempts.len() as u64).filter(|_| !is_ambiguous),
+            request_latency: between(seen.began, self.seen[*first].began).filter(|_| !is_ambiguous),
+            // The answer to the client may be Envoy's own, after no upstream has answered.
+            response_latency: between(last.response_began, seen.response_began).filter(|_| last.passed_on_by(seen)),
+        }
+    }
+
+    /// The exchanges with upstreams for this one, but for copies whose responses nobody gets.
+    fn own_attempts(&self, client: usize) -> impl DoubleEndedIterator<Item = usize> {
+        let attempts = self.attempts[client].iter().map(|attempt| *attempt as usize);
+        attempts.filter(|attempt| !self.seen[*attempt].is_mirrored)
+    }
+
+    /// The one whose response the client got or, if it got none, the last one.
+    fn answer(&self, client: usize) -> Option<usize> {
+        let passed_on = |attempt: &usize| self.seen[*attempt].passed_on_by(&self.seen[client]);
+        self.own_attempts(client).rev().find(passed_on).or_else(|| self.own_attempts(client).next_back())
+    }
+
+    fn of_upstream(&self, index: usize) -> Pairing {
+        let seen = &self.seen[index];
+        let own = Pairing {
+            upstream_address: seen.upstream.clone(),
+            upstream_connection: Some(seen.connection_id),
+            ..Pairing::default()
+        };
+        let Some((owner, certainty)) = self.owners[index].into_iter().flatten().next() else { return own };
+        let client = &self.seen[owner as usize];
+        let is_first = !self.ambiguous.contains(&owner) && self.own_attempts(owner as usize).next() == Some(index);
+        let is_answer = self.answer(owner as usize) == Some(index);
+        Pairing {
+            certainty: Some(certainty),
+            request_latency: between(client.began, seen.began).filter(|_| is_first),
+            response_latency: between(seen.response_began, client.response_began)
+                .filter(|_| is_answer && seen.passed_on_by(client)),
+            ..own
+        }
+    }
+}
+
+fn between(from: Option<Nanos>, to: Option<Nanos>) -> Option<Nanos> {
+    to?.checked_sub(from?)
+}

@@ -1,0 +1,175 @@
+//! What is compared of an exchange: a few dozen bytes, so that those of ten thousand traces fit into memory.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::ExchangeId;
+use crate::{
+    http::{Exchange, Fields, HttpMessage},
+    timeline::Role,
+    trace::{Address, Nanos},
+};
+
+/// A part of a SHA-256: nobody makes two texts with the same one by chance.
+pub(super) type Mark = u64;
+
+/// What is known of one exchange.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which one it is.
+    pub id: ExchangeId,
+    /// Which side of Envoy it is on.
+    pub role: Role,
+    /// Whether the HTTP tap filter recorded it.
+    pub is_tap: bool,
+    /// The `trace_id`.
+    pub connection_id: u64,
+    /// Where the first message about its connection begins.
+    pub connection_offset: u64,
+    /// The first byte of the request.
+    pub began: Option<Nanos>,
+    /// The last byte of the request.
+    pub request_ended: Option<Nanos>,
+    /// The first byte of the response.
+    pub response_began: Option<Nanos>,
+    /// The last byte of the response.
+    pub ended: Option<Nanos>,
+    /// The status code.
+    pub code: Option<u16>,
+    /// Whether the response is whole.
+    pub complete: bool,
+    /// The address of the upstream, if this side tells.
+    pub upstream: Option<Arc<Address>>,
+    /// Envoy's own end of the connection with the upstream.
+    pub(super) upstream_local: Option<Mark>,
+    pub(super) method: Option<Mark>,
+    /// The method and the path as the client sent it.
+    pub(super) target: Option<Mark>,
+    /// The body, if it is whole.
+    pub(super) request_body: Option<Mark>,
+    pub(super) response_body: Option<Mark>,
+    /// `x-request-id`
+    pub(super) request_id: Option<Mark>,
+    /// The trace of `traceparent`.
+    pub(super) trace: Option<Mark>,
+    /// Whether it is a copy that Envoy sends to another cluster, whose response nobody gets.
+    pub(super) is_mirrored: bool,
+}
+
+pub(super) fn mark(parts: &[&[u8]]) -> Mark {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    u64::from_le_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]])
+}
+
+/// A request id without the digit of a UUID that Envoy changes to say whether the request is traced.
+pub(super) fn id_mark(id: &[u8]) -> Option<Mark> {
+    const CHANGED: usize = 14;
+    let mut id = id.trim_ascii().to_ascii_lowercase();
+    if id.len() == 36 && [8, 13, 18, 23].iter().all(|at| id[*at] == b'-') {
+        id[CHANGED] = b'-';
+    }
+    (!id.is_empty()).then(|| mark(&[&id]))
+}
+
+/// The trace-id of `traceparent` (W3C Trace Context, section 3.2): Envoy may replace the parent-id after it.
+fn trace_mark(fields: &Fields) -> Option<Mark> {
+    let trace = fields.get("traceparent")?.split(|byte| *byte == b'-').nth(1)?;
+    (trace.len() == 32 && trace.iter().any(|byte| *byte != b'0')).then(|| mark(&[trace]))
+}
+
+pub(super) fn target_mark(method: &[u8], path: &[u8]) -> Mark {
+    // A fragment never leaves a browser, and Envoy takes it off.
+    let end = path.iter().position(|byte| *byte == b'#').unwrap_or(path.len());
+    mark(&[method, &path[..end]])
+}
+
+fn body_mark(message: &HttpMessage) -> Option<Mark> {
+    (message.complete && message.size() == Some(message.body.len() as u64)).then(|| mark(&[&message.body]))
+}
+
+impl Seen {
+    /// What is compared of an exchange. `share` keeps one copy of each address.
+    #[must_use]
+    pub fn of(id: ExchangeId, exchange: &Exchange, mut share: impl FnMut(&Address) -> Arc<Address>) -> Self {
+        let connection = &exchange.connection;
+        let (local, remote) = match (&connection.upstream, connection.role) {
+            (Some(ends), _) => (ends.local.as_ref(), ends.remote.as_ref()),
+            (None, Role::Upstream) => (connection.source.as_ref(), connection.destination.as_ref()),
+            (None, Role::Downstream) => (None, None),
+        };
+        let fields = &exchange.request.fields;
+        // The filter stands before the router: it records what the client has sent.
+        let role = if connection.http_tap { Role::Downstream } else { connection.role };
+        let method = exchange.method.as_deref();
+        // Envoy makes an id for a client that sends none, and may tell it in the response.
+        let told = exchange.response.fields.get("x-request-id").filter(|_| role == Role::Downstream);
+        let request_id = fields.get("x-request-id").or(told);
+        // Where a route changes the path, Envoy tells the upstream the one before.
+        let original = fields.get("x-envoy-original-path").filter(|_| role == Role::Upstream);
+        let path = original.or(exchange.path.as_deref());
+        Self {
+            id,
+            role,
+            is_tap: connection.http_tap,
+            connection_id: connection.trace_id,
+            connection_offset: connection.place.offset,
+            began: exchange.request.began,
+            request_ended: exchange.request.ended,
+            response_began: exchange.response.began,
+            ended: exchange.response.ended,
+            code: exchange.code,
+            complete: exchange.response.complete,
+            upstream: remote.map(&mut share),
+            upstream_local: local.map(|address| mark(&[address.to_string().as_bytes()])),
+            method: method.map(|method| mark(&[method])),
+            target: method.zip(path).map(|(method, path)| target_mark(method, path)),
+            request_body: body_mark(&exchange.request),
+            response_body: body_mark(&exchange.response),
+            request_id: request_id.and_then(id_mark),
+            trace: trace_mark(fields),
+            is_mirrored: role == Role::Upstream
+                && exchange.host.as_deref().is_some_and(|host| {
+                    let host = host.split(|byte| *byte == b':').next().unwrap_or_default();
+                    host.ends_with(b"-shadow")
+                }),
+        }
+    }
+
+    /// When the exchange with a client was over, as far as is known.
+    pub(super) fn end(&self) -> Nanos {
+        match (self.ended, self.is_tap) {
+            (Some(ended), _) => ended,
+            // Without the end of the response, the exchange may have lasted until the trace ends.
+            (None, _) => Nanos::MAX,
+        }
+    }
+
+    /// Whether an exchange with an upstream that began at `began` may belong to this exchange with a client.
+    pub(super) fn spans(&self, began: Nanos) -> bool {
+        self.began.is_some_and(|own| own <= began) && began <= self.end()
+    }
+
+    /// Whether the client got this response of an upstream.
+    pub(super) fn passed_on_by(&self, client: &Self) -> bool {
+        let in_order = match (self.response_began, client.response_began) {
+            (Some(from), Some(to)) => from <= to,
+            _ => true,
+        };
+        let same_body = match (self.response_body, client.response_body) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        };
+        self.code.is_some() && self.code == client.code && in_order && same_body && !self.is_mirrored
+    }
+
+    /// Whether Envoy may have given up on this exchange with an upstream, and tried another one or answered by itself.
+    pub(super) fn may_be_given_up(&self) -> bool {
+        self.is_mirrored || !self.complete || self.code.is_none_or(|code| code >= 500 || matches!(code, 409 | 429))
+    }
+}
