@@ -257,7 +257,7 @@ pub struct InfoArgs {
     pub top: Option<usize>,
 
     /// Only connections with an exchange that this CEL expression over attributes holds for
-    #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
+    #[arg(long = "where", value_name = "EXPR", value_parser = unpaired_filter)]
     pub filter: Option<Arc<Filter>>,
 }
 
@@ -386,7 +386,7 @@ pub struct ConversionArgs {
 
     /// Only connections with an exchange that this CEL expression over attributes holds for, or into HAR only these
     /// exchanges, such as `response.code >= 500` or `source.address.startsWith("10.1.")`. `tap2pcap http --json` shows the attributes
-    #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
+    #[arg(long = "where", value_name = "EXPR", value_parser = unpaired_filter)]
     pub filter: Option<Arc<Filter>>,
 
     /// What is taken out.
@@ -575,6 +575,14 @@ fn sort_field(text: &str) -> Result<SortField, String> {
 /// No more than what exchanges may hold together.
 fn max_body(text: &str) -> Result<usize, String> {
     in_range(text, 0, 16 << 20)
+}
+
+fn unpaired_filter(text: &str) -> Result<Arc<Filter>, String> {
+    let filter = filter(text)?;
+    match filter.needs_pairing() {
+        true => Err("pairing, upstream.… and envoy.… are known to http and report alone".to_owned()),
+        false => Ok(filter),
+    }
 }
 
 fn filter(text: &str) -> Result<Arc<Filter>, String> {

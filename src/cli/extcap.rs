@@ -9,8 +9,8 @@ use std::{
 use clap::{Args, CommandFactory as _, Parser, error::ErrorKind};
 
 use super::{
-    LimitArgs, LiveArgs, LiveSource, OutputArgs, OutputFormat, PacketArgs, RedactArgs, TapArgs, VerbosityArgs, filter,
-    live::MAX_BACKLOG,
+    LimitArgs, LiveArgs, LiveSource, OutputArgs, OutputFormat, PacketArgs, RedactArgs, TapArgs, VerbosityArgs,
+    live::MAX_BACKLOG, unpaired_filter,
 };
 use crate::http::Filter;
 
@@ -106,7 +106,7 @@ pub(crate) struct ExtcapCall {
     pub packets: PacketArgs,
 
     /// Only connections with an exchange that this CEL expression holds for
-    #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
+    #[arg(long = "where", value_name = "EXPR", value_parser = unpaired_filter)]
     pub filter: Option<Arc<Filter>>,
 
     /// Limits on what is read.

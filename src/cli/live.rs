@@ -4,7 +4,9 @@ use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use clap::Args;
 
-use super::{LimitArgs, OutputArgs, PacketArgs, RedactArgs, VerbosityArgs, filter, limit, size_in_bytes, split};
+use super::{
+    LimitArgs, OutputArgs, PacketArgs, RedactArgs, VerbosityArgs, limit, size_in_bytes, split, unpaired_filter,
+};
 use crate::{
     admin::{Endpoint, MatchConfig},
     capture::SplitBy,
@@ -121,7 +123,7 @@ pub struct LiveArgs {
 
     /// Only connections with an exchange that this CEL expression over attributes holds for, such as
     /// `response.code >= 500`. They are written once it does
-    #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
+    #[arg(long = "where", value_name = "EXPR", value_parser = unpaired_filter)]
     pub filter: Option<Arc<Filter>>,
 
     /// What is taken out.

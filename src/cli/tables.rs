@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use clap::Args;
 
 use super::{
-    AUTO, From, InspectArgs, LimitArgs, OrAuto, RedactArgs, VerbosityArgs, filter, from, jobs, max_body, or_auto,
+    AUTO, From, InspectArgs, LimitArgs, OrAuto, RedactArgs, VerbosityArgs, from, jobs, max_body, or_auto,
+    unpaired_filter,
 };
 use crate::{http::Filter, report::ProgressMode, timeline::Role};
 
@@ -29,7 +30,7 @@ pub struct TablesArgs {
 
     /// Only requests that this CEL expression over attributes holds for, and the connections that have some; findings
     /// are not selected
-    #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
+    #[arg(long = "where", value_name = "EXPR", value_parser = unpaired_filter)]
     pub filter: Option<Arc<Filter>>,
 
     /// What is taken out.

@@ -49,6 +49,7 @@ mod oracle;
 mod outputs;
 mod overlap;
 mod packed;
+mod pairing;
 mod paths;
 mod permissions;
 mod pipes;
