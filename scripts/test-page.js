@@ -148,6 +148,9 @@ const widths = (page) => page.evaluate(() => [document.documentElement.scrollWid
   await shot(page, "detail");
   await page.emulateMedia({ media: "print" });
   await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+  await page.setViewportSize({ width: 760, height: 1000 });
+  const [paper, room] = await widths(page);
+  check(paper <= room, `printed, the page is ${paper} wide and has ${room}`);
   await shot(page, "print-whole", true);
   await page.pdf({ path: path.join(place, "print.pdf"), format: "A4" });
   check(await page.locator("details.exchange").evaluateAll((all) => all.length > 0 && all.every((one) => one.open)), "printing does not open the requests");
@@ -182,6 +185,15 @@ const widths = (page) => page.evaluate(() => [document.documentElement.scrollWid
   await shot(plain, "plain-whole", true);
 
   await open(browser, "empty");
+  for (const name of ["traces", "hostile"]) {
+    const real = await open(browser, name);
+    check((await real.locator("#request-table tbody tr").count()) > 0, `${name}: no requests`);
+    await real.evaluate(() => document.querySelectorAll("details").forEach((entry) => { entry.open = true; }));
+    await judge(real, name);
+    await shot(real, `${name}-whole`, true);
+  }
+  const names = await (await open(browser, "hostile")).locator("img, iframe, [onerror], [onload]").count();
+  check(names === 0, `hostile text became ${names} elements`);
   const bytes = fs.statSync(path.join(place, "large.html")).size;
   check(bytes < 10 * 1024 * 1024, `10,000 requests make ${bytes} bytes`);
   const large = await open(browser, "large");

@@ -115,7 +115,7 @@
         draw();
         say(`Sorted by ${column.name}, ${descending ? "descending" : "ascending"}`);
       } }, column.name);
-      const cell = el("th", { scope: "col" }, button);
+      const cell = el("th", { scope: "col", class: column.class }, button);
       head.append(cell);
       return { column, cell };
     });
@@ -221,16 +221,16 @@
       column("Host", (r) => r.host, (r) => r.host.length > 40 ? r.host : el("span", { class: "took" }, r.host)),
       column("Path", (r) => r.path, (r) => r.detail === null ? r.path : el("a", { href: `#d-${r.detail}` }, r.path || "/"), "long wide"),
       column("Failure from", (r) => r.origin, (r) => r.origin),
-      column("Protocol", (r) => r.protocol, (r) => r.protocol),
+      column("Protocol", (r) => r.protocol, (r) => r.protocol, "extra"),
       column("Sent", (r) => r.sent, (r) => bytes(r.sent), "n"),
       column("Received", (r) => r.received, (r) => bytes(r.received), "n"),
       ...(paired ? [
-        column("Envoy, request", (r) => r.requestLatency, (r) => duration(r.requestLatency), "n"),
-        column("Envoy, response", (r) => r.responseLatency, (r) => duration(r.responseLatency), "n"),
-        column("Attempts", (r) => r.attempts.length, (r) => String(r.attempts.length || "–"), "n"),
-        column("Pairing", (r) => r.pairing, (r) => r.pairing)] : []),
-      column("Side", (r) => r.side, (r) => r.side),
-      column("Connection", (r) => r.id.padStart(20, "0"), (r) => r.id, "n"),
+        column("Envoy, request", (r) => r.requestLatency, (r) => duration(r.requestLatency), "n extra"),
+        column("Envoy, response", (r) => r.responseLatency, (r) => duration(r.responseLatency), "n extra"),
+        column("Attempts", (r) => r.attempts.length, (r) => String(r.attempts.length || "–"), "n extra"),
+        column("Pairing", (r) => r.pairing, (r) => r.pairing, "extra")] : []),
+      column("Side", (r) => r.side, (r) => r.side, "extra"),
+      column("Connection", (r) => r.id.padStart(20, "0"), (r) => r.id, "n extra"),
     ];
     table = pagedTable(place, "Requests", columns, requests, keeps);
     table.draw();
@@ -241,11 +241,11 @@
     if (!connections.length) return;
     const column = (name, key, show, kind) => ({ name, key, show: show || key, class: kind });
     pagedTable(place, "Connections", [
-      column("Begin", (c) => c.begin, (c) => time(c.begin)), column("Duration", (c) => c.duration, (c) => duration(c.duration), "n"),
+      column("Begin", (c) => c.begin, (c) => time(c.begin)), column("Duration", (c) => c.duration, (c) => duration(c.duration), "n extra"),
       column("Side", (c) => c.side), column("Source", (c) => c.source), column("Destination", (c) => c.destination),
       column("Protocol", (c) => c.protocol), column("Connection", (c) => c.id.padStart(20, "0"), (c) => c.id, "n"),
       column("Requests", (c) => c.requests, (c) => count(c.requests), "n"), column("Sent", (c) => c.sent, (c) => bytes(c.sent), "n"),
-      column("Received", (c) => c.received, (c) => bytes(c.received), "n"), column("Trace", (c) => c.file, null, "long"), column("Note", (c) => c.note, null, "long"),
+      column("Received", (c) => c.received, (c) => bytes(c.received), "n"), column("Trace", (c) => c.file, null, "long extra"), column("Note", (c) => c.note, null, "long"),
     ], connections).draw();
   };
 
@@ -287,7 +287,7 @@
   };
   const ticks = (span) => {
     let step = 1;
-    for (let power = 1; span / step > 6; power *= 10) for (const factor of [2, 5, 10]) if (span / step > 6) step = power * factor;
+    for (let power = 1; Math.floor(span / step) > 6; power *= 10) for (const factor of [2, 5, 10]) if (Math.floor(span / step) > 6) step = power * factor;
     const list = [];
     for (let at = 0; at <= span && list.length < 8; at += step) list.push(at);
     return list;
