@@ -28,7 +28,9 @@ async function open(browser, name, options = {}) {
   await context.addInitScript(() => addEventListener("securitypolicyviolation", (event) => console.error(`content security policy: ${event.violatedDirective}`)));
   const begin = Date.now();
   await page.goto(url);
-  if (options.javaScriptEnabled !== false) await page.waitForFunction(() => document.documentElement.classList.contains("scripted"));
+  if (options.javaScriptEnabled !== false) {
+    await page.waitForFunction(() => document.documentElement.classList.contains("scripted"), null, { timeout: 10000 }).catch(() => fault("its script does not run"));
+  }
   page.loaded = Date.now() - begin;
   return page;
 }
@@ -199,9 +201,11 @@ const widths = (page) => page.evaluate(() => [document.documentElement.scrollWid
   const large = await open(browser, "large");
   console.log(`10,000 requests: ${bytes} bytes, open after ${large.loaded} ms`);
   await browser.close();
+})().catch((error) => faults.push(String(error.message))).then(() => {
   if (faults.length) {
     console.error([...new Set(faults)].join("\n"));
     process.exit(1);
   }
   console.log("the page works in Chromium");
-})();
+  process.exit(0);
+});
