@@ -316,7 +316,8 @@ fn to_packets(source: Source, sink: &mut impl PacketSink) {
             (None, _) => {
                 let opening = timelines.opening(entry.connection).expect("it is open");
                 let endpoints = EndpointTable::default().open(NAME, opening);
-                let identity = FlowIdentity { trace_file: NAME, source: NAME, opening, endpoints: &endpoints, time };
+                let identity =
+                    FlowIdentity { trace_file: NAME, source: NAME, opening, endpoints: &endpoints, time, paired: &[] };
                 flow.insert(Flow::new(synth::SynthOptions::default(), &identity)).open(time, sink)
             }
             (Some(flow), EntryKind::Data(data)) => flow.data(time, &data, sink),

@@ -386,8 +386,12 @@ pub struct ConversionArgs {
 
     /// Only connections with an exchange that this CEL expression over attributes holds for, or into HAR only these
     /// exchanges, such as `response.code >= 500` or `source.address.startsWith("10.1.")`. `tap2pcap http --json` shows the attributes
-    #[arg(long = "where", value_name = "EXPR", value_parser = unpaired_filter)]
+    #[arg(long = "where", value_name = "EXPR", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
+
+    /// Which connections belong together.
+    #[command(flatten)]
+    pub pair: PairArgs,
 
     /// What is taken out.
     #[command(flatten)]
@@ -580,7 +584,7 @@ fn max_body(text: &str) -> Result<usize, String> {
 fn unpaired_filter(text: &str) -> Result<Arc<Filter>, String> {
     let filter = filter(text)?;
     match filter.needs_pairing() {
-        true => Err("pairing, upstream.… and envoy.… are known to http and report alone".to_owned()),
+        true => Err("pairing, upstream.… and envoy.… are known to conversions, open, http and report alone".to_owned()),
         false => Ok(filter),
     }
 }

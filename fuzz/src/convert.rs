@@ -291,7 +291,7 @@ pub fn convert(plan: &Plan, trace: &[u8], pieces: Pieces) -> Conversion {
             (place @ None, EntryKind::Opened) => {
                 let opening = timelines.opening(id).expect("the current entry is its");
                 let trace_id = opening.trace_id;
-                let identity = |endpoints| FlowIdentity { trace_file: NAME, source: NAME, opening, endpoints, time };
+                let identity = |endpoints| FlowIdentity { trace_file: NAME, source: NAME, opening, endpoints, time, paired: &[] };
                 begun += 1;
                 let mut over = Vec::new();
                 let begun_now = connections.begin(NAME, opening, time, &mut |ended| {

@@ -11,7 +11,8 @@ use crate::access_log::Format;
 pub struct PairArgs {
     /// Pair the exchanges with clients and with upstreams that are of one request, which reads the inputs twice. This
     /// gives upstream.address, upstream.connection.id, upstream.request_attempt_count, envoy.request_latency,
-    /// envoy.response_latency and pairing. It is done too where --where or --sort names one of them
+    /// envoy.response_latency and pairing. It is done too where --where or --sort names one of them. A capture says in
+    /// comments which connections carried the same requests, and --where keeps both
     #[arg(long)]
     pub pair: bool,
 

@@ -1,6 +1,9 @@
 //! `tap2pcap INPUT... OUTPUT` converts traces to captures.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     Status,
@@ -10,12 +13,13 @@ use super::{
     merge::{Totals, merge},
     mirror::{mirror, split_over, sync},
     output::{self, Kind},
+    paired::PairedInputs,
     redaction::{self, ReportFile},
     settings::Settings,
 };
 use crate::{
     capture::{Capture, CaptureFormat, Captures, Destination, OutputPacking, SplitCapture, folder, part_path},
-    cli::ConvertArgs,
+    cli::{ConvertArgs, PairArgs},
     input::{Discovered, Input, discover},
     interrupt,
     report::{Progress, ProgressMode, Verbosity, print_error, print_line},
@@ -34,7 +38,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Status, Error> {
     let output = Destination::new(output);
     let (split, map) = (args.split.is_some(), !args.conversion.packets.map.is_empty());
     let kind = |output: &Destination| output::kind(&args.output, split, map, output);
-    let (status, hints) = convert(inputs, &output, settings, args.conversion.progress, kind)?;
+    let (status, hints) = convert(inputs, &output, settings, &args.conversion.pair, args.conversion.progress, kind)?;
     if status != Status::NotDone {
         report.map_or(Ok(()), ReportFile::finish)?;
         suggest(&output, args, &hints);
@@ -48,6 +52,7 @@ pub(super) fn convert(
     inputs: &[PathBuf],
     output: &Destination,
     mut settings: Settings,
+    pair: &PairArgs,
     progress: ProgressMode,
     kind: impl FnOnce(&Destination) -> Result<(Kind, OutputPacking), Error>,
 ) -> Result<(Status, Hints), Error> {
@@ -73,8 +78,15 @@ pub(super) fn convert(
         };
     }
     // A pipe is read twice as well: once to select, once to convert.
-    if settings.selector.is_some() {
+    let names_pairs = settings.selector.as_ref().is_some_and(|selector| selector.filter.needs_pairing());
+    let pairs = pair.is_on() || names_pairs;
+    if settings.selector.is_some() || pairs {
         found.copy_pipes()?;
+    }
+    if pairs {
+        found.look_into_pipe(settings.input);
+        let paired = PairedInputs::of(&found.inputs, pair, &settings, matches!(kind, Kind::Har))?;
+        settings.paired = Some(Arc::new(paired));
     }
     let size = || found.inputs.iter().map(Input::len).sum();
     let progress = Progress::new(progress, settings.verbosity, found.inputs.len(), size);

@@ -116,6 +116,7 @@ pub fn convert(
         jobs: 1,
         output: options.output,
         selector: None,
+        paired: None,
         split: None,
         redaction: None,
     };

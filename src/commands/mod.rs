@@ -22,6 +22,7 @@ mod names;
 mod open;
 mod output;
 mod pair;
+mod paired;
 mod pump;
 #[cfg(feature = "record")]
 mod record;

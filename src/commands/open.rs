@@ -42,9 +42,10 @@ pub(super) fn run(args: &OpenArgs) -> Result<Status, Error> {
         tempfile::Builder::new().prefix("tap2pcap-").permissions(std::fs::Permissions::from_mode(0o700)).tempdir()?;
     let capture = folder.path().join(capture_name(args.inputs.first().map_or(Path::new(""), |input| input)));
     let output = Destination::File(capture.clone());
-    let (status, hints) = convert(&args.inputs, &output, settings, args.conversion.progress, |_| {
-        Ok((Kind::Capture(CaptureFormat::Pcapng), OutputPacking::None))
-    })?;
+    let (status, hints) =
+        convert(&args.inputs, &output, settings, &args.conversion.pair, args.conversion.progress, |_| {
+            Ok((Kind::Capture(CaptureFormat::Pcapng), OutputPacking::None))
+        })?;
     if status == Status::NotDone {
         return Ok(status);
     }

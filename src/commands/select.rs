@@ -11,6 +11,7 @@ use crate::{
     http::{Exchange, ExchangeRecord, Filter, HttpConnection, HttpItem, HttpStage, HttpStageOptions, MAX_BODY},
     input::{Advance, Input, InputError, Source, SourceOptions},
     interrupt,
+    pairing::{ExchangeId, Pairs},
     report::{Verbosity, print_line},
     timeline::{HttpTaps, Opening, TimelineOptions, Timelines},
     trace::{Findings, Place},
@@ -37,6 +38,14 @@ impl Doubts {
             let message = format_args!("--where could not be decided everywhere, which counts as no match: {reason}");
             print_line("warning", &crate::report::for_terminal(&message.to_string()));
         }
+    }
+}
+
+impl Match {
+    fn read(key: &[u8]) -> Option<Self> {
+        let (of_sockets, number) = key.split_first_chunk()?;
+        let number = u32::from_be_bytes(number.try_into().ok()?);
+        Some(Self { of_sockets: u64::from_be_bytes(*of_sockets), number })
     }
 }
 
@@ -91,8 +100,20 @@ impl Selection {
         input: &Input,
         options: SourceOptions,
         timeline: TimelineOptions,
-        Selector { filter, doubts, is_strict }: &Selector,
+        selector: &Selector,
     ) -> Result<Self, InputError> {
+        Ok(Self::with_pairs(input, options, timeline, selector, None)?.0)
+    }
+
+    /// As [`Selection::of`]. With the pairs of all inputs, and the index of this one, returns the numbers of the exchanges
+    /// that matched as well.
+    pub(super) fn with_pairs(
+        input: &Input,
+        options: SourceOptions,
+        timeline: TimelineOptions,
+        Selector { filter, doubts, is_strict }: &Selector,
+        paired: Option<(&Pairs, u32)>,
+    ) -> Result<(Self, Vec<u32>), InputError> {
         let source = Source::of(input, options)?;
         let timeline = TimelineOptions { http_taps: HttpTaps::Unreplayed, eager: false, join: false, ..timeline };
         let mut timelines = Timelines::new(source, timeline);
@@ -101,7 +122,8 @@ impl Selection {
             stage.be_strict();
         }
         let mut search = Search::new(filter, doubts, input.path().display().to_string());
-        let mut selection = Self::default();
+        search.paired = paired;
+        let (mut selection, mut matched) = (Self::default(), Vec::new());
         let mut findings = Findings::default();
         loop {
             let advance = timelines.advance(&mut findings);
@@ -112,7 +134,10 @@ impl Selection {
                 Advance::End => stage.end(&mut findings),
             }
             while let Some(item) = stage.next_item(&timelines, &mut findings) {
-                let found = |connection: &HttpConnection, exchange| selection.add(connection, exchange);
+                let found = |connection: &HttpConnection, exchange: Option<Match>| {
+                    selection.add(connection, exchange.map(|exchange| exchange.of_sockets));
+                    matched.extend(exchange.map(|exchange| exchange.number));
+                };
                 search
                     .item(item, found)
                     .map_err(|source| InputError::Read { path: input.path().to_owned(), source })?;
@@ -122,8 +147,22 @@ impl Selection {
                 break;
             }
         }
-        Ok(selection)
+        Ok((selection, matched))
     }
+
+    /// Selects a connection besides.
+    pub(super) fn add_connection(&mut self, trace_id: u64, place: Place) {
+        self.connections.insert((trace_id, place));
+    }
+}
+
+/// Which exchange has matched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Match {
+    /// Its number among those of sockets, from 1.
+    of_sockets: u64,
+    /// Its number among all, from 0.
+    number: u32,
 }
 
 /// Finds the exchanges that `--where` holds for.
@@ -135,45 +174,52 @@ pub(super) struct Search<'a> {
     backlog: Backlog,
     /// How many exchanges of sockets there were.
     exchanges: u64,
+    /// How many exchanges there were.
+    number: u32,
+    /// What pairing tells, and the index of the input.
+    paired: Option<(&'a Pairs, u32)>,
 }
 
 impl<'a> Search<'a> {
     /// `file` names the source.
     pub(super) fn new(filter: &'a Filter, doubts: &'a Doubts, file: String) -> Self {
-        Self { filter, doubts, file, backlog: Backlog::default(), exchanges: 0 }
+        Self { filter, doubts, file, backlog: Backlog::default(), exchanges: 0, number: 0, paired: None }
     }
 
-    /// Takes the next item of the stage. `found` gets the connection of each match, and the number of the exchange among
-    /// those of sockets.
+    /// Takes the next item of the stage. `found` gets the connection of each match, and which exchange it was.
     ///
     /// # Errors
     /// What waits for the ends of connections cannot be kept.
     pub(super) fn item(
         &mut self,
         item: HttpItem,
-        mut found: impl FnMut(&HttpConnection, Option<u64>),
+        mut found: impl FnMut(&HttpConnection, Option<Match>),
     ) -> io::Result<()> {
-        let Self { filter, doubts, file, backlog, exchanges } = self;
+        let Self { filter, doubts, file, backlog, exchanges, number, paired } = self;
         match item {
             HttpItem::Exchange(exchange) => {
                 let connection = &exchange.connection;
                 *exchanges += u64::from(!connection.http_tap);
-                let record = ExchangeRecord { exchange: &exchange, end: None, pairing: None, file, max_body: MAX_BODY };
+                let of_sockets = *exchanges;
+                let exchange_match = Match { of_sockets, number: *number };
+                let pairing = paired.map(|(pairs, input)| pairs.of(ExchangeId { input, number: *number }));
+                *number += 1;
+                let pairing = pairing.as_ref();
+                let record = ExchangeRecord { exchange: &exchange, end: None, pairing, file, max_body: MAX_BODY };
                 if filter.needs_end() {
-                    let key = exchanges.to_be_bytes().to_vec();
+                    let key = [of_sockets.to_be_bytes().as_slice(), &exchange_match.number.to_be_bytes()].concat();
                     let line = Line { key, text: Vec::new(), kept: filter.keep(record) };
                     return backlog.push(connection.number, &line);
                 }
                 if doubts.settle(filter.holds(record)) {
-                    found(connection, Some(*exchanges));
+                    found(connection, Some(exchange_match));
                 }
             }
             HttpItem::Request(_) => {}
             HttpItem::ConnectionEnd(end) => {
                 backlog.take(end.connection.number, |line| {
                     if doubts.settle(filter.holds_for_kept(&line.kept, &end)) {
-                        let number = line.key.try_into().map(u64::from_be_bytes).ok();
-                        found(&end.connection, number);
+                        found(&end.connection, Match::read(&line.key));
                     }
                     Ok::<_, io::Error>(())
                 })?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     error::Error,
+    paired::PairedInputs,
     redaction::redaction,
     select::{Doubts, Selector},
 };
@@ -35,6 +36,8 @@ pub(super) struct Settings {
     pub output: OutputOptions,
     /// Selects connections.
     pub selector: Option<Arc<Selector>>,
+    /// What pairing tells of the inputs, once they are known.
+    pub paired: Option<Arc<PairedInputs>>,
     /// What gets a capture of its own.
     pub split: Option<SplitBy>,
     /// What is taken out of the output.
@@ -58,6 +61,7 @@ impl Settings {
             jobs: 1,
             output: OutputOptions::default(),
             selector: None,
+            paired: None,
             split: None,
             redaction,
         }
@@ -77,6 +81,7 @@ impl Settings {
             jobs: 1,
             output: OutputOptions { force: args.output.force, ..OutputOptions::default() },
             selector: selector(args.filter.as_ref(), redaction.is_some()),
+            paired: None,
             split: args.split,
             redaction,
         })
@@ -97,6 +102,7 @@ impl Settings {
             jobs: jobs(args.jobs),
             output: OutputOptions::default(),
             selector: selector(args.filter.as_ref(), redaction.is_some()),
+            paired: None,
             split: None,
             redaction,
         })

@@ -95,11 +95,28 @@ impl Trace {
             Some(selector) => {
                 let reread = input.is_rereadable().then_some(settings.input);
                 let timeline = TimelineOptions { reread, ..settings.timeline };
+                let known = settings.paired.as_ref().and_then(|paired| paired.selection(input.path()));
+                if let Some(known) = known {
+                    return Self::selected(input, name, settings, eager, known.clone());
+                }
                 Some((Selection::of(input, settings.input, timeline, selector)?, PerConnection::default()))
             }
             None => None,
         };
         let source = Source::of(input, settings.input)?;
+        Ok(Self { selection, ..Self::new(source, name.clone(), settings, eager, input.is_from_stdin()) })
+    }
+
+    /// Opens a trace of which only these connections are converted.
+    fn selected(
+        input: &Input,
+        name: &InputName,
+        settings: &Settings,
+        eager: bool,
+        selection: Selection,
+    ) -> Result<Self, InputError> {
+        let source = Source::of(input, settings.input)?;
+        let selection = Some((selection, PerConnection::default()));
         Ok(Self { selection, ..Self::new(source, name.clone(), settings, eager, input.is_from_stdin()) })
     }
 
@@ -408,7 +425,13 @@ impl Trace {
         let pseudonym =
             redacted.map(|redaction| Opening { trace_id: redaction.trace_id(opening.trace_id), ..opening.clone() });
         let named = pseudonym.as_ref().unwrap_or(opening);
-        let identity = |endpoints| FlowIdentity { trace_file: shown, source: stem, opening: named, endpoints, time };
+        let path = self.pump.stage().source().path();
+        let paired = match &self.settings.paired {
+            Some(paired) => paired.connections(path, opening.trace_id, opening.place),
+            None => &[],
+        };
+        let identity =
+            |endpoints| FlowIdentity { trace_file: shown, source: stem, opening: named, endpoints, time, paired };
         let mut written = Ok(());
         let (writer, endpoints) = match connections.begin(stem, opening, time, &mut |over| close(over, captures))? {
             Begun::New(endpoints, key) => {

@@ -128,6 +128,19 @@ impl Pairs {
         Some(&self.seen[owner as usize])
     }
 
+    /// Every pair: the exchange with the client, that with the upstream, and how sure it is.
+    pub fn iter(&self) -> impl Iterator<Item = (&Seen, &Seen, Certainty)> {
+        let of_upstream = |(upstream, owners): (usize, &[Option<(u32, Certainty)>; 2])| {
+            owners.map(|owner| owner.map(|(client, certainty)| (client, upstream, certainty)))
+        };
+        self.owners
+            .iter()
+            .enumerate()
+            .flat_map(of_upstream)
+            .flatten()
+            .map(|(client, upstream, certainty)| (&self.seen[client as usize], &self.seen[upstream], certainty))
+    }
+
     /// What pairing tells of an exchange.
     #[must_use]
     pub fn of(&self, id: ExchangeId) -> Pairing {

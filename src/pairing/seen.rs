@@ -8,7 +8,7 @@ use super::ExchangeId;
 use crate::{
     http::{Exchange, Fields, HttpMessage},
     timeline::Role,
-    trace::{Address, Nanos},
+    trace::{Address, Nanos, Place},
 };
 
 /// A part of a SHA-256: nobody makes two texts with the same one by chance.
@@ -26,7 +26,7 @@ pub struct Seen {
     /// The `trace_id`.
     pub connection_id: u64,
     /// Where the first message about its connection begins.
-    pub connection_offset: u64,
+    pub connection_place: Place,
     /// The first byte of the request.
     pub began: Option<Nanos>,
     /// The last byte of the request.
@@ -118,7 +118,7 @@ impl Seen {
             role,
             is_tap: connection.http_tap,
             connection_id: connection.trace_id,
-            connection_offset: connection.place.offset,
+            connection_place: connection.place,
             began: exchange.request.began,
             request_ended: exchange.request.ended,
             response_began: exchange.response.began,

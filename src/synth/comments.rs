@@ -4,13 +4,14 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{FlowIdentity, Redacted, SynthOptions, TcpMode};
+use super::{FlowIdentity, PairedConnection, Redacted, SynthOptions, TcpMode};
 use crate::{
     timeline::{
         AddressNote, Data, Direction, HttpOpening, JoinedEvents, Opening, Other, PREFACE, Role, TimesFrom, TrueLength,
     },
     trace::{FieldNames, MadeUpField, Nanos, Owner, Quote, ReplayNote, UnfitFields},
     untrusted,
+    words::count,
 };
 
 /// The user's names for the settings that comments mention.
@@ -115,10 +116,34 @@ pub(super) fn first(options: &SynthOptions, identity: &FlowIdentity<'_>) -> Stri
             }
         }
     }
+    comment.push_str(&paired(identity.paired));
     for note in &identity.endpoints.notes {
         let _ = write!(comment, "\n{}", untrusted::one_line(&address(options.names, note)));
     }
     comment
+}
+
+/// How many paired connections a comment has.
+const MAX_PAIRED: usize = 8;
+
+/// Says which connections on Envoy's other side carried the same requests.
+fn paired(connections: &[PairedConnection]) -> String {
+    let mut text = String::new();
+    for connection in connections.iter().take(MAX_PAIRED) {
+        let PairedConnection { trace_file, trace_id, is_upstream, requests, certainty } = connection;
+        let (requests, certainty) = (count(*requests, "request"), certainty.word());
+        let direction = if *is_upstream { "went on to the upstream on" } else { "came from the client on" };
+        let trace_file = untrusted::one_line(trace_file);
+        let _ = write!(
+            text,
+            "\npaired ({certainty}): {requests} {direction} the connection with trace_id {trace_id}, trace {trace_file}"
+        );
+    }
+    match connections.len().saturating_sub(MAX_PAIRED) {
+        0 => {}
+        more => text.push_str(&format!("\npaired with {} more", count(more as u64, "connection"))),
+    }
+    text
 }
 
 /// Says how secrets were taken out of the bytes.

@@ -14,6 +14,7 @@ use super::{
     multiplex::ConnectionShared,
 };
 use crate::{
+    pairing::Certainty,
     timeline::{Data, Direction, Endpoints, Opening, StableHasher, TrueLength},
     trace::Nanos,
 };
@@ -46,6 +47,23 @@ pub struct FlowIdentity<'a> {
     pub endpoints: &'a Endpoints,
     /// The time of the first entry.
     pub time: Nanos,
+    /// The connections on Envoy's other side that carried the same requests.
+    pub paired: &'a [PairedConnection],
+}
+
+/// A connection on Envoy's other side that carried some of the same requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairedConnection {
+    /// The name of its trace file, for the comment.
+    pub trace_file: String,
+    /// Its `trace_id`.
+    pub trace_id: u64,
+    /// Whether it is Envoy's connection with an upstream.
+    pub is_upstream: bool,
+    /// How many requests both carried.
+    pub requests: u64,
+    /// How sure that is of the least sure of them.
+    pub certainty: Certainty,
 }
 
 #[derive(Debug)]

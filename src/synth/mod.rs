@@ -30,7 +30,7 @@
 //!     let flow = flow.get_or_insert_with(|| {
 //!         let endpoints = table.open("path_0", opening);
 //!         let (trace_file, source) = ("path_0.pb", "path_0");
-//!         let identity = FlowIdentity { trace_file, source, opening, endpoints: &endpoints, time };
+//!         let identity = FlowIdentity { trace_file, source, opening, endpoints: &endpoints, time, paired: &[] };
 //!         Flow::new(SynthOptions::default(), &identity)
 //!     });
 //!     match view.entry.kind {
@@ -57,7 +57,7 @@ use std::io;
 
 use clap::ValueEnum;
 pub use comments::SettingNames;
-pub use flow::{Flow, FlowIdentity};
+pub use flow::{Flow, FlowIdentity, PairedConnection};
 pub use headers::max_segment;
 pub use multiplex::{ExchangeStream, MAX_JOINED};
 pub(crate) use seq::SeqNumber;

@@ -93,10 +93,9 @@ fn a_filter_over_a_pair_needs_no_option_and_other_commands_refuse_it() {
     assert_eq!(run.stdout_text().lines().count(), 2);
     let none = http(&dir, &["--where", "pairing == 'none'"], &given).expect_status(0);
     assert_eq!(line(&none, 6)["response"]["code"], 404);
-    let refused =
-        tap2pcap().args(&["--where", filter]).arg(&dir.join("traces.json")).arg(&dir.join("out.pcapng")).run();
-    let refused = refused.expect_status(2);
-    refused.expect_stderr("known to http and report alone");
+    let path = dir.join("traces.json");
+    let refused = tap2pcap().args(&["tables", "--where", filter]).arg(&path).arg(&dir.join("tables")).run();
+    refused.expect_status(2).expect_stderr("known to conversions, open, http and report alone");
 }
 
 #[test]
@@ -129,4 +128,45 @@ fn redaction_replaces_the_upstream_as_it_replaces_it_elsewhere() {
         .expect_status(0);
     assert!(!run.stdout_text().contains("10.0.0.9"));
     assert_eq!(line(&run, 4)["upstream"]["address"], line(&run, 5)["destination"]["address"]);
+}
+
+/// The comments of the first packet of each connection in a capture.
+fn comments(capture: &std::path::Path) -> Vec<String> {
+    let shown = std::process::Command::new("tshark")
+        .arg("-r")
+        .arg(capture)
+        .args(["-Y", "tcp.flags.syn == 1 && tcp.flags.ack == 0", "-T", "fields", "-e", "frame.comment"])
+        .output()
+        .unwrap();
+    String::from_utf8(shown.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_paired_capture_keeps_both_connections_and_says_so() {
+    let dir = Dir::new("pairing-capture");
+    let given = [
+        asked(4, &head("/b", ""), 503, [100, 130]),
+        passed_on(5, &head("/b", ""), 503, [101, 129]),
+        asked(6, &head("/c", ""), 404, [200, 201]),
+    ];
+    let path = traces(&dir, &given);
+    let convert = |options: &[&str], out: &str| {
+        let out = dir.join(out);
+        tap2pcap().arg(&path).args(options).arg(&out).run().expect_status(0);
+        out
+    };
+    // The client's connection matches, and the upstream's comes with it.
+    let both = ["--pair", "--where", "response.code == 503 && connection.side == 'downstream'"];
+    let found = comments(&convert(&both, "both.pcapng"));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("paired (likely): 1 request went on to the upstream on the connection with trace_id 5"));
+    assert!(found[1].contains("paired (likely): 1 request came from the client on the connection with trace_id 4"));
+    // An expression over pairs asks for it by itself.
+    let found = comments(&convert(&["--where", "pairing == 'none'"], "none.pcapng"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("trace_id 6") && !found[0].contains("paired"), "{found:?}");
+    // HAR has the exchanges that match, and no others.
+    let har = convert(&["--where", "pairing == 'likely' && connection.side == 'upstream'"], "out.har");
+    let har: Value = serde_json::from_slice(&fs::read(har).unwrap()).unwrap();
+    assert_eq!(har["log"]["entries"].as_array().unwrap().len(), 1);
 }

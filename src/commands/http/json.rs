@@ -36,7 +36,7 @@ fn members(out: &mut Vec<u8>, record: ExchangeRecord<'_>, is_wanted: impl Fn(&st
         if !object.is_empty() {
             out.push(b'}');
         }
-        if out.last() != Some(&b'{') {
+        if !matches!(out.last(), Some(b'{' | b',')) {
             out.push(b',');
         }
         if second.is_empty() {

@@ -188,8 +188,14 @@ fn flow(options: SynthOptions, v6: bool, role: Role, first: [u32; 2]) -> Flow {
         endpoints.local = "[2001:db8::1]:443".parse().unwrap();
         endpoints.remote = "[2001:db8::2]:50000".parse().unwrap();
     }
-    let identity =
-        FlowIdentity { trace_file: "trace.pb", source: "trace", opening: &opening, endpoints: &endpoints, time: 0 };
+    let identity = FlowIdentity {
+        trace_file: "trace.pb",
+        source: "trace",
+        opening: &opening,
+        endpoints: &endpoints,
+        time: 0,
+        paired: &[],
+    };
     let mut flow = Flow::new(options, &identity);
     // All other sequence numbers are derived from these two.
     for (half, first) in flow.halves.iter_mut().zip(first) {

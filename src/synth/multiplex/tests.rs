@@ -162,7 +162,7 @@ proptest! {
         let client = role.client_direction();
         let (opening, endpoints) = (opening(role), endpoints());
         let identity =
-            FlowIdentity { trace_file: "t.pb", source: "t", opening: &opening, endpoints: &endpoints, time: MS };
+            FlowIdentity { trace_file: "t.pb", source: "t", opening: &opening, endpoints: &endpoints, time: MS, paired: &[] };
         let tcp = if bare { TcpMode::Bare } else { TcpMode::Full };
         let mut flow = Flow::new(SynthOptions { tcp, truncated, mss, ..SynthOptions::default() }, &identity);
         let mut wire = Wire { first: Some([None; 2]), ..Wire::default() };
@@ -240,7 +240,14 @@ proptest! {
 #[test]
 fn the_window_is_opened_again_for_all_streams_together() {
     let (opening, endpoints) = (opening(Role::Downstream), endpoints());
-    let identity = FlowIdentity { trace_file: "t.pb", source: "t", opening: &opening, endpoints: &endpoints, time: MS };
+    let identity = FlowIdentity {
+        trace_file: "t.pb",
+        source: "t",
+        opening: &opening,
+        endpoints: &endpoints,
+        time: MS,
+        paired: &[],
+    };
     let options = SynthOptions { truncated: TruncatedMode::Gap, ..SynthOptions::default() };
     let mut flow = Flow::new(options, &identity);
     let mut wire = Wire::default();
