@@ -94,7 +94,7 @@ fn a_filter_over_a_pair_needs_no_option_and_other_commands_refuse_it() {
     let none = http(&dir, &["--where", "pairing == 'none'"], &given).expect_status(0);
     assert_eq!(line(&none, 6)["response"]["code"], 404);
     let path = dir.join("traces.json");
-    let refused = tap2pcap().args(&["tables", "--where", filter]).arg(&path).arg(&dir.join("tables")).run();
+    let refused = tap2pcap().args(&["tables", "--where", filter]).arg(&path).arg(dir.join("tables")).run();
     refused.expect_status(2).expect_stderr("known to conversions, open, http and report alone");
 }
 
