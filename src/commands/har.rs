@@ -109,14 +109,9 @@ fn add(
     let mut options = settings.timeline;
     options.http_taps = HttpTaps::Unreplayed;
     options.reread = input.is_rereadable().then_some(settings.input);
-    let known = settings.paired.as_ref().and_then(|paired| paired.selection(input.path()));
-    let selection = match &settings.selector {
-        Some(_) if known.is_some() => known.cloned(),
-        Some(selector) => match Selection::of(input, settings.input, options, selector) {
-            Ok(selection) => Some(selection),
-            Err(error) => return outcome.refuse(input, &error, settings),
-        },
-        None => None,
+    let selection = match settings.selection(input) {
+        Ok(selection) => selection,
+        Err(error) => return outcome.refuse(input, &error, settings),
     };
     let source = match Source::of(input, settings.input) {
         Ok(source) => source,

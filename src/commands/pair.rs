@@ -2,17 +2,17 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{error::Error, settings, turns::Turns};
+use super::{error::Error, pump::read_http_first, settings, turns::Turns};
 use crate::{
     access_log::{self, AccessLog, LogEntry},
     cli::PairArgs,
     http::{HttpItem, HttpStage, HttpStageOptions},
-    input::{Advance, Input, Source, SourceOptions},
+    input::{Input, InputError, SourceOptions},
     interrupt,
     pairing::{ExchangeId, LoggedRequest, Pairs, Seen},
     report::{Verbosity, print_line},
-    timeline::{HttpTaps, TimelineOptions, Timelines},
-    trace::{Address, Findings},
+    timeline::TimelineOptions,
+    trace::Address,
     words::count,
 };
 
@@ -51,17 +51,14 @@ pub(super) fn pair(inputs: &[Input], args: &PairArgs, options: PairOptions) -> R
     let found = Turns::new(Found::default());
     let jobs = settings::jobs(options.jobs).min(inputs.len()).min(MAX_JOBS);
     found.run(jobs, || {
-        while let Some((index, input)) = found.next(inputs) {
+        found.each(inputs, |index, input| {
             let seen = read(input, index, options);
-            let added = found.at_turn(index, true, |found| {
+            found.at_turn(index, true, |found| {
                 found.add(seen);
                 Ok(())
-            });
-            match added {
-                Ok(_) => found.pass(index),
-                Err(error) => found.fail(error),
-            }
-        }
+            })?;
+            Ok(())
+        });
     });
     let Found { seen, beyond } = found.finish()?;
     if let Some(signal) = interrupt::signal() {
@@ -97,8 +94,7 @@ fn read_logs(args: &PairArgs, verbosity: Verbosity) -> Result<Vec<LogEntry>, Err
         let log = access_log::read(path, args.access_log_format.as_deref())?;
         let AccessLog { entries: of_log, unread_lines, first_unread, beyond } = log;
         if (unread_lines > 0 || of_log.is_empty()) && verbosity > Verbosity::Quiet {
-            let first: Vec<_> = first_unread.iter().map(u64::to_string).collect();
-            let place = if first.is_empty() { String::new() } else { format!(", first line {}", first[0]) };
+            let place = first_unread.first().map(|line| format!(", first line {line}")).unwrap_or_default();
             let (read, unread) = (count(of_log.len() as u64, "line"), count(unread_lines, "line"));
             let path = crate::report::for_terminal(&path.display().to_string());
             print_line(
@@ -134,15 +130,6 @@ fn logged(entry: &LogEntry) -> LoggedRequest {
 
 /// The exchanges of one input.
 fn read(input: &Input, index: usize, options: PairOptions) -> Vec<Seen> {
-    let Ok(source) = Source::of(input, options.input) else { return Vec::new() };
-    let timeline = TimelineOptions {
-        http_taps: HttpTaps::Unreplayed,
-        eager: false,
-        join: false,
-        reread: input.is_rereadable().then_some(options.input),
-        ..options.timeline
-    };
-    let mut timelines = Timelines::new(source, timeline);
     let mut stage = HttpStage::new(HttpStageOptions::default());
     if options.is_strict {
         stage.be_strict();
@@ -160,26 +147,16 @@ fn read(input: &Input, index: usize, options: PairOptions) -> Vec<Seen> {
             shared
         }
     };
-    let (mut seen, mut findings) = (Vec::new(), Findings::default());
-    loop {
-        let advance = timelines.advance(&mut findings);
-        match advance {
-            Advance::Message => stage.begin_entry(),
-            Advance::NeedInput if interrupt::signal().is_some() => break,
-            Advance::NeedInput => timelines.fill(&mut findings),
-            Advance::End => stage.end(&mut findings),
+    let mut seen = Vec::new();
+    let read = read_http_first(input, options.input, options.timeline, stage, |item| {
+        if let HttpItem::Exchange(exchange) = item {
+            let id = ExchangeId { input: index as u32, number: seen.len() as u32 };
+            seen.push(Seen::of(id, &exchange, &mut share));
         }
-        while let Some(item) = stage.next_item(&timelines, &mut findings) {
-            if let HttpItem::Exchange(exchange) = item {
-                let id = ExchangeId { input: index as u32, number: seen.len() as u32 };
-                seen.push(Seen::of(id, &exchange, &mut share));
-            }
-        }
-        drop(findings.take());
-        if advance == Advance::End || seen.len() > MAX_EXCHANGES {
-            break;
-        }
-    }
+        Ok::<_, InputError>(seen.len() <= MAX_EXCHANGES)
+    });
+    // Whoever reads the input afterwards tells why it cannot be opened.
+    drop(read);
     seen
 }
 

@@ -81,12 +81,9 @@ fn select(inputs: &[Input], pairs: &Pairs, settings: &Settings, is_har: bool) ->
     let Some(selector) = &settings.selector else { return Ok(Vec::new()) };
     let (mut selections, mut matched) = (Vec::new(), Vec::new());
     for (index, input) in inputs.iter().enumerate() {
-        let timeline = settings.timeline;
-        let timeline =
-            crate::timeline::TimelineOptions { reread: input.is_rereadable().then_some(settings.input), ..timeline };
         let paired = Some((pairs, index as u32));
         // Whoever converts the input reports what is wrong with it.
-        let found = Selection::with_pairs(input, settings.input, timeline, selector, paired).ok();
+        let found = Selection::with_pairs(input, settings.input, settings.timeline, selector, paired).ok();
         let (selection, numbers) = found.map_or((None, Vec::new()), |(selection, numbers)| (Some(selection), numbers));
         selections.push(selection);
         matched.extend(numbers.into_iter().map(|number| ExchangeId { input: index as u32, number }));

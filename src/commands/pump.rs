@@ -9,12 +9,55 @@ use super::error::Error;
 #[cfg(feature = "live")]
 use super::live::Cut;
 use crate::{
-    input::{Advance, Source},
+    http::{HttpItem, HttpStage},
+    input::{Advance, Input, InputError, Source, SourceOptions},
     interrupt,
     report::Progress,
-    timeline::Timelines,
+    timeline::{HttpTaps, TimelineOptions, Timelines},
     trace::{Code, Finding, Findings},
 };
+
+/// Reads the HTTP of an input for itself, before the input is read for its output. The items come in the order and with
+/// the numbers that they have then. What is wrong with the input is left to whoever reads it afterwards. A signal ends it
+/// early, and so does `each` by returning `false`.
+///
+/// # Errors
+/// The source cannot be opened, or `each` has failed.
+pub(super) fn read_http_first<E: From<InputError>>(
+    input: &Input,
+    options: SourceOptions,
+    timeline: TimelineOptions,
+    mut stage: HttpStage,
+    mut each: impl FnMut(HttpItem) -> Result<bool, E>,
+) -> Result<(), E> {
+    let timeline = TimelineOptions {
+        http_taps: HttpTaps::Unreplayed,
+        eager: false,
+        join: false,
+        reread: input.is_rereadable().then_some(options),
+        ..timeline
+    };
+    let mut timelines = Timelines::new(Source::of(input, options)?, timeline);
+    let mut findings = Findings::default();
+    loop {
+        let advance = timelines.advance(&mut findings);
+        match advance {
+            Advance::Message => stage.begin_entry(),
+            Advance::NeedInput if interrupt::signal().is_some() => return Ok(()),
+            Advance::NeedInput => timelines.fill(&mut findings),
+            Advance::End => stage.end(&mut findings),
+        }
+        while let Some(item) = stage.next_item(&timelines, &mut findings) {
+            if !each(item)? {
+                return Ok(());
+            }
+        }
+        drop(findings.take());
+        if advance == Advance::End {
+            return Ok(());
+        }
+    }
+}
 
 /// A stage that yields one item after another as long as its source is filled.
 pub(super) trait Stage {

@@ -6,15 +6,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::http::backlog::{Backlog, Line};
+use super::{
+    http::backlog::{Backlog, Line},
+    pump::read_http_first,
+};
 use crate::{
     http::{Exchange, ExchangeRecord, Filter, HttpConnection, HttpItem, HttpStage, HttpStageOptions, MAX_BODY},
-    input::{Advance, Input, InputError, Source, SourceOptions},
-    interrupt,
+    input::{Input, InputError, SourceOptions},
     pairing::{ExchangeId, Pairs},
     report::{Verbosity, print_line},
-    timeline::{HttpTaps, Opening, TimelineOptions, Timelines},
-    trace::{Findings, Place},
+    timeline::{Opening, TimelineOptions},
+    trace::Place,
 };
 
 /// What `--where` could not decide. It counts as no match, and is reported once.
@@ -114,9 +116,6 @@ impl Selection {
         Selector { filter, doubts, is_strict }: &Selector,
         paired: Option<(&Pairs, u32)>,
     ) -> Result<(Self, Vec<u32>), InputError> {
-        let source = Source::of(input, options)?;
-        let timeline = TimelineOptions { http_taps: HttpTaps::Unreplayed, eager: false, join: false, ..timeline };
-        let mut timelines = Timelines::new(source, timeline);
         let mut stage = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
         if *is_strict {
             stage.be_strict();
@@ -124,29 +123,14 @@ impl Selection {
         let mut search = Search::new(filter, doubts, input.path().display().to_string());
         search.paired = paired;
         let (mut selection, mut matched) = (Self::default(), Vec::new());
-        let mut findings = Findings::default();
-        loop {
-            let advance = timelines.advance(&mut findings);
-            match advance {
-                Advance::Message => stage.begin_entry(),
-                Advance::NeedInput if interrupt::signal().is_some() => break,
-                Advance::NeedInput => timelines.fill(&mut findings),
-                Advance::End => stage.end(&mut findings),
-            }
-            while let Some(item) = stage.next_item(&timelines, &mut findings) {
-                let found = |connection: &HttpConnection, exchange: Option<Match>| {
-                    selection.add(connection, exchange.map(|exchange| exchange.of_sockets));
-                    matched.extend(exchange.map(|exchange| exchange.number));
-                };
-                search
-                    .item(item, found)
-                    .map_err(|source| InputError::Read { path: input.path().to_owned(), source })?;
-            }
-            drop(findings.take());
-            if advance == Advance::End {
-                break;
-            }
-        }
+        read_http_first(input, options, timeline, stage, |item| {
+            let found = |connection: &HttpConnection, exchange: Option<Match>| {
+                selection.add(connection, exchange.map(|exchange| exchange.of_sockets));
+                matched.extend(exchange.map(|exchange| exchange.number));
+            };
+            let failed = |source| InputError::Read { path: input.path().to_owned(), source };
+            search.item(item, found).map(|()| true).map_err(failed)
+        })?;
         Ok((selection, matched))
     }
 

@@ -6,13 +6,13 @@ use super::{
     error::Error,
     paired::PairedInputs,
     redaction::redaction,
-    select::{Doubts, Selector},
+    select::{Doubts, Selection, Selector},
 };
 use crate::{
     capture::{OutputOptions, SplitBy},
     cli::{self, ConversionArgs, OrAuto, PacketArgs},
     http::Filter,
-    input::{self, Encoding, Layers},
+    input::{self, Encoding, Input, InputError, Layers},
     redact::Redaction,
     report::Verbosity,
     synth::{self, SettingNames},
@@ -106,6 +106,18 @@ impl Settings {
             split: None,
             redaction,
         })
+    }
+
+    /// What `--where` keeps of an input; `None` if that is all. Without pairs, the input is read for it.
+    ///
+    /// # Errors
+    /// The input cannot be opened.
+    pub(super) fn selection(&self, input: &Input) -> Result<Option<Selection>, InputError> {
+        let Some(selector) = &self.selector else { return Ok(None) };
+        match self.paired.as_ref().and_then(|paired| paired.selection(input.path())) {
+            Some(known) => Ok(Some(known.clone())),
+            None => Selection::of(input, self.input, self.timeline, selector).map(Some),
+        }
     }
 }
 

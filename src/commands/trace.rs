@@ -13,8 +13,8 @@ use crate::{
     report::{Progress, Reporter, Verbosity, print_line},
     synth::{self, ExchangeStream, Flow, FlowIdentity, TcpMode, TruncatedMode},
     timeline::{
-        ConnectionId, Data, Endpoints, EntryKind, Mappings, Opening, PerConnection, Summaries, Summary,
-        TimelineOptions, Timelines, TimesFrom,
+        ConnectionId, Data, Endpoints, EntryKind, Mappings, Opening, PerConnection, Summaries, Summary, Timelines,
+        TimesFrom,
     },
     trace::{Finding, Findings, Nanos},
     words::count,
@@ -91,32 +91,8 @@ pub(super) struct Trace {
 impl Trace {
     /// Opens a trace. An `eager` one never waits for the next event to write this one.
     pub(super) fn open(input: &Input, name: &InputName, settings: &Settings, eager: bool) -> Result<Self, InputError> {
-        let selection = match &settings.selector {
-            Some(selector) => {
-                let reread = input.is_rereadable().then_some(settings.input);
-                let timeline = TimelineOptions { reread, ..settings.timeline };
-                let known = settings.paired.as_ref().and_then(|paired| paired.selection(input.path()));
-                if let Some(known) = known {
-                    return Self::selected(input, name, settings, eager, known.clone());
-                }
-                Some((Selection::of(input, settings.input, timeline, selector)?, PerConnection::default()))
-            }
-            None => None,
-        };
+        let selection = settings.selection(input)?.map(|selection| (selection, PerConnection::default()));
         let source = Source::of(input, settings.input)?;
-        Ok(Self { selection, ..Self::new(source, name.clone(), settings, eager, input.is_from_stdin()) })
-    }
-
-    /// Opens a trace of which only these connections are converted.
-    fn selected(
-        input: &Input,
-        name: &InputName,
-        settings: &Settings,
-        eager: bool,
-        selection: Selection,
-    ) -> Result<Self, InputError> {
-        let source = Source::of(input, settings.input)?;
-        let selection = Some((selection, PerConnection::default()));
         Ok(Self { selection, ..Self::new(source, name.clone(), settings, eager, input.is_from_stdin()) })
     }
 

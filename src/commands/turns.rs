@@ -60,6 +60,17 @@ impl<T> Turns<T> {
         Some((index, input))
     }
 
+    /// Does the work of one worker: one input after another. An error of `work` ends all work; otherwise the turn passes
+    /// on after it.
+    pub(super) fn each<'a, I>(&self, inputs: &'a [I], mut work: impl FnMut(usize, &'a I) -> Result<(), Error>) {
+        while let Some((index, input)) = self.next(inputs) {
+            if let Err(error) = work(index, input) {
+                self.fail(error);
+            }
+            self.pass(index);
+        }
+    }
+
     /// Uses what is shared, whosever turn it is.
     pub(super) fn with<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         change(&mut self.lock().shared)

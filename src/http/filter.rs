@@ -397,26 +397,17 @@ impl Preparation<'_> {
         let id = expr.id;
         match &mut expr.expr {
             Expr::Select(select) => {
-                if let Some((start, name)) = self.dotted(&select.operand)
-                    && let name = format!("{name}.{}", select.field)
-                    && name.matches('.').count() > 1
-                    && let Some(attribute) = Attribute::named(&name)
-                {
-                    let is_test = select.test;
-                    self.name(expr, start, attribute, is_test);
-                    return Ok(());
-                }
-                if let Expr::Ident(object) = &select.operand.expr
-                    && !self.is_bound(object)
-                {
+                if let Some((start, object)) = self.dotted(&select.operand) {
                     let name = format!("{object}.{}", select.field);
-                    let Some(attribute) = Attribute::named(&name) else {
-                        return Err(self.error(select.operand.id, unknown(&name)));
-                    };
-                    // It stands where its object stands.
-                    let (start, is_test) = (select.operand.id, select.test);
-                    self.name(expr, start, attribute, is_test);
-                    return Ok(());
+                    if let Some(attribute) = Attribute::named(&name) {
+                        // It stands where its object stands.
+                        let is_test = select.test;
+                        self.name(expr, start, attribute, is_test);
+                        return Ok(());
+                    }
+                    if !object.contains('.') {
+                        return Err(self.error(start, unknown(&name)));
+                    }
                 }
                 self.expr(&mut select.operand)?;
                 match &select.operand.expr {

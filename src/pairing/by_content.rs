@@ -85,7 +85,7 @@ fn pair_layer(pairs: &mut Pairs, layer: usize) {
             given_up.push(Open { upstream, candidates });
         }
     }
-    pair_answers(pairs, answers, &mut taken);
+    pair_answers(pairs, layer, answers, &mut taken);
     for Open { upstream, candidates } in given_up {
         if pairs.owners[upstream][layer].is_some() {
             continue;
@@ -141,7 +141,7 @@ fn fitting(pairs: &Pairs, candidates: &[usize], upstream: usize, taken: &HashMap
 
 /// Pairs the exchanges with upstreams whose responses went to clients. Each client got one response, so that whoever has
 /// got one is no candidate for others.
-fn pair_answers(pairs: &mut Pairs, mut open: Vec<Open>, taken: &mut HashMap<usize, Nanos>) {
+fn pair_answers(pairs: &mut Pairs, layer: usize, mut open: Vec<Open>, taken: &mut HashMap<usize, Nanos>) {
     loop {
         let before = open.len();
         let mut found: Vec<(usize, usize)> = Vec::new();
@@ -169,7 +169,7 @@ fn pair_answers(pairs: &mut Pairs, mut open: Vec<Open>, taken: &mut HashMap<usiz
             pairs.set(*upstream, *client, Certainty::Likely);
             taken.insert(*client, pairs.seen[*upstream].began.unwrap_or_default());
         }
-        open.retain(|open| !single.iter().any(|(_, upstream)| *upstream == open.upstream));
+        open.retain(|open| pairs.owners[open.upstream][layer].is_none());
         if single.is_empty() || open.len() == before {
             return;
         }

@@ -16,10 +16,9 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-pub use self::by_log::LoggedRequest;
-pub use self::seen::Seen;
 use std::collections::HashSet;
 
+pub use self::{by_log::LoggedRequest, seen::Seen};
 use crate::{http::Pairing, timeline::Role, trace::Nanos};
 
 /// How sure it is that two exchanges are of one request.

@@ -184,13 +184,11 @@ impl Work<'_> {
 
     /// Reads one input after another.
     fn run(&self) {
-        while let Some((index, input)) = self.done.next(self.inputs) {
-            if let Err(error) = self.input(index, input) {
-                self.done.fail(error);
-            }
+        self.done.each(self.inputs, |index, input| {
+            let result = self.input(index, input);
             self.progress.file();
-            self.done.pass(index);
-        }
+            result
+        });
     }
 
     /// Reads one input, and writes its lines at its turn.
