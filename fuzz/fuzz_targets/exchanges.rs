@@ -86,7 +86,7 @@ fuzz_target!(|data: &[u8]| {
             };
             open += 1;
             exchanges += 1;
-            let record = ExchangeRecord { exchange: &exchange, end: None, file: "path_0", max_body: MAX_BODY };
+            let record = ExchangeRecord { exchange: &exchange, end: None, pairing: None, file: "path_0", max_body: MAX_BODY };
             for attribute in Attribute::ALL {
                 if let Some(Value::Bytes(bytes)) = attribute.of(record) {
                     assert!(bytes.len() <= MAX_BODY);
