@@ -7,10 +7,12 @@ import re
 import shutil
 import signal
 import socket
+import socketserver
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -93,6 +95,68 @@ def wait_until(ready, what, seconds=PATIENCE):
         assert time.monotonic() < deadline, f"{what}: not after {seconds} s"
         time.sleep(0.02)
     return value
+
+
+def address(port):
+    """A port of 127.0.0.1, as Envoy's configuration has it."""
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+class Threads(socketserver.ThreadingTCPServer):
+    """A server with a thread for each connection."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    @classmethod
+    def on_free_port(cls, handler):
+        server = cls(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server.server_address[1]
+
+
+def h2_connection(is_client):
+    """One side of a connection of HTTP/2."""
+    import h2.config
+    import h2.connection
+
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=is_client, header_encoding="utf-8"))
+    connection.waiting = {}
+    return connection
+
+
+def send(connection, stream, headers, body, trailers):
+    """Sends a message. What flow control does not let through yet waits for send_more."""
+    connection.send_headers(stream, headers, end_stream=not body and not trailers)
+    if body or trailers:
+        connection.waiting[stream] = [body, trailers]
+        send_more(connection)
+
+
+def send_more(connection):
+    """Sends of what waits as much as flow control lets through."""
+    import h2.exceptions
+
+    for stream, (body, trailers) in list(connection.waiting.items()):
+        try:
+            while (
+                body
+                and (
+                    size := min(
+                        connection.local_flow_control_window(stream), connection.max_outbound_frame_size, len(body)
+                    )
+                )
+                > 0
+            ):
+                part, body = body[:size], body[size:]
+                connection.send_data(stream, part, end_stream=not body and not trailers)
+            connection.waiting[stream][0] = body
+            if not body:
+                if trailers:
+                    connection.send_headers(stream, trailers, end_stream=True)
+                del connection.waiting[stream]
+        except h2.exceptions.StreamClosedError:
+            del connection.waiting[stream]
 
 
 class Programs:
