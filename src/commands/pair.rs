@@ -125,6 +125,7 @@ fn logged(entry: &LogEntry) -> LoggedRequest {
         upstream_local_address: entry.upstream_local_address.clone(),
         target: entry.method.clone().zip(entry.path.clone()),
         request_id: entry.request_id.clone(),
+        code: entry.code,
     }
 }
 

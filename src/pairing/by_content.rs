@@ -1,240 +1,296 @@
 //! Pairs exchanges that carry no id, by method, path, bodies and times.
+//!
+//! Each exchange with an upstream has candidates: the exchanges with clients whose it may be. Nothing is guessed among
+//! them. An exchange is paired if only one candidate is left, and each pair takes candidates from others: a client gets
+//! one response, so that whoever has got one is no candidate for further responses. Where two exchanges would each have
+//! to be the answer to the same request, neither is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use super::{
-    Certainty, Pairs,
-    seen::{Mark, Seen},
-};
+use super::{Certainty, Pairs, seen::Mark, spans::Spans};
 use crate::{timeline::Role, trace::Nanos};
 
-/// If more exchanges than this fit, or so many would have to be looked at, nobody can tell which one it is.
-const MAX_CANDIDATES: usize = 64;
-const MAX_LOOKED_AT: usize = 512;
+/// If more exchanges than this fit, nobody can tell which one it is.
+const MAX_CANDIDATES: usize = 32;
 
 pub(super) fn pair(pairs: &mut Pairs) {
     for layer in [0, 1] {
-        pair_layer(pairs, layer);
+        Matching::new(pairs, layer).run();
     }
 }
 
-/// The exchanges with clients that have one target, by time.
+/// The exchanges with clients that have one target.
 #[derive(Debug, Default)]
 struct Bucket {
-    /// Each with its beginning, and the latest end of those up to it.
-    clients: Vec<(Nanos, usize, Nanos)>,
+    /// From when to when Envoy may have tried upstreams for each.
+    clients: Spans,
+    /// When there were so many that nobody can tell whose an exchange with an upstream is, sorted.
+    crowds: Vec<Nanos>,
 }
 
-impl Bucket {
-    fn sort(&mut self, pairs: &Pairs) {
-        self.clients.sort_unstable();
-        let mut latest = 0;
-        for (_, client, end) in &mut self.clients {
-            latest = latest.max(pairs.seen[*client].end());
-            *end = latest;
-        }
-    }
-
-    /// The exchanges that may have caused one that began at this time, the latest first; `None` if there are too many.
-    fn spanning(&self, pairs: &Pairs, began: Nanos) -> Option<Vec<usize>> {
-        let after = self.clients.partition_point(|(own, ..)| *own <= began);
-        let mut found = Vec::new();
-        for (looked_at, (_, client, latest)) in self.clients[..after].iter().rev().enumerate() {
-            if *latest < began {
-                break;
-            }
-            if looked_at == MAX_LOOKED_AT || found.len() == MAX_CANDIDATES {
-                return None;
-            }
-            if pairs.seen[*client].spans(began) {
-                found.push(*client);
-            }
-        }
-        Some(found)
-    }
+/// The state while exchanges of one layer are paired. All lists are by the index of an exchange.
+struct Matching<'a> {
+    pairs: &'a mut Pairs,
+    layer: usize,
+    /// The candidates of an exchange with an upstream; for one with a client, the exchanges whose response it may have
+    /// got.
+    others: Vec<Vec<u32>>,
+    /// How many of those are left that one with a client may have got.
+    left: Vec<u32>,
+    /// How many responses must have gone to this client, since they have no other candidate.
+    claims: Vec<u32>,
+    /// For a response that fits nobody byte by byte, the only client that got the same status.
+    changed: Vec<(usize, usize)>,
+    /// The clients that one of too many belongs to.
+    crowded: Vec<bool>,
+    next: VecDeque<usize>,
 }
 
-/// What an exchange with an upstream may belong to.
-#[derive(Debug)]
-struct Open {
-    upstream: usize,
-    candidates: Vec<usize>,
-}
-
-fn pair_layer(pairs: &mut Pairs, layer: usize) {
-    let mut buckets: HashMap<Mark, Bucket> = HashMap::new();
-    for (index, seen) in pairs.seen.iter().enumerate() {
-        if let (Role::Downstream, Some(target), Some(began)) = (seen.role, seen.target, seen.began)
-            && super::layer(seen) == layer
-        {
-            buckets.entry(target).or_default().clients.push((began, index, 0));
-        }
-    }
-    buckets.values_mut().for_each(|bucket| bucket.sort(pairs));
-    let mut taken = taken(pairs, layer);
-    let (mut answers, mut given_up) = (Vec::new(), Vec::new());
-    for (upstream, seen) in pairs.seen.iter().enumerate() {
-        let (Role::Upstream, None) = (seen.role, pairs.owners[upstream][layer]) else { continue };
-        let (Some(target), Some(began)) = (seen.target, seen.began) else { continue };
-        let Some(candidates) = buckets.get(&target).and_then(|bucket| bucket.spanning(pairs, began)) else { continue };
-        let candidates: Vec<usize> =
-            candidates.into_iter().filter(|client| may_belong(&pairs.seen[*client], seen)).collect();
-        let answered = candidates.iter().filter(|client| seen.passed_on_by(&pairs.seen[**client])).copied().collect();
-        answers.push(Open { upstream, candidates: answered });
-        if seen.may_be_given_up() {
-            given_up.push(Open { upstream, candidates });
-        }
-    }
-    pair_answers(pairs, layer, answers, &mut taken);
-    for Open { upstream, candidates } in given_up {
-        if pairs.owners[upstream][layer].is_some() {
-            continue;
-        }
-        match fitting(pairs, &candidates, upstream, &taken)[..] {
-            [client] => pairs.set(upstream, client, Certainty::Likely),
-            ref several => pairs.ambiguous.extend(several.iter().map(|client| *client as u32)),
-        }
-    }
-}
-
-/// The exchanges with clients whose responses are known to be those of an upstream, and when that one began.
-fn taken(pairs: &Pairs, layer: usize) -> HashMap<usize, Nanos> {
-    let mut taken = HashMap::new();
-    for (upstream, owners) in pairs.owners.iter().enumerate() {
-        if let (Some((client, _)), Some(began)) = (owners[layer], pairs.seen[upstream].began)
-            && pairs.seen[upstream].passed_on_by(&pairs.seen[client as usize])
-        {
-            taken.insert(client as usize, began);
-        }
-    }
-    taken
-}
-
-/// Whether nothing speaks against it.
-fn may_belong(client: &Seen, upstream: &Seen) -> bool {
-    let same_body = match (client.request_body, upstream.request_body) {
-        (Some(own), Some(other)) => own == other,
-        _ => true,
-    };
-    // Of two ids, Envoy may have replaced the first at the edge of a mesh, but the client's own trace goes on.
-    let same_trace = match (client.trace, upstream.trace) {
-        (Some(own), Some(other)) => own == other,
-        _ => true,
-    };
-    same_body && same_trace
-}
-
-/// The candidates of an exchange with an upstream that Envoy has given up: each must have been answered later, or by Envoy.
-fn fitting(pairs: &Pairs, candidates: &[usize], upstream: usize, taken: &HashMap<usize, Nanos>) -> Vec<usize> {
-    let own = &pairs.seen[upstream];
-    let fits = |client: &&usize| {
-        let seen = &pairs.seen[**client];
-        match (taken.get(*client), own.began) {
-            (Some(later), Some(began)) => {
-                own.is_mirrored || (began <= *later && own.ended.is_none_or(|ended| ended <= *later))
-            }
-            _ => seen.code.is_none_or(|code| code >= 400),
-        }
-    };
-    candidates.iter().filter(fits).copied().collect()
-}
-
-/// Pairs the exchanges with upstreams whose responses went to clients. Each client got one response, so that whoever has
-/// got one is no candidate for others.
-fn pair_answers(pairs: &mut Pairs, layer: usize, mut open: Vec<Open>, taken: &mut HashMap<usize, Nanos>) {
-    loop {
-        let before = open.len();
-        let mut found: Vec<(usize, usize)> = Vec::new();
-        open.iter_mut().for_each(|open| open.candidates.retain(|client| !taken.contains_key(client)));
-        open.retain(|open| !open.candidates.is_empty());
-        let latest = latest_of_each(pairs, &open);
-        for one in &open {
-            if let [client] = one.candidates[..]
-                && may_be_answer(pairs, one.upstream, latest.get(&client))
-            {
-                found.push((client, one.upstream));
-            }
-        }
-        if found.is_empty() {
-            found = nearest(pairs, &open);
-        }
-        found.sort_unstable();
-        // If two have the same single candidate, one of them is another request's.
-        let is_single = |at: usize| {
-            let same = |other: Option<&(usize, usize)>| other.is_some_and(|other| other.0 == found[at].0);
-            !same(at.checked_sub(1).and_then(|at| found.get(at))) && !same(found.get(at + 1))
+impl<'a> Matching<'a> {
+    fn new(pairs: &'a mut Pairs, layer: usize) -> Self {
+        let count = pairs.seen.len();
+        let mut matching = Self {
+            layer,
+            others: vec![Vec::new(); count],
+            left: vec![0; count],
+            claims: vec![0; count],
+            changed: Vec::new(),
+            crowded: vec![false; count],
+            next: VecDeque::new(),
+            pairs,
         };
-        let single: Vec<(usize, usize)> = (0..found.len()).filter(|at| is_single(*at)).map(|at| found[at]).collect();
-        for (client, upstream) in &single {
-            pairs.set(*upstream, *client, Certainty::Likely);
-            taken.insert(*client, pairs.seen[*upstream].began.unwrap_or_default());
+        matching.find_candidates();
+        matching
+    }
+
+    fn buckets(&self) -> HashMap<Mark, Bucket> {
+        let mut spans: HashMap<Mark, Vec<(Nanos, Nanos, usize)>> = HashMap::new();
+        for (index, seen) in self.pairs.seen.iter().enumerate() {
+            let (Role::Downstream, Some(began)) = (seen.role, seen.began) else { continue };
+            if super::layer(seen) != self.layer {
+                continue;
+            }
+            for target in seen.targets() {
+                spans.entry(target).or_default().push((began, seen.last_attempt_before(), index));
+            }
         }
-        open.retain(|open| pairs.owners[open.upstream][layer].is_none());
-        if single.is_empty() || open.len() == before {
+        let bucket = |(target, spans)| (target, Bucket { clients: Spans::new(spans), crowds: Vec::new() });
+        spans.into_iter().map(bucket).collect()
+    }
+
+    /// Lists the candidates of each exchange with an upstream, and for those with clients the other direction.
+    fn find_candidates(&mut self) {
+        let mut buckets = self.buckets();
+        for upstream in 0..self.pairs.seen.len() {
+            let seen = &self.pairs.seen[upstream];
+            if seen.role == Role::Downstream {
+                continue;
+            }
+            let candidates = match self.owner(upstream) {
+                Some(client) => vec![client],
+                None => self.candidates(upstream, &mut buckets),
+            };
+            self.add(upstream, &candidates);
+        }
+        buckets.values_mut().for_each(|bucket| bucket.crowds.sort_unstable());
+        for (client, seen) in self.pairs.seen.iter().enumerate() {
+            let (Role::Downstream, Some(began)) = (seen.role, seen.began) else { continue };
+            self.crowded[client] = seen.targets().filter_map(|target| buckets.get(&target)).any(|bucket| {
+                let first = bucket.crowds.partition_point(|time| *time < began);
+                bucket.crowds.get(first).is_some_and(|time| *time <= seen.last_attempt_before())
+            });
+        }
+    }
+
+    fn candidates(&self, upstream: usize, buckets: &mut HashMap<Mark, Bucket>) -> Vec<usize> {
+        let seen = &self.pairs.seen[upstream];
+        let Some(began) = seen.began else { return Vec::new() };
+        for target in seen.targets() {
+            let Some(bucket) = buckets.get_mut(&target) else { continue };
+            let Some(mut found) = bucket.clients.holding(began, began, MAX_CANDIDATES) else {
+                bucket.crowds.push(began);
+                break;
+            };
+            // What the client sent is better known than what Envoy made of it.
+            if !found.is_empty() {
+                found.retain(|client| self.may_belong(upstream, *client));
+                return found;
+            }
+        }
+        Vec::new()
+    }
+
+    /// Whether nothing speaks against it.
+    fn may_belong(&self, upstream: usize, client: usize) -> bool {
+        let (own, other) = (&self.pairs.seen[upstream], &self.pairs.seen[client]);
+        let differ = |one: Option<Mark>, other: Option<Mark>| one.is_some() && other.is_some() && one != other;
+        // Of two ids, Envoy may have replaced the first at the edge of a mesh, but the client's own trace goes on.
+        let keeps_id = self.pairs.keeps_id.contains(&(client as u32));
+        let same_id = !keeps_id || own.request_id == other.request_id;
+        same_id && !differ(own.request_body, other.request_body) && !differ(own.trace, other.trace)
+    }
+
+    fn add(&mut self, upstream: usize, candidates: &[usize]) {
+        let seen = &self.pairs.seen;
+        let answers = |client: &&usize| self.pairs.may_be_answer(upstream, **client);
+        let answered: Vec<u32> = candidates.iter().filter(answers).map(|client| *client as u32).collect();
+        if answered.is_empty() && !seen[upstream].may_be_given_up() {
+            let same_code = |client: &&usize| {
+                seen[upstream].code == seen[**client].code && seen[upstream].is_before(&seen[**client])
+            };
+            let mut changed = candidates.iter().filter(same_code);
+            if let (Some(client), None) = (changed.next(), changed.next()) {
+                self.changed.push((upstream, *client));
+            }
+        }
+        for client in &answered {
+            self.others[*client as usize].push(upstream as u32);
+            self.left[*client as usize] += 1;
+        }
+        self.others[upstream] = if seen[upstream].may_be_given_up() {
+            candidates.iter().map(|client| *client as u32).collect()
+        } else {
+            answered
+        };
+    }
+
+    fn owner(&self, upstream: usize) -> Option<usize> {
+        self.pairs.owners[upstream][self.layer].map(|(client, _)| client as usize)
+    }
+
+    /// Whether this exchange with an upstream must be somebody's answer, and may be only one client's.
+    fn claims(&self, upstream: usize) -> Option<usize> {
+        let [client] = self.others[upstream][..] else { return None };
+        let is_answer = !self.pairs.seen[upstream].may_be_given_up();
+        (is_answer && self.owner(upstream).is_none_or(|owner| owner == client as usize)).then_some(client as usize)
+    }
+
+    fn run(mut self) {
+        for index in 0..self.pairs.seen.len() {
+            if let Some(client) = self.claims(index) {
+                self.claims[client] += 1;
+            }
+            self.next.push_back(index);
+        }
+        while let Some(index) = self.next.pop_front() {
+            match self.pairs.seen[index].role {
+                Role::Upstream => self.upstream(index),
+                Role::Downstream => self.client(index),
+            }
+        }
+        self.pair_changed();
+        self.mark_ambiguous();
+    }
+
+    /// Pairs an exchange with an upstream that has one candidate.
+    fn upstream(&mut self, upstream: usize) {
+        let [client] = self.others[upstream][..] else { return };
+        let client = client as usize;
+        if let Some(claimed) = self.claims(upstream) {
+            if self.claims[claimed] == 1 && self.pairs.answers[claimed].is_none() {
+                self.own(upstream, claimed);
+                self.answer(upstream, claimed);
+            }
+        } else if self.owner(upstream).is_none() && self.pairs.seen[upstream].may_be_given_up() {
+            self.own(upstream, client);
+        }
+    }
+
+    /// Pairs an exchange with a client whose response only one upstream has sent.
+    fn client(&mut self, client: usize) {
+        if !self.pairs.seen[client].is_passed_on() || !self.wants_one(client) {
             return;
         }
-    }
-}
-
-/// When the last of the exchanges began that each client may have got its response from.
-fn latest_of_each(pairs: &Pairs, open: &[Open]) -> HashMap<usize, Nanos> {
-    let mut latest = HashMap::new();
-    for one in open {
-        let began = pairs.seen[one.upstream].began.unwrap_or_default();
-        for client in &one.candidates {
-            let of_client: &mut Nanos = latest.entry(*client).or_default();
-            *of_client = began.max(*of_client);
-        }
-    }
-    latest
-}
-
-/// Whether Envoy has not tried again after this response. It may have, after a failure, as long as later ones fit too.
-fn may_be_answer(pairs: &Pairs, upstream: usize, latest: Option<&Nanos>) -> bool {
-    let own = &pairs.seen[upstream];
-    !own.may_be_given_up() || latest.is_none_or(|latest| own.began.is_some_and(|began| *latest <= began))
-}
-
-/// Pairs that are nearest to each other, both when the request went in and out and when the response did. Envoy does both
-/// in one turn of its event loop, so that the same request is seldom between the two of another one on both ways.
-fn nearest(pairs: &Pairs, open: &[Open]) -> Vec<(usize, usize)> {
-    let seen = |index: usize| &pairs.seen[index];
-    let request_gap = |upstream: usize, client: usize| {
-        super::between(seen(client).request_ended.or(seen(client).began), seen(upstream).began)
-    };
-    let response_gap =
-        |upstream: usize, client: usize| super::between(seen(upstream).response_began, seen(client).response_began);
-    let best = |one: &Open, gap: &dyn Fn(usize, usize) -> Option<Nanos>| {
-        let mut gaps: Vec<(Nanos, usize)> =
-            one.candidates.iter().filter_map(|client| Some((gap(one.upstream, *client)?, *client))).collect();
-        gaps.sort_unstable();
-        match gaps[..] {
-            [(least, client)] => Some((least, client)),
-            [(least, client), (next, _), ..] if least < next => Some((least, client)),
-            _ => None,
-        }
-    };
-    let mut by_client: HashMap<usize, Vec<&Open>> = HashMap::new();
-    for one in open {
-        one.candidates.iter().for_each(|client| by_client.entry(*client).or_default().push(one));
-    }
-    let is_best_for = |client: usize, upstream: usize, gap: &dyn Fn(usize, usize) -> Option<Nanos>| {
-        let own = gap(upstream, client);
-        let others = by_client.get(&client).into_iter().flatten().filter(|other| other.upstream != upstream);
-        own.is_some() && others.into_iter().all(|other| gap(other.upstream, client).is_none_or(|gap| Some(gap) > own))
-    };
-    let mut found = Vec::new();
-    for one in open {
-        let (Some((_, by_request)), Some((_, by_response))) = (best(one, &request_gap), best(one, &response_gap))
-        else {
-            continue;
+        let may_be_answer = |upstream: &&u32| {
+            let upstream = **upstream as usize;
+            self.owner(upstream).is_none_or(|owner| owner == client) && self.others[upstream].contains(&(client as u32))
         };
-        if by_request == by_response
-            && is_best_for(by_request, one.upstream, &request_gap)
-            && is_best_for(by_request, one.upstream, &response_gap)
-        {
-            found.push((by_request, one.upstream));
+        let Some(upstream) = self.others[client].iter().find(may_be_answer) else { return };
+        let upstream = *upstream as usize;
+        let rivals = self.others[upstream].iter().map(|rival| *rival as usize);
+        let has_rival =
+            |rival: usize| rival != client && self.wants_one(rival) && self.pairs.may_be_answer(upstream, rival);
+        if self.owner(upstream).is_none() && rivals.into_iter().any(has_rival) {
+            return;
+        }
+        self.own(upstream, client);
+        self.answer(upstream, client);
+    }
+
+    /// Whether a client has got a response that only one of the exchanges with upstreams can have.
+    fn wants_one(&self, client: usize) -> bool {
+        self.left[client] == 1 && self.pairs.answers[client].is_none() && !self.crowded[client]
+    }
+
+    /// Pairs both. Other clients did not get the response.
+    fn own(&mut self, upstream: usize, client: usize) {
+        if self.owner(upstream).is_some() {
+            return;
+        }
+        self.pairs.set(upstream, client, Certainty::Likely);
+        for other in std::mem::replace(&mut self.others[upstream], vec![client as u32]) {
+            if other as usize != client {
+                self.take(upstream, other as usize);
+            }
         }
     }
-    found
+
+    /// One response less that a client may have got.
+    fn take(&mut self, upstream: usize, client: usize) {
+        if self.pairs.may_be_answer(upstream, client) {
+            self.left[client] -= 1;
+            if self.left[client] == 1 {
+                self.next.push_back(client);
+            }
+        }
+    }
+
+    /// A client got this response. It is no candidate for others.
+    fn answer(&mut self, upstream: usize, client: usize) {
+        self.pairs.answers[client] = Some(upstream as u32);
+        for other in std::mem::take(&mut self.others[client]) {
+            let other = other as usize;
+            let is_open = other != upstream && self.owner(other).is_none();
+            if !is_open || self.pairs.seen[other].may_be_given_up() {
+                continue;
+            }
+            let had_claim = self.claims(other);
+            self.others[other].retain(|one| *one as usize != client);
+            if had_claim.is_none()
+                && let Some(claimed) = self.claims(other)
+            {
+                self.claims[claimed] += 1;
+                self.next.push_back(other);
+            }
+        }
+    }
+
+    /// Pairs responses that Envoy has changed, as a compressor does.
+    fn pair_changed(&mut self) {
+        let mut count: HashMap<usize, u32> = HashMap::new();
+        self.changed.iter().for_each(|(_, client)| *count.entry(*client).or_default() += 1);
+        for (upstream, client) in std::mem::take(&mut self.changed) {
+            let is_free = self.pairs.answers[client].is_none() && self.owner(upstream).is_none();
+            if is_free && count.get(&client) == Some(&1) && self.left[client] == 0 && !self.crowded[client] {
+                self.pairs.set(upstream, client, Certainty::Likely);
+                self.pairs.answers[client] = Some(upstream as u32);
+            }
+        }
+    }
+
+    /// Notes who may have had further attempts.
+    fn mark_ambiguous(&mut self) {
+        for (index, seen) in self.pairs.seen.iter().enumerate() {
+            let began = seen.began.unwrap_or_default();
+            if seen.role == Role::Upstream && self.owner(index).is_none() && !seen.is_mirrored {
+                for client in &self.others[index] {
+                    let earliest = self.pairs.ambiguous.entry(*client).or_insert(began);
+                    *earliest = began.min(*earliest);
+                }
+            }
+            if self.crowded[index] {
+                self.pairs.ambiguous.insert(index as u32, 0);
+            }
+        }
+    }
 }

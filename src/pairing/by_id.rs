@@ -19,11 +19,11 @@ struct Group {
 }
 
 pub(super) fn pair(pairs: &mut Pairs) {
-    pair_by(pairs, |seen| seen.request_id);
-    pair_by(pairs, |seen| seen.trace);
+    pair_by(pairs, true, |seen| seen.request_id);
+    pair_by(pairs, false, |seen| seen.trace);
 }
 
-fn pair_by(pairs: &mut Pairs, id: impl Fn(&Seen) -> Option<Mark>) {
+fn pair_by(pairs: &mut Pairs, is_request_id: bool, id: impl Fn(&Seen) -> Option<Mark>) {
     let mut groups: HashMap<Mark, Group> = HashMap::new();
     for (index, seen) in pairs.seen.iter().enumerate() {
         let Some(id) = id(seen) else { continue };
@@ -35,12 +35,12 @@ fn pair_by(pairs: &mut Pairs, id: impl Fn(&Seen) -> Option<Mark>) {
     }
     for group in groups.into_values() {
         if group.clients.len() + group.upstreams.len() <= MAX_GROUP {
-            pair_group(pairs, &group);
+            pair_group(pairs, is_request_id, &group);
         }
     }
 }
 
-fn pair_group(pairs: &mut Pairs, group: &Group) {
+fn pair_group(pairs: &mut Pairs, is_request_id: bool, group: &Group) {
     for upstream in &group.upstreams {
         for layer in [0, 1] {
             if pairs.owners[*upstream][layer].is_some() {
@@ -48,6 +48,7 @@ fn pair_group(pairs: &mut Pairs, group: &Group) {
             }
             if let Some((client, certainty)) = owner(pairs, group, *upstream, layer) {
                 pairs.set(*upstream, client, certainty);
+                pairs.keeps_id.extend(is_request_id.then_some(client as u32));
             }
         }
     }
@@ -62,11 +63,8 @@ fn owner(pairs: &Pairs, group: &Group, upstream: usize, layer: usize) -> Option<
         super::layer(client) == layer && same_method && may_span(client, own)
     };
     let fitting: Vec<usize> = group.clients.iter().filter(fits).copied().collect();
-    let same_target: Vec<usize> = fitting
-        .iter()
-        .filter(|client| own.target.is_some() && pairs.seen[**client].target == own.target)
-        .copied()
-        .collect();
+    let same_target: Vec<usize> =
+        fitting.iter().filter(|client| pairs.seen[**client].has_target_of(own)).copied().collect();
     let candidates = if same_target.is_empty() { fitting } else { same_target };
     match candidates[..] {
         [] => None,

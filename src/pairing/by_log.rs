@@ -1,15 +1,17 @@
-//! Pairs exchanges by the connections that an access log or an HTTP tap names.
+//! Joins the lines of an access log with exchanges, and pairs exchanges by the connections that an access log or an HTTP
+//! tap names.
 
 use std::collections::HashMap;
 
 use super::{
     Certainty, Pairs,
     seen::{Mark, Seen, id_mark, mark, target_mark},
+    spans::Spans,
 };
 use crate::{timeline::Role, trace::Nanos};
 
 /// What an access log tells of one request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoggedRequest {
     /// `%START_TIME%`, and the unit that it was rounded down to.
     pub start: Option<(Nanos, Nanos)>,
@@ -23,93 +25,216 @@ pub struct LoggedRequest {
     pub target: Option<(Vec<u8>, Vec<u8>)>,
     /// `%REQ(X-REQUEST-ID)%`
     pub request_id: Option<Vec<u8>>,
+    /// `%RESPONSE_CODE%`, 0 if the client got no response.
+    pub code: Option<u16>,
 }
 
-/// How much later than its first byte a request may begin for Envoy: once its head is whole.
-const HEAD: Nanos = 1_000_000_000;
-
-/// The exchanges of a connection, in their order.
-type OfConnection = HashMap<(Role, u64), Vec<usize>>;
+/// If more exchanges than this fit a line, or those that it names, nobody can tell which one it is.
+const MAX_CANDIDATES: usize = 64;
 
 pub(super) fn pair(pairs: &mut Pairs, log: &[LoggedRequest]) {
-    let mut connections = OfConnection::new();
-    let mut addresses: HashMap<Mark, Vec<usize>> = HashMap::new();
-    for (index, seen) in pairs.seen.iter().enumerate() {
-        if !seen.is_tap {
-            connections.entry((seen.role, seen.connection_id)).or_default().push(index);
-        }
-        if let (Role::Upstream, Some(local)) = (seen.role, seen.upstream_local) {
-            addresses.entry(local).or_default().push(index);
-        }
-    }
-    for logged in log {
-        let Some(client) = client(pairs, &connections, logged) else { continue };
+    let index = Index::new(pairs);
+    for (client, line) in joined(pairs, &index, log) {
+        let logged = &log[line];
         let local = logged.upstream_local_address.as_ref().map(|address| mark(&[address.as_bytes()]));
         let named = match logged.upstream_connection_id {
-            Some(connection) => connections.get(&(Role::Upstream, connection)),
-            None => local.and_then(|local| addresses.get(&local)),
+            Some(connection) => {
+                pairs.named.insert(client as u32, connection);
+                index.upstreams.get(&connection)
+            }
+            None => local.and_then(|local| index.addresses.get(&local)),
         };
         link(pairs, client, named);
     }
     for client in 0..pairs.seen.len() {
         let seen = &pairs.seen[client];
         if let (true, Some(local)) = (seen.is_tap, seen.upstream_local) {
-            link(pairs, client, addresses.get(&local));
+            link(pairs, client, index.addresses.get(&local));
         }
     }
 }
 
+/// Exchanges with their beginnings, sorted.
+type ByTime = Vec<(Nanos, usize)>;
+
+/// What the lines of a log are looked up by.
+struct Index {
+    /// The exchanges of sockets with clients, by connection: from the first byte of the request to that of the response.
+    clients: HashMap<u64, Spans>,
+    /// The exchanges of both sides by `x-request-id`.
+    ids: HashMap<Mark, Vec<usize>>,
+    /// The exchanges with upstreams by connection.
+    upstreams: HashMap<u64, ByTime>,
+    /// The same by Envoy's own end of the connection.
+    addresses: HashMap<Mark, ByTime>,
+}
+
+impl Index {
+    fn new(pairs: &Pairs) -> Self {
+        let mut clients: HashMap<u64, Vec<(Nanos, Nanos, usize)>> = HashMap::new();
+        let (mut ids, mut upstreams, mut addresses) = (HashMap::new(), HashMap::new(), HashMap::new());
+        for (index, seen) in pairs.seen.iter().enumerate() {
+            if let Some(id) = seen.request_id {
+                let of_id: &mut Vec<usize> = ids.entry(id).or_default();
+                // One more tells that there are too many.
+                if of_id.len() <= MAX_CANDIDATES {
+                    of_id.push(index);
+                }
+            }
+            let Some(began) = seen.began else { continue };
+            if seen.role == Role::Downstream {
+                if !seen.is_tap {
+                    let span = (began, seen.last_attempt_before(), index);
+                    clients.entry(seen.connection_id).or_default().push(span);
+                }
+                continue;
+            }
+            let of_connection: &mut ByTime = upstreams.entry(seen.connection_id).or_default();
+            of_connection.push((began, index));
+            if let Some(local) = seen.upstream_local {
+                let of_address: &mut ByTime = addresses.entry(local).or_default();
+                of_address.push((began, index));
+            }
+        }
+        upstreams.values_mut().chain(addresses.values_mut()).for_each(|exchanges| exchanges.sort_unstable());
+        let clients = clients.into_iter().map(|(connection, spans)| (connection, Spans::new(spans))).collect();
+        Self { clients, ids, upstreams, addresses }
+    }
+
+    /// The exchange of a socket with a client that a line is about.
+    fn of_connection(&self, pairs: &Pairs, logged: &LoggedRequest, connection: u64) -> Option<usize> {
+        // Envoy takes the time of the start after that of the first byte, and before that of its answer.
+        let (earliest, latest) = logged.start.map_or((0, Nanos::MAX), span_of);
+        let mut fitting = self.clients.get(&connection)?.holding(latest, earliest, MAX_CANDIDATES)?;
+        fitting.retain(|index| fits(&pairs.seen[*index], logged));
+        match fitting[..] {
+            [] => None,
+            [only] => Some(only),
+            [last, before, ..] => {
+                // On a connection that carries several at a time, Envoy starts each one before it reads the next one. That
+                // does not tell if the time is so coarse that two began within its unit.
+                let (seen, before) = (&pairs.seen[last], &pairs.seen[before]);
+                let is_one = fitting.iter().all(|index| {
+                    let other = &pairs.seen[*index];
+                    (other.id.input, other.connection_place) == (seen.id.input, seen.connection_place)
+                        && other.is_multiplexed
+                });
+                (is_one && seen.began <= Some(earliest) && before.began < seen.began).then_some(last)
+            }
+        }
+    }
+
+    /// The exchanges that carry the id of a line.
+    fn of_id(&self, logged: &LoggedRequest) -> &[usize] {
+        let of_id = logged.request_id.as_deref().and_then(id_mark).and_then(|id| self.ids.get(&id));
+        of_id.filter(|of_id| of_id.len() <= MAX_CANDIDATES).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The only exchange with a client that carries the id of a line, of sockets or of HTTP taps.
+    fn client_of_id(&self, pairs: &Pairs, logged: &LoggedRequest, is_tap: bool) -> Option<usize> {
+        let is_client = |index: &&usize| {
+            let seen = &pairs.seen[**index];
+            let in_time = match (logged.start.map(span_of), seen.began) {
+                (Some((earliest, latest)), Some(began)) => began <= latest && earliest <= seen.last_attempt_before(),
+                _ => true,
+            };
+            seen.role == Role::Downstream && seen.is_tap == is_tap && in_time && fits(seen, logged)
+        };
+        let mut fitting = self.of_id(logged).iter().filter(is_client);
+        fitting.next().filter(|_| fitting.next().is_none()).copied()
+    }
+
+    /// The exchanges with upstreams that carry the id of a line.
+    fn upstreams_of_id<'a>(&'a self, pairs: &'a Pairs, logged: &'a LoggedRequest) -> impl Iterator<Item = usize> + 'a {
+        let is_attempt = |index: &usize| {
+            let seen = &pairs.seen[*index];
+            let in_time = match (logged.start, seen.began) {
+                (Some((start, _)), Some(began)) => start <= began,
+                _ => true,
+            };
+            seen.role == Role::Upstream && in_time
+        };
+        self.of_id(logged).iter().copied().filter(is_attempt)
+    }
+}
+
+/// The first and the last moment that a time of the log may be.
+fn span_of((start, unit): (Nanos, Nanos)) -> (Nanos, Nanos) {
+    (start, start.saturating_add(unit.saturating_sub(1)))
+}
+
+/// Whether a line does not contradict an exchange, but for times.
+fn fits(seen: &Seen, logged: &LoggedRequest) -> bool {
+    let id = logged.request_id.as_deref().and_then(id_mark);
+    let target = logged.target.as_ref().map(|(method, path)| target_mark(method, path));
+    let same_target = target.is_none() || seen.target.is_none() || seen.targets().any(|own| Some(own) == target);
+    let same_id = id.is_none() || seen.request_id.is_none() || seen.request_id == id;
+    let same_code = match (logged.code, seen.code) {
+        (Some(logged), Some(code)) => logged == code,
+        (Some(logged), None) => logged == 0 || seen.role == Role::Upstream,
+        (None, _) => true,
+    };
+    same_target && same_id && same_code
+}
+
+/// The lines with the exchanges with clients that they are about. Each exchange has at most one.
+fn joined(pairs: &mut Pairs, index: &Index, log: &[LoggedRequest]) -> Vec<(usize, usize)> {
+    let mut joined = Vec::new();
+    for (line, logged) in log.iter().enumerate() {
+        let of_socket = match logged.connection_id {
+            Some(connection) => index.of_connection(pairs, logged, connection),
+            None => index.client_of_id(pairs, logged, false),
+        };
+        let of_tap = index.client_of_id(pairs, logged, true);
+        let exchanges = of_socket.into_iter().chain(of_tap).chain(index.upstreams_of_id(pairs, logged));
+        joined.extend(exchanges.map(|exchange| (exchange, line)));
+    }
+    joined.sort_unstable();
+    // A log may be given twice, but two different lines are of two requests.
+    let same = |of_one: &&[(usize, usize)]| of_one.iter().all(|(_, line)| log[*line] == log[of_one[0].1]);
+    let joined: Vec<(usize, usize)> =
+        joined.chunk_by(|one, other| one.0 == other.0).filter(same).map(|lines| lines[0]).collect();
+    for (exchange, line) in &joined {
+        pairs.lines[*exchange] = Some(*line as u32);
+    }
+    joined.into_iter().filter(|(exchange, _)| pairs.seen[*exchange].role == Role::Downstream).collect()
+}
+
 /// Pairs the exchange with a client and the only one of these that fits.
-fn link(pairs: &mut Pairs, client: usize, named: Option<&Vec<usize>>) {
+fn link(pairs: &mut Pairs, client: usize, named: Option<&ByTime>) {
     let own = &pairs.seen[client];
-    let fits = |upstream: &&usize| {
-        let upstream = &pairs.seen[**upstream];
+    let (Some(named), Some(began)) = (named, own.began) else { return };
+    let fits = |upstream: usize| {
+        let upstream = &pairs.seen[upstream];
         let same_method = own.method.is_none() || upstream.method.is_none() || own.method == upstream.method;
         let same_id = match (own.request_id, upstream.request_id) {
             // The filter sees the id that Envoy passes on.
             (Some(own_id), Some(other)) if own.is_tap => own_id == other,
             _ => true,
         };
-        same_method && same_id && upstream.began.is_some_and(|began| own.spans(began))
+        same_method && same_id
     };
-    let fitting: Vec<usize> = named.into_iter().flatten().filter(fits).copied().collect();
-    // HTTP/2 carries other requests at the same time.
-    let same_target: Vec<usize> =
-        fitting.iter().filter(|upstream| pairs.seen[**upstream].target == own.target).copied().collect();
-    let upstream = match (&same_target[..], &fitting[..]) {
-        ([upstream], _) | ([], [upstream]) => *upstream,
-        _ => return,
+    let first = named.partition_point(|(time, _)| *time < began);
+    let last = named.partition_point(|(time, _)| *time <= own.end());
+    let within = named.get(first..last).unwrap_or_default();
+    if within.len() > MAX_CANDIDATES {
+        return;
+    }
+    // HTTP/2 carries other requests at the same time, and HTTP/1 may carry several attempts one after the other.
+    let fitting: Vec<usize> = within.iter().map(|(_, upstream)| *upstream).filter(|upstream| fits(*upstream)).collect();
+    let narrow = |candidates: &[usize], keep: &dyn Fn(&Seen) -> bool| -> Vec<usize> {
+        let kept: Vec<usize> = candidates.iter().copied().filter(|upstream| keep(&pairs.seen[*upstream])).collect();
+        if kept.is_empty() { candidates.to_vec() } else { kept }
     };
+    let of_target = narrow(&fitting, &|upstream| upstream.has_target_of(own));
+    let answered = match own.is_passed_on() {
+        true => narrow(&of_target, &|upstream| upstream.passed_on_by(own)),
+        false => of_target,
+    };
+    let [upstream] = answered[..] else { return };
+    let is_answer = pairs.seen[upstream].passed_on_by(own);
     pairs.set(upstream, client, Certainty::Certain);
-}
-
-/// The exchange with a client that the log has this line about.
-fn client(pairs: &Pairs, connections: &OfConnection, logged: &LoggedRequest) -> Option<usize> {
-    let named = connections.get(&(Role::Downstream, logged.connection_id?))?;
-    let target = logged.target.as_ref().map(|(method, path)| target_mark(method, path));
-    let id = logged.request_id.as_deref().and_then(id_mark);
-    let begins = |seen: &Seen| match (logged.start, seen.began) {
-        (Some((start, unit)), Some(began)) => began < start.saturating_add(unit) && start <= began.saturating_add(HEAD),
-        _ => true,
-    };
-    let fits = |index: &&usize| {
-        let seen = &pairs.seen[**index];
-        let same_target = target.is_none() || seen.target.is_none() || seen.target == target;
-        let same_id = id.is_none() || seen.request_id.is_none() || seen.request_id == id;
-        same_target && same_id && begins(seen)
-    };
-    let mut fitting = named.iter().filter(fits).copied();
-    let first = fitting.next()?;
-    match fitting.next() {
-        None => Some(first),
-        // Of several, the one whose time is the log's.
-        Some(_) => {
-            let (start, unit) = logged.start?;
-            let near = |index: &&usize| {
-                pairs.seen[**index].began.is_some_and(|began| start.abs_diff(began / unit.max(1) * unit.max(1)) == 0)
-            };
-            let mut nearest = named.iter().filter(fits).filter(near).copied();
-            nearest.next().filter(|_| nearest.next().is_none())
-        }
+    if is_answer {
+        pairs.answers[client].get_or_insert(upstream as u32);
     }
 }

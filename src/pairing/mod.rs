@@ -13,10 +13,11 @@ mod by_content;
 mod by_id;
 mod by_log;
 mod seen;
+mod spans;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 pub use self::{by_log::LoggedRequest, seen::Seen};
 use crate::{http::Pairing, timeline::Role, trace::Nanos};
@@ -59,8 +60,17 @@ pub struct Pairs {
     owners: Vec<[Option<(u32, Certainty)>; 2]>,
     /// For each exchange with a client, those with upstreams, in the order in which they began.
     attempts: Vec<Vec<u32>>,
-    /// The exchanges with clients that may have had further attempts, which cannot be told from those of others.
-    ambiguous: HashSet<u32>,
+    /// For each exchange with a client, the one whose response it got, as far as pairing had to know.
+    answers: Vec<Option<u32>>,
+    /// The exchanges with clients that may have had further attempts, which cannot be told from those of others, and when
+    /// the first of those began.
+    ambiguous: HashMap<u32, Nanos>,
+    /// The exchanges with clients whose id Envoy passes on.
+    keeps_id: HashSet<u32>,
+    /// For exchanges with clients, the connection with an upstream that the access log names.
+    named: HashMap<u32, u64>,
+    /// For each exchange, the line of the access log about its request.
+    lines: Vec<Option<u32>>,
 }
 
 /// In which of a pair's two lists the exchanges with clients of this kind are.
@@ -73,9 +83,15 @@ impl Pairs {
     #[must_use]
     pub fn find(mut seen: Vec<Seen>, log: &[LoggedRequest]) -> Self {
         seen.sort_by_key(|seen| seen.id);
-        let owners = vec![[None; 2]; seen.len()];
-        let attempts = vec![Vec::new(); seen.len()];
-        let mut pairs = Self { seen, owners, attempts, ambiguous: HashSet::new() };
+        let count = seen.len();
+        let mut pairs = Self {
+            seen,
+            owners: vec![[None; 2]; count],
+            attempts: vec![Vec::new(); count],
+            answers: vec![None; count],
+            lines: vec![None; count],
+            ..Self::default()
+        };
         by_log::pair(&mut pairs, log);
         by_id::pair(&mut pairs);
         by_content::pair(&mut pairs);
@@ -94,6 +110,21 @@ impl Pairs {
     fn set(&mut self, upstream: usize, client: usize, certainty: Certainty) {
         let layer = layer(&self.seen[client]);
         self.owners[upstream][layer].get_or_insert((client as u32, certainty));
+    }
+
+    /// Whether the client may have got the response of this exchange with an upstream.
+    fn may_be_answer(&self, upstream: usize, client: usize) -> bool {
+        let seen = &self.seen[upstream];
+        let named = self.named.get(&(client as u32));
+        named.is_none_or(|named| *named == seen.connection_id) && seen.passed_on_by(&self.seen[client])
+    }
+
+    /// The index of the access log's line about the request that an exchange is of.
+    #[must_use]
+    pub fn line(&self, id: ExchangeId) -> Option<usize> {
+        let index = self.index(id)?;
+        let owner = self.owners[index].into_iter().flatten().find_map(|(owner, _)| self.lines[owner as usize]);
+        self.lines[index].or(owner).map(|line| line as usize)
     }
 
     /// Whether there are exchanges of this side.
@@ -160,17 +191,25 @@ impl Pairs {
         let certainty = |attempt: &usize| {
             self.owners[*attempt].iter().flatten().find(|(owner, _)| *owner as usize == index).map(|(_, of)| *of)
         };
-        let is_ambiguous = self.ambiguous.contains(&(index as u32));
-        let last = &self.seen[self.answer(index).unwrap_or(*first)];
+        let answer = self.answer(index).map(|answer| &self.seen[answer]);
+        let is_ambiguous = self.ambiguous.contains_key(&(index as u32));
+        let named = self.named.get(&(index as u32)).copied();
         Pairing {
             certainty: attempts.iter().filter_map(certainty).min(),
-            upstream_address: last.upstream.clone(),
-            upstream_connection: Some(last.connection_id),
+            upstream_address: answer.and_then(|answer| answer.upstream.clone()),
+            upstream_connection: answer.map(|answer| answer.connection_id).or(named),
             attempts: Some(attempts.len() as u64).filter(|_| !is_ambiguous),
-            request_latency: between(seen.began, self.seen[*first].began).filter(|_| !is_ambiguous),
+            request_latency: between(seen.began, self.seen[*first].began).filter(|_| self.is_first(*first, index)),
             // The answer to the client may be Envoy's own, after no upstream has answered.
-            response_latency: between(last.response_began, seen.response_began).filter(|_| last.passed_on_by(seen)),
+            response_latency: answer
+                .filter(|answer| answer.passed_on_by(seen))
+                .and_then(|answer| between(answer.response_began, seen.response_began)),
         }
+    }
+
+    /// Whether no other exchange with an upstream may have been the first one.
+    fn is_first(&self, first: usize, client: usize) -> bool {
+        self.ambiguous.get(&(client as u32)).is_none_or(|other| self.seen[first].began.is_some_and(|own| own < *other))
     }
 
     /// The exchanges with upstreams for this one, but for copies whose responses nobody gets.
@@ -179,10 +218,23 @@ impl Pairs {
         attempts.filter(|attempt| !self.seen[*attempt].is_mirrored)
     }
 
-    /// The one whose response the client got or, if it got none, the last one.
+    /// The one whose response the client got or, if it got none, the last one. `None` if that is not known.
     fn answer(&self, client: usize) -> Option<usize> {
-        let passed_on = |attempt: &usize| self.seen[*attempt].passed_on_by(&self.seen[client]);
-        self.own_attempts(client).rev().find(passed_on).or_else(|| self.own_attempts(client).next_back())
+        if let Some(answer) = self.answers[client] {
+            return Some(answer as usize);
+        }
+        if self.ambiguous.contains_key(&(client as u32)) {
+            return None;
+        }
+        let last = self.own_attempts(client).next_back()?;
+        // Envoy has let go of a response after which it has tried again. Hedged attempts begin before.
+        let is_answer = |attempt: &usize| {
+            let seen = &self.seen[*attempt];
+            let is_last =
+                *attempt == last || seen.response_began.is_none() || self.seen[last].began < seen.response_began;
+            is_last && seen.passed_on_by(&self.seen[client])
+        };
+        self.own_attempts(client).rev().find(is_answer).or(Some(last))
     }
 
     fn of_upstream(&self, index: usize) -> Pairing {
@@ -194,7 +246,7 @@ impl Pairs {
         };
         let Some((owner, certainty)) = self.owners[index].into_iter().flatten().next() else { return own };
         let client = &self.seen[owner as usize];
-        let is_first = !self.ambiguous.contains(&owner) && self.own_attempts(owner as usize).next() == Some(index);
+        let is_first = self.own_attempts(owner as usize).next() == Some(index) && self.is_first(index, owner as usize);
         let is_answer = self.answer(owner as usize) == Some(index);
         Pairing {
             certainty: Some(certainty),

@@ -37,6 +37,8 @@ pub struct Seen {
     pub ended: Option<Nanos>,
     /// The status code.
     pub code: Option<u16>,
+    /// gRPC's own status.
+    pub(super) grpc_status: Option<u32>,
     /// Whether the response is whole.
     pub complete: bool,
     /// The address of the upstream, if this side tells.
@@ -44,8 +46,10 @@ pub struct Seen {
     /// Envoy's own end of the connection with the upstream.
     pub(super) upstream_local: Option<Mark>,
     pub(super) method: Option<Mark>,
-    /// The method and the path as the client sent it.
+    /// The method and the path.
     pub(super) target: Option<Mark>,
+    /// The method and the path before Envoy changed it, if Envoy tells.
+    pub(super) former_target: Option<Mark>,
     /// The body, if it is whole.
     pub(super) request_body: Option<Mark>,
     pub(super) response_body: Option<Mark>,
@@ -55,6 +59,10 @@ pub struct Seen {
     pub(super) trace: Option<Mark>,
     /// Whether it is a copy that Envoy sends to another cluster, whose response nobody gets.
     pub(super) is_mirrored: bool,
+    /// Whether the response says that an upstream has answered: `x-envoy-upstream-service-time`.
+    pub(super) has_service_time: bool,
+    /// Whether its connection carries several exchanges at a time.
+    pub(super) is_multiplexed: bool,
 }
 
 pub(super) fn mark(parts: &[&[u8]]) -> Mark {
@@ -89,6 +97,17 @@ pub(super) fn target_mark(method: &[u8], path: &[u8]) -> Mark {
     mark(&[method, &path[..end]])
 }
 
+/// The path before Envoy followed a redirect by itself (`x-envoy-original-url`) or changed it as a route says.
+fn former_path(fields: &Fields) -> Option<&[u8]> {
+    let path_of_url = |url: &'_ [u8]| {
+        let scheme = url.windows(3).position(|bytes| bytes == b"://")?;
+        url[scheme + 3..].iter().position(|byte| *byte == b'/').map(|host| scheme + 3 + host)
+    };
+    let url = fields.get("x-envoy-original-url");
+    let of_url = url.and_then(|url| path_of_url(url).map(|path| &url[path..]));
+    of_url.or_else(|| fields.get("x-envoy-original-path"))
+}
+
 fn body_mark(message: &HttpMessage) -> Option<Mark> {
     (message.complete && message.size() == Some(message.body.len() as u64)).then(|| mark(&[&message.body]))
 }
@@ -110,9 +129,10 @@ impl Seen {
         // Envoy makes an id for a client that sends none, and may tell it in the response.
         let told = exchange.response.fields.get("x-request-id").filter(|_| role == Role::Downstream);
         let request_id = fields.get("x-request-id").or(told);
-        // Where a route changes the path, Envoy tells the upstream the one before.
-        let original = fields.get("x-envoy-original-path").filter(|_| role == Role::Upstream);
-        let path = original.or(exchange.path.as_deref());
+        // Where a route changes the path, Envoy tells the upstream the one before. A buffered trace of the HTTP tap filter
+        // is written when the request ends, with the changed path. A client's own field does not say what it sends.
+        let is_changed = role == Role::Upstream || connection.http_tap;
+        let former = former_path(fields).filter(|_| is_changed);
         Self {
             id,
             role,
@@ -124,11 +144,13 @@ impl Seen {
             response_began: exchange.response.began,
             ended: exchange.response.ended,
             code: exchange.code,
+            grpc_status: exchange.grpc.as_ref().and_then(|grpc| grpc.status),
             complete: exchange.response.complete,
             upstream: remote.map(&mut share),
             upstream_local: local.map(|address| mark(&[address.to_string().as_bytes()])),
             method: method.map(|method| mark(&[method])),
-            target: method.zip(path).map(|(method, path)| target_mark(method, path)),
+            target: method.zip(exchange.path.as_deref()).map(|(method, path)| target_mark(method, path)),
+            former_target: method.zip(former).map(|(method, path)| target_mark(method, path)),
             request_body: body_mark(&exchange.request),
             response_body: body_mark(&exchange.response),
             request_id: request_id.and_then(id_mark),
@@ -138,6 +160,8 @@ impl Seen {
                     let host = host.split(|byte| *byte == b':').next().unwrap_or_default();
                     host.ends_with(b"-shadow")
                 }),
+            has_service_time: exchange.response.fields.get("x-envoy-upstream-service-time").is_some(),
+            is_multiplexed: !exchange.protocol.is_some_and(|protocol| protocol.starts_with("HTTP/1")),
         }
     }
 
@@ -150,26 +174,61 @@ impl Seen {
         }
     }
 
-    /// Whether an exchange with an upstream that began at `began` may belong to this exchange with a client.
+    /// Whether an exchange with an upstream that began at `began` lies within this exchange with a client.
     pub(super) fn spans(&self, began: Nanos) -> bool {
         self.began.is_some_and(|own| own <= began) && began <= self.end()
     }
 
-    /// Whether the client got this response of an upstream.
-    pub(super) fn passed_on_by(&self, client: &Self) -> bool {
-        let in_order = match (self.response_began, client.response_began) {
+    /// When Envoy can have tried an upstream for the last time: it tries no other one once it has begun to answer.
+    pub(super) fn last_attempt_before(&self) -> Nanos {
+        self.response_began.unwrap_or(Nanos::MAX).min(self.end())
+    }
+
+    /// The targets by which an exchange is found, the one that the client sent first.
+    pub(super) fn targets(&self) -> impl Iterator<Item = Mark> + use<> {
+        [self.former_target, self.target].into_iter().flatten()
+    }
+
+    /// Whether both may be of the same target.
+    pub(super) fn has_target_of(&self, other: &Self) -> bool {
+        self.targets().any(|own| other.targets().any(|target| target == own))
+    }
+
+    /// Whether the upstream's response began before the client's.
+    pub(super) fn is_before(&self, client: &Self) -> bool {
+        match (self.response_began, client.response_began) {
             (Some(from), Some(to)) => from <= to,
             _ => true,
-        };
+        }
+    }
+
+    /// Whether the client got this response of an upstream.
+    pub(super) fn passed_on_by(&self, client: &Self) -> bool {
         let same_body = match (self.response_body, client.response_body) {
             (Some(own), Some(other)) => own == other,
             _ => true,
         };
-        self.code.is_some() && self.code == client.code && in_order && same_body && !self.is_mirrored
+        let same_grpc = match (self.grpc_status, client.grpc_status) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        };
+        self.code.is_some()
+            && self.code == client.code
+            && same_grpc
+            && self.is_before(client)
+            && same_body
+            && !self.is_mirrored
     }
 
-    /// Whether Envoy may have given up on this exchange with an upstream, and tried another one or answered by itself.
+    /// Whether this response to a client is an upstream's. Envoy may have made an error by itself.
+    pub(super) fn is_passed_on(&self) -> bool {
+        self.code.is_some_and(|code| code < 400) || self.has_service_time
+    }
+
+    /// Whether Envoy may have given up on this exchange with an upstream, and tried another one, followed a redirect, or
+    /// answered by itself. Routes say which responses are tried again, but success is not.
     pub(super) fn may_be_given_up(&self) -> bool {
-        self.is_mirrored || !self.complete || self.code.is_none_or(|code| code >= 500 || matches!(code, 409 | 429))
+        let is_success = matches!(self.code, Some(200..300 | 304)) && self.grpc_status.is_none_or(|status| status == 0);
+        self.is_mirrored || !self.complete || !is_success
     }
 }

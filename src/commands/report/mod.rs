@@ -2,7 +2,6 @@
 
 mod collect;
 mod detail;
-mod join;
 mod origin;
 mod sides;
 
@@ -10,7 +9,6 @@ use std::{collections::HashMap, ffi::OsStr, path::Path, sync::Arc};
 
 use self::{
     collect::{Collected, ConnectionRow, Row},
-    join::Logs,
     origin::{Evidence, origin},
     sides::Sides,
 };
@@ -28,7 +26,7 @@ use super::{
     turns::Turns,
 };
 use crate::{
-    access_log,
+    access_log::LogEntry,
     capture::{Destination, Output, OutputOptions, PacketBuffer},
     cli::ReportArgs,
     http::{Exchange, ExchangeRecord, HttpConnection, HttpItem, HttpStage, HttpStageOptions, MAX_BODY},
@@ -69,7 +67,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<Status, Error> {
     let work = Work {
         args,
         inputs,
-        logs: Logs::new(log),
+        log,
         sides: Sides::new(pairs),
         done: Turns::new(Done { all: Collected::default(), read: 0, damaged: !unreadable.is_empty(), passed_over }),
         progress: &progress,
@@ -209,7 +207,8 @@ fn write(mut output: Output, page: &Page) -> Result<(), Error> {
 struct Work<'a> {
     args: &'a ReportArgs,
     inputs: &'a [Input],
-    logs: Logs,
+    /// The lines of the access logs.
+    log: Vec<LogEntry>,
     sides: Sides,
     done: Turns<Done>,
     progress: &'a Progress,
@@ -434,8 +433,7 @@ impl<'a, 'w> Reader<'a, 'w> {
         }
         let of = exchange.connection.number;
         let connection = (self.index, exchange.connection.trace_id, exchange.connection.place);
-        // The log has what the trace has before secrets are taken out of it.
-        let entry = self.work.logs.entry(&exchange);
+        let entry = sides.line(id).and_then(|line| self.work.log.get(line));
         if let Some(redactor) = &mut self.redactor {
             redactor.exchange(&mut exchange);
         }
@@ -548,7 +546,7 @@ fn request_of(
     exchange: &Exchange,
     failed: bool,
     file: usize,
-    entry: Option<&access_log::LogEntry>,
+    entry: Option<&LogEntry>,
     last_attempt: Option<Option<u16>>,
     has_upstream_side: bool,
 ) -> page::Request {

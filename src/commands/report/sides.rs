@@ -43,6 +43,11 @@ impl Sides {
         self.pairs.of(id)
     }
 
+    /// The index of the access log's line about a request.
+    pub(super) fn line(&self, id: ExchangeId) -> Option<usize> {
+        self.pairs.line(id)
+    }
+
     /// Whether an exchange with an upstream belongs to a client's request.
     pub(super) fn is_attempt(&self, id: ExchangeId) -> bool {
         self.pairs.seen(id).is_some_and(|seen| seen.role == Role::Upstream) && self.pairs.owner(id).is_some()
