@@ -286,6 +286,16 @@ fn a_failed_attempt_of_one_of_two_requests_is_no_answer_of_the_other() {
 }
 
 #[test]
+fn one_of_too_few_or_too_many_is_not_picked() {
+    let both = [client(1, "/a", 200, [0, 0, 9 * MS, 9 * MS]), client(2, "/a", 200, [0, 0, 9 * MS, 9 * MS])];
+    let answer = |connection| upstream(connection, "/a", 200, [MS, MS, 8 * MS, 8 * MS]);
+    // The tap of one upstream is missing.
+    assert_eq!(owners(&[given_of(&both[0]), given_of(&both[1]), answer(3)], &[]), [None]);
+    // A mirrored copy whose host does not say so (disable_shadow_host_suffix_append), or another client's request.
+    assert_eq!(owners(&[given_of(&both[0]), answer(3), answer(4)], &[]), [None, None]);
+}
+
+#[test]
 fn a_long_chain_of_overlapping_identical_requests_is_told_apart() {
     // Each response goes in before the next request ends, and only the first one has one candidate.
     let count = 20_000;
