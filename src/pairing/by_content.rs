@@ -104,20 +104,14 @@ impl<'a> Matching<'a> {
 
     fn candidates(&self, upstream: usize, buckets: &mut HashMap<Mark, Bucket>) -> Vec<usize> {
         let seen = &self.pairs.seen[upstream];
-        let Some(began) = seen.began else { return Vec::new() };
-        for target in seen.targets() {
-            let Some(bucket) = buckets.get_mut(&target) else { continue };
-            let Some(mut found) = bucket.clients.holding(began, began, MAX_CANDIDATES) else {
-                bucket.crowds.push(began);
-                break;
-            };
-            // What the client sent is better known than what Envoy made of it.
-            if !found.is_empty() {
-                found.retain(|client| self.may_belong(upstream, *client));
-                return found;
-            }
-        }
-        Vec::new()
+        let (Some(began), Some(target)) = (seen.began, seen.client_target()) else { return Vec::new() };
+        let Some(bucket) = buckets.get_mut(&target) else { return Vec::new() };
+        let Some(mut found) = bucket.clients.holding(began, began, MAX_CANDIDATES) else {
+            bucket.crowds.push(began);
+            return Vec::new();
+        };
+        found.retain(|client| self.may_belong(upstream, *client));
+        found
     }
 
     /// Whether nothing speaks against it.
@@ -127,6 +121,9 @@ impl<'a> Matching<'a> {
         // Of two ids, Envoy may have replaced the first at the edge of a mesh, but the client's own trace goes on.
         let keeps_id = self.pairs.keeps_id.contains(&(client as u32));
         let same_id = !keeps_id || own.request_id == other.request_id;
+        if !other.has_target_of(own) || other.is_same_connection(own) {
+            return false;
+        }
         same_id && !differ(own.request_body, other.request_body) && !differ(own.trace, other.trace)
     }
 

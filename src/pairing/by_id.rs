@@ -11,6 +11,9 @@ use crate::{timeline::Role, trace::Nanos};
 /// An id that more exchanges have is no id of one request.
 const MAX_GROUP: usize = 256;
 
+/// How many times a request may pass an Envoy.
+const MAX_DEPTH: usize = 8;
+
 /// The exchanges that carry an id.
 #[derive(Debug, Default)]
 struct Group {
@@ -60,7 +63,7 @@ fn owner(pairs: &Pairs, group: &Group, upstream: usize, layer: usize) -> Option<
     let fits = |client: &&usize| {
         let client = &pairs.seen[**client];
         let same_method = client.method.is_none() || own.method.is_none() || client.method == own.method;
-        super::layer(client) == layer && same_method && may_span(client, own)
+        super::layer(client) == layer && same_method && may_span(client, own) && !client.is_same_connection(own)
     };
     let fitting: Vec<usize> = group.clients.iter().filter(fits).copied().collect();
     let same_target: Vec<usize> =
@@ -82,28 +85,42 @@ fn may_span(client: &Seen, upstream: &Seen) -> bool {
     }
 }
 
-/// A request that passes an Envoy several times, one time within the other, has the same id everywhere. Then the
-/// innermost exchange is the right one, if each that is around it has an exchange with an upstream of its own that the
+/// A request that passes several Envoys, or one several times, one time within the other, has the same id everywhere. Then
+/// the innermost exchange is the right one, if each that is around it has an exchange with an upstream of its own that the
 /// next one came from.
 fn innermost(pairs: &Pairs, group: &Group, candidates: &[usize], upstream: usize) -> Option<(usize, Certainty)> {
     let seen = |index: usize| &pairs.seen[index];
+    let own = seen(upstream);
+    // A copy begins in the same turn as the exchange that led to the inner one.
+    if own.is_mirrored || candidates.len() > MAX_DEPTH {
+        return None;
+    }
     let mut sorted: Vec<(Nanos, usize)> =
         candidates.iter().map(|client| Some((seen(*client).began?, *client))).collect::<Option<_>>()?;
     sorted.sort_unstable();
     for pair in sorted.windows(2) {
-        let (outer, (inner_began, inner)) = (pair[0].1, pair[1]);
-        if seen(outer).end() < seen(inner).end() {
-            // They overlap: two requests have the same id.
-            return None;
-        }
-        let comes_between = |other: &&usize| {
-            **other != upstream
-                && seen(**other).began.is_some_and(|began| seen(outer).spans(began) && began <= inner_began)
-                && seen(**other).ended.is_none_or(|ended| ended >= seen(inner).end())
+        let (outer, inner) = (seen(pair[0].1), seen(pair[1].1));
+        let leads_to_inner = |other: &&usize| {
+            let other_index = **other;
+            let other = seen(other_index);
+            other_index != upstream
+                && other.began.is_some_and(|began| outer.spans(began))
+                && leads_to(other, inner, outer, own)
         };
-        if !group.upstreams.iter().any(|other| comes_between(&other)) {
+        if !group.upstreams.iter().any(|other| leads_to_inner(&other)) {
             return None;
         }
     }
     sorted.last().map(|(_, client)| (*client, Certainty::Certain))
+}
+
+/// Whether an exchange with an upstream, which belongs to `outer`, is the other side of the exchange with a client `inner`,
+/// and `own` cannot be the next attempt after it.
+fn leads_to(other: &Seen, inner: &Seen, outer: &Seen, own: &Seen) -> bool {
+    if other.is_same_connection(inner) {
+        // Each Envoy notes its own times, and may do so after the other one has read what it wrote.
+        return other.complete || other.response_began > own.began;
+    }
+    let is_around = outer.end() >= inner.end() && other.ended.is_none_or(|ended| ended >= inner.end());
+    is_around && other.began <= inner.began
 }

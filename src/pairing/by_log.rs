@@ -29,8 +29,11 @@ pub struct LoggedRequest {
     pub code: Option<u16>,
 }
 
-/// If more exchanges than this fit a line, or those that it names, nobody can tell which one it is.
+/// If more exchanges than this fit a line, nobody can tell which one it is.
 const MAX_CANDIDATES: usize = 64;
+
+/// How many exchanges of a connection that a line names may have begun during a request.
+const MAX_NAMED: usize = 512;
 
 pub(super) fn pair(pairs: &mut Pairs, log: &[LoggedRequest]) {
     let index = Index::new(pairs);
@@ -212,12 +215,12 @@ fn link(pairs: &mut Pairs, client: usize, named: Option<&ByTime>) {
             (Some(own_id), Some(other)) if own.is_tap => own_id == other,
             _ => true,
         };
-        same_method && same_id
+        same_method && same_id && !own.is_same_connection(upstream)
     };
     let first = named.partition_point(|(time, _)| *time < began);
-    let last = named.partition_point(|(time, _)| *time <= own.end());
+    let last = named.partition_point(|(time, _)| *time <= own.last_attempt_before());
     let within = named.get(first..last).unwrap_or_default();
-    if within.len() > MAX_CANDIDATES {
+    if within.len() > MAX_NAMED {
         return;
     }
     // HTTP/2 carries other requests at the same time, and HTTP/1 may carry several attempts one after the other.
@@ -226,7 +229,7 @@ fn link(pairs: &mut Pairs, client: usize, named: Option<&ByTime>) {
         let kept: Vec<usize> = candidates.iter().copied().filter(|upstream| keep(&pairs.seen[*upstream])).collect();
         if kept.is_empty() { candidates.to_vec() } else { kept }
     };
-    let of_target = narrow(&fitting, &|upstream| upstream.has_target_of(own));
+    let of_target = narrow(&fitting, &|upstream| own.has_target_of(upstream));
     let answered = match own.is_passed_on() {
         true => narrow(&of_target, &|upstream| upstream.passed_on_by(own)),
         false => of_target,

@@ -104,7 +104,28 @@ impl Pairs {
         for attempts in &mut pairs.attempts {
             attempts.sort_by_key(|attempt| (seen[*attempt as usize].began, seen[*attempt as usize].id));
         }
+        pairs.note_copies();
         pairs
+    }
+
+    /// Notes which requests have copies: two successful attempts at the same time. Envoy makes them for another cluster
+    /// (`disable_shadow_host_suffix_append`), and nothing says which one is the copy.
+    fn note_copies(&mut self) {
+        for client in 0..self.seen.len() {
+            let mut latest = None;
+            // They are in the order in which they began.
+            let is_copied = self.own_attempts(client).any(|attempt| {
+                let seen = &self.seen[attempt];
+                let is_answer = seen.complete && seen.passed_on_by(&self.seen[client]);
+                let overlaps = is_answer && seen.began < latest;
+                latest = latest.max(seen.response_began.filter(|_| is_answer));
+                overlaps
+            });
+            let first = self.own_attempts(client).next().and_then(|first| self.seen[first].began);
+            if let (true, Some(first)) = (is_copied, first) {
+                self.ambiguous.insert(client as u32, first);
+            }
+        }
     }
 
     fn set(&mut self, upstream: usize, client: usize, certainty: Certainty) {

@@ -48,8 +48,10 @@ pub struct Seen {
     pub(super) method: Option<Mark>,
     /// The method and the path.
     pub(super) target: Option<Mark>,
-    /// The method and the path before Envoy changed it, if Envoy tells.
+    /// The method and the path before an Envoy changed it, if it tells.
     pub(super) former_target: Option<Mark>,
+    /// Both ends of its connection. Two Envoys have the same ones if it is between them.
+    pub(super) ends: Option<Mark>,
     /// The body, if it is whole.
     pub(super) request_body: Option<Mark>,
     pub(super) response_body: Option<Mark>,
@@ -125,18 +127,20 @@ impl Seen {
         let fields = &exchange.request.fields;
         // The filter stands before the router: it records what the client has sent.
         let role = if connection.http_tap { Role::Downstream } else { connection.role };
+        let is_tap = connection.http_tap;
         let method = exchange.method.as_deref();
         // Envoy makes an id for a client that sends none, and may tell it in the response.
         let told = exchange.response.fields.get("x-request-id").filter(|_| role == Role::Downstream);
         let request_id = fields.get("x-request-id").or(told);
-        // Where a route changes the path, Envoy tells the upstream the one before. A buffered trace of the HTTP tap filter
-        // is written when the request ends, with the changed path. A client's own field does not say what it sends.
-        let is_changed = role == Role::Upstream || connection.http_tap;
-        let former = former_path(fields).filter(|_| is_changed);
+        let path = exchange.path.as_deref();
+        let target_of = |path: Option<&[u8]>| method.zip(path).map(|(method, path)| target_mark(method, path));
+        let between = |(source, destination): (&Address, &Address)| {
+            mark(&[source.to_string().as_bytes(), destination.to_string().as_bytes()])
+        };
         Self {
             id,
             role,
-            is_tap: connection.http_tap,
+            is_tap,
             connection_id: connection.trace_id,
             connection_place: connection.place,
             began: exchange.request.began,
@@ -149,8 +153,9 @@ impl Seen {
             upstream: remote.map(&mut share),
             upstream_local: local.map(|address| mark(&[address.to_string().as_bytes()])),
             method: method.map(|method| mark(&[method])),
-            target: method.zip(exchange.path.as_deref()).map(|(method, path)| target_mark(method, path)),
-            former_target: method.zip(former).map(|(method, path)| target_mark(method, path)),
+            target: target_of(path),
+            former_target: target_of(former_path(fields)),
+            ends: connection.source.as_ref().zip(connection.destination.as_ref()).map(between).filter(|_| !is_tap),
             request_body: body_mark(&exchange.request),
             response_body: body_mark(&exchange.response),
             request_id: request_id.and_then(id_mark),
@@ -184,14 +189,30 @@ impl Seen {
         self.response_began.unwrap_or(Nanos::MAX).min(self.end())
     }
 
-    /// The targets by which an exchange is found, the one that the client sent first.
+    /// The targets that an exchange with an upstream may have which belongs to this one with a client.
     pub(super) fn targets(&self) -> impl Iterator<Item = Mark> + use<> {
-        [self.former_target, self.target].into_iter().flatten()
+        [self.target, self.former_target].into_iter().flatten()
     }
 
-    /// Whether both may be of the same target.
-    pub(super) fn has_target_of(&self, other: &Self) -> bool {
-        self.targets().any(|own| other.targets().any(|target| target == own))
+    /// The target of the client, as far as this exchange with an upstream tells.
+    pub(super) fn client_target(&self) -> Option<Mark> {
+        self.former_target.or(self.target)
+    }
+
+    /// Whether the target of an exchange with an upstream may come from this exchange with a client. Where a route changes
+    /// the path, Envoy tells the upstream the one before, and the filter in a buffered trace, which it writes when the
+    /// request ends. An Envoy behind it passes that on with the changed path.
+    pub(super) fn has_target_of(&self, upstream: &Self) -> bool {
+        match upstream.former_target {
+            Some(former) if self.target == Some(former) => true,
+            Some(former) => self.former_target == Some(former) && self.target == upstream.target,
+            None => self.target.is_some() && self.target == upstream.target,
+        }
+    }
+
+    /// Whether both are of one connection between two Envoys, so that they are no two sides of one.
+    pub(super) fn is_same_connection(&self, other: &Self) -> bool {
+        self.ends.is_some() && self.ends == other.ends
     }
 
     /// Whether the upstream's response began before the client's.

@@ -171,6 +171,47 @@ fn an_id_that_passes_an_envoy_twice_belongs_to_the_inner_exchange() {
     assert_eq!(owners(&given, &[]).iter().flatten().filter(|(_, of)| *of == Certainty::Certain).count(), 0);
 }
 
+#[test]
+fn two_envoys_are_told_apart_by_the_connection_between_them() {
+    let id = [("x-request-id", "one")];
+    // Each notes its own times: the second has read before the first has noted what it wrote, and ends later.
+    let mut exchanges = seen(&[
+        Given { fields: &id, ..client(1, "/a", 200, [0, 0, 90, 90]) },
+        Given { fields: &id, ..upstream(2, "/a", 200, [21, 21, 70, 70]) },
+        Given { fields: &id, ..client(3, "/a", 200, [20, 20, 71, 95]) },
+        Given { fields: &id, ..upstream(4, "/a", 200, [30, 30, 60, 60]) },
+    ]);
+    let certain = |client| Some((client, Certainty::Certain));
+    let owners = |exchanges: Vec<Seen>| {
+        let pairs = Pairs::find(exchanges, &[]);
+        [1, 3].map(|number| {
+            let id = ExchangeId { input: 0, number };
+            Some((pairs.owner(id)?.id.number, pairs.of(id).certainty?))
+        })
+    };
+    assert_ne!(owners(exchanges.clone()), [certain(0), certain(2)]);
+    exchanges[2].ends = exchanges[1].ends;
+    assert_eq!(owners(exchanges), [certain(0), certain(2)]);
+}
+
+#[test]
+fn a_copy_of_a_request_is_no_attempt() {
+    let id = [("x-request-id", "one")];
+    // Its host does not say that it is one, and it began in the same turn.
+    let given = [
+        Given { fields: &id, is_served: true, ..client(1, "/a", 200, [0, 0, 90, 90]) },
+        Given { fields: &id, ..upstream(2, "/a", 200, [10, 10, 70, 70]) },
+        Given { fields: &id, ..upstream(3, "/a", 200, [11, 11, 60, 60]) },
+    ];
+    let told = |log: &[LoggedRequest]| {
+        let told = Pairs::find(seen(&given), log).of(ExchangeId { input: 0, number: 0 });
+        (told.certainty, told.upstream_connection, told.attempts, told.request_latency, told.response_latency)
+    };
+    let certain = Some(Certainty::Certain);
+    assert_eq!(told(&[]), (certain, None, None, None, None));
+    assert_eq!(told(&[logged(1, 2, "/a", (0, 1))]), (certain, Some(2), None, None, Some(20)));
+}
+
 fn given_of<'a>(given: &Given<'a>) -> Given<'a> {
     Given { fields: given.fields, ..*given }
 }
