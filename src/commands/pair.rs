@@ -2,7 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{error::Error, pump::read_http_first, settings, turns::Turns};
+use super::{
+    error::Error,
+    pump::read_http_first,
+    settings,
+    turns::{MAX_JOBS, Turns},
+};
 use crate::{
     access_log::{self, AccessLog, LogEntry},
     cli::PairArgs,
@@ -18,9 +23,6 @@ use crate::{
 
 /// The most exchanges that are compared. Each takes about 250 bytes.
 const MAX_EXCHANGES: usize = 2_000_000;
-
-/// Each worker has a trace open.
-const MAX_JOBS: usize = 32;
 
 /// How inputs are read: as they are read afterwards, so that exchanges have the same numbers.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +132,7 @@ fn logged(entry: &LogEntry) -> LoggedRequest {
 }
 
 /// The exchanges of one input.
-fn read(input: &Input, index: usize, options: PairOptions) -> Vec<Seen> {
+pub(super) fn read(input: &Input, index: usize, options: PairOptions) -> Vec<Seen> {
     let mut stage = HttpStage::new(HttpStageOptions::default());
     if options.is_strict {
         stage.be_strict();

@@ -15,8 +15,7 @@ use super::{
 use crate::{
     cli::PairArgs,
     input::Input,
-    interrupt,
-    pairing::{Certainty, ExchangeId, Pairs, Seen},
+    pairing::{Certainty, Pairs, Seen},
     synth::PairedConnection,
     trace::Place,
 };
@@ -79,18 +78,8 @@ impl PairedInputs {
 /// What `--where` selects of each input. A capture has both connections of a request; HAR has the exchanges that match.
 fn select(inputs: &[Input], pairs: &Pairs, settings: &Settings, is_har: bool) -> Result<Vec<Option<Selection>>, Error> {
     let Some(selector) = &settings.selector else { return Ok(Vec::new()) };
-    let (mut selections, mut matched) = (Vec::new(), Vec::new());
-    for (index, input) in inputs.iter().enumerate() {
-        let paired = Some((pairs, index as u32));
-        // Whoever converts the input reports what is wrong with it.
-        let found = Selection::with_pairs(input, settings.input, settings.timeline, selector, paired).ok();
-        let (selection, numbers) = found.map_or((None, Vec::new()), |(selection, numbers)| (Some(selection), numbers));
-        selections.push(selection);
-        matched.extend(numbers.into_iter().map(|number| ExchangeId { input: index as u32, number }));
-        if let Some(signal) = interrupt::signal() {
-            return Err(Error::Signal(signal));
-        }
-    }
+    let (mut selections, matched) =
+        Selection::of_all(inputs, settings.input, settings.timeline, selector, pairs, settings.jobs)?;
     if !is_har {
         for id in matched {
             for other in pairs.attempts(id).into_iter().chain(pairs.owner(id)) {

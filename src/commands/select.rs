@@ -7,12 +7,15 @@ use std::{
 };
 
 use super::{
+    error::Error,
     http::backlog::{Backlog, Line},
     pump::read_http_first,
+    turns::{MAX_JOBS, Turns},
 };
 use crate::{
     http::{Exchange, ExchangeRecord, Filter, HttpConnection, HttpItem, HttpStage, HttpStageOptions, MAX_BODY},
     input::{Input, InputError, SourceOptions},
+    interrupt,
     pairing::{ExchangeId, Pairs},
     report::{Verbosity, print_line},
     timeline::{Opening, TimelineOptions},
@@ -132,6 +135,37 @@ impl Selection {
             search.item(item, found).map(|()| true).map_err(failed)
         })?;
         Ok((selection, matched))
+    }
+
+    /// What is selected of each input that can be read, and the exchanges that matched, with what pairing tells of them.
+    /// Whoever reads the inputs afterwards tells what is wrong with them.
+    ///
+    /// # Errors
+    /// A signal came.
+    pub(super) fn of_all(
+        inputs: &[Input],
+        options: SourceOptions,
+        timeline: TimelineOptions,
+        selector: &Selector,
+        pairs: &Pairs,
+        jobs: usize,
+    ) -> Result<(Vec<Option<Self>>, Vec<ExchangeId>), Error> {
+        let found = Turns::new(vec![(None, Vec::new()); inputs.len()]);
+        found.run(jobs.min(inputs.len()).min(MAX_JOBS), || {
+            found.each(inputs, |index, input| {
+                let paired = Some((pairs, index as u32));
+                if let Ok((selection, matched)) = Self::with_pairs(input, options, timeline, selector, paired) {
+                    found.with(|found| found[index] = (Some(selection), matched));
+                }
+                interrupt::signal().map_or(Ok(()), |signal| Err(Error::Signal(signal)))
+            });
+        });
+        let (mut selections, mut matched) = (Vec::new(), Vec::new());
+        for (index, (selection, numbers)) in found.finish()?.into_iter().enumerate() {
+            selections.push(selection);
+            matched.extend(numbers.into_iter().map(|number| ExchangeId { input: index as u32, number }));
+        }
+        Ok((selections, matched))
     }
 
     /// Selects a connection besides.

@@ -4,6 +4,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
 
+/// The most workers: each has a trace open.
+pub(super) const MAX_JOBS: usize = 32;
+
 /// What workers share, and whose turn it is to write.
 #[derive(Debug)]
 pub(super) struct Turns<T> {

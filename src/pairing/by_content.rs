@@ -121,7 +121,7 @@ impl<'a> Matching<'a> {
         // Of two ids, Envoy may have replaced the first at the edge of a mesh, but the client's own trace goes on.
         let keeps_id = self.pairs.keeps_id.contains(&(client as u32));
         let same_id = !keeps_id || own.request_id == other.request_id;
-        if !other.has_target_of(own) || other.is_same_connection(own) {
+        if !other.has_target_of(own) || other.is_behind(own) {
             return false;
         }
         same_id && !differ(own.request_body, other.request_body) && !differ(own.trace, other.trace)

@@ -63,7 +63,7 @@ fn owner(pairs: &Pairs, group: &Group, upstream: usize, layer: usize) -> Option<
     let fits = |client: &&usize| {
         let client = &pairs.seen[**client];
         let same_method = client.method.is_none() || own.method.is_none() || client.method == own.method;
-        super::layer(client) == layer && same_method && may_span(client, own) && !client.is_same_connection(own)
+        super::layer(client) == layer && same_method && may_span(client, own) && !client.is_behind(own)
     };
     let fitting: Vec<usize> = group.clients.iter().filter(fits).copied().collect();
     let same_target: Vec<usize> =
@@ -79,7 +79,7 @@ fn owner(pairs: &Pairs, group: &Group, upstream: usize, layer: usize) -> Option<
 /// Whether the times allow that the one belongs to the other. Streamed HTTP taps have none.
 fn may_span(client: &Seen, upstream: &Seen) -> bool {
     match (client.began, upstream.began) {
-        (Some(_), Some(began)) => client.spans(began),
+        (Some(own), Some(began)) => own <= began && began <= client.last_attempt_before(),
         (None, Some(began)) => began <= client.end(),
         _ => true,
     }
@@ -105,7 +105,7 @@ fn innermost(pairs: &Pairs, group: &Group, candidates: &[usize], upstream: usize
             let other = seen(other_index);
             other_index != upstream
                 && other.began.is_some_and(|began| outer.spans(began))
-                && leads_to(other, inner, outer, own)
+                && leads_to(other, inner, outer)
         };
         if !group.upstreams.iter().any(|other| leads_to_inner(&other)) {
             return None;
@@ -114,12 +114,11 @@ fn innermost(pairs: &Pairs, group: &Group, candidates: &[usize], upstream: usize
     sorted.last().map(|(_, client)| (*client, Certainty::Certain))
 }
 
-/// Whether an exchange with an upstream, which belongs to `outer`, is the other side of the exchange with a client `inner`,
-/// and `own` cannot be the next attempt after it.
-fn leads_to(other: &Seen, inner: &Seen, outer: &Seen, own: &Seen) -> bool {
+/// Whether an exchange with an upstream, which belongs to `outer`, is the other side of the exchange with a client `inner`.
+fn leads_to(other: &Seen, inner: &Seen, outer: &Seen) -> bool {
     if other.is_same_connection(inner) {
-        // Each Envoy notes its own times, and may do so after the other one has read what it wrote.
-        return other.complete || other.response_began > own.began;
+        // Each Envoy has its own clock. If the inner one has not answered, the outer one may have tried others meanwhile.
+        return inner.response_began.is_some();
     }
     let is_around = outer.end() >= inner.end() && other.ended.is_none_or(|ended| ended >= inner.end());
     is_around && other.began <= inner.began

@@ -215,7 +215,7 @@ fn link(pairs: &mut Pairs, client: usize, named: Option<&ByTime>) {
             (Some(own_id), Some(other)) if own.is_tap => own_id == other,
             _ => true,
         };
-        same_method && same_id && !own.is_same_connection(upstream)
+        same_method && same_id && !own.is_behind(upstream)
     };
     let first = named.partition_point(|(time, _)| *time < began);
     let last = named.partition_point(|(time, _)| *time <= own.last_attempt_before());

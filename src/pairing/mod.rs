@@ -62,6 +62,11 @@ pub struct Pairs {
     attempts: Vec<Vec<u32>>,
     /// For each exchange with a client, the one whose response it got, as far as pairing had to know.
     answers: Vec<Option<u32>>,
+    /// For each exchange with a client, the one whose response it got or, if it got none, the last one; `None` if that is
+    /// not known.
+    answering: Vec<Option<u32>>,
+    /// For each exchange with a client, the first one with an upstream.
+    first: Vec<Option<u32>>,
     /// The exchanges with clients that may have had further attempts, which cannot be told from those of others, and when
     /// the first of those began.
     ambiguous: HashMap<u32, Nanos>,
@@ -83,11 +88,14 @@ impl Pairs {
     #[must_use]
     pub fn find(mut seen: Vec<Seen>, log: &[LoggedRequest]) -> Self {
         seen.sort_by_key(|seen| seen.id);
+        note_envoys(&mut seen);
         let count = seen.len();
         let mut pairs = Self {
             seen,
             owners: vec![[None; 2]; count],
             attempts: vec![Vec::new(); count],
+            answering: vec![None; count],
+            first: vec![None; count],
             answers: vec![None; count],
             lines: vec![None; count],
             ..Self::default()
@@ -105,13 +113,24 @@ impl Pairs {
             attempts.sort_by_key(|attempt| (seen[*attempt as usize].began, seen[*attempt as usize].id));
         }
         pairs.note_copies();
+        for client in 0..count {
+            pairs.answering[client] = pairs.find_answer(client).map(|answer| answer as u32);
+            pairs.first[client] = pairs.own_attempts(client).next().map(|first| first as u32);
+        }
         pairs
     }
 
-    /// Notes which requests have copies: two successful attempts at the same time. Envoy makes them for another cluster
-    /// (`disable_shadow_host_suffix_append`), and nothing says which one is the copy.
+    /// Notes which exchanges with upstreams are copies for another cluster whose hosts do not say so
+    /// (`disable_shadow_host_suffix_append`): those that were answered after the client was. Of two successful attempts at
+    /// the same time, nothing says which one is the copy.
     fn note_copies(&mut self) {
         for client in 0..self.seen.len() {
+            let answered = self.seen[client].response_began;
+            for attempt in &self.attempts[client] {
+                let seen = &mut self.seen[*attempt as usize];
+                let is_late = answered.is_some() && seen.response_began > answered;
+                seen.is_mirrored |= is_late;
+            }
             let mut latest = None;
             // They are in the order in which they began.
             let is_copied = self.own_attempts(client).any(|attempt| {
@@ -171,12 +190,31 @@ impl Pairs {
         attempts.iter().map(|attempt| &self.seen[*attempt as usize]).collect()
     }
 
+    /// Whether an exchange with a client has, or may have, attempts.
+    #[must_use]
+    pub fn may_have_attempts(&self, id: ExchangeId) -> bool {
+        let index = self.index(id);
+        index.is_some_and(|index| !self.attempts[index].is_empty() || self.ambiguous.contains_key(&(index as u32)))
+    }
+
+    /// The one of [`Pairs::attempts`] whose response the client got or, if it got none, the last one. `None` if that is
+    /// not known.
+    #[must_use]
+    pub fn answering(&self, id: ExchangeId) -> Option<&Seen> {
+        Some(&self.seen[self.answer(self.index(id)?)?])
+    }
+
+    /// The exchanges with clients that this exchange with an upstream belongs to, in sockets and in HTTP taps.
+    pub fn owners(&self, id: ExchangeId) -> impl Iterator<Item = &Seen> {
+        let owners = self.index(id).map(|index| self.owners[index]).into_iter().flatten().flatten();
+        owners.map(|(owner, _)| &self.seen[owner as usize])
+    }
+
     /// The exchange with a client that this exchange with an upstream belongs to: that of a socket before that of an HTTP
     /// tap.
     #[must_use]
     pub fn owner(&self, id: ExchangeId) -> Option<&Seen> {
-        let (owner, _) = self.owners[self.index(id)?].into_iter().flatten().next()?;
-        Some(&self.seen[owner as usize])
+        self.owners(id).next()
     }
 
     /// Every pair: the exchange with the client, that with the upstream, and how sure it is.
@@ -241,6 +279,10 @@ impl Pairs {
 
     /// The one whose response the client got or, if it got none, the last one. `None` if that is not known.
     fn answer(&self, client: usize) -> Option<usize> {
+        self.answering[client].map(|answer| answer as usize)
+    }
+
+    fn find_answer(&self, client: usize) -> Option<usize> {
         if let Some(answer) = self.answers[client] {
             return Some(answer as usize);
         }
@@ -267,7 +309,7 @@ impl Pairs {
         };
         let Some((owner, certainty)) = self.owners[index].into_iter().flatten().next() else { return own };
         let client = &self.seen[owner as usize];
-        let is_first = self.own_attempts(owner as usize).next() == Some(index) && self.is_first(index, owner as usize);
+        let is_first = self.first[owner as usize] == Some(index as u32) && self.is_first(index, owner as usize);
         let is_answer = self.answer(owner as usize) == Some(index);
         Pairing {
             certainty: Some(certainty),
@@ -276,6 +318,15 @@ impl Pairs {
                 .filter(|_| is_answer && seen.passed_on_by(client)),
             ..own
         }
+    }
+}
+
+/// Notes which exchanges with upstreams are on connections with other Envoys whose traces are there.
+fn note_envoys(seen: &mut [Seen]) {
+    let of_clients = |seen: &Seen| seen.ends.filter(|_| seen.role == Role::Downstream);
+    let connections: HashSet<_> = seen.iter().filter_map(of_clients).collect();
+    for upstream in seen.iter_mut().filter(|seen| seen.role == Role::Upstream) {
+        upstream.leads_to_envoy = upstream.ends.is_some_and(|ends| connections.contains(&ends));
     }
 }
 

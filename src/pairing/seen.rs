@@ -52,6 +52,10 @@ pub struct Seen {
     pub(super) former_target: Option<Mark>,
     /// Both ends of its connection. Two Envoys have the same ones if it is between them.
     pub(super) ends: Option<Mark>,
+    /// The end of its connection that was connected to: of one with a client, Envoy's listener.
+    pub(super) destination: Option<Mark>,
+    /// Whether its connection with the upstream is another Envoy's connection with a client, whose traces are there.
+    pub(super) leads_to_envoy: bool,
     /// The body, if it is whole.
     pub(super) request_body: Option<Mark>,
     pub(super) response_body: Option<Mark>,
@@ -155,7 +159,9 @@ impl Seen {
             method: method.map(|method| mark(&[method])),
             target: target_of(path),
             former_target: target_of(former_path(fields)),
-            ends: connection.source.as_ref().zip(connection.destination.as_ref()).map(between).filter(|_| !is_tap),
+            ends: connection.source.as_ref().zip(connection.destination.as_ref()).map(between),
+            destination: connection.destination.as_ref().map(|address| mark(&[address.to_string().as_bytes()])),
+            leads_to_envoy: false,
             request_body: body_mark(&exchange.request),
             response_body: body_mark(&exchange.response),
             request_id: request_id.and_then(id_mark),
@@ -168,6 +174,12 @@ impl Seen {
             has_service_time: exchange.response.fields.get("x-envoy-upstream-service-time").is_some(),
             is_multiplexed: !exchange.protocol.is_some_and(|protocol| protocol.starts_with("HTTP/1")),
         }
+    }
+
+    /// Whether it is a copy that Envoy has sent to another cluster (`request_mirror_policies`), whose response nobody gets.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        self.is_mirrored
     }
 
     /// When the exchange with a client was over, as far as is known.
@@ -210,7 +222,14 @@ impl Seen {
         }
     }
 
-    /// Whether both are of one connection between two Envoys, so that they are no two sides of one.
+    /// Whether this exchange with a client is on the far side of an exchange with an upstream: where two Envoys are
+    /// traced, on the connection between both or another one of the same listener. No Envoy sends a request to the
+    /// listener that it came from.
+    pub(super) fn is_behind(&self, upstream: &Self) -> bool {
+        upstream.leads_to_envoy && upstream.destination.is_some() && self.destination == upstream.destination
+    }
+
+    /// Whether both are of one connection between two Envoys.
     pub(super) fn is_same_connection(&self, other: &Self) -> bool {
         self.ends.is_some() && self.ends == other.ends
     }

@@ -190,7 +190,8 @@ fn two_envoys_are_told_apart_by_the_connection_between_them() {
         })
     };
     assert_ne!(owners(exchanges.clone()), [certain(0), certain(2)]);
-    exchanges[2].ends = exchanges[1].ends;
+    (exchanges[2].ends, exchanges[2].destination) = (exchanges[1].ends, exchanges[1].destination);
+    (exchanges[0].destination, exchanges[3].destination) = (Some(1), Some(2));
     assert_eq!(owners(exchanges), [certain(0), certain(2)]);
 }
 
@@ -210,6 +211,10 @@ fn a_copy_of_a_request_is_no_attempt() {
     let certain = Some(Certainty::Certain);
     assert_eq!(told(&[]), (certain, None, None, None, None));
     assert_eq!(told(&[logged(1, 2, "/a", (0, 1))]), (certain, Some(2), None, None, Some(20)));
+    // Nobody has waited for the copy's response.
+    let late = [given_of(&given[0]), given_of(&given[1]), Given { times: [11, 11, 95, 95], ..given_of(&given[2]) }];
+    let told = Pairs::find(seen(&late), &[]).of(ExchangeId { input: 0, number: 0 });
+    assert_eq!((told.upstream_connection, told.attempts, told.request_latency), (Some(2), Some(1), Some(10)));
 }
 
 fn given_of<'a>(given: &Given<'a>) -> Given<'a> {

@@ -147,6 +147,42 @@ fn where_selects_requests() {
 }
 
 #[test]
+fn what_was_said_in_attempts_is_told() {
+    let traces = testdata("pairing/known/traces");
+    let text = page(&[], &[&traces]);
+    // Three upstreams answered /failing/5 with the same status.
+    for attempt in 1..=3 {
+        assert!(text.contains(&format!("Response of attempt {attempt}")), "{attempt}");
+    }
+    // Envoy's upstreams see what clients do not send.
+    assert!(text.contains("x-envoy-expected-rq-timeout-ms"));
+    let redacted = page(&["--redact", "--redact-header", "x-envoy-expected-rq-timeout-ms"], &[&traces]);
+    let shown = |text: &str| text.matches("x-envoy-expected-rq-timeout-ms</span>: ").count();
+    let timeout = "x-envoy-expected-rq-timeout-ms</span>: 15000";
+    assert!(text.contains(timeout) && !redacted.contains(timeout));
+    assert_eq!(shown(&redacted), shown(&text));
+}
+
+#[test]
+fn where_selects_requests_with_an_attempt_that_matches() {
+    let traces = testdata("pairing/known/traces");
+    let filter = r#"connection.side == "upstream" && response.code == 503"#;
+    let rows = |filter: &str| {
+        let text = page(&["--where", filter], &[&traces]);
+        let number = |label: &str| text.matches(label).count();
+        (number("/flaky/3"), number("/failing/5"), number("/ok/0"), text)
+    };
+    let (flaky, failing, ok, text) = rows(filter);
+    assert!(flaky > 0 && failing > 0 && ok == 0, "{flaky} {failing} {ok}");
+    // The attempts themselves are no requests: two are shown.
+    assert!(text.contains("1 ok, 0 client errors, 1 failed"));
+    // What decides when its connection ends selects the same.
+    let end = format!("{filter} && connection.duration >= duration(\"0s\")");
+    let (flaky_again, failing_again, ok_again, _) = rows(&end);
+    assert!(flaky_again > 0 && failing_again > 0 && ok_again == 0);
+}
+
+#[test]
 fn bad_inputs_are_told_and_leave_no_page() {
     let dir = Dir::new("report-bad");
     let bad = dir.create("bad.pb", "no trace");

@@ -28,7 +28,7 @@ use super::{
     redaction::{self, ReportFile},
     select::Doubts,
     settings,
-    turns::Turns,
+    turns::{MAX_JOBS, Turns},
 };
 use crate::{
     cli::{HttpArgs, SortField},
@@ -43,9 +43,6 @@ use crate::{
     timeline::{HttpTaps, Summaries, TimelineOptions, Timelines},
     trace::Finding,
 };
-
-/// Each worker has a trace open and a file of what waits.
-const MAX_JOBS: usize = 32;
 
 pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     let redaction = redaction::redaction(&args.redact)?;

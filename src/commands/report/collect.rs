@@ -9,6 +9,7 @@ use std::{
 use crate::{
     commands::http::stats::{Histogram, Row as RouteRow, Sample, Stats},
     page::{self, Activity, ActivityBin, Origin, Sizes, Summary},
+    pairing::ExchangeId,
     trace::{Code, Nanos, Place, Severity},
 };
 
@@ -50,6 +51,8 @@ pub(super) struct Row {
     /// The method, host and shape of the path.
     pub route: [String; 3],
     pub detail: Option<Box<page::Detail>>,
+    /// The attempts that are told with the details.
+    pub attempts: Vec<ExchangeId>,
 }
 
 /// A connection that is shown.
@@ -224,7 +227,7 @@ impl Collected {
             index += 1;
             let keeps_detail = slow || row.request.failed && failed < MAX_FAILED;
             if !keeps_detail {
-                row.detail = None;
+                (row.detail, row.attempts) = (None, Vec::new());
             }
             if let Some(detail) = &mut row.detail {
                 (detail.slow, detail.failed) = (slow, row.request.failed);
@@ -245,8 +248,8 @@ impl Collected {
         self.connections.truncate(MAX_CONNECTIONS);
     }
 
-    /// The page, but for what the arguments say.
-    pub(super) fn into_page(mut self) -> page::Page {
+    /// The page, but for what the arguments say, and for the details of attempts, which are given for each detail.
+    pub(super) fn into_page(mut self) -> (page::Page, Vec<Vec<ExchangeId>>) {
         self.prune();
         self.prune_connections();
         self.findings.sort_by_key(|row| (Reverse(row.severity), row.order));
@@ -277,15 +280,16 @@ impl Collected {
             request.route = by_name.get(&row.route.each_ref().map(String::as_str)).copied();
             if let Some(detail) = row.detail {
                 let importance = (!detail.failed, Reverse(request.duration), index);
-                details.push((importance, page::Detail { request: index, ..*detail }));
+                details.push((importance, page::Detail { request: index, ..*detail }, row.attempts));
             }
             requests.push(request);
         }
-        details.sort_by_key(|(importance, _)| *importance);
-        for (place, (_, detail)) in details.iter().enumerate() {
+        details.sort_by_key(|(importance, ..)| *importance);
+        let attempts = details.iter_mut().map(|(.., attempts)| std::mem::take(attempts)).collect();
+        for (place, (_, detail, _)) in details.iter().enumerate() {
             requests[detail.request].detail = Some(place);
         }
-        page::Page {
+        let page = page::Page {
             requests_total: summary.requests,
             connections_total: summary.connections,
             routes_total: routes.len() as u64,
@@ -296,11 +300,12 @@ impl Collected {
             duration_edges: edges,
             activity: self.bins.into_activity(),
             sizes: self.sizes,
-            details: details.into_iter().map(|(_, detail)| detail).collect(),
+            details: details.into_iter().map(|(_, detail, _)| detail).collect(),
             findings: self.findings.into_iter().map(|row| row.finding).collect(),
             findings_total: self.findings_total,
             ..page::Page::default()
-        }
+        };
+        (page, attempts)
     }
 }
 

@@ -18,18 +18,23 @@ const MAX_FIELD: usize = 2 << 10;
 
 /// The details of an exchange. `file` is what is shown of the trace's path, if it can be opened.
 pub(super) fn of(exchange: &Exchange, file: Option<&str>) -> page::Detail {
+    page::Detail {
+        exchange: self::exchange(exchange),
+        commands: file.into_iter().flat_map(|file| commands(exchange, file)).collect(),
+        ..page::Detail::default()
+    }
+}
+
+/// The two messages of an exchange.
+pub(super) fn exchange(exchange: &Exchange) -> page::Exchange {
     let lossy = |bytes: &Option<Vec<u8>>| bytes.clone().unwrap_or_else(|| b"?".to_vec());
     let protocol = exchange.protocol.unwrap_or("HTTP").as_bytes();
     let request = [&*lossy(&exchange.method), &*lossy(&exchange.path), protocol].join(&b' ');
     let code = exchange.code.map_or_else(|| "?".to_owned(), |code| code.to_string());
     let response = [protocol, code.as_bytes()].join(&b' ');
-    page::Detail {
-        exchange: page::Exchange {
-            request: exchange.request.has_head.then(|| message(request, &exchange.request)),
-            response: exchange.response.has_head.then(|| message(response, &exchange.response)),
-        },
-        commands: file.into_iter().flat_map(|file| commands(exchange, file)).collect(),
-        ..page::Detail::default()
+    page::Exchange {
+        request: exchange.request.has_head.then(|| message(request, &exchange.request)),
+        response: exchange.response.has_head.then(|| message(response, &exchange.response)),
     }
 }
 

@@ -1,15 +1,19 @@
 //! `tap2pcap report`: a page that shows what happened. Each trace is read twice: to pair both sides, and for the page.
 
+mod attempts;
 mod collect;
 mod detail;
 mod origin;
+mod selected;
 mod sides;
 
 use std::{collections::HashMap, ffi::OsStr, path::Path, sync::Arc};
 
 use self::{
+    attempts::Traces,
     collect::{Collected, ConnectionRow, Row},
     origin::{Evidence, origin},
+    selected::Selected,
     sides::Sides,
 };
 use super::{
@@ -21,9 +25,8 @@ use super::{
     mirror::overwritten,
     pair::{self, PairOptions, Paired},
     redaction::{self, ReportFile},
-    select::Doubts,
     settings,
-    turns::Turns,
+    turns::{MAX_JOBS, Turns},
 };
 use crate::{
     access_log::LogEntry,
@@ -39,18 +42,12 @@ use crate::{
     words::count,
 };
 
-/// Each worker has a trace open.
-const MAX_JOBS: usize = 32;
-
 /// How many bytes are written at once.
 const CHUNK: usize = 256 << 10;
 
 /// The longest texts of a row.
 const MAX_PATH: usize = 1000;
 const MAX_NAME: usize = 256;
-
-/// How many requests may wait for the ends of their connections with what they said.
-const MAX_WAITING_DETAILS: usize = 2000;
 
 pub(super) fn run(args: &ReportArgs) -> Result<Status, Error> {
     let output = Destination::new(args.paths.last().map_or(Path::new("-"), |path| path));
@@ -63,15 +60,17 @@ pub(super) fn run(args: &ReportArgs) -> Result<Status, Error> {
     let verbosity = settings::verbosity(args.verbosity);
     let file = Output::create(&output, OutputOptions { force: args.force, ..OutputOptions::default() })?;
     let Paired { pairs, log } = pair_inputs(args, inputs, redaction.is_some())?;
+    let sides = Sides::new(pairs);
+    let selected = Selected::of(args, inputs, &sides, verbosity)?;
     let progress = Progress::new(args.progress, verbosity, inputs.len(), || inputs.iter().map(Input::len).sum());
     let work = Work {
         args,
         inputs,
         log,
-        sides: Sides::new(pairs),
+        sides,
+        selected,
         done: Turns::new(Done { all: Collected::default(), read: 0, damaged: !unreadable.is_empty(), passed_over }),
         progress: &progress,
-        doubts: Doubts::default(),
         redaction,
     };
     for error in &unreadable {
@@ -80,14 +79,15 @@ pub(super) fn run(args: &ReportArgs) -> Result<Status, Error> {
     }
     work.done.run(settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS), || work.run());
     progress.finish();
-    let Work { done, doubts, redaction, .. } = work;
+    let Work { done, redaction, .. } = work;
     let Done { all, read, damaged, passed_over } = done.finish()?;
     super::count_passed_over(passed_over, verbosity);
-    doubts.report(verbosity);
     if read == 0 {
         return Ok(Status::NotDone);
     }
-    write(file, &complete(all.into_page(), args, inputs, redaction.as_deref()))?;
+    let (mut page, attempts) = all.into_page();
+    attempts::add(&mut page, &attempts, Traces { args, inputs, redaction: redaction.as_ref() })?;
+    write(file, &complete(page, args, inputs, redaction.as_deref()))?;
     redaction_report.map_or(Ok(()), ReportFile::finish)?;
     Ok(if damaged { Status::Damaged } else { Status::Done })
 }
@@ -210,9 +210,10 @@ struct Work<'a> {
     /// The lines of the access logs.
     log: Vec<LogEntry>,
     sides: Sides,
+    /// What `--where` selects.
+    selected: Option<Selected>,
     done: Turns<Done>,
     progress: &'a Progress,
-    doubts: Doubts,
     redaction: Option<Arc<Redaction>>,
 }
 
@@ -288,13 +289,6 @@ impl Work<'_> {
     }
 }
 
-/// A request whose connection has not ended, on which it depends whether it is shown.
-struct Waiting {
-    kept: Vec<u8>,
-    row: Row,
-    sample: Sample,
-}
-
 /// Reads one input.
 struct Reader<'a, 'w> {
     work: &'a Work<'w>,
@@ -306,9 +300,6 @@ struct Reader<'a, 'w> {
     collected: Collected,
     /// How many exchanges there were.
     number: u64,
-    /// By the number of the connection.
-    waiting: HashMap<u64, Vec<Waiting>>,
-    waiting_details: usize,
     /// How many requests each open connection had.
     requests: HashMap<(u64, Place), u64>,
     /// What the end of HTTP on a connection says that it carried.
@@ -326,8 +317,6 @@ impl<'a, 'w> Reader<'a, 'w> {
             redactor: work.redaction.as_ref().map(|redaction| Redactor::new(redaction, input.path())),
             collected: Collected::default(),
             number: 0,
-            waiting: HashMap::new(),
-            waiting_details: 0,
             requests: HashMap::new(),
             protocol: None,
         }
@@ -367,14 +356,6 @@ impl<'a, 'w> Reader<'a, 'w> {
             }
             Item::Http(HttpItem::Exchange(exchange)) => self.exchange(exchange),
             Item::Http(HttpItem::ConnectionEnd(end)) => {
-                for Waiting { kept, row, sample } in self.waiting.remove(&end.connection.number).unwrap_or_default() {
-                    self.waiting_details -= usize::from(row.detail.is_some());
-                    let filter = self.work.args.filter.as_ref();
-                    let holds = filter.is_none_or(|filter| self.work.doubts.settle(filter.holds_for_kept(&kept, &end)));
-                    if holds {
-                        self.request(row, &sample);
-                    }
-                }
                 if let Some(redactor) = &mut self.redactor {
                     redactor.end(&end);
                 }
@@ -408,30 +389,20 @@ impl<'a, 'w> Reader<'a, 'w> {
     fn exchange(&mut self, mut exchange: Box<Exchange>) {
         let number = self.number;
         self.number += 1;
-        let args = self.work.args;
         let sides = &self.work.sides;
         let id = sides::id(self.index, number);
-        let pairing = sides.has_both().then(|| sides.of(id));
-        let record = ExchangeRecord {
-            exchange: &exchange,
-            end: None,
-            pairing: pairing.as_ref(),
-            file: &self.file,
-            max_body: MAX_BODY,
-        };
-        let mut kept = None;
-        match &args.filter {
-            Some(filter) if filter.needs_end() => kept = Some(filter.keep(record)),
-            Some(filter) if !self.work.doubts.settle(filter.holds(record)) => return,
-            // It is an attempt of its request.
-            None if sides.is_attempt(id) => {
+        let is_shown = |id| self.work.selected.as_ref().is_none_or(|selected| selected.has(id));
+        if sides.is_attempt(id) {
+            // It is shown with its request.
+            if sides.owners(id).any(is_shown) {
                 let connection = &exchange.connection;
                 *self.requests.entry((connection.trace_id, connection.place)).or_default() += 1;
-                return;
             }
-            _ => {}
+            return;
         }
-        let of = exchange.connection.number;
+        if !is_shown(id) {
+            return;
+        }
         let connection = (self.index, exchange.connection.trace_id, exchange.connection.place);
         let entry = sides.line(id).and_then(|line| self.work.log.get(line));
         if let Some(redactor) = &mut self.redactor {
@@ -440,26 +411,19 @@ impl<'a, 'w> Reader<'a, 'w> {
         let file = self.redactor.as_ref().map_or(&self.file, |redactor| &redactor.file);
         let sample =
             Sample::of(ExchangeRecord { exchange: &exchange, end: None, pairing: None, file, max_body: MAX_BODY });
-        let mut request =
-            request_of(&exchange, sample.failed, self.index, entry, sides.last_attempt(id), sides.has_both());
+        let attempted = (sides.answering_code(id), sides.has_no_attempt(id));
+        let mut request = request_of(&exchange, sample.failed, self.index, entry, attempted);
         request.parts.upstream_first_byte = entry.and_then(|entry| entry.response_duration);
         sides.complete(&mut request, id, self.work.redaction.as_deref());
-        let may_have_detail = kept.is_none() || self.waiting_details < MAX_WAITING_DETAILS;
-        let detail = (may_have_detail && self.collected.wants_detail(request.failed, request.duration)).then(|| {
+        let detail = self.collected.wants_detail(request.failed, request.duration).then(|| {
             let opened = Some(file.as_str()).filter(|_| !self.input.is_from_stdin());
             let mut detail = detail::of(&exchange, opened);
             detail.commands.extend(opened.and_then(|file| self.both_sides(&request, file)));
             Box::new(detail)
         });
         let route = [sample.method.clone(), sample.host.clone(), sample.route.clone()];
-        let row = Row { order: (self.index, number), request, connection, route, detail };
-        match kept {
-            Some(kept) => {
-                self.waiting_details += usize::from(row.detail.is_some());
-                self.waiting.entry(of).or_default().push(Waiting { kept, row, sample });
-            }
-            None => self.request(row, &sample),
-        }
+        let attempts = if detail.is_some() { sides.told_attempts(id) } else { Vec::new() };
+        self.request(Row { order: (self.index, number), request, connection, route, detail, attempts }, &sample);
     }
 
     /// The command that opens a request with its attempts, if it has some and all are in files.
@@ -491,7 +455,8 @@ impl<'a, 'w> Reader<'a, 'w> {
             return;
         }
         let requests = self.requests.remove(&(opening.trace_id, opening.place)).unwrap_or(0);
-        if self.work.args.filter.is_some() && requests == 0 {
+        let is_selected = |selected: &Selected| requests > 0 || selected.has_connection(self.index, opening);
+        if !self.work.selected.as_ref().is_none_or(is_selected) {
             return;
         }
         let mut shown = HttpConnection::new(0, opening, summary.first);
@@ -547,8 +512,7 @@ fn request_of(
     failed: bool,
     file: usize,
     entry: Option<&LogEntry>,
-    last_attempt: Option<Option<u16>>,
-    has_upstream_side: bool,
+    (answering_code, has_no_attempt): (Option<Option<u16>>, bool),
 ) -> page::Request {
     let began = exchange.request.began;
     let since = |time: Option<Nanos>| time?.checked_sub(began?);
@@ -564,8 +528,8 @@ fn request_of(
         details: entry.and_then(|entry| entry.details.as_deref()),
         request_complete: exchange.request.complete,
         is_upstream: side == Some(Side::Upstream),
-        has_upstream_side,
-        last_attempt,
+        has_no_attempt,
+        answering_code,
         says_envoy: exchange.response.fields.get("server") == Some(b"envoy"),
         has_service_time: exchange.response.fields.get("x-envoy-upstream-service-time").is_some(),
     };

@@ -19,10 +19,11 @@ pub(super) struct Evidence<'a> {
     pub is_upstream: bool,
     /// `server: envoy`.
     pub says_envoy: bool,
-    /// Whether exchanges with upstreams are in the traces.
-    pub has_upstream_side: bool,
-    /// The code of the last attempt, if it belongs to the request; `None` inside if it was not answered.
-    pub last_attempt: Option<Option<u16>>,
+    /// Whether upstreams were tapped, and none was tried.
+    pub has_no_attempt: bool,
+    /// The code of the attempt whose response the client got or, if it got none, of the last one; `None` inside if it was
+    /// not answered.
+    pub answering_code: Option<Option<u16>>,
     /// `x-envoy-upstream-service-time`, which Envoy sets when an upstream has answered.
     pub has_service_time: bool,
 }
@@ -51,13 +52,13 @@ fn of_trace(evidence: &Evidence<'_>) -> (Origin, &'static str) {
     match (evidence.code, evidence.is_upstream) {
         (Some(_), true) => (Origin::Upstream, "The upstream answered so"),
         (None, true) => (Origin::Upstream, "The upstream did not answer in this trace"),
-        (Some(code), false) if evidence.last_attempt == Some(Some(code)) => {
+        (Some(code), false) if evidence.answering_code == Some(Some(code)) => {
             (Origin::Upstream, "The upstream answered with the same status")
         }
-        (Some(_), false) if evidence.last_attempt == Some(None) => {
+        (Some(_), false) if evidence.answering_code == Some(None) => {
             (Origin::Envoy, "The upstream did not answer, so that Envoy did")
         }
-        (Some(_), false) if evidence.last_attempt.is_some() => {
+        (Some(_), false) if evidence.answering_code.is_some() => {
             (Origin::Envoy, "The upstream answered with another status")
         }
         (None, false) if !evidence.request_complete => (Origin::Client, "The request is not complete in the trace"),
@@ -65,7 +66,7 @@ fn of_trace(evidence: &Evidence<'_>) -> (Origin, &'static str) {
         (Some(_), false) if evidence.has_service_time => {
             (Origin::Upstream, "Envoy passed on an upstream's answer, as x-envoy-upstream-service-time says")
         }
-        (Some(_), false) if evidence.has_upstream_side => {
+        (Some(_), false) if evidence.has_no_attempt => {
             (Origin::Envoy, "No attempt with an upstream belongs to it in the traces")
         }
         (Some(code), false) if evidence.says_envoy && (code >= 500 || evidence.grpc.is_some()) => {
@@ -141,10 +142,10 @@ mod tests {
 
     #[test]
     fn pairs_tell_who_has_answered() {
-        let both = Evidence { code: Some(503), request_complete: true, has_upstream_side: true, ..Evidence::default() };
-        assert_eq!(of(Evidence { last_attempt: Some(Some(503)), ..both }), Origin::Upstream);
-        assert_eq!(of(Evidence { last_attempt: Some(Some(200)), ..both }), Origin::Envoy);
-        assert_eq!(of(Evidence { last_attempt: Some(None), ..both }), Origin::Envoy);
+        let both = Evidence { code: Some(503), request_complete: true, has_no_attempt: true, ..Evidence::default() };
+        assert_eq!(of(Evidence { answering_code: Some(Some(503)), ..both }), Origin::Upstream);
+        assert_eq!(of(Evidence { answering_code: Some(Some(200)), ..both }), Origin::Envoy);
+        assert_eq!(of(Evidence { answering_code: Some(None), ..both }), Origin::Envoy);
         assert_eq!(of(both), Origin::Envoy);
         assert_eq!(of(Evidence { code: None, ..both }), Origin::Unknown);
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::attempts;
 use crate::{
-    http::Pairing,
     page,
     pairing::{Certainty, ExchangeId, Pairs, Seen},
     redact::{Counts, Redaction},
@@ -33,16 +33,6 @@ impl Sides {
         Self { pairs, has_both }
     }
 
-    /// Whether exchanges of both sides are in the traces.
-    pub(super) fn has_both(&self) -> bool {
-        self.has_both
-    }
-
-    /// What pairing tells of an exchange.
-    pub(super) fn of(&self, id: ExchangeId) -> Pairing {
-        self.pairs.of(id)
-    }
-
     /// The index of the access log's line about a request.
     pub(super) fn line(&self, id: ExchangeId) -> Option<usize> {
         self.pairs.line(id)
@@ -53,9 +43,30 @@ impl Sides {
         self.pairs.seen(id).is_some_and(|seen| seen.role == Role::Upstream) && self.pairs.owner(id).is_some()
     }
 
-    /// The code of a request's last attempt; `None` inside if it was not answered.
-    pub(super) fn last_attempt(&self, id: ExchangeId) -> Option<Option<u16>> {
-        self.pairs.attempts(id).last().map(|attempt| attempt.code)
+    /// The requests that an exchange with an upstream belongs to: one in sockets, and one in HTTP taps.
+    pub(super) fn owners(&self, id: ExchangeId) -> impl Iterator<Item = ExchangeId> {
+        self.pairs.owners(id).map(|owner| owner.id)
+    }
+
+    /// All pairs.
+    pub(super) fn pairs(&self) -> &Pairs {
+        &self.pairs
+    }
+
+    /// The attempts that are told with their messages.
+    pub(super) fn told_attempts(&self, id: ExchangeId) -> Vec<ExchangeId> {
+        self.pairs.attempts(id).iter().take(attempts::MAX_TOLD).map(|attempt| attempt.id).collect()
+    }
+
+    /// Whether upstreams were tapped, and none was tried for a request.
+    pub(super) fn has_no_attempt(&self, id: ExchangeId) -> bool {
+        self.has_both && !self.pairs.may_have_attempts(id)
+    }
+
+    /// The code of the attempt whose response a client got or, if it got none, of the last one; `None` inside if it was
+    /// not answered.
+    pub(super) fn answering_code(&self, id: ExchangeId) -> Option<Option<u16>> {
+        self.pairs.answering(id).map(|attempt| attempt.code)
     }
 
     /// Adds to a request what pairing tells of it.
@@ -72,10 +83,9 @@ impl Sides {
         (request.request_latency, request.response_latency) = (pairing.request_latency, pairing.response_latency);
         let attempts = self.pairs.attempts(id);
         let since = |time: Option<Nanos>| time?.checked_sub(request.time?);
-        if let (Some(first), Some(last)) = (attempts.first(), attempts.last()) {
-            request.parts.upstream_begin = since(first.began);
-            request.parts.upstream_first_byte = since(last.response_began).or(request.parts.upstream_first_byte);
-        }
+        request.parts.upstream_begin = pairing.request_latency;
+        let answering = self.pairs.answering(id).and_then(|attempt| since(attempt.response_began));
+        request.parts.upstream_first_byte = answering.or(request.parts.upstream_first_byte);
         request.attempts =
             attempts.iter().take(MAX_ATTEMPTS).map(|attempt| shown(attempt, request.time, redaction)).collect();
     }
@@ -88,12 +98,13 @@ fn shown(seen: &Seen, request: Option<Nanos>, redaction: Option<&Redaction>) -> 
     if let (Some(redaction), Some(address)) = (redaction, &mut address) {
         redaction.address(Arc::make_mut(address), &mut Counts::default());
     }
+    let address =
+        address.map_or_else(|| "-".to_owned(), |address| super::cut(address.to_string().as_bytes(), super::MAX_NAME));
     page::Attempt {
         begin: seen.began.zip(request).and_then(begin),
         duration: seen.ended.zip(seen.began).and_then(|(ended, began)| ended.checked_sub(began)),
         code: seen.code,
-        address: address
-            .map_or_else(|| "-".to_owned(), |address| super::cut(address.to_string().as_bytes(), super::MAX_NAME)),
+        address: address + if seen.is_copy() { ", a copy" } else { "" },
         connection_id: redaction.map_or(seen.connection_id, |redaction| redaction.trace_id(seen.connection_id)),
         file: seen.id.input as usize,
         complete: seen.complete,

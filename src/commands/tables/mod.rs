@@ -23,7 +23,7 @@ use super::{
     redaction::{self, ReportFile},
     select::Doubts,
     settings,
-    turns::Turns,
+    turns::{MAX_JOBS, Turns},
     validate,
 };
 use crate::{
@@ -36,9 +36,6 @@ use crate::{
     timeline::TimelineOptions,
     trace::Finding,
 };
-
-/// Each worker has a trace open and a file of what waits.
-const MAX_JOBS: usize = 32;
 
 /// How many bytes of an input's lines wait before they are written.
 const CHUNK: usize = 256 << 10;
