@@ -27,14 +27,40 @@ use crate::interrupt::{self, Interruptible};
 /// The longest line that is read.
 const MAX_LINE: usize = 64 << 10;
 
-/// The most entries that are kept.
-const MAX_ENTRIES: usize = 4_000_000;
+/// The most entries that are kept of all logs. Each takes about 500 bytes and its text.
+const MAX_ENTRIES: usize = 2_000_000;
 
 /// The most bytes that the text of all entries may have.
-const MAX_TEXT: usize = 1 << 30;
+const MAX_TEXT: usize = 512 << 20;
 
 /// How many numbers of lines are kept that cannot be read.
 const MAX_UNREAD: usize = 5;
+
+/// How many entries of all logs may still be kept, and how many bytes of their text.
+#[derive(Debug)]
+pub(crate) struct Room {
+    entries: usize,
+    text: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { entries: MAX_ENTRIES, text: MAX_TEXT }
+    }
+}
+
+impl Room {
+    /// Whether there is room for an entry, which takes it.
+    fn take(&mut self, entry: &LogEntry) -> bool {
+        let text = entry.text_len();
+        let has_room = self.entries > 0 && self.text >= text;
+        if has_room {
+            self.entries -= 1;
+            self.text -= text;
+        }
+        has_room
+    }
+}
 
 /// The lines of one log.
 #[derive(Debug, Default)]
@@ -60,11 +86,11 @@ pub(crate) struct LogError {
     pub source: io::Error,
 }
 
-/// Reads a log, which may be packed with gzip.
+/// Reads a log, which may be packed with gzip, as far as there is `room`.
 ///
 /// # Errors
 /// The file cannot be read, or a signal came.
-pub(crate) fn read(path: &Path, format: Option<&Format>) -> Result<AccessLog, LogError> {
+pub(crate) fn read(path: &Path, format: Option<&Format>, room: &mut Room) -> Result<AccessLog, LogError> {
     let failed = |source| LogError { path: path.to_owned(), source };
     if path == Path::new("-") {
         return Err(failed(io::Error::other("an access log cannot be standard input")));
@@ -72,15 +98,15 @@ pub(crate) fn read(path: &Path, format: Option<&Format>) -> Result<AccessLog, Lo
     let mut file = BufReader::with_capacity(1 << 16, Interruptible(File::open(path).map_err(failed)?));
     let is_packed = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
     let log = if is_packed {
-        read_lines(BufReader::new(MultiGzDecoder::new(file)), format)
+        read_lines(BufReader::new(MultiGzDecoder::new(file)), format, room)
     } else {
-        read_lines(file, format)
+        read_lines(file, format, room)
     };
     log.map_err(failed)
 }
 
-fn read_lines(mut reader: impl BufRead, format: Option<&Format>) -> io::Result<AccessLog> {
-    let (mut log, mut text) = (AccessLog::default(), 0);
+fn read_lines(mut reader: impl BufRead, format: Option<&Format>, room: &mut Room) -> io::Result<AccessLog> {
+    let mut log = AccessLog::default();
     let mut line = Vec::new();
     for number in 1.. {
         if number % 1024 == 0 && interrupt::signal().is_some() {
@@ -104,10 +130,7 @@ fn read_lines(mut reader: impl BufRead, format: Option<&Format>) -> io::Result<A
                     log.first_unread.push(number);
                 }
             }
-            Some(entry) if log.entries.len() < MAX_ENTRIES && text + entry.text_len() <= MAX_TEXT => {
-                text += entry.text_len();
-                log.entries.push(LogEntry { line: number, ..entry });
-            }
+            Some(entry) if room.take(&entry) => log.entries.push(LogEntry { line: number, ..entry }),
             Some(_) => log.beyond += 1,
         }
     }

@@ -13,7 +13,7 @@ const START: u64 = 1_460_751_420_310_000_000;
 
 fn log(text: &str, format: Option<&str>) -> AccessLog {
     let format = format.map(|format| Format::parse(format).unwrap());
-    read_lines(text.as_bytes(), format.as_ref()).unwrap()
+    read_lines(text.as_bytes(), format.as_ref(), &mut Room::default()).unwrap()
 }
 
 fn one(text: &str, format: Option<&str>) -> LogEntry {
@@ -141,7 +141,7 @@ fn what_is_no_entry_is_counted() {
     assert_eq!(read.entries.iter().map(|entry| entry.line).collect::<Vec<_>>(), [3, 8]);
     assert_eq!((read.unread_lines, read.first_unread), (5, vec![1, 4, 5, 6, 7]));
     let invalid = b"\xff\xfe \"GET\n{\"method\":\"\xff\",\"code\":99999}\n";
-    let read = read_lines(&invalid[..], None).unwrap();
+    let read = read_lines(&invalid[..], None, &mut Room::default()).unwrap();
     assert_eq!((read.entries.len(), read.unread_lines, read.entries[0].code), (1, 1, None));
 }
 
@@ -152,10 +152,10 @@ fn a_file_may_be_packed_and_an_error_names_it() {
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(LINE.as_bytes()).unwrap();
     std::fs::write(&path, packed.finish().unwrap()).unwrap();
-    assert_eq!(read(&path, None).unwrap().entries, [envoy()]);
-    let error = read(&dir.path().join("absent"), None).unwrap_err();
+    assert_eq!(read(&path, None, &mut Room::default()).unwrap().entries, [envoy()]);
+    let error = read(&dir.path().join("absent"), None, &mut Room::default()).unwrap_err();
     assert!(error.to_string().ends_with("absent: cannot read the access log"), "{error}");
-    assert!(read(Path::new("-"), None).is_err());
+    assert!(read(Path::new("-"), None, &mut Room::default()).is_err());
 }
 
 /// What Envoy writes for a value that may be absent.
@@ -223,4 +223,16 @@ proptest! {
             let _ = entry_of(&line, Some(&format));
         }
     }
+}
+
+#[test]
+fn all_logs_together_have_a_bound() {
+    let mut room = Room { entries: 3, text: 1 << 20 };
+    let log = "{\"request_id\":\"a\"}\n".repeat(2);
+    let kept = |room: &mut Room| {
+        let log = read_lines(log.as_bytes(), None, room).unwrap();
+        (log.entries.len(), log.beyond)
+    };
+    assert_eq!([kept(&mut room), kept(&mut room)], [(2, 0), (1, 1)]);
+    assert_eq!(kept(&mut Room { entries: 9, text: 1 }), (1, 1));
 }

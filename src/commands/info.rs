@@ -342,7 +342,7 @@ fn pipe_command(trace: &Path, hints: &Hints) -> String {
 }
 
 /// Quotes a path for a shell.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
     // A path with a leading dash would be taken for an option.
     quoted_after(if bytes.starts_with(b"-") && bytes != b"-" { "./" } else { "" }, path.as_os_str())

@@ -9,7 +9,7 @@ use super::{
     turns::{MAX_JOBS, Turns},
 };
 use crate::{
-    access_log::{self, AccessLog, LogEntry},
+    access_log::{self, AccessLog, LogEntry, Room},
     cli::PairArgs,
     http::{HttpItem, HttpStage, HttpStageOptions},
     input::{Input, InputError, SourceOptions},
@@ -91,9 +91,9 @@ impl Found {
 }
 
 fn read_logs(args: &PairArgs, verbosity: Verbosity) -> Result<Vec<LogEntry>, Error> {
-    let mut entries = Vec::new();
+    let (mut entries, mut room) = (Vec::new(), Room::default());
     for path in &args.access_log {
-        let log = access_log::read(path, args.access_log_format.as_deref())?;
+        let log = access_log::read(path, args.access_log_format.as_deref(), &mut room)?;
         let AccessLog { entries: of_log, unread_lines, first_unread, beyond } = log;
         if (unread_lines > 0 || of_log.is_empty()) && verbosity > Verbosity::Quiet {
             let place = first_unread.first().map(|line| format!(", first line {line}")).unwrap_or_default();
@@ -120,15 +120,15 @@ fn read_logs(args: &PairArgs, verbosity: Verbosity) -> Result<Vec<LogEntry>, Err
 
 /// What joins a line with exchanges.
 fn logged(entry: &LogEntry) -> LoggedRequest {
-    LoggedRequest {
+    let logged = LoggedRequest {
         start: entry.start.map(|start| (start, entry.start_precision)),
         connection_id: entry.connection_id,
         upstream_connection_id: entry.upstream_connection_id,
-        upstream_local_address: entry.upstream_local_address.clone(),
-        target: entry.method.clone().zip(entry.path.clone()),
-        request_id: entry.request_id.clone(),
         code: entry.code,
-    }
+        ..LoggedRequest::default()
+    };
+    let target = entry.method.as_deref().zip(entry.path.as_deref());
+    logged.with(entry.upstream_local_address.as_deref(), target, entry.request_id.as_deref())
 }
 
 /// The exchanges of one input.
@@ -150,11 +150,24 @@ pub(super) fn read(input: &Input, index: usize, options: PairOptions) -> Vec<See
             shared
         }
     };
-    let mut seen = Vec::new();
+    let mut seen: Vec<Seen> = Vec::new();
+    // By the number of the connection, the exchanges without an end.
+    let mut open: HashMap<u64, Vec<usize>> = HashMap::new();
     let read = read_http_first(input, options.input, options.timeline, stage, |item| {
-        if let HttpItem::Exchange(exchange) = item {
-            let id = ExchangeId { input: index as u32, number: seen.len() as u32 };
-            seen.push(Seen::of(id, &exchange, &mut share));
+        match item {
+            HttpItem::Exchange(exchange) => {
+                if exchange.response.ended.is_none() {
+                    open.entry(exchange.connection.number).or_default().push(seen.len());
+                }
+                let id = ExchangeId { input: index as u32, number: seen.len() as u32 };
+                seen.push(Seen::of(id, &exchange, &mut share));
+            }
+            HttpItem::ConnectionEnd(end) => {
+                for exchange in open.remove(&end.connection.number).unwrap_or_default() {
+                    seen[exchange].closed = end.closed;
+                }
+            }
+            HttpItem::Request(_) => {}
         }
         Ok::<_, InputError>(seen.len() <= MAX_EXCHANGES)
     });

@@ -1,9 +1,6 @@
 //! What a conversion does with pairs: it keeps both connections of a request, and says which they are.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
     error::Error,
@@ -26,7 +23,8 @@ type Key = (u64, Place);
 /// What pairing tells of each input.
 #[derive(Debug, Default)]
 pub(super) struct PairedInputs {
-    inputs: HashMap<PathBuf, PairedInput>,
+    /// By the index of the input.
+    inputs: HashMap<usize, PairedInput>,
 }
 
 /// What pairing tells of one input.
@@ -58,19 +56,19 @@ impl PairedInputs {
                 connections: std::mem::take(&mut connections[index]),
                 selection: selections.get_mut(index).and_then(Option::take),
             };
-            (input.path().to_owned(), paired)
+            (input.index, paired)
         };
         Ok(Self { inputs: inputs.iter().enumerate().map(of_input).collect() })
     }
 
-    /// What was selected of the input with this path.
-    pub(super) fn selection(&self, path: &Path) -> Option<&Selection> {
-        self.inputs.get(path)?.selection.as_ref()
+    /// What was selected of the input with this index.
+    pub(super) fn selection(&self, input: usize) -> Option<&Selection> {
+        self.inputs.get(&input)?.selection.as_ref()
     }
 
     /// The connections that one of this input is paired with.
-    pub(super) fn connections(&self, path: &Path, trace_id: u64, place: Place) -> &[PairedConnection] {
-        let input = self.inputs.get(path);
+    pub(super) fn connections(&self, input: usize, trace_id: u64, place: Place) -> &[PairedConnection] {
+        let input = self.inputs.get(&input);
         input.and_then(|input| input.connections.get(&(trace_id, place))).map(Vec::as_slice).unwrap_or_default()
     }
 }

@@ -114,7 +114,7 @@ impl Settings {
     /// The input cannot be opened.
     pub(super) fn selection(&self, input: &Input) -> Result<Option<Selection>, InputError> {
         let Some(selector) = &self.selector else { return Ok(None) };
-        match self.paired.as_ref().and_then(|paired| paired.selection(input.path())) {
+        match self.paired.as_ref().and_then(|paired| paired.selection(input.index)) {
             Some(known) => Ok(Some(known.clone())),
             None => Selection::of(input, self.input, self.timeline, selector).map(Some),
         }

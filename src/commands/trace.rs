@@ -67,6 +67,8 @@ pub(super) struct Trace {
     pump: Pump<Timelines>,
     settings: Settings,
     name: InputName,
+    /// The index of the input.
+    input: usize,
     interface: Option<u32>,
     flows: PerConnection<(ConnectionWriter, Endpoints)>,
     /// The connections to convert, unless all are, and those of them that are open.
@@ -93,7 +95,8 @@ impl Trace {
     pub(super) fn open(input: &Input, name: &InputName, settings: &Settings, eager: bool) -> Result<Self, InputError> {
         let selection = settings.selection(input)?.map(|selection| (selection, PerConnection::default()));
         let source = Source::of(input, settings.input)?;
-        Ok(Self { selection, ..Self::new(source, name.clone(), settings, eager, input.is_from_stdin()) })
+        let new = Self::new(source, name.clone(), settings, eager, input.is_from_stdin());
+        Ok(Self { selection, input: input.index, ..new })
     }
 
     /// A trace whose bytes arrive from a running Envoy.
@@ -129,6 +132,7 @@ impl Trace {
             pump: Pump::new(Timelines::new(source, options), live),
             settings: settings.clone(),
             name: name.redacted(settings.redaction.as_deref()),
+            input: 0,
             interface: None,
             flows: PerConnection::default(),
             selection: None,
@@ -401,9 +405,8 @@ impl Trace {
         let pseudonym =
             redacted.map(|redaction| Opening { trace_id: redaction.trace_id(opening.trace_id), ..opening.clone() });
         let named = pseudonym.as_ref().unwrap_or(opening);
-        let path = self.pump.stage().source().path();
         let paired = match &self.settings.paired {
-            Some(paired) => paired.connections(path, opening.trace_id, opening.place),
+            Some(paired) => paired.connections(self.input, opening.trace_id, opening.place),
             None => &[],
         };
         let identity =

@@ -141,7 +141,8 @@ impl Conversation {
         }
         let protocol = std::mem::take(&mut self.sniffer).finish(&mut shared.room).protocol;
         if self.emitted || shared.options.all_connections {
-            let end = self.connection_end(protocol);
+            let closed = matches!(entry.kind, EntryKind::Closed { .. }).then_some(self.last);
+            let end = HttpConnectionEnd { closed, ..self.connection_end(protocol) };
             shared.done.push_back(HttpItem::ConnectionEnd(end));
         }
     }
@@ -162,6 +163,7 @@ impl Conversation {
             connection: Arc::clone(&self.connection),
             had_exchanges: self.emitted,
             duration: self.connection.began.and_then(|began| self.last.checked_sub(began)),
+            closed: None,
             protocol: Some(protocol),
             received: Some(received),
             sent: Some(sent),

@@ -271,6 +271,8 @@ pub struct HttpConnectionEnd {
     pub had_exchanges: bool,
     /// Time from the first event to the last one.
     pub duration: Option<Nanos>,
+    /// When it was closed, if that is in the trace.
+    pub closed: Option<Nanos>,
     /// What it carried; `None` if the trace does not say.
     pub protocol: Option<&'static str>,
     /// How many bytes Envoy read; `None` if that is not recorded.

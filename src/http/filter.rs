@@ -725,6 +725,7 @@ mod tests {
             connection: Arc::clone(&exchange.connection),
             had_exchanges: true,
             duration: Some(3_000_000_000),
+            closed: None,
             protocol: Some("http/1.1"),
             received: Some(100),
             sent: Some(u64::MAX),

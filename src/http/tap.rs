@@ -240,6 +240,7 @@ impl TapExchange {
         shared.done.push_back(HttpItem::ConnectionEnd(HttpConnectionEnd {
             connection: self.connection,
             had_exchanges: true,
+            closed: None,
             duration: None,
             protocol: is_grpc.then_some("grpc"),
             received: None,

@@ -40,6 +40,8 @@ pub(crate) struct Input {
     pub mirrored: PathBuf,
     /// It was found in a directory or an archive, not named on the command line itself.
     pub is_found: bool,
+    /// Which of all inputs it is. Several members of an archive may have the same path.
+    pub index: usize,
     pub(super) content: Content,
     path: PathBuf,
 }
@@ -82,7 +84,7 @@ impl Input {
     #[must_use]
     pub(crate) fn new(place: InputPath, relative: PathBuf, is_found: bool) -> Self {
         let path = place.path().to_owned();
-        Self { place, mirrored: relative.clone(), relative, is_found, content: Content::File, path }
+        Self { place, mirrored: relative.clone(), relative, is_found, index: 0, content: Content::File, path }
     }
 
     /// A member of an archive.
@@ -92,6 +94,7 @@ impl Input {
             relative: spot.relative.clone(),
             mirrored: spot.mirrored.clone(),
             is_found: true,
+            index: 0,
             content: Content::Member(Arc::new(member)),
             path: spot.path.clone(),
         }
@@ -232,6 +235,7 @@ impl Discovered {
                 let spot = Spot { path: input.path().to_owned(), ..archive(input.place.clone(), mirrored) };
                 self.inputs.clear();
                 Archives::new(options).expand(&spot, kind, begun, None, self);
+                self.number();
                 true
             }
             _ if matches!(input.content, Content::Copy(_)) => false,
@@ -240,6 +244,10 @@ impl Discovered {
                 false
             }
         }
+    }
+
+    fn number(&mut self) {
+        self.inputs.iter_mut().enumerate().for_each(|(index, input)| input.index = index);
     }
 
     /// Adds a file that does not look like a trace.
@@ -297,6 +305,7 @@ pub(crate) fn discover(paths: &[PathBuf], options: SourceOptions) -> Discovered 
             found.inputs.push(named(place));
         }
     }
+    found.number();
     found
 }
 

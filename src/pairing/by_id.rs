@@ -111,7 +111,10 @@ fn innermost(pairs: &Pairs, group: &Group, candidates: &[usize], upstream: usize
             return None;
         }
     }
-    sorted.last().map(|(_, client)| (*client, Certainty::Certain))
+    let (_, innermost) = sorted.pop()?;
+    let is_others_answer = sorted.iter().any(|(_, client)| own.passed_on_by(seen(*client)));
+    let is_answer = own.passed_on_by(seen(innermost));
+    (is_answer || !is_others_answer).then_some((innermost, Certainty::Certain))
 }
 
 /// Whether an exchange with an upstream, which belongs to `outer`, is the other side of the exchange with a client `inner`.
@@ -120,6 +123,6 @@ fn leads_to(other: &Seen, inner: &Seen, outer: &Seen) -> bool {
         // Each Envoy has its own clock. If the inner one has not answered, the outer one may have tried others meanwhile.
         return inner.response_began.is_some();
     }
-    let is_around = outer.end() >= inner.end() && other.ended.is_none_or(|ended| ended >= inner.end());
+    let is_around = outer.end() >= inner.end() && other.ended.is_some_and(|ended| ended >= inner.end());
     is_around && other.began <= inner.began
 }

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{timeline::Role, trace::Nanos};
 
-/// What an access log tells of one request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What an access log tells of one request: as few bytes as needed to compare it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoggedRequest {
     /// `%START_TIME%`, and the unit that it was rounded down to.
     pub start: Option<(Nanos, Nanos)>,
@@ -19,14 +19,24 @@ pub struct LoggedRequest {
     pub connection_id: Option<u64>,
     /// `%UPSTREAM_CONNECTION_ID%`
     pub upstream_connection_id: Option<u64>,
-    /// `%UPSTREAM_LOCAL_ADDRESS%`
-    pub upstream_local_address: Option<String>,
-    /// The method and the path.
-    pub target: Option<(Vec<u8>, Vec<u8>)>,
-    /// `%REQ(X-REQUEST-ID)%`
-    pub request_id: Option<Vec<u8>>,
     /// `%RESPONSE_CODE%`, 0 if the client got no response.
     pub code: Option<u16>,
+    pub(crate) upstream_local: Option<Mark>,
+    pub(crate) target: Option<Mark>,
+    pub(crate) request_id: Option<Mark>,
+}
+
+impl LoggedRequest {
+    /// With `%UPSTREAM_LOCAL_ADDRESS%`, the method and the path, and `%REQ(X-REQUEST-ID)%`, as far as the log has them.
+    #[must_use]
+    pub fn with(self, upstream_local: Option<&str>, target: Option<(&[u8], &[u8])>, request_id: Option<&[u8]>) -> Self {
+        Self {
+            upstream_local: upstream_local.map(|address| mark(&[address.as_bytes()])),
+            target: target.map(|(method, path)| target_mark(method, path)),
+            request_id: request_id.and_then(id_mark),
+            ..self
+        }
+    }
 }
 
 /// If more exchanges than this fit a line, nobody can tell which one it is.
@@ -39,13 +49,12 @@ pub(super) fn pair(pairs: &mut Pairs, log: &[LoggedRequest]) {
     let index = Index::new(pairs);
     for (client, line) in joined(pairs, &index, log) {
         let logged = &log[line];
-        let local = logged.upstream_local_address.as_ref().map(|address| mark(&[address.as_bytes()]));
         let named = match logged.upstream_connection_id {
             Some(connection) => {
                 pairs.named.insert(client as u32, connection);
                 index.upstreams.get(&connection)
             }
-            None => local.and_then(|local| index.addresses.get(&local)),
+            None => logged.upstream_local.and_then(|local| index.addresses.get(&local)),
         };
         link(pairs, client, named);
     }
@@ -129,7 +138,7 @@ impl Index {
 
     /// The exchanges that carry the id of a line.
     fn of_id(&self, logged: &LoggedRequest) -> &[usize] {
-        let of_id = logged.request_id.as_deref().and_then(id_mark).and_then(|id| self.ids.get(&id));
+        let of_id = logged.request_id.and_then(|id| self.ids.get(&id));
         of_id.filter(|of_id| of_id.len() <= MAX_CANDIDATES).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -168,8 +177,7 @@ fn span_of((start, unit): (Nanos, Nanos)) -> (Nanos, Nanos) {
 
 /// Whether a line does not contradict an exchange, but for times.
 fn fits(seen: &Seen, logged: &LoggedRequest) -> bool {
-    let id = logged.request_id.as_deref().and_then(id_mark);
-    let target = logged.target.as_ref().map(|(method, path)| target_mark(method, path));
+    let (id, target) = (logged.request_id, logged.target);
     let same_target = target.is_none() || seen.target.is_none() || seen.targets().any(|own| Some(own) == target);
     let same_id = id.is_none() || seen.request_id.is_none() || seen.request_id == id;
     let same_code = match (logged.code, seen.code) {
@@ -182,25 +190,33 @@ fn fits(seen: &Seen, logged: &LoggedRequest) -> bool {
 
 /// The lines with the exchanges with clients that they are about. Each exchange has at most one.
 fn joined(pairs: &mut Pairs, index: &Index, log: &[LoggedRequest]) -> Vec<(usize, usize)> {
-    let mut joined = Vec::new();
+    // A log may be given twice, but two different lines are of two requests.
+    let mut contested = vec![false; pairs.seen.len()];
     for (line, logged) in log.iter().enumerate() {
         let of_socket = match logged.connection_id {
             Some(connection) => index.of_connection(pairs, logged, connection),
             None => index.client_of_id(pairs, logged, false),
         };
         let of_tap = index.client_of_id(pairs, logged, true);
-        let exchanges = of_socket.into_iter().chain(of_tap).chain(index.upstreams_of_id(pairs, logged));
-        joined.extend(exchanges.map(|exchange| (exchange, line)));
+        let exchanges: Vec<usize> =
+            of_socket.into_iter().chain(of_tap).chain(index.upstreams_of_id(pairs, logged)).collect();
+        for exchange in exchanges {
+            match pairs.lines[exchange] {
+                None => pairs.lines[exchange] = Some(line as u32),
+                Some(other) => contested[exchange] |= log[other as usize] != *logged,
+            }
+        }
     }
-    joined.sort_unstable();
-    // A log may be given twice, but two different lines are of two requests.
-    let same = |of_one: &&[(usize, usize)]| of_one.iter().all(|(_, line)| log[*line] == log[of_one[0].1]);
-    let joined: Vec<(usize, usize)> =
-        joined.chunk_by(|one, other| one.0 == other.0).filter(same).map(|lines| lines[0]).collect();
-    for (exchange, line) in &joined {
-        pairs.lines[*exchange] = Some(*line as u32);
+    let mut joined = Vec::new();
+    for (exchange, is_contested) in contested.into_iter().enumerate() {
+        if is_contested {
+            pairs.lines[exchange] = None;
+        }
+        if let (Some(line), Role::Downstream) = (pairs.lines[exchange], pairs.seen[exchange].role) {
+            joined.push((exchange, line as usize));
+        }
     }
-    joined.into_iter().filter(|(exchange, _)| pairs.seen[*exchange].role == Role::Downstream).collect()
+    joined
 }
 
 /// Pairs the exchange with a client and the only one of these that fits.
@@ -230,13 +246,18 @@ fn link(pairs: &mut Pairs, client: usize, named: Option<&ByTime>) {
         if kept.is_empty() { candidates.to_vec() } else { kept }
     };
     let of_target = narrow(&fitting, &|upstream| own.has_target_of(upstream));
+    // A filter may have changed the path without saying so.
+    let is_changed = of_target.first().is_some_and(|upstream| !own.has_target_of(&pairs.seen[*upstream]));
     let answered = match own.is_passed_on() {
         true => narrow(&of_target, &|upstream| upstream.passed_on_by(own)),
         false => of_target,
     };
     let [upstream] = answered[..] else { return };
     let is_answer = pairs.seen[upstream].passed_on_by(own);
-    pairs.set(upstream, client, Certainty::Certain);
+    if is_changed && !is_answer {
+        return;
+    }
+    pairs.set(upstream, client, if is_changed { Certainty::Likely } else { Certainty::Certain });
     if is_answer {
         pairs.answers[client].get_or_insert(upstream as u32);
     }

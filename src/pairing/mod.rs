@@ -115,7 +115,8 @@ impl Pairs {
         pairs.note_copies();
         for client in 0..count {
             pairs.answering[client] = pairs.find_answer(client).map(|answer| answer as u32);
-            pairs.first[client] = pairs.own_attempts(client).next().map(|first| first as u32);
+            let first = pairs.own_attempts(client).next();
+            pairs.first[client] = first.map(|first| first as u32);
         }
         pairs
     }

@@ -35,6 +35,8 @@ pub struct Seen {
     pub response_began: Option<Nanos>,
     /// The last byte of the response.
     pub ended: Option<Nanos>,
+    /// When its connection was closed, if the response has no end.
+    pub closed: Option<Nanos>,
     /// The status code.
     pub code: Option<u16>,
     /// gRPC's own status.
@@ -151,6 +153,7 @@ impl Seen {
             request_ended: exchange.request.ended,
             response_began: exchange.response.began,
             ended: exchange.response.ended,
+            closed: None,
             code: exchange.code,
             grpc_status: exchange.grpc.as_ref().and_then(|grpc| grpc.status),
             complete: exchange.response.complete,
@@ -184,11 +187,8 @@ impl Seen {
 
     /// When the exchange with a client was over, as far as is known.
     pub(super) fn end(&self) -> Nanos {
-        match (self.ended, self.is_tap) {
-            (Some(ended), _) => ended,
-            // Without the end of the response, the exchange may have lasted until the trace ends.
-            (None, _) => Nanos::MAX,
-        }
+        // Without either, the exchange may have lasted until the trace ends.
+        self.ended.or(self.closed).unwrap_or(Nanos::MAX)
     }
 
     /// Whether an exchange with an upstream that began at `began` lies within this exchange with a client.

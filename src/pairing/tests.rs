@@ -131,12 +131,14 @@ fn what_two_answers_fit_is_not_forced() {
     ];
     assert_eq!(owners(&given, &[]), [None, None]);
     // The log knows.
-    let log = |connection, upstream| LoggedRequest {
-        connection_id: Some(connection),
-        upstream_connection_id: Some(upstream),
-        target: Some((b"GET".to_vec(), b"/a".to_vec())),
-        start: Some((0, MS)),
-        ..LoggedRequest::default()
+    let log = |connection, upstream| {
+        LoggedRequest {
+            connection_id: Some(connection),
+            upstream_connection_id: Some(upstream),
+            start: Some((0, MS)),
+            ..LoggedRequest::default()
+        }
+        .with(None, Some((b"GET", b"/a")), None)
     };
     let certain = |client| Some((client, Certainty::Certain));
     assert_eq!(owners(&given, &[log(1, 4), log(2, 3)]), [certain(1), certain(0)]);
@@ -196,6 +198,43 @@ fn two_envoys_are_told_apart_by_the_connection_between_them() {
 }
 
 #[test]
+fn a_client_that_sends_a_request_twice_with_one_id_makes_nothing_certain() {
+    let id = [("x-request-id", "one")];
+    let dead = Given { code: None, ..upstream(3, "/a", 0, [5, 5, 0, 0]) };
+    let given = [
+        Given { fields: &id, ..client(1, "/a", 200, [0, 0, 40, 40]) },
+        Given { fields: &id, ..client(2, "/a", 200, [10, 10, 35, 35]) },
+        Given { fields: &id, ..dead },
+        Given { fields: &id, ..upstream(4, "/a", 200, [11, 11, 34, 34]) },
+        // The first one's second attempt.
+        Given { fields: &id, ..upstream(5, "/a", 200, [31, 31, 39, 39]) },
+    ];
+    let told = owners(&given, &[]);
+    assert_ne!(told[2], Some((1, Certainty::Certain)));
+    assert!(told[1].is_none_or(|(client, _)| client == 1));
+    assert!(told[2].is_none_or(|(client, _)| client == 0));
+}
+
+#[test]
+fn a_line_of_the_log_does_not_name_what_began_after_its_connection_was_closed() {
+    let given = [
+        Given { code: None, ..client(5, "/a", 0, [0, 0, 0, 0]) },
+        // Envoy has counted connections anew since.
+        upstream(7, "/other", 200, [3600 * MS, 3600 * MS, 3601 * MS, 3601 * MS]),
+        upstream(7, "/a", 200, [3602 * MS, 3602 * MS, 3603 * MS, 3603 * MS]),
+    ];
+    let mut exchanges = seen(&given);
+    exchanges[0].closed = Some(41 * MS);
+    let line = logged(5, 7, "/a", (0, MS));
+    let pairs = Pairs::find(exchanges, &[line]);
+    assert_eq!(pairs.line(ExchangeId { input: 0, number: 0 }), Some(0));
+    assert!((1..3).all(|number| pairs.owner(ExchangeId { input: 0, number }).is_none()));
+    // Of another path, it is not certain either, before.
+    let given = [client(5, "/a", 200, [0, 0, 9, 9]), upstream(7, "/other", 404, [1, 1, 8, 8])];
+    assert_eq!(owners(&given, &[line]), [None]);
+}
+
+#[test]
 fn a_copy_of_a_request_is_no_attempt() {
     let id = [("x-request-id", "one")];
     // Its host does not say that it is one, and it began in the same turn.
@@ -246,10 +285,10 @@ fn logged(connection: u64, upstream: u64, path: &str, start: (Nanos, Nanos)) -> 
     LoggedRequest {
         connection_id: Some(connection),
         upstream_connection_id: Some(upstream),
-        target: Some((b"GET".to_vec(), path.as_bytes().to_vec())),
         start: Some(start),
         ..LoggedRequest::default()
     }
+    .with(None, Some((b"GET", path.as_bytes())), None)
 }
 
 #[test]

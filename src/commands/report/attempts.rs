@@ -24,6 +24,9 @@ use crate::{
 /// How many attempts of one request are shown with their messages.
 pub(super) const MAX_TOLD: usize = 5;
 
+/// How many bytes of attempts a page has.
+const MAX_BYTES: usize = 4 << 20;
+
 /// Where an attempt is told: the index of the request's details, and that of the attempt.
 type Place = (usize, usize);
 
@@ -58,11 +61,27 @@ pub(super) fn add(page: &mut page::Page, attempts: &[Vec<ExchangeId>], traces: T
             Ok(())
         });
     });
-    for (place, exchange) in found.finish()? {
-        let (detail, attempt) = place;
+    let mut found = found.finish()?;
+    found.sort_unstable_by_key(|(place, _)| *place);
+    let mut room = MAX_BYTES;
+    for ((detail, attempt), exchange) in found {
+        let Some(left) = room.checked_sub(size(&exchange)) else { break };
+        room = left;
         page.details[detail].attempts[attempt] = exchange;
     }
     interrupt::signal().map_or(Ok(()), |signal| Err(Error::Signal(signal)))
+}
+
+/// How many bytes of an exchange are shown.
+fn size(exchange: &page::Exchange) -> usize {
+    let messages = exchange.request.iter().chain(&exchange.response);
+    let of_message = |message: &page::Message| {
+        let fields = message.fields.iter().chain(&message.trailers);
+        message.line.len()
+            + message.body.shown.len()
+            + fields.map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    };
+    messages.map(of_message).sum()
 }
 
 /// Reads the exchanges with these numbers in one input.

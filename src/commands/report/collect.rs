@@ -205,8 +205,13 @@ impl Collected {
             self.findings.sort_by_key(|row| (Reverse(row.severity), row.order));
             self.findings.truncate(MAX_FINDINGS);
         }
-        self.prune();
-        self.prune_connections();
+        self.details += other.details;
+        if self.rows.len() > 2 * MAX_ROWS || self.details > MAX_DETAILS {
+            self.prune();
+        }
+        if self.connections.len() > 2 * MAX_CONNECTIONS {
+            self.prune_connections();
+        }
     }
 
     /// Keeps the rows that may be shown, and the details of those that may have some. What it takes away would be taken

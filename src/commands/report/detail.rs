@@ -3,21 +3,22 @@
 use std::{ffi::OsStr, path::Path};
 
 use crate::{
-    commands::info::quoted_word,
+    commands::info::{quoted, quoted_word},
     http::{Exchange, Fields, HttpMessage, decoded},
     page,
-    words::bytes_are,
+    words::{bytes_are, count},
 };
 
 /// How many bytes of a body are shown.
 const MAX_SHOWN: usize = 4 << 10;
 
-/// How many fields of a head are shown, and how many bytes of each.
+/// How many fields of a head are shown, how many bytes of each, and of all.
 const MAX_FIELDS: usize = 100;
 const MAX_FIELD: usize = 2 << 10;
+const MAX_HEAD: usize = 8 << 10;
 
 /// The details of an exchange. `file` is what is shown of the trace's path, if it can be opened.
-pub(super) fn of(exchange: &Exchange, file: Option<&str>) -> page::Detail {
+pub(super) fn of(exchange: &Exchange, file: Option<&Path>) -> page::Detail {
     page::Detail {
         exchange: self::exchange(exchange),
         commands: file.into_iter().flat_map(|file| commands(exchange, file)).collect(),
@@ -40,12 +41,24 @@ pub(super) fn exchange(exchange: &Exchange) -> page::Exchange {
 
 fn message(mut line: Vec<u8>, message: &HttpMessage) -> page::Message {
     line.truncate(MAX_FIELD);
-    page::Message { line, fields: fields(&message.fields), trailers: fields(&message.trailers), body: body(message) }
+    let (fields, trailers, mut body) = (fields(&message.fields), fields(&message.trailers), body(message));
+    let left_out = message.fields.iter().count() - fields.len() + message.trailers.iter().count() - trailers.len();
+    if left_out > 0 {
+        let separator = if body.note.is_empty() { "" } else { "; " };
+        body.note += &format!("{separator}{} not shown", count(left_out as u64, "more field"));
+    }
+    page::Message { line, fields, trailers, body }
 }
 
 fn fields(fields: &Fields) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let cut = |bytes: &[u8]| bytes[..bytes.len().min(MAX_FIELD)].to_vec();
-    fields.iter().take(MAX_FIELDS).map(|(name, value)| (cut(name), cut(value))).collect()
+    let mut room = MAX_HEAD;
+    let mut cut = |bytes: &[u8]| {
+        let shown = &bytes[..bytes.len().min(MAX_FIELD).min(room)];
+        room -= shown.len();
+        shown.to_vec()
+    };
+    let shown = fields.iter().take(MAX_FIELDS).map(|(name, value)| (cut(name), cut(value)));
+    shown.take_while(|(name, _)| !name.is_empty()).collect()
 }
 
 fn body(message: &HttpMessage) -> page::Body {
@@ -72,10 +85,10 @@ fn body(message: &HttpMessage) -> page::Body {
 
 /// A shell line that opens a request's connection together with those of its attempts, whose files and `trace_id`s these
 /// are.
-pub(super) fn both_sides(own: (&str, u64), attempts: &[(&str, u64)]) -> page::Command {
+pub(super) fn both_sides(own: (&Path, u64), attempts: &[(&Path, u64)]) -> page::Command {
     let (mut files, mut ids) = (Vec::new(), Vec::new());
     for (file, id) in std::iter::once(&own).chain(attempts) {
-        let (file, id) = (quoted_word(OsStr::new(file)), format!("connection.id == {id}"));
+        let (file, id) = (quoted(file), format!("connection.id == {id}"));
         if !files.contains(&file) {
             files.push(file);
         }
@@ -91,8 +104,8 @@ pub(super) fn both_sides(own: (&str, u64), attempts: &[(&str, u64)]) -> page::Co
 }
 
 /// Shell lines that open an exchange's connection.
-fn commands(exchange: &Exchange, file: &str) -> Vec<page::Command> {
-    let path = quoted_word(Path::new(file).as_os_str());
+fn commands(exchange: &Exchange, file: &Path) -> Vec<page::Command> {
+    let path = quoted(file);
     let expression =
         format!("connection.id == {} && trace.offset == {}", exchange.connection.trace_id, exchange.place.offset);
     let expression = quoted_word(OsStr::new(&expression));

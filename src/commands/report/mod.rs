@@ -7,7 +7,12 @@ mod origin;
 mod selected;
 mod sides;
 
-use std::{collections::HashMap, ffi::OsStr, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use self::{
     attempts::Traces,
@@ -20,7 +25,7 @@ use super::{
     Status,
     error::Error,
     http::{redactor::Redactor, stats::Sample},
-    info::quoted_word,
+    info::{quoted, quoted_word},
     inspect::{self, Item, Reading},
     mirror::overwritten,
     pair::{self, PairOptions, Paired},
@@ -164,7 +169,8 @@ fn complete(page: Page, args: &ReportArgs, inputs: &[Input], redaction: Option<&
     }
     let paths = args.paths.split_last().map_or(&[][..], |(_, inputs)| inputs);
     for path in paths {
-        list_command.push_str(&format!(" {}", quoted_word(OsStr::new(&shown(path.display().to_string())))));
+        let path = redaction.map_or_else(|| path.clone(), |_| PathBuf::from(shown(path.display().to_string())));
+        list_command.push_str(&format!(" {}", quoted(&path)));
     }
     Page {
         title,
@@ -416,9 +422,9 @@ impl<'a, 'w> Reader<'a, 'w> {
         request.parts.upstream_first_byte = entry.and_then(|entry| entry.response_duration);
         sides.complete(&mut request, id, self.work.redaction.as_deref());
         let detail = self.collected.wants_detail(request.failed, request.duration).then(|| {
-            let opened = Some(file.as_str()).filter(|_| !self.input.is_from_stdin());
-            let mut detail = detail::of(&exchange, opened);
-            detail.commands.extend(opened.and_then(|file| self.both_sides(&request, file)));
+            let opened = opened(self.input, self.work.redaction.as_deref());
+            let mut detail = detail::of(&exchange, opened.as_deref());
+            detail.commands.extend(opened.and_then(|file| self.both_sides(&request, &file)));
             Box::new(detail)
         });
         let route = [sample.method.clone(), sample.host.clone(), sample.route.clone()];
@@ -427,18 +433,13 @@ impl<'a, 'w> Reader<'a, 'w> {
     }
 
     /// The command that opens a request with its attempts, if it has some and all are in files.
-    fn both_sides(&self, request: &page::Request, file: &str) -> Option<page::Command> {
-        let inputs = self.work.inputs;
-        let shown = |path: String| match &self.work.redaction {
-            Some(redaction) => redaction.file(&path).into_owned(),
-            None => path,
-        };
+    fn both_sides(&self, request: &page::Request, file: &Path) -> Option<page::Command> {
         let files = request.attempts.iter().map(|attempt| {
-            let input = inputs.get(attempt.file).filter(|input| !input.is_from_stdin())?;
-            Some((shown(input.path().display().to_string()), attempt.connection_id))
+            let input = self.work.inputs.get(attempt.file)?;
+            Some((opened(input, self.work.redaction.as_deref())?, attempt.connection_id))
         });
         let files = files.collect::<Option<Vec<_>>>().filter(|files| !files.is_empty())?;
-        let attempts: Vec<_> = files.iter().map(|(file, id)| (file.as_str(), *id)).collect();
+        let attempts: Vec<_> = files.iter().map(|(file, id)| (file.as_path(), *id)).collect();
         Some(detail::both_sides((file, request.connection_id), &attempts))
     }
 
@@ -491,6 +492,13 @@ impl<'a, 'w> Reader<'a, 'w> {
         };
         self.collected.connection(ConnectionRow { key: (self.index, opening.trace_id, opening.place), connection });
     }
+}
+
+/// The file that commands open for an input, if it is in one; with redaction, what is shown of it.
+fn opened(input: &Input, redaction: Option<&Redaction>) -> Option<PathBuf> {
+    let path = input.place.path();
+    let shown = |redaction: &Redaction| PathBuf::from(redaction.file(&path.display().to_string()).into_owned());
+    (!input.is_from_stdin()).then(|| redaction.map_or_else(|| path.to_owned(), shown))
 }
 
 fn side(role: Role) -> Side {
