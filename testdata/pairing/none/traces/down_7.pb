@@ -1,25 +1,21 @@
-⁄&
+ˆ&
 
-	127.0.0.1˝ñ
-	127.0.0.1öÌ
-ŸÊ•ÿ‚©2p
-n
-lPOST /echo/2 HTTP/1.1
-Host: 127.0.0.1:52093
+	127.0.0.1áâ
+	127.0.0.1¥ j
+Õª¶ÿòïÑ∞Z
+X
+VGET /fail/4 HTTP/1.1
+Host: 127.0.0.1:33927
 Accept-Encoding: identity
-Content-Length: 200
-x-truth: 2
+x-truth: 4
 
-ﬁ
-ŸÊ•ÿ∏–—2Œ
-À
-»body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 body of 2 À
-ŸÊ•ÿ†«í;ª
-∏
-µHTTP/1.1 200 OK
-content-length: 55
-x-envoy-upstream-service-time: 17
-date: Fri, 27 Nov 2026 12:11:05 GMT
+›
+Õª¶ÿêœñªÃ
+…
+∆HTTP/1.1 503 Service Unavailable
 server: envoy
+date: Fri, 27 Nov 2026 15:12:13 GMT
+content-length: 55
+x-envoy-upstream-service-time: 20
 
-answer 200 answer 200 answer 200 answer 200 answer 200 
+answer 503 answer 503 answer 503 answer 503 answer 503 
