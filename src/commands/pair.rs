@@ -21,7 +21,7 @@ use crate::{
     words::count,
 };
 
-/// The most exchanges that are compared. Each takes about 250 bytes.
+/// The most exchanges that are compared. Each takes about 500 bytes.
 const MAX_EXCHANGES: usize = 2_000_000;
 
 /// How inputs are read: as they are read afterwards, so that exchanges have the same numbers.
