@@ -13,7 +13,6 @@ mod tests;
 mod time;
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -95,7 +94,7 @@ pub(crate) fn read(path: &Path, format: Option<&Format>, room: &mut Room) -> Res
     if path == Path::new("-") {
         return Err(failed(io::Error::other("an access log cannot be standard input")));
     }
-    let mut file = BufReader::with_capacity(1 << 16, Interruptible(File::open(path).map_err(failed)?));
+    let mut file = BufReader::with_capacity(1 << 16, Interruptible(interrupt::open(path).map_err(failed)?));
     let is_packed = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
     let log = if is_packed {
         read_lines(BufReader::new(MultiGzDecoder::new(file)), format, room)

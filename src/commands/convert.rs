@@ -66,6 +66,7 @@ pub(super) fn convert(
         return Err(Error::Overwrite(path.to_owned()));
     }
     redaction::expect(settings.redaction.as_deref(), &found.inputs, output.file())?;
+    redaction::spare(&pair.access_log, settings.redaction.as_deref(), output.file())?;
     let (kind, packing) = kind(output)?;
     settings.output.packing = packing;
     for error in &found.passed_over {

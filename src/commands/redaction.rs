@@ -83,6 +83,13 @@ pub(super) fn expect(redaction: Option<&Redaction>, inputs: &[Input], output: Op
     Ok(())
 }
 
+/// Refuses to write the output or the report over an access log.
+pub(super) fn spare(logs: &[PathBuf], redaction: Option<&Redaction>, output: Option<&Path>) -> Result<(), Error> {
+    let report = redaction.and_then(|redaction| redaction.report.as_ref()).map(|report| report.path.as_path());
+    let is_written = |log: &&PathBuf| [output, report].into_iter().flatten().any(|path| is_same(path, log));
+    logs.iter().find(is_written).map_or(Ok(()), |log| Err(Error::Overwrite(log.clone())))
+}
+
 fn failed(error: OutputError) -> Error {
     Error::Report(error.path.clone(), error.into_io())
 }

@@ -89,6 +89,7 @@ impl Pairs {
     pub fn find(mut seen: Vec<Seen>, log: &[LoggedRequest]) -> Self {
         seen.sort_by_key(|seen| seen.id);
         note_envoys(&mut seen);
+        note_redirects(&mut seen);
         let count = seen.len();
         let mut pairs = Self {
             seen,
@@ -328,6 +329,20 @@ fn note_envoys(seen: &mut [Seen]) {
     let connections: HashSet<_> = seen.iter().filter_map(of_clients).collect();
     for upstream in seen.iter_mut().filter(|seen| seen.role == Role::Upstream) {
         upstream.leads_to_envoy = upstream.ends.is_some_and(|ends| connections.contains(&ends));
+    }
+}
+
+/// Notes when exchanges of the HTTP tap filter were over that Envoy has begun anew to follow a redirect: the filter
+/// records each of them as one of its own, and the former ones without a response.
+fn note_redirects(seen: &mut [Seen]) {
+    let of_taps = |(index, seen): (usize, &Seen)| Some((seen.request_id?, seen.began?, index)).filter(|_| seen.is_tap);
+    let mut taps: Vec<(seen::Mark, Nanos, usize)> = seen.iter().enumerate().filter_map(of_taps).collect();
+    taps.sort_unstable();
+    for pair in taps.windows(2) {
+        let ((id, _, former), (next_id, next_began, _)) = (pair[0], pair[1]);
+        if id == next_id && seen[former].code.is_none() && seen[former].ended.is_none() {
+            seen[former].closed.get_or_insert(next_began);
+        }
     }
 }
 

@@ -351,6 +351,20 @@ fn a_changed_path_is_known_by_the_one_before() {
 }
 
 #[test]
+fn a_request_that_envoy_begins_anew_is_two_of_the_http_tap() {
+    let id = [("x-request-id", "one")];
+    let redirected = [("x-request-id", "one"), ("x-envoy-original-url", "http://example.com/a")];
+    let given = [
+        Given { fields: &id, is_tap: true, code: None, ..client(1, "/a", 0, [0, 0, 0, 0]) },
+        Given { fields: &redirected, is_tap: true, ..client(2, "/b", 200, [30, 30, 90, 90]) },
+        Given { fields: &id, ..upstream(3, "/a", 302, [10, 10, 20, 20]) },
+        Given { fields: &redirected, ..upstream(3, "/b", 200, [40, 40, 80, 80]) },
+    ];
+    let certain = |client| Some((client, Certainty::Certain));
+    assert_eq!(owners(&given, &[]), [certain(0), certain(1)]);
+}
+
+#[test]
 fn a_failed_attempt_of_one_of_two_requests_is_no_answer_of_the_other() {
     let given = [
         client(1, "/a", 503, [0, 0, 100 * MS, 100 * MS]),

@@ -50,6 +50,7 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
     let (found, unreadable) = inspect::inputs(&args.inspect, pairs(args), None)?;
     let (inputs, passed_over) = (&found.inputs, found.count_passed_over);
     redaction::expect(redaction.as_deref(), inputs, None)?;
+    redaction::spare(&args.pair.access_log, redaction.as_deref(), None)?;
     unreadable.iter().for_each(|error| print_error(error));
     let paired = pairs(args).then(|| pair_inputs(args, inputs, redaction.is_some())).transpose()?;
     let verbosity = settings::verbosity(args.inspect.verbosity);

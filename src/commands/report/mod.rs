@@ -118,19 +118,10 @@ fn refuse_overwriting(
     redaction: Option<&Redaction>,
 ) -> Result<(), Error> {
     redaction::expect(redaction, inputs, output.file())?;
+    redaction::spare(&args.access_log, redaction, output.file())?;
     let Some(path) = output.file() else { return Ok(()) };
     if let Some(input) = overwritten(inputs, &[path.to_owned()], false) {
         return Err(Error::Overwrite(input.path().to_owned()));
-    }
-    let place = path.canonicalize().ok();
-    let report = redaction.and_then(|redaction| redaction.report.as_ref()).map(|report| &report.path);
-    for log in &args.access_log {
-        let log_place = log.canonicalize().ok();
-        if log_place.is_some()
-            && (log_place == place || report.is_some_and(|report| report.canonicalize().ok() == log_place))
-        {
-            return Err(Error::Overwrite(log.clone()));
-        }
     }
     Ok(())
 }
