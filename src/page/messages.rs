@@ -54,6 +54,7 @@ pub(super) struct AttemptView {
 #[derive(Clone, Debug)]
 pub(super) struct MessageView {
     pub(super) title: String,
+    /// Empty if the message is not in the trace.
     pub(super) line: String,
     pub(super) fields: Vec<(String, String)>,
     pub(super) trailers: Vec<(String, String)>,
@@ -143,15 +144,25 @@ fn attempts(request: &Request) -> Vec<AttemptView> {
     request.attempts.iter().enumerate().map(view).collect()
 }
 
+/// Adds request and response, one beside the other, also where the trace has not both.
 fn add_messages(messages: &mut Vec<MessageView>, exchange: &Exchange, of: &str) {
+    let is_unread = exchange.request.is_none() && exchange.response.is_none();
+    let why = if is_unread { "Not in the trace, or it could not be read again" } else { "Not in the trace" };
     for (name, message) in [("Request", &exchange.request), ("Response", &exchange.response)] {
-        if let Some(message) = message {
-            messages.push(MessageView::of(message, format!("{name}{of}")));
-        }
+        let title = format!("{name}{of}");
+        messages.push(match message {
+            Some(message) => MessageView::of(message, title),
+            None => MessageView::absent(title, why),
+        });
     }
 }
 
 impl MessageView {
+    fn absent(title: String, why: &str) -> Self {
+        let body = BodyView { title: why.to_owned(), lines: Vec::new() };
+        Self { title, line: String::new(), fields: Vec::new(), trailers: Vec::new(), body }
+    }
+
     fn of(message: &Message, title: String) -> Self {
         Self {
             title,
@@ -260,6 +271,23 @@ mod tests {
         assert_eq!(body(b"a\r\n\tb\n\nc").lines, ["a", "    b", "", "c"]);
         assert_eq!(body("日本".as_bytes().split_last().unwrap().1).lines, ["日"]);
         assert_eq!(body(b"").title, "No body");
+    }
+
+    #[test]
+    fn responses_stand_beside_their_requests_also_after_one_that_is_missing() {
+        let request = Message { line: b"GET / HTTP/1.1".to_vec(), ..Message::default() };
+        let unanswered = Exchange { request: Some(request.clone()), response: None };
+        let answered = Exchange { response: Some(request), ..unanswered.clone() };
+        let mut views = Vec::new();
+        add_messages(&mut views, &unanswered, "");
+        add_messages(&mut views, &answered, " of attempt 1");
+        add_messages(&mut views, &Exchange::default(), " of attempt 2");
+        let titles: Vec<_> = views[..4].iter().map(|view| view.title.as_str()).collect();
+        assert_eq!(titles, ["Request", "Response", "Request of attempt 1", "Response of attempt 1"]);
+        let missing: Vec<_> = views.iter().map(|view| view.line.is_empty()).collect();
+        assert_eq!(missing, [false, true, false, false, true, true]);
+        assert_eq!(views[1].body.title, "Not in the trace");
+        assert!(views[5].body.title.contains("could not be read"));
     }
 
     #[test]

@@ -183,6 +183,28 @@ fn where_selects_requests_with_an_attempt_that_matches() {
 }
 
 #[test]
+fn more_requests_than_memory_has_room_for_wait_for_the_end_of_their_connection() {
+    let dir = Dir::new("report-waiting");
+    // What decides is kept of each request: its path, 7 MiB in all, of which 4 wait in memory.
+    let (requests, path) = (900, "p".repeat(8 << 10));
+    let exchange = |number: u64| {
+        let time = TIME + number * 2 * MS;
+        let (ask, answer) = (head(&format!("/{number}/{path}"), ""), "HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n");
+        [read(time, ask.as_bytes()), write(time + MS, answer.as_bytes())]
+    };
+    let events = (0..requests).flat_map(exchange).chain([closed(TIME + 4 * requests * MS)]);
+    let input = dir.create("a.pb", Dress::Binary.file(&streamed(1, downstream(), events)));
+    let ended = "connection.duration > duration(\"1s\")";
+    for (filter, shown) in [
+        (format!("{ended} && request.path.startsWith(\"/\")"), requests),
+        (format!("{ended} && request.path.startsWith(\"/{}/\")", requests - 1), 1),
+    ] {
+        let text = page(&["--where", &filter], &[&input]);
+        assert!(text.contains(&format!("{shown} ok, 0 client errors, 0 failed")), "{filter}");
+    }
+}
+
+#[test]
 fn bad_inputs_are_told_and_leave_no_page() {
     let dir = Dir::new("report-bad");
     let bad = dir.create("bad.pb", "no trace");

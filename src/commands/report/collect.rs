@@ -413,3 +413,48 @@ impl Bins {
         Activity { start: first.saturating_mul(self.width), width: self.width, bins }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds one of many requests: a few of them have failed, and none is as slow as another.
+    fn add(collected: &mut Collected, number: u64) {
+        let duration = 1 + number * 7_919 % 100_003;
+        let failed = number.is_multiple_of(97);
+        let request = page::Request {
+            time: Some(number.wrapping_mul(31) % 1_000_000),
+            duration: Some(duration),
+            failed,
+            ..page::Request::default()
+        };
+        let sample = Sample { failed, duration: Some(duration), ..Sample::default() };
+        let detail = collected.wants_detail(failed, Some(duration)).then(Box::default);
+        let connection = (0, number, Place::default());
+        let row =
+            Row { order: (0, number), request, connection, route: Default::default(), detail, attempts: Vec::new() };
+        collected.request(row, &sample);
+        let connection = page::Connection { id: number, ..page::Connection::default() };
+        collected.connection(ConnectionRow { key: (0, number, Place::default()), connection });
+    }
+
+    #[test]
+    fn many_small_parts_are_kept_as_one_large_part_is() {
+        let requests = 3 * MAX_ROWS as u64;
+        let mut whole = Collected::default();
+        (0..requests).for_each(|number| add(&mut whole, number));
+        let mut parts = Collected::default();
+        for first in (0..requests).step_by(100) {
+            let mut part = Collected::default();
+            (first..first + 100).for_each(|number| add(&mut part, number));
+            parts.merge(part);
+            assert!(parts.rows.len() <= 2 * MAX_ROWS + 100 && parts.details <= MAX_DETAILS + 100);
+            assert!(parts.connections.len() <= 2 * MAX_CONNECTIONS + 100);
+        }
+        let (page, _) = parts.into_page();
+        assert!(page == whole.into_page().0);
+        assert_eq!((page.requests_total, page.requests.len()), (requests, MAX_ROWS));
+        assert!(page.details.iter().filter(|detail| detail.slow).count() == MAX_SLOW);
+        assert!(page.details.iter().filter(|detail| detail.failed).count() >= MAX_FAILED);
+    }
+}
