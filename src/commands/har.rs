@@ -76,6 +76,7 @@ pub(super) fn many_files(
     if !is_new && let Some(input) = overwritten(inputs, &outputs, false) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
+    settings.paired.as_ref().map_or(Ok(()), |paired| paired.spare_logs(&outputs, false))?;
     let options = OutputOptions { many: true, in_new_directory: is_new, ..settings.output };
     for (input, output) in inputs.iter().zip(&outputs) {
         let file = Destination::File(output.clone());

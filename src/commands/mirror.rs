@@ -42,6 +42,7 @@ pub(super) fn mirror(
     if !is_new && let Some(input) = overwritten(inputs, &outputs, settings.split.is_some()) {
         return Err(Error::Overwrite(input.path().to_owned()));
     }
+    settings.paired.as_ref().map_or(Ok(()), |paired| paired.spare_logs(&outputs, settings.split.is_some()))?;
     let mut settings = settings.clone();
     settings.output.in_new_directory = is_new;
     let settings = &settings;

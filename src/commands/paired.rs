@@ -1,9 +1,13 @@
 //! What a conversion does with pairs: it keeps both connections of a request, and says which they are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
 
 use super::{
     error::Error,
+    mirror::overwritten,
     names::names,
     pair::{self, PairOptions},
     select::Selection,
@@ -11,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::PairArgs,
-    input::Input,
+    input::{Input, InputPath},
     pairing::{Certainty, Pairs, Seen},
     synth::PairedConnection,
     trace::Place,
@@ -25,6 +29,8 @@ type Key = (u64, Place);
 pub(super) struct PairedInputs {
     /// By the index of the input.
     inputs: HashMap<usize, PairedInput>,
+    /// The access logs.
+    logs: Vec<PathBuf>,
 }
 
 /// What pairing tells of one input.
@@ -58,7 +64,17 @@ impl PairedInputs {
             };
             (input.index, paired)
         };
-        Ok(Self { inputs: inputs.iter().enumerate().map(of_input).collect() })
+        Ok(Self { logs: args.access_log.clone(), inputs: inputs.iter().enumerate().map(of_input).collect() })
+    }
+
+    /// Refuses outputs that are access logs.
+    ///
+    /// # Errors
+    /// One of them is.
+    pub(super) fn spare_logs(&self, outputs: &[PathBuf], is_split: bool) -> Result<(), Error> {
+        let log = |path: &PathBuf| Input::new(InputPath::new(path), path.clone(), false);
+        let logs: Vec<Input> = self.logs.iter().map(log).collect();
+        overwritten(&logs, outputs, is_split).map_or(Ok(()), |log| Err(Error::Overwrite(log.path().to_owned())))
     }
 
     /// What was selected of the input with this index.

@@ -141,7 +141,9 @@ impl Conversation {
         }
         let protocol = std::mem::take(&mut self.sniffer).finish(&mut shared.room).protocol;
         if self.emitted || shared.options.all_connections {
-            let closed = matches!(entry.kind, EntryKind::Closed { .. }).then_some(self.last);
+            // A buffered trace does not say when.
+            let closed = matches!(entry.kind, EntryKind::Closed { .. }) && !self.is_buffered;
+            let closed = closed.then_some(self.last);
             let end = HttpConnectionEnd { closed, ..self.connection_end(protocol) };
             shared.done.push_back(HttpItem::ConnectionEnd(end));
         }

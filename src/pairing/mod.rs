@@ -123,8 +123,8 @@ impl Pairs {
     }
 
     /// Notes which exchanges with upstreams are copies for another cluster whose hosts do not say so
-    /// (`disable_shadow_host_suffix_append`): those that were answered after the client was. Of two successful attempts at
-    /// the same time, nothing says which one is the copy.
+    /// (`disable_shadow_host_suffix_append`): those that were answered after the client was. Of two attempts with the
+    /// client's answer, both at the same time or both successful, nothing says which one is the copy.
     fn note_copies(&mut self) {
         for client in 0..self.seen.len() {
             let answered = self.seen[client].response_began;
@@ -139,7 +139,8 @@ impl Pairs {
                 let seen = &self.seen[attempt];
                 let is_answer = seen.complete && seen.passed_on_by(&self.seen[client]);
                 let overlaps = is_answer && seen.began < latest;
-                latest = latest.max(seen.response_began.filter(|_| is_answer));
+                let until = if seen.may_be_given_up() { seen.response_began } else { Some(Nanos::MAX) };
+                latest = latest.max(until.filter(|_| is_answer));
                 overlaps
             });
             let first = self.own_attempts(client).next().and_then(|first| self.seen[first].began);

@@ -250,6 +250,10 @@ fn a_copy_of_a_request_is_no_attempt() {
     let certain = Some(Certainty::Certain);
     assert_eq!(told(&[]), (certain, None, None, None, None));
     assert_eq!(told(&[logged(1, 2, "/a", (0, 1))]), (certain, Some(2), None, None, Some(20)));
+    // A quick copy may be answered before the request has gone out. Nobody tries again after success.
+    let quick = [given_of(&given[0]), Given { times: [1, 1, 5, 5], ..given_of(&given[2]) }, given_of(&given[1])];
+    let told = Pairs::find(seen(&quick), &[]).of(ExchangeId { input: 0, number: 0 });
+    assert_eq!((told.certainty, told.upstream_connection, told.attempts), (certain, None, None));
     // Nobody has waited for the copy's response.
     let late = [given_of(&given[0]), given_of(&given[1]), Given { times: [11, 11, 95, 95], ..given_of(&given[2]) }];
     let told = Pairs::find(seen(&late), &[]).of(ExchangeId { input: 0, number: 0 });

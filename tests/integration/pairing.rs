@@ -1,16 +1,23 @@
 //! `--pair`: which exchanges with upstreams belong to which exchange with a client, told by both taps of one Envoy.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use tap2pcap::proto::tap::{Connection, TraceWrapper};
 
 use crate::{
     fixture::{Dress, TIME, closed, downstream, read, socket, streamed, write},
-    util::{Dir, Run, tap2pcap},
+    util::{Dir, ROOT, Run, tap2pcap},
 };
 
 const MS: u64 = 1_000_000;
+
+fn testdata(name: &str) -> PathBuf {
+    Path::new(ROOT).join("testdata").join(name)
+}
 
 fn head(path: &str, fields: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\n{fields}\r\n")
@@ -169,4 +176,55 @@ fn a_paired_capture_keeps_both_connections_and_says_so() {
     let har = convert(&["--where", "pairing == 'likely' && connection.side == 'upstream'"], "out.har");
     let har: Value = serde_json::from_slice(&fs::read(har).unwrap()).unwrap();
     assert_eq!(har["log"]["entries"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn nothing_is_written_over_an_access_log() {
+    let dir = Dir::new("pairing-log-kept");
+    let log = fs::read(testdata("pairing/known/access.log")).unwrap();
+    let refused = |name: &str, options: &[&str], input: &Path, output: &Path| {
+        let path = if output.is_dir() { output.join(name) } else { dir.join(name) };
+        fs::write(&path, &log).unwrap();
+        let run = tap2pcap().args(&["--access-log"]).arg(&path).args(options);
+        let run = if options.is_empty() { run } else { run.arg(&path) };
+        let run = run.arg(input).arg(output).run().expect_status(2);
+        assert!(run.stderr.contains("is both input and output"), "{name}: {run:?}");
+        assert_eq!(fs::read(&path).unwrap(), log, "{name}");
+    };
+    let traces = testdata("pairing/known/traces");
+    refused("log.pcapng", &[], &traces, &dir.join("log.pcapng"));
+    refused("log.har", &[], &traces, &dir.join("log.har"));
+    refused("log.txt", &["--redact", "--redact-report"], &traces, &dir.join("other.pcapng"));
+    // A capture in a directory may have the log's name as well.
+    let (inputs, outputs) = (dir.join("inputs"), dir.join("outputs"));
+    fs::create_dir_all(&inputs).unwrap();
+    fs::create_dir_all(&outputs).unwrap();
+    fs::copy(testdata("envoy/1.40.0/h1_str_PROTO_BINARY_133.pb"), inputs.join("a.pb")).unwrap();
+    refused("a.pb.pcapng", &[], &inputs, &outputs);
+}
+
+/// The real Envoy with both taps, and the truth about what it did. See testdata/pairing/README.md.
+#[test]
+fn a_real_envoy_is_told_the_truth_about() {
+    for (set, with_log, certain) in
+        [("known", false, "certain"), ("known", true, "certain"), ("none", false, "likely"), ("none", true, "certain")]
+    {
+        let folder = testdata("pairing").join(set);
+        let truth: Vec<Value> = serde_json::from_slice(&fs::read(folder.join("truth.json")).unwrap()).unwrap();
+        let run = tap2pcap().args(&["http", "--pair", "--json"]);
+        let run = if with_log { run.args(&["--access-log"]).arg(folder.join("access.log")) } else { run };
+        let run = run.arg(folder.join("traces")).run();
+        let mut told = 0;
+        for line in run.stdout_text().lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let Some(number) = line["request"]["headers"]["x-truth"].as_str() else { continue };
+            let truth = truth.iter().find(|truth| truth["truth"] == number).unwrap();
+            let upstream = &line["upstream"]["connection"]["id"];
+            if !upstream.is_null() {
+                assert_eq!(*upstream, truth["upstream_connection_id"], "{set} {number}");
+                told += usize::from(line["pairing"] == certain);
+            }
+        }
+        assert!(told > truth.len() / 2, "{set} {with_log}: {told} of {}", truth.len());
+    }
 }
