@@ -26,8 +26,8 @@ use crate::interrupt::{self, Interruptible};
 /// The longest line that is read.
 const MAX_LINE: usize = 64 << 10;
 
-/// The most entries that are kept of all logs. Each takes about 500 bytes and its text.
-const MAX_ENTRIES: usize = 2_000_000;
+/// The most entries that are kept of all logs. Each takes about 800 bytes, with what pairing compares of it, and its text.
+const MAX_ENTRIES: usize = 1_000_000;
 
 /// The most bytes that the text of all entries may have.
 const MAX_TEXT: usize = 512 << 20;
