@@ -11,7 +11,7 @@ use super::{
     cuts::Cuts,
     error::Error,
     merge::Totals,
-    mirror::{is_new, output_paths, overwritten, sync},
+    mirror::{is_new, output_paths, refuse_overwriting, sync},
     pump::{Attendant, Pump},
     select::Selection,
     settings::Settings,
@@ -73,10 +73,9 @@ pub(super) fn many_files(
     let mut outcome = Totals::default();
     let outputs: Vec<PathBuf> = output_paths(inputs, directory, ".har", settings.verbosity);
     let is_new = is_new(directory);
-    if !is_new && let Some(input) = overwritten(inputs, &outputs, false) {
-        return Err(Error::Overwrite(input.path().to_owned()));
+    if !is_new {
+        refuse_overwriting(inputs, &outputs, settings, false)?;
     }
-    settings.paired.as_ref().map_or(Ok(()), |paired| paired.spare_logs(&outputs, false))?;
     let options = OutputOptions { many: true, in_new_directory: is_new, ..settings.output };
     for (input, output) in inputs.iter().zip(&outputs) {
         let file = Destination::File(output.clone());

@@ -16,7 +16,7 @@ use crate::{
     capture::{
         Capture, CaptureFormat, Captures, Destination, OutputOptions, SplitCapture, folder, path_of_part, sync_outputs,
     },
-    input::Input,
+    input::{Input, InputPath},
     interrupt,
     report::{Progress, Verbosity, print_error, print_line},
     words,
@@ -39,10 +39,9 @@ pub(super) fn mirror(
     };
     let outputs = output_paths(inputs, directory, suffix, settings.verbosity);
     let is_new = is_new(directory);
-    if !is_new && let Some(input) = overwritten(inputs, &outputs, settings.split.is_some()) {
-        return Err(Error::Overwrite(input.path().to_owned()));
+    if !is_new {
+        refuse_overwriting(inputs, &outputs, settings, settings.split.is_some())?;
     }
-    settings.paired.as_ref().map_or(Ok(()), |paired| paired.spare_logs(&outputs, settings.split.is_some()))?;
     let mut settings = settings.clone();
     settings.output.in_new_directory = is_new;
     let settings = &settings;
@@ -144,6 +143,22 @@ pub(super) fn overwritten<'a>(inputs: &'a [Input], outputs: &[PathBuf], is_split
     let existing: HashSet<_> = outputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let is_output = |input: &&Input| input.place.canonical().is_some_and(|path| existing.contains(&path));
     if existing.is_empty() { None } else { inputs.iter().find(is_output) }
+}
+
+/// Refuses outputs that are inputs or access logs.
+///
+/// # Errors
+/// One of them is.
+pub(super) fn refuse_overwriting(
+    inputs: &[Input],
+    outputs: &[PathBuf],
+    settings: &Settings,
+    is_split: bool,
+) -> Result<(), Error> {
+    let logs = settings.paired.as_ref().map(|paired| paired.logs()).unwrap_or_default();
+    let logs: Vec<Input> = logs.iter().map(|log| Input::new(InputPath::new(log), log.clone(), false)).collect();
+    let read = overwritten(inputs, outputs, is_split).or_else(|| overwritten(&logs, outputs, is_split));
+    read.map_or(Ok(()), |input| Err(Error::Overwrite(input.path().to_owned())))
 }
 
 /// An input that may be one of the captures that one of the outputs is split into.

@@ -2,12 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
-    error::Error,
-    pump::read_http_first,
-    settings,
-    turns::{MAX_JOBS, Turns},
-};
+use super::{error::Error, pump::read_http_first, settings, turns::Turns};
 use crate::{
     access_log::{self, AccessLog, LogEntry, Room},
     cli::PairArgs,
@@ -51,8 +46,7 @@ pub(super) struct Paired {
 pub(super) fn pair(inputs: &[Input], args: &PairArgs, options: PairOptions) -> Result<Paired, Error> {
     let log = read_logs(args, options.verbosity)?;
     let found = Turns::new(Found::default());
-    let jobs = settings::jobs(options.jobs).min(inputs.len()).min(MAX_JOBS);
-    found.run(jobs, || {
+    found.run(settings::jobs(options.jobs), inputs.len(), || {
         found.each(inputs, |index, input| {
             let seen = read(input, index, options);
             found.at_turn(index, true, |found| {

@@ -7,7 +7,6 @@ use std::{
 
 use super::{
     error::Error,
-    mirror::overwritten,
     names::names,
     pair::{self, PairOptions},
     select::Selection,
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     cli::PairArgs,
-    input::{Input, InputPath},
+    input::Input,
     pairing::{Certainty, Pairs, Seen},
     synth::PairedConnection,
     trace::Place,
@@ -67,14 +66,9 @@ impl PairedInputs {
         Ok(Self { logs: args.access_log.clone(), inputs: inputs.iter().enumerate().map(of_input).collect() })
     }
 
-    /// Refuses outputs that are access logs.
-    ///
-    /// # Errors
-    /// One of them is.
-    pub(super) fn spare_logs(&self, outputs: &[PathBuf], is_split: bool) -> Result<(), Error> {
-        let log = |path: &PathBuf| Input::new(InputPath::new(path), path.clone(), false);
-        let logs: Vec<Input> = self.logs.iter().map(log).collect();
-        overwritten(&logs, outputs, is_split).map_or(Ok(()), |log| Err(Error::Overwrite(log.path().to_owned())))
+    /// The access logs.
+    pub(super) fn logs(&self) -> &[PathBuf] {
+        &self.logs
     }
 
     /// What was selected of the input with this index.

@@ -10,7 +10,7 @@ use super::{
     error::Error,
     http::backlog::{Backlog, Line},
     pump::read_http_first,
-    turns::{MAX_JOBS, Turns},
+    turns::Turns,
 };
 use crate::{
     http::{Exchange, ExchangeRecord, Filter, HttpConnection, HttpItem, HttpStage, HttpStageOptions, MAX_BODY},
@@ -151,7 +151,7 @@ impl Selection {
         jobs: usize,
     ) -> Result<(Vec<Option<Self>>, Vec<ExchangeId>), Error> {
         let found = Turns::new(vec![(None, Vec::new()); inputs.len()]);
-        found.run(jobs.min(inputs.len()).min(MAX_JOBS), || {
+        found.run(jobs, inputs.len(), || {
             found.each(inputs, |index, input| {
                 let paired = Some((pairs, index as u32));
                 if let Ok((selection, matched)) = Self::with_pairs(input, options, timeline, selector, paired) {

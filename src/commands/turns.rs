@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::error::Error;
 
 /// The most workers: each has a trace open.
-pub(super) const MAX_JOBS: usize = 32;
+const MAX_JOBS: usize = 32;
 
 /// What workers share, and whose turn it is to write.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ impl<T> Turns<T> {
         Self { state: Mutex::new(State { next: 0, turn: 0, failed: None, shared }), turned: Condvar::new() }
     }
 
-    /// Runs `work` in this many threads, this one among them.
-    pub(super) fn run(&self, jobs: usize, work: impl Fn() + Sync)
+    /// Runs `work` in this many threads, this one among them, but in no more than there are inputs.
+    pub(super) fn run(&self, jobs: usize, inputs: usize, work: impl Fn() + Sync)
     where
         T: Send,
     {
@@ -40,7 +40,7 @@ impl<T> Turns<T> {
             work();
         };
         std::thread::scope(|scope| {
-            for _ in 1..jobs {
+            for _ in 1..jobs.min(inputs).min(MAX_JOBS) {
                 // If another thread cannot be started, the others do the work.
                 if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
                     break;
@@ -155,7 +155,7 @@ mod tests {
         let turns = Turns::new(());
         let (next, stopped) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let run = || {
-            turns.run(3, || match next.fetch_add(1, Ordering::Relaxed) {
+            turns.run(3, 3, || match next.fetch_add(1, Ordering::Relaxed) {
                 0 => resume_unwind(Box::new("the first one")),
                 index => {
                     let result = turns.at_turn(index, true, |()| Ok(()));

@@ -121,10 +121,11 @@ impl<'a> Matching<'a> {
         // Of two ids, Envoy may have replaced the first at the edge of a mesh, but the client's own trace goes on.
         let keeps_id = self.pairs.keeps_id.contains(&(client as u32));
         let same_id = !keeps_id || own.request_id == other.request_id;
-        if !other.has_target_of(own) || other.is_behind(own) {
-            return false;
-        }
-        same_id && !differ(own.request_body, other.request_body) && !differ(own.trace, other.trace)
+        other.has_target_of(own)
+            && !other.is_behind(own)
+            && same_id
+            && !differ(own.request_body, other.request_body)
+            && !differ(own.trace, other.trace)
     }
 
     fn add(&mut self, upstream: usize, candidates: &[usize]) {
@@ -155,8 +156,8 @@ impl<'a> Matching<'a> {
         self.pairs.owners[upstream][self.layer].map(|(client, _)| client as usize)
     }
 
-    /// Whether this exchange with an upstream must be somebody's answer, and may be only one client's.
-    fn claims(&self, upstream: usize) -> Option<usize> {
+    /// The client whose answer this exchange with an upstream must be: it is somebody's, and no other one is left.
+    fn claim(&self, upstream: usize) -> Option<usize> {
         let [client] = self.others[upstream][..] else { return None };
         let is_answer = !self.pairs.seen[upstream].may_be_given_up();
         (is_answer && self.owner(upstream).is_none_or(|owner| owner == client as usize)).then_some(client as usize)
@@ -164,7 +165,7 @@ impl<'a> Matching<'a> {
 
     fn run(mut self) {
         for index in 0..self.pairs.seen.len() {
-            if let Some(client) = self.claims(index) {
+            if let Some(client) = self.claim(index) {
                 self.claims[client] += 1;
             }
             self.next.push_back(index);
@@ -183,7 +184,7 @@ impl<'a> Matching<'a> {
     fn upstream(&mut self, upstream: usize) {
         let [client] = self.others[upstream][..] else { return };
         let client = client as usize;
-        if let Some(claimed) = self.claims(upstream) {
+        if let Some(claimed) = self.claim(upstream) {
             if self.claims[claimed] == 1 && self.pairs.answers[claimed].is_none() {
                 self.own(upstream, claimed);
                 self.answer(upstream, claimed);
@@ -251,10 +252,10 @@ impl<'a> Matching<'a> {
             if !is_open || self.pairs.seen[other].may_be_given_up() {
                 continue;
             }
-            let had_claim = self.claims(other);
+            let had_claim = self.claim(other);
             self.others[other].retain(|one| *one as usize != client);
             if had_claim.is_none()
-                && let Some(claimed) = self.claims(other)
+                && let Some(claimed) = self.claim(other)
             {
                 self.claims[claimed] += 1;
                 self.next.push_back(other);

@@ -60,11 +60,9 @@ pub struct Pairs {
     owners: Vec<[Option<(u32, Certainty)>; 2]>,
     /// For each exchange with a client, those with upstreams, in the order in which they began.
     attempts: Vec<Vec<u32>>,
-    /// For each exchange with a client, the one whose response it got, as far as pairing had to know.
+    /// For each exchange with a client, the one whose response it got or, when all are paired and it got none, the last
+    /// one; `None` if that is not known.
     answers: Vec<Option<u32>>,
-    /// For each exchange with a client, the one whose response it got or, if it got none, the last one; `None` if that is
-    /// not known.
-    answering: Vec<Option<u32>>,
     /// For each exchange with a client, the first one with an upstream.
     first: Vec<Option<u32>>,
     /// The exchanges with clients that may have had further attempts, which cannot be told from those of others, and when
@@ -95,9 +93,8 @@ impl Pairs {
             seen,
             owners: vec![[None; 2]; count],
             attempts: vec![Vec::new(); count],
-            answering: vec![None; count],
-            first: vec![None; count],
             answers: vec![None; count],
+            first: vec![None; count],
             lines: vec![None; count],
             ..Self::default()
         };
@@ -115,7 +112,7 @@ impl Pairs {
         }
         pairs.note_copies();
         for client in 0..count {
-            pairs.answering[client] = pairs.find_answer(client).map(|answer| answer as u32);
+            pairs.answers[client] = pairs.find_answer(client).map(|answer| answer as u32);
             let first = pairs.own_attempts(client).next();
             pairs.first[client] = first.map(|first| first as u32);
         }
@@ -282,12 +279,12 @@ impl Pairs {
 
     /// The one whose response the client got or, if it got none, the last one. `None` if that is not known.
     fn answer(&self, client: usize) -> Option<usize> {
-        self.answering[client].map(|answer| answer as usize)
+        self.answers[client].map(|answer| answer as usize)
     }
 
     fn find_answer(&self, client: usize) -> Option<usize> {
-        if let Some(answer) = self.answers[client] {
-            return Some(answer as usize);
+        if let Some(answer) = self.answer(client) {
+            return Some(answer);
         }
         if self.ambiguous.contains_key(&(client as u32)) {
             return None;

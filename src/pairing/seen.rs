@@ -29,8 +29,6 @@ pub struct Seen {
     pub connection_place: Place,
     /// The first byte of the request.
     pub began: Option<Nanos>,
-    /// The last byte of the request.
-    pub request_ended: Option<Nanos>,
     /// The first byte of the response.
     pub response_began: Option<Nanos>,
     /// The last byte of the response.
@@ -150,7 +148,6 @@ impl Seen {
             connection_id: connection.trace_id,
             connection_place: connection.place,
             began: exchange.request.began,
-            request_ended: exchange.request.ended,
             response_began: exchange.response.began,
             ended: exchange.response.ended,
             closed: None,

@@ -28,7 +28,7 @@ use super::{
     redaction::{self, ReportFile},
     select::Doubts,
     settings,
-    turns::{MAX_JOBS, Turns},
+    turns::Turns,
 };
 use crate::{
     cli::{HttpArgs, SortField},
@@ -73,8 +73,7 @@ pub(super) fn run(args: &HttpArgs) -> Result<Status, Error> {
         redaction,
         paired,
     };
-    let jobs = settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS);
-    work.done.run(jobs, || work.run());
+    work.done.run(settings::jobs(args.jobs), inputs.len(), || work.run());
     progress.finish();
     let Work { done, doubts, .. } = work;
     let done = done.finish()?;

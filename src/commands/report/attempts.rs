@@ -6,15 +6,15 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     super::{
         error::Error,
-        inspect::{self, Item, Reading},
+        inspect::{self, Item},
         settings,
-        turns::{MAX_JOBS, Turns},
+        turns::Turns,
     },
-    detail, timeline_options,
+    detail, reading,
 };
 use crate::{
     cli::ReportArgs,
-    http::{HttpItem, HttpStage, HttpStageOptions},
+    http::HttpItem,
     input::Input,
     interrupt, page,
     pairing::ExchangeId,
@@ -54,7 +54,7 @@ pub(super) fn add(page: &mut page::Page, attempts: &[Vec<ExchangeId>], traces: T
     let mut inputs: Vec<usize> = wanted.keys().copied().collect();
     inputs.sort_unstable();
     let found = Turns::new(Vec::new());
-    found.run(settings::jobs(traces.args.jobs).min(inputs.len()).min(MAX_JOBS), || {
+    found.run(settings::jobs(traces.args.jobs), inputs.len(), || {
         found.each(&inputs, |_, input| {
             let mut told = read(traces, *input, &wanted[input])?;
             found.with(|found| found.append(&mut told));
@@ -91,18 +91,7 @@ fn read(
     wanted: &HashMap<u64, Vec<Place>>,
 ) -> Result<Vec<(Place, page::Exchange)>, Error> {
     let Some(input) = traces.inputs.get(index) else { return Ok(Vec::new()) };
-    let args = traces.args;
-    let mut http = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
-    if traces.redaction.is_some() {
-        http.be_strict();
-    }
-    let reading = Reading {
-        input: settings::input_options(&args.from, args.limits)?,
-        timeline: timeline_options(args),
-        http: Some(http),
-        mappings: settings::mappings(Vec::new(), traces.redaction),
-        ..Reading::default()
-    };
+    let reading = reading(traces.args, traces.redaction)?;
     let (mut told, mut number, mut left) = (Vec::new(), 0, wanted.len());
     let read = inspect::read(input, reading, |item| {
         let Item::Http(HttpItem::Exchange(mut exchange)) = item else { return Ok(()) };
@@ -131,7 +120,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        commands::pair::{self, PairOptions},
+        commands::{
+            inspect::Reading,
+            pair::{self, PairOptions},
+        },
+        http::{HttpStage, HttpStageOptions},
         input::{SourceOptions, discover},
         report::Verbosity,
         timeline::TimelineOptions,

@@ -31,7 +31,7 @@ use super::{
     pair::{self, PairOptions, Paired},
     redaction::{self, ReportFile},
     settings,
-    turns::{MAX_JOBS, Turns},
+    turns::Turns,
 };
 use crate::{
     access_log::LogEntry,
@@ -82,7 +82,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<Status, Error> {
         print_error(error);
         work.done.with(|done| done.all.merge(work.refused(inputs.len(), error)));
     }
-    work.done.run(settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS), || work.run());
+    work.done.run(settings::jobs(args.jobs), inputs.len(), || work.run());
     progress.finish();
     let Work { done, redaction, .. } = work;
     let Done { all, read, damaged, passed_over } = done.finish()?;
@@ -135,6 +135,21 @@ fn pair_inputs(args: &ReportArgs, inputs: &[Input], is_strict: bool) -> Result<P
         verbosity: settings::verbosity(args.verbosity),
     };
     pair::pair(inputs, &args.pair(), options)
+}
+
+/// How each input is read, so that its exchanges have the same numbers each time.
+fn reading<'a>(args: &ReportArgs, redaction: Option<&Arc<Redaction>>) -> Result<Reading<'a>, Error> {
+    let mut http = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
+    if redaction.is_some() {
+        http.be_strict();
+    }
+    Ok(Reading {
+        input: settings::input_options(&args.from, args.limits)?,
+        timeline: timeline_options(args),
+        http: Some(http),
+        mappings: settings::mappings(Vec::new(), redaction),
+        ..Reading::default()
+    })
 }
 
 fn timeline_options(args: &ReportArgs) -> TimelineOptions {
@@ -325,18 +340,7 @@ impl<'a, 'w> Reader<'a, 'w> {
 
     fn read(&mut self) -> Result<(), Error> {
         let Work { args, redaction, progress, .. } = self.work;
-        let mut http = HttpStage::new(HttpStageOptions { all_connections: true, ..HttpStageOptions::default() });
-        if redaction.is_some() {
-            http.be_strict();
-        }
-        let reading = Reading {
-            input: settings::input_options(&args.from, args.limits)?,
-            timeline: timeline_options(args),
-            http: Some(http),
-            mappings: settings::mappings(Vec::new(), redaction.as_ref()),
-            progress: Some(progress),
-            ..Reading::default()
-        };
+        let reading = Reading { progress: Some(progress), ..reading(args, redaction.as_ref())? };
         inspect::read(self.input, reading, |item| {
             self.item(item);
             Ok(())

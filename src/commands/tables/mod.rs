@@ -23,7 +23,7 @@ use super::{
     redaction::{self, ReportFile},
     select::Doubts,
     settings,
-    turns::{MAX_JOBS, Turns},
+    turns::Turns,
     validate,
 };
 use crate::{
@@ -66,8 +66,7 @@ pub(super) fn run(args: &TablesArgs) -> Result<Status, Error> {
         redaction,
     };
     work.refuse(&unreadable)?;
-    let jobs = settings::jobs(args.jobs).min(inputs.len()).min(MAX_JOBS);
-    work.done.run(jobs, || work.run());
+    work.done.run(settings::jobs(args.jobs), inputs.len(), || work.run());
     progress.finish();
     let Work { done, doubts, .. } = work;
     let Done { sink, read, damaged, passed_over } = done.finish()?;
