@@ -44,7 +44,9 @@ pub(super) struct Paired {
 /// # Errors
 /// An access log cannot be read, or a signal came.
 pub(super) fn pair(inputs: &[Input], args: &PairArgs, options: PairOptions) -> Result<Paired, Error> {
-    let log = read_logs(args, options.verbosity)?;
+    // A signal ends the wait for a log that is a pipe.
+    let of_signal = |error| interrupt::signal().map_or(error, Error::Signal);
+    let log = read_logs(args, options.verbosity).map_err(of_signal)?;
     let found = Turns::new(Found::default());
     found.run(settings::jobs(options.jobs), inputs.len(), || {
         found.each(inputs, |index, input| {

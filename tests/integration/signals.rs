@@ -98,6 +98,26 @@ fn a_stream_that_is_interrupted_before_it_begins_is_an_empty_capture() {
     }
 }
 
+#[test]
+fn an_access_log_that_never_comes_can_be_interrupted() {
+    for (signal, status) in SIGNALS {
+        let dir = Dir::new("interrupted-log");
+        let (log, input, output) = (dir.join("log"), dir.create("trace.pb", trace()), dir.join("page.html"));
+        fifo(&log);
+        for command in ["http", "report"] {
+            let mut arguments = vec![Path::new(command), Path::new("--access-log"), &log, &input];
+            arguments.extend((command == "report").then_some(output.as_path()));
+            let running = Running::start(arguments);
+            wait_until_ready(running.id());
+            running.signal(signal);
+            let run = running.end();
+            assert_eq!(run.status.code(), Some(status), "{run:?}");
+            assert_eq!(run.stderr, "", "{command}");
+            assert!(!output.exists() && temporaries(dir.path()).is_empty());
+        }
+    }
+}
+
 /// A named pipe is an input that takes as long as the test wants.
 #[test]
 fn files_that_are_interrupted_leave_nothing() {
