@@ -1,4 +1,4 @@
-//! The messages of `proto/`, compiled by `build.rs`.
+//! The messages of `proto/`, as prost-build has made them from its descriptor set.
 //!
 //! Reading a trace does not go through these types (see [`crate::input`]); they are for writing traces, for callers
 //! that want whole messages, and for tests.
@@ -26,12 +26,12 @@ use std::sync::LazyLock;
 
 use prost_reflect::DescriptorPool;
 
-include!(concat!(env!("OUT_DIR"), "/proto.rs"));
+include!("../proto/messages.rs");
 
 pub use envoy::data::tap::v3 as tap;
 
 /// Descriptors of all messages, for prost-reflect's JSON and text mappings.
 pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(include_bytes!("../proto/descriptors.binpb").as_slice())
-        .expect("prost-build has read the same bytes")
+        .expect("a test makes this set and decodes it")
 });
