@@ -9,6 +9,7 @@ mod sentence;
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
+    mem,
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::Path,
     thread,
@@ -275,8 +276,8 @@ fn capture(call: ExtcapCall) -> Result<Status, Error> {
     live::run(&call.live(fifo))
 }
 
-/// Lets the reader of this pipe know that no capture comes. dumpcap waits for a writer for ever, and Wireshark shows
-/// what is on standard error after dumpcap has ended.
+/// Lets the reader of this pipe know that no capture comes, as soon as this process ends. dumpcap waits for a writer for
+/// ever, and Wireshark shows what is on standard error when dumpcap has ended: the error must be there by then.
 pub(super) fn let_go(fifo: &Path) {
     if !fs::metadata(fifo).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
         return;
@@ -284,8 +285,13 @@ pub(super) fn let_go(fifo: &Path) {
     let begin = Instant::now();
     // dumpcap may not have opened it yet, and opening it would wait for that even if it never happens.
     let open = || OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(fifo);
-    // It ends at once, without a capture, so that dumpcap and tshark fail as well.
-    while open().is_err() && begin.elapsed() < READER_COMES && interrupt::signal().is_none() {
+    while begin.elapsed() < READER_COMES && interrupt::signal().is_none() {
+        if let Ok(pipe) = open() {
+            // The end of the process closes it, after the error has been printed. Without a capture in it, dumpcap and
+            // tshark fail as well.
+            mem::forget(pipe);
+            return;
+        }
         thread::sleep(interrupt::INTERVAL);
     }
 }
