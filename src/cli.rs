@@ -9,6 +9,7 @@ mod pair;
 #[cfg(feature = "record")]
 mod record;
 mod redact;
+#[cfg(feature = "report")]
 mod report;
 mod tables;
 mod tap_config;
@@ -30,6 +31,7 @@ pub(crate) use self::pair::PairArgs;
 #[cfg(feature = "record")]
 pub(crate) use self::record::RecordArgs;
 pub(crate) use self::redact::RedactArgs;
+#[cfg(feature = "report")]
 pub(crate) use self::report::ReportArgs;
 pub(crate) use self::tables::TablesArgs;
 pub(crate) use self::tap_config::{TapConfigArgs, Target};
@@ -97,6 +99,7 @@ impl Cli {
         let (paths, subcommand, output) = match &self.command {
             None => (&self.convert.paths, None, "OUTPUT"),
             Some(Command::Tables(args)) => (&args.paths, Some("tables"), "DIRECTORY"),
+            #[cfg(feature = "report")]
             Some(Command::Report(args)) => (&args.paths, Some("report"), "OUTPUT.html"),
             Some(_) => return None,
         };
@@ -141,6 +144,7 @@ pub enum Command {
     /// `validate --json`. All three appear when they are complete, and older ones are replaced only then. Exit status:
     /// 0 done; 1 some input was damaged; 2 nothing could be read, and no table was written.
     Tables(TablesArgs),
+    #[cfg(feature = "report")]
     /// A page that shows what happened: requests over time, routes, failures and where they came from
     ///
     /// The page is one HTML file that loads nothing, for every browser. All requests are counted, the failed and the slowest

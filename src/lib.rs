@@ -18,7 +18,7 @@
 //!
 //! HTTP tap traces hold header fields and bodies, not the bytes of a connection: [`timeline`] replays them, or [`har`]
 //! writes them as they are. With the feature `record`, [`tap`] records traces without Envoy, and [`proto`] has the
-//! protobuf messages of traces.
+//! protobuf messages of traces. Without the feature `where`, there is no [`http::Filter`]: the type has no values.
 //!
 //! [`pairing`] joins the two exchanges that Envoy has for one request: the client's and the upstream's.
 //!
@@ -79,7 +79,7 @@ pub mod har;
 pub mod http;
 pub mod input;
 mod interrupt;
-#[allow(dead_code, reason = "the command that makes pages will use it")]
+#[cfg(feature = "report")]
 mod page;
 pub mod pairing;
 #[doc(hidden)]

@@ -27,6 +27,7 @@ mod pump;
 #[cfg(feature = "record")]
 mod record;
 mod redaction;
+#[cfg(feature = "report")]
 mod report;
 mod select;
 mod settings;
@@ -86,6 +87,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<Status> {
         Some(Command::Validate(args)) => validate::run(args),
         Some(Command::Info(args)) => info::run(args),
         Some(Command::Http(args)) => http::run(args),
+        #[cfg(feature = "report")]
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Tables(args)) => tables::run(args),
         #[cfg(feature = "live")]

@@ -35,6 +35,7 @@ pub(super) struct PairOptions {
 pub(super) struct Paired {
     pub pairs: Pairs,
     /// The lines of the access logs.
+    #[cfg(feature = "report")]
     pub log: Vec<LogEntry>,
 }
 
@@ -67,7 +68,11 @@ pub(super) fn pair(inputs: &[Input], args: &PairArgs, options: PairOptions) -> R
         print_line("warning", &format_args!("{beyond} not paired: no more than {most} are compared"));
     }
     let logged: Vec<LoggedRequest> = log.iter().map(logged).collect();
-    Ok(Paired { pairs: Pairs::find(seen, &logged), log })
+    Ok(Paired {
+        pairs: Pairs::find(seen, &logged),
+        #[cfg(feature = "report")]
+        log,
+    })
 }
 
 /// The exchanges of all inputs so far, in the order of the inputs.

@@ -46,6 +46,10 @@ mod attributes;
 mod coding;
 mod conversation;
 mod exchange;
+#[cfg(feature = "where")]
+mod filter;
+#[cfg(not(feature = "where"))]
+#[path = "no_filter.rs"]
 mod filter;
 mod grpc;
 mod h1;

@@ -22,7 +22,6 @@ use std::io;
 use askama::Template as _;
 use sha2::{Digest as _, Sha256};
 
-#[allow(unused_imports, reason = "the command that makes pages will use them")]
 pub(crate) use self::model::*;
 use self::view::{SCRIPT, STYLE, View};
 

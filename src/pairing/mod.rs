@@ -168,6 +168,7 @@ impl Pairs {
     }
 
     /// Whether there are exchanges of this side.
+    #[cfg(feature = "report")]
     #[must_use]
     pub(crate) fn has(&self, role: Role) -> bool {
         self.seen.iter().any(|seen| seen.role == role)

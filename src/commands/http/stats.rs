@@ -189,6 +189,7 @@ impl Histogram {
     }
 
     /// How many durations are below the first of these edges, between each two of them, and not below the last.
+    #[cfg(feature = "report")]
     pub(in crate::commands) fn between(&self, edges: &[Nanos]) -> Vec<u64> {
         let mut counts = vec![0; edges.len() + 1];
         for (bucket, count) in &self.buckets {
