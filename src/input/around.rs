@@ -69,10 +69,9 @@ pub(super) enum Found {
 /// The search for the next message in text.
 #[derive(Debug)]
 pub(super) struct Search {
-    json: bool,
-    text: bool,
-    /// Only what the search finds shows that there is a trace at all, so it must not be a quotation of one.
-    is_strict: bool,
+    /// The encoding of the messages before. In another one, or where nothing came before, only what the search finds shows
+    /// that there is a trace at all, so it must not be a quotation of one.
+    known: Option<Encoding>,
     /// The text before this offset was searched.
     looked: usize,
     /// The text begins where a line or a message could.
@@ -82,19 +81,19 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// A search for the first message of a source, in either encoding.
+    /// A search for the first message of a source.
     pub(super) fn for_first() -> Self {
-        Self { json: true, text: true, is_strict: true, looked: 0, is_fresh: true, object: None }
+        Self { known: None, looked: 0, is_fresh: true, object: None }
     }
 
-    /// A search for the next message in an encoding that is known.
+    /// A search for the next message after one in this encoding. It may be in another one, as where traces of several
+    /// taps were put together.
     pub(super) fn for_next(encoding: Encoding) -> Self {
-        Self {
-            json: encoding == Encoding::Json,
-            text: encoding == Encoding::Text,
-            is_strict: false,
-            ..Self::for_first()
-        }
+        Self { known: Some(encoding), ..Self::for_first() }
+    }
+
+    fn is_strict(&self, encoding: Encoding) -> bool {
+        self.known != Some(encoding)
     }
 
     /// Goes on searching. `text` is what the last call saw, without the bytes that were given up, plus those that have
@@ -163,26 +162,22 @@ impl Search {
         let before = &text[at.saturating_sub(CONTEXT)..at];
         let after = &text[at + 1..];
         let from_start = at < CONTEXT && self.is_fresh;
-        if self.text
-            && let Some(found) = self.text_message(before, after, from_start, at_end)
-        {
+        if let Some(found) = self.text_message(before, after, from_start, at_end) {
             return match found {
                 Some(back) => Start::Message(Encoding::Text, at - back),
                 None => Start::Unknown,
             };
         }
-        if !self.json {
-            return Start::Other;
-        }
         let line = line_before(before);
         let starts_line = line.trim_ascii().is_empty();
-        if !starts_line && (is_quoted(line) || self.is_strict && is_quotation(line)) {
+        if !starts_line && (is_quoted(line) || self.is_strict(Encoding::Json) && is_quotation(line)) {
             return Start::Other;
         }
         match first_key(after, at_end) {
             Key::Unknown => Start::Unknown,
             Key::Trace => Start::Message(Encoding::Json, at),
-            Key::Other if starts_line => Start::Object,
+            // Damaged messages in the text format have such lines, too.
+            Key::Other if starts_line && self.known != Some(Encoding::Text) => Start::Object,
             Key::Other | Key::None => Start::Other,
         }
     }
@@ -199,7 +194,8 @@ impl Search {
         let line = line_before(head);
         let in_first_column = line.is_empty() && (!head.is_empty() || from_start);
         let last = if ends_in_escape(line) { b' ' } else { line.last().copied().unwrap_or(b' ') };
-        if in_first_column || !self.is_strict && !last.is_ascii_alphanumeric() && last != b'_' && !is_quoted(line) {
+        let is_strict = self.is_strict(Encoding::Text);
+        if in_first_column || !is_strict && !last.is_ascii_alphanumeric() && last != b'_' && !is_quoted(line) {
             return Some(Some(back));
         }
         // Elsewhere, only Envoy's layout counts: the first field is on the next line, indented.

@@ -1,5 +1,6 @@
 //! The interface between a source and the decoder of its encoding.
 
+use super::detect::Encoding;
 use crate::trace::{CutIn, DecodeFault, Fact, Message};
 
 /// What editors write before text in UTF-8. JSON does not allow it.
@@ -33,6 +34,8 @@ pub(crate) enum Step {
     Damaged { start: usize, end: usize, fault: Fault },
     /// `window[start..end]` is text around messages, not a damaged message. The next step starts after it.
     Skipped { start: usize, end: usize },
+    /// The message at `start` is in this encoding. Its decoder takes the next step there.
+    Switch { start: usize, encoding: Encoding },
     /// The first `skip` bytes hold nothing. After them, the decoder needs at least `wanted` bytes, more than there are
     /// now. In an encoding with lengths, `wanted` is the length of the whole message. Never returned when `at_end`.
     NeedMore { skip: usize, wanted: usize },

@@ -54,7 +54,7 @@ impl Decode for EnvelopedDecoder {
                 self.base += skip as u64;
                 self.wanted = wanted;
             }
-            Step::End => {}
+            Step::Switch { .. } | Step::End => {}
         }
         step
     }

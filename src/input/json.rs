@@ -133,11 +133,16 @@ impl JsonDecoder {
         let around = self.around.get_or_insert_with(|| around::Search::for_next(Encoding::Json));
         let hurry = std::mem::take(&mut self.hurry);
         let len = match around.find(text, at_end, hurry) {
-            InText::Message(_, len) => {
+            InText::Message(encoding, len) => {
                 self.around = None;
-                self.is_message = true;
-                if len == 0 {
-                    return self.object(text, start, at_end, out);
+                match (encoding, len) {
+                    (Encoding::Json, 0) => {
+                        self.is_message = true;
+                        return self.object(text, start, at_end, out);
+                    }
+                    (Encoding::Json, _) => self.is_message = true,
+                    (_, 0) => return Step::Switch { start, encoding },
+                    _ => {}
                 }
                 len
             }

@@ -122,6 +122,16 @@ impl Begun {
     }
 }
 
+/// A decoder of this encoding.
+fn decoder(encoding: Encoding) -> Box<dyn Decode + Send> {
+    match encoding {
+        Encoding::Binary => Box::new(BinaryDecoder::default()),
+        Encoding::Delimited => Box::new(DelimitedDecoder::default()),
+        Encoding::Text => Box::new(TextDecoder::default()),
+        Encoding::Json => Box::new(JsonDecoder::default()),
+    }
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source")
@@ -293,10 +303,7 @@ impl Source {
         source.decoder = match (source.encoding, path) {
             (Encoding::Delimited, Some(path)) => Box::new(EnvelopedDecoder::new(WireFraming::Delimited, path)),
             (_, Some(path)) => Box::new(EnvelopedDecoder::new(WireFraming::Bare, path)),
-            (Encoding::Binary, None) => Box::new(BinaryDecoder::default()),
-            (Encoding::Delimited, None) => Box::new(DelimitedDecoder::default()),
-            (Encoding::Text, None) => Box::new(TextDecoder::default()),
-            (Encoding::Json, None) => Box::new(JsonDecoder::default()),
+            (_, None) => decoder(source.encoding),
         };
         source.layers.extend(path.map(|_| Layer::ProtobufEnvelope));
         Ok(source)
@@ -467,6 +474,12 @@ impl Source {
                 self.watch.release_suspect(findings);
                 self.watch.skipped(place, &self.window.bytes()[start..end]);
                 self.taken += end;
+                self.limits.begin_next();
+                None
+            }
+            Step::Switch { start, encoding } => {
+                self.taken += start;
+                self.decoder = decoder(encoding);
                 self.limits.begin_next();
                 None
             }

@@ -201,6 +201,7 @@ impl TextDecoder {
         let text = &window[start..];
         let around = self.around.get_or_insert_with(|| around::Search::for_next(Encoding::Text));
         let len = match around.find(text, at_end, self.hurry) {
+            InText::Message(Encoding::Json, 0) => return Some(Step::Switch { start, encoding: Encoding::Json }),
             InText::Message(_, len) | InText::Binary(len) => {
                 self.begin(false);
                 len

@@ -375,6 +375,36 @@ const AROUND: [(&str, &str); 30] = [
     ("waiting...\rwaiting...\r", ""),
 ];
 
+/// The payloads in a capture. Addresses that stand in for missing ones depend on the input's name.
+fn payloads(capture: &Path) -> Vec<Vec<u8>> {
+    let mut payloads: Vec<_> = tshark::read(capture).into_iter().map(|frame| frame.payload).collect();
+    payloads.retain(|payload| !payload.is_empty());
+    payloads.sort();
+    payloads
+}
+
+#[test]
+fn traces_in_json_and_in_text_may_follow_each_other_in_one_file() {
+    let dir = Dir::new("surroundings-both-encodings");
+    for (first, second) in
+        [(&STREAMED, &BUFFERED_TEXT), (&BUFFERED_TEXT, &STREAMED), (&TEXT, &PRETTY), (&PRETTY, &TEXT)]
+    {
+        let merged = dir.join("merged.pcap");
+        let parts = [("first", first), ("second", second)].map(|(name, trace)| dir.create(name, trace.as_bytes()));
+        tap2pcap().arg(&parts[0]).arg(&parts[1]).arg(&merged).run().expect_status(0);
+        let expected = payloads(&merged);
+        for between in ["", "\n", "$ kubectl exec api-2 -- cat /tmp/tap_1\n", "\n==> tap_2 <==\n"] {
+            // A message in the text format begins a line.
+            let end = if between.is_empty() && !first.ends_with('\n') { "\n" } else { between };
+            let (capture, status, said) = Judge::new("surroundings-both-encodings-joined")
+                .capture(format!("{}{end}{}", first.as_str(), second.as_str()).as_bytes());
+            assert_eq!(status, 0, "{between:?}: {said}");
+            assert_eq!(said.is_empty(), between.trim().is_empty(), "{between:?}: {said}");
+            assert!(payloads(&dir.create("joined.pcap", capture)) == expected, "{between:?}");
+        }
+    }
+}
+
 #[test]
 fn text_around_messages_changes_nothing() {
     let mut judge = Judge::new("around");

@@ -51,7 +51,7 @@ impl Evidence {
                     at += end;
                     continue;
                 }
-                Step::Skipped { .. } | Step::NeedMore { .. } | Step::End => {
+                Step::Skipped { .. } | Step::Switch { .. } | Step::NeedMore { .. } | Step::End => {
                     evidence.fields(&out);
                     break;
                 }

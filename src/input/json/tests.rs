@@ -133,6 +133,7 @@ fn decode_in_pieces(source: &[u8], piece: usize) -> (Vec<Decoded>, Message) {
                 skipped(&mut decoded, start + from, to - from);
                 start += to;
             }
+            Step::Switch { .. } => panic!("another encoding"),
             Step::NeedMore { skip, wanted } => {
                 assert!(!at_end && skip <= window.len() && wanted > window.len() - skip, "wants what it has");
                 at_end = end == source.len();
@@ -172,6 +173,7 @@ fn assert_fast_and_general_agree(source: &[u8], pieces: &[usize]) -> usize {
                 start += skip;
                 end = source.len().min(end.saturating_add(*pieces.next().expect("endless")));
             }
+            Step::Switch { .. } => panic!("another encoding"),
             Step::End => return messages,
         }
     }

@@ -139,6 +139,7 @@ fn read_with(mut decoder: TextDecoder, text: &[u8], feed: usize) -> (Vec<Seen>, 
                 skipped(&mut seen, from + start, from + end);
                 from += end;
             }
+            Step::Switch { .. } => panic!("another encoding"),
             Step::NeedMore { skip, wanted } => {
                 assert!(to < text.len(), "asked for more than there is");
                 assert!(skip <= window.len() && skip + wanted > window.len(), "asked for nothing");
