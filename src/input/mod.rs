@@ -37,6 +37,7 @@ mod error;
 #[cfg(test)]
 #[cfg(feature = "record")]
 mod http_tests;
+mod inside;
 mod json;
 mod layers;
 mod line;

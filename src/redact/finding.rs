@@ -86,7 +86,7 @@ fn mask_fault(fault: &mut DecodeFault) {
         DecodeFault::Json(JsonFault::NoObject(byte)) => *byte = b'*',
         // It quotes values, and nothing marks where.
         DecodeFault::Json(JsonFault::Parser(words)) => "JSON that does not fit; why is taken out".clone_into(words),
-        DecodeFault::Wire(_) | DecodeFault::Text(_) | DecodeFault::Json(_) => {}
+        DecodeFault::Wire(_) | DecodeFault::Text(_) | DecodeFault::Json(_) | DecodeFault::Inside => {}
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn undecodable(fault: &DecodeFault) -> String {
         DecodeFault::Wire(fault) => wire(*fault),
         DecodeFault::Text(fault) => text(fault),
         DecodeFault::Json(fault) => json(fault),
+        DecodeFault::Inside => "the text begins inside a message, whose start is missing".to_owned(),
     }
 }
 

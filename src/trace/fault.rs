@@ -31,6 +31,8 @@ pub enum DecodeFault {
     Text(TextFault),
     /// The source is JSON.
     Json(JsonFault),
+    /// Text begins in the middle of a message, whose start is missing.
+    Inside,
 }
 
 impl From<WireFault> for DecodeFault {

@@ -460,6 +460,22 @@ fn a_damaged_message_in_text_is_an_error() {
     }
 }
 
+/// A log that was cut at its start begins in the middle of a message.
+#[test]
+fn the_rest_of_a_message_whose_start_is_lost_is_an_error() {
+    let judge = Judge::new("cut-at-start");
+    let words = "the text begins inside a message, whose start is missing";
+    for (trace, lost) in [(&STREAMED, 3), (&STREAMED, 30), (&TEXT, 5), (&TEXT, 20)] {
+        let rest: String = trace.split_inclusive('\n').skip(lost).collect();
+        for (before, prefix) in [("", PREFIXES[1].1), ("$ kubectl logs --tail=100\n", PREFIXES[4].1)] {
+            for text in [format!("{before}{rest}"), prefixed(prefix, &rest), format!("{}{before}{rest}", **trace)] {
+                let (capture, status, said) = judge.capture(text.as_bytes());
+                assert!(status == 1 && !capture.is_empty() && said.contains(words), "{lost}: {said}\n{text:.300}");
+            }
+        }
+    }
+}
+
 /// The inputs that people have sent, or could have.
 #[test]
 fn inputs_as_people_have_them_are_read() {

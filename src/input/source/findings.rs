@@ -3,7 +3,7 @@
 use std::mem;
 
 use crate::{
-    input::{detect::Encoding, skipped::SkippedText},
+    input::{detect::Encoding, inside::Inside, skipped::SkippedText},
     trace::{DecodeFault, Fact, Finding, Findings, JsonFault, Message, Place, TextFault, TextItem, TraceKind},
 };
 
@@ -17,6 +17,8 @@ pub(super) struct Watch {
     zeros: Option<Zeros>,
     /// Text around the messages so far.
     around: SkippedText,
+    /// What the text since the last message holds.
+    inside: Inside,
     /// The kinds of messages that were seen.
     kinds: [bool; TraceKind::ALL.len()],
 }
@@ -36,6 +38,7 @@ impl Watch {
     #[cold]
     pub(super) fn skipped(&mut self, place: Place, text: &[u8]) {
         self.around.add(place, text);
+        self.inside.add(place, text);
     }
 
     /// Notes text that layers skipped around the messages.
@@ -82,6 +85,14 @@ impl Watch {
         findings.extend(self.suspect.take());
     }
 
+    /// Reports text since the last message that is the inside of one. `is_followed` by a message.
+    #[inline]
+    fn tell_inside(&mut self, is_followed: bool, findings: &mut Findings) {
+        if let Some(place) = self.inside.take(is_followed) {
+            findings.push(Finding::new(place, Fact::Undecodable(DecodeFault::Inside)));
+        }
+    }
+
     /// Counts zeros that were passed over.
     pub(super) fn zeros(&mut self, place: Place, bytes: u64) {
         let zeros = self.zeros.get_or_insert(Zeros { place, bytes: 0, runs: 0, end: 0 });
@@ -102,12 +113,16 @@ impl Watch {
         if let Some(Zeros { place, bytes, runs, .. }) = self.zeros.take() {
             findings.push(Finding::new(place, Fact::Zeros { bytes, runs }));
         }
+        if any_message {
+            self.tell_inside(false, findings);
+        }
         self.tell_around(any_message, encoding, findings);
     }
 
     /// Adds what is wrong with a message, whose place must be set.
     #[inline]
     pub(super) fn look_at(&mut self, message: &mut Message, findings: &mut Findings) {
+        self.tell_inside(true, findings);
         let place = message.place();
         if let Some(fact) = message.unreadable_times() {
             findings.push(Finding::new(place, fact));
