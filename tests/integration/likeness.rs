@@ -225,7 +225,7 @@ fn what_tools_print_is_named() {
         ("hexadecimal", hex.into(), "it is hexadecimal digits; turn them into bytes first: xxd -r -p"),
         ("base64", of_command("base64", &[trace]), "it is base64; decode it first: base64 -d"),
         ("base64 -w0", of_command("base64", &["-w0", trace]), "it is base64; decode it first: base64 -d"),
-        ("base64url", url.into(), "it is base64 for URLs; decode it first: basenc --base64url -d"),
+        ("base64url", url.into(), "it is base64 for URLs; decode it first: tr _- /+ <FILE | base64 -d"),
         ("protoc --decode_raw", raw, "it is what protoc --decode_raw prints"),
     ];
     for (what, bytes, words) in cases {

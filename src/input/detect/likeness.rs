@@ -236,7 +236,7 @@ impl fmt::Display for Likeness {
             }
             Self::HexDigits => "it is hexadecimal digits; turn them into bytes first: xxd -r -p",
             Self::Base64 => "it is base64; decode it first: base64 -d",
-            Self::UrlBase64 => "it is base64 for URLs; decode it first: basenc --base64url -d",
+            Self::UrlBase64 => "it is base64 for URLs; decode it first: tr _- /+ <FILE | base64 -d",
             Self::DecodeRaw => {
                 "it is what protoc --decode_raw prints, which lacks the names of fields; use the file that was decoded"
             }
