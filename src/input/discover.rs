@@ -23,8 +23,9 @@ use crate::interrupt;
 /// The suffixes that Envoy gives to trace files.
 const SUFFIXES: [&str; 4] = ["pb", "pb_length_delimited", "pb_text", "json"];
 
-/// The suffixes of packed files.
-const PACKED: [&str; 2] = ["gz", "zst"];
+/// The suffixes of packed files. Only the first two are unpacked here; what has another one is surely refused, but as a
+/// trace that cannot be read, not as a file that has nothing to do with traces.
+const PACKED: [&str; 11] = ["gz", "zst", "xz", "bz2", "lz4", "lz", "lzma", "br", "sz", "Z", "7z"];
 
 /// The most files that are not traces that are told one by one.
 const MAX_PASSED_OVER: usize = 1000;
@@ -449,7 +450,12 @@ pub(super) fn unpacked(path: &Path) -> PathBuf {
 
 /// Whether the name is that of a trace. macOS adds files with the attributes of others to archives, under their names.
 pub(super) fn counts_as_trace(path: &Path) -> bool {
-    has_trace_suffix(path) && !path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"._"))
+    has_trace_suffix(path) && !is_of_macos(path)
+}
+
+/// Whether the name is that of such a file with attributes.
+pub(super) fn is_of_macos(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"._"))
 }
 
 pub(super) fn has_trace_suffix(path: &Path) -> bool {
@@ -484,6 +490,10 @@ mod tests {
             ("a.pb", true),
             ("a.json.gz", true),
             ("a.pb_text.zst", true),
+            ("a.pb_text.xz", true),
+            ("a.pb_length_delimited.lz4", true),
+            ("a.pcap.xz", false),
+            ("a.xz", false),
             ("a.pcapng", false),
             ("a.gz", false),
             ("pb", false),

@@ -382,6 +382,62 @@ fn a_damaged_zip_archive_keeps_its_sound_members() {
     }
 }
 
+/// A loop over pods that each print an archive, or `cat`, puts archives one behind the other.
+#[test]
+fn archives_behind_each_other_are_all_read() {
+    let dir = Dir::new("behind");
+    let [first, second, third] = [1, 2, 3].map(|number| tar_of(&[(format!("{number}.json"), trace(number))]));
+    let padding = vec![0; 3 << 20];
+    let plain = [&first[..], &padding, &second, &third].concat();
+    let packed = [gzip(&first), gzip(&second), gzip(&third)].concat();
+    for (name, bytes) in [("a.tar", &plain), ("a.tgz", &gzip(&plain)), ("b.tgz", &packed)] {
+        let out = dir.fresh();
+        convert(&[], &dir.create(name, bytes), &out).run_within(256).expect_status(0);
+        assert_eq!(paths(&out), [1, 2, 3].map(|number| format!("{name}/{number}.json.pcapng")).into());
+        tap2pcap().arg("-").arg(dir.join("out.pcapng")).stdin(bytes.clone()).run_within(256).expect_status(0);
+    }
+    // What is no archive is told, with its place.
+    let at = first.len() + 7;
+    let junk = [&first[..], &[0; 7], b"command terminated", &padding].concat();
+    for (name, bytes) in [("junk.tar", junk.clone()), ("junk.tgz", gzip(&junk))] {
+        let run = convert(&[], &dir.create(name, bytes), &dir.join("out.pcapng")).run().expect_status(1);
+        run.expect_stderr(&format!("{name}: cannot read: what follows the end of the tar archive, at byte {at}"));
+    }
+}
+
+/// Nobody can know that they are no traces.
+#[test]
+fn members_that_cannot_be_read_are_errors_whatever_their_names() {
+    let dir = Dir::new("unreadable");
+    let zip = zip_of(&[("tap_1", trace(1)), ("tap_2", trace(2)), ("README", b"no trace".to_vec())]);
+    let record = memchr::memmem::find(&zip, b"PK\x01\x02\x2d").or_else(|| memchr::memmem::find(&zip, b"PK\x01\x02"));
+    let second = record.unwrap() + 1 + memchr::memmem::find(&zip[record.unwrap() + 1..], b"PK\x01\x02").unwrap();
+    for (at, bytes, what) in [
+        (8, &[1, 0][..], "tap_2: cannot read: it is encrypted"),
+        (10, &[12, 0], "tap_2: cannot read: it is packed with a method that is not read"),
+        (16, &[0, 1, 2, 3], "tap_2"),
+    ] {
+        let mut patched = zip.clone();
+        patched[second + at..second + at + bytes.len()].copy_from_slice(bytes);
+        let run = convert(&[], &dir.create("a.zip", patched), &dir.join("out.pcapng")).run().expect_status(1);
+        run.expect_stderr(what);
+    }
+    let xz = b"\xfd7zXZ\0\0\x04 and so on";
+    let members = [("a.json", trace(1)), ("b.pb.xz", xz.to_vec()), ("c.pcap.xz", xz.to_vec()), ("d", xz.to_vec())];
+    let root = dir.fresh();
+    for (name, bytes) in &members {
+        fs::write(root.join(name), bytes).unwrap();
+    }
+    for input in [dir.create("a.tar", tar_of(&members)), dir.create("b.zip", zip_of(&members)), root] {
+        let run = convert(&[], &input, &dir.join("out.pcapng")).run().expect_status(1);
+        assert!(
+            run.stderr.contains("b.pb.xz") && run.stderr.contains("it is xz data; unpack it first: xz -d"),
+            "{run:?}"
+        );
+        assert_eq!(run.stderr.matches("error: ").count(), 1, "{run:?}");
+    }
+}
+
 #[test]
 fn sparse_members_are_read_or_refused() {
     const SCRIPT: &str = "

@@ -203,6 +203,7 @@ fn what_tools_print_is_named() {
     let tshark = |args: &[&str]| TSHARK.run([&["-r", path][..], args].concat(), b"").stdout;
     let raw = PROTOC.run(["--decode_raw"], &binary()).stdout;
     let hex: String = binary().iter().map(|byte| format!("{byte:02x}")).collect();
+    let url = "Ci8SLQorCAESDwoNEgkxMjcuMC4wLjEY-_Ag\nAhIMCgoSCDEyNy4wLjAuMRjR_w0\n";
     let xxd = "00000000: 0a4c 0a4a 2068 656c 6c6f 2077 6f72 6c64  .L.J hello world\n00000010: 2074 6869 7320 6973              \
                this is\n";
     let hexdump = "00000000  0a 4c 0a 4a 20 68 65 6c  6c 6f 20 77 6f 72 6c 64  |.L.J hello world|\n*\n00000028\n";
@@ -216,14 +217,15 @@ fn what_tools_print_is_named() {
         ("tshark -x", tshark(&["-x"]), "it is a hex dump"),
         ("tcpdump", TCPDUMP.run(["-n", "-r", path], b"").stdout, "a list of packets as tcpdump or tshark prints them"),
         ("tcpdump -X", TCPDUMP.run(["-n", "-X", "-r", path], b"").stdout, "a list of packets"),
-        ("od", of_command("od", &[trace]), "it is a hex dump; turn it back into bytes first: xxd -r"),
+        ("od", of_command("od", &[trace]), "it is a hex dump that cannot be turned back as it is"),
         ("od -c", of_command("od", &["-c", trace]), "it is a hex dump"),
         ("od -x", of_command("od", &["-A", "x", "-t", "x1z", trace]), "it is a hex dump"),
-        ("xxd", xxd.into(), "it is a hex dump"),
-        ("hexdump", hexdump.into(), "it is a hex dump"),
+        ("xxd", xxd.into(), "it is a hex dump; turn it back into bytes first: xxd -r"),
+        ("hexdump", hexdump.into(), "it is a hex dump of hexdump -C"),
         ("hexadecimal", hex.into(), "it is hexadecimal digits; turn them into bytes first: xxd -r -p"),
         ("base64", of_command("base64", &[trace]), "it is base64; decode it first: base64 -d"),
         ("base64 -w0", of_command("base64", &["-w0", trace]), "it is base64; decode it first: base64 -d"),
+        ("base64url", url.into(), "it is base64 for URLs; decode it first: tr _- /+ <FILE | base64 -d"),
         ("protoc --decode_raw", raw, "it is what protoc --decode_raw prints"),
     ];
     for (what, bytes, words) in cases {

@@ -171,7 +171,7 @@ fn packed_names_are_found_in_directories() {
     for name in ["a.json", "b.json.gz", "c.json.zst"] {
         fs::write(traces.join(name), &plain).unwrap();
     }
-    // These have no names of traces, but the content of traces.
+    // Most of these have no names of traces, but all have the content of traces.
     for name in ["d.gz", "e.zst", "f.json.bz2", "g.tar.gz", "h.json.gz.gz"] {
         fs::write(traces.join(name), &plain).unwrap();
     }

@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::extent::Extent;
+use super::{LOOK, extent::Extent};
 
 /// The bytes of a member, and how they are packed by the archive itself.
 #[derive(Clone, Debug)]
@@ -40,6 +40,14 @@ impl Member {
                 let inside = flate2::bufread::DeflateDecoder::new(BufReader::new(packed));
                 Box::new(Checked::new(inside, size, crc))
             }
+        }
+    }
+
+    /// What keeps its first bytes from being unpacked. A short member is read to its end, where its checksum tells.
+    pub(super) fn damage(&self) -> Option<io::Error> {
+        match self.packing {
+            Packing::None => None,
+            Packing::Zip { .. } => io::copy(&mut self.open().take(LOOK as u64 + 1), &mut io::sink()).err(),
         }
     }
 

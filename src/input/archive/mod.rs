@@ -27,7 +27,7 @@ use self::{
 };
 use super::{
     InputError, InputPath, SourceOptions,
-    discover::{Discovered, Input, Unreadable, counts_as_trace},
+    discover::{Discovered, Input, Unreadable, counts_as_trace, is_of_macos},
     layers::{Inside, Layers, Rewound},
     source::{Begun, Source},
 };
@@ -269,9 +269,17 @@ impl Scope<'_> {
             }
             Ok((begun, None)) => match Source::begun(&spot.path, begun, looking()) {
                 Ok(_) => self.take(spot, member),
-                Err(error) => self.found.pass_over(error),
+                Err(error) => self.refuse(spot, &member, error),
             },
-            Err(refused) => self.found.pass_over(refused.of(&spot.path)),
+            Err(refused) => self.refuse(spot, &member, refused.of(&spot.path)),
+        }
+    }
+
+    /// Passes over a member that is no trace, unless it is damaged, so that nobody can see what it is.
+    fn refuse(&mut self, spot: &Spot, member: &Member, error: InputError) {
+        match member.damage().filter(|_| !is_of_macos(&spot.relative)) {
+            Some(damage) => self.fault(Some(spot), damage),
+            None => self.found.pass_over(error),
         }
     }
 

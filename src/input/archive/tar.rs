@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Chain, Cursor, Read, Seek, SeekFrom},
     rc::Rc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -51,7 +51,7 @@ pub(super) fn may_follow(head: &[u8]) -> bool {
 
 /// A regular file in an archive that comes by.
 pub(super) struct TarMember<'a> {
-    entry: Entry<'a, Metered<Inside>>,
+    entry: Entry<'a, Metered<Coming>>,
     read: u64,
     /// The error that ended it. It is met again by whoever reads on.
     failed: Option<(io::ErrorKind, String)>,
@@ -87,16 +87,37 @@ impl Read for TarMember<'_> {
     }
 }
 
-/// Reads an archive that is a file. Its members are parts of that file.
+/// Reads archives that are a file, one behind the other. Their members are parts of that file.
 pub(super) fn walk_file(extent: &Extent, scope: &mut Scope<'_>) {
+    let mut start = 0;
+    while let Some(end) = walk_part(&extent.part(start, u64::MAX), scope) {
+        start += end;
+        let mut rest = extent.part(start, u64::MAX).reader();
+        match behind(&mut rest, start, scope) {
+            Some((skipped, _)) => start += skipped,
+            None => return,
+        }
+    }
+}
+
+/// Reads the archive that a file, or the rest of one, begins with, and returns where its end is, if it is sound.
+fn walk_part(extent: &Extent, scope: &mut Scope<'_>) -> Option<u64> {
     let allowance = Rc::new(Cell::new(MAX_HEADERS));
-    let mut archive = Archive::new(Metered { inside: extent.reader(), left: Rc::clone(&allowance) });
+    let mut archive = Archive::new(Metered { inside: extent.reader(), at: 0, left: Rc::clone(&allowance) });
     let mut entries = match archive.entries_with_seek() {
         Ok(entries) => entries,
-        Err(error) => return scope.fault(None, error),
+        Err(error) => {
+            scope.fault(None, error);
+            return None;
+        }
     };
-    while let Some(next) = next(&mut entries, &allowance, 0, scope) {
-        let Next::Member(mut entry, spot) = next else { continue };
+    loop {
+        let (mut entry, spot) = match next(&mut entries, &allowance, 0, scope) {
+            Next::Member(entry, spot) => (entry, spot),
+            Next::Other(_) => continue,
+            Next::End => return Some(archive.into_inner().at),
+            Next::Stop => return None,
+        };
         let modified = modified(&mut entry);
         if entry.header().entry_type().is_gnu_sparse() {
             // Its holes are not in the file.
@@ -114,23 +135,43 @@ pub(super) fn walk_file(extent: &Extent, scope: &mut Scope<'_>) {
     }
 }
 
-/// Reads an archive that comes by. Members that are traces are copied.
+/// Archives that come by, behind the first bytes of one that were read to find it.
+type Coming = Chain<Cursor<Vec<u8>>, Inside>;
+
+/// Reads archives that come by, one behind the other. Members that are traces are copied.
 pub(super) fn walk_stream(inside: Inside, scope: &mut Scope<'_>) {
+    let (mut head, mut inside, mut start) = (Vec::new(), inside, 0);
+    while let Some((end, rest)) = walk_coming(Cursor::new(head).chain(inside), start, scope) {
+        (start, inside) = (end, rest);
+        match behind(&mut inside, start, scope) {
+            Some((skipped, header)) => (start, head) = (start + skipped, header.to_vec()),
+            None => return,
+        }
+    }
+}
+
+/// Reads the archive that comes next, and returns where its end is, if it is sound, and what comes behind it.
+fn walk_coming(inside: Coming, start: u64, scope: &mut Scope<'_>) -> Option<(u64, Inside)> {
     let allowance = Rc::new(Cell::new(MAX_HEADERS));
-    let mut archive = Archive::new(Metered { inside, left: Rc::clone(&allowance) });
+    let mut archive = Archive::new(Metered { inside, at: start, left: Rc::clone(&allowance) });
     let mut entries = match archive.entries() {
         Ok(entries) => entries,
-        Err(error) => return scope.fault(None, error),
+        Err(error) => {
+            scope.fault(None, error);
+            return None;
+        }
     };
     // Bytes of the member before that are still to be passed over.
     let mut left = 0;
-    while let Some(next) = next(&mut entries, &allowance, left, scope) {
-        let (entry, spot) = match next {
+    loop {
+        let (entry, spot) = match next(&mut entries, &allowance, left, scope) {
             Next::Member(entry, spot) => (entry, spot),
             Next::Other(size) => {
                 left = size;
                 continue;
             }
+            Next::End => break,
+            Next::Stop => return None,
         };
         allowance.set(u64::MAX);
         let (size, stored) = (entry.size(), entry.header().entry_size().unwrap_or_default());
@@ -149,11 +190,44 @@ pub(super) fn walk_stream(inside: Inside, scope: &mut Scope<'_>) {
             if scope.faults() == told {
                 scope.fault(Some(&spot), error);
             }
-            return;
+            return None;
         }
         if !is_sparse && member.read < size {
-            return scope.fault(Some(&spot), cut(member.read, size));
+            scope.fault(Some(&spot), cut(member.read, size));
+            return None;
         }
+    }
+    let Metered { inside, at, .. } = archive.into_inner();
+    Some((at, inside.into_inner().1))
+}
+
+/// Passes over the zeros behind an archive. If another one follows, as `cat` or a loop over several pods puts it there,
+/// returns how many bytes of zeros there were, and its header, which was read. `start` is where the archive ends.
+fn behind(rest: &mut dyn Read, start: u64, scope: &mut Scope<'_>) -> Option<(u64, [u8; BLOCK])> {
+    let mut skipped = 0;
+    loop {
+        if scope.is_over() {
+            return None;
+        }
+        let mut block = Vec::new();
+        if let Err(error) = (&mut *rest).take(BLOCK as u64).read_to_end(&mut block) {
+            scope.fault(None, error);
+            return None;
+        }
+        if block.is_empty() {
+            return None;
+        }
+        let Some(other) = block.iter().position(|byte| *byte != 0) else {
+            skipped += block.len() as u64;
+            continue;
+        };
+        if is_header(&block) {
+            return Some((skipped, block.try_into().ok()?));
+        }
+        let at = start + skipped + other as u64;
+        let text = format!("what follows the end of the tar archive, at byte {at}, is no archive, and is not read");
+        scope.fault(None, io::Error::new(io::ErrorKind::InvalidData, text));
+        return None;
     }
 }
 
@@ -163,6 +237,10 @@ enum Next<'a, R: Read> {
     Member(Entry<'a, R>, Spot),
     /// Something that is no regular file, and its bytes.
     Other(u64),
+    /// The archive is at its end.
+    End,
+    /// The rest cannot be read, which was told, or is not wanted any more.
+    Stop,
 }
 
 /// Finds the next member. `left` bytes of the one before are passed over first.
@@ -171,16 +249,17 @@ fn next<'a, R: Read>(
     allowance: &Cell<u64>,
     left: u64,
     scope: &mut Scope<'_>,
-) -> Option<Next<'a, R>> {
+) -> Next<'a, R> {
     if scope.is_over() {
-        return None;
+        return Next::Stop;
     }
     allowance.set(left.saturating_add(MAX_HEADERS));
-    let mut entry = match entries.next()? {
-        Ok(entry) => entry,
-        Err(error) => {
+    let mut entry = match entries.next() {
+        Some(Ok(entry)) => entry,
+        None => return Next::End,
+        Some(Err(error)) => {
             scope.fault(None, io::Error::new(error.kind(), format!("the tar archive is damaged or cut off: {error}")));
-            return None;
+            return Next::Stop;
         }
     };
     let other = Next::Other(entry.size());
@@ -189,14 +268,14 @@ fn next<'a, R: Read>(
     let is_link = matches!(kind, EntryType::Link | EntryType::Symlink);
     let is_file = matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse);
     if !is_link && (!is_file || name.ends_with(b"/")) {
-        return Some(other);
+        return other;
     }
-    let Some(spot) = scope.member(&name) else { return Some(other) };
+    let Some(spot) = scope.member(&name) else { return other };
     if is_link {
         if has_trace_suffix(&spot.relative) {
             scope.pass_over(&spot, "it is a link, and links in archives are not followed");
         }
-        return Some(other);
+        return other;
     }
     let holes = entry.size().saturating_sub(entry.header().entry_size().unwrap_or_default());
     let fault = if is_sparse_by_pax(&mut entry) {
@@ -204,18 +283,15 @@ fn next<'a, R: Read>(
     } else if kind == EntryType::GNUSparse && holes > MAX_HOLES {
         "a sparse file with too large holes; unpack it first"
     } else {
-        return Some(Next::Member(entry, spot));
+        return Next::Member(entry, spot);
     };
     if has_trace_suffix(&spot.relative) {
         scope.fault(Some(&spot), io::Error::other(fault));
     }
     // Of a sparse file, this is what is stored.
-    Some(if kind == EntryType::GNUSparse {
-        Next::Other(entry.header().entry_size().unwrap_or_default())
-    } else {
-        other
-    })
+    if kind == EntryType::GNUSparse { Next::Other(entry.header().entry_size().unwrap_or_default()) } else { other }
 }
+
 /// Whether its holes are described in the way of GNU tar's POSIX format.
 fn is_sparse_by_pax<R: Read>(entry: &mut Entry<'_, R>) -> bool {
     let Ok(Some(fields)) = entry.pax_extensions() else { return false };
@@ -247,6 +323,8 @@ fn cut(read: u64, size: u64) -> io::Error {
 /// Reads no more than it is allowed to: the parser keeps long names in memory, however long they are said to be.
 struct Metered<R> {
     inside: R,
+    /// Where it is.
+    at: u64,
     left: Rc<Cell<u64>>,
 }
 
@@ -259,12 +337,14 @@ impl<R: Read> Read for Metered<R> {
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let count = self.inside.read(&mut buffer[..room])?;
         self.left.set(left - count as u64);
+        self.at += count as u64;
         Ok(count)
     }
 }
 
 impl<R: Seek> Seek for Metered<R> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.inside.seek(to)
+        self.at = self.inside.seek(to)?;
+        Ok(self.at)
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use rawzip::{CompressionMethod, ErrorKind, ZipFileHeaderRecord, ZipLocator, time::ZipDateTimeKind};
 
 use super::{Extent, Member, Scope, member::Packing};
-use crate::input::discover::has_trace_suffix;
+use crate::input::discover::{has_trace_suffix, is_of_macos};
 
 /// Reads an archive.
 pub(super) fn walk(extent: &Extent, scope: &mut Scope<'_>) {
@@ -64,10 +64,11 @@ fn try_walk(extent: &Extent, scope: &mut Scope<'_>) -> Result<(), rawzip::Error>
             None
         };
         if let Some(why) = unreadable {
-            if named {
-                scope.fault(Some(&spot), io::Error::other(why));
-            } else {
+            // Nobody can see whether it is a trace. Only what macOS adds for its own use surely is none.
+            if is_of_macos(&spot.relative) {
                 scope.pass_over(&spot, &why);
+            } else {
+                scope.fault(Some(&spot), io::Error::other(why));
             }
             continue;
         }

@@ -82,12 +82,18 @@ pub enum Likeness {
     Yaml,
     /// A trace as YAML.
     YamlTrace,
-    /// A hex dump.
+    /// A hex dump of `xxd`.
     HexDump,
+    /// A hex dump of `hexdump -C`.
+    CanonicalDump,
+    /// A dump of another program, which has no command that undoes it.
+    OtherDump,
     /// Hexadecimal digits and nothing else.
     HexDigits,
     /// base64.
     Base64,
+    /// base64 with the alphabet for URLs.
+    UrlBase64,
     /// What `protoc --decode_raw` prints.
     DecodeRaw,
     /// What a program in Go or Rust prints of a value.
@@ -221,8 +227,16 @@ impl fmt::Display for Likeness {
             Self::Yaml => "it is YAML",
             Self::YamlTrace => "it is a trace as YAML; convert it to JSON first: yq -o=json",
             Self::HexDump => "it is a hex dump; turn it back into bytes first: xxd -r",
+            Self::CanonicalDump => {
+                "it is a hex dump of hexdump -C; if it has no line with *, which stands for others, turn it back into \
+                 bytes first: cut -c11-58 FILE | xxd -r -p"
+            }
+            Self::OtherDump => {
+                "it is a hex dump that cannot be turned back as it is; copy the file itself, or as base64"
+            }
             Self::HexDigits => "it is hexadecimal digits; turn them into bytes first: xxd -r -p",
             Self::Base64 => "it is base64; decode it first: base64 -d",
+            Self::UrlBase64 => "it is base64 for URLs; decode it first: tr _- /+ <FILE | base64 -d",
             Self::DecodeRaw => {
                 "it is what protoc --decode_raw prints, which lacks the names of fields; use the file that was decoded"
             }
@@ -376,7 +390,7 @@ fn of_text(text: &[u8]) -> Likeness {
     } else if is_error_message(text) {
         Likeness::ErrorMessage
     } else if lines().all(is_dump_line) && is_dump_line(first) && first.contains(&b' ') {
-        Likeness::HexDump
+        of_dump(first)
     } else if is_packet_list(first) {
         Likeness::Packets("a list of packets as tcpdump or tshark prints them")
     } else if is_access_log(first) {
@@ -392,7 +406,8 @@ fn of_text(text: &[u8]) -> Likeness {
     } else if is_digits(text, u8::is_ascii_hexdigit) {
         Likeness::HexDigits
     } else if is_digits(text, |byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte)) {
-        Likeness::Base64
+        // The head may be too short to have one of these, but it hardly is.
+        if text.iter().any(|byte| b"-_".contains(byte)) { Likeness::UrlBase64 } else { Likeness::Base64 }
     } else if is_debug_output(text) {
         Likeness::DebugOutput
     } else if is_yaml(lines()) {
@@ -535,6 +550,16 @@ fn is_dump_line(line: &[u8]) -> bool {
         _ => group.len() <= 16 && group.iter().all(u8::is_ascii_hexdigit),
     });
     is_group.next() == Some(true)
+}
+
+/// Whose dump begins with this line, because `xxd -r` makes other bytes of what is not its own.
+fn of_dump(line: &[u8]) -> Likeness {
+    let offset = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    match &line[offset..] {
+        [b':', b' ', ..] => Likeness::HexDump,
+        [b' ', b' ', bytes @ .., b'|'] if offset == 8 && bytes.contains(&b'|') => Likeness::CanonicalDump,
+        _ => Likeness::OtherDump,
+    }
 }
 
 /// `21:33:22.000000 IP 10.0.0.1.1 > 10.0.0.2.80: Flags [S]` or `    1 0.000000000 10.0.0.1 → 10.0.0.2 TCP`

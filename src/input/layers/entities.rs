@@ -1,4 +1,4 @@
-//! A trace in HTML or XML, where entities stand for its quotes.
+//! A trace in HTML or XML, where entities stand for its quotes, and for the marks of a mail that quotes it.
 
 use memchr::{memchr, memrchr};
 
@@ -14,7 +14,9 @@ const MOST_NAME: usize = 64;
 /// The most bytes of a line that are kept.
 const MOST_LINE: usize = 128;
 
-/// Replaces entities from the first one on that is the quote of a trace's name, or of a field in the text format.
+/// Replaces entities from the first one on that is the quote of a trace's name, or of a field in the text format. Before
+/// that, only those that stand for a `>` at the start of a line are replaced: the prefix of a trace is the same on all of
+/// its lines, and the first of them may be long before the first quote.
 pub(super) struct Entities {
     state: State,
     /// The beginning of the line so far.
@@ -53,17 +55,21 @@ impl Rewrite for Entities {
             if self.state == State::Looking && found.is_some_and(|(char, _)| char == '"') && self.begins(rest) {
                 self.state = State::Replaces;
             }
-            match found.filter(|_| self.state == State::Replaces) {
+            let is_mark = |(char, _): &(char, usize)| *char == '>' && self.after_marks().is_empty();
+            match found.filter(|found| self.state == State::Replaces || is_mark(found)) {
                 Some((char, len)) => {
-                    out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                    let mut buffer = [0; 4];
+                    let char = char.encode_utf8(&mut buffer).as_bytes();
+                    out.extend_from_slice(char);
+                    self.pass(char);
                     at += len;
                 }
                 None => {
                     out.push(b'&');
+                    self.pass(b"&");
                     at += 1;
                 }
             }
-            self.pass(b"&");
         }
         at
     }
@@ -87,13 +93,19 @@ impl Entities {
         self.line.extend_from_slice(&rest[..rest.len().min(room)]);
     }
 
+    /// The line so far, without the marks of a quotation before it.
+    fn after_marks(&self) -> &[u8] {
+        let marks = self.line.iter().take_while(|byte| matches!(byte, b'>' | b' ' | b'\t')).count();
+        &self.line[marks..]
+    }
+
     /// Whether a trace's name is quoted here, or a value in the text format.
     fn begins(&self, rest: &[u8]) -> bool {
         let Some((_, len)) = entity(rest) else { return false };
         let name = &rest[len..];
         let end = name.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
         let is_key = around::is_key(&name[..end]) && entity(&name[end..]).is_some_and(|(char, _)| char == '"');
-        let field = self.line.trim_ascii_start().strip_suffix(b": ");
+        let field = self.after_marks().strip_suffix(b": ");
         is_key
             || field.is_some_and(|field| {
                 !field.is_empty() && field.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'_')
@@ -140,6 +152,15 @@ mod tests {
             "socket_buffered_trace {\n  address: &quot;a&quot;\n  x: &#34;b&",
             "socket_buffered_trace {\n  address: \"a\"\n  x: \"b&",
         );
+    }
+
+    #[test]
+    fn the_marks_of_a_quotation_are_replaced_from_the_start() {
+        expect(
+            "&gt; socket_buffered_trace {\n&gt; &gt;  x: &quot;a&gt;&quot;\n&gt; }\n",
+            "> socket_buffered_trace {\n> >  x: \"a>\"\n> }\n",
+        );
+        expect("&gt; a &gt; b\n&gt;&gt;c\na&gt;", "> a &gt; b\n>>c\na&gt;");
     }
 
     #[test]

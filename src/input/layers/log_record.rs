@@ -51,6 +51,14 @@ const WRITERS: [&str; 12] = [
     "source",
 ];
 
+/// Keys of objects that are a writer, as the Elastic Common Schema has them, and of the members that name it. A key such
+/// as `_source` is none of them: an `id` in it may be that of the record.
+const WRITING: [&str; 8] = ["pod", "container", "host", "service", "file", "instance", "namespace", "node"];
+const NAMES: [&str; 5] = ["name", "id", "uid", "path", "hostname"];
+
+/// Keys of lists of `key:value`, as Datadog has them.
+const TAGS: [&str; 2] = ["tags", "ddtags"];
+
 /// The most that the values of a record may weigh. A parsed value takes many times the memory of its text, above all an
 /// object, and a record of a log has hundreds of them at most. A list of bytes may be longer.
 const MOST_WEIGHT: usize = 256 * 1024;
@@ -97,7 +105,7 @@ pub(super) fn of_json(json: &[u8]) -> Vec<Content> {
         // Docker splits a long line into records, of which only the last one has the line break.
         strings.is_docker = value.get("stream").is_some_and(Value::is_string) && log.is_some();
         let mut writer = DefaultHasher::new();
-        writers(&value, MOST_DEPTH, &mut writer);
+        writers(&value, MOST_DEPTH, "", &mut writer);
         strings.visit(value, MOST_DEPTH, &writer, false);
     }
     strings.found
@@ -133,16 +141,34 @@ fn weight(json: &[u8]) -> usize {
     weight
 }
 
-/// Hashes what tells who wrote a record.
-fn writers(value: &Value, depth: usize, writer: &mut DefaultHasher) {
+/// Hashes what tells who wrote a record. `parent` is the key of the value.
+fn writers(value: &Value, depth: usize, parent: &str, writer: &mut DefaultHasher) {
     let Value::Object(members) = value else { return };
+    let is_writing = WRITING.iter().any(|key| parent.eq_ignore_ascii_case(key));
     for (key, value) in members {
         match value {
-            Value::String(text) if is_writer(key) => (key, text).hash(writer),
-            Value::Object(_) if depth > 0 => writers(value, depth - 1, writer),
+            _ if TAGS.contains(&key.as_str()) => tags(value, writer),
+            Value::String(text) if is_writer(key) || is_writing && NAMES.contains(&key.as_str()) => {
+                (parent, key, text).hash(writer);
+            }
+            Value::Object(_) if depth > 0 => writers(value, depth - 1, key, writer),
             _ => {}
         }
     }
+}
+
+/// Hashes the tags that tell who wrote a record, in whatever order they are.
+fn tags(value: &Value, writer: &mut DefaultHasher) {
+    let texts = match value {
+        Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
+        Value::String(text) => vec![text.as_str()],
+        _ => return,
+    };
+    let all = texts.into_iter().flat_map(|text| text.split(','));
+    let mut tags: Vec<_> =
+        all.filter(|tag| tag.split_once(':').is_some_and(|(key, _)| is_writer(key.trim()))).collect();
+    tags.sort_unstable();
+    tags.hash(writer);
 }
 
 fn is_writer(key: &str) -> bool {
@@ -202,7 +228,7 @@ impl Strings {
                 }
                 value => {
                     let mut path = path.clone();
-                    writers(&value, depth, &mut path);
+                    writers(&value, depth, "", &mut path);
                     self.visit(value, depth, &path, is_known);
                 }
             }
@@ -231,11 +257,16 @@ fn bytes(values: &[Value]) -> Option<Vec<u8>> {
     values.iter().map(byte).collect::<Option<Vec<_>>>().filter(|bytes| !bytes.is_empty())
 }
 
+/// How far the time reaches on a line of a container, with the name of the file that grep puts before it.
+const MOST_CRI: usize = 512;
+
 /// A line that Kubernetes writes for a container: a time, the stream, `F` or `P` for a full or partial line, and the
 /// line. Returns where the line begins, and the stream, and whether it is partial.
 pub(super) fn of_cri(line: &[u8]) -> Option<(usize, u64, bool)> {
-    let time = memchr::memchr(b' ', &line[..line.len().min(64)])?;
-    let is_time = line[..time].get(10) == Some(&b'T') && line[..4].iter().all(u8::is_ascii_digit);
+    let time = memchr::memchr(b' ', &line[..line.len().min(MOST_CRI)])?;
+    let name = name_len(&line[..time]);
+    let digits = &line[name..time];
+    let is_time = digits.get(10) == Some(&b'T') && digits[..4].iter().all(u8::is_ascii_digit);
     let rest = &line[time + 1..];
     let (stream, rest) = match rest {
         [b's', b't', b'd', b'o', b'u', b't', b' ', rest @ ..] => (1, rest),
@@ -250,7 +281,39 @@ pub(super) fn of_cri(line: &[u8]) -> Option<(usize, u64, bool)> {
         _ => return None,
     };
     let blank = usize::from(rest.get(tags) == Some(&b' '));
+    let stream = match file_of(&line[..name]) {
+        b"" => stream,
+        file => {
+            let mut hasher = DefaultHasher::new();
+            (file, stream).hash(&mut hasher);
+            hasher.finish()
+        }
+    };
     is_time.then_some((line.len() - rest.len() + tags + blank, stream, is_partial))
+}
+
+/// How many bytes grep has put before the time that a line of a container begins with: the name of the file, perhaps the
+/// number of the line, and the `:` or `-` after each.
+fn name_len(bytes: &[u8]) -> usize {
+    let begins = |at: usize| {
+        let time = bytes.get(at..at + 11).unwrap_or_default();
+        matches!(bytes[at - 1], b':' | b'-')
+            && matches!(time, [_, _, _, _, b'-', _, _, b'-', _, _, b'T'])
+            && time[..4].iter().all(u8::is_ascii_digit)
+    };
+    (1..bytes.len().saturating_sub(10)).find(|at| begins(*at)).unwrap_or(0)
+}
+
+/// The name of the file, of what grep has put before a line.
+fn file_of(before: &[u8]) -> &[u8] {
+    let Some((_, name)) = before.split_last() else { return b"" };
+    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    match &name[..name.len() - digits] {
+        // `-n` alone gives a number and no name.
+        [] => b"",
+        [file @ .., b':' | b'-'] if digits > 0 => file,
+        _ => name,
+    }
 }
 
 /// The values of a line in logfmt, of a row of CSV, or of a line of YAML whose value is in double quotes.

@@ -43,6 +43,46 @@ fn lines_of_two_writers_become_two_traces() {
     );
 }
 
+/// Elastic's records nest the name of a pod or file, and those of Datadog have tags.
+#[test]
+fn nested_names_and_tags_tell_the_writers_of_records_apart() {
+    let kubernetes = |pod: &str| format!("\"kubernetes\":{{\"pod\":{{\"name\":\"{pod}\"}}}}");
+    let file = |pod: &str| format!("\"log\":{{\"file\":{{\"path\":\"/{pod}.log\"}},\"offset\":1}}");
+    let tags = |pod: &str| format!("\"tags\":[\"a:b\",\"pod_name:{pod}\"]");
+    let string = |pod: &str| format!("\"ddtags\":\"a:b,pod_name:{pod}\"");
+    let named: [&dyn Fn(&str) -> String; 4] = [&kubernetes, &file, &tags, &string];
+    for name in named {
+        let records =
+            [("a", "{"), ("b", "{"), ("a", " \\\"x\\\": {"), ("b", " \\\"y\\\": {"), ("a", " }"), ("b", " }")];
+        let ends = [("b", "}"), ("a", "}")];
+        let record = |(pod, line): &(&str, &str)| format!("{{\"message\":\"{line}\",{}}}\n", name(pod));
+        let text: String = records.iter().chain(&ends).map(record).collect();
+        let out = String::from_utf8(read(text.as_bytes(), &[1 << 20])).unwrap();
+        let words: String = out.split_whitespace().collect();
+        assert_eq!(words, "{\"x\":{}}{\"y\":{}}", "{}", name("a"));
+    }
+    // The id of a record is not that of its writer.
+    expect(
+        "{\"_source\":{\"id\":\"1\",\"message\":\"{\\n\"}}\n{\"_source\":{\"id\":\"2\",\"message\":\" \\\"x\\\": {}}\\n\"}}\n",
+        "{\n \"x\": {}}\n",
+    );
+}
+
+/// `grep` and `tail` put the name of the file before the lines of containers, and the number of the line.
+#[test]
+fn lines_of_containers_may_have_the_name_of_their_file_before_them() {
+    for (first, second) in [("/a/0.log:", "/a/0.log:"), ("0.log:9:", "0.log-10-"), ("9:", "10:")] {
+        let time = "2024-05-01T10:00:00Z stdout";
+        expect(
+            &format!(
+                "{first}{time} F {{\nother.log:{time} F  \"y\": {{\n{second}{time} P  \"x\": \n{second}{time} F {{}}\n\
+                 {second}{time} F }}\n"
+            ),
+            &format!("{{\n \"x\": {{}}\n}}\nother.log:{time} F  \"y\": {{\n"),
+        );
+    }
+}
+
 #[test]
 fn records_are_unquoted_and_parts_are_joined() {
     expect(
