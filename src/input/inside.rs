@@ -223,7 +223,7 @@ impl Inside {
             true => self.inverted.as_mut(),
         };
         match braces {
-            Some(braces) if brace == b'{' => braces.open += 1,
+            Some(braces) if brace == b'{' => braces.open = braces.open.saturating_add(1),
             Some(braces) => braces.close(self.has_own),
             None => {}
         }
@@ -264,7 +264,7 @@ impl Inside {
             self.braces = inverted;
         } else if self.in_string && self.last == b'{' {
             // A quotation of a whole trace begins.
-            self.braces.open += 1;
+            self.braces.open = self.braces.open.saturating_add(1);
         }
         self.has_more |= self.rung.is_none() && self.last != b'\n';
         self.ladder = match (self.rung, self.ladder) {
