@@ -175,6 +175,11 @@ impl Conversation {
     fn data(&mut self, context: &mut Context<'_>, data: &Data<'_>) {
         let index = data.direction.index();
         self.settle(context, data.direction);
+        // What the other side sends now may answer a request whose head was cut.
+        let other = data.direction.reverse();
+        if matches!(&self.speech, Speech::Http1(http) if http.is_in_head(self.side(other))) {
+            self.settle(context, other);
+        }
         let present = data.payload.len() as u64;
         if data.as_string && !self.takes_strings(data) {
             context.report(HttpFact::Destroyed);

@@ -178,6 +178,12 @@ impl Http1 {
         matches!(self.sides[side.index()].state, State::Body(_) | State::Chunk(Chunk::Data(_)) | State::UntilClose)
     }
 
+    /// Whether a head of this side has begun, and has not ended.
+    pub(super) fn is_in_head(&self, side: HttpSide) -> bool {
+        let side = &self.sides[side.index()];
+        side.state == State::Head && !side.buffer.is_empty()
+    }
+
     /// Takes the bytes of one side.
     pub(super) fn data(&mut self, context: &mut Context<'_>, side: HttpSide, bytes: &[u8]) -> Option<Switch> {
         self.sides[side.index()].last = context.time;
@@ -214,8 +220,6 @@ impl Http1 {
             (State::UntilClose | State::Tunnel, _) => true,
             _ => false,
         };
-        // The heads of other responses may be among the missing bytes.
-        self.missed_responses |= side == HttpSide::Response && !stays_inside;
         self.is_doubtful |= !stays_inside;
         let lost = |open, chunked| State::Lost { open, chunked };
         match (self.sides[side.index()].state, loss) {
@@ -266,6 +270,9 @@ impl Http1 {
             (State::Await, _) => self.drop_buffer(context, side),
             (State::Lost { .. }, _) => {}
         }
+        // The heads of other responses may be among the missing bytes. One that began before them answers the request that
+        // has waited longest.
+        self.missed_responses |= side == HttpSide::Response && !stays_inside;
     }
 
     /// One side sends no more.

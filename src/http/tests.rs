@@ -17,6 +17,8 @@ struct Tap {
     seq_num: u64,
     time: u64,
     string: bool,
+    /// As Envoy up to 1.36 writes it, whose events do not say how many bytes came before them.
+    is_old: bool,
 }
 
 impl Tap {
@@ -24,7 +26,11 @@ impl Tap {
         let text = r#"{"socket_streamed_trace_segment": {"trace_id": "7", "connection": {
             "local_address": {"socket_address": {"address": "10.0.0.2", "port_value": 8080}},
             "remote_address": {"socket_address": {"address": "10.0.0.1", "port_value": 50000}}}}}"#;
-        Self { text: text.to_owned(), seq_num: 1, time: 0, string: false }
+        Self { text: text.to_owned(), seq_num: 1, time: 0, string: false, is_old: false }
+    }
+
+    fn old() -> Self {
+        Self { is_old: true, ..Self::new() }
     }
 
     fn event(&mut self, kind: &str, bytes: &[u8], len: Option<u64>) {
@@ -36,10 +42,11 @@ impl Tap {
         self.time += 1;
         let (seq_num, time) = (self.seq_num, self.time);
         let truncated = len.is_some();
+        let number = if self.is_old { String::new() } else { format!(r#""seq_num": "{seq_num}","#) };
         // Writing to a String cannot fail.
         let _ = write!(
             self.text,
-            r#"{{"socket_streamed_trace_segment": {{"trace_id": "7", "event": {{"seq_num": "{seq_num}",
+            r#"{{"socket_streamed_trace_segment": {{"trace_id": "7", "event": {{{number}
                 "timestamp": "2026-01-31T12:00:00.{time:09}Z", "{kind}": {{"data": {{{body}, "truncated": {truncated}}}}}}}}}}}"#
         );
         self.seq_num += len.unwrap_or(bytes.len() as u64);
@@ -374,6 +381,38 @@ fn a_cut_head_tells_what_is_in_its_whole_lines() {
         .expect_facts(&[HttpFact::CutHead(Request), HttpFact::CutHead(Request)]);
     let request = &seen.exchanges[0].request;
     assert_eq!((request.fields.get("host"), request.fields.len(), request.size()), (Some(&b"a"[..]), 1, None));
+}
+
+#[test]
+fn responses_answer_requests_whose_heads_were_cut_in_traces_of_older_envoys() {
+    let ok = |code: u32| format!("HTTP/1.1 {code} X\r\ncontent-length: 2\r\n\r\nok");
+    Tap::old()
+        .cut_read("GET /cart HTTP/1.1\r\nCookie: very lo", 4000)
+        .write(ok(503))
+        .read("GET /health HTTP/1.1\r\n\r\n")
+        .write(ok(200))
+        .cut_read("GET /user HTTP/1.1\r\nCookie: very lo", 4000)
+        .write(ok(201))
+        .end()
+        .expect(&["GET /cart 503 !+", "GET /health 200 ++", "GET /user 201 !+"]);
+    // So do responses whose own heads were cut.
+    Tap::old()
+        .read("GET /1 HTTP/1.1\r\n\r\n")
+        .cut_write("HTTP/1.1 500 X\r\nSet-Cookie: very lo", 4000)
+        .read("GET /2 HTTP/1.1\r\n\r\n")
+        .write(ok(202))
+        .end()
+        .expect(&["GET /1 500 +!", "GET /2 202 ++"]);
+}
+
+#[test]
+fn a_response_whose_head_was_cut_answers_the_request_that_has_waited_longest() {
+    Tap::new()
+        .read("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
+        .cut_write("HTTP/1.1 500 X\r\nSet-Cookie: very lo", 4000)
+        .write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        .closed()
+        .expect(&["GET /1 500 +!", "GET /2 200 ++"]);
 }
 
 #[test]

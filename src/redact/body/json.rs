@@ -61,8 +61,10 @@ enum Last {
     /// An opening bracket, a comma, or nothing.
     Start,
     Colon,
-    /// A string or a word, which may be a name.
+    /// A string, which may be a name.
     Name,
+    /// A number, `true`, `false`, `null`, or a name without quotation marks.
+    Word,
     Value,
 }
 
@@ -180,7 +182,7 @@ impl Json {
         match self.last {
             Last::Colon => false,
             Last::Start => self.in_object() || self.depth == 0,
-            Last::Name | Last::Value => self.depth == 0,
+            Last::Name | Last::Word | Last::Value => self.depth == 0,
         }
     }
 
@@ -196,7 +198,7 @@ impl Json {
             b' ' | b'\t' | b'\r' | b'\n' => {}
             b',' => self.comma(),
             b':' => {
-                if self.last != Last::Name {
+                if !matches!(self.last, Last::Name | Last::Word) {
                     return self.doubt(at, out);
                 }
                 self.colon();
@@ -226,6 +228,17 @@ impl Json {
             b'/' => self.state = State::Solidus,
             _ => {
                 if !self.may_begin() && self.secret.is_none() {
+                    return self.doubt(at, out);
+                }
+                // Texts that follow each other are no two words, so this is none. The word may say that what follows is
+                // secret, as in `[section]` before `password = x`, or as a scheme.
+                let is_text = match self.last {
+                    Last::Word => !is_literal(&self.name),
+                    Last::Name => byte == b'=',
+                    Last::Start | Last::Colon | Last::Value => false,
+                };
+                if self.depth == 0 && is_text {
+                    self.name.push(b' ');
                     return self.doubt(at, out);
                 }
                 self.name.clear();
@@ -455,7 +468,7 @@ impl Json {
             Some(_) => {}
         }
         self.names_sibling = false;
-        self.last = if is_name { Last::Name } else { Last::Value };
+        self.last = if is_name { Last::Word } else { Last::Value };
         self.state = State::Between;
         end
     }
@@ -503,6 +516,11 @@ impl Json {
         }
         at + 1
     }
+}
+
+/// Whether a word is a JSON text by itself.
+fn is_literal(word: &[u8]) -> bool {
+    matches!(word, b"true" | b"false" | b"null" | [b'0'..=b'9' | b'-', ..])
 }
 
 /// Where the plain bytes of a string end: at its end, an escape or a line's end. And whether there is no sign of a secret

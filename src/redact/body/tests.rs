@@ -195,6 +195,31 @@ fn texts() {
 }
 
 #[test]
+fn texts_that_begin_like_json() {
+    let cases = [
+        (
+            "[default]\naws_secret_access_key = abc\nregion = d\n",
+            "[default]\naws_secret_access_key = ***\nregion = d\n",
+        ),
+        ("[db]\npassword = \"abc\"\n", "[db]\npassword = \"***\"\n"),
+        ("\"password\" = \"abc\"\n", "\"password\" = \"***\"\n"),
+        ("{\"a\":1}\npassword = abc\n", "{\"a\":1}\npassword = ***\n"),
+        ("[INFO] Bearer abcdefgh\n", "[INFO] Bearer ********\n"),
+        ("[1] [x] export password=abc\n", "[1] [x] export password=***\n"),
+        // These are texts in JSON that follow each other.
+        ("1 2\ntrue {\"a\":null}\n", "1 2\ntrue {\"a\":null}\n"),
+    ];
+    check("text/plain", &cases);
+    check("", &cases);
+    for (body, expected) in cases {
+        for length in [1, 2, 3, 7] {
+            let (redacted, _) = in_pieces(None, body.as_bytes(), &[length]);
+            assert!(!String::from_utf8_lossy(&redacted).contains("abc"), "{body:?} in {length}: {expected:?}");
+        }
+    }
+}
+
+#[test]
 fn json_web_tokens() {
     for head in ["eyJhbGci", "eyAiYWxn", "eyAgImFs", "ewogICJh", "ewoiYWxn", "ew0KICJh", "ewoJImFs", "ewkiYWxn"] {
         for before in ["", "[", "]", "@", "$", "\u{e9}", "-", "session_", "a.", "x ", "a-e", "a e-"] {
