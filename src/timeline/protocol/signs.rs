@@ -142,7 +142,16 @@ pub(super) const METHODS: [&[u8]; 9] =
 const ACCEPTED: &[u8] = b"HTTP/1.1 101 ";
 
 fn is_http1(head: &[u8]) -> bool {
-    head.starts_with(b"HTTP/1.") || METHODS.iter().any(|method| head.starts_with(method))
+    let target = METHODS.iter().find_map(|method| head.strip_prefix(*method));
+    // RTSP and ICAP have the same methods, but end the line with their own version. CONNECT of NATS has an object.
+    let is_request = target.is_some_and(|target| match memchr(b'\n', target) {
+        Some(end) => {
+            let line = target[..end].trim_ascii_end();
+            line.rsplit(|byte| *byte == b' ').next().is_some_and(|version| version.starts_with(b"HTTP/1."))
+        }
+        None => !target.starts_with(b"{"),
+    });
+    is_request || head.starts_with(b"HTTP/1.")
 }
 
 /// Whether a server's first response accepts WebSocket (RFC 6455 section 4.2.2).

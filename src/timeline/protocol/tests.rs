@@ -22,6 +22,10 @@ fn sniff(inbound: &[&[u8]], outbound: &[&[u8]]) -> Protocol {
 fn http_and_tls_are_told_by_their_first_bytes() {
     assert_eq!(sniff(&[b"GET / HTTP/1.1\r\n"], &[]), Protocol::Http1);
     assert_eq!(sniff(&[], &[b"HTTP/1.1 200 OK\r\n"]), Protocol::Http1);
+    // Others have some of its methods.
+    assert_eq!(sniff(&[b"OPTIONS rtsp://x/ RTSP/1.0\r\n"], &[b"RTSP/1.0 200 OK\r\n"]), Protocol::Unknown);
+    assert_eq!(sniff(&[b"OPTIONS icap://x/ ICAP/1.0\r\n"], &[b"ICAP/1.0 200 OK\r\n"]), Protocol::Unknown);
+    assert_eq!(sniff(&[b"CONNECT {\"verbose\":false}\r\n"], &[b"INFO {}\r\n"]), Protocol::Unknown);
     assert_eq!(sniff(&[b"PRI * HT", b"TP/2.0\r\n\r\nSM\r\n\r\n"], &[]), Protocol::Http2);
     assert_eq!(sniff(&[b"\x16\x03\x01\x02\x00\x01"], &[]), Protocol::Tls);
     assert_eq!(sniff(&[], &[]), Protocol::Unknown);
