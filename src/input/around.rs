@@ -72,6 +72,8 @@ pub(super) struct Search {
     /// The encoding of the messages before. In another one, or where nothing came before, only what the search finds shows
     /// that there is a trace at all, so it must not be a quotation of one.
     known: Option<Encoding>,
+    /// The user has said that all messages have the known encoding.
+    is_given: bool,
     /// The text before this offset was searched.
     looked: usize,
     /// The text begins where a line or a message could.
@@ -83,13 +85,17 @@ pub(super) struct Search {
 impl Search {
     /// A search for the first message of a source.
     pub(super) fn for_first() -> Self {
-        Self { known: None, looked: 0, is_fresh: true, object: None }
+        Self { known: None, is_given: false, looked: 0, is_fresh: true, object: None }
     }
 
     /// A search for the next message after one in this encoding. It may be in another one, as where traces of several
-    /// taps were put together.
-    pub(super) fn for_next(encoding: Encoding) -> Self {
-        Self { known: Some(encoding), ..Self::for_first() }
+    /// taps were put together, unless the user has named this one.
+    pub(super) fn for_next(encoding: Encoding, is_given: bool) -> Self {
+        Self { known: Some(encoding), is_given, ..Self::for_first() }
+    }
+
+    fn may_find(&self, encoding: Encoding) -> bool {
+        !self.is_given || !self.is_strict(encoding)
     }
 
     fn is_strict(&self, encoding: Encoding) -> bool {
@@ -162,11 +168,16 @@ impl Search {
         let before = &text[at.saturating_sub(CONTEXT)..at];
         let after = &text[at + 1..];
         let from_start = at < CONTEXT && self.is_fresh;
-        if let Some(found) = self.text_message(before, after, from_start, at_end) {
+        if self.may_find(Encoding::Text)
+            && let Some(found) = self.text_message(before, after, from_start, at_end)
+        {
             return match found {
                 Some(back) => Start::Message(Encoding::Text, at - back),
                 None => Start::Unknown,
             };
+        }
+        if !self.may_find(Encoding::Json) {
+            return Start::Other;
         }
         let line = line_before(before);
         let starts_line = line.trim_ascii().is_empty();

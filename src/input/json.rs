@@ -33,6 +33,8 @@ use crate::trace::{CutIn, EventKind, HttpPart, HttpSide, JsonFault, Message, Unk
 /// Decodes JSON objects back to back, each a `TraceWrapper`.
 #[derive(Debug, Default)]
 pub(crate) struct JsonDecoder {
+    /// The user has said that all messages are JSON.
+    is_given: bool,
     /// The start of the source, where a byte order mark may be, was passed.
     begun: bool,
     /// The object at the start of the window is not complete yet.
@@ -117,6 +119,11 @@ impl Decode for JsonDecoder {
 }
 
 impl JsonDecoder {
+    /// A decoder of a source that the user has said to be JSON.
+    pub(super) fn given() -> Self {
+        Self { is_given: true, ..Self::default() }
+    }
+
     /// Forgets the object at the start of the window, because the next step starts after it.
     #[inline]
     fn begin(&mut self) {
@@ -130,7 +137,7 @@ impl JsonDecoder {
     /// Searches for the next message in `text`, which begins at `start` of the window.
     #[cold]
     fn search(&mut self, text: &[u8], start: usize, at_end: bool, out: &mut Message) -> Step {
-        let around = self.around.get_or_insert_with(|| around::Search::for_next(Encoding::Json));
+        let around = self.around.get_or_insert_with(|| around::Search::for_next(Encoding::Json, self.is_given));
         let hurry = std::mem::take(&mut self.hurry);
         let len = match around.find(text, at_end, hurry) {
             InText::Message(encoding, len) => {

@@ -303,6 +303,8 @@ impl Source {
         source.decoder = match (source.encoding, path) {
             (Encoding::Delimited, Some(path)) => Box::new(EnvelopedDecoder::new(WireFraming::Delimited, path)),
             (_, Some(path)) => Box::new(EnvelopedDecoder::new(WireFraming::Bare, path)),
+            (Encoding::Text, None) if options.encoding.is_some() => Box::new(TextDecoder::given()),
+            (Encoding::Json, None) if options.encoding.is_some() => Box::new(JsonDecoder::given()),
             (_, None) => decoder(source.encoding),
         };
         source.layers.extend(path.map(|_| Layer::ProtobufEnvelope));

@@ -35,6 +35,8 @@ const MOST_FIELD: usize = 64 * 1024;
 /// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
 pub(crate) struct TextDecoder {
+    /// The user has said that all messages are in this encoding.
+    is_given: bool,
     /// The search for the end of a field that crosses the end of the window.
     split: Option<Split>,
     /// The search found an end, which may be wrong.
@@ -195,11 +197,16 @@ impl Decode for TextDecoder {
 }
 
 impl TextDecoder {
+    /// A decoder of a source that the user has said to be in this encoding.
+    pub(super) fn given() -> Self {
+        Self { is_given: true, ..Self::default() }
+    }
+
     /// Searches for the next message in the text at `start`. `None` says that the next field begins there.
     #[cold]
     fn search(&mut self, window: &[u8], start: usize, at_end: bool) -> Option<Step> {
         let text = &window[start..];
-        let around = self.around.get_or_insert_with(|| around::Search::for_next(Encoding::Text));
+        let around = self.around.get_or_insert_with(|| around::Search::for_next(Encoding::Text, self.is_given));
         let len = match around.find(text, at_end, self.hurry) {
             InText::Message(Encoding::Json, 0) => return Some(Step::Switch { start, encoding: Encoding::Json }),
             InText::Message(_, len) | InText::Binary(len) => {
@@ -250,6 +257,7 @@ impl TextDecoder {
             after_field,
             after_whole: after_field,
             begun: true,
+            is_given: self.is_given,
             #[cfg(test)]
             only_general: self.only_general,
             ..Self::default()
