@@ -72,7 +72,7 @@ pub(super) struct Search {
     /// The encoding of the messages before. In another one, or where nothing came before, only what the search finds shows
     /// that there is a trace at all, so it must not be a quotation of one.
     known: Option<Encoding>,
-    /// The user has said that all messages have the known encoding.
+    /// The user has said that the first message has the known encoding.
     is_given: bool,
     /// The text before this offset was searched.
     looked: usize,

@@ -33,7 +33,7 @@ use crate::trace::{CutIn, EventKind, HttpPart, HttpSide, JsonFault, Message, Unk
 /// Decodes JSON objects back to back, each a `TraceWrapper`.
 #[derive(Debug, Default)]
 pub(crate) struct JsonDecoder {
-    /// The user has said that all messages are JSON.
+    /// The user has said that the source is JSON, and there was no message yet.
     is_given: bool,
     /// The start of the source, where a byte order mark may be, was passed.
     begun: bool,
@@ -131,6 +131,7 @@ impl JsonDecoder {
         self.is_message = false;
         self.hurry = false;
         self.after_whole = true;
+        self.is_given = false;
         self.on_new_line = false;
     }
 
@@ -262,6 +263,7 @@ impl JsonDecoder {
         at: usize,
         fault: JsonFault,
     ) -> Step {
+        self.is_given = false;
         let end = match search.find(text, at_end) {
             Some(found) => found.offset(),
             None if at_end => text.len(),

@@ -35,7 +35,7 @@ const MOST_FIELD: usize = 64 * 1024;
 /// Decodes `PROTO_TEXT`.
 #[derive(Debug, Default)]
 pub(crate) struct TextDecoder {
-    /// The user has said that all messages are in this encoding.
+    /// The user has said that the source is in this encoding, and there was no message yet.
     is_given: bool,
     /// The search for the end of a field that crosses the end of the window.
     split: Option<Split>,
@@ -257,7 +257,6 @@ impl TextDecoder {
             after_field,
             after_whole: after_field,
             begun: true,
-            is_given: self.is_given,
             #[cfg(test)]
             only_general: self.only_general,
             ..Self::default()

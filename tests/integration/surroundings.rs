@@ -470,7 +470,11 @@ fn the_rest_of_a_message_whose_start_is_lost_is_an_error() {
         for (before, prefix) in [("", PREFIXES[1].1), ("$ kubectl logs --tail=100\n", PREFIXES[4].1)] {
             for text in [format!("{before}{rest}"), prefixed(prefix, &rest), format!("{}{before}{rest}", **trace)] {
                 let (capture, status, said) = judge.capture(text.as_bytes());
-                assert!(status == 1 && !capture.is_empty() && said.contains(words), "{lost}: {said}\n{text:.300}");
+                // What is left of an event looks like fields of a newer Envoy, until a brace closes it.
+                let is_brace =
+                    rest.starts_with("    timestamp {") && said.contains("expected a field name, found \"}\"");
+                let is_told = said.contains(words) || is_brace;
+                assert!(status == 1 && !capture.is_empty() && is_told, "{lost}: {said}\n{text:.300}");
             }
         }
     }
